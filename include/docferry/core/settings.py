@@ -1,0 +1,143 @@
+"""What a migration file says, as frozen values. `config.py` makes them; everybody reads them.
+
+Nothing here holds a secret: connections are names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Billing = Literal["on_demand", "provisioned"]
+Unmapped = Literal["keep", "drop", "refuse"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSettings:
+    """MongoDB. `connection` is an Airflow connection id; the CLI takes DOCFERRY_MONGO_URI."""
+
+    connection: str = "mongo_default"
+    database: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetSettings:
+    """AWS. Replicas are regions; they are added after the load, because bulk puts refuse global tables."""
+
+    connection: str = "aws_default"
+    region: str = "us-east-1"
+    replicas: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """Provisioned throughput in units per second, with the autoscaling range and target in percent (None: fixed)."""
+
+    read_units: int
+    write_units: int
+    max_read_units: int | None = None
+    max_write_units: int | None = None
+    target_percent: int = 70
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableSettings:
+    """One DynamoDB table. Keys are always PK and SK; index `X` has keys XPK and XSK and projects all attributes."""
+
+    name: str
+    indexes: tuple[str, ...] = ()
+    billing: Billing = "on_demand"
+    capacity: Capacity | None = None
+    pitr: bool = True
+    encryption: Literal["KMS", "AWS_OWNED"] = "KMS"
+    kms_key: str | None = None
+    stream: bool = True
+    deletion_protection: bool = True
+    ttl_attribute: str = "_ttl"
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaxSettings:
+    """A DAX cluster. Subnets, security groups and the role must exist; the two groups are created if missing."""
+
+    cluster: str
+    node_type: str = "dax.r5.large"
+    nodes: int = 3
+    subnet_group: str
+    subnets: tuple[str, ...] = ()
+    parameter_group: str = "default.dax1.0"
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    security_groups: tuple[str, ...]
+    role_arn: str
+    encryption: bool = True
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerSettings:
+    """The table that remembers everything that must survive a crash."""
+
+    table: str = "DocferryLedger"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackfillSettings:
+    """How hard and how carefully to load."""
+
+    chunk_documents: int = 250_000
+    page_documents: int = 1_000
+    max_tasks: int = 200
+    budget_wcu: int = 4_000
+    dead_letter_share: float = 0.01
+    lease_s: float = 60.0
+    concurrency: int = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidateSettings:
+    """What a validation report shows. `masked` names document paths whose values stay out of it."""
+
+    masked: tuple[str, ...] = ()
+    first_differences: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemSettings:
+    """One kind of item. Templates are source text here; `core.mapping` compiles them.
+
+    `attributes` maps attribute name -> dotted document path. `types` maps attribute name -> declared type.
+    `index` maps index name -> {"PK": template, "SK": template}, `when` index name -> {path: value}.
+    """
+
+    entity: str
+    key: Mapping[str, str]
+    index: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    when: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    types: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionSettings:
+    """One MongoDB collection and how its documents become items. `children` maps array field -> its items."""
+
+    name: str
+    table: str
+    item: ItemSettings
+    children: Mapping[str, ItemSettings] = field(default_factory=dict)
+    unmapped: Unmapped = "keep"
+    generic: bool = False
+    index_names: tuple[str, ...] = ()
+    ttl_attribute: str = "_ttl"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessPattern:
+    """A named query that the application relies on."""
+
+    name: str
+    collection: str
+    key: Mapping[str, str]
+    index: str | None = None

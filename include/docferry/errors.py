@@ -1,0 +1,243 @@
+"""Every error docferry raises, in one tree. Retryability belongs to the type, never to the call site.
+
+MigrationError(retryable=False)
+├ ConfigError(problems)
+├ DocumentError(namespace, id, path)        dead-lettered and counted; the run fails above a threshold
+│  ├ UnsupportedType · TooDeep · ItemTooLarge
+│  └ KeyNotRepresentable · KeyTooLong · KeyCollision · RefusedByStore
+├ StoreError(operation, code)               adapters only, raise … from
+│  ├ TransientStoreError(retryable=True)    Throttled · Unavailable · TimedOut
+│  └ PermanentStoreError                    AccessDenied · TableMissing · ConditionFailed · RequestRefused
+├ PreflightFailed(problems)                 what only the server knows says no
+├ EstateDrift(differences)                  a table is not what the file says, and may not be changed unasked
+├ LeaseHeld(name, holder) · LeaseLost(name)
+├ ResumeTokenLost                           backfill again
+├ RetryExhausted(attempts, elapsed_s)       cause chained
+├ TooManyDeadLetters(collection, share)
+├ ValidationFailed(summary)
+├ Stopped                                   asked to stop; a re-run continues
+└ InvariantBroken                           our bug; never caught
+
+No error carries a document body. Each one survives pickling, because Airflow moves errors between processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+class MigrationError(Exception):
+    """Base of all docferry errors. `retryable` says whether the same call may work later."""
+
+    retryable = False
+    hint = ""
+
+    def __init__(self, message: str, **context: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.context = context
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.context, self.__dict__)
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip() if self.hint else self.message
+
+
+def _rebuild(cls: type[MigrationError], message: str, context: dict[str, Any], state: dict[str, Any]) -> MigrationError:
+    error = cls.__new__(cls)
+    Exception.__init__(error, message)
+    error.__dict__.update(state)
+    return error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong with a file or a server. `line` is 1-based, None where there is no file."""
+
+    where: str
+    what: str
+    suggestion: str = ""
+    line: int | None = None
+
+    def __str__(self) -> str:
+        place = f"line {self.line}: {self.where}" if self.line else self.where
+        return f"{place}: {self.what}" + (f" ({self.suggestion})" if self.suggestion else "")
+
+
+def _join(problems: Sequence[Problem]) -> str:
+    return "\n".join(f"  - {problem}" for problem in problems)
+
+
+class ConfigError(MigrationError):
+    """The migration file is refused. `problems` holds every reason, not just the first."""
+
+    def __init__(self, source: str, problems: Sequence[Problem]) -> None:
+        super().__init__(f"{source}: {len(problems)} problem(s); nothing was touched\n{_join(problems)}")
+        self.source, self.problems = source, tuple(problems)
+
+
+class PreflightFailed(MigrationError):
+    """The servers cannot carry this migration as the file describes it."""
+
+    def __init__(self, subject: str, problems: Sequence[Problem]) -> None:
+        super().__init__(f"{subject}: {len(problems)} problem(s); nothing was touched\n{_join(problems)}")
+        self.problems = tuple(problems)
+
+
+class DocumentError(MigrationError):
+    """One document cannot be stored. It becomes a dead letter; the rest goes on."""
+
+    def __init__(self, message: str, *, namespace: str = "", id: str = "", path: str = "") -> None:
+        super().__init__(message)
+        self.namespace, self.id, self.path = namespace, id, path
+
+    @property
+    def reason(self) -> str:
+        return type(self).__name__
+
+
+class UnsupportedType(DocumentError):
+    """A value that is no BSON value, or a deprecated BSON type that drivers cannot tell apart."""
+
+
+class TooDeep(DocumentError):
+    """Nested past what DynamoDB stores."""
+
+
+class ItemTooLarge(DocumentError):
+    """An item over 400 KB."""
+
+
+class KeyNotRepresentable(DocumentError):
+    """A field of the table key is missing, null, empty or of a kind that no key can hold."""
+
+
+class KeyTooLong(DocumentError):
+    """A partition key over 2,048 bytes or a sort key over 1,024."""
+
+
+class KeyCollision(DocumentError):
+    """Two items would own one key."""
+
+
+class RefusedByStore(DocumentError):
+    """DynamoDB refused this one item, though the request was well formed."""
+
+
+class StoreError(MigrationError):
+    """MongoDB or AWS answered with an error. `code` is the vendor's own."""
+
+    def __init__(self, message: str, *, operation: str = "", code: str = "") -> None:
+        super().__init__(message)
+        self.operation, self.code = operation, code
+
+
+class TransientStoreError(StoreError):
+    """May work later."""
+
+    retryable = True
+
+
+class Throttled(TransientStoreError):
+    """Asked to slow down."""
+
+
+class Unavailable(TransientStoreError):
+    """No server, no primary, connection cut, or a 5xx."""
+
+
+class TimedOut(TransientStoreError):
+    """No answer in time. The write may or may not have happened."""
+
+
+class PermanentStoreError(StoreError):
+    """Will not work however often it is tried. Unknown vendor codes land here, loudly."""
+
+
+class AccessDenied(PermanentStoreError):
+    """Wrong password, missing permission, expired credentials."""
+
+
+class TableMissing(PermanentStoreError):
+    """The table or index does not exist."""
+
+    hint = "Run provision first."
+
+
+class ConditionFailed(PermanentStoreError):
+    """A conditional write found something else than it expected."""
+
+
+class RequestRefused(PermanentStoreError):
+    """The server says that the request itself is wrong."""
+
+
+class EstateDrift(MigrationError):
+    """An existing resource differs from the migration file."""
+
+    def __init__(self, differences: Sequence[str]) -> None:
+        listing = "\n".join(f"  - {line}" for line in differences)
+        super().__init__(f"the estate differs from the file in {len(differences)} place(s); nothing was changed\n{listing}")
+        self.differences = tuple(differences)
+
+
+class LeaseHeld(MigrationError):
+    """Somebody else is doing this right now."""
+
+    retryable = True
+
+    def __init__(self, name: str, holder: str, expires_in_s: float) -> None:
+        super().__init__(f"{name} is being worked on by {holder} (its lease ends in {expires_in_s:.0f} s unless it is renewed)")
+        self.name, self.holder, self.expires_in_s = name, holder, expires_in_s
+
+
+class LeaseLost(MigrationError):
+    """Our lease was taken over while we were away: stop writing at once."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the lease on {name} was taken over; this attempt has stopped writing")
+        self.name = name
+
+
+class ResumeTokenLost(MigrationError):
+    """The oplog no longer holds the recorded stream position."""
+
+
+class RetryExhausted(MigrationError):
+    """A transient error that did not go away. The cause is chained."""
+
+    def __init__(self, operation: str, attempts: int, elapsed_s: float, last: str = "") -> None:
+        super().__init__(f"{operation} still failed after {attempts} attempts in {elapsed_s:.1f} s: {last}")
+        self.operation, self.attempts, self.elapsed_s = operation, attempts, elapsed_s
+
+
+class TooManyDeadLetters(MigrationError):
+    """More documents were dead-lettered than the file allows."""
+
+    def __init__(self, collection: str, dead: int, read: int, allowed_share: float) -> None:
+        super().__init__(
+            f"{collection}: {dead} of {read} documents are dead letters, more than the allowed {allowed_share:.2%}. "
+            f"See `docferry dead-letters`; raise backfill.dead_letter_share in the file only if they are understood."
+        )
+        self.collection, self.dead, self.read = collection, dead, read
+
+
+class ValidationFailed(MigrationError):
+    """The two databases differ. `summary` holds counts only."""
+
+    def __init__(self, message: str, summary: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.summary = dict(summary)
+
+
+class Stopped(MigrationError):
+    """Asked to stop. All that was acknowledged is checkpointed; run again to continue."""
+
+    retryable = True
+
+
+class InvariantBroken(MigrationError):
+    """Our own bug. Never caught."""
