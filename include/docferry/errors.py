@@ -3,7 +3,7 @@
 MigrationError(retryable=False)
 ├ ConfigError(problems)
 ├ DocumentError(namespace, id, path)        dead-lettered and counted; the run fails above a threshold
-│  ├ UnsupportedType · TooDeep · ItemTooLarge
+│  ├ UnsupportedType · UnmappedField · TooDeep · ItemTooLarge
 │  └ KeyNotRepresentable · KeyTooLong · KeyCollision · RefusedByStore
 ├ StoreError(operation, code)               adapters only, raise … from
 │  ├ TransientStoreError(retryable=True)    Throttled · Unavailable · TimedOut
@@ -101,6 +101,10 @@ class DocumentError(MigrationError):
 
 class UnsupportedType(DocumentError):
     """A value that is no BSON value, or a deprecated BSON type that drivers cannot tell apart."""
+
+
+class UnmappedField(DocumentError):
+    """A field that the mapping does not name, where `unmapped: refuse` is set."""
 
 
 class TooDeep(DocumentError):

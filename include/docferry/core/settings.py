@@ -7,14 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 Billing = Literal["on_demand", "provisioned"]
 Unmapped = Literal["keep", "drop", "refuse"]
 
 
+class _Strict:
+    """Tells the file's reader to refuse keys that are no field; nothing else looks at it."""
+
+    __slots__ = ()
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SourceSettings:
+class SourceSettings(_Strict):
     """MongoDB. `connection` is an Airflow connection id; the CLI takes DOCFERRY_MONGO_URI."""
 
     connection: str = "mongo_default"
@@ -22,7 +29,7 @@ class SourceSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TargetSettings:
+class TargetSettings(_Strict):
     """AWS. Replicas are regions; they are added after the load, because bulk puts refuse global tables."""
 
     connection: str = "aws_default"
@@ -31,7 +38,7 @@ class TargetSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Capacity:
+class Capacity(_Strict):
     """Provisioned throughput in units per second, with the autoscaling range and target in percent (None: fixed)."""
 
     read_units: int
@@ -59,7 +66,7 @@ class TableSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DaxSettings:
+class DaxSettings(_Strict):
     """A DAX cluster. Subnets, security groups and the role must exist; the two groups are created if missing."""
 
     cluster: str
@@ -76,14 +83,14 @@ class DaxSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerSettings:
+class LedgerSettings(_Strict):
     """The table that remembers everything that must survive a crash."""
 
     table: str = "DocferryLedger"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BackfillSettings:
+class BackfillSettings(_Strict):
     """How hard and how carefully to load."""
 
     chunk_documents: int = 250_000
@@ -96,11 +103,12 @@ class BackfillSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ValidateSettings:
+class ValidateSettings(_Strict):
     """What a validation report shows. `masked` names document paths whose values stay out of it."""
 
     masked: tuple[str, ...] = ()
     first_differences: int = 100
+    schedule: str | None = "0 2 * * *"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

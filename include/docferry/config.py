@@ -1,0 +1,488 @@
+"""Reads a migration file into frozen settings. Every problem is reported at once, with its line and a suggestion.
+
+The file holds no secret (connections are names) and is never evaluated: YAML's safe subset, templates of our own.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from docferry.core import settings as s
+from docferry.core.codec import parse_declared
+from docferry.core.keys import Template, disjoint, parse_template
+from docferry.core.mapping import SYSTEM
+from docferry.core.mapping import Mapping as DocumentMapping
+from docferry.errors import ConfigError, Problem
+
+MAX_FILE_BYTES = 1_000_000
+Path_ = tuple[str | int, ...]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{3,255}$")]
+"""DynamoDB's rule for table and index names."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _TableFile(_Model):
+    indexes: tuple[Name, ...] = ()
+    billing: s.Billing = "on_demand"
+    capacity: s.Capacity | None = None
+    pitr: bool = True
+    encryption: str = Field("KMS", pattern="^(KMS|AWS_OWNED)$")
+    kms_key: str | None = None
+    stream: bool = True
+    deletion_protection: bool = True
+    ttl_attribute: str = "_ttl"
+    tags: dict[str, str] = Field(default_factory=dict)
+
+
+class _KeyFile(_Model):
+    PK: str
+    SK: str
+
+
+class _IndexFile(_KeyFile):
+    when: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+
+
+class _ItemFile(_Model):
+    entity: str = Field(pattern=r"^[A-Za-z0-9_.:-]{1,255}$")
+    key: dict[str, str]
+    index: dict[str, _IndexFile] = Field(default_factory=dict)
+    attributes: dict[str, str] = Field(default_factory=dict)
+    types: dict[str, str] = Field(default_factory=dict)
+
+
+class _CollectionFile(_Model):
+    table: str | None = None
+    item: _ItemFile | None = None
+    children: dict[str, _ItemFile] = Field(default_factory=dict)
+    unmapped: s.Unmapped = "keep"
+
+
+class _PatternFile(_Model):
+    collection: str
+    index: str | None = None
+    PK: str
+    SK: str | None = None
+
+
+class _MigrationFile(_Model):
+    migration: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    source: s.SourceSettings
+    target: s.TargetSettings = Field(default_factory=s.TargetSettings)
+    tables: dict[Name, _TableFile] = Field(min_length=1)
+    collections: dict[str, _CollectionFile | None] = Field(min_length=1)
+    access_patterns: dict[str, _PatternFile] = Field(default_factory=dict)
+    ledger: s.LedgerSettings = Field(default_factory=s.LedgerSettings)
+    dax: s.DaxSettings | None = None
+    backfill: s.BackfillSettings = Field(default_factory=s.BackfillSettings)
+    validate_: s.ValidateSettings = Field(default_factory=s.ValidateSettings, alias="validate")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """One migration: its settings and its compiled mappings. `digest` names the file's exact content."""
+
+    name: str
+    path: str
+    digest: str
+    source: s.SourceSettings
+    target: s.TargetSettings
+    tables: tuple[s.TableSettings, ...]
+    collections: tuple[s.CollectionSettings, ...]
+    access_patterns: tuple[s.AccessPattern, ...]
+    ledger: s.LedgerSettings
+    dax: s.DaxSettings | None
+    backfill: s.BackfillSettings
+    validate: s.ValidateSettings
+    mappings: Mapping[str, DocumentMapping] = field(compare=False, repr=False)
+
+    def mapping(self, collection: str) -> DocumentMapping:
+        """The compiled mapping of a collection. Raises ConfigError, with what there is, for an unknown one."""
+        if collection not in self.mappings:
+            known = ", ".join(self.mappings)
+            raise ConfigError(self.path, [Problem(where="collections", what=f"there is no {collection}; there are {known}")])
+        return self.mappings[collection]
+
+    def table(self, name: str) -> s.TableSettings:
+        """The settings of a table that the file names."""
+        return next(table for table in self.tables if table.name == name)
+
+    def entities(self, table: str) -> dict[str, DocumentMapping]:
+        """entityType -> mapping, for all items that may be in a table."""
+        found = [mapping for mapping in self.mappings.values() if mapping.table == table]
+        return {entity: mapping for mapping in found for entity in (mapping.root.entity, *mapping.children)}
+
+
+def load_migration(path: str | Path) -> Migration:
+    """Read a migration file. Raises ConfigError with all its problems; nothing but the file is touched."""
+    source = str(path)
+    try:
+        text = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(source, [Problem(where="file", what=f"cannot be read: {error.strerror}")]) from error
+    return parse_migration(text, source)
+
+
+def parse_migration(text: bytes, source: str = "<migration>") -> Migration:
+    """The same from the file's bytes."""
+    tree, lines, problems = _read_yaml(text, source)
+    if problems:
+        raise ConfigError(source, problems)
+    try:
+        file = _MigrationFile.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(source, [_schema_problem(one, lines, tree) for one in error.errors()]) from error
+    problems = sorted(_Checker(file, lines).problems(), key=lambda problem: problem.line or 0)
+    if problems:
+        raise ConfigError(source, problems)
+    return _build(file, source, hashlib.sha256(text).hexdigest()[:16])
+
+
+# --- YAML with line numbers ------------------------------------------------------------------------------------------
+
+
+def _read_yaml(text: bytes, source: str) -> tuple[Any, dict[Path_, int], list[Problem]]:
+    if len(text) > MAX_FILE_BYTES:
+        return None, {}, [Problem(where="file", what=f"over {MAX_FILE_BYTES} bytes: this is no migration file")]
+    try:
+        node = yaml.compose(text.decode(), Loader=yaml.SafeLoader)
+        tree = yaml.safe_load(text.decode())
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        what = getattr(error, "problem", None) or str(error)
+        return None, {}, [Problem(where="YAML", what=what, line=mark.line + 1 if mark else None)]
+    if not isinstance(tree, dict):
+        return None, {}, [Problem(where="file", what="is empty or no mapping; see include/migrations for examples")]
+    lines: dict[Path_, int] = {}
+    twice: list[Problem] = []
+    _walk(node, (), lines, twice, set())
+    return tree, lines, twice
+
+
+def _walk(node: yaml.Node, path: Path_, lines: dict[Path_, int], twice: list[Problem], seen: set[int]) -> None:
+    lines.setdefault(path, node.start_mark.line + 1)
+    if id(node) in seen:  # an alias: its content has its lines already
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for index, inner in enumerate(node.value):
+            _walk(inner, (*path, index), lines, twice, seen)
+    elif isinstance(node, yaml.MappingNode):
+        keys: set[str] = set()
+        for key, inner in node.value:
+            name = str(key.value)
+            if name in keys:
+                twice.append(Problem(where=_dotted((*path, name)), what="is there twice", line=key.start_mark.line + 1))
+            keys.add(name)
+            lines[(*path, name)] = key.start_mark.line + 1
+            _walk(inner, (*path, name), lines, twice, seen)
+
+
+def _dotted(path: Path_) -> str:
+    return ".".join(str(step) for step in path) or "file"
+
+
+def _line(lines: Mapping[Path_, int], path: Path_) -> int | None:
+    while path and path not in lines:
+        path = path[:-1]
+    return lines.get(path)
+
+
+def _schema_problem(error: Any, lines: Mapping[Path_, int], tree: Any) -> Problem:
+    path = tuple(step for step in error["loc"] if step not in ("[key]",) and not str(step).startswith("function-"))
+    what = error["msg"][0].lower() + error["msg"][1:]
+    suggestion = ""
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        what = "is not known here"
+        close = difflib.get_close_matches(str(path[-1]), _known_names(path[:-1]), n=1)
+        suggestion = f"did you mean {close[0]}?" if close else "known: " + ", ".join(_known_names(path[:-1]))
+    elif error["type"] in ("missing", "missing_argument"):
+        what, suggestion = "is missing", "add it"
+    elif error["type"] == "string_pattern_mismatch":
+        what, suggestion = f"{error['input']!r} has a form that is not allowed here", f"allowed: {error['ctx']['pattern']}"
+    return Problem(where=_dotted(path), what=what, suggestion=suggestion, line=_line(lines, path))
+
+
+_SHAPES: dict[str, type] = {
+    "source": s.SourceSettings,
+    "target": s.TargetSettings,
+    "ledger": s.LedgerSettings,
+    "dax": s.DaxSettings,
+    "backfill": s.BackfillSettings,
+    "validate": s.ValidateSettings,
+    "capacity": s.Capacity,
+    "item": _ItemFile,
+}
+_SHAPES_BELOW: dict[str, type] = {
+    "tables": _TableFile,
+    "collections": _CollectionFile,
+    "children": _ItemFile,
+    "index": _IndexFile,
+    "access_patterns": _PatternFile,
+}
+
+
+def _known_names(path: Path_) -> list[str]:
+    """The keys that may stand at a place of the file, for suggestions."""
+    if not path:
+        return [info.alias or name for name, info in _MigrationFile.model_fields.items()]
+    shape = _SHAPES.get(str(path[-1])) or (_SHAPES_BELOW.get(str(path[-2])) if len(path) > 1 else None)
+    if shape is None:
+        return []
+    fields = getattr(shape, "model_fields", None) or getattr(shape, "__dataclass_fields__", {})
+    return list(fields)
+
+
+# --- what the schema cannot say --------------------------------------------------------------------------------------
+
+
+class _Checker:
+    """Looks for everything in a well-formed file that could not be carried out or reversed."""
+
+    def __init__(self, file: _MigrationFile, lines: Mapping[Path_, int]) -> None:
+        self.file, self.lines = file, lines
+
+    def problems(self) -> list[Problem]:
+        found = [*self._secrets(), *self._tables(), *self._target()]
+        for name, collection in self.file.collections.items():
+            found += self._collection(name, collection or _CollectionFile())
+        if not found:
+            found += self._shared_keys()
+        return found + list(self._patterns())
+
+    def _problem(self, path: Path_, what: str, suggestion: str = "") -> Problem:
+        return Problem(where=_dotted(path), what=what, suggestion=suggestion, line=_line(self.lines, path))
+
+    def _secrets(self) -> Iterator[Problem]:
+        for side, value in (("source", self.file.source.connection), ("target", self.file.target.connection)):
+            if "://" in value or "@" in value:
+                path = (side, "connection")
+                yield self._problem(path, "looks like an address or a secret", "name an Airflow connection instead")
+
+    def _target(self) -> Iterator[Problem]:
+        target = self.file.target
+        for path, region in [
+            (("target", "region"), target.region),
+            *((("target", "replicas", index), region) for index, region in enumerate(target.replicas)),
+        ]:
+            if not re.fullmatch(r"[a-z]{2,4}(-[a-z]+){1,2}-\d", region):
+                yield self._problem(path, f"'{region}' is no AWS region", "such as eu-west-1")
+        if target.region in target.replicas:
+            yield self._problem(("target", "replicas"), f"{target.region} is the table's own region", "leave it out")
+
+    def _tables(self) -> Iterator[Problem]:
+        for name, table in self.file.tables.items():
+            path = ("tables", name)
+            if table.billing == "provisioned" and table.capacity is None:
+                yield self._problem(path, "is provisioned but has no capacity", "add capacity: {read_units: , write_units: }")
+            if table.billing == "on_demand" and table.capacity is not None:
+                yield self._problem((*path, "capacity"), "an on-demand table has none", "remove it, or set billing: provisioned")
+            if len(set(table.indexes)) != len(table.indexes):
+                yield self._problem((*path, "indexes"), "names an index twice")
+            if len(table.indexes) > 20:
+                yield self._problem((*path, "indexes"), "DynamoDB allows 20 a table")
+            if self.file.target.replicas and not table.stream:
+                yield self._problem((*path, "stream"), "replicas need a stream", "set stream: true")
+
+    def _table_of(self, collection: _CollectionFile) -> str | None:
+        if collection.table is None and len(self.file.tables) == 1:
+            return next(iter(self.file.tables))
+        return collection.table
+
+    def _collection(self, name: str, collection: _CollectionFile) -> list[Problem]:
+        path: Path_ = ("collections", name)
+        table = self._table_of(collection)
+        if table is None:
+            return [self._problem(path, "does not say its table", "one of " + ", ".join(self.file.tables))]
+        if table not in self.file.tables:
+            close = difflib.get_close_matches(table, self.file.tables, n=1)
+            hint = f"did you mean {close[0]}?" if close else "add it under tables"
+            return [self._problem((*path, "table"), f"there is no table {table}", hint)]
+        if collection.item is None:
+            return list(self._generic(path, name, collection))
+        found = [*self._item((*path, "item"), collection.item, table, child=False)]
+        for field_name, child in collection.children.items():
+            found += self._item((*path, "children", field_name), child, table, child=True)
+        return [*found, *self._overlaps(path, collection)]
+
+    def _generic(self, path: Path_, name: str, collection: _CollectionFile) -> Iterator[Problem]:
+        if collection.children:
+            yield self._problem((*path, "children"), "children need an item", "add item: with entity and key")
+        if re.search(r"[#{}~]", name):
+            yield self._problem(path, "its name cannot stand in a key", "add item: with a key of its own")
+
+    def _item(self, path: Path_, item: _ItemFile, table: str, child: bool) -> Iterator[Problem]:
+        wanted = {"SK"} if child else {"PK", "SK"}
+        for key in sorted(set(item.key) - wanted):
+            hint = "a child lives in its parent's partition: remove it" if key == "PK" and child else "keys are PK and SK"
+            yield self._problem((*path, "key", key), "is not known here", hint)
+        for key in sorted(wanted - set(item.key)):
+            yield self._problem((*path, "key"), f"has no {key}", "a template such as USER#{username}")
+        for key, source in item.key.items():
+            yield from self._template((*path, "key", key), source)
+        for index, keys in item.index.items():
+            if index not in self.file.tables[table].indexes:
+                known = ", ".join(self.file.tables[table].indexes) or "none"
+                yield self._problem((*path, "index", index), f"table {table} has no such index", f"it has {known}")
+            yield from self._template((*path, "index", index, "PK"), keys.PK)
+            yield from self._template((*path, "index", index, "SK"), keys.SK)
+        yield from self._attributes(path, item, table, child)
+        yield from self._types(path, item)
+
+    def _template(self, path: Path_, source: str) -> Iterator[Problem]:
+        try:
+            parse_template(source)
+        except ValueError as error:
+            yield self._problem(path, str(error))
+
+    def _types(self, path: Path_, item: _ItemFile) -> Iterator[Problem]:
+        for attribute, declared in item.types.items():
+            try:
+                parse_declared(declared)
+            except ValueError as error:
+                yield self._problem((*path, "types", attribute), str(error))
+
+    def _attributes(self, path: Path_, item: _ItemFile, table: str, child: bool) -> Iterator[Problem]:
+        indexes = self.file.tables[table].indexes
+        reserved = SYSTEM | {"_id", self.file.tables[table].ttl_attribute}
+        reserved |= {f"{index}{part}" for index in indexes for part in ("PK", "SK")}
+        sources: dict[str, str] = {}
+        for attribute, source in item.attributes.items():
+            at = (*path, "attributes", attribute)
+            if attribute in reserved or not attribute or attribute[0] == "~":
+                yield self._problem(at, "is a name that docferry needs itself", "choose another")
+            if not all(source.split(".")):
+                yield self._problem(at, f"'{source}' is no dotted path")
+            if source in sources and not (source == "_id" and not child):
+                yield self._problem(at, f"{source} already goes to {sources[source]}: which one would be read back?", "remove one")
+            sources.setdefault(source, attribute)
+        for one, other in combinations(sorted(sources), 2):
+            if other.startswith(one + "."):
+                at = (*path, "attributes", sources[other])
+                yield self._problem(at, f"{other} is inside {one}, which is mapped as a whole: cannot be reversed", "keep one of them")
+
+    def _overlaps(self, path: Path_, collection: _CollectionFile) -> Iterator[Problem]:
+        assert collection.item is not None
+        taken = set(collection.item.attributes.values())
+        for field_name in collection.children:
+            for source in taken:
+                if source == field_name or field_name.startswith(source + ".") or source.startswith(field_name + "."):
+                    at = (*path, "children", field_name)
+                    yield self._problem(at, f"{source} is also an attribute: cannot be reversed", "keep one of them")
+
+    def _shared_keys(self) -> Iterator[Problem]:
+        """Two kinds of item that could ever have the same key, and entity names that are there twice."""
+        kinds: list[tuple[Path_, str, str, Template, Template]] = []
+        for name, collection in self.file.collections.items():
+            settings = _collection_settings(self.file, name)
+            pk = parse_template(settings.item.key["PK"])
+            at: Path_ = ("collections", name)
+            own = (*at, "item") if collection and collection.item else at
+            kinds.append((own, settings.table, settings.item.entity, pk, parse_template(settings.item.key["SK"])))
+            for child_name, child in settings.children.items():
+                where = (*at, "children", child_name)
+                kinds.append((where, settings.table, child.entity, pk, parse_template(child.key["SK"])))
+        for one, other in combinations(kinds, 2):
+            if one[1] != other[1]:
+                continue
+            if one[2] == other[2]:
+                yield self._problem((*other[0], "entity"), f"{other[2]} is also the entity of {_dotted(one[0])}", "choose another")
+            if not disjoint(one[3], other[3]) and not disjoint(one[4], other[4]):
+                what = f"an item could have the same key as one of {_dotted(one[0])}"
+                yield self._problem((*other[0], "key"), what, "begin the key with a word of its own")
+
+    def _patterns(self) -> Iterator[Problem]:
+        for name, pattern in self.file.access_patterns.items():
+            path: Path_ = ("access_patterns", name)
+            if pattern.collection not in self.file.collections:
+                known = ", ".join(self.file.collections)
+                yield self._problem((*path, "collection"), f"there is no collection {pattern.collection}", f"there are {known}")
+                continue
+            table = self._table_of(self.file.collections[pattern.collection] or _CollectionFile())
+            if pattern.index and table in self.file.tables and pattern.index not in self.file.tables[table].indexes:
+                yield self._problem((*path, "index"), f"table {table} has no index {pattern.index}")
+            for key in ("PK", "SK"):
+                source = getattr(pattern, key)
+                if source is not None:
+                    yield from self._template((*path, key), source)
+
+
+# --- the frozen settings ---------------------------------------------------------------------------------------------
+
+
+def _build(file: _MigrationFile, source: str, digest: str) -> Migration:
+    collections = tuple(_collection_settings(file, name) for name in file.collections)
+    return Migration(
+        name=file.migration,
+        path=source,
+        digest=digest,
+        source=file.source,
+        target=file.target,
+        tables=tuple(_table_settings(name, table) for name, table in file.tables.items()),
+        collections=collections,
+        access_patterns=tuple(_pattern(name, pattern) for name, pattern in file.access_patterns.items()),
+        ledger=file.ledger,
+        dax=file.dax,
+        backfill=file.backfill,
+        validate=file.validate_,
+        mappings={settings.name: DocumentMapping(settings) for settings in collections},
+    )
+
+
+def _table_settings(name: str, table: _TableFile) -> s.TableSettings:
+    return s.TableSettings(name=name, **{key: getattr(table, key) for key in _TableFile.model_fields})
+
+
+def _collection_settings(file: _MigrationFile, name: str) -> s.CollectionSettings:
+    collection = file.collections[name] or _CollectionFile()
+    table = collection.table or next(iter(file.tables))
+    if collection.item is None:
+        entity = name.upper()
+        item = s.ItemSettings(entity=entity, key={"PK": entity + "#{_id}", "SK": "DATA"})
+    else:
+        item = _item_settings(collection.item)
+    return s.CollectionSettings(
+        name=name,
+        table=table,
+        item=item,
+        children={key: _item_settings(child) for key, child in collection.children.items()},
+        unmapped=collection.unmapped,
+        generic=collection.item is None,
+        index_names=file.tables[table].indexes,
+        ttl_attribute=file.tables[table].ttl_attribute,
+    )
+
+
+def _item_settings(item: _ItemFile) -> s.ItemSettings:
+    return s.ItemSettings(
+        entity=item.entity,
+        key=item.key,
+        index={name: {"PK": keys.PK, "SK": keys.SK} for name, keys in item.index.items()},
+        when={name: keys.when for name, keys in item.index.items() if keys.when},
+        attributes=item.attributes,
+        types=item.types,
+    )
+
+
+def _pattern(name: str, pattern: _PatternFile) -> s.AccessPattern:
+    key = {"PK": pattern.PK} | ({"SK": pattern.SK} if pattern.SK else {})
+    return s.AccessPattern(name=name, collection=pattern.collection, key=key, index=pattern.index)
+
+
+def migration_files(directories: Sequence[str | Path]) -> list[Path]:
+    """The migration files in some directories, by name; other files are left alone."""
+    found = {path.resolve() for directory in directories for path in Path(directory).glob("*.y*ml")}
+    return sorted(found)

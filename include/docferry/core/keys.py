@@ -1,0 +1,243 @@
+"""Key templates, and how a BSON value is written inside a key.
+
+A template is literal text with placeholders: `USER#{username}`, `ITEM#{index:03d}`, `ACTIVE#{lastLoginAt}`.
+`#` separates segments; a value never contains a bare `#`, so two values never run into each other.
+
+Rendering is injective. Plain are: ObjectId (its hex), dates between the years 1 and 9999 (ISO-8601 with milliseconds)
+and ordinary strings (`~` and `#` escaped). Everything that could be mistaken for one of these has its type written
+out: `~i1` is the integer 1, because `1` is the string. With a format (`{number:d}`, `{index:03d}`) the integer is plain
+and the string is written out.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import bson
+from bson.binary import UUID_SUBTYPE, Binary
+from bson.datetime_ms import DatetimeMS
+from bson.decimal128 import Decimal128
+from bson.int64 import Int64
+from bson.objectid import ObjectId
+
+from docferry.core.limits import PARTITION_KEY_BYTES, SORT_KEY_BYTES
+from docferry.errors import KeyNotRepresentable, KeyTooLong
+
+MISSING: Final = object()
+"""What `lookup` gives for a field that is not there. Not None: null is a value."""
+
+_PLACEHOLDER = re.compile(r"\{([^{}:]*)(?::(0?)(\d*)d)?\}")
+_LOOKALIKE = re.compile(r"[0-9a-f]{24}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+_INTEGER = re.compile(r"-?\d+")
+_SPECIAL = re.compile(r"[~#]")
+
+
+def lookup(document: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    """The value at a dotted path, through subdocuments only; MISSING if there is none."""
+    value: Any = document
+    for name in path:
+        if not isinstance(value, dict):
+            return MISSING
+        value = value.get(name, MISSING)
+        if value is MISSING:
+            return MISSING
+    return value
+
+
+def iso_date(value: datetime) -> str:
+    """2024-01-15T15:45:00.000Z. A naive datetime is UTC, as in pymongo; BSON has milliseconds, so the rest is cut."""
+    if value.tzinfo is not None:
+        value = value.astimezone(UTC).replace(tzinfo=None)
+    return value.isoformat(timespec="milliseconds") + "Z"
+
+
+def _escape(text: str) -> str:
+    return text.replace("~", "~~").replace("#", "~h") if _SPECIAL.search(text) else text
+
+
+def render_value(value: Any, integers_plain: bool = False) -> str:
+    """Write one BSON value inside a key: injective over all BSON values (two that MongoDB holds apart stay apart).
+
+    Shape:  ObjectId("507f...") -> 507f...;  "a#b" -> a~hb;  "1" -> 1;  1 -> ~i1;  "" -> ~s;  None -> ~n
+    Holds:  pure; equal text means equal value and type, int32 and int64 excepted (MongoDB's own keys do not
+            tell them apart either).
+    """
+    kind = type(value)
+    if kind is str:
+        if not value or _LOOKALIKE.fullmatch(value) or (integers_plain and _INTEGER.fullmatch(value)):
+            return "~s" + _escape(value)
+        return _escape(value)
+    if kind is ObjectId:
+        return str(value)
+    if kind is datetime:
+        return iso_date(value)
+    if kind is int or kind is Int64:
+        return str(int(value)) if integers_plain else f"~i{int(value)}"
+    return _render_rare(value)
+
+
+def _render_rare(value: Any) -> str:
+    if value is None:
+        return "~n"
+    if isinstance(value, bool):
+        return "~b1" if value else "~b0"
+    if isinstance(value, float):
+        return f"~d{value!r}"
+    if isinstance(value, Decimal128):
+        return f"~m{value}"
+    if isinstance(value, DatetimeMS):
+        return f"~t{int(value)}"
+    if isinstance(value, Binary) and value.subtype == UUID_SUBTYPE and len(value) == 16:
+        return f"~u{value.as_uuid()}"
+    return "~x" + base64.urlsafe_b64encode(bson.encode({"": value})).decode().rstrip("=")
+
+
+@dataclass(frozen=True, slots=True)
+class Placeholder:
+    """`{path}` or `{path:03d}`. `index` is the position in the array of a child, counted from 0."""
+
+    path: tuple[str, ...]
+    source: str
+    integer: bool = False
+    width: int = 0
+
+    def render(self, value: Any) -> str:
+        if self.integer and type(value) in (int, Int64):
+            return f"{int(value):0{self.width}d}" if self.width else str(int(value))
+        return render_value(value, integers_plain=self.integer)
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A compiled key template. `parts` alternates text and placeholders."""
+
+    source: str
+    parts: tuple[str | Placeholder, ...]
+
+    @property
+    def placeholders(self) -> tuple[Placeholder, ...]:
+        return tuple(part for part in self.parts if isinstance(part, Placeholder))
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The dotted document paths that this key depends on."""
+        return frozenset(part.source for part in self.placeholders)
+
+    def render(self, document: Mapping[str, Any], index: int | None = None) -> str | None:
+        """The key text, or None if a field is missing, null or empty: such an item is not in that index."""
+        out: list[str] = []
+        for part in self.parts:
+            if isinstance(part, str):
+                out.append(part)
+                continue
+            value = self._value(part, document, index)
+            if value is MISSING or (part.source != "_id" and (value is None or value == "")):
+                return None
+            out.append(part.render(value))
+        return "".join(out)
+
+    @staticmethod
+    def _value(part: Placeholder, document: Mapping[str, Any], index: int | None) -> Any:
+        if index is not None and part.source == "index":
+            return index
+        return document.get(part.source, MISSING) if len(part.path) == 1 else lookup(document, part.path)
+
+    def render_key(self, document: Mapping[str, Any], index: int | None = None, prefix: str = "") -> str:
+        """The same for a table key, where every field must be there.
+
+        Raises: KeyNotRepresentable, with the field's path: missing, null, empty, an array or a subdocument.
+        """
+        for part in self.placeholders:
+            value = self._value(part, document, index)
+            if part.source != "_id":
+                self._refuse(part, value, prefix)
+        text = self.render(document, index)
+        if text is None:
+            raise KeyNotRepresentable(f"the key {self.source} needs a field that is missing", path=prefix + self.source)
+        return text
+
+    def _refuse(self, part: Placeholder, value: Any, prefix: str) -> None:
+        path = prefix + part.source
+        if value is MISSING:
+            raise KeyNotRepresentable(f"the key {self.source} needs {path}, which is missing", path=path)
+        if value is None or value == "":
+            what = "null" if value is None else "empty"
+            raise KeyNotRepresentable(f"the key {self.source} needs {path}, which is {what}", path=path)
+        if isinstance(value, list | dict):
+            raise KeyNotRepresentable(f"the key {self.source} needs {path}, which is no single value", path=path)
+
+
+def parse_template(source: str) -> Template:
+    """Compile a template. Raises ValueError that says what is wrong with it."""
+    parts: list[str | Placeholder] = []
+    position = 0
+    for match in _PLACEHOLDER.finditer(source):
+        _add_text(parts, source[position : match.start()], source)
+        name, zero, width = match.groups()
+        if not name or any(not step for step in name.split(".")):
+            raise ValueError(f"'{match.group()}' names no field")
+        if parts and isinstance(parts[-1], Placeholder):
+            raise ValueError(f"two placeholders touch in '{source}': put a # between them")
+        if parts and len(parts) > 1 and "#" not in str(parts[-1]):
+            raise ValueError(f"only a # keeps two values apart in '{source}': put one between them")
+        width_n = int(width) if width and zero else 0
+        parts.append(Placeholder(tuple(name.split(".")), name, zero is not None, width_n))
+        position = match.end()
+    _add_text(parts, source[position:], source)
+    if not parts:
+        raise ValueError("a key template may not be empty")
+    return Template(source, tuple(parts))
+
+
+def _add_text(parts: list[str | Placeholder], text: str, source: str) -> None:
+    if "{" in text or "}" in text:
+        raise ValueError(f"'{source}' has an unmatched brace, or a format other than :d, :3d or :03d")
+    if "~" in text:
+        raise ValueError(f"'{source}' may not contain ~, which marks written-out types")
+    if text:
+        parts.append(text)
+
+
+def disjoint(one: Template, other: Template) -> bool:
+    """True if the two templates can never make the same text, whatever the values."""
+    mine, theirs = _segments(one), _segments(other)
+    if len(mine) != len(theirs):
+        return True
+    return any(_segments_differ(a, b) for a, b in zip(mine, theirs, strict=True))
+
+
+def _segments(template: Template) -> list[tuple[str, bool]]:
+    """(literal prefix, is all literal) for each #-separated segment."""
+    segments: list[tuple[str, bool]] = [("", True)]
+    for part in template.parts:
+        if isinstance(part, Placeholder):
+            segments[-1] = (segments[-1][0], False)
+            continue
+        first, *rest = part.split("#")
+        if segments[-1][1]:
+            segments[-1] = (segments[-1][0] + first, True)
+        segments += [(text, True) for text in rest]
+    return segments
+
+
+def _segments_differ(a: tuple[str, bool], b: tuple[str, bool]) -> bool:
+    (left, left_whole), (right, right_whole) = a, b
+    if left_whole and right_whole:
+        return left != right
+    if left_whole or right_whole:
+        whole, prefix = (left, right) if left_whole else (right, left)
+        return not whole.startswith(prefix)
+    return not (left.startswith(right) or right.startswith(left))
+
+
+def check_length(text: str, sort_key: bool, path: str) -> str:
+    """The text itself. Raises KeyTooLong with `path` past what DynamoDB takes."""
+    limit = SORT_KEY_BYTES if sort_key else PARTITION_KEY_BYTES
+    if len(text) * 4 > limit and len(text.encode()) > limit:
+        raise KeyTooLong(f"{path} would have {len(text.encode())} bytes, more than the {limit} allowed", path=path)
+    return text

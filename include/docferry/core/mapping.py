@@ -1,0 +1,523 @@
+"""One document and its items: the only place that knows both shapes.
+
+A `Mapping` is compiled once from the migration file. `encode` and `decode` speak wire form ({"PK": {"S": ...}, ...}),
+which the writers send as it is; `to_items` and `to_document` speak plain values, for applications and tests.
+
+What a root item holds, besides the fields of its document:
+
+| attribute | what |
+| --- | --- |
+| PK, SK, and XPK, XSK for each index X | keys from the templates; an index whose template lacks a field is left out |
+| entityType | which kind of item this is |
+| _id | the document's id, on every item |
+| _v | the document's version (core.versions) |
+| _t | the type hints that are needed (core.codec), absent if none are |
+| _digest | of its children, absent if there are none: a reader sees by it whether an item is missing or from another time |
+
+A child carries its position in the array as `_i`. A field that bears one of these names is escaped with `~`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from collections.abc import Mapping as MappingABC
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Final
+
+from docferry.core.codec import (
+    AttributeValue,
+    Hints,
+    HintTree,
+    decode_value,
+    encode_declared,
+    encode_id,
+    encode_value,
+    escape_name,
+    from_plain,
+    parse_declared,
+    plain_number,
+    pointer_step,
+    to_plain,
+    unescape_name,
+)
+from docferry.core.keys import MISSING, Template, check_length, lookup, parse_template, render_value
+from docferry.core.limits import ITEM_BYTES, item_bytes
+from docferry.core.settings import CollectionSettings, ItemSettings, Unmapped
+from docferry.core.versions import version_text
+from docferry.errors import DocumentError, InvariantBroken, ItemTooLarge, KeyCollision, KeyNotRepresentable, UnmappedField
+
+Item = dict[str, AttributeValue]
+ItemKey = tuple[str, str]
+Document = dict[str, Any]
+
+SYSTEM: Final = frozenset({"PK", "SK", "_v", "_t", "_i", "_deleted", "_digest", "entityType"})
+VOLATILE: Final = frozenset({"_v", "_ttl", "_digest"})
+"""Attributes that say when an item was written, not what it holds."""
+
+
+def key_of(item: Item) -> ItemKey:
+    """(partition key, sort key) of an item in wire form."""
+    return item["PK"]["S"], item["SK"]["S"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """A document field that becomes an attribute of another name."""
+
+    attribute: str
+    pointer: str
+    declared: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Branch:
+    """An array that becomes items of its own."""
+
+    child: ItemPlan
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    name: str
+    pk: Template
+    sk: Template
+    when: tuple[tuple[tuple[str, ...], Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemPlan:
+    """How one kind of item is made and read back."""
+
+    entity: str
+    pk: Template
+    sk: Template
+    indexes: tuple[_Index, ...]
+    tree: dict[str, Any]
+    copies: tuple[_Leaf, ...]
+    declared: dict[str, str]
+    sources: dict[str, tuple[str, ...]]
+    reserved: frozenset[str]
+    unmapped: Unmapped
+    path: tuple[str, ...] = ()
+    names: dict[str, tuple[str, str, str | None]] = field(default_factory=dict, compare=False)
+
+    def name_of(self, name: str) -> tuple[str, str, str | None]:
+        """(attribute, JSON Pointer, declared type) of a field that keeps its own name; remembered for the next document."""
+        found = self.names.get(name)
+        if found is None:
+            attribute = escape_name(name, self.reserved)
+            found = attribute, pointer_step(attribute), self.declared.get(attribute)
+            if len(self.names) < 10_000:  # documents name the fields, so the memory needs an end
+                self.names[name] = found
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A document read back; `misfits` counts hints and attributes that did not fit and were ignored."""
+
+    document: Document
+    misfits: int
+
+
+class Mapping:
+    """The compiled mapping of one collection. Immutable; safe to share between threads."""
+
+    def __init__(self, settings: CollectionSettings) -> None:
+        self.settings = settings
+        self.collection = settings.name
+        self.table = settings.table
+        index_keys = frozenset(f"{index}{part}" for index in settings.index_names for part in ("PK", "SK"))
+        self._system = SYSTEM | index_keys | {settings.ttl_attribute}
+        children = {
+            path: _compile(child, self._system | {"_id"}, settings, parent=settings.item, path=tuple(path.split(".")))
+            for path, child in settings.children.items()
+        }
+        self.root = _compile(settings.item, self._system, settings, children=children)
+        self.children = {plan.entity: plan for plan in children.values()}
+
+    def __repr__(self) -> str:
+        return f"Mapping({self.collection!r} -> {self.table!r})"
+
+    # --- to items ----------------------------------------------------------------------------------------------------
+
+    def encode(self, document: Document, version: int) -> list[Item]:
+        """The items of a document in wire form, root first. Pure.
+
+        Raises: DocumentError (its path, and the document's id) if the document cannot be stored.
+        """
+        try:
+            return self._encode(document, version)
+        except DocumentError as error:
+            error.namespace = error.namespace or self.collection
+            error.id = error.id or self.id_text(document)
+            if error.path[:1] == "/":
+                error.path = error.path[1:].replace("/", ".")
+            raise
+
+    def to_items(self, document: Document, version: int) -> list[dict[str, Any]]:
+        """The same with plain attribute values (str, Decimal, bytes, list, dict, ...), and checked for size."""
+        items = self.encode(document, version)
+        for item in items:
+            check_size(item)
+        return [{name: to_plain(value) for name, value in item.items()} for item in items]
+
+    def id_text(self, document: MappingABC[str, Any]) -> str:
+        """The document's id as key text: what dead letters and reports call it by."""
+        return render_value(document["_id"]) if "_id" in document else "(no _id)"
+
+    def keys(self, document: Document) -> list[ItemKey]:
+        """The keys of a document's items, root first, without encoding its content. Raises as `encode` does."""
+        plan = self.root
+        pk = check_length(plan.pk.render_key(document), False, "PK")
+        found = [(pk, check_length(plan.sk.render_key(document), True, "SK"))]
+        for child in self.children.values():
+            value = lookup(document, child.path)
+            if _is_branch(value):
+                found += [_child_key(child, pk, element, index) for index, element in enumerate(value)]
+        return found
+
+    def _encode(self, document: Document, version: int) -> list[Item]:
+        if "_id" not in document:
+            raise KeyNotRepresentable("the document has no _id", path="_id")
+        plan = self.root
+        hints: Hints = {}
+        stamp = {"S": version_text(version)}
+        pk = plan.pk.render_key(document)
+        id_hints: Hints = {}
+        id_value = encode_id(document["_id"], id_hints)
+        root: Item = {
+            "PK": {"S": check_length(pk, False, "PK")},
+            "SK": {"S": check_length(plan.sk.render_key(document), True, "SK")},
+            "entityType": {"S": plan.entity},
+            "_id": id_value,
+            "_v": stamp,
+        }
+        hints.update(id_hints)
+        branches: list[tuple[ItemPlan, list[Document]]] = []
+        self._fields(plan, document, root, hints, branches)
+        for copy in plan.copies:
+            root[copy.attribute] = _encode_leaf(document["_id"], copy, hints)
+        if plan.indexes:
+            _add_index_keys(plan, document, root, None)
+        children = [
+            self._child(child, pk, element, index, id_value, id_hints, stamp)
+            for child, elements in branches
+            for index, element in enumerate(elements)
+        ]
+        if children:
+            _refuse_collisions(root, children)
+            root["_digest"] = {"S": digest(children)}
+        if hints:
+            root["_t"] = _hint_map(hints)
+        return [root, *children]
+
+    def _fields(
+        self, plan: ItemPlan, document: Document, item: Item, hints: Hints, branches: list[tuple[ItemPlan, list[Document]]]
+    ) -> None:
+        tree, names = plan.tree, plan.names
+        for name, value in document.items():
+            node = tree.get(name)
+            if node is None:
+                if plan.unmapped != "keep":
+                    _refuse_unmapped(plan, name)
+                    continue
+                attribute, pointer, declared = names.get(name) or plan.name_of(name)
+                if declared is None:
+                    item[attribute] = encode_value(value, pointer, hints)
+                else:
+                    item[attribute] = encode_declared(value, pointer, hints, declared)
+            elif type(node) is _Leaf:
+                item[node.attribute] = _encode_leaf(value, node, hints)
+            elif node is not _ROOT_ID:
+                self._nested(plan, name, value, node, item, hints, branches)
+
+    def _nested(
+        self,
+        plan: ItemPlan,
+        name: str,
+        value: Any,
+        node: Any,
+        item: Item,
+        hints: Hints,
+        branches: list[tuple[ItemPlan, list[Document]]],
+    ) -> None:
+        if type(node) is _Branch:
+            if _is_branch(value):
+                branches.append((node.child, value))
+                return
+        elif isinstance(value, dict):
+            value, extracted = _extract(value, node, item, hints, branches)
+            if extracted and not value:
+                return
+        attribute, pointer, declared = plan.name_of(name)
+        if plan.unmapped != "keep" and type(node) is not _Branch and value:
+            _refuse_unmapped(plan, name)
+            return
+        if declared is None:
+            item[attribute] = encode_value(value, pointer, hints)
+        else:
+            item[attribute] = encode_declared(value, pointer, hints, declared)
+
+    def _child(
+        self,
+        plan: ItemPlan,
+        parent_pk: str,
+        element: Document,
+        index: int,
+        id_value: AttributeValue,
+        id_hints: Hints,
+        stamp: AttributeValue,
+    ) -> Item:
+        pk, sk = _child_key(plan, parent_pk, element, index)
+        hints = dict(id_hints)
+        item: Item = {
+            "PK": {"S": pk},
+            "SK": {"S": sk},
+            "entityType": {"S": plan.entity},
+            "_id": id_value,
+            "_v": stamp,
+            "_i": {"N": str(index)},
+        }
+        try:
+            self._fields(plan, element, item, hints, [])
+        except DocumentError as error:
+            error.path = f"/{'/'.join(plan.path)}/{index}{error.path}"
+            raise
+        if plan.indexes:
+            _add_index_keys(plan, element, item, index)
+        if hints:
+            item["_t"] = _hint_map(hints)
+        return item
+
+    # --- to a document -----------------------------------------------------------------------------------------------
+
+    def to_document(self, items: Iterable[MappingABC[str, Any]]) -> Document:
+        """The document again, BSON types included, from the items as plain values, in any order.
+
+        Raises: InvariantBroken if there is no root item among them.
+        """
+        wire = [{name: from_plain(value) for name, value in item.items()} for item in items]
+        return self.decode(wire).document
+
+    def decode(self, items: Sequence[Item]) -> Decoded:
+        """The same from wire form, with the number of hints and attributes that did not fit."""
+        roots = [item for item in items if item.get("entityType", {}).get("S") == self.root.entity]
+        if len(roots) != 1:
+            raise InvariantBroken(f"{self.collection}: {len(roots)} root items among {len(items)}, expected one")
+        root = roots[0]
+        tree = _hint_tree(root)
+        document: Document = {}
+        id_node = tree.root.get("_id")
+        document["_id"] = decode_value(root["_id"], id_node, tree, "oid")
+        misfits = self._read_fields(self.root, root, document, tree)
+        arrays: dict[tuple[str, ...], list[tuple[int, Document]]] = {}
+        for item in items:
+            plan = self.children.get(item.get("entityType", {}).get("S", ""))
+            if plan is None:
+                continue
+            child_tree = _hint_tree(item)
+            element: Document = {}
+            misfits += self._read_fields(plan, item, element, child_tree) + child_tree.misfits
+            arrays.setdefault(plan.path, []).append((int(item["_i"]["N"]), element))
+        for path, elements in arrays.items():
+            elements.sort(key=lambda pair: pair[0])
+            misfits += not _set(document, path, [element for _, element in elements])
+        return Decoded(document, misfits + tree.misfits)
+
+    def _read_fields(self, plan: ItemPlan, item: Item, document: Document, tree: HintTree) -> int:
+        moved: list[tuple[tuple[str, ...], Any]] = []
+        for attribute, value in item.items():
+            if attribute in self._system or attribute == "_id":
+                continue
+            source = plan.sources.get(attribute)
+            if source == ("_id",):
+                continue
+            decoded = decode_value(value, tree.root.get(attribute), tree, plan.declared.get(attribute))
+            if source is None:
+                document[unescape_name(attribute)] = decoded
+            else:
+                moved.append((source, decoded))
+        # Moved fields last: the rest of their subdocument may have stayed under its own name.
+        return sum(not _set(document, path, value) for path, value in moved)
+
+
+_ROOT_ID: Final = object()
+
+
+def _compile(
+    settings: ItemSettings,
+    system: frozenset[str],
+    collection: CollectionSettings,
+    *,
+    parent: ItemSettings | None = None,
+    children: MappingABC[str, ItemPlan] | None = None,
+    path: tuple[str, ...] = (),
+) -> ItemPlan:
+    declared = {name: parse_declared(text) for name, text in settings.types.items()}
+    sources = {name: tuple(source.split(".")) for name, source in settings.attributes.items()}
+    tree: dict[str, Any] = {} if parent else {"_id": _ROOT_ID}
+    copies: list[_Leaf] = []
+    for name, source in sources.items():
+        leaf = _Leaf(name, pointer_step(name), declared.get(name))
+        if source == ("_id",) and not parent:
+            copies.append(leaf)
+        else:
+            _graft(tree, source, leaf)
+    for dotted, child in (children or {}).items():
+        _graft(tree, tuple(dotted.split(".")), _Branch(child))
+    pk = settings.key.get("PK") or (parent.key["PK"] if parent else "")
+    own = frozenset(name for name, source in sources.items() if source != (name,))
+    return ItemPlan(
+        entity=settings.entity,
+        pk=parse_template(pk),
+        sk=parse_template(settings.key["SK"]),
+        indexes=tuple(_compile_index(settings, name) for name in settings.index),
+        tree=tree,
+        copies=tuple(copies),
+        declared=declared,
+        sources=sources,
+        reserved=system | own,
+        unmapped=collection.unmapped,
+        path=path,
+    )
+
+
+def _compile_index(settings: ItemSettings, name: str) -> _Index:
+    keys = settings.index[name]
+    when = tuple((tuple(path.split(".")), value) for path, value in settings.when.get(name, {}).items())
+    return _Index(name, parse_template(keys["PK"]), parse_template(keys["SK"]), when)
+
+
+def _graft(tree: dict[str, Any], path: tuple[str, ...], leaf: _Leaf | _Branch) -> None:
+    for step in path[:-1]:
+        tree = tree.setdefault(step, {})
+    tree[path[-1]] = leaf
+
+
+def _encode_leaf(value: Any, leaf: _Leaf, hints: Hints) -> AttributeValue:
+    if leaf.declared is None:
+        return encode_value(value, leaf.pointer, hints)
+    return encode_declared(value, leaf.pointer, hints, leaf.declared)
+
+
+def _is_branch(value: Any) -> bool:
+    """Children are made of a filled array of subdocuments; any other value stays a field of the root."""
+    return type(value) is list and bool(value) and all(type(element) is dict for element in value)
+
+
+def _extract(
+    value: Document, tree: dict[str, Any], item: Item, hints: Hints, branches: list[tuple[ItemPlan, list[Document]]]
+) -> tuple[Document, bool]:
+    """(what stays of a subdocument, whether anything was taken out); the mapped fields go into `item`."""
+    rest: Document = {}
+    taken = False
+    for name, inner in value.items():
+        node = tree.get(name)
+        if type(node) is _Leaf:
+            item[node.attribute] = _encode_leaf(inner, node, hints)
+            taken = True
+        elif type(node) is _Branch and _is_branch(inner):
+            branches.append((node.child, inner))
+            taken = True
+        elif type(node) is dict and isinstance(inner, dict):
+            inner_rest, inner_taken = _extract(inner, node, item, hints, branches)
+            taken = taken or inner_taken
+            if inner_rest or not inner_taken:
+                rest[name] = inner_rest
+        else:
+            rest[name] = inner
+    return rest, taken
+
+
+def _set(document: Document, path: tuple[str, ...], value: Any) -> bool:
+    """Put a value at a path, making subdocuments on the way; False if something else stands there."""
+    for step in path[:-1]:
+        document = document.setdefault(step, {})
+        if not isinstance(document, dict):
+            return False
+    document[path[-1]] = value
+    return True
+
+
+def _refuse_unmapped(plan: ItemPlan, name: str) -> None:
+    if plan.unmapped == "refuse":
+        raise UnmappedField(f"the field {name} is not in the mapping, and unmapped fields are refused", path=name)
+
+
+def _child_key(plan: ItemPlan, parent_pk: str, element: Document, index: int) -> ItemKey:
+    prefix = f"{'.'.join(plan.path)}.{index}."
+    return parent_pk, check_length(plan.sk.render_key(element, index, prefix), True, f"{prefix}SK")
+
+
+def _add_index_keys(plan: ItemPlan, document: Document, item: Item, position: int | None) -> None:
+    for index in plan.indexes:
+        if index.when and not all(_same(lookup(document, path), wanted) for path, wanted in index.when):
+            continue
+        pk = index.pk.render(document, position)
+        sk = index.sk.render(document, position)
+        if pk is not None and sk is not None:
+            item[index.name + "PK"] = {"S": check_length(pk, False, index.name + "PK")}
+            item[index.name + "SK"] = {"S": check_length(sk, True, index.name + "SK")}
+
+
+def _same(value: Any, wanted: Any) -> bool:
+    """MongoDB's equality: 1 is 1.0, but true is not 1."""
+    return value is not MISSING and isinstance(value, bool) == isinstance(wanted, bool) and bool(value == wanted)
+
+
+def _refuse_collisions(root: Item, children: list[Item]) -> None:
+    seen = {key_of(root)}
+    for child in children:
+        key = key_of(child)
+        if key in seen:
+            raise KeyCollision(f"two items of the document would have the sort key {key[1]}", path=key[1])
+        seen.add(key)
+
+
+def _hint_map(hints: Hints) -> AttributeValue:
+    return {"M": {pointer: {"S": hint} for pointer, hint in hints.items()}}
+
+
+def _hint_tree(item: Item) -> HintTree:
+    stored = item.get("_t", {}).get("M", {})
+    return HintTree({pointer: hint["S"] for pointer, hint in stored.items() if "S" in hint})
+
+
+def check_size(item: Item) -> None:
+    """Raises ItemTooLarge if DynamoDB would not take the item."""
+    size = item_bytes(item)
+    if size > ITEM_BYTES:
+        pk, sk = key_of(item)
+        raise ItemTooLarge(f"the item would have {size} bytes, more than the {ITEM_BYTES} allowed", path=f"{sk}")
+
+
+# --- digests and comparison ------------------------------------------------------------------------------------------
+
+
+def digest(children: Sequence[Item]) -> str:
+    """Of the children's keys and content (never their versions: those move without the content). 32 hex digits."""
+    state = hashlib.blake2b(digest_size=16)
+    for item in sorted(children, key=key_of):
+        state.update(_canonical(item))
+    return state.hexdigest()
+
+
+def _canonical(item: Item) -> bytes:
+    content = {name: _canonical_value(value) for name, value in item.items() if name not in VOLATILE}
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _canonical_value(value: AttributeValue) -> AttributeValue:
+    """Numbers in one spelling, whoever wrote them."""
+    ((tag, content),) = value.items()
+    if tag == "N" and not content.isdigit():
+        return {"N": plain_number(Decimal(content))}
+    if tag == "M":
+        return {"M": {name: _canonical_value(inner) for name, inner in content.items()}}
+    if tag == "L":
+        return {"L": [_canonical_value(inner) for inner in content]}
+    return value
