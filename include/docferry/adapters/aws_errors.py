@@ -1,0 +1,227 @@
+"""AWS's error codes, one table: code -> docferry error. Retryability follows from the class.
+
+`error_for` is pure and needs no SDK in hand, so that the fast writer (which parses replies itself) shares it.
+A code that is not in the table is permanent and says so: silence about an unknown error is how writes get lost.
+
+Codes of the services we call are those of botocore's own service models (1.44.5, read 2026-11-22; a test compares),
+plus the common ones of https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
+(from memory: not read today).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from docferry.errors import (
+    AccessDenied,
+    ConditionFailed,
+    PermanentStoreError,
+    RequestRefused,
+    StoreError,
+    TableMissing,
+    Throttled,
+    TimedOut,
+    TransientStoreError,
+    Unavailable,
+)
+
+_CODES: dict[type[StoreError], tuple[str, ...]] = {
+    Throttled: (
+        "ProvisionedThroughputExceededException",
+        "ThrottlingException",
+        "Throttling",
+        "ThrottledException",
+        "RequestLimitExceeded",
+        "TooManyRequestsException",
+        "SlowDown",
+        # On DynamoDB's control plane: too many tables are being changed at once. A caller's retries are bounded.
+        "LimitExceededException",
+    ),
+    Unavailable: (
+        "InternalServerError",
+        "InternalServerErrorException",
+        "InternalServiceException",
+        "InternalFailure",
+        "InternalError",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
+        # Somebody (perhaps we, a moment ago) is changing it, or it was made meanwhile: look again, then decide.
+        "ResourceInUseException",
+        "TableAlreadyExistsException",
+        "TableInUseException",
+        "BackupInUseException",
+        "ReplicaAlreadyExistsException",
+        "ConcurrentUpdateException",
+        "ClusterAlreadyExistsFault",
+        "ParameterGroupAlreadyExistsFault",
+        "SubnetGroupAlreadyExistsFault",
+        "InvalidClusterStateFault",
+        "InvalidParameterGroupStateFault",
+        # PITR cannot be switched on in a new table's first seconds.
+        "ContinuousBackupsUnavailableException",
+        "TransactionConflictException",
+        "TransactionInProgressException",
+        "ReplicatedWriteConflictException",
+        "KMSInternalException",
+        "DependencyTimeoutException",
+    ),
+    TimedOut: ("RequestTimeout", "RequestTimeoutException"),
+    AccessDenied: (
+        "AccessDenied",
+        "AccessDeniedException",
+        "UnauthorizedOperation",
+        "UnrecognizedClientException",
+        "InvalidClientTokenId",
+        "IncompleteSignature",
+        "IncompleteSignatureException",
+        "InvalidSignatureException",
+        "SignatureDoesNotMatch",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "AuthFailure",
+        "OptInRequired",
+        "FailedResourceAccessException",
+    ),
+    TableMissing: ("ResourceNotFoundException", "TableNotFoundException", "IndexNotFoundException"),
+    ConditionFailed: ("ConditionalCheckFailedException", "TransactionCanceledException", "DuplicateItemException"),
+    RequestRefused: (
+        "ValidationException",
+        "ValidationError",
+        "SerializationException",
+        "UnknownOperationException",
+        "InvalidAction",
+        "InvalidParameterValue",
+        "InvalidParameterValueException",
+        "InvalidParameterCombinationException",
+        "InvalidInput",
+        "InvalidARNFault",
+        "InvalidNextTokenException",
+        "IdempotentParameterMismatchException",
+        "ItemCollectionSizeLimitExceededException",
+        "InvalidVPCNetworkStateFault",
+        "SubnetNotAllowedFault",
+        "SubnetGroupInUseFault",
+        "InvalidExportTimeException",
+        "InvalidRestoreTimeException",
+        "ExportConflictException",
+        "ImportConflictException",
+        "FailureException",
+        "KMSInvalidStateException",
+        "DisabledException",
+    ),
+    # What was named does not exist, or a quota is used up: somebody must act.
+    PermanentStoreError: (
+        "BackupNotFoundException",
+        "ExportNotFoundException",
+        "ImportNotFoundException",
+        "GlobalTableNotFoundException",
+        "GlobalTableAlreadyExistsException",
+        "ReplicaNotFoundException",
+        "PolicyNotFoundException",
+        "PointInTimeRecoveryUnavailableException",
+        "ObjectNotFoundException",
+        "NotFoundException",
+        "NoSuchEntity",
+        "NoSuchEntityException",
+        "InvalidGroup.NotFound",
+        "InvalidGroupId.Malformed",
+        "InvalidSubnetID.NotFound",
+        "ClusterNotFoundFault",
+        "NodeNotFoundFault",
+        "ParameterGroupNotFoundFault",
+        "SubnetGroupNotFoundFault",
+        "TagNotFoundFault",
+        "ServiceLinkedRoleNotFoundFault",
+        "ClusterQuotaForCustomerExceededFault",
+        "InsufficientClusterCapacityFault",
+        "NodeQuotaForClusterExceededFault",
+        "NodeQuotaForCustomerExceededFault",
+        "ParameterGroupQuotaExceededFault",
+        "ServiceQuotaExceededException",
+        "SubnetGroupQuotaExceededFault",
+        "SubnetQuotaExceededFault",
+        "TooManyTagsException",
+    ),
+}
+ERRORS: dict[str, type[StoreError]] = {code: kind for kind, codes in _CODES.items() for code in codes}
+
+_SDK: dict[str, type[StoreError]] = {
+    "ReadTimeoutError": TimedOut,
+    "ConnectTimeoutError": TimedOut,
+    "HTTPClientError": Unavailable,  # EndpointConnectionError, ConnectionClosedError, ProxyConnectionError, SSLError, ...
+    "ConnectionError": Unavailable,
+    "IncompleteReadError": Unavailable,
+    "ResponseStreamingError": Unavailable,
+    "CredentialRetrievalError": AccessDenied,
+    "NoCredentialsError": AccessDenied,
+    "PartialCredentialsError": AccessDenied,
+    "TokenRetrievalError": AccessDenied,
+    "SSOError": AccessDenied,
+    "ParamValidationError": RequestRefused,
+}
+
+
+def error_for(operation: str, code: str, message: str, status: int = 0) -> StoreError:
+    """The error for one AWS reply. It is returned, not raised: `raise error_for(...) from cause`.
+
+    `code` may carry a namespace ("com.amazonaws.dynamodb.v20120810#ThrottlingException"). `status` is the HTTP status
+    if known: an unknown code with a 5xx is the server's trouble (Unavailable), any other is permanent.
+    """
+    short = code.rsplit("#", 1)[-1].split(":", 1)[0]
+    kind = ERRORS.get(short)
+    if kind is not None:
+        return kind(f"{operation}: {message} [{short}]", operation=operation, code=short)
+    # An HTML page (a load balancer's, or moto's for what it does not implement) is no message for a person.
+    text = "the answer was an HTML page" if message.lstrip().lower().startswith("<!doctype") else message
+    if status >= 500 or (short.isdigit() and int(short) >= 500):
+        return Unavailable(f"{operation}: HTTP {status or short}: {text}", operation=operation, code=short)
+    return PermanentStoreError(
+        f"{operation}: {text} [{short}, which docferry does not know]", operation=operation, code=short
+    )
+
+
+def error_for_sdk(operation: str, error: BotoCoreError) -> StoreError:
+    """The error for a request that never got an answer: no connection, no time, no credentials."""
+    for base in type(error).__mro__:
+        if base.__name__ in _SDK:
+            kind = _SDK[base.__name__]
+            return kind(f"{operation}: {error}", operation=operation, code=type(error).__name__)
+    text = f"{operation}: {error} [{type(error).__name__}, which docferry does not know]"
+    return PermanentStoreError(text, operation=operation, code=type(error).__name__)
+
+
+@contextmanager
+def translated(operation: str) -> Iterator[None]:
+    """Turn botocore's exceptions into ours inside the block; the original is chained."""
+    try:
+        yield
+    except ClientError as error:
+        details = error.response.get("Error", {})
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        raise error_for(operation, str(details.get("Code", "")), str(details.get("Message", error)), status) from error
+    except BotoCoreError as error:
+        raise error_for_sdk(operation, error) from error
+
+
+def call(operation: Callable[..., dict[str, Any]], /, **arguments: Any) -> dict[str, Any]:
+    """One client call: `call(client.describe_table, TableName=name)`. Raises: StoreError, its class by the table above."""
+    with translated(operation.__name__):
+        return operation(**arguments)
+
+
+def call_or_none(operation: Callable[..., dict[str, Any]], *absent: str, **arguments: Any) -> dict[str, Any] | None:
+    """Like `call`, but None where the vendor's code says that the thing does not exist (and for nothing else)."""
+    try:
+        return call(operation, **arguments)
+    except TransientStoreError:
+        raise
+    except PermanentStoreError as error:
+        if error.code in absent:
+            return None
+        raise
