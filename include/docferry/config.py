@@ -113,7 +113,9 @@ class Migration:
         """The compiled mapping of a collection. Raises ConfigError, with what there is, for an unknown one."""
         if collection not in self.mappings:
             known = ", ".join(self.mappings)
-            raise ConfigError(self.path, [Problem(where="collections", what=f"there is no {collection}; there are {known}")])
+            raise ConfigError(
+                self.path, [Problem(where="collections", what=f"there is no {collection}; there are {known}")]
+            )
         return self.mappings[collection]
 
     def table(self, name: str) -> s.TableSettings:
@@ -212,7 +214,10 @@ def _schema_problem(error: Any, lines: Mapping[Path_, int], tree: Any) -> Proble
     elif error["type"] in ("missing", "missing_argument"):
         what, suggestion = "is missing", "add it"
     elif error["type"] == "string_pattern_mismatch":
-        what, suggestion = f"{error['input']!r} has a form that is not allowed here", f"allowed: {error['ctx']['pattern']}"
+        what, suggestion = (
+            f"{error['input']!r} has a form that is not allowed here",
+            f"allowed: {error['ctx']['pattern']}",
+        )
     return Problem(where=_dotted(path), what=what, suggestion=suggestion, line=_line(lines, path))
 
 
@@ -287,9 +292,13 @@ class _Checker:
         for name, table in self.file.tables.items():
             path = ("tables", name)
             if table.billing == "provisioned" and table.capacity is None:
-                yield self._problem(path, "is provisioned but has no capacity", "add capacity: {read_units: , write_units: }")
+                yield self._problem(
+                    path, "is provisioned but has no capacity", "add capacity: {read_units: , write_units: }"
+                )
             if table.billing == "on_demand" and table.capacity is not None:
-                yield self._problem((*path, "capacity"), "an on-demand table has none", "remove it, or set billing: provisioned")
+                yield self._problem(
+                    (*path, "capacity"), "an on-demand table has none", "remove it, or set billing: provisioned"
+                )
             if len(set(table.indexes)) != len(table.indexes):
                 yield self._problem((*path, "indexes"), "names an index twice")
             if len(table.indexes) > 20:
@@ -327,7 +336,9 @@ class _Checker:
     def _item(self, path: Path_, item: _ItemFile, table: str, child: bool) -> Iterator[Problem]:
         wanted = {"SK"} if child else {"PK", "SK"}
         for key in sorted(set(item.key) - wanted):
-            hint = "a child lives in its parent's partition: remove it" if key == "PK" and child else "keys are PK and SK"
+            hint = (
+                "a child lives in its parent's partition: remove it" if key == "PK" and child else "keys are PK and SK"
+            )
             yield self._problem((*path, "key", key), "is not known here", hint)
         for key in sorted(wanted - set(item.key)):
             yield self._problem((*path, "key"), f"has no {key}", "a template such as USER#{username}")
@@ -367,12 +378,16 @@ class _Checker:
             if not all(source.split(".")):
                 yield self._problem(at, f"'{source}' is no dotted path")
             if source in sources and not (source == "_id" and not child):
-                yield self._problem(at, f"{source} already goes to {sources[source]}: which one would be read back?", "remove one")
+                yield self._problem(
+                    at, f"{source} already goes to {sources[source]}: which one would be read back?", "remove one"
+                )
             sources.setdefault(source, attribute)
         for one, other in combinations(sorted(sources), 2):
             if other.startswith(one + "."):
                 at = (*path, "attributes", sources[other])
-                yield self._problem(at, f"{other} is inside {one}, which is mapped as a whole: cannot be reversed", "keep one of them")
+                yield self._problem(
+                    at, f"{other} is inside {one}, which is mapped as a whole: cannot be reversed", "keep one of them"
+                )
 
     def _overlaps(self, path: Path_, collection: _CollectionFile) -> Iterator[Problem]:
         assert collection.item is not None
@@ -399,7 +414,9 @@ class _Checker:
             if one[1] != other[1]:
                 continue
             if one[2] == other[2]:
-                yield self._problem((*other[0], "entity"), f"{other[2]} is also the entity of {_dotted(one[0])}", "choose another")
+                yield self._problem(
+                    (*other[0], "entity"), f"{other[2]} is also the entity of {_dotted(one[0])}", "choose another"
+                )
             if not disjoint(one[3], other[3]) and not disjoint(one[4], other[4]):
                 what = f"an item could have the same key as one of {_dotted(one[0])}"
                 yield self._problem((*other[0], "key"), what, "begin the key with a word of its own")
@@ -409,7 +426,9 @@ class _Checker:
             path: Path_ = ("access_patterns", name)
             if pattern.collection not in self.file.collections:
                 known = ", ".join(self.file.collections)
-                yield self._problem((*path, "collection"), f"there is no collection {pattern.collection}", f"there are {known}")
+                yield self._problem(
+                    (*path, "collection"), f"there is no collection {pattern.collection}", f"there are {known}"
+                )
                 continue
             table = self._table_of(self.file.collections[pattern.collection] or _CollectionFile())
             if pattern.index and table in self.file.tables and pattern.index not in self.file.tables[table].indexes:

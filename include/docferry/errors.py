@@ -184,7 +184,9 @@ class EstateDrift(MigrationError):
 
     def __init__(self, differences: Sequence[str]) -> None:
         listing = "\n".join(f"  - {line}" for line in differences)
-        super().__init__(f"the estate differs from the file in {len(differences)} place(s); nothing was changed\n{listing}")
+        super().__init__(
+            f"the estate differs from the file in {len(differences)} place(s); nothing was changed\n{listing}"
+        )
         self.differences = tuple(differences)
 
 
@@ -194,7 +196,9 @@ class LeaseHeld(MigrationError):
     retryable = True
 
     def __init__(self, name: str, holder: str, expires_in_s: float) -> None:
-        super().__init__(f"{name} is being worked on by {holder} (its lease ends in {expires_in_s:.0f} s unless it is renewed)")
+        super().__init__(
+            f"{name} is being worked on by {holder} (its lease ends in {expires_in_s:.0f} s unless it is renewed)"
+        )
         self.name, self.holder, self.expires_in_s = name, holder, expires_in_s
 
 

@@ -6,7 +6,15 @@ control plane), `Progress` and `StopSignal` (whoever runs us).
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bson.timestamp import Timestamp
+
+from docferry.core.estate import DaxSpec, DaxState, Step, TableState
+from docferry.core.mapping import Item, ItemKey
+from docferry.errors import DocumentError
 
 # --- who runs us -----------------------------------------------------------------------------------------------------
 
@@ -27,4 +35,199 @@ class StopSignal(Protocol):
     def is_set(self) -> bool: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who is working: a name for people, and a mark by which others can tell that this process has ended.
+
+    `ended(mark)` is True only if the process behind a mark has been proved dead (same host, no such process).
+    """
+
+    name: str
+    mark: str
+    ended: Callable[[str], bool]
+
+
+# --- MongoDB (Source) ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFacts:
+    """What kind of MongoDB this is. `write_majority_ok` is False while `w: majority` would hang."""
+
+    version: tuple[int, ...]
+    replica_set: str | None
+    mongos: bool
+    write_majority_ok: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionFacts:
+    """One collection. `kind` is collection, view, timeseries or missing; `unique` the field sets that a full unique
+    index keeps unique; sizes in bytes."""
+
+    name: str
+    kind: str
+    documents: int
+    average_bytes: float
+    unique: tuple[frozenset[str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamPosition:
+    """Where following the change stream will begin: at `token`, in the stream `scope`. Pages are read at `time` or later."""
+
+    time: Timestamp
+    token: Mapping[str, Any]
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """A range of `_id` in index order: lower included, upper not. Each is BSON of {"": id}, None at the ends."""
+
+    lower: bytes | None
+    upper: bytes | None
+
+
+class Source(Protocol):
+    """MongoDB, for reading. Raises StoreError; ids go in and out as BSON of {"": id}, documents as BSON."""
+
+    def server_facts(self) -> ServerFacts: ...
+
+    def collection_facts(self, collection: str) -> CollectionFacts: ...
+
+    def stream_position(self) -> StreamPosition:
+        """The position of now, of the database's change stream."""
+
+    def cluster_time(self) -> Timestamp:
+        """The primary's time, never before a time given earlier; snapshots at it can be read."""
+
+    def oplog_window_s(self) -> float:
+        """How far back the oplog reaches, in seconds."""
+
+    def sample_ids(self, collection: str, size: int) -> list[bytes]:
+        """Up to `size` random ids in index order."""
+
+    def sample_documents(self, collection: str, size: int) -> list[bytes]:
+        """Up to `size` random documents."""
+
+    def read_page(self, collection: str, bounds: Bounds, after: bytes | None, limit: int, at: Timestamp) -> list[bytes]:
+        """The next up to `limit` documents after id `after`, as they were at `at`. Empty only at the end of the range.
+
+        Holds:  every document of the range is in some page, whatever the BSON types of the ids, MinKey and MaxKey
+                included; same arguments, same page, while the snapshot lives (five minutes by default).
+        Raises: TimedOut if the member cannot show `at` in time (it lags), Unavailable, AccessDenied.
+        """
+
+    def read_ids(self, collection: str, ids: Sequence[bytes], at: Timestamp) -> list[bytes]:
+        """The documents of these ids that exist at `at`, in any order."""
+
+
+# --- DynamoDB's data plane (Target) ----------------------------------------------------------------------------------
+
+
+class Budget(Protocol):
+    """A share of the one rate that all tasks of a migration keep to."""
+
+    async def take(self, units: float) -> None:
+        """Wait until this many write units may be spent."""
+
+    def settle(self, estimated: float, consumed: float) -> None:
+        """Tell what a write really cost."""
+
+
+Guard = Callable[[], None]
+"""Called right before each request is signed; raises LeaseLost or Stopped when writing must end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a list of items, by their position in it. `units` is the consumed capacity, indexes included."""
+
+    refused: Mapping[int, DocumentError]
+    superseded: frozenset[int]
+    units: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScanPage:
+    """Some items and where to go on; `next` is None at the end."""
+
+    items: list[Item]
+    next: Item | None
+
+
+class Target(Protocol):
+    """DynamoDB's data plane. Raises StoreError or RetryExhausted; what a single item did is in `Written`."""
+
+    async def put_all(self, table: str, items: Sequence[Item], budget: Budget, guard: Guard) -> Written:
+        """Write all items unconditionally (BatchWriteItem). Returns when each is acknowledged or refused."""
+
+    async def put_newer(self, table: str, items: Sequence[Item], budget: Budget, guard: Guard) -> Written:
+        """Write each item if none is stored under its key or the stored `_v` is smaller."""
+
+    async def get_all(self, table: str, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
+        """The items that exist under these keys (consistent reads)."""
+
+    async def scan(
+        self, table: str, segment: int, segments: int, start: Item | None, attributes: Sequence[str] = ()
+    ) -> ScanPage:
+        """One page of a segment (consistent), all attributes or only some."""
+
+    async def partition(self, table: str, partition_key: str) -> AsyncIterator[Item]:
+        """All items of one partition (consistent)."""
+
+    async def close(self) -> None: ...
+
+
+# --- what must survive (Ledger) --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One entry of the ledger. `revision` is what a change must have read; `body` holds str, int, bytes, bool, lists."""
+
+    section: str
+    key: str
+    revision: int
+    body: Mapping[str, Any]
+
+
+class Ledger(Protocol):
+    """The table that remembers. Every change is conditional on what was read. Keys sort as strings."""
+
+    def read(self, section: str, key: str) -> Record | None: ...
+
+    def list(self, section: str, prefix: str = "") -> list[Record]:
+        """All records of a section whose key begins with `prefix`, in key order."""
+
+    def write(self, section: str, key: str, body: Mapping[str, Any], *, expect: Record | None) -> Record:
+        """Create (`expect=None`) or replace the record that was read. Raises ConditionFailed if it is not as expected."""
+
+    def delete(self, record: Record) -> None:
+        """Remove the record that was read. Raises ConditionFailed if it has changed."""
+
+
 # --- AWS's control plane (Estate) ------------------------------------------------------------------------------------
+
+
+class Estate(Protocol):
+    """AWS's control plane: what is there, and one change at a time. Waiting and order are the flow's affair.
+
+    Every method raises StoreError (by type: TransientStoreError may work later).
+    """
+
+    def resolve_key(self, key: str) -> str:
+        """The ARN of a KMS key given by id, alias or ARN."""
+
+    def fetch_table(self, name: str, region: str | None = None) -> TableState | None:
+        """The table as `region` (None: the target's own) has it; None if there is no such table."""
+
+    def fetch_dax(self, spec: DaxSpec) -> DaxState:
+        """The cluster that `spec` names, and its groups."""
+
+    def check_dax(self, spec: DaxSpec) -> None:
+        """Raises PreflightFailed, with every problem, if something that `spec` names must exist and does not."""
+
+    def apply(self, step: Step) -> None:
+        """Ask AWS for one step. Returns when AWS has accepted it, which is not when it is done."""

@@ -66,7 +66,8 @@ class AwsEstate:
             tags=self._fetch_tags(client, table["TableArn"]),
             backups=call_or_none(client.describe_continuous_backups, "TableNotFoundException", TableName=name) or {},
             ttl=call_or_none(client.describe_time_to_live, _MISSING, TableName=name) or {},
-            scaling=self._fetch_scaling(table),
+            # A replica's autoscaling follows the first region's: asked there only.
+            scaling=self._fetch_scaling(table) if region in {None, self._region} else (),
         )
 
     def resolve_key(self, key: str) -> str:

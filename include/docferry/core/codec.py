@@ -363,7 +363,9 @@ def parse_declared(text: str) -> str:
     """The hint that a declared type stands for. Raises ValueError if it is none."""
     name, _, digits = text.partition(":")
     if name not in DECLARABLE or (digits and name != "decimal") or (digits and not digits.isdigit()):
-        raise ValueError(f"'{text}' is no type to declare; there are {', '.join(sorted(DECLARABLE))} and decimal:<digits>")
+        raise ValueError(
+            f"'{text}' is no type to declare; there are {', '.join(sorted(DECLARABLE))} and decimal:<digits>"
+        )
     return f"decimal:-{int(digits)}" if digits and int(digits) else name
 
 
@@ -376,7 +378,9 @@ def encode_declared(value: Any, path: str, hints: Hints, declared: str) -> Attri
     elif hint is None:
         tag = next(iter(wire))
         if tag in DECLARABLE[declared.partition(":")[0]]:
-            hints[path] = _NATURAL.get(tag) or ("double" if type(value) is float else "int" if _is_int32(value) else "long")
+            hints[path] = _NATURAL.get(tag) or (
+                "double" if type(value) is float else "int" if _is_int32(value) else "long"
+            )
     return wire
 
 
@@ -407,7 +411,9 @@ class HintTree:
         # An empty step cannot occur (names are never empty once escaped), so "" is free for the hint itself.
 
 
-def decode_value(wire: AttributeValue, node: Mapping[str, Any] | None, tree: HintTree, declared: str | None = None) -> Any:
+def decode_value(
+    wire: AttributeValue, node: Mapping[str, Any] | None, tree: HintTree, declared: str | None = None
+) -> Any:
     """Decode one attribute value in wire form. `node` is its place in the hint tree, None where there is no hint.
 
     A hint that does not fit the value (somebody else wrote it) is ignored and counted in `tree.misfits`.

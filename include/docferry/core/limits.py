@@ -52,3 +52,9 @@ def _value_bytes(value: dict[str, Any]) -> int:
 def write_units(size_bytes: int) -> int:
     """Write request units of one put of that size, without indexes."""
     return max(1, -(-size_bytes // WRITE_UNIT_BYTES))
+
+
+def item_write_units(item: dict[str, Any]) -> int:
+    """Write units of one put: the table's, and as many again for each index that the item is in (all project ALL)."""
+    indexes = sum(name.endswith("PK") and name != "PK" for name in item)
+    return write_units(item_bytes(item)) * (1 + indexes)

@@ -47,7 +47,14 @@ from docferry.core.keys import MISSING, Template, check_length, lookup, parse_te
 from docferry.core.limits import ITEM_BYTES, item_bytes
 from docferry.core.settings import CollectionSettings, ItemSettings, Unmapped
 from docferry.core.versions import version_text
-from docferry.errors import DocumentError, InvariantBroken, ItemTooLarge, KeyCollision, KeyNotRepresentable, UnmappedField
+from docferry.errors import (
+    DocumentError,
+    InvariantBroken,
+    ItemTooLarge,
+    KeyCollision,
+    KeyNotRepresentable,
+    UnmappedField,
+)
 
 Item = dict[str, AttributeValue]
 ItemKey = tuple[str, str]
@@ -216,7 +223,12 @@ class Mapping:
         return [root, *children]
 
     def _fields(
-        self, plan: ItemPlan, document: Document, item: Item, hints: Hints, branches: list[tuple[ItemPlan, list[Document]]]
+        self,
+        plan: ItemPlan,
+        document: Document,
+        item: Item,
+        hints: Hints,
+        branches: list[tuple[ItemPlan, list[Document]]],
     ) -> None:
         tree, names = plan.tree, plan.names
         for name, value in document.items():

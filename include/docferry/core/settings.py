@@ -96,7 +96,7 @@ class BackfillSettings(_Strict):
     chunk_documents: int = 250_000
     page_documents: int = 1_000
     max_tasks: int = 200
-    budget_wcu: int = 4_000
+    budget_wcu: int | None = None
     dead_letter_share: float = 0.01
     lease_s: float = 60.0
     concurrency: int = 24

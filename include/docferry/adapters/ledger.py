@@ -1,0 +1,127 @@
+"""The ledger in one DynamoDB table: partition `<migration>#<section>`, sort key the record's key.
+
+Every change is conditional on the revision that was read, so two who change the same record never both succeed.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import boto3
+
+from docferry.adapters.aws_errors import translated
+from docferry.core.codec import from_plain, to_plain
+from docferry.errors import InvariantBroken
+from docferry.ports import Record
+
+SCHEMA = 1
+
+
+class DynamoLedger:
+    """Ledger over a boto3 session. One table serves any number of migrations."""
+
+    def __init__(self, session: boto3.Session, table: str, migration: str) -> None:
+        self._client = session.client("dynamodb")
+        self._table, self._migration = table, migration
+
+    def __repr__(self) -> str:
+        return f"DynamoLedger({self._table!r}, {self._migration!r})"
+
+    def read(self, section: str, key: str) -> Record | None:
+        with translated("ledger GetItem"):
+            reply = self._client.get_item(TableName=self._table, Key=self._key(section, key), ConsistentRead=True)
+        return self._record(reply["Item"]) if "Item" in reply else None
+
+    def list(self, section: str, prefix: str = "") -> list[Record]:
+        query: dict[str, Any] = {
+            "TableName": self._table,
+            "ConsistentRead": True,
+            "KeyConditionExpression": "PK = :pk" + (" AND begins_with(SK, :sk)" if prefix else ""),
+            "ExpressionAttributeValues": {":pk": {"S": self._partition(section)}}
+            | ({":sk": {"S": prefix}} if prefix else {}),
+        }
+        found: list[Record] = []
+        while True:
+            with translated("ledger Query"):
+                reply = self._client.query(**query)
+            found += [self._record(item) for item in reply["Items"]]
+            if "LastEvaluatedKey" not in reply:
+                return found
+            query["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
+
+    def write(self, section: str, key: str, body: Mapping[str, Any], *, expect: Record | None) -> Record:
+        revision = expect.revision + 1 if expect else 1
+        item = self._key(section, key) | {
+            "rev": {"N": str(revision)},
+            "schema": {"N": str(SCHEMA)},
+            "body": _to_boto(from_plain(dict(body))),
+        }
+        with translated("ledger PutItem"):
+            self._client.put_item(TableName=self._table, Item=item, **_condition(expect))
+        return Record(section, key, revision, dict(body))
+
+    def delete(self, record: Record) -> None:
+        with translated("ledger DeleteItem"):
+            self._client.delete_item(
+                TableName=self._table, Key=self._key(record.section, record.key), **_condition(record)
+            )
+
+    def _partition(self, section: str) -> str:
+        return f"{self._migration}#{section}"
+
+    def _key(self, section: str, key: str) -> dict[str, Any]:
+        return {"PK": {"S": self._partition(section)}, "SK": {"S": key}}
+
+    def _record(self, item: Mapping[str, Any]) -> Record:
+        if int(item["schema"]["N"]) != SCHEMA:
+            raise InvariantBroken(f"ledger record of schema {item['schema']['N']}, this docferry knows {SCHEMA}")
+        section = item["PK"]["S"].removeprefix(self._migration + "#")
+        body = _plain(to_plain(_from_boto(item["body"])))
+        return Record(section, item["SK"]["S"], int(item["rev"]["N"]), body)
+
+
+def _condition(expect: Record | None) -> dict[str, Any]:
+    if expect is None:
+        return {"ConditionExpression": "attribute_not_exists(PK)"}
+    return {
+        "ConditionExpression": "#rev = :rev",
+        "ExpressionAttributeNames": {"#rev": "rev"},
+        "ExpressionAttributeValues": {":rev": {"N": str(expect.revision)}},
+    }
+
+
+def _to_boto(value: dict[str, Any]) -> dict[str, Any]:
+    """boto3 wants binary as bytes, our wire form has it as base64."""
+    ((tag, content),) = value.items()
+    if tag == "B":
+        return {"B": base64.b64decode(content)}
+    if tag == "M":
+        return {"M": {name: _to_boto(inner) for name, inner in content.items()}}
+    if tag == "L":
+        return {"L": [_to_boto(inner) for inner in content]}
+    return value
+
+
+def _from_boto(value: Mapping[str, Any]) -> dict[str, Any]:
+    ((tag, content),) = value.items()
+    if tag == "B":
+        return {"B": base64.b64encode(content).decode()}
+    if tag == "M":
+        return {"M": {name: _from_boto(inner) for name, inner in content.items()}}
+    if tag == "L":
+        return {"L": [_from_boto(inner) for inner in content]}
+    return dict(value)
+
+
+def _plain(value: Any) -> Any:
+    """Whole numbers as int: the ledger's records hold counts and ids."""
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return value

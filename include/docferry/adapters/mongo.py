@@ -1,0 +1,247 @@
+"""MongoDB behind the Source port: facts, stream position, and pages that each name their snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import bson
+from bson.codec_options import CodecOptions
+from bson.max_key import MaxKey
+from bson.raw_bson import RawBSONDocument
+from bson.timestamp import Timestamp
+from pymongo import MongoClient, ReadPreference
+from pymongo import errors as pymongo_errors
+
+from docferry import errors
+from docferry.core.codec import BSON_OPTIONS
+from docferry.ports import Bounds, CollectionFacts, ServerFacts, StreamPosition
+
+_RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
+_MAX_TIME_MS = 20_000
+"""A lagging member is waited for this long; then the page is asked for again."""
+
+CODES: Mapping[int, type[errors.StoreError]] = {
+    11: errors.AccessDenied,  # UserNotFound
+    13: errors.AccessDenied,  # Unauthorized
+    18: errors.AccessDenied,  # AuthenticationFailed
+    8000: errors.AccessDenied,  # AtlasError: bad auth
+    50: errors.TimedOut,  # MaxTimeMSExpired: the member lags behind the snapshot asked for, or is overloaded
+    202: errors.TimedOut,  # NetworkInterfaceExceededTimeLimit
+    262: errors.TimedOut,  # ExceededTimeLimit
+    239: errors.TimedOut,  # SnapshotTooOld: the page is read again at a newer time
+    246: errors.TimedOut,  # SnapshotUnavailable
+    6: errors.Unavailable,  # HostUnreachable
+    7: errors.Unavailable,  # HostNotFound
+    89: errors.Unavailable,  # NetworkTimeout
+    91: errors.Unavailable,  # ShutdownInProgress
+    189: errors.Unavailable,  # PrimarySteppedDown
+    9001: errors.Unavailable,  # SocketException
+    10107: errors.Unavailable,  # NotWritablePrimary
+    11600: errors.Unavailable,  # InterruptedAtShutdown
+    11602: errors.Unavailable,  # InterruptedDueToReplStateChange
+    13435: errors.Unavailable,  # NotPrimaryNoSecondaryOk
+    13436: errors.Unavailable,  # NotPrimaryOrSecondary
+}
+"""MongoDB's error codes. Anything else is permanent, loudly. Source: mongo/src/mongo/base/error_codes.yml (6.0)."""
+
+
+@contextmanager
+def mongo_errors(operation: str) -> Iterator[None]:
+    """Turn the driver's exceptions into ours, the most specific first."""
+    try:
+        yield
+    except pymongo_errors.OperationFailure as error:
+        kind = CODES.get(error.code or 0, errors.RequestRefused)
+        name = (error.details or {}).get("codeName", "")
+        code = f"{error.code} {name}".strip()
+        raise kind(f"MongoDB refused {operation}: {_first_line(error)}", operation=operation, code=code) from error
+    except (pymongo_errors.NetworkTimeout, pymongo_errors.ExecutionTimeout) as error:
+        raise errors.TimedOut(f"MongoDB did not answer {operation} in time", operation=operation) from error
+    except pymongo_errors.ServerSelectionTimeoutError as error:
+        text = f"no usable MongoDB for {operation}: {_first_line(error)}. Is there a primary, and is the address right?"
+        raise errors.Unavailable(text, operation=operation) from error
+    except pymongo_errors.ConnectionFailure as error:
+        raise errors.Unavailable(f"the connection to MongoDB broke in {operation}", operation=operation) from error
+    except (pymongo_errors.ConfigurationError, pymongo_errors.InvalidURI) as error:
+        text = f"the MongoDB address cannot be used: {_first_line(error)}"
+        raise errors.RequestRefused(text, operation=operation) from error
+
+
+def _first_line(error: Exception) -> str:
+    """Without the topology dump that pymongo appends, and never more than a line."""
+    return str(error).split(", full error:")[0].split(", Timeout:")[0].splitlines()[0][:300]
+
+
+def id_bytes(value: Any) -> bytes:
+    """An id as BSON of {"": id}: exact, and comparable with ==."""
+    return bson.encode({"": value})
+
+
+def id_value(data: bytes) -> Any:
+    """The inverse of `id_bytes`."""
+    return bson.decode(data, BSON_OPTIONS)[""]
+
+
+class MongoSource:
+    """Source over a MongoClient. `uri` carries the credentials and stays out of every message."""
+
+    def __init__(self, uri: str, database: str, **options: Any) -> None:
+        settings = {"serverSelectionTimeoutMS": 15_000, "appname": "docferry", "retryReads": True} | options
+        with mongo_errors("connect"):
+            self._client: MongoClient[Any] = MongoClient(uri, **settings)
+        self._database = self._client.get_database(database, codec_options=BSON_OPTIONS)
+        self._seen = Timestamp(0, 0)
+
+    def __repr__(self) -> str:
+        return f"MongoSource({self._database.name!r})"
+
+    def close(self) -> None:
+        self._client.close()
+
+    # --- facts -------------------------------------------------------------------------------------------------------
+
+    def server_facts(self) -> ServerFacts:
+        with mongo_errors("hello"):
+            hello = self._client.admin.command("hello")
+            build = self._client.admin.command("buildInfo")
+        return ServerFacts(
+            version=tuple(build["versionArray"][:3]),
+            replica_set=hello.get("setName"),
+            mongos=hello.get("msg") == "isdbgrid",
+            write_majority_ok=self._write_majority_ok() if hello.get("setName") else False,
+        )
+
+    def _write_majority_ok(self) -> bool:
+        try:
+            with mongo_errors("replSetGetStatus"):
+                status = self._client.admin.command("replSetGetStatus")
+        except errors.AccessDenied:
+            return True  # a user without clusterMonitor: the first majority write or read will tell
+        bearing = [m for m in status["members"] if m.get("state") in (1, 2)]
+        return len(bearing) >= int(status.get("writeMajorityCount", 1))
+
+    def collection_facts(self, collection: str) -> CollectionFacts:
+        with mongo_errors("listCollections"):
+            found = list(self._database.list_collections(filter={"name": collection}))
+        if not found:
+            return CollectionFacts(name=collection, kind="missing", documents=0, average_bytes=0.0, unique=())
+        kind = str(found[0].get("type", "collection"))
+        if kind != "collection":
+            return CollectionFacts(name=collection, kind=kind, documents=0, average_bytes=0.0, unique=())
+        with mongo_errors("collStats"):
+            stats = self._database.command("collStats", collection)
+            indexes = list(self._database[collection].list_indexes())
+        return CollectionFacts(
+            name=collection,
+            kind=kind,
+            documents=int(stats["count"]),
+            average_bytes=float(stats.get("avgObjSize", 0)),
+            unique=tuple(frozenset(index["key"]) for index in indexes if _is_fully_unique(index)),
+        )
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    def cluster_time(self) -> Timestamp:
+        with mongo_errors("read the cluster time"):
+            # The primary's last operation. A snapshot read at it waits until a majority has it.
+            reply = self._client.admin.command("ping", read_preference=ReadPreference.PRIMARY)
+        self._seen = max(self._seen, reply["operationTime"])
+        return self._seen
+
+    def stream_position(self) -> StreamPosition:
+        scope = f"database:{self._database.name}"
+        with mongo_errors("open the change stream"), self._database.watch(max_await_time_ms=200) as stream:
+            stream.try_next()
+            token = stream.resume_token
+        if token is None:
+            raise errors.Unavailable("the change stream gave no resume token", operation="watch")
+        # Read after the token: every page is at this time or later, so following from the token misses nothing.
+        return StreamPosition(time=self.cluster_time(), token=dict(token), scope=scope)
+
+    def oplog_window_s(self) -> float:
+        with mongo_errors("read the oplog's ends"):
+            oplog = self._client.get_database("local")["oplog.rs"]
+            first = oplog.find({}, {"ts": 1}).sort("$natural", 1).limit(1).next()
+            last = oplog.find({}, {"ts": 1}).sort("$natural", -1).limit(1).next()
+        return float(last["ts"].time - first["ts"].time)
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def sample_ids(self, collection: str, size: int) -> list[bytes]:
+        pipeline = [{"$sample": {"size": size}}, {"$project": {"_id": 1}}, {"$sort": {"_id": 1}}]
+        with mongo_errors("sample ids"):
+            found = self._database[collection].aggregate(pipeline, allowDiskUse=True)
+            return [id_bytes(document["_id"]) for document in found]
+
+    def sample_documents(self, collection: str, size: int) -> list[bytes]:
+        raw = self._database.get_collection(collection, codec_options=_RAW)
+        with mongo_errors("sample documents"):
+            return [bytes(document.raw) for document in raw.aggregate([{"$sample": {"size": size}}])]
+
+    def read_page(self, collection: str, bounds: Bounds, after: bytes | None, limit: int, at: Timestamp) -> list[bytes]:
+        at_max_key = id_bytes(MaxKey())
+        if after == at_max_key:
+            return []
+        lower = after if after is not None else bounds.lower
+        documents = self._find(collection, lower, bounds.upper, limit + (after is not None), at)
+        if after is not None and documents and id_bytes(_id_of(documents[0])) == after:
+            documents = documents[1:]
+        if not documents and bounds.upper is None and lower is not None:
+            # min() without max() leaves out an _id that is MaxKey: the last range still owes it.
+            return self._find_filter(collection, {"_id": MaxKey()}, 1, at)
+        return documents
+
+    def read_ids(self, collection: str, ids: Sequence[bytes], at: Timestamp) -> list[bytes]:
+        wanted = [id_value(one) for one in ids]
+        found: list[bytes] = []
+        while wanted:  # a batch ends at 16 MB: ask again for what is left, or for nothing more
+            batch = self._find_filter(collection, {"_id": {"$in": wanted}}, len(wanted), at)
+            found += batch
+            if not batch or len(batch) == len(wanted):
+                break
+            have = {id_bytes(_id_of(document)) for document in batch}
+            left = [one for one in wanted if id_bytes(one) not in have]
+            if len(left) == len(wanted):
+                break
+            wanted = left
+        return found
+
+    def _find(
+        self, collection: str, lower: bytes | None, upper: bytes | None, limit: int, at: Timestamp
+    ) -> list[bytes]:
+        options: dict[str, Any] = {"filter": {}, "hint": {"_id": 1}}
+        if lower is not None:
+            options["min"] = {"_id": id_value(lower)}
+        if upper is not None:
+            options["max"] = {"_id": id_value(upper)}
+        return self._command(collection, limit, at, options)
+
+    def _find_filter(self, collection: str, query: dict[str, Any], limit: int, at: Timestamp) -> list[bytes]:
+        return self._command(collection, limit, at, {"filter": query, "hint": {"_id": 1}})
+
+    def _command(self, collection: str, limit: int, at: Timestamp, options: Mapping[str, Any]) -> list[bytes]:
+        """One `find` that is one page: a single batch, so that nothing stays open on the server, at most 16 MB."""
+        with mongo_errors(f"read a page of {collection}"):
+            reply = self._database.command(
+                "find", collection, **options, limit=limit, batchSize=limit, singleBatch=True, maxTimeMS=_MAX_TIME_MS,
+                readConcern={"level": "snapshot", "atClusterTime": at},
+                read_preference=ReadPreference.SECONDARY_PREFERRED, codec_options=_RAW,
+            )  # fmt: skip
+            return [bytes(document.raw) for document in reply["cursor"]["firstBatch"]]
+
+
+def _is_fully_unique(index: Mapping[str, Any]) -> bool:
+    """Only an index over all documents keeps all keys apart; `_id_` is unique without saying so."""
+    unique = index.get("unique") or index["name"] == "_id_"
+    return bool(unique and "partialFilterExpression" not in index and index.get("prepareUnique") is None)
+
+
+def _id_of(document: bytes) -> Any:
+    return RawBSONDocument(document, BSON_RAW)["_id"]
+
+
+BSON_RAW: CodecOptions[Any] = CodecOptions(
+    document_class=RawBSONDocument, datetime_conversion=BSON_OPTIONS.datetime_conversion
+)

@@ -1,0 +1,70 @@
+"""BSON types that drivers no longer tell apart: undefined (read as None), DBPointer (as DBRef) and symbol (as str).
+
+They would be stored as something else without a word, so a document that has one is refused. Looking at every
+element of every document in Python would cost more than encoding it; a regular expression over the raw bytes finds
+nearly all documents that cannot have one, and only the others are walked.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable
+
+from docferry.errors import UnsupportedType
+
+_CANDIDATE = re.compile(
+    rb"[\x06\x0c\x0e][^\x00]+\x00"  # a type byte and a field name
+    rb"|[\x06\x0c\x0e]\x00(?!\x00\x00)"  # or no name; a string's length looks like 0c 00 00 00
+    rb"|\x06\x00\x00(?!\x00[^\x00]{5}\x00)"  # undefined without a name, at the end of a subdocument
+)
+_NAMES = {0x06: "undefined", 0x0C: "DBPointer", 0x0E: "symbol"}
+_FIXED = {0x01: 8, 0x06: 0, 0x07: 12, 0x08: 1, 0x09: 8, 0x0A: 0, 0x10: 4, 0x11: 8, 0x12: 8, 0x13: 16, 0xFF: 0, 0x7F: 0}
+_int32 = struct.Struct("<i").unpack_from
+
+
+def refuse_deprecated(document: bytes) -> None:
+    """Raises UnsupportedType, with the field's path, if the BSON document has a value of a deprecated type."""
+    if _CANDIDATE.search(document):
+        _walk(document, 4, "")
+
+
+def _walk(data: bytes, at: int, path: str) -> int:
+    """Walk a document's elements from `at`; returns the position after its end."""
+    while kind := data[at]:
+        end = data.index(b"\x00", at + 1)
+        name = f"{path}{data[at + 1 : end].decode(errors='replace')}"
+        if kind in _NAMES:
+            raise UnsupportedType(f"{name} has the deprecated BSON type {_NAMES[kind]}", path=name)
+        at = end + 1
+        if kind in (0x03, 0x04):
+            at = _walk(data, at + 4, name + ".")
+        else:
+            at += _FIXED[kind] if kind in _FIXED else _SIZES[kind](data, at)
+    return at + 1
+
+
+def _string(data: bytes, at: int) -> int:
+    return int(_int32(data, at)[0]) + 4
+
+
+def _binary(data: bytes, at: int) -> int:
+    return int(_int32(data, at)[0]) + 5
+
+
+def _regex(data: bytes, at: int) -> int:
+    end = data.index(b"\x00", data.index(b"\x00", at) + 1)
+    return end + 1 - at
+
+
+def _scoped(data: bytes, at: int) -> int:
+    return int(_int32(data, at)[0])
+
+
+_SIZES: dict[int, Callable[[bytes, int], int]] = {
+    0x02: _string,
+    0x05: _binary,
+    0x0B: _regex,
+    0x0D: _string,
+    0x0F: _scoped,
+}
