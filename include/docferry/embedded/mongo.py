@@ -32,8 +32,6 @@ ROLES: Mapping[User, str] = {
 }
 START_TIMEOUT_S = 60.0
 FIRST_ELECTION_MS = 500
-ELECTION_TIMEOUT_MS = 5_000
-"""Half the server's default: tests of failover are short. Not less: a busy machine would hold elections for nothing."""
 
 
 @dataclass(slots=True)
@@ -58,8 +56,9 @@ class EmbeddedReplicaSet:
     """mongod processes with a key file and two users, `docferry` (root) and `app` (readWriteAnyDatabase).
 
     `members` bear data; `arbiter` adds one more that does not, with the highest index. Majority read concern is always
-    on (MongoDB 5+). `parameters` are passed as --setParameter; `test_commands` allows hold_back(). Everything is in
-    `directory`, which must exist and is not removed. Use as a context manager, or open() and close().
+    on (MongoDB 5+). `parameters` are passed as --setParameter; `test_commands` allows hold_back(). The default election
+    timeout is half the server's: failover tests are short, yet a busy machine holds no elections for nothing.
+    Everything is in `directory`, which must exist and is not removed. Use as a context manager, or open() and close().
     Raises: PreflightFailed without a mongod, Unavailable or TimedOut when it does not come up.
     """
 
@@ -72,10 +71,11 @@ class EmbeddedReplicaSet:
         arbiter: bool = False,
         test_commands: bool = False,
         parameters: Mapping[str, str] | None = None,
+        election_timeout_ms: int = 5_000,
         mongod: Path | None = None,
         outlive_parent: bool = False,
     ) -> None:
-        self.directory, self.oplog_mb = directory, oplog_mb
+        self.directory, self.oplog_mb, self._election_timeout_ms = directory, oplog_mb, election_timeout_ms
         self._parameters = {"diagnosticDataCollectionEnabled": "false", **(parameters or {})}
         if test_commands:
             self._parameters["enableTestCommands"] = "1"
@@ -174,6 +174,7 @@ class EmbeddedReplicaSet:
             what=f"{member.name} takes part again",
             child=member.process,
         )
+        self._wait_until_it_knows_the_time(member)
 
     def pause(self, index: int) -> None:
         """Freeze one member: its connections stay open and nothing answers."""
@@ -201,7 +202,7 @@ class EmbeddedReplicaSet:
     def let_go(self, index: int) -> None:
         """Undo hold_back, and wait until the member has caught up with what was written before this call."""
         self.member_client(index).admin.command("configureFailPoint", "rsSyncApplyStop", mode="off")
-        target = self._append_noop("let_go")
+        target = self._append_noop("let_go")["operationTime"]
         wait_until(lambda: self._applied(index) >= target, timeout_s=60, what=f"member {index} to catch up")
 
     def step_down(self, seconds: int = 10) -> int:
@@ -251,8 +252,35 @@ class EmbeddedReplicaSet:
                 what=f"{member.name} to take part",
                 child=member.process,
             )
-        self.primary()
-        self._append_noop("healthy")
+        for member in self._members:
+            self._wait_until_it_knows_the_time(member)
+
+    def _wait_until_it_knows_the_time(self, member: _Member) -> None:
+        """Wait until a member accepts the primary's cluster time, which every driver passes on.
+
+        Why: a member that has just started may not have read the keys yet that sign this time, and answers the first
+        commands with KeyNotFound (211).
+        """
+        if member.arbiter:
+            return
+        now = self._append_noop("clock")["$clusterTime"]
+        client = self.member_client(member.index)
+
+        def accepted() -> bool:
+            try:
+                with client.start_session() as session:
+                    session.advance_cluster_time(now)
+                    client.admin.command("ping", session=session)
+            except AutoReconnect:
+                return False
+            except OperationFailure as error:
+                if error.code in (18, 211):  # Nor has it read the users yet, perhaps.
+                    return False
+                raise
+            return True
+
+        what = f"{member.name} to know the cluster's time"
+        wait_until(accepted, timeout_s=START_TIMEOUT_S, what=what, child=member.process)
 
     def _running(self, member: _Member) -> ChildProcess:
         if member.process is None or not member.process.is_alive():
@@ -282,10 +310,18 @@ class EmbeddedReplicaSet:
         status = self.member_client(index).admin.command("replSetGetStatus")
         return status["optimes"]["appliedOpTime"]["ts"]
 
-    def _append_noop(self, why: str) -> Any:
-        """Write one entry to the oplog and return its timestamp, without touching anyone's data."""
-        admin = self.member_client(self.primary()).admin
-        return admin.command("appendOplogNote", data={"docferry": why})["operationTime"]
+    def _append_noop(self, why: str) -> dict[str, Any]:
+        """Write one entry to the oplog, without touching anyone's data, and return the server's answer."""
+
+        def append() -> dict[str, Any] | None:
+            # The primary may change between the question and the note.
+            try:
+                admin = self.member_client(self.primary()).admin
+                return admin.command("appendOplogNote", data={"docferry": why})
+            except AutoReconnect:
+                return None
+
+        return wait_until(append, timeout_s=START_TIMEOUT_S, what="a primary that writes")
 
     # --- making -----------------------------------------------------------------------------------------------------
 
@@ -357,9 +393,9 @@ class EmbeddedReplicaSet:
             try:
                 admin = self.member_client(self.primary()).admin
                 config = admin.command("replSetGetConfig")["config"]
-                if config["settings"]["electionTimeoutMillis"] == ELECTION_TIMEOUT_MS:
+                if config["settings"]["electionTimeoutMillis"] == self._election_timeout_ms:
                     return True
-                config["settings"]["electionTimeoutMillis"] = ELECTION_TIMEOUT_MS
+                config["settings"]["electionTimeoutMillis"] = self._election_timeout_ms
                 config["version"] += 1
                 admin.command("replSetReconfig", config)
             except AutoReconnect:

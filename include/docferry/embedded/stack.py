@@ -166,6 +166,7 @@ class EmbeddedStack:
             for part in (self._mongo, self._aws):
                 if part is not None:
                     last.callback(part.close)
+            self._mongo = self._aws = None
 
     def _start(self) -> None:
         # Short, and not TMPDIR's own depth: a path that is too long breaks Unix sockets.
