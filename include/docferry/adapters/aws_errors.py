@@ -107,6 +107,8 @@ _CODES: dict[type[StoreError], tuple[str, ...]] = {
         "InvalidVPCNetworkStateFault",
         "SubnetNotAllowedFault",
         "SubnetGroupInUseFault",
+        "SubnetInUse",
+        "InvalidSubnet",
         "InvalidExportTimeException",
         "InvalidRestoreTimeException",
         "ExportConflictException",
@@ -147,6 +149,7 @@ _CODES: dict[type[StoreError], tuple[str, ...]] = {
         "SubnetGroupQuotaExceededFault",
         "SubnetQuotaExceededFault",
         "TooManyTagsException",
+        "TagQuotaPerResourceExceeded",
     ),
 }
 ERRORS: dict[str, type[StoreError]] = {code: kind for kind, codes in _CODES.items() for code in codes}

@@ -129,15 +129,18 @@ class AwsEstate:
         indexes = ["", *(index["IndexName"] for index in table.get("GlobalSecondaryIndexes", ()))]
         found = []
         for index in indexes:
-            query = {"ServiceNamespace": "dynamodb", "ResourceId": _scaling_id(table["TableName"], index)}
-            targets = call(
-                self._autoscaling.describe_scalable_targets,
-                ServiceNamespace="dynamodb",
-                ResourceIds=[query["ResourceId"]],
-            )
-            policies = call(self._autoscaling.describe_scaling_policies, **query)["ScalingPolicies"]
-            found += [_decode_scaling(index, target, policies) for target in targets["ScalableTargets"]]
+            resource = _scaling_id(table["TableName"], index)
+            where = {"ServiceNamespace": "dynamodb", "ResourceIds": [resource]}
+            targets = call(self._autoscaling.describe_scalable_targets, **where)["ScalableTargets"]
+            policies = self._fetch_policies(resource)
+            found += [_decode_scaling(index, target, policies) for target in targets]
         return tuple(sorted(found, key=lambda target: target.detail))
+
+    def _fetch_policies(self, resource: str) -> list[dict[str, Any]]:
+        where = {"ServiceNamespace": "dynamodb", "ResourceId": resource}
+        found = call(self._autoscaling.describe_scaling_policies, **where)["ScalingPolicies"]
+        # moto answers with the policies of every resource whose name begins like this one.
+        return [policy for policy in found if policy["ResourceId"] == resource]
 
     def _set_scaling(self, spec: TableSpec, detail: str) -> None:
         """The target, then its policy. An existing policy for the same metric keeps its name: AWS allows one."""
@@ -150,7 +153,7 @@ class AwsEstate:
         }
         limits = {"MinCapacity": want.min_units, "MaxCapacity": want.max_units}
         call(self._autoscaling.register_scalable_target, **where, **limits)
-        policies = call(self._autoscaling.describe_scaling_policies, **where)["ScalingPolicies"]
+        policies = self._fetch_policies(where["ResourceId"])
         names = [p["PolicyName"] for p in policies if _tracks(p, want.dimension)]
         tracking = {
             "TargetValue": float(want.target_percent or 0),
@@ -316,10 +319,10 @@ def _sse(spec: TableSpec) -> dict[str, Any]:
     return {"Enabled": True, "SSEType": "KMS", **key}
 
 
-def _update_billing(spec: TableSpec, _step: Step) -> dict[str, Any]:
+def _update_billing(spec: TableSpec, step: Step) -> dict[str, Any]:
     request = _billing_mode(spec)
-    if spec.billing == "provisioned" and spec.indexes:
-        updates = [{"Update": {"IndexName": index, **_throughput(spec)}} for index in spec.indexes]
+    if step.detail:
+        updates = [{"Update": {"IndexName": index, **_throughput(spec)}} for index in step.detail.split(",")]
         request["GlobalSecondaryIndexUpdates"] = updates
     return request
 

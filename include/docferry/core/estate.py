@@ -359,7 +359,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One thing that AWS can do in place. `detail`: the index, 'index/dimension', or region that it is about.
+    """One thing that AWS can do in place. `detail`: the index (or indexes, with commas), 'index/dimension' or region.
 
     `region` is where it is done (None: the target's own). `needs_permission`: it changes what existed before.
     """
@@ -511,13 +511,9 @@ def _units(spec: TableSpec) -> tuple[int, int]:
 
 
 def _effect_billing(spec: TableSpec, state: TableState, _step: Step) -> dict[str, Any]:
-    made = created_table(spec)
-    units = {index.name: index for index in made.indexes}
-    indexes = tuple(
-        replace(index, read_units=made.read_units, write_units=made.write_units) if index.name in units else index
-        for index in state.indexes
-    )
-    return {"billing": spec.billing, "read_units": made.read_units, "write_units": made.write_units, "indexes": indexes}
+    read, write = _units(spec)
+    indexes = tuple(replace(index, read_units=read, write_units=write) for index in state.indexes)
+    return {"billing": spec.billing, "read_units": read, "write_units": write, "indexes": indexes}
 
 
 def _effect_capacity(spec: TableSpec, state: TableState, step: Step) -> dict[str, Any]:
@@ -569,7 +565,10 @@ def _rule_keys(spec: TableSpec, state: TableState) -> Iterator[Finding]:
 
 def _rule_billing(spec: TableSpec, state: TableState) -> Iterator[Finding]:
     if state.billing != spec.billing:
-        yield _step(spec, Action.SET_BILLING, Change(field="billing", have=state.billing, want=_show_billing(spec)))
+        # Every index that exists now must be given its capacity in the same call, those unknown to the file, too.
+        indexes = ",".join(i.name for i in state.indexes if not i.local) if spec.billing == "provisioned" else ""
+        change = Change(field="billing", have=state.billing, want=_show_billing(spec))
+        yield _step(spec, Action.SET_BILLING, change, indexes)
         return
     if spec.billing != "provisioned":
         return
