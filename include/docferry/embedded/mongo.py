@@ -125,6 +125,9 @@ class EmbeddedReplicaSet:
 
     def close(self) -> None:
         """Stop every process. Idempotent. The data is not needed again, so nobody waits for a clean shutdown."""
+        for member in self._members:
+            if member.paused and member.process is not None:
+                member.process.resume()  # Or its client would wait for an answer to its goodbye.
         for client in self._clients.values():
             client.close()
         self._clients.clear()
@@ -154,10 +157,13 @@ class EmbeddedReplicaSet:
     # --- failures on purpose ----------------------------------------------------------------------------------------
 
     def kill(self, index: int, number: int = signal.SIGKILL) -> None:
-        """Send a deadly signal to one member and wait for its end."""
+        """Send a deadly signal to one member and wait for its end. Its member_client() is closed; ask for another."""
         member = self._members[index]
         process = self._running(member)
         process.resume()
+        # Now, while it still answers: a client that says goodbye to a dead server waits until it gives up.
+        if client := self._clients.pop(index, None):
+            client.close()
         process.signal(number)
         process.wait(30)
         member.paused = False

@@ -36,6 +36,7 @@ LOCK_FILE = "owner.lock"
 class KeptStack:
     """A stack that another process started. Its repr shows no credentials."""
 
+    file: Path
     directory: Path
     environment: Mapping[str, str]
     processes: tuple[ProcessIdentity, ...]
@@ -50,10 +51,11 @@ class KeptStack:
         return bool(self.processes) and all(process.is_alive() for process in self.processes)
 
     def stop(self) -> None:
-        """Stop its processes, by their identity, never by a bare pid, and remove its directory. Idempotent."""
+        """Stop its processes, by their identity, never by a bare pid, and remove its directory and the file. Idempotent."""
         for process in self.processes:
             process.stop(grace_s=2)
         shutil.rmtree(self.directory, ignore_errors=True)
+        self.file.unlink(missing_ok=True)
 
 
 def read_stack(directory: Path) -> KeptStack:
@@ -63,6 +65,7 @@ def read_stack(directory: Path) -> KeptStack:
     except FileNotFoundError as error:
         raise Unavailable(f"no stack is up: {directory / STACK_FILE} does not exist") from error
     return KeptStack(
+        file=directory / STACK_FILE,
         directory=Path(content["directory"]),
         environment=content["env"],
         processes=tuple(ProcessIdentity(**process) for process in content["processes"]),
