@@ -166,7 +166,7 @@ def test_provision_makes_a_provisioned_table_with_autoscaling(estate: AwsEstate,
     ]
     for resource in resources:
         found = scaling.describe_scaling_policies(ServiceNamespace="dynamodb", ResourceId=resource)["ScalingPolicies"]
-        # moto also answers with what belongs to resources whose name only begins like this one
+        # asked about an index, moto returns the table's policies, too
         mine = [p["TargetTrackingScalingPolicyConfiguration"] for p in found if p["ResourceId"] == resource]
         assert [p["TargetValue"] for p in mine] == [75.0, 75.0]
     assert not run(desired, estate).changed_anything

@@ -383,7 +383,7 @@ def test_plan_dax_when_a_group_was_begun_by_us_finishes_it_else_asks() -> None:
         ({"encryption_in_transit": False}, False),
     ],
 )
-def test_plan_dax_when_the_cluster_drifted_shows_it(fields: dict[str, object], in_place: bool) -> None:
+def test_plan_dax_when_the_cluster_drifted_shows_it(fields: dict[str, Any], in_place: bool) -> None:
     state = dax_state(DAX)
     assert state.cluster is not None
     plan = plan_dax(DAX, replace(state, cluster=replace(state.cluster, **fields)))

@@ -139,7 +139,7 @@ class AwsEstate:
     def _fetch_policies(self, resource: str) -> list[dict[str, Any]]:
         where = {"ServiceNamespace": "dynamodb", "ResourceId": resource}
         found = call(self._autoscaling.describe_scaling_policies, **where)["ScalingPolicies"]
-        # moto answers with the policies of every resource whose name begins like this one.
+        # An answer may hold more: asked about an index, moto returns the table's policies, too.
         return [policy for policy in found if policy["ResourceId"] == resource]
 
     def _set_scaling(self, spec: TableSpec, detail: str) -> None:
