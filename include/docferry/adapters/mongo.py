@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import bson
 from bson.codec_options import CodecOptions
 from bson.max_key import MaxKey
 from bson.raw_bson import RawBSONDocument
@@ -16,11 +16,14 @@ from pymongo import errors as pymongo_errors
 
 from docferry import errors
 from docferry.core.codec import BSON_OPTIONS
+from docferry.core.raw import id_bytes, id_of, id_value
 from docferry.ports import Bounds, CollectionFacts, ServerFacts, StreamPosition
 
 _RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
+_LAG_TIME_MS = 4_000
+"""How long a secondary may take to show a snapshot; a page takes milliseconds, so one that does not is behind."""
 _MAX_TIME_MS = 20_000
-"""A lagging member is waited for this long; then the page is asked for again."""
+_PASS_OVER_S = 60.0
 
 CODES: Mapping[int, type[errors.StoreError]] = {
     11: errors.AccessDenied,  # UserNotFound
@@ -74,16 +77,6 @@ def _first_line(error: Exception) -> str:
     return str(error).split(", full error:")[0].split(", Timeout:")[0].splitlines()[0][:300]
 
 
-def id_bytes(value: Any) -> bytes:
-    """An id as BSON of {"": id}: exact, and comparable with ==."""
-    return bson.encode({"": value})
-
-
-def id_value(data: bytes) -> Any:
-    """The inverse of `id_bytes`."""
-    return bson.decode(data, BSON_OPTIONS)[""]
-
-
 class MongoSource:
     """Source over a MongoClient. `uri` carries the credentials and stays out of every message."""
 
@@ -93,6 +86,7 @@ class MongoSource:
             self._client: MongoClient[Any] = MongoClient(uri, **settings)
         self._database = self._client.get_database(database, codec_options=BSON_OPTIONS)
         self._seen = Timestamp(0, 0)
+        self._primary_until = 0.0
 
     def __repr__(self) -> str:
         return f"MongoSource({self._database.name!r})"
@@ -162,10 +156,13 @@ class MongoSource:
 
     def oplog_window_s(self) -> float:
         with mongo_errors("read the oplog's ends"):
-            oplog = self._client.get_database("local")["oplog.rs"]
-            first = oplog.find({}, {"ts": 1}).sort("$natural", 1).limit(1).next()
-            last = oplog.find({}, {"ts": 1}).sort("$natural", -1).limit(1).next()
-        return float(last["ts"].time - first["ts"].time)
+            local = self._client.get_database("local")
+            stats = local.command("collStats", "oplog.rs")
+            first = local["oplog.rs"].find({}, {"ts": 1}).sort("$natural", 1).limit(1).next()
+            last = local["oplog.rs"].find({}, {"ts": 1}).sort("$natural", -1).limit(1).next()
+        span_s = float(max(1, last["ts"].time - first["ts"].time))
+        # An oplog that is not full yet will reach further back once it is, at the rate seen so far.
+        return span_s * max(1.0, int(stats["maxSize"]) / max(1, int(stats["size"])))
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -186,7 +183,7 @@ class MongoSource:
             return []
         lower = after if after is not None else bounds.lower
         documents = self._find(collection, lower, bounds.upper, limit + (after is not None), at)
-        if after is not None and documents and id_bytes(_id_of(documents[0])) == after:
+        if after is not None and documents and id_of(documents[0]) == after:
             documents = documents[1:]
         if not documents and bounds.upper is None and lower is not None:
             # min() without max() leaves out an _id that is MaxKey: the last range still owes it.
@@ -201,7 +198,7 @@ class MongoSource:
             found += batch
             if not batch or len(batch) == len(wanted):
                 break
-            have = {id_bytes(_id_of(document)) for document in batch}
+            have = {id_of(document) for document in batch}
             left = [one for one in wanted if id_bytes(one) not in have]
             if len(left) == len(wanted):
                 break
@@ -222,13 +219,29 @@ class MongoSource:
         return self._command(collection, limit, at, {"filter": query, "hint": {"_id": 1}})
 
     def _command(self, collection: str, limit: int, at: Timestamp, options: Mapping[str, Any]) -> list[bytes]:
-        """One `find` that is one page: a single batch, so that nothing stays open on the server, at most 16 MB."""
+        """One `find` that is one page: a single batch, so that nothing stays open on the server, at most 16 MB.
+
+        A secondary that cannot show `at` soon lags: the page comes from the primary, and so do those of the next minute.
+        """
+        command = dict(options) | {
+            "limit": limit,
+            "batchSize": limit,
+            "singleBatch": True,
+            "readConcern": {"level": "snapshot", "atClusterTime": at},
+        }
+        if time.monotonic() < self._primary_until:
+            return self._page(collection, command, ReadPreference.PRIMARY, _MAX_TIME_MS)
+        try:
+            return self._page(collection, command, ReadPreference.SECONDARY_PREFERRED, _LAG_TIME_MS)
+        except errors.TimedOut:
+            self._primary_until = time.monotonic() + _PASS_OVER_S
+            return self._page(collection, command, ReadPreference.PRIMARY, _MAX_TIME_MS)
+
+    def _page(self, collection: str, command: Mapping[str, Any], preference: Any, max_time_ms: int) -> list[bytes]:
         with mongo_errors(f"read a page of {collection}"):
             reply = self._database.command(
-                "find", collection, **options, limit=limit, batchSize=limit, singleBatch=True, maxTimeMS=_MAX_TIME_MS,
-                readConcern={"level": "snapshot", "atClusterTime": at},
-                read_preference=ReadPreference.SECONDARY_PREFERRED, codec_options=_RAW,
-            )  # fmt: skip
+                "find", collection, **command, maxTimeMS=max_time_ms, read_preference=preference, codec_options=_RAW
+            )
             return [bytes(document.raw) for document in reply["cursor"]["firstBatch"]]
 
 
@@ -236,12 +249,3 @@ def _is_fully_unique(index: Mapping[str, Any]) -> bool:
     """Only an index over all documents keeps all keys apart; `_id_` is unique without saying so."""
     unique = index.get("unique") or index["name"] == "_id_"
     return bool(unique and "partialFilterExpression" not in index and index.get("prepareUnique") is None)
-
-
-def _id_of(document: bytes) -> Any:
-    return RawBSONDocument(document, BSON_RAW)["_id"]
-
-
-BSON_RAW: CodecOptions[Any] = CodecOptions(
-    document_class=RawBSONDocument, datetime_conversion=BSON_OPTIONS.datetime_conversion
-)

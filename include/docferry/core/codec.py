@@ -16,7 +16,8 @@ array whose elements all have the same hints.
 | Decimal128 that N cannot hold | S | decimal |
 | ObjectId, date | S (hex, ISO-8601 with milliseconds) | oid, date |
 | date outside the years 1 to 9999 | N (milliseconds) | datems |
-| Binary subtype n, Timestamp, Code, Regex, DBRef, MinKey, MaxKey | B, S, S, S, M, S, S | binary:n, timestamp, code, regex:<flags>, dbref, minkey, maxkey |
+| Binary subtype n; Timestamp; Code | B; S; S | binary:n; timestamp; code |
+| Regex; DBRef; MinKey; MaxKey | S; M; S; S | regex:<flags>; dbref; minkey; maxkey |
 | a document used as `_id`, Code with scope, whatever the above cannot give back bit for bit | B (BSON) | bson |
 
 Field order inside a document need not survive, except in an `_id`.

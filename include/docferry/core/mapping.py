@@ -503,8 +503,9 @@ def check_size(item: Item) -> None:
     """Raises ItemTooLarge if DynamoDB would not take the item."""
     size = item_bytes(item)
     if size > ITEM_BYTES:
-        pk, sk = key_of(item)
-        raise ItemTooLarge(f"the item would have {size} bytes, more than the {ITEM_BYTES} allowed", path=f"{sk}")
+        raise ItemTooLarge(
+            f"the item would have {size} bytes, more than the {ITEM_BYTES} allowed", path=item["SK"]["S"]
+        )
 
 
 # --- digests and comparison ------------------------------------------------------------------------------------------

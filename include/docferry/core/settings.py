@@ -91,13 +91,19 @@ class LedgerSettings(_Strict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackfillSettings(_Strict):
-    """How hard and how carefully to load."""
+    """How hard and how carefully to load.
+
+    Documents a chunk, a page; tasks a collection at most; write units a second in total, indexes included (None: what
+    new tables begin with, 0: no limit). A run fails when more than `dead_letter_share` of a collection's documents,
+    and more than `dead_letter_count`, are dead letters.
+    """
 
     chunk_documents: int = 250_000
     page_documents: int = 1_000
     max_tasks: int = 200
     budget_wcu: int | None = None
     dead_letter_share: float = 0.01
+    dead_letter_count: int = 25
     lease_s: float = 60.0
     concurrency: int = 24
 

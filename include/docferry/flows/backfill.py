@@ -22,18 +22,14 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-import bson
-from bson.errors import BSONError
-
 from docferry.config import Migration
-from docferry.core.codec import BSON_OPTIONS
-from docferry.core.deprecated import refuse_deprecated
 from docferry.core.keys import render_value
 from docferry.core.limits import NEW_TABLE_WRU_PER_S, item_write_units
 from docferry.core.mapping import Item, key_of
-from docferry.core.mapping import Mapping as DocumentMapping
+from docferry.core.raw import decode_document, encode_raw, id_of, id_text, id_value
 from docferry.core.settings import CollectionSettings
 from docferry.core.versions import snapshot_version
 from docferry.errors import (
@@ -49,7 +45,6 @@ from docferry.errors import (
     Stopped,
     TooManyDeadLetters,
     Unavailable,
-    UnsupportedType,
 )
 from docferry.flows import state
 from docferry.flows.check import require_source
@@ -79,7 +74,11 @@ COUNTERS = ("read", "written", "superseded", "dead", "items", "units")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backfill:
-    """Everything a backfill needs. `run` is one attempt at loading; all its tasks share it."""
+    """Everything a backfill needs. `run` is one attempt at loading; all its tasks share it.
+
+    `run_mark` is the mark of the process that is the whole run, empty where a run has many processes (Airflow): by it a
+    run that was killed is told from one that is alive.
+    """
 
     migration: Migration
     source: Source
@@ -88,6 +87,7 @@ class Backfill:
     progress: Progress
     stop: StopSignal
     run: str
+    run_mark: str = ""
 
 
 # --- plan ------------------------------------------------------------------------------------------------------------
@@ -124,8 +124,11 @@ class BackfillPlan:
 
     @property
     def fits(self) -> bool:
-        """The load is over before half of the oplog window has gone by; the other half is for catching up."""
-        return self.hours <= self.oplog_window_hours / 2 or self.hours < 1 / 60
+        """The load is over before half of the oplog window has gone by; the other half is for catching up.
+
+        A load of under a minute always fits.
+        """
+        return self.hours <= max(self.oplog_window_hours / 2, 1 / 60)
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -168,7 +171,8 @@ def require_window(plan: BackfillPlan, waived: bool) -> None:
     """Raises PreflightFailed for a load that is longer than half of the oplog window, unless that is waived."""
     if plan.fits or waived:
         return
-    what = f"would take {plan.hours:.2f} h at {plan.budget_wcu:.0f} WCU/s, and the oplog reaches back {plan.oplog_window_hours:.2f} h"
+    needed, reach = f"{plan.hours:.2f} h at {plan.budget_wcu:.0f} WCU/s", f"{plan.oplog_window_hours:.2f} h"
+    what = f"would take {needed}, and the oplog reaches back {reach}: the load must fit into half of that"
     suggestion = "enlarge the oplog (replSetResizeOplog), raise backfill.budget_wcu, or waive it (--waive-oplog-window)"
     raise PreflightFailed("the load", [Problem(where="backfill", what=what, suggestion=suggestion)])
 
@@ -186,7 +190,7 @@ def _plan_collection(job: Backfill, settings: CollectionSettings) -> CollectionP
     units = items = refused = 0
     for raw in sample:
         try:
-            encoded = mapping.encode(_decode(raw), 0)
+            encoded = mapping.encode(decode_document(raw), 0)
         except DocumentError:
             refused += 1
             continue
@@ -256,7 +260,7 @@ def prepare(job: Backfill, collection: str) -> Prepared:
 def _claim(job: Backfill, settings: CollectionSettings) -> Record:
     """The collection's header, held by this run. Another run that is alive wins; its name is told."""
     digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
-    fresh = {"state": "new", "mode": "bulk", "mapping": digest, "chunks": 0, "started": state.now_ms()}
+    fresh: dict[str, Any] = {"state": "new", "mode": "bulk", "mapping": digest, "chunks": 0, "started": state.now_ms()}
     while True:
         header = job.ledger.read("backfill", settings.name)
         body = dict(header.body) if header else fresh
@@ -266,8 +270,8 @@ def _claim(job: Backfill, settings: CollectionSettings) -> Record:
             raise PreflightFailed(
                 settings.name, [Problem(where=f"collections.{settings.name}", what=what, suggestion=hint)]
             )
-        if body["state"] == "complete":
-            return header  # type: ignore[return-value]
+        if header is not None and body["state"] == "complete":
+            return header
         if body.get("run") != job.run and not state.lease_expired(body, job.identity):
             left = (int(body["until"]) - state.now_ms()) / 1000
             raise LeaseHeld(f"the backfill of {settings.name}", str(body["owner"]), left)
@@ -279,7 +283,7 @@ def _claim(job: Backfill, settings: CollectionSettings) -> Record:
 
 def _holder(job: Backfill) -> dict[str, Any]:
     until = state.now_ms() + int(job.migration.backfill.lease_s * 2000)
-    return {"run": job.run, "owner": job.identity.name, "mark": job.identity.mark, "until": until}
+    return {"run": job.run, "owner": job.identity.name, "mark": job.run_mark, "until": until}
 
 
 def _set_header(job: Backfill, header: Record, changes: Mapping[str, Any]) -> Record:
@@ -295,7 +299,7 @@ def _cut(job: Backfill, settings: CollectionSettings, have: Sequence[Record]) ->
     bounds = _boundaries(job.source.sample_ids(settings.name, wanted * SAMPLES_PER_CHUNK) if wanted > 1 else [], wanted)
     edges: list[bytes | None] = [None, *bounds, None]
     chunks: list[Record] = []
-    for index, (lower, upper) in enumerate(zip(edges, edges[1:], strict=False)):
+    for index, (lower, upper) in enumerate(pairwise(edges)):
         body: dict[str, Any] = {"state": "pending", "label": _label(lower, upper), "owner": "", "mark": "", "until": 0}
         body |= {name: 0 for name in COUNTERS} | {"expected": facts.documents // (len(bounds) + 1)}
         body |= {name: edge for name, edge in (("lower", lower), ("upper", upper)) if edge is not None}
@@ -322,7 +326,7 @@ def _label(lower: bytes | None, upper: bytes | None) -> str:
 
 
 def _short(edge: bytes | None) -> str:
-    text = render_value(bson.decode(edge, BSON_OPTIONS)[""]) if edge is not None else ""
+    text = render_value(id_value(edge)) if edge is not None else ""
     return text if len(text) <= 24 else text[:23] + "…"
 
 
@@ -361,7 +365,7 @@ class Counts:
         """Raises InvariantBroken if a document is unaccounted for."""
         if self.read != self.written + self.superseded + self.dead:
             raise InvariantBroken(
-                f"{subject}: {self.read} read, but {self.written} written + {self.superseded} superseded + {self.dead} dead-lettered"
+                f"{subject}: {self.read} read, but {self.written} written, {self.superseded} superseded, {self.dead} dead-lettered"
             )
 
     def to_dict(self) -> dict[str, int]:
@@ -512,14 +516,14 @@ class _Loader:
         return retrying(f"read a page of {self.collection}", once, self.job.stop)
 
     def _encode(self, raw: list[bytes], version: int) -> _Page:
-        page = _Page(_id_bytes(raw[-1]), len(raw), [], [], raw, version, [])
+        page = _Page(id_of(raw[-1]), len(raw), [], [], raw, version, [])
         keys: set[tuple[str, str]] = set()
         for position, data in enumerate(raw):
             try:
                 items = encode_raw(self.mapping, data, version)
                 _refuse_shared_keys(items, keys, self.mapping.collection)
             except DocumentError as error:
-                error.namespace, error.id = self.collection, error.id or _id_text(data)
+                error.namespace, error.id = self.collection, error.id or id_text(data)
                 page.errors.append((position, error))
                 continue
             page.items += items
@@ -545,7 +549,7 @@ class _Loader:
     async def _account(self, page: _Page, written: Written) -> None:
         dead = dict(page.errors)
         for index, error in written.refused.items():
-            error.namespace, error.id = self.collection, _id_text(page.raw[page.owners[index]])
+            error.namespace, error.id = self.collection, id_text(page.raw[page.owners[index]])
             dead.setdefault(page.owners[index], error)
         for position, error in dead.items():
             await asyncio.to_thread(
@@ -566,7 +570,8 @@ class _Loader:
     def _refuse_too_many_dead(self) -> None:
         allowed = self.job.migration.backfill.dead_letter_share
         expected = int(self.lease.body.get("expected", 0))
-        if self.counts.dead > max(EARLY_DEAD_LETTERS, allowed * max(expected, self.counts.read)):
+        least = self.job.migration.backfill.dead_letter_count
+        if self.counts.dead > max(least, EARLY_DEAD_LETTERS, allowed * max(expected, self.counts.read)):
             raise TooManyDeadLetters(self.collection, self.counts.dead, self.counts.read, allowed)
 
     def _checkpoint(self) -> dict[str, Any]:
@@ -608,33 +613,6 @@ class _Loader:
     def _report(self, note: str = "") -> None:
         total = int(self.lease.body.get("expected", 0))
         self.job.progress.advance(f"{self.collection} {self.lease.key}", self.counts.read, total, note)
-
-
-def encode_raw(mapping: DocumentMapping, data: bytes, version: int) -> list[Item]:
-    """The items of a document in BSON. Raises DocumentError, also for what is no valid BSON."""
-    refuse_deprecated(data)
-    return mapping.encode(_decode(data), version)
-
-
-def _decode(data: bytes) -> dict[str, Any]:
-    try:
-        return bson.decode(data, BSON_OPTIONS)
-    except BSONError as error:
-        raise UnsupportedType(f"is not valid BSON: {error}") from error
-
-
-def _id_bytes(data: bytes) -> bytes:
-    """The document's id as BSON of {"": id}; `_id` is always stored first, but nothing here relies on it."""
-    return bson.encode({"": bson.decode(data, replace_strict(BSON_OPTIONS))["_id"]})
-
-
-def replace_strict(options: Any) -> Any:
-    """For reading an id out of a document whose strings may not be valid UTF-8."""
-    return options.with_options(unicode_decode_error_handler="replace")
-
-
-def _id_text(data: bytes) -> str:
-    return render_value(bson.decode(data, replace_strict(BSON_OPTIONS)).get("_id"))
 
 
 def _refuse_shared_keys(items: Sequence[Item], keys: set[tuple[str, str]], collection: str) -> None:
@@ -693,7 +671,7 @@ def finish(job: Backfill, collection: str) -> CollectionReport:
     total = sum((counts_of(chunk.body) for chunk in chunks), Counts())
     total.check(collection)
     allowed = job.migration.backfill.dead_letter_share
-    if total.dead > allowed * total.read:
+    if total.dead > max(allowed * total.read, job.migration.backfill.dead_letter_count):
         release_run(job, collection)
         raise TooManyDeadLetters(collection, total.dead, total.read, allowed)
     taken_over = any(chunk.body.get(state.TAKEOVER_NEEDS_WAIT) for chunk in chunks)

@@ -1,0 +1,224 @@
+"""Repair and dead-letter replay, by the version rules: nothing newer is ever overwritten, nothing is plainly deleted.
+
+A document that is missing or different is read again at a snapshot of now and put where nothing is stored or the
+stored `_v` is smaller. An extra item becomes a tombstone under the same condition; what it held is kept in the ledger
+first (section `replaced`), because a mistake in this step must not lose anything either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bson.timestamp import Timestamp
+
+from docferry.core.mapping import Item, ItemKey
+from docferry.core.mapping import Mapping as DocumentMapping
+from docferry.core.raw import encode_raw, id_of, id_text
+from docferry.core.versions import parse_version, snapshot_version, version_text, version_time
+from docferry.errors import ConditionFailed, DocumentError, InvariantBroken, Stopped
+from docferry.flows import state
+from docferry.flows.backfill import budget_of
+from docferry.flows.retry import retrying
+from docferry.flows.validate import Validation, ValidationReport, validate
+from docferry.ports import Target
+
+BATCH_DOCUMENTS = 200
+TOMBSTONE_TTL_S = 30 * 24 * 3600
+"""Longer than any oplog window in use: until then nothing older can come back."""
+
+
+@dataclass(slots=True, kw_only=True)
+class RepairReport:
+    """What was done. Documents: read = written + superseded + dead-lettered."""
+
+    documents: int = 0
+    written: int = 0
+    superseded: int = 0
+    dead: int = 0
+    tombstones: int = 0
+    tombstones_superseded: int = 0
+    dry_run: bool = False
+    before: ValidationReport | None = None
+
+    def check(self) -> None:
+        """Raises InvariantBroken if a document is unaccounted for."""
+        if self.documents != self.written + self.superseded + self.dead:
+            raise InvariantBroken(
+                f"repair: {self.documents} read, {self.written} + {self.superseded} + {self.dead} accounted for"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        names = ("documents", "written", "superseded", "dead", "tombstones", "tombstones_superseded", "dry_run")
+        return {name: getattr(self, name) for name in names} | {"found": self.before.to_dict() if self.before else None}
+
+
+async def repair(job: Validation, target: Target, only: Sequence[str] = (), dry_run: bool = False) -> RepairReport:
+    """Validate, then mend what is different, missing or extra. Validate again to see that it is equal.
+
+    Raises: as `validate`, and InvariantBroken if a document is unaccounted for.
+    """
+    before = await validate(job, target, only)
+    report = RepairReport(dry_run=dry_run, before=before)
+    if dry_run:
+        return report
+    work = _Repair(job, target, report)
+    for collection, ids in before.suspects.items():
+        await work.documents(job.migration.mapping(collection), sorted(ids))
+    for table, keys in before.extra_keys.items():
+        await work.bury(table, keys)
+    report.check()
+    return report
+
+
+class _Repair:
+    def __init__(self, job: Validation, target: Target, report: RepairReport) -> None:
+        self.job, self.target, self.report = job, target, report
+        self.budget = state.LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
+
+    def guard(self) -> None:
+        if self.job.stop.is_set():
+            raise Stopped("asked to stop; what was written stays, repair again to continue")
+
+    async def documents(self, mapping: DocumentMapping, ids: Sequence[bytes]) -> None:
+        for start in range(0, len(ids), BATCH_DOCUMENTS):
+            batch = ids[start : start + BATCH_DOCUMENTS]
+            raw, version = await asyncio.to_thread(read_now, self.job, mapping.collection, batch)
+            await self.put(mapping, raw, version)
+
+    async def put(self, mapping: DocumentMapping, raw: Sequence[bytes], version: int) -> None:
+        """Put these documents' items, children first: a reader trusts a root whose digest fits its children."""
+        for data in raw:
+            self.report.documents += 1
+            try:
+                items = encode_raw(mapping, data, version)
+                children = await self.target.put_newer(mapping.table, items[1:], self.budget, self.guard)
+                root = await self.target.put_newer(mapping.table, items[:1], self.budget, self.guard)
+                refused = next(iter([*children.refused.values(), *root.refused.values()]), None)
+                if refused is not None:
+                    refused.id = refused.id or id_text(data)
+                    raise refused
+            except DocumentError as error:
+                await asyncio.to_thread(state.open_letter, self.job.ledger, mapping.collection, error, data, version)
+                self.report.dead += 1
+                continue
+            newer = len(children.superseded) + len(root.superseded)
+            if newer == len(items):
+                self.report.superseded += 1
+            else:
+                self.report.written += 1
+
+    async def bury(self, table: str, keys: Sequence[ItemKey]) -> None:
+        time_now = await asyncio.to_thread(self.job.source.cluster_time)
+        stored = await self.target.get_all(table, list(keys))
+        tombstones: list[Item] = []
+        for key, item in stored.items():
+            await asyncio.to_thread(self._keep, table, key, item)
+            tombstones.append(
+                tombstone(item, snapshot_version(time_now), self.job.migration.table(table).ttl_attribute)
+            )
+        written = await self.target.put_newer(table, tombstones, self.budget, self.guard)
+        self.report.tombstones_superseded += len(written.superseded)
+        self.report.tombstones += len(tombstones) - len(written.superseded)
+
+    def _keep(self, table: str, key: ItemKey, item: Item) -> None:
+        data = json.dumps(item, sort_keys=True).encode()
+        name = state.letter_key(f"{key[0]}#{key[1]}") + f"#{state.now_ms()}"
+        for index in range(0, len(data), state.LETTER_PART_BYTES):
+            part = data[index : index + state.LETTER_PART_BYTES]
+            self.job.ledger.write(f"replaced:{table}", f"{name}#{index:08d}", {"data": part}, expect=None)
+
+
+def tombstone(item: Item, version: int, ttl_attribute: str) -> Item:
+    """What stays of an item that is gone: its key, document and version, invisible to readers, with a TTL."""
+    kept: Item = {name: item[name] for name in ("PK", "SK", "_id", "entityType") if name in item}
+    id_hints = {
+        pointer: hint for pointer, hint in item.get("_t", {}).get("M", {}).items() if pointer.startswith("/_id")
+    }
+    if id_hints:
+        kept["_t"] = {"M": id_hints}
+    return kept | {
+        "_v": {"S": version_text(version)},
+        "_deleted": {"BOOL": True},
+        ttl_attribute: {"N": str(int(time.time()) + TOMBSTONE_TTL_S)},
+    }
+
+
+def read_now(
+    job: Validation, collection: str, ids: Sequence[bytes], floor: Timestamp | None = None
+) -> tuple[list[bytes], int]:
+    """Documents by id at a snapshot of now, not before `floor` and the stream position, and that snapshot's version."""
+    position = state.recorded_position(job.ledger)
+    least = max(
+        (time for time in (floor, position.time if position else None) if time is not None), default=Timestamp(0, 0)
+    )
+
+    def once() -> tuple[list[bytes], int]:
+        at = max(job.source.cluster_time(), least)
+        return job.source.read_ids(collection, ids, at), snapshot_version(at)
+
+    return retrying(f"read documents of {collection}", once, job.stop)
+
+
+# --- dead letters ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True)
+class ReplayReport:
+    """What replaying dead letters did: letters = stored + gone + still_dead + superseded + changed."""
+
+    letters: int = 0
+    stored: int = 0
+    gone: int = 0
+    still_dead: int = 0
+    superseded: int = 0
+    changed: int = 0
+
+    def check(self) -> None:
+        """Raises InvariantBroken if a letter is unaccounted for."""
+        if self.letters != self.stored + self.gone + self.still_dead + self.superseded + self.changed:
+            raise InvariantBroken(f"replay: {self.letters} letters do not add up: {self.to_dict()}")
+
+    def to_dict(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+async def replay_letters(job: Validation, target: Target, collection: str, ids: Sequence[str] = ()) -> ReplayReport:
+    """Try the documents of dead letters again, as MongoDB has them now: fix the document (or the mapping), then replay.
+
+    A letter is closed when its document has been stored, or is gone from MongoDB, and the letter has not changed
+    meanwhile; what fails again stays, with the new reason.
+    """
+    mapping = job.migration.mapping(collection)
+    report = ReplayReport()
+    for record in await asyncio.to_thread(job.ledger.list, f"dead:{collection}"):
+        if ids and record.body["id"] not in ids:
+            continue
+        report.letters += 1
+        outcome = await _replay_one(job, target, mapping, record)
+        setattr(report, outcome, getattr(report, outcome) + 1)
+    report.check()
+    return report
+
+
+async def _replay_one(job: Validation, target: Target, mapping: DocumentMapping, record: Any) -> str:
+    letter_version = parse_version(record.body["version"])
+    original = await asyncio.to_thread(state.letter_document, job.ledger, record)
+    id_data = id_of(original)
+    raw, version = await asyncio.to_thread(read_now, job, mapping.collection, [id_data], version_time(letter_version))
+    if raw:
+        outcome = RepairReport()
+        await _Repair(job, target, outcome).put(mapping, raw, version)
+        if outcome.dead:
+            return "still_dead"
+        if outcome.superseded and version <= letter_version:
+            return "superseded"
+    try:
+        await asyncio.to_thread(state.close_letter, job.ledger, record)
+    except ConditionFailed:
+        return "changed"
+    return "stored" if raw else "gone"
