@@ -259,6 +259,14 @@ def _plan(subjects: tuple[_Subject, ...]) -> ProvisionPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Trouble:
+    """Transient errors in a row: since when (monotonic seconds), and how many."""
+
+    since: float
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
     estate: Estate
     allow_changes: bool
@@ -298,7 +306,7 @@ class _Run:
     def apply_all(self, subject: _Subject, number: int, total: int) -> tuple[Step, ...]:
         """Step by step until nothing is left to do; returns what was done."""
         done: list[Step] = []
-        trouble_since: float | None = None
+        trouble: _Trouble | None = None
         look = self.wait_until_settled(subject)
         while look.plan.steps:
             step = look.plan.steps[0]
@@ -308,12 +316,12 @@ class _Run:
                 self.estate.apply(step)
             except TransientStoreError as error:
                 # The answer may be lost and the step done: look again before anything is sent twice.
-                trouble_since = self._bear(error, step.action, trouble_since)
+                trouble = self._bear(error, step.action, trouble)
                 look = self.wait_until_settled(subject)
                 if all(left.key != step.key for left in look.plan.steps):
                     done.append(step)
                 continue
-            trouble_since = None
+            trouble = None
             look = self.wait_until_done(subject, step)
             done.append(step)
         self.progress.advance("provision", number + 1, total, subject.resource)
@@ -321,20 +329,20 @@ class _Run:
 
     def wait_until_settled(self, subject: _Subject) -> _Look:
         deadline = time.monotonic() + self.patience.settle_s
-        for look in self._looks(subject):
+        for looks, look in enumerate(self._looks(subject), start=1):
             if look.settled:
                 return look
-            self._not_after(deadline, f"{subject.resource} to become active", self.patience.settle_s)
+            self._not_after(deadline, f"{subject.resource} to become active", looks)
         raise InvariantBroken("unreachable: looking never ends by itself")
 
     def wait_until_done(self, subject: _Subject, step: Step) -> _Look:
         """Until AWS has finished and shows what was asked."""
         settle = time.monotonic() + self.patience.settle_s
         agree: float | None = None
-        for look in self._looks(subject):
+        for looks, look in enumerate(self._looks(subject), start=1):
             if not look.settled:
                 agree = None
-                self._not_after(settle, f"{step.resource}: {step.action}", self.patience.settle_s)
+                self._not_after(settle, f"{step.resource}: {step.action}", looks)
             elif all(left.key != step.key for left in look.plan.steps):
                 return look
             else:
@@ -347,12 +355,12 @@ class _Run:
 
     def patiently(self, what: str, ask: Callable[[], Any]) -> Any:
         """Ask again while the error may pass."""
-        trouble_since: float | None = None
+        trouble: _Trouble | None = None
         while True:
             try:
                 return ask()
             except TransientStoreError as error:
-                trouble_since = self._bear(error, what, trouble_since)
+                trouble = self._bear(error, what, trouble)
 
     def _looks(self, subject: _Subject) -> Iterator[_Look]:
         """Look, pause, look again: the first pauses are short, because most changes are quick."""
@@ -367,18 +375,20 @@ class _Run:
         if refusals := plan.refusals(allow_changes=self.allow_changes):
             raise EstateDrift(refusals)
 
-    def _bear(self, error: TransientStoreError, what: str, since: float | None) -> float:
+    def _bear(self, error: TransientStoreError, what: str, trouble: _Trouble | None) -> _Trouble:
+        """Pause before the next attempt. Raises: RetryExhausted, after too long with nothing but trouble."""
         now = time.monotonic()
-        since = since if since is not None else now
-        if now - since > self.patience.trouble_s:
-            raise RetryExhausted(what, 0, now - since, str(error)) from error
+        trouble = _Trouble(since=trouble.since if trouble else now, attempts=trouble.attempts + 1 if trouble else 1)
+        if now - trouble.since > self.patience.trouble_s:
+            raise RetryExhausted(what, trouble.attempts, now - trouble.since, str(error)) from error
         self.progress.say(f"{what}: {error}; trying again")
         self._pause(self.patience.poll_s)
-        return since
+        return trouble
 
-    def _not_after(self, deadline: float, what: str, waited_s: float) -> None:
+    def _not_after(self, deadline: float, what: str, looks: int) -> None:
         if time.monotonic() > deadline:
-            raise RetryExhausted(f"waiting for {what}", 0, waited_s, "AWS has not finished; run again to go on waiting")
+            why = "AWS has not finished; run again to go on waiting"
+            raise RetryExhausted(f"waiting for {what}", looks, self.patience.settle_s, why)
 
     def _pause(self, seconds: float) -> None:
         """Sleep in short naps, so that a stop is honoured within half a second. Raises: Stopped."""
