@@ -185,7 +185,7 @@ class EstateDrift(MigrationError):
     def __init__(self, differences: Sequence[str]) -> None:
         listing = "\n".join(f"  - {line}" for line in differences)
         super().__init__(
-            f"the estate differs from the file in {len(differences)} place(s); nothing was changed\n{listing}"
+            f"the estate differs from the file in {len(differences)} place(s); none of these was changed\n{listing}"
         )
         self.differences = tuple(differences)
 

@@ -174,7 +174,7 @@ class Target(Protocol):
     ) -> ScanPage:
         """One page of a segment (consistent), all attributes or only some."""
 
-    async def partition(self, table: str, partition_key: str) -> AsyncIterator[Item]:
+    def partition(self, table: str, partition_key: str) -> AsyncIterator[Item]:
         """All items of one partition (consistent)."""
 
     async def close(self) -> None: ...

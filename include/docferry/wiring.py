@@ -9,10 +9,12 @@ import boto3
 
 from docferry.adapters.dynamodb import DynamoTarget
 from docferry.adapters.dynamodb_http import DynamoHttp
+from docferry.adapters.estate import AwsEstate
 from docferry.adapters.ledger import DynamoLedger
 from docferry.adapters.mongo import MongoSource
 from docferry.adapters.process import identity
 from docferry.config import Migration
+from docferry.core.estate import DesiredEstate, desired_estate
 from docferry.errors import ConfigError, Problem
 from docferry.ports import Identity
 
@@ -31,6 +33,9 @@ class Connections:
 
     def ledger(self, migration: Migration) -> DynamoLedger:
         return DynamoLedger(self.session, migration.ledger.table, migration.name)
+
+    def estate(self, migration: Migration) -> AwsEstate:
+        return AwsEstate(self.session._session, migration.target.region)
 
     def target(self, migration: Migration) -> DynamoTarget:
         """Belongs to the event loop that first uses it; close it there."""
@@ -51,3 +56,8 @@ def connections_from_environment(migration: Migration) -> Connections:
 def who(name: str = "") -> Identity:
     """This process, for leases."""
     return identity(name)
+
+
+def desired(migration: Migration) -> DesiredEstate:
+    """What AWS should hold for a migration."""
+    return desired_estate(migration.tables, migration.ledger, migration.target, migration.dax)

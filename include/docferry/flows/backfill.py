@@ -365,7 +365,7 @@ class Counts:
         """Raises InvariantBroken if a document is unaccounted for."""
         if self.read != self.written + self.superseded + self.dead:
             raise InvariantBroken(
-                f"{subject}: {self.read} read, but {self.written} written, {self.superseded} superseded, {self.dead} dead-lettered"
+                f"{subject}: {self.read} read, but {self.written} written, {self.superseded} superseded, {self.dead} dead"
             )
 
     def to_dict(self) -> dict[str, int]:

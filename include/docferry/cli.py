@@ -1,0 +1,448 @@
+"""`docferry <flow> FILE`: every flow without Airflow, for debugging, tests and scripts.
+
+Results go to standard output (one JSON document with --json), progress and messages to standard error.
+Connections: DOCFERRY_MONGO_URI, and for AWS the standard variables (AWS_ENDPOINT_URL_DYNAMODB, AWS_PROFILE, ...).
+
+Exit codes: 0 done · 1 the databases differ, or dead letters stay dead · 2 wrong usage or migration file ·
+3 refused: a preflight check, a difference in the estate, a lease that somebody holds, too many dead letters ·
+4 a server could not be reached or said no · 5 stopped on request, run again to continue · 70 a bug of ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import bson
+import click
+import uvloop
+from bson.json_util import CANONICAL_JSON_OPTIONS, dumps
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from docferry import errors
+from docferry.config import Migration, load_migration
+from docferry.core.codec import BSON_OPTIONS
+from docferry.embedded.shop import load_shop
+from docferry.embedded.stack import EmbeddedStack, render_exports
+from docferry.flows import backfill as load
+from docferry.flows import state
+from docferry.flows.check import check_source
+from docferry.flows.provision import ProvisionReport, add_replicas, provision, render_plan
+from docferry.flows.repair import ReplayReport, repair, replay_letters
+from docferry.flows.status import status_of
+from docferry.flows.validate import Validation, latest_report, validate
+from docferry.ports import Target
+from docferry.wiring import MONGO_URI, Connections, connections_from_environment, desired, who
+
+EXIT_DIFFERENT, EXIT_USAGE, EXIT_REFUSED, EXIT_SERVER, EXIT_STOPPED, EXIT_BUG = 1, 2, 3, 4, 5, 70
+EXIT_CODES: tuple[tuple[type[errors.MigrationError], int], ...] = (
+    (errors.ValidationFailed, EXIT_DIFFERENT),
+    (errors.ConfigError, EXIT_USAGE),
+    (errors.Stopped, EXIT_STOPPED),
+    (errors.InvariantBroken, EXIT_BUG),
+    (errors.StoreError, EXIT_SERVER),
+    (errors.RetryExhausted, EXIT_SERVER),
+    (errors.MigrationError, EXIT_REFUSED),
+)
+
+screen = Console(stderr=True)
+
+
+class CliProgress:
+    """Progress as bars on a terminal, as occasional lines elsewhere."""
+
+    def __init__(self) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=screen,
+            disable=not screen.is_terminal,
+        )
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> CliProgress:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def say(self, text: str) -> None:
+        screen.print(text, markup=False, highlight=False)
+
+    def advance(self, subject: str, done: int, total: int, note: str = "") -> None:
+        task = self._tasks.get(subject)
+        if task is None:
+            task = self._tasks[subject] = self._bars.add_task(subject, total=max(total, done), note=note)
+        self._bars.update(task, completed=done, total=max(total, done), note=note)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """The first SIGINT or SIGTERM asks to stop; the second ends the process at once (nothing is lost then either)."""
+    stop = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, frame: Any) -> None:
+        stop.set()
+        screen.print("stopping; what was acknowledged is kept (once more to quit at once)")
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def explained(command: Callable[..., int | None]) -> Callable[..., None]:
+    """Errors of ours end with their message and exit code, without a traceback."""
+
+    @wraps(command)
+    def run(*args: Any, **options: Any) -> None:
+        try:
+            code = command(*args, **options) or 0
+        except errors.MigrationError as error:
+            if options.get("as_json"):
+                print(json.dumps({"error": type(error).__name__, "message": str(error)}))
+            screen.print(f"[red]{type(error).__name__}[/red]: ", end="")
+            screen.print(str(error), markup=False, highlight=False)
+            code = next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+        sys.exit(code)
+
+    return run
+
+
+file_argument = click.argument("file", type=click.Path(dir_okay=False))
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+only_option = click.option("--only", multiple=True, metavar="COLLECTION", help="Only this collection; repeatable.")
+dry_option = click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
+
+
+def show(body: Any, as_json: bool, text: str = "") -> None:
+    """The result, for a machine or for a person."""
+    print(json.dumps(body, default=str) if as_json or not text else text)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=(__doc__ or "").split("\n\n", 1)[1])
+def main() -> None:
+    """Carry a live application from MongoDB to DynamoDB, and back if need be."""
+
+
+@main.command()
+@click.option("--keep-in", type=click.Path(file_okay=False), default="build/stack", show_default=True)
+@click.option("--shop", type=int, default=0, metavar="USERS", help="Also load the example shop with this many users.")
+@explained
+def up(keep_in: str, shop: int) -> None:
+    """Start a throw-away MongoDB replica set and AWS emulator; print their variables; run until interrupted."""
+    Path(keep_in).mkdir(parents=True, exist_ok=True)
+    with stop_on_signals() as stop, EmbeddedStack(announce_in=Path(keep_in), say=CliProgress().say) as stack:
+        if shop:
+            load_shop(stack.env()["DOCFERRY_MONGO_URI"], users=shop)
+        print(render_exports(stack.env()), flush=True)
+        screen.print("up; Ctrl-C ends it and removes everything")
+        while not stop.wait(1.0):
+            pass
+
+
+@main.command()
+@file_argument
+@click.option("--offline", is_flag=True, help="The file alone, even if DOCFERRY_MONGO_URI is set.")
+@json_option
+@explained
+def check(file: str, offline: bool, as_json: bool) -> int:
+    """Report every problem of a migration file; with a connection also what only the server knows."""
+    migration = load_migration(file)
+    connected = False
+    problems: list[errors.Problem] = []
+    if not offline and _has_mongo():
+        connected = True
+        problems = check_source(migration, connections_from_environment(migration).source(migration))
+    body = {
+        "ok": not problems,
+        "file": file,
+        "digest": migration.digest,
+        "checked_server": connected,
+        "problems": [{"where": one.where, "what": one.what, "suggestion": one.suggestion} for one in problems],
+    }
+    scope = "file and server" if connected else "file only; set DOCFERRY_MONGO_URI to check the server, too"
+    lines = [f"  - {one}" for one in problems] or [f"{file}: fine ({scope})"]
+    show(body, as_json, "\n".join(lines))
+    return EXIT_REFUSED if problems else 0
+
+
+def _has_mongo() -> bool:
+    return bool(os.environ.get(MONGO_URI))
+
+
+@main.command("provision")
+@file_argument
+@dry_option
+@click.option("--allow-changes", is_flag=True, help="Change what differs, where DynamoDB can do so in place.")
+@json_option
+@explained
+def provision_command(file: str, dry_run: bool, allow_changes: bool, as_json: bool) -> None:
+    """Create or verify ledger, tables, indexes, PITR, TTL, tags, and the DAX cluster."""
+    _provisioning(provision, file, dry_run, allow_changes, as_json)
+
+
+@main.command()
+@file_argument
+@dry_option
+@click.option("--allow-changes", is_flag=True, help="Change what differs, where DynamoDB can do so in place.")
+@json_option
+@explained
+def replicas(file: str, dry_run: bool, allow_changes: bool, as_json: bool) -> None:
+    """Add the file's replica regions. After the load: bulk puts refuse global tables."""
+    _provisioning(add_replicas, file, dry_run, allow_changes, as_json)
+
+
+def _provisioning(flow: Callable[..., ProvisionReport], file: str, dry_run: bool, allow: bool, as_json: bool) -> None:
+    migration = load_migration(file)
+    estate = connections_from_environment(migration).estate(migration)
+    with stop_on_signals() as stop, CliProgress() as progress:
+        report = flow(desired(migration), estate, allow_changes=allow, dry_run=dry_run, progress=progress, stop=stop)
+    show(report.to_dict(), as_json, render_plan(report))
+
+
+@main.command("backfill")
+@file_argument
+@only_option
+@dry_option
+@click.option(
+    "--waive-oplog-window", is_flag=True, help="Load although it may take longer than half the oplog reaches."
+)
+@json_option
+@explained
+def backfill_command(file: str, only: tuple[str, ...], dry_run: bool, waive_oplog_window: bool, as_json: bool) -> None:
+    """Load the collections. Run again to continue; what is complete stays untouched."""
+    migration, connections = _open(file)
+    with stop_on_signals() as stop, CliProgress() as progress:
+        identity = who()
+        job = load.Backfill(
+            migration=migration,
+            source=connections.source(migration),
+            ledger=connections.ledger(migration),
+            identity=identity,
+            progress=progress,
+            stop=stop,
+            run=f"cli {uuid.uuid4()}",
+            run_mark=identity.mark,
+        )
+        plan = load.plan_backfill(job, only)
+        if dry_run:
+            show({"plan": plan.to_dict()}, as_json, _plan_text(plan))
+            return
+        load.require_window(plan, waive_oplog_window)
+        reports = uvloop.run(_load_all(job, connections, [one.collection for one in plan.collections]))
+    body = {"plan": plan.to_dict(), "collections": [report.to_dict() for report in reports]}
+    show(body, as_json, _load_text(reports))
+
+
+async def _load_all(job: load.Backfill, connections: Connections, names: Sequence[str]) -> list[load.CollectionReport]:
+    target = connections.target(job.migration)
+    try:
+        return [await load.backfill_collection(job, target, name) for name in names]
+    finally:
+        await target.close()
+
+
+def _open(file: str) -> tuple[Migration, Connections]:
+    migration = load_migration(file)
+    return migration, connections_from_environment(migration)
+
+
+def _plan_text(plan: load.BackfillPlan) -> str:
+    rows = [
+        (one.collection, one.state, one.documents, one.items, one.write_units, one.chunks, one.unstorable_in_sample)
+        for one in plan.collections
+    ]
+    names = ("collection", "state", "documents", "items", "WRU with indexes", "chunks", "unstorable in sample")
+    end = (
+        f"{plan.write_units} write units, {plan.hours:.2f} h at {plan.budget_wcu:.0f} WCU/s; the oplog reaches back about "
+        f"{plan.oplog_window_hours:.1f} h: {'fits' if plan.fits else 'DOES NOT FIT into half of it'}. Nothing was written."
+    )
+    return _table(names, rows) + end
+
+
+def _load_text(reports: Sequence[load.CollectionReport]) -> str:
+    rows = [
+        (
+            one.collection,
+            one.counts.read,
+            one.counts.written,
+            one.counts.superseded,
+            one.counts.dead,
+            one.counts.items,
+            one.counts.units,
+            f"{one.rate:.0f}/s",
+            "was complete: nothing changed" if one.already_complete else "loaded",
+        )
+        for one in reports
+    ]
+    names = ("collection", "read", "written", "superseded", "dead letters", "items", "WCU", "rate", "")
+    return _table(names, rows) + "read = written + superseded + dead letters, for each collection"
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    table = Table(*names)
+    for row in rows:
+        table.add_row(*map(str, row))
+    console = Console(width=160)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get()
+
+
+def _validation(file: str, stop: threading.Event, progress: CliProgress) -> tuple[Validation, Connections]:
+    migration, connections = _open(file)
+    job = Validation(
+        migration=migration,
+        source=connections.source(migration),
+        ledger=connections.ledger(migration),
+        identity=who(),
+        progress=progress,
+        stop=stop,
+    )
+    return job, connections
+
+
+def _with_target(job: Validation, connections: Connections, flow: Callable[[Target], Any]) -> Any:
+    async def run() -> Any:
+        target = connections.target(job.migration)
+        try:
+            return await flow(target)
+        finally:
+            await target.close()
+
+    return uvloop.run(run())
+
+
+@main.command("validate")
+@file_argument
+@only_option
+@click.option("--sample", type=click.IntRange(1), help="Compare this many random documents of each collection.")
+@json_option
+@explained
+def validate_command(file: str, only: tuple[str, ...], sample: int | None, as_json: bool) -> int:
+    """Compare both databases, in both directions, field by field."""
+    with stop_on_signals() as stop, CliProgress() as progress:
+        job, connections = _validation(file, stop, progress)
+        report = _with_target(job, connections, lambda target: validate(job, target, only, sample))
+    show(report.to_dict(), as_json, report.render())
+    return 0 if report.ok else EXIT_DIFFERENT
+
+
+@main.command("repair")
+@file_argument
+@only_option
+@dry_option
+@json_option
+@explained
+def repair_command(file: str, only: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+    """Mend what validation finds, by the version rules. Validate again afterwards."""
+    with stop_on_signals() as stop, CliProgress() as progress:
+        job, connections = _validation(file, stop, progress)
+        report = _with_target(job, connections, lambda target: repair(job, target, only, dry_run))
+    body = report.to_dict()
+    counts = ", ".join(f"{name} {value}" for name, value in body.items() if name != "found")
+    found = report.before.render() if report.before else ""
+    show(body, as_json, f"{found}\nrepair: {counts}")
+
+
+@main.command("dead-letters")
+@file_argument
+@only_option
+@click.option("--show", "shown", metavar="ID", help="Print this document (Extended JSON) to standard output.")
+@click.option("--replay", is_flag=True, help="Try them again, as MongoDB has them now.")
+@json_option
+@explained
+def dead_letters(file: str, only: tuple[str, ...], shown: str | None, replay: bool, as_json: bool) -> int:
+    """List documents that could not be stored; show one; try them again once they are fixed."""
+    with stop_on_signals() as stop, CliProgress() as progress:
+        job, connections = _validation(file, stop, progress)
+        names = list(only) or list(job.migration.mappings)
+        if shown is not None:
+            return _show_letter(job, names, shown)
+        if replay:
+            ran = {
+                name: _with_target(job, connections, lambda target, n=name: replay_letters(job, target, n))
+                for name in names
+            }
+            body = {name: report.to_dict() for name, report in ran.items()}
+            show(body, as_json, "\n".join(f"{name}: {counts}" for name, counts in body.items()))
+            return EXIT_DIFFERENT if any(report.still_dead for report in ran.values()) else 0
+        letters = [letter for name in names for letter in state.list_letters(job.ledger, name)]
+    rows = [(one.collection, one.id, one.reason, one.path, one.message[:70]) for one in letters]
+    text = _table(("collection", "document", "reason", "path", "what"), rows) + f"{len(letters)} dead letters"
+    show([letter.to_dict() for letter in letters], as_json, text)
+    return 0
+
+
+def _replay(job: Validation, connections: Connections, collection: str) -> ReplayReport:
+    report: ReplayReport = _with_target(job, connections, lambda target: replay_letters(job, target, collection))
+    return report
+
+
+def _show_letter(job: Validation, names: Sequence[str], id_text: str) -> int:
+    for name in names:
+        record = state.letter_record(job.ledger, name, id_text)
+        if record is not None:
+            document = bson.decode(state.letter_document(job.ledger, record), BSON_OPTIONS)
+            print(dumps(document, json_options=CANONICAL_JSON_OPTIONS, indent=2))
+            return 0
+    raise errors.ConfigError(
+        "dead letters", [errors.Problem(where=id_text, what="there is no dead letter of this document")]
+    )
+
+
+@main.command()
+@file_argument
+@json_option
+@explained
+def status(file: str, as_json: bool) -> None:
+    """What the ledger knows: progress of each collection, dead letters, the last validation."""
+    migration, connections = _open(file)
+    body = status_of(migration, connections.ledger(migration)) | {
+        "validation": latest_report(connections.ledger(migration))
+    }
+    rows = [
+        (
+            one["collection"],
+            one["state"],
+            f"{one['chunks_done']}/{one['chunks']}",
+            one["read"],
+            one["written"],
+            one["dead"],
+            one["owner"],
+        )
+        for one in body["collections"]
+    ]
+    last = body["validation"]
+    told = (
+        f"last validation: {'equal' if last['ok'] else 'DIFFERENT'} ({last['confidence']})"
+        if last
+        else "never validated"
+    )
+    names = ("collection", "state", "chunks", "read", "written", "dead letters", "held by")
+    show(body, as_json, _table(names, rows) + told)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""What the ledger knows about a migration, for people who ask how far it is. Reads only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from docferry.config import Migration
+from docferry.flows import state
+from docferry.flows.backfill import Counts, counts_of
+from docferry.ports import Ledger
+
+
+def status_of(migration: Migration, ledger: Ledger) -> dict[str, Any]:
+    """Progress of each collection (documents, from the chunks' checkpoints), and the recorded stream position."""
+    position = state.recorded_position(ledger)
+    return {
+        "migration": migration.name,
+        "stream_position": state.encode_time(position.time) if position else None,
+        "collections": [_collection(name, ledger) for name in migration.mappings],
+    }
+
+
+def _collection(name: str, ledger: Ledger) -> dict[str, Any]:
+    header = ledger.read("backfill", name)
+    chunks = ledger.list(f"chunks:{name}")
+    total = sum((counts_of(chunk.body) for chunk in chunks), Counts())
+    body = header.body if header else {}
+    return {
+        "collection": name,
+        "state": body.get("state", "new"),
+        "owner": body.get("owner", ""),
+        "chunks": len(chunks),
+        "chunks_done": sum(chunk.body["state"] == "done" for chunk in chunks),
+        "expected": sum(int(chunk.body.get("expected", 0)) for chunk in chunks),
+        "dead_letters_open": len(state.list_letters(ledger, name)),
+        **total.to_dict(),
+    }
