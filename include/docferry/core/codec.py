@@ -30,7 +30,7 @@ import binascii
 import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from decimal import Context, Decimal, InvalidOperation
+from decimal import Context, Decimal
 from functools import lru_cache
 from typing import Any, Final
 
@@ -62,6 +62,8 @@ BSON_OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(datetime_conversion=Da
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 _EXACT: Final = Context(prec=60, Emax=999_999, Emin=-999_999)
+_DECIMAL128: Final = Context(prec=34, Emax=6144, Emin=-6143)
+_REGEX_FLAGS: Final = 0xFFFF
 _NULL: Final[AttributeValue] = {"NULL": True}
 _TRUE: Final[AttributeValue] = {"BOOL": True}
 _FALSE: Final[AttributeValue] = {"BOOL": False}
@@ -406,10 +408,14 @@ class HintTree:
         self.misfits = 0
         for pointer, hint in hints.items():
             node = self.root
-            for step in pointer.split("/")[1:]:
+            first, *steps = pointer.split("/")
+            if first or not steps or "" in steps:  # not ours: names are never empty once escaped
+                self.misfits += 1
+                continue
+            for step in steps:
                 node = node.setdefault(step.replace("~1", "/").replace("~0", "~"), {})
             node[""] = hint
-        # An empty step cannot occur (names are never empty once escaped), so "" is free for the hint itself.
+        # An empty step cannot occur, so "" is free for the hint itself.
 
 
 def decode_value(
@@ -423,25 +429,41 @@ def decode_value(
     if node is not None and "" in node:
         try:
             return _decode_hinted(tag, content, node[""], node, tree)
-        except (_Misfit, ValueError, InvalidOperation, OverflowError, BSONError, binascii.Error):
+        except _Nearly as found:
+            tree.misfits += 1
+            return found.value
+        except _DOES_NOT_FIT:
             tree.misfits += 1
     elif declared is not None:
         try:
             return _decode_hinted(tag, content, declared, {}, tree)
-        except (_Misfit, ValueError, InvalidOperation, OverflowError):
+        except _Nearly as found:
+            return found.value
+        except _DOES_NOT_FIT:
             pass  # not a loss: the natural reading below is what an undeclared attribute has
     return _decode_natural(tag, content, node, tree)
 
 
 class _Misfit(Exception):
-    pass
+    """The hint says nothing about this value."""
+
+
+class _Nearly(Exception):
+    """The type of the hint still fits, its detail (an exponent, a sign) no longer does: `value` is what it is now."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+_DOES_NOT_FIT = (_Misfit, ValueError, TypeError, ArithmeticError, BSONError)
+"""What a hint meets in a value of somebody else: binascii.Error is a ValueError, decimal's signals are ArithmeticErrors."""
 
 
 def _decode_natural(tag: str, content: Any, node: Mapping[str, Any] | None, tree: HintTree) -> Any:
     if tag == "S":
         return content
     if tag == "N":
-        return _decode_number(content)
+        return _decode_number(content, tree)
     if tag == "M":
         if node is None:
             return {unescape_name(name): decode_value(inner, None, tree) for name, inner in content.items()}
@@ -466,8 +488,11 @@ def _decode_plain(tag: str, content: Any) -> Any:
     raise UnsupportedType(f"{tag} is not a DynamoDB type")
 
 
-def _decode_number(text: str) -> int | float | Decimal128:
-    """Without a hint: int32 or int64 by range, a fraction is a double, anything else (too wide) a Decimal128."""
+def _decode_number(text: str, tree: HintTree) -> int | float | Decimal128:
+    """Without a hint: int32 or int64 by range, a fraction is a double, anything else (too wide) a Decimal128.
+
+    More than 34 digits fit no BSON type (only somebody else writes them): the nearest Decimal128, counted as a misfit.
+    """
     try:
         value = int(text)
     except ValueError:
@@ -479,7 +504,11 @@ def _decode_number(text: str) -> int | float | Decimal128:
         return value
     if INT64_MIN <= value <= INT64_MAX:
         return Int64(value)
-    return float(value) if float(value) == value else Decimal128(Decimal(value))
+    if float(value) == value:
+        return float(value)
+    rounded = _DECIMAL128.create_decimal(value)
+    tree.misfits += rounded != value
+    return Decimal128(rounded)
 
 
 def _decode_hinted(tag: str, content: Any, hint: str, node: Mapping[str, Any], tree: HintTree) -> Any:
@@ -504,38 +533,66 @@ def _to_double(text: str, suffix: str) -> float:
     return float(text)
 
 
+def _to_rare_double(text: str, suffix: str) -> float:
+    value = float(text)
+    if repr(value) != text:
+        raise _Misfit  # "5" is a string that somebody else wrote
+    return value
+
+
+def _to_rare_decimal(text: str, suffix: str) -> Decimal128:
+    number = Decimal(text)
+    if str(number) != text:
+        raise _Misfit
+    return Decimal128(number)
+
+
+def _to_regex(text: str, suffix: str) -> Regex[str]:
+    flags = int(suffix or 0)
+    if "\0" in text or not 0 <= flags <= _REGEX_FLAGS:
+        raise _Misfit
+    return Regex(text, flags)
+
+
 def _to_negative_zero(text: str, suffix: str) -> float:
     if Decimal(text):
-        raise _Misfit
+        raise _Nearly(float(text))
     return -0.0
 
 
-def _to_int(text: str, suffix: str) -> int:
+def _whole(text: str, low: int, high: int) -> int:
     number = Decimal(text)
-    if number != number.to_integral_value():
+    if number != number.to_integral_value() or not low <= number <= high:
         raise _Misfit
     return int(number)
 
 
+def _to_int(text: str, suffix: str) -> int:
+    return _whole(text, INT32_MIN, INT32_MAX)
+
+
 def _to_long(text: str, suffix: str) -> Int64:
-    value = _to_int(text, suffix)
-    if not INT64_MIN <= value <= INT64_MAX:
-        raise _Misfit
-    return Int64(value)
+    return Int64(_whole(text, INT64_MIN, INT64_MAX))
 
 
 def _to_decimal(text: str, suffix: str) -> Decimal128:
     number = Decimal(text)
-    if suffix:
-        if not number:
-            return Decimal128(Decimal((0, (0,), int(suffix))))
-        number = number.quantize(Decimal((0, (1,), int(suffix))), context=_EXACT)
-    return Decimal128(number)
+    if not suffix:
+        return Decimal128(number)
+    if not number:
+        return Decimal128(Decimal((0, (0,), int(suffix))))
+    try:
+        padded = number.quantize(Decimal((0, (1,), int(suffix))), context=_EXACT)
+        if padded == number:
+            return Decimal128(padded)
+    except ArithmeticError:
+        pass  # the number has grown past what this exponent can show
+    raise _Nearly(Decimal128(number))
 
 
 def _to_negative_decimal(text: str, suffix: str) -> Decimal128:
     if Decimal(text):
-        raise _Misfit
+        raise _Nearly(_to_decimal(text, suffix))
     return Decimal128(Decimal((1, (0,), int(suffix or 0))))
 
 
@@ -567,26 +624,45 @@ def _to_binary(text: str, suffix: str) -> bytes:
     return Binary(data, int(suffix)) if suffix else data
 
 
+def _to_min_key(text: str, suffix: str) -> MinKey:
+    if text != "MinKey":
+        raise _Misfit
+    return MinKey()
+
+
+def _to_max_key(text: str, suffix: str) -> MaxKey:
+    if text != "MaxKey":
+        raise _Misfit
+    return MaxKey()
+
+
+def _to_bson(text: str, suffix: str) -> Any:
+    document = bson.decode(base64.b64decode(text), BSON_OPTIONS)
+    if "" not in document:
+        raise _Misfit
+    return document[""]
+
+
 _DECODERS: dict[tuple[str, str], Callable[[Any, str], Any]] = {
     ("string", "S"): lambda text, suffix: text,
     ("int", "N"): _to_int,
     ("long", "N"): _to_long,
     ("double", "N"): _to_double,
-    ("double", "S"): _to_double,
+    ("double", "S"): _to_rare_double,
     ("-double", "N"): _to_negative_zero,
     ("decimal", "N"): _to_decimal,
-    ("decimal", "S"): _to_decimal,
+    ("decimal", "S"): _to_rare_decimal,
     ("-decimal", "N"): _to_negative_decimal,
     ("oid", "S"): _to_oid,
     ("date", "S"): _to_date,
     ("datems", "N"): lambda text, suffix: DatetimeMS(int(text)),
     ("binary", "B"): _to_binary,
     ("timestamp", "S"): _to_timestamp,
-    ("regex", "S"): lambda text, suffix: Regex(text, int(suffix or 0)),
+    ("regex", "S"): _to_regex,
     ("code", "S"): lambda text, suffix: Code(text),
-    ("minkey", "S"): lambda text, suffix: MinKey(),
-    ("maxkey", "S"): lambda text, suffix: MaxKey(),
-    ("bson", "B"): lambda text, suffix: bson.decode(base64.b64decode(text), BSON_OPTIONS)[""],
+    ("minkey", "S"): _to_min_key,
+    ("maxkey", "S"): _to_max_key,
+    ("bson", "B"): _to_bson,
     ("dbref", "M"): lambda content, suffix: content,
 }
 
