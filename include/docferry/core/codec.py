@@ -678,7 +678,8 @@ def to_plain(wire: AttributeValue) -> Any:
     if tag == "L":
         return [to_plain(inner) for inner in content]
     if tag == "N":
-        return Decimal(content)
+        # 1E+100 is written out with 101 digits; boto3's serialiser takes 38, and means the significant ones.
+        return Decimal(content) if len(content) <= 38 else Decimal(content).normalize(_EXACT)
     if tag in ("SS", "NS", "BS"):
         return {to_plain({tag[0]: inner}) for inner in content}
     return content if tag == "S" else _decode_plain(tag, content)
@@ -699,8 +700,8 @@ def from_plain(value: Any) -> AttributeValue:
     if isinstance(value, list | tuple):
         return {"L": [from_plain(inner) for inner in value]}
     if isinstance(value, set | frozenset):
-        inner = [from_plain(element) for element in sorted(value)]
-        return {next(iter(inner[0])) + "S": [next(iter(element.values())) for element in inner]}
+        inner = [next(iter(from_plain(element).items())) for element in value]
+        return {inner[0][0] + "S": sorted(content for _, content in inner)}
     data = getattr(value, "value", value)
     if isinstance(data, bytes | bytearray):
         return {"B": _base64(bytes(data))}
