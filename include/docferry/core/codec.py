@@ -381,9 +381,11 @@ def encode_declared(value: Any, path: str, hints: Hints, declared: str) -> Attri
     elif hint is None:
         tag = next(iter(wire))
         if tag in DECLARABLE[declared.partition(":")[0]]:
-            hints[path] = _NATURAL.get(tag) or (
-                "double" if type(value) is float else "int" if _is_int32(value) else "long"
+            natural = _NATURAL.get(tag) or (
+                "double" if isinstance(value, float) else "int" if _is_int32(value) else "long"
             )
+            if natural != declared:
+                hints[path] = natural
     return wire
 
 
