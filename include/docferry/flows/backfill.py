@@ -27,10 +27,11 @@ from typing import Any
 
 from docferry.config import Migration
 from docferry.core.keys import render_value
-from docferry.core.limits import NEW_TABLE_WRU_PER_S, item_write_units
-from docferry.core.mapping import Item, key_of
+from docferry.core.limits import ITEM_BYTES, NEW_TABLE_WRU_PER_S, SORT_KEY_BYTES, item_write_units
+from docferry.core.mapping import Item, check_size, key_of
 from docferry.core.raw import decode_document, encode_raw, id_of, id_text, id_value
 from docferry.core.settings import CollectionSettings
+from docferry.core.tombstones import tombstone
 from docferry.core.versions import snapshot_version
 from docferry.errors import (
     ConditionFailed,
@@ -521,6 +522,7 @@ class _Loader:
         for position, data in enumerate(raw):
             try:
                 items = encode_raw(self.mapping, data, version)
+                _refuse_too_large(items, len(data))
                 _refuse_shared_keys(items, keys, self.mapping.collection)
             except DocumentError as error:
                 error.namespace, error.id = self.collection, error.id or id_text(data)
@@ -531,7 +533,7 @@ class _Loader:
         return page
 
     async def _write(self, page: _Page) -> Written:
-        return await self.target.put_all(self.mapping.table, page.items, self.budget, self._guard)
+        return await self.target.put_all(self.mapping.table, page.items, self.budget, self._guard, page.owners)
 
     async def _settle(self, leave: int) -> None:
         """Wait until at most `leave` pages are in flight; count those that are through, in order."""
@@ -551,6 +553,7 @@ class _Loader:
         for index, error in written.refused.items():
             error.namespace, error.id = self.collection, id_text(page.raw[page.owners[index]])
             dead.setdefault(page.owners[index], error)
+        await self._bury(page, written, dead)
         for position, error in dead.items():
             await asyncio.to_thread(
                 state.open_letter, self.job.ledger, self.collection, error, page.raw[position], page.version
@@ -559,13 +562,23 @@ class _Loader:
             read=page.read,
             written=page.read - len(dead),
             dead=len(dead),
-            items=len(page.items) - len(written.refused),
+            items=sum(owner not in dead for owner in page.owners) if dead else len(page.items),
             units=round(written.units),
         )
         stored.check(f"a page of {self.collection}")
         self.counts += stored
         self.after = page.last
         self._refuse_too_many_dead()
+
+    async def _bury(self, page: _Page, written: Written, dead: Mapping[int, DocumentError]) -> None:
+        """DynamoDB refused some items of a document and took others: those become tombstones, so that none is half there."""
+        half = [
+            item for index, item in enumerate(page.items) if page.owners[index] in dead and index not in written.refused
+        ]
+        if half:
+            ttl = self.job.migration.table(self.mapping.table).ttl_attribute
+            graves = [tombstone(item, page.version, ttl) for item in half]
+            await self.target.put_all(self.mapping.table, graves, self.budget, self._guard)
 
     def _refuse_too_many_dead(self) -> None:
         allowed = self.job.migration.backfill.dead_letter_share
@@ -613,6 +626,15 @@ class _Loader:
     def _report(self, note: str = "") -> None:
         total = int(self.lease.body.get("expected", 0))
         self.job.progress.advance(f"{self.collection} {self.lease.key}", self.counts.read, total, note)
+
+
+def _refuse_too_large(items: Sequence[Item], document_bytes: int) -> None:
+    """Before anything is written: a document of which one item is too large must not leave its other items behind."""
+    for item in items:
+        hints = item["_t"]["M"] if "_t" in item else ()
+        # Outside the hints an item is never three times as long as its document; most need no closer look.
+        if document_bytes * 3 + sum(map(len, hints)) + 16 * len(hints) > ITEM_BYTES - SORT_KEY_BYTES * 8:
+            check_size(item)
 
 
 def _refuse_shared_keys(items: Sequence[Item], keys: set[tuple[str, str]], collection: str) -> None:
