@@ -1,0 +1,1 @@
+"""A second opinion: what DynamoDB should hold, worked out without one line of docferry."""
