@@ -381,10 +381,7 @@ def dead_letters(file: str, only: tuple[str, ...], shown: str | None, replay: bo
         if shown is not None:
             return _show_letter(job, names, shown)
         if replay:
-            ran = {
-                name: _with_target(job, connections, lambda target, n=name: replay_letters(job, target, n))
-                for name in names
-            }
+            ran = {name: _replay(job, connections, name) for name in names}
             body = {name: report.to_dict() for name, report in ran.items()}
             show(body, as_json, "\n".join(f"{name}: {counts}" for name, counts in body.items()))
             return EXIT_DIFFERENT if any(report.still_dead for report in ran.values()) else 0

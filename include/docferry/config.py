@@ -166,7 +166,7 @@ def _read_yaml(text: bytes, source: str) -> tuple[Any, dict[Path_, int], list[Pr
         mark = getattr(error, "problem_mark", None)
         what = getattr(error, "problem", None) or str(error)
         return None, {}, [Problem(where="YAML", what=what, line=mark.line + 1 if mark else None)]
-    if not isinstance(tree, dict):
+    if node is None or not isinstance(tree, dict):
         return None, {}, [Problem(where="file", what="is empty or no mapping; see include/migrations for examples")]
     lines: dict[Path_, int] = {}
     twice: list[Problem] = []

@@ -160,8 +160,14 @@ class ScanPage:
 class Target(Protocol):
     """DynamoDB's data plane. Raises StoreError or RetryExhausted; what a single item did is in `Written`."""
 
-    async def put_all(self, table: str, items: Sequence[Item], budget: Budget, guard: Guard) -> Written:
-        """Write all items unconditionally (BatchWriteItem). Returns when each is acknowledged or refused."""
+    async def put_all(
+        self, table: str, items: Sequence[Item], budget: Budget, guard: Guard, owners: Sequence[int] = ()
+    ) -> Written:
+        """Write all items unconditionally (BatchWriteItem). Returns when each is acknowledged or refused.
+
+        `owners` says which document each item is of: an item that is too large keeps the others of its document from
+        being sent, too.
+        """
 
     async def put_newer(self, table: str, items: Sequence[Item], budget: Budget, guard: Guard) -> Written:
         """Write each item if none is stored under its key or the stored `_v` is smaller."""

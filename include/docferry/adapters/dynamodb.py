@@ -29,7 +29,7 @@ class _Puts:
 
     __slots__ = ("bodies", "items", "refused", "superseded", "units")
 
-    def __init__(self, items: Sequence[Item]) -> None:
+    def __init__(self, items: Sequence[Item], owners: Sequence[int] = ()) -> None:
         self.items = items
         self.bodies: list[bytes] = []
         self.refused: dict[int, DocumentError] = {}
@@ -37,6 +37,8 @@ class _Puts:
         self.units = 0.0
         for position, item in enumerate(items):
             self.bodies.append(self._serialise(position, item))
+        if self.refused and owners:
+            self._refuse_whole_documents(owners)
 
     def _serialise(self, position: int, item: Item) -> bytes:
         try:
@@ -52,6 +54,12 @@ class _Puts:
             except DocumentError as error:
                 self.refused[position] = error
         return body
+
+    def _refuse_whole_documents(self, owners: Sequence[int]) -> None:
+        reasons = {owners[position]: error for position, error in self.refused.items()}
+        for position, owner in enumerate(owners):
+            if owner in reasons:
+                self.refused.setdefault(position, reasons[owner])
 
     def estimate(self, positions: Sequence[int]) -> float:
         """Write units, one put for the table and one for each index that the item is in."""
@@ -81,8 +89,10 @@ class DynamoTarget:
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
-    async def put_all(self, table: str, items: Sequence[Item], budget: Budget, guard: Guard) -> Written:
-        puts = _Puts(items)
+    async def put_all(
+        self, table: str, items: Sequence[Item], budget: Budget, guard: Guard, owners: Sequence[int] = ()
+    ) -> Written:
+        puts = _Puts(items, owners)
         left = [position for position in range(len(items)) if position not in puts.refused]
         # Neighbours in _id order share a partition, and a partition takes 1,000 units a second: mix them.
         random.shuffle(left)

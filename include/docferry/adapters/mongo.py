@@ -81,7 +81,11 @@ class MongoSource:
     """Source over a MongoClient. `uri` carries the credentials and stays out of every message."""
 
     def __init__(self, uri: str, database: str, **options: Any) -> None:
-        settings = {"serverSelectionTimeoutMS": 15_000, "appname": "docferry", "retryReads": True} | options
+        settings: dict[str, Any] = {
+            "serverSelectionTimeoutMS": 15_000,
+            "appname": "docferry",
+            "retryReads": True,
+        } | options
         with mongo_errors("connect"):
             self._client: MongoClient[Any] = MongoClient(uri, **settings)
         self._database = self._client.get_database(database, codec_options=BSON_OPTIONS)

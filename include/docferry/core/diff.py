@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -144,9 +143,9 @@ def same_value(one: Any, other: Any) -> bool:
     if bson_type(one) != bson_type(other):
         return False
     if isinstance(one, float):
-        return (one == other and math.copysign(1, one) == math.copysign(1, other)) or (one != one and other != other)
+        return repr(one) == repr(float(other))  # tells -0.0 from 0.0, and finds NaN equal to NaN
     if isinstance(one, Decimal128):
-        return one.bid == other.bid
+        return bool(one.bid == other.bid)
     if isinstance(one, Code):
         return str(one) == str(other) and same_value(one.scope, other.scope)
     if isinstance(one, DBRef):
@@ -154,7 +153,7 @@ def same_value(one: Any, other: Any) -> bool:
     if isinstance(one, list):
         return len(one) == len(other) and all(map(same_value, one, other))
     if isinstance(one, Regex):
-        return one.pattern == other.pattern and one.flags == other.flags
+        return bool(one.pattern == other.pattern and one.flags == other.flags)
     return bool(one == other)
 
 

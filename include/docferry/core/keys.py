@@ -152,14 +152,16 @@ class Template:
 
         Raises: KeyNotRepresentable, with the field's path: missing, null, empty, an array or a subdocument.
         """
-        for part in self.placeholders:
+        out: list[str] = []
+        for part in self.parts:
+            if isinstance(part, str):
+                out.append(part)
+                continue
             value = self._value(part, document, index)
             if part.source != "_id":
                 self._refuse(part, value, prefix)
-        text = self.render(document, index)
-        if text is None:
-            raise KeyNotRepresentable(f"the key {self.source} needs a field that is missing", path=prefix + self.source)
-        return text
+            out.append(part.render(value))
+        return "".join(out)
 
     def _refuse(self, part: Placeholder, value: Any, prefix: str) -> None:
         path = prefix + part.source

@@ -35,11 +35,11 @@ def item_bytes(item: dict[str, Any]) -> int:
 def _value_bytes(value: dict[str, Any]) -> int:
     ((tag, content),) = value.items()
     if tag == "S":
-        return len(content.encode())
+        return len(str(content).encode())
     if tag == "N":
-        return (len(content.strip("-0.")) + 1) // 2 + 1 + content.startswith("-")
+        return int((len(content.strip("-0.")) + 1) // 2 + 1 + content.startswith("-"))
     if tag == "B":
-        return len(content) * 3 // 4 - content[-2:].count("=")
+        return int(len(content) * 3 // 4 - content[-2:].count("="))
     if tag == "M":
         return 3 + sum(1 + len(name.encode()) + _value_bytes(inner) for name, inner in content.items())
     if tag == "L":

@@ -10,9 +10,10 @@ from bson.errors import BSONError
 from docferry.core.codec import BSON_OPTIONS
 from docferry.core.deprecated import refuse_deprecated
 from docferry.core.keys import render_value
-from docferry.core.mapping import Item, Mapping
+from docferry.core.mapping import Item, Mapping, check_size
 from docferry.errors import UnsupportedType
 
+MEASURED_BYTES = 50_000
 _LENIENT = BSON_OPTIONS.with_options(unicode_decode_error_handler="replace")
 """For reading an id out of a document whose other strings may not be valid UTF-8."""
 
@@ -26,9 +27,16 @@ def decode_document(data: bytes) -> dict[str, Any]:
 
 
 def encode_raw(mapping: Mapping, data: bytes, version: int) -> list[Item]:
-    """The items of a document in BSON, root first. Raises DocumentError if it cannot be stored."""
+    """The items of a document in BSON, root first. Raises DocumentError if it cannot be stored.
+
+    Only items of documents that are not small are measured here; the writer measures the bytes of every item anyway.
+    """
     refuse_deprecated(data)
-    return mapping.encode(decode_document(data), version)
+    items = mapping.encode(decode_document(data), version)
+    if len(data) > MEASURED_BYTES:
+        for item in items:
+            check_size(item)
+    return items
 
 
 def id_bytes(value: Any) -> bytes:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,8 @@ from bson.timestamp import Timestamp
 from docferry.core.mapping import Item, ItemKey
 from docferry.core.mapping import Mapping as DocumentMapping
 from docferry.core.raw import encode_raw, id_of, id_text
-from docferry.core.versions import parse_version, snapshot_version, version_text, version_time
+from docferry.core.tombstones import tombstone
+from docferry.core.versions import parse_version, snapshot_version, version_time
 from docferry.errors import ConditionFailed, DocumentError, InvariantBroken, Stopped
 from docferry.flows import state
 from docferry.flows.backfill import budget_of
@@ -28,8 +28,6 @@ from docferry.flows.validate import Validation, ValidationReport, validate
 from docferry.ports import Target
 
 BATCH_DOCUMENTS = 200
-TOMBSTONE_TTL_S = 30 * 24 * 3600
-"""Longer than any oplog window in use: until then nothing older can come back."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -131,21 +129,6 @@ class _Repair:
         for index in range(0, len(data), state.LETTER_PART_BYTES):
             part = data[index : index + state.LETTER_PART_BYTES]
             self.job.ledger.write(f"replaced:{table}", f"{name}#{index:08d}", {"data": part}, expect=None)
-
-
-def tombstone(item: Item, version: int, ttl_attribute: str) -> Item:
-    """What stays of an item that is gone: its key, document and version, invisible to readers, with a TTL."""
-    kept: Item = {name: item[name] for name in ("PK", "SK", "_id", "entityType") if name in item}
-    id_hints = {
-        pointer: hint for pointer, hint in item.get("_t", {}).get("M", {}).items() if pointer.startswith("/_id")
-    }
-    if id_hints:
-        kept["_t"] = {"M": id_hints}
-    return kept | {
-        "_v": {"S": version_text(version)},
-        "_deleted": {"BOOL": True},
-        ttl_attribute: {"N": str(int(time.time()) + TOMBSTONE_TTL_S)},
-    }
 
 
 def read_now(
