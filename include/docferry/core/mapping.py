@@ -77,6 +77,7 @@ class _Leaf:
     attribute: str
     pointer: str
     declared: str | None
+    path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,9 @@ class Mapping:
         branches: list[tuple[ItemPlan, list[Document]]] = []
         self._fields(plan, document, root, hints, branches)
         for copy in plan.copies:
-            root[copy.attribute] = _encode_leaf(document["_id"], copy, hints)
+            value = lookup(document, copy.path)
+            if value is not MISSING:
+                root[copy.attribute] = _encode_leaf(value, copy, hints)
         if plan.indexes:
             _add_index_keys(plan, document, root, None)
         children = [
@@ -346,8 +349,8 @@ class Mapping:
             if attribute in self._system or attribute == "_id":
                 continue
             source = plan.sources.get(attribute)
-            if source == ("_id",):
-                continue
+            if source is not None and source[0] == "_id" and not plan.path:
+                continue  # a copy: the id itself is `_id`
             decoded = decode_value(value, tree.root.get(attribute), tree, plan.declared.get(attribute))
             if source is None:
                 document[unescape_name(attribute)] = decoded
@@ -374,8 +377,8 @@ def _compile(
     tree: dict[str, Any] = {} if parent else {"_id": _ROOT_ID}
     copies: list[_Leaf] = []
     for name, source in sources.items():
-        leaf = _Leaf(name, pointer_step(name), declared.get(name))
-        if source == ("_id",) and not parent:
+        leaf = _Leaf(name, pointer_step(name), declared.get(name), source)
+        if source[0] == "_id" and not parent:
             copies.append(leaf)
         else:
             _graft(tree, source, leaf)
