@@ -265,13 +265,13 @@ class Mapping:
                 branches.append((node.child, value))
                 return
         elif isinstance(value, dict):
-            value, extracted = _extract(value, node, item, hints, branches)
+            value, extracted = _extract(plan, value, node, item, hints, branches, pointer_step(name))
             if extracted and not value:
                 return
-        attribute, pointer, declared = plan.name_of(name)
-        if plan.unmapped != "keep" and type(node) is not _Branch and value:
+        elif value and plan.unmapped != "keep":
             _refuse_unmapped(plan, name)
             return
+        attribute, pointer, declared = plan.name_of(name)
         if declared is None:
             item[attribute] = encode_value(value, pointer, hints)
         else:
@@ -425,7 +425,13 @@ def _is_branch(value: Any) -> bool:
 
 
 def _extract(
-    value: Document, tree: dict[str, Any], item: Item, hints: Hints, branches: list[tuple[ItemPlan, list[Document]]]
+    plan: ItemPlan,
+    value: Document,
+    tree: dict[str, Any],
+    item: Item,
+    hints: Hints,
+    branches: list[tuple[ItemPlan, list[Document]]],
+    path: str,
 ) -> tuple[Document, bool]:
     """(what stays of a subdocument, whether anything was taken out); the mapped fields go into `item`."""
     rest: Document = {}
@@ -435,16 +441,21 @@ def _extract(
         if type(node) is _Leaf:
             item[node.attribute] = _encode_leaf(inner, node, hints)
             taken = True
-        elif type(node) is _Branch and _is_branch(inner):
-            branches.append((node.child, inner))
-            taken = True
-        elif type(node) is dict and isinstance(inner, dict):
-            inner_rest, inner_taken = _extract(inner, node, item, hints, branches)
+        elif type(node) is _Branch:
+            if _is_branch(inner):
+                branches.append((node.child, inner))
+                taken = True
+            else:
+                rest[name] = inner
+        elif node is not None and isinstance(inner, dict):
+            inner_rest, inner_taken = _extract(plan, inner, node, item, hints, branches, path + pointer_step(name))
             taken = taken or inner_taken
             if inner_rest or not inner_taken:
                 rest[name] = inner_rest
-        else:
+        elif plan.unmapped == "keep" or (node is not None and not inner):
             rest[name] = inner
+        else:
+            _refuse_unmapped(plan, name, path)
     return rest, taken
 
 
@@ -458,9 +469,10 @@ def _set(document: Document, path: tuple[str, ...], value: Any) -> bool:
     return True
 
 
-def _refuse_unmapped(plan: ItemPlan, name: str) -> None:
+def _refuse_unmapped(plan: ItemPlan, name: str, path: str = "") -> None:
     if plan.unmapped == "refuse":
-        raise UnmappedField(f"the field {name} is not in the mapping, and unmapped fields are refused", path=name)
+        text = f"the field {name} is not in the mapping, and unmapped fields are refused"
+        raise UnmappedField(text, path=f"{path}{pointer_step(name)}")
 
 
 def _child_key(plan: ItemPlan, parent_pk: str, element: Document, index: int) -> ItemKey:
