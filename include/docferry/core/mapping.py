@@ -552,8 +552,10 @@ def _canonical(item: Item) -> bytes:
 def _canonical_value(value: AttributeValue) -> AttributeValue:
     """Numbers in one spelling, whoever wrote them."""
     ((tag, content),) = value.items()
-    if tag == "N" and not content.isdigit():
+    if tag == "N" and (content[0] == "0" or not content.isdigit()):
         return {"N": plain_number(Decimal(content))}
+    if tag in ("SS", "NS", "BS"):
+        return {tag: sorted(plain_number(Decimal(inner)) if tag == "NS" else inner for inner in content)}
     if tag == "M":
         return {"M": {name: _canonical_value(inner) for name, inner in content.items()}}
     if tag == "L":
