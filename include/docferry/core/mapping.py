@@ -27,6 +27,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
 
+from bson.decimal128 import Decimal128
+
 from docferry.core.codec import (
     AttributeValue,
     Hints,
@@ -492,7 +494,10 @@ def _add_index_keys(plan: ItemPlan, document: Document, item: Item, position: in
 
 
 def _same(value: Any, wanted: Any) -> bool:
-    """MongoDB's equality: 1 is 1.0, but true is not 1."""
+    """MongoDB's equality: 1 is 1.0 and Decimal128("1"), but true is not 1."""
+    if isinstance(value, Decimal128):
+        value = value.to_decimal()
+        return not value.is_nan() and not isinstance(wanted, bool) and bool(value == wanted)
     return value is not MISSING and isinstance(value, bool) == isinstance(wanted, bool) and bool(value == wanted)
 
 
