@@ -221,7 +221,7 @@ class Mapping:
             for index, element in enumerate(elements)
         ]
         if children:
-            _refuse_collisions(root, children)
+            self._refuse_collisions(root, children)
             root["_digest"] = {"S": digest(children)}
         if hints:
             root["_t"] = _hint_map(hints)
@@ -309,6 +309,16 @@ class Mapping:
         if hints:
             item["_t"] = _hint_map(hints)
         return item
+
+    def _refuse_collisions(self, root: Item, children: list[Item]) -> None:
+        seen = {key_of(root)}
+        for child in children:
+            key = key_of(child)
+            if key in seen:
+                plan = self.children[child["entityType"]["S"]]
+                path = f"{'.'.join(plan.path)}.{child['_i']['N']}"
+                raise KeyCollision(f"{path} would have the same key as another item of the document", path=path)
+            seen.add(key)
 
     # --- to a document -----------------------------------------------------------------------------------------------
 
@@ -499,15 +509,6 @@ def _same(value: Any, wanted: Any) -> bool:
         value = value.to_decimal()
         return not value.is_nan() and not isinstance(wanted, bool) and bool(value == wanted)
     return value is not MISSING and isinstance(value, bool) == isinstance(wanted, bool) and bool(value == wanted)
-
-
-def _refuse_collisions(root: Item, children: list[Item]) -> None:
-    seen = {key_of(root)}
-    for child in children:
-        key = key_of(child)
-        if key in seen:
-            raise KeyCollision(f"two items of the document would have the sort key {key[1]}", path=key[1])
-        seen.add(key)
 
 
 def _hint_map(hints: Hints) -> AttributeValue:
