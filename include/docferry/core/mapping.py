@@ -325,7 +325,7 @@ class Mapping:
     def to_document(self, items: Iterable[MappingABC[str, Any]]) -> Document:
         """The document again, BSON types included, from the items as plain values, in any order.
 
-        Raises: InvariantBroken if there is no root item among them.
+        Raises: InvariantBroken if there is no root item among them, or it has no `_id`.
         """
         wire = [{name: from_plain(value) for name, value in item.items()} for item in items]
         return self.decode(wire).document
@@ -336,12 +336,14 @@ class Mapping:
         if len(roots) != 1:
             raise InvariantBroken(f"{self.collection}: {len(roots)} root items among {len(items)}, expected one")
         root = roots[0]
+        if "_id" not in root:
+            raise InvariantBroken(f"{self.collection}: a root item without _id")
         tree = _hint_tree(root)
         document: Document = {}
         id_node = tree.root.get("_id")
         document["_id"] = decode_value(root["_id"], id_node, tree, "oid")
         misfits = self._read_fields(self.root, root, document, tree)
-        arrays: dict[tuple[str, ...], list[tuple[int, Document]]] = {}
+        arrays: dict[tuple[str, ...], list[tuple[Decimal, Document]]] = {}
         for item in items:
             plan = self.children.get(item.get("entityType", {}).get("S", ""))
             if plan is None:
@@ -349,7 +351,9 @@ class Mapping:
             child_tree = _hint_tree(item)
             element: Document = {}
             misfits += self._read_fields(plan, item, element, child_tree) + child_tree.misfits
-            arrays.setdefault(plan.path, []).append((int(item["_i"]["N"]), element))
+            position = item.get("_i", {}).get("N")
+            misfits += position is None
+            arrays.setdefault(plan.path, []).append((Decimal(position or "Infinity"), element))
         for path, elements in arrays.items():
             elements.sort(key=lambda pair: pair[0])
             misfits += not _set(document, path, [element for _, element in elements])
