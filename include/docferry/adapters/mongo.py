@@ -188,7 +188,8 @@ class MongoSource:
         lower = after if after is not None else bounds.lower
         documents = self._find(collection, lower, bounds.upper, limit + (after is not None), at)
         if after is not None and documents and id_of(documents[0]) == after:
-            documents = documents[1:]
+            # A batch ends at 16 MB, so `after` alone may have filled it: ask for what comes behind it.
+            documents = documents[1:] or self._find(collection, after, bounds.upper, limit, at, skip=1)
         if not documents and bounds.upper is None and lower is not None:
             # min() without max() leaves out an _id that is MaxKey: the last range still owes it.
             return self._find_filter(collection, {"_id": MaxKey()}, 1, at)
@@ -210,9 +211,9 @@ class MongoSource:
         return found
 
     def _find(
-        self, collection: str, lower: bytes | None, upper: bytes | None, limit: int, at: Timestamp
+        self, collection: str, lower: bytes | None, upper: bytes | None, limit: int, at: Timestamp, skip: int = 0
     ) -> list[bytes]:
-        options: dict[str, Any] = {"filter": {}, "hint": {"_id": 1}}
+        options: dict[str, Any] = {"filter": {}, "hint": {"_id": 1}, "skip": skip}
         if lower is not None:
             options["min"] = {"_id": id_value(lower)}
         if upper is not None:
