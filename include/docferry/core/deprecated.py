@@ -16,7 +16,10 @@ from docferry.errors import UnsupportedType
 _CANDIDATE = re.compile(
     rb"[\x06\x0c\x0e][^\x00]+\x00"  # a type byte and a field name
     rb"|[\x06\x0c\x0e]\x00(?!\x00\x00)"  # or no name; a string's length looks like 0c 00 00 00
-    rb"|\x06\x00\x00(?!\x00[^\x00]{5}\x00)"  # undefined without a name, at the end of a subdocument
+    rb"|[\x0c\x0e]\x00\x00\x00[^\x00]"  # the same where the value's own length is a multiple of 65,536
+    # Undefined without a name, at the end of a subdocument. A string of five characters looks like it (06 00 00 00),
+    # unless its first character is a type byte: then it may be the next element behind the ends of two documents.
+    rb"|\x06\x00\x00(?!\x00[^\x00-\x13\x7f\xff][^\x00]{4}\x00)"
 )
 _NAMES = {0x06: "undefined", 0x0C: "DBPointer", 0x0E: "symbol"}
 _FIXED = {0x01: 8, 0x06: 0, 0x07: 12, 0x08: 1, 0x09: 8, 0x0A: 0, 0x10: 4, 0x11: 8, 0x12: 8, 0x13: 16, 0xFF: 0, 0x7F: 0}
@@ -39,6 +42,8 @@ def _walk(data: bytes, at: int, path: str) -> int:
         at = end + 1
         if kind in (0x03, 0x04):
             at = _walk(data, at + 4, name + ".")
+        elif kind == 0x0F:  # code, then its scope
+            at = _walk(data, at + 4 + _string(data, at + 4) + 4, name + ".")
         else:
             at += _FIXED[kind] if kind in _FIXED else _SIZES[kind](data, at)
     return at + 1
@@ -57,14 +62,9 @@ def _regex(data: bytes, at: int) -> int:
     return end + 1 - at
 
 
-def _scoped(data: bytes, at: int) -> int:
-    return int(_int32(data, at)[0])
-
-
 _SIZES: dict[int, Callable[[bytes, int], int]] = {
     0x02: _string,
     0x05: _binary,
     0x0B: _regex,
     0x0D: _string,
-    0x0F: _scoped,
 }
