@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import orjson
 
 from docferry.adapters.dynamodb_http import RETRY_FOR_S, DynamoHttp, full_jitter
-from docferry.core.limits import BATCH_GET_KEYS, BATCH_ITEMS, ITEM_BYTES, write_units
+from docferry.core.limits import BATCH_GET_KEYS, BATCH_ITEMS, ITEM_BYTES
 from docferry.core.mapping import Item, ItemKey, check_size, key_of
 from docferry.errors import ConditionFailed, DocumentError, RefusedByStore, RequestRefused, RetryExhausted
 from docferry.ports import Budget, Guard, ScanPage, Written
@@ -62,12 +62,8 @@ class _Puts:
                 self.refused.setdefault(position, reasons[owner])
 
     def estimate(self, positions: Sequence[int]) -> float:
-        """Write units, one put for the table and one for each index that the item is in."""
-        return sum(
-            write_units(len(self.bodies[p]) * 3 // 4)
-            * (1 + sum(name.endswith("PK") and name != "PK" for name in self.items[p]))
-            for p in positions
-        )
+        """Write units of the table's own puts, from the JSON's length; what indexes add is learnt from the replies."""
+        return sum(1 + len(self.bodies[position]) * 3 // 4096 for position in positions)
 
     def result(self) -> Written:
         return Written(self.refused, frozenset(self.superseded), self.units)
@@ -79,7 +75,7 @@ class DynamoTarget:
     def __init__(self, http: DynamoHttp, concurrency: int = 24) -> None:
         self._http = http
         self._slots = asyncio.Semaphore(concurrency)
-        self._concurrency = concurrency
+        self._indexes = 1.0
 
     def __repr__(self) -> str:
         return f"DynamoTarget({self._http!r})"
@@ -111,7 +107,7 @@ class DynamoTarget:
 
     async def _batch(self, table: str, batch: list[int], puts: _Puts, budget: Budget, guard: Guard) -> list[int]:
         """Send one batch; the positions that came back unprocessed."""
-        estimate = puts.estimate(batch)
+        estimate = puts.estimate(batch) * self._indexes
         await budget.take(estimate)
         async with self._slots:
             guard()
@@ -130,9 +126,14 @@ class DynamoTarget:
             return []
         consumed = sum(float(entry["CapacityUnits"]) for entry in reply.get("ConsumedCapacity", ()))
         puts.units += consumed
-        budget.settle(estimate, consumed)
+        self._settle(budget, estimate, consumed)
         unprocessed = reply.get("UnprocessedItems")
         return self._positions(unprocessed[table], batch, puts) if unprocessed else []
+
+    def _settle(self, budget: Budget, estimate: float, consumed: float) -> None:
+        budget.settle(estimate, consumed)
+        if consumed > 0:
+            self._indexes += (max(1.0, self._indexes * consumed / estimate) - self._indexes) * 0.1
 
     @staticmethod
     def _positions(unprocessed: Sequence[Any], batch: list[int], puts: _Puts) -> list[int]:
@@ -163,7 +164,7 @@ class DynamoTarget:
         return b"".join((b"{", condition, b'"TableName":', orjson.dumps(table), b',"Item":', item, b"}"))
 
     async def _put(self, body: bytes, position: int, puts: _Puts, budget: Budget, guard: Guard) -> None:
-        estimate = puts.estimate([position])
+        estimate = puts.estimate([position]) * self._indexes
         await budget.take(estimate)
         try:
             async with self._slots:
@@ -181,7 +182,7 @@ class DynamoTarget:
             return
         consumed = float((reply.get("ConsumedCapacity") or {}).get("CapacityUnits", 0.0))
         puts.units += consumed
-        budget.settle(estimate, consumed)
+        self._settle(budget, estimate, consumed)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 

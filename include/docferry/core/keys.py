@@ -158,7 +158,7 @@ class Template:
                 out.append(part)
                 continue
             value = self._value(part, document, index)
-            if part.source != "_id":
+            if not value or value is MISSING or type(value) in (list, dict):
                 self._refuse(part, value, prefix)
             out.append(part.render(value))
         return "".join(out)
@@ -167,6 +167,8 @@ class Template:
         path = prefix + part.source
         if value is MISSING:
             raise KeyNotRepresentable(f"the key {self.source} needs {path}, which is missing", path=path)
+        if part.source == "_id":
+            return  # whatever MongoDB takes as an id has a key: null, '' and documents, too
         if value is None or value == "":
             what = "null" if value is None else "empty"
             raise KeyNotRepresentable(f"the key {self.source} needs {path}, which is {what}", path=path)
