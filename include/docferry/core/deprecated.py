@@ -16,7 +16,7 @@ from docferry.errors import UnsupportedType
 _CANDIDATE = re.compile(
     rb"[\x06\x0c\x0e][^\x00]+\x00"  # a type byte and a field name
     rb"|[\x06\x0c\x0e]\x00(?!\x00\x00)"  # or no name; a string's length looks like 0c 00 00 00
-    rb"|[\x0c\x0e]\x00\x00\x00[^\x00]"  # the same where the value's own length is a multiple of 65,536
+    rb"|[\x0c\x0e]\x00\x00\x00[^\x00]\x00"  # the same where the value's own length is a multiple of 65,536
     # Undefined without a name, at the end of a subdocument. A string of five characters looks like it (06 00 00 00),
     # unless its first character is a type byte: then it may be the next element behind the ends of two documents.
     rb"|\x06\x00\x00(?!\x00[^\x00-\x13\x7f\xff][^\x00]{4}\x00)"
