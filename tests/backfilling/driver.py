@@ -47,14 +47,16 @@ def main(file: str, run: str, names: list[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     migration = load_migration(file)
     connections = wiring.connections_from_environment(migration)
+    identity = wiring.who(run)
     job = backfill.Backfill(
         migration=migration,
         source=connections.source(migration),
         ledger=connections.ledger(migration),
-        identity=wiring.who(run),
+        identity=identity,
         progress=Quiet(),
         stop=stop,
         run=run,
+        run_mark=identity.mark,
     )
 
     async def work() -> None:

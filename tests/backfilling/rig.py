@@ -108,14 +108,16 @@ class Rig:
     def job(self, run: str = "", stop: Any = None, identity: Identity | None = None, **mongo: Any) -> backfill.Backfill:
         run = run or f"run-{uuid.uuid4().hex[:6]}"
         uri = mongo.pop("uri", self.env["DOCFERRY_MONGO_URI"])
+        identity = identity or who(run)
         return backfill.Backfill(
             migration=self.migration,
             source=MongoSource(uri, self.migration.source.database, **mongo),
             ledger=self.ledger,
-            identity=identity or who(run),
+            identity=identity,
             progress=Quiet(),
             stop=stop or threading.Event(),
             run=run,
+            run_mark=identity.mark,
         )
 
     def target(self, **options: Any) -> DynamoTarget:
