@@ -31,7 +31,10 @@ from docferry.errors import KeyNotRepresentable, KeyTooLong
 MISSING: Final = object()
 """What `lookup` gives for a field that is not there. Not None: null is a value."""
 
-_PLACEHOLDER = re.compile(r"\{([^{}:]*)(?::(0?)(\d*)d)?\}")
+_PLACEHOLDER = re.compile(r"\{([^{}:]*)(?::(0[1-9][0-9]?)?(d))?\}")
+WIDTH_MAX: Final = 19
+"""Digits of the longest integer. With 24, a padded integer could be read as an ObjectId."""
+
 _LOOKALIKE = re.compile(r"[0-9a-f]{24}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 _INTEGER = re.compile(r"-?\d+")
 _SPECIAL = re.compile(r"[~#]")
@@ -182,15 +185,16 @@ def parse_template(source: str) -> Template:
     position = 0
     for match in _PLACEHOLDER.finditer(source):
         _add_text(parts, source[position : match.start()], source)
-        name, zero, width = match.groups()
+        name, width, integer = match.groups()
         if not name or any(not step for step in name.split(".")):
             raise ValueError(f"'{match.group()}' names no field")
         if parts and isinstance(parts[-1], Placeholder):
             raise ValueError(f"two placeholders touch in '{source}': put a # between them")
         if parts and len(parts) > 1 and "#" not in str(parts[-1]):
             raise ValueError(f"only a # keeps two values apart in '{source}': put one between them")
-        width_n = int(width) if width and zero else 0
-        parts.append(Placeholder(tuple(name.split(".")), name, zero is not None, width_n))
+        if width and int(width) > WIDTH_MAX:
+            raise ValueError(f"'{match.group()}' pads to more than the {WIDTH_MAX} digits that an integer has")
+        parts.append(Placeholder(tuple(name.split(".")), name, integer is not None, int(width or 0)))
         position = match.end()
     _add_text(parts, source[position:], source)
     if not parts:
@@ -200,7 +204,7 @@ def parse_template(source: str) -> Template:
 
 def _add_text(parts: list[str | Placeholder], text: str, source: str) -> None:
     if "{" in text or "}" in text:
-        raise ValueError(f"'{source}' has an unmatched brace, or a format other than :d, :3d or :03d")
+        raise ValueError(f"'{source}' has an unmatched brace, or a format other than :d or :03d")
     if "~" in text:
         raise ValueError(f"'{source}' may not contain ~, which marks written-out types")
     if text:
