@@ -25,6 +25,8 @@ from docferry.core.mapping import Mapping as DocumentMapping
 from docferry.errors import ConfigError, Problem
 
 MAX_FILE_BYTES = 1_000_000
+MAX_NODES = 200_000
+"""Values in the file once every alias is written out."""
 Path_ = tuple[str | int, ...]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{3,255}$")]
 """DynamoDB's rule for table and index names."""
@@ -161,6 +163,8 @@ def _read_yaml(text: bytes, source: str) -> tuple[Any, dict[Path_, int], list[Pr
         return None, {}, [Problem(where="file", what=f"over {MAX_FILE_BYTES} bytes: this is no migration file")]
     try:
         node = yaml.compose(text.decode(), Loader=yaml.SafeLoader)
+        if node is not None and _size(node, {}) > MAX_NODES:
+            return None, {}, [Problem(where="YAML", what="its aliases multiply, or one contains itself", line=1)]
         tree = yaml.safe_load(text.decode())
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
@@ -172,6 +176,20 @@ def _read_yaml(text: bytes, source: str) -> tuple[Any, dict[Path_, int], list[Pr
     twice: list[Problem] = []
     _walk(node, (), lines, twice, set())
     return tree, lines, twice
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node stands for. An alias that contains itself stands for endlessly many."""
+    found = known.get(id(node))
+    if found is None:
+        known[id(node)] = MAX_NODES + 1  # what a cycle finds
+        inner: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            inner = node.value
+        elif isinstance(node, yaml.MappingNode):
+            inner = [part for pair in node.value for part in pair]
+        found = known[id(node)] = 1 + sum(_size(part, known) for part in inner)
+    return found
 
 
 def _walk(node: yaml.Node, path: Path_, lines: dict[Path_, int], twice: list[Problem], seen: set[int]) -> None:
