@@ -272,6 +272,29 @@ def _known_names(path: Path_) -> list[str]:
 # --- what the schema cannot say --------------------------------------------------------------------------------------
 
 
+_RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {
+    "backfill": {
+        "chunk_documents": (1, 1_000_000_000),
+        "page_documents": (1, 100_000),
+        "max_tasks": (1, 200),
+        "budget_wcu": (0, 10_000_000),
+        "dead_letter_share": (0, 1),
+        "dead_letter_count": (0, 1_000_000_000),
+        "lease_s": (1, 3_600),
+        "concurrency": (1, 1_000),
+    },
+    "validate_": {"first_differences": (0, 100_000)},
+    "dax": {"nodes": (1, 11)},
+}
+_CAPACITY: Mapping[str, tuple[float, float]] = {
+    "read_units": (1, 10_000_000),
+    "write_units": (1, 10_000_000),
+    "max_read_units": (1, 10_000_000),
+    "max_write_units": (1, 10_000_000),
+    "target_percent": (20, 90),  # Application Auto Scaling's own range
+}
+
+
 class _Checker:
     """Looks for everything in a well-formed file that could not be carried out or reversed."""
 
@@ -279,7 +302,7 @@ class _Checker:
         self.file, self.lines = file, lines
 
     def problems(self) -> list[Problem]:
-        found = [*self._secrets(), *self._tables(), *self._target()]
+        found = [*self._secrets(), *self._tables(), *self._target(), *self._numbers()]
         for name, collection in self.file.collections.items():
             found += self._collection(name, collection or _CollectionFile())
         if not found:
@@ -294,6 +317,27 @@ class _Checker:
             if "://" in value or "@" in value:
                 path = (side, "connection")
                 yield self._problem(path, "looks like an address or a secret", "name an Airflow connection instead")
+
+    def _numbers(self) -> Iterator[Problem]:
+        for section, ranges in _RANGES.items():
+            settings = getattr(self.file, section)
+            if settings is not None:
+                path = (section.rstrip("_"),)
+                yield from self._ranges(path, settings, ranges)
+        for name, table in self.file.tables.items():
+            if table.capacity is not None:
+                yield from self._ranges(("tables", name, "capacity"), table.capacity, _CAPACITY)
+                for kind in ("read", "write"):
+                    low, high = (getattr(table.capacity, f"{prefix}{kind}_units") for prefix in ("", "max_"))
+                    if high is not None and high < low:
+                        at = ("tables", name, "capacity", f"max_{kind}_units")
+                        yield self._problem(at, f"{high} is less than {kind}_units")
+
+    def _ranges(self, path: Path_, settings: Any, ranges: Mapping[str, tuple[float, float]]) -> Iterator[Problem]:
+        for key, (low, high) in ranges.items():
+            value = getattr(settings, key)
+            if value is not None and not low <= value <= high:  # not <=: NaN is in no range
+                yield self._problem((*path, key), f"{value} is out of range", f"from {low:,} to {high:,}")
 
     def _target(self) -> Iterator[Problem]:
         target = self.file.target
