@@ -302,7 +302,7 @@ class _Checker:
         self.file, self.lines = file, lines
 
     def problems(self) -> list[Problem]:
-        found = [*self._secrets(), *self._tables(), *self._target(), *self._numbers()]
+        found = [*self._secrets(), *self._tables(), *self._target(), *self._numbers(), *self._names()]
         for name, collection in self.file.collections.items():
             found += self._collection(name, collection or _CollectionFile())
         if not found:
@@ -347,6 +347,8 @@ class _Checker:
         ]:
             if not re.fullmatch(r"[a-z]{2,4}(-[a-z]+){1,2}-\d", region):
                 yield self._problem(path, f"'{region}' is no AWS region", "such as eu-west-1")
+        if len(set(target.replicas)) != len(target.replicas):
+            yield self._problem(("target", "replicas"), "names a region twice")
         if target.region in target.replicas:
             yield self._problem(("target", "replicas"), f"{target.region} is the table's own region", "leave it out")
 
@@ -367,6 +369,20 @@ class _Checker:
                 yield self._problem((*path, "indexes"), "DynamoDB allows 20 a table")
             if self.file.target.replicas and not table.stream:
                 yield self._problem((*path, "stream"), "replicas need a stream", "set stream: true")
+
+    def _names(self) -> Iterator[Problem]:
+        for name, table in self.file.tables.items():
+            keys = {f"{index}{part}" for index in table.indexes for part in ("PK", "SK")}
+            if table.ttl_attribute in SYSTEM | keys | {"_id", ""} or table.ttl_attribute[0] == "~":
+                path = ("tables", name, "ttl_attribute")
+                yield self._problem(path, "is a name that docferry needs itself", "choose another, such as _ttl")
+        ledger = self.file.ledger.table
+        if ledger in self.file.tables:
+            yield self._problem(("ledger", "table"), f"{ledger} already holds documents", "give the ledger its own")
+        elif not re.fullmatch(r"[A-Za-z0-9_.-]{3,255}", ledger):
+            yield self._problem(("ledger", "table"), f"'{ledger}' is no table name")
+        if not re.fullmatch(r"""[^/\\. "$*<>:|?@]{1,63}""", self.file.source.database):
+            yield self._problem(("source", "database"), "is no database name")
 
     def _table_of(self, collection: _CollectionFile) -> str | None:
         if collection.table is None and len(self.file.tables) == 1:
