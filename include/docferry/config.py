@@ -455,12 +455,13 @@ class _Checker:
                 yield self._problem(at, "is a name that docferry needs itself", "choose another")
             if not all(source.split(".")):
                 yield self._problem(at, f"'{source}' is no dotted path")
-            if source in sources and not (source == "_id" and not child):
+            if source in sources and (child or source.split(".")[0] != "_id"):  # a root's _id may be copied at will
                 yield self._problem(
                     at, f"{source} already goes to {sources[source]}: which one would be read back?", "remove one"
                 )
             sources.setdefault(source, attribute)
-        for one, other in combinations(sorted(sources), 2):
+        moved = sorted(source for source in sources if child or source.split(".")[0] != "_id")
+        for one, other in combinations(moved, 2):
             if other.startswith(one + "."):
                 at = (*path, "attributes", sources[other])
                 yield self._problem(
@@ -469,12 +470,19 @@ class _Checker:
 
     def _overlaps(self, path: Path_, collection: _CollectionFile) -> Iterator[Problem]:
         assert collection.item is not None
-        taken = set(collection.item.attributes.values())
         for field_name in collection.children:
-            for source in taken:
-                if source == field_name or field_name.startswith(source + ".") or source.startswith(field_name + "."):
-                    at = (*path, "children", field_name)
+            at = (*path, "children", field_name)
+            if not all(field_name.split(".")):
+                yield self._problem(at, f"'{field_name}' is no dotted path")
+            if field_name.split(".")[0] == "_id":
+                yield self._problem(at, "is in the _id, which stays whole", "remove it")
+            for source in collection.item.attributes.values():
+                if _overlap(source, field_name):
                     yield self._problem(at, f"{source} is also an attribute: cannot be reversed", "keep one of them")
+        for one, other in combinations(collection.children, 2):
+            if _overlap(one, other):
+                at = (*path, "children", other)
+                yield self._problem(at, f"overlaps the children {one}: cannot be reversed", "keep one of them")
 
     def _shared_keys(self) -> Iterator[Problem]:
         """Two kinds of item that could ever have the same key, and entity names that are there twice."""
@@ -515,6 +523,11 @@ class _Checker:
                 source = getattr(pattern, key)
                 if source is not None:
                     yield from self._template((*path, key), source)
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Is one dotted path the other, or inside it?"""
+    return one == other or one.startswith(other + ".") or other.startswith(one + ".")
 
 
 # --- the frozen settings ---------------------------------------------------------------------------------------------
