@@ -300,12 +300,14 @@ class _Checker:
 
     def __init__(self, file: _MigrationFile, lines: Mapping[Path_, int]) -> None:
         self.file, self.lines = file, lines
+        self.sound = False
 
     def problems(self) -> list[Problem]:
         found = [*self._secrets(), *self._tables(), *self._target(), *self._numbers(), *self._names()]
         for name, collection in self.file.collections.items():
             found += self._collection(name, collection or _CollectionFile())
-        if not found:
+        self.sound = not found
+        if self.sound:
             found += self._shared_keys()
         return found + list(self._patterns())
 
@@ -519,10 +521,30 @@ class _Checker:
             table = self._table_of(self.file.collections[pattern.collection] or _CollectionFile())
             if pattern.index and table in self.file.tables and pattern.index not in self.file.tables[table].indexes:
                 yield self._problem((*path, "index"), f"table {table} has no index {pattern.index}")
-            for key in ("PK", "SK"):
-                source = getattr(pattern, key)
-                if source is not None:
-                    yield from self._template((*path, key), source)
+            broken = [
+                problem
+                for key in ("PK", "SK")
+                if (source := getattr(pattern, key)) is not None
+                for problem in self._template((*path, key), source)
+            ]
+            yield from broken
+            if not broken and self.sound and not self._finds_something(pattern):
+                what = f"no item of {pattern.collection} has such a key" + (
+                    f" in {pattern.index}" if pattern.index else ""
+                )
+                yield self._problem((*path, "PK"), what, "compare it with the collection's templates")
+
+    def _finds_something(self, pattern: _PatternFile) -> bool:
+        settings = _collection_settings(self.file, pattern.collection)
+        for item in (settings.item, *settings.children.values()):
+            keys = item.index.get(pattern.index) if pattern.index else {"PK": settings.item.key["PK"], **item.key}
+            if keys is not None and all(
+                not disjoint(parse_template(wanted), parse_template(keys[key]))
+                for key in ("PK", "SK")
+                if (wanted := getattr(pattern, key)) is not None
+            ):
+                return True
+        return False
 
 
 def _overlap(one: str, other: str) -> bool:
