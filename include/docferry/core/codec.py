@@ -29,6 +29,7 @@ import base64
 import binascii
 import math
 import struct
+import struct
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Context, Decimal
@@ -64,6 +65,8 @@ INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 _EXACT: Final = Context(prec=60, Emax=999_999, Emin=-999_999)
 _DECIMAL128: Final = Context(prec=34, Emax=6144, Emin=-6143)
+_double_bits = struct.Struct("<d").pack
+_NAN_BITS: Final = _double_bits(math.nan)
 _REGEX_FLAGS: Final = 0xFFFF
 _TWO_WORDS = struct.Struct("<QQ").unpack
 _NULL: Final[AttributeValue] = {"NULL": True}
@@ -160,6 +163,8 @@ def _rare_double(value: float, text: str, path: str, hints: Hints) -> AttributeV
             if "." not in plain:
                 hints[path] = "double"
             return {"N": plain}
+    elif text == "nan" and _double_bits(value) != _NAN_BITS:
+        return _as_bson(value, path, hints)  # 0/0 has its sign bit set on x86
     hints[path] = "double"
     return {"S": text}
 
