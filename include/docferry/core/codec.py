@@ -29,7 +29,6 @@ import base64
 import binascii
 import math
 import struct
-import struct
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Context, Decimal

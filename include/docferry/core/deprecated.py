@@ -14,12 +14,13 @@ from collections.abc import Callable
 from docferry.errors import UnsupportedType
 
 _CANDIDATE = re.compile(
-    rb"[\x06\x0c\x0e][^\x00]+\x00"  # a type byte and a field name
-    rb"|[\x06\x0c\x0e]\x00(?!\x00\x00)"  # or no name; a string's length looks like 0c 00 00 00
-    rb"|[\x0c\x0e]\x00\x00\x00[^\x00]\x00"  # the same where the value's own length is a multiple of 65,536
+    rb"[\x06\x0c\x0e](?:"  # a type byte; all alternatives begin behind it, which lets the search skip ahead
+    rb"[^\x00]+\x00"  # and a field name
+    rb"|\x00(?!\x00\x00)"  # or no name; a string's length looks like 0c 00 00 00
+    rb"|(?<=[\x0c\x0e])\x00\x00\x00[^\x00]\x00"  # the same where the value's own length is a multiple of 65,536
     # Undefined without a name, at the end of a subdocument. A string of five characters looks like it (06 00 00 00),
     # unless its first character is a type byte: then it may be the next element behind the ends of two documents.
-    rb"|\x06\x00\x00(?!\x00[^\x00-\x13\x7f\xff][^\x00]{4}\x00)"
+    rb"|(?<=\x06)\x00\x00(?!\x00[^\x00-\x13\x7f\xff][^\x00]{4}\x00))"
 )
 _NAMES = {0x06: "undefined", 0x0C: "DBPointer", 0x0E: "symbol"}
 _FIXED = {0x01: 8, 0x06: 0, 0x07: 12, 0x08: 1, 0x09: 8, 0x0A: 0, 0x10: 4, 0x11: 8, 0x12: 8, 0x13: 16, 0xFF: 0, 0x7F: 0}

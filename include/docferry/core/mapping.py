@@ -243,10 +243,12 @@ class Mapping:
                     _refuse_unmapped(plan, name)
                     continue
                 attribute, pointer, declared = names.get(name) or plan.name_of(name)
-                if declared is None:
-                    item[attribute] = encode_value(value, pointer, hints)
-                else:
+                if declared is not None:
                     item[attribute] = encode_declared(value, pointer, hints, declared)
+                elif type(value) is str:  # most values are, and a call less shows
+                    item[attribute] = {"S": value}
+                else:
+                    item[attribute] = encode_value(value, pointer, hints)
             elif type(node) is _Leaf:
                 item[node.attribute] = _encode_leaf(value, node, hints)
             elif node is not _ROOT_ID:
@@ -430,9 +432,9 @@ def _graft(tree: dict[str, Any], path: tuple[str, ...], leaf: _Leaf | _Branch) -
 
 
 def _encode_leaf(value: Any, leaf: _Leaf, hints: Hints) -> AttributeValue:
-    if leaf.declared is None:
-        return encode_value(value, leaf.pointer, hints)
-    return encode_declared(value, leaf.pointer, hints, leaf.declared)
+    if leaf.declared is not None:
+        return encode_declared(value, leaf.pointer, hints, leaf.declared)
+    return {"S": value} if type(value) is str else encode_value(value, leaf.pointer, hints)
 
 
 def _is_branch(value: Any) -> bool:

@@ -17,10 +17,12 @@ A collection that has been loaded stays loaded: a second run says so and changes
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -397,6 +399,25 @@ async def load_range(job: Backfill, target: Target, collection: str, chunks: Seq
     Raises: Stopped (checkpointed), LeaseLost, LeaseHeld if a chunk is still held when all others are done, RetryExhausted,
             TooManyDeadLetters, StoreError. Whatever it raises, a later run continues.
     """
+    with calm_collector():
+        return await _load_chunks(job, target, collection, chunks)
+
+
+@contextmanager
+def calm_collector() -> Iterator[None]:
+    """Encoding makes no reference cycles, but many containers: Python's collector would look at them every 700.
+
+    That is a quarter of the loader's time. Cycles elsewhere are still found, every 100,000.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(100_000, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+async def _load_chunks(job: Backfill, target: Target, collection: str, chunks: Sequence[str]) -> Counts:
     done = Counts()
     held: LeaseHeld | None = None
     for key in chunks:
