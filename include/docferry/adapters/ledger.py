@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import boto3
+from botocore.config import Config
 
 from docferry.adapters.aws_errors import translated
 from docferry.core.codec import from_plain, to_plain
@@ -20,11 +21,15 @@ from docferry.ports import Record
 SCHEMA = 1
 
 
+_PATIENT = Config(retries={"mode": "standard", "max_attempts": 8}, connect_timeout=5, read_timeout=20)
+"""Throttling and short outages are ridden out here: a ledger call that fails ends a chunk's attempt."""
+
+
 class DynamoLedger:
     """Ledger over a boto3 session. One table serves any number of migrations."""
 
     def __init__(self, session: boto3.Session, table: str, migration: str) -> None:
-        self._client = session.client("dynamodb")
+        self._client = session.client("dynamodb", config=_PATIENT)
         self._table, self._migration = table, migration
 
     def __repr__(self) -> str:
