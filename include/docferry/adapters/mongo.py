@@ -9,6 +9,7 @@ from typing import Any
 
 from bson.codec_options import CodecOptions
 from bson.max_key import MaxKey
+from bson.min_key import MinKey
 from bson.raw_bson import RawBSONDocument
 from bson.timestamp import Timestamp
 from pymongo import MongoClient, ReadPreference
@@ -183,10 +184,12 @@ class MongoSource:
 
     def read_page(self, collection: str, bounds: Bounds, after: bytes | None, limit: int, at: Timestamp) -> list[bytes]:
         at_max_key = id_bytes(MaxKey())
-        if after == at_max_key:
+        if after == at_max_key or bounds.upper == id_bytes(MinKey()):
             return []
         lower = after if after is not None else bounds.lower
-        documents = self._find(collection, lower, bounds.upper, limit + (after is not None), at)
+        # The server refuses min(MaxKey) without a max(), as it refuses max(MinKey) without a min().
+        wanted = limit + (after is not None)
+        documents = self._find(collection, lower, bounds.upper, wanted, at) if lower != at_max_key else []
         if after is not None and documents and id_of(documents[0]) == after:
             # A batch ends at 16 MB, so `after` alone may have filled it: ask for what comes behind it.
             documents = documents[1:] or self._find(collection, after, bounds.upper, limit, at, skip=1)
