@@ -145,14 +145,64 @@ def parse_migration(text: bytes, source: str = "<migration>") -> Migration:
     tree, lines, problems = _read_yaml(text, source)
     if problems:
         raise ConfigError(source, problems)
-    try:
-        file = _MigrationFile.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(source, [_schema_problem(one, lines, tree) for one in error.errors()]) from error
-    problems = sorted(_Checker(file, lines).problems(), key=lambda problem: problem.line or 0)
-    if problems:
-        raise ConfigError(source, problems)
+    file, problems, cut = _validated(tree, lines)
+    if file is not None:
+        problems += [problem for problem in _Checker(file, lines).problems() if not _follows(problem, cut)]
+    if problems or file is None:
+        raise ConfigError(source, sorted(problems, key=lambda problem: problem.line or 0))
     return _build(file, source, hashlib.sha256(text).hexdigest()[:16])
+
+
+def _validated(tree: Any, lines: Mapping[Path_, int]) -> tuple[_MigrationFile | None, list[Problem], list[Path_]]:
+    """(the file, problems of form, the places they were cut out at).
+
+    What has a wrong form is cut out and the rest is read again, so that one wrong key does not hide what else is wrong.
+    """
+    problems: list[Problem] = []
+    cut: list[Path_] = []
+    for _ in range(50):
+        try:
+            return _MigrationFile.model_validate(tree), problems, cut
+        except ValidationError as error:
+            for one in error.errors():
+                problems.append(_schema_problem(one, lines, tree))
+                place = _cut_out(tree, _path_of(one))
+                if place is None:
+                    return None, problems, cut
+                cut.append(place)
+    return None, problems, cut
+
+
+def _cut_out(tree: Any, path: Path_) -> Path_ | None:
+    """Remove what stands at `path`, or where something is missing, what it is missing from. None if nothing is left."""
+    nodes = [tree]
+    for step in path:
+        inner = nodes[-1]
+        if not isinstance(inner, dict) or step not in inner:
+            break
+        nodes.append(inner[step])
+    depth = len(nodes) - 1
+    if depth == 0:
+        return None
+    del nodes[depth - 1][path[depth - 1]]
+    return path[:depth]
+
+
+def _follows(problem: Problem, cut: Sequence[Path_]) -> bool:
+    """Whether a problem may only be there because something beside it has been cut out."""
+    if cut and problem.where.startswith("access_patterns"):
+        return True
+    steps = tuple(problem.where.split("."))
+    for place in cut:
+        parent = tuple(map(str, place[:-1]))
+        beside = steps[: len(parent)] == parent and len(steps) <= len(place)
+        if beside or (place[0] == "tables" and "table" in problem.what):
+            return True
+    return False
+
+
+def _path_of(error: Any) -> Path_:
+    return tuple(step for step in error["loc"] if step != "[key]" and not str(step).startswith("function-"))
 
 
 # --- YAML with line numbers ------------------------------------------------------------------------------------------
@@ -222,7 +272,7 @@ def _line(lines: Mapping[Path_, int], path: Path_) -> int | None:
 
 
 def _schema_problem(error: Any, lines: Mapping[Path_, int], tree: Any) -> Problem:
-    path = tuple(step for step in error["loc"] if step not in ("[key]",) and not str(step).startswith("function-"))
+    path = _path_of(error)
     what = error["msg"][0].lower() + error["msg"][1:]
     suggestion = ""
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
