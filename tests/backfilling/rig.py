@@ -170,8 +170,8 @@ class _Endpoint:
         self._inner, self._url = session, url
         self._session = session._session
 
-    def client(self, service: str) -> Any:
-        return self._inner.client(service, endpoint_url=self._url)
+    def client(self, service: str, **options: Any) -> Any:
+        return self._inner.client(service, endpoint_url=self._url, **options)
 
     def get_credentials(self) -> Any:
         return self._inner.get_credentials()
@@ -229,7 +229,7 @@ def _rig(
 ) -> Rig:
     tree["source"] = {"database": database}
     tree["ledger"] = {"table": f"Ledger{mark}"}
-    tree["backfill"] = {"dead_letter_share": 0.5, **settings}
+    tree["backfill"] = {"dead_letter_share": 0.6, "budget_wcu": 0, **settings}
     file = directory / f"{mark}.yaml"
     file.write_text(yaml.safe_dump(tree, sort_keys=False))
     rig = Rig(dict(env), file, parse_migration(file.read_bytes(), str(file)))

@@ -372,7 +372,8 @@ def _compare_field(
     except Unreadable as error:
         say(Difference(key, f"/{name}", value, str(error)))
         return
-    if canonical(back) != canonical(value):
+    same = id_key if name == "_id" else canonical  # {a, b} and {b, a} are two ids
+    if same(back) != same(value):
         say(Difference(key, f"/{name}", value, back))
 
 
@@ -603,7 +604,7 @@ def judge_generic(
     for item in items:
         hints = {pointer: hint["S"] for pointer, hint in item.get("_t", {}).get("M", {}).items()}
         try:
-            by_id[canonical(read_value(item["_id"], hints, ("/_id",), "oid"))].append(item)
+            by_id[id_key(read_value(item["_id"], hints, ("/_id",), "oid"))].append(item)
         except (KeyError, Unreadable):
             continue  # it will be extra
 
@@ -614,7 +615,7 @@ def judge_generic(
             if id_key(identity) in unstorable:
                 continue
             text = in_key(identity)
-            owners = by_id[canonical(identity)]
+            owners = by_id[id_key(identity)]
             pk = (
                 f"{entity}#{text}"
                 if text is not None
