@@ -46,6 +46,7 @@ from docferry.errors import (
     PreflightFailed,
     Problem,
     Stopped,
+    TableMissing,
     TooManyDeadLetters,
     Unavailable,
 )
@@ -200,7 +201,6 @@ def _plan_collection(job: Backfill, settings: CollectionSettings) -> CollectionP
         items += len(encoded)
         units += sum(item_write_units(item) for item in encoded)
     scale = facts.documents / len(sample) if sample else 0.0
-    header = job.ledger.read("backfill", settings.name)
     return CollectionPlan(
         collection=settings.name,
         table=settings.table,
@@ -210,8 +210,17 @@ def _plan_collection(job: Backfill, settings: CollectionSettings) -> CollectionP
         chunks=_chunk_count(facts.documents, job.migration),
         unstorable_in_sample=refused,
         sample=len(sample),
-        state=str(header.body["state"]) if header and header.body.get("state") else "new",
+        state=_state_of(job.ledger, settings.name),
     )
+
+
+def _state_of(ledger: Ledger, collection: str) -> str:
+    """How far a collection is; a plan may be asked for before there is a ledger."""
+    try:
+        header = ledger.read("backfill", collection)
+    except TableMissing:
+        return "not provisioned"
+    return str(header.body.get("state", "new")) if header else "new"
 
 
 def _chunk_count(documents: int, migration: Migration) -> int:
