@@ -38,6 +38,7 @@ from docferry.embedded.stack import EmbeddedStack, render_exports
 from docferry.flows import backfill as load
 from docferry.flows import state
 from docferry.flows.check import check_source
+from docferry.flows.loading import Backfill
 from docferry.flows.provision import ProvisionReport, add_replicas, provision, render_plan
 from docferry.flows.repair import ReplayReport, repair, replay_letters
 from docferry.flows.status import status_of
@@ -235,7 +236,7 @@ def backfill_command(file: str, only: tuple[str, ...], dry_run: bool, waive_oplo
     migration, connections = _open(file)
     with stop_on_signals() as stop, CliProgress() as progress:
         identity = who()
-        job = load.Backfill(
+        job = Backfill(
             migration=migration,
             source=connections.source(migration),
             ledger=connections.ledger(migration),
@@ -255,7 +256,7 @@ def backfill_command(file: str, only: tuple[str, ...], dry_run: bool, waive_oplo
     show(body, as_json, _load_text(reports))
 
 
-async def _load_all(job: load.Backfill, connections: Connections, names: Sequence[str]) -> list[load.CollectionReport]:
+async def _load_all(job: Backfill, connections: Connections, names: Sequence[str]) -> list[load.CollectionReport]:
     target = connections.target(job.migration)
     try:
         return [await load.backfill_collection(job, target, name) for name in names]

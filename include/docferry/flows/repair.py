@@ -22,7 +22,7 @@ from docferry.core.tombstones import tombstone
 from docferry.core.versions import parse_version, snapshot_version, version_time
 from docferry.errors import ConditionFailed, DocumentError, InvariantBroken, Stopped
 from docferry.flows import state
-from docferry.flows.backfill import budget_of
+from docferry.flows.loading import budget_of
 from docferry.flows.retry import retrying
 from docferry.flows.validate import Validation, ValidationReport, validate
 from docferry.ports import Target

@@ -6,7 +6,7 @@ from typing import Any
 
 from docferry.config import Migration
 from docferry.flows import state
-from docferry.flows.backfill import Counts, counts_of
+from docferry.flows.loading import Counts, counts_of
 from docferry.ports import Ledger
 
 

@@ -1,0 +1,403 @@
+"""Loading chunks: the part of the backfill that reads, encodes, writes and counts.
+
+A chunk is leased. Its pages are read ahead in a thread, encoded, and written a few at a time; the checkpoint moves behind
+the last page whose items are all acknowledged and whose dead letters are in the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from docferry.config import Migration
+from docferry.core.limits import ITEM_BYTES, NEW_TABLE_WRU_PER_S, SORT_KEY_BYTES
+from docferry.core.mapping import Item, check_size, key_of
+from docferry.core.raw import encode_raw, id_of, id_text
+from docferry.core.tombstones import tombstone
+from docferry.core.versions import snapshot_version
+from docferry.errors import (
+    ConditionFailed,
+    DocumentError,
+    InvariantBroken,
+    KeyCollision,
+    LeaseHeld,
+    LeaseLost,
+    MigrationError,
+    Stopped,
+    TooManyDeadLetters,
+    Unavailable,
+)
+from docferry.flows import state
+from docferry.flows.retry import retrying
+from docferry.ports import (
+    Bounds,
+    Identity,
+    Ledger,
+    Progress,
+    Record,
+    Source,
+    StopSignal,
+    StreamPosition,
+    Target,
+    Written,
+)
+
+CHECKPOINT_S = 2.0
+PAGES_IN_FLIGHT = 3
+EARLY_DEAD_LETTERS = 100
+"""A chunk with more dead letters than this, and than the allowed share of its collection, stops at once."""
+
+COUNTERS = ("read", "written", "superseded", "dead", "items", "units")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backfill:
+    """Everything a backfill needs. `run` is one attempt at loading; all its tasks share it.
+
+    `run_mark` is the mark of the process that is the whole run, empty where a run has many processes (Airflow): by it a
+    run that was killed is told from one that is alive.
+    """
+
+    migration: Migration
+    source: Source
+    ledger: Ledger
+    identity: Identity
+    progress: Progress
+    stop: StopSignal
+    run: str
+    run_mark: str = ""
+
+
+def budget_of(migration: Migration) -> float:
+    """Write units a second, indexes included: the file's, or what new tables begin with. 0 is no limit."""
+    if migration.backfill.budget_wcu is not None:
+        return float(migration.backfill.budget_wcu)
+    return float(sum(NEW_TABLE_WRU_PER_S * (1 + len(table.indexes)) for table in migration.tables))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What became of documents. `read = written + superseded + dead`, always; items and units are what it took."""
+
+    read: int = 0
+    written: int = 0
+    superseded: int = 0
+    dead: int = 0
+    items: int = 0
+    units: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(**{name: getattr(self, name) + getattr(other, name) for name in COUNTERS})
+
+    def check(self, subject: str) -> None:
+        """Raises InvariantBroken if a document is unaccounted for."""
+        if self.read != self.written + self.superseded + self.dead:
+            raise InvariantBroken(
+                f"{subject}: {self.read} read, but {self.written} written, {self.superseded} superseded, {self.dead} dead"
+            )
+
+    def to_dict(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in COUNTERS}
+
+
+def counts_of(body: Mapping[str, Any]) -> Counts:
+    """The counters in a chunk's or a collection's record."""
+    return Counts(**{name: int(body.get(name, 0)) for name in COUNTERS})
+
+
+def set_header(job: Backfill, header: Record, changes: Mapping[str, Any]) -> Record:
+    """Change a collection's header. Raises ConditionFailed if it is not what was read."""
+    return job.ledger.write("backfill", header.key, {**header.body, **changes}, expect=header)
+
+
+@dataclass(slots=True)
+class _Page:
+    """A page on its way: its documents' items, and where the checkpoint may move when all are acknowledged."""
+
+    last: bytes
+    read: int
+    items: list[Item]
+    owners: list[int]
+    raw: list[bytes]
+    version: int
+    errors: list[tuple[int, DocumentError]]
+
+
+async def load_range(job: Backfill, target: Target, collection: str, chunks: Sequence[str]) -> Counts:
+    """Load these chunks; those that somebody else holds or has finished are passed over.
+
+    Raises: Stopped (checkpointed), LeaseLost, LeaseHeld if a chunk is still held when all others are done, RetryExhausted,
+            TooManyDeadLetters, StoreError. Whatever it raises, a later run continues.
+    """
+    with calm_collector():
+        return await _load_chunks(job, target, collection, chunks)
+
+
+@contextmanager
+def calm_collector() -> Iterator[None]:
+    """Encoding makes no reference cycles, but many containers: Python's collector would look at them every 700.
+
+    That is a quarter of the loader's time. Cycles elsewhere are still found, every 100,000.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(100_000, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+async def _load_chunks(job: Backfill, target: Target, collection: str, chunks: Sequence[str]) -> Counts:
+    done = Counts()
+    held: LeaseHeld | None = None
+    for key in chunks:
+        if job.stop.is_set():
+            raise Stopped(f"{collection}: asked to stop; run again to continue")
+        record = job.ledger.read(f"chunks:{collection}", key)
+        if record is None:
+            raise InvariantBroken(f"chunk {key} of {collection} is not in the ledger")
+        if record.body["state"] == "done":
+            continue
+        try:
+            lease = await _lease_chunk(job, record)
+        except LeaseHeld as error:
+            held = error
+            continue
+        done += await _Loader(job, target, collection, lease).run()
+    if held is not None:
+        raise held
+    return done
+
+
+async def _lease_chunk(job: Backfill, record: Record) -> state.Lease:
+    """Lease a chunk; if its holder may be dead, wait for the lease to run out rather than fail the task."""
+    waited = time.monotonic() + job.migration.backfill.lease_s * 1.5
+    while True:
+        try:
+            lease = await asyncio.to_thread(
+                state.take_or_create,
+                job.ledger,
+                record.section,
+                record.key,
+                job.identity,
+                job.migration.backfill.lease_s,
+            )
+        except LeaseHeld:
+            if time.monotonic() > waited:
+                raise
+            if job.stop.is_set():
+                raise Stopped("asked to stop while waiting for a chunk's lease") from None
+            await asyncio.sleep(0.5)
+            continue
+        return lease
+
+
+class _Loader:
+    """Loads one leased chunk: reads ahead, keeps a few pages in flight, checkpoints behind them."""
+
+    def __init__(self, job: Backfill, target: Target, collection: str, lease: state.Lease) -> None:
+        self.job, self.target, self.lease = job, target, lease
+        self.collection = collection
+        self.mapping = job.migration.mapping(collection)
+        self.bounds = Bounds(lease.body.get("lower"), lease.body.get("upper"))
+        self.counts = counts_of(lease.body)
+        self.after: bytes | None = lease.body.get("after")
+        self.started_with = self.counts
+        self.pending: deque[tuple[_Page, asyncio.Task[Written]]] = deque()
+        self.checkpointed = time.monotonic()
+        self.budget = state.LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
+        position = state.recorded_position(job.ledger)
+        if position is None:
+            raise InvariantBroken("no stream position is recorded, so nothing may be read yet")
+        self.position: StreamPosition = position
+
+    async def run(self) -> Counts:
+        """Returns what this attempt did. The lease is given back whatever happens, with all that was acknowledged."""
+        try:
+            await self._load()
+        except LeaseLost:
+            await self._abandon()
+            raise
+        except BaseException as error:
+            await self._abandon()
+            await asyncio.to_thread(self._give_back, error)
+            raise
+        if self.lease.body["state"] == "done":
+            return self.counts
+        await asyncio.to_thread(self.lease.release, self._checkpoint() | {"state": "done"})
+        done = Counts(**{name: getattr(self.counts, name) - getattr(self.started_with, name) for name in COUNTERS})
+        self._report("done")
+        return done
+
+    async def _load(self) -> None:
+        if self.lease.body["state"] == "done":
+            return
+        reading = asyncio.create_task(asyncio.to_thread(self._read, self.after))
+        try:
+            while True:
+                raw, version = await reading
+                if not raw:
+                    break
+                page = self._encode(raw, version)
+                reading = asyncio.create_task(asyncio.to_thread(self._read, page.last))
+                self.pending.append((page, asyncio.create_task(self._write(page))))
+                await self._settle(PAGES_IN_FLIGHT - 1)
+            await self._settle(0)
+        finally:
+            reading.cancel()
+
+    def _guard(self) -> None:
+        if self.job.stop.is_set():
+            raise Stopped(
+                f"{self.collection}: asked to stop; what was acknowledged is checkpointed, run again to continue"
+            )
+        self.lease.check()
+
+    def _read(self, after: bytes | None) -> tuple[list[bytes], int]:
+        """The next page and its version. Read again at a newer time if the snapshot cannot be had."""
+
+        def once() -> tuple[list[bytes], int]:
+            at = self.job.source.cluster_time()
+            if at < self.position.time:
+                raise Unavailable(
+                    f"MongoDB's time is before the recorded stream position ({at} < {self.position.time})"
+                )
+            limit = self.job.migration.backfill.page_documents
+            return self.job.source.read_page(self.collection, self.bounds, after, limit, at), snapshot_version(at)
+
+        return retrying(f"read a page of {self.collection}", once, self.job.stop)
+
+    def _encode(self, raw: list[bytes], version: int) -> _Page:
+        page = _Page(id_of(raw[-1]), len(raw), [], [], raw, version, [])
+        keys: set[tuple[str, str]] = set()
+        for position, data in enumerate(raw):
+            try:
+                items = encode_raw(self.mapping, data, version)
+                _refuse_too_large(items, len(data))
+                _refuse_shared_keys(items, keys, self.mapping.collection)
+            except DocumentError as error:
+                error.namespace, error.id = self.collection, error.id or id_text(data)
+                page.errors.append((position, error))
+                continue
+            page.items += items
+            page.owners += [position] * len(items)
+        return page
+
+    async def _write(self, page: _Page) -> Written:
+        return await self.target.put_all(self.mapping.table, page.items, self.budget, self._guard, page.owners)
+
+    async def _settle(self, leave: int) -> None:
+        """Wait until at most `leave` pages are in flight; count those that are through, in order."""
+        while len(self.pending) > leave:
+            page, task = self.pending[0]
+            written = await task
+            await self._account(page, written)
+            self.pending.popleft()
+            if time.monotonic() - self.checkpointed > CHECKPOINT_S:
+                await asyncio.to_thread(self.lease.update, self._checkpoint())
+                await asyncio.to_thread(self._keep_run)
+                self.checkpointed = time.monotonic()
+                self._report()
+
+    async def _account(self, page: _Page, written: Written) -> None:
+        dead = dict(page.errors)
+        for index, error in written.refused.items():
+            error.namespace, error.id = self.collection, id_text(page.raw[page.owners[index]])
+            dead.setdefault(page.owners[index], error)
+        await self._bury(page, written, dead)
+        for position, error in dead.items():
+            await asyncio.to_thread(
+                state.open_letter, self.job.ledger, self.collection, error, page.raw[position], page.version
+            )
+        stored = Counts(
+            read=page.read,
+            written=page.read - len(dead),
+            dead=len(dead),
+            items=sum(owner not in dead for owner in page.owners) if dead else len(page.items),
+            units=round(written.units),
+        )
+        stored.check(f"a page of {self.collection}")
+        self.counts += stored
+        self.after = page.last
+        self._refuse_too_many_dead()
+
+    async def _bury(self, page: _Page, written: Written, dead: Mapping[int, DocumentError]) -> None:
+        """DynamoDB refused some items of a document and took others: those become tombstones, so that none is half there."""
+        half = [
+            item for index, item in enumerate(page.items) if page.owners[index] in dead and index not in written.refused
+        ]
+        if half:
+            ttl = self.job.migration.table(self.mapping.table).ttl_attribute
+            graves = [tombstone(item, page.version, ttl) for item in half]
+            await self.target.put_all(self.mapping.table, graves, self.budget, self._guard)
+
+    def _refuse_too_many_dead(self) -> None:
+        allowed = self.job.migration.backfill.dead_letter_share
+        expected = int(self.lease.body.get("expected", 0))
+        least = self.job.migration.backfill.dead_letter_count
+        if self.counts.dead > max(least, EARLY_DEAD_LETTERS, allowed * max(expected, self.counts.read)):
+            raise TooManyDeadLetters(self.collection, self.counts.dead, self.counts.read, allowed)
+
+    def _checkpoint(self) -> dict[str, Any]:
+        self.counts.check(f"chunk {self.lease.key} of {self.collection}")
+        after = {"after": self.after} if self.after is not None else {}
+        return after | self.counts.to_dict()
+
+    def _keep_run(self) -> None:
+        """The run's claim on the collection lasts as long as one of its tasks works."""
+        header = self.job.ledger.read("backfill", self.collection)
+        if header is None or header.body.get("run") != self.job.run:
+            raise LeaseLost(f"the backfill of {self.collection}")
+        try:
+            set_header(self.job, header, {"until": state.now_ms() + int(self.job.migration.backfill.lease_s * 2000)})
+        except ConditionFailed:
+            return  # another task of this run has just done the same
+
+    async def _abandon(self) -> None:
+        """End what is in flight and wait for it; pages that got through count, in order."""
+        for _, task in self.pending:
+            task.cancel()
+        results = await asyncio.gather(*(task for _, task in self.pending), return_exceptions=True)
+        for (page, _), result in zip(self.pending, results, strict=True):
+            if isinstance(result, BaseException):
+                break
+            try:
+                await self._account(page, result)
+            except MigrationError:
+                break  # not counted: it will be read again
+        self.pending.clear()
+
+    def _give_back(self, error: BaseException) -> None:
+        try:
+            self.lease.release(self._checkpoint())
+        except Exception as lost:  # noqa: BLE001 - `error` is what matters; the lease then runs out by itself
+            self.lease.abandon()
+            error.add_note(f"(and the chunk's lease could not be given back: {lost})")
+
+    def _report(self, note: str = "") -> None:
+        total = int(self.lease.body.get("expected", 0))
+        self.job.progress.advance(f"{self.collection} {self.lease.key}", self.counts.read, total, note)
+
+
+def _refuse_too_large(items: Sequence[Item], document_bytes: int) -> None:
+    """Before anything is written: a document of which one item is too large must not leave its other items behind."""
+    for item in items:
+        hints = item["_t"]["M"] if "_t" in item else ()
+        # Outside the hints an item is never three times as long as its document; most need no closer look.
+        if document_bytes * 3 + sum(map(len, hints)) + 16 * len(hints) > ITEM_BYTES - SORT_KEY_BYTES * 8:
+            check_size(item)
+
+
+def _refuse_shared_keys(items: Sequence[Item], keys: set[tuple[str, str]], collection: str) -> None:
+    """Two documents of a page with one key: the second would silently replace the first."""
+    mine = [key_of(item) for item in items]
+    for key in mine:
+        if key in keys:
+            raise KeyCollision(f"another document of {collection} has the same key", path=f"{key[0]} / {key[1]}")
+    keys.update(mine)
