@@ -16,7 +16,7 @@ import threading
 from docferry import wiring
 from docferry.config import load_migration
 from docferry.errors import MigrationError
-from docferry.flows import backfill
+from docferry.flows import backfill, loading
 
 
 class Quiet:
@@ -42,7 +42,7 @@ async def load(job: backfill.Backfill, target: object, names: list[str]) -> None
 def main(file: str, run: str, names: list[str]) -> None:
     if os.environ.get("NO_DISK"):
         forbid_files()
-    backfill.CHECKPOINT_S = float(os.environ.get("CHECKPOINT_S", backfill.CHECKPOINT_S))
+    loading.CHECKPOINT_S = float(os.environ.get("CHECKPOINT_S", loading.CHECKPOINT_S))
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     migration = load_migration(file)

@@ -257,9 +257,6 @@ def test_a_document_of_every_bson_type_comes_back_equal_by_type(stack: EmbeddedS
     rig.close()
 
 
-@pytest.mark.xfail(
-    raises=InvalidBSON, reason="ids are decoded where their bytes would do: sample_ids, id_of, read_page"
-)
 def test_ids_that_are_not_utf8_are_dead_letters_and_hide_no_neighbour(stack: EmbeddedStack, tmp_path: Path) -> None:
     names = [b"A\x80", b"A\x81", b"A\xc3\xa9", b"A\xef\xbf\xbd", b"A\xfe", b"A\xff"]
     with stack.mongo.client() as client:
@@ -369,7 +366,6 @@ def test_page_at_a_time_that_a_lagging_member_cannot_show_is_refused_or_comes_fr
         client.close()
 
 
-@pytest.mark.xfail(raises=subprocess.TimeoutExpired, reason="the thread that reads is waited for, up to maxTimeMS")
 def test_stop_is_heeded_while_a_page_waits_for_a_lagging_member(
     stack: EmbeddedStack, three: EmbeddedReplicaSet, tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from pymongo import errors as pymongo_errors
 
 from docferry import errors
 from docferry.core.codec import BSON_OPTIONS
-from docferry.core.raw import id_bytes, id_of, id_value
+from docferry.core.raw import id_bytes, id_document, id_of, ids_filter
 from docferry.ports import Bounds, CollectionFacts, ServerFacts, StreamPosition
 
 _RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
@@ -173,9 +173,9 @@ class MongoSource:
 
     def sample_ids(self, collection: str, size: int) -> list[bytes]:
         pipeline = [{"$sample": {"size": size}}, {"$project": {"_id": 1}}, {"$sort": {"_id": 1}}]
+        raw = self._database.get_collection(collection, codec_options=_RAW)
         with mongo_errors("sample ids"):
-            found = self._database[collection].aggregate(pipeline, allowDiskUse=True)
-            return [id_bytes(document["_id"]) for document in found]
+            return [id_of(document.raw) for document in raw.aggregate(pipeline, allowDiskUse=True)]
 
     def sample_documents(self, collection: str, size: int) -> list[bytes]:
         raw = self._database.get_collection(collection, codec_options=_RAW)
@@ -199,15 +199,15 @@ class MongoSource:
         return documents
 
     def read_ids(self, collection: str, ids: Sequence[bytes], at: Timestamp) -> list[bytes]:
-        wanted = [id_value(one) for one in ids]
+        wanted = list(ids)
         found: list[bytes] = []
         while wanted:  # a batch ends at 16 MB: ask again for what is left, or for nothing more
-            batch = self._find_filter(collection, {"_id": {"$in": wanted}}, len(wanted), at)
+            batch = self._find_filter(collection, RawBSONDocument(ids_filter(wanted)), len(wanted), at)
             found += batch
             if not batch or len(batch) == len(wanted):
                 break
             have = {id_of(document) for document in batch}
-            left = [one for one in wanted if id_bytes(one) not in have]
+            left = [one for one in wanted if one not in have]
             if len(left) == len(wanted):
                 break
             wanted = left
@@ -218,12 +218,12 @@ class MongoSource:
     ) -> list[bytes]:
         options: dict[str, Any] = {"filter": {}, "hint": {"_id": 1}, "skip": skip}
         if lower is not None:
-            options["min"] = {"_id": id_value(lower)}
+            options["min"] = RawBSONDocument(id_document(lower))
         if upper is not None:
-            options["max"] = {"_id": id_value(upper)}
+            options["max"] = RawBSONDocument(id_document(upper))
         return self._command(collection, limit, at, options)
 
-    def _find_filter(self, collection: str, query: dict[str, Any], limit: int, at: Timestamp) -> list[bytes]:
+    def _find_filter(self, collection: str, query: Mapping[str, Any], limit: int, at: Timestamp) -> list[bytes]:
         return self._command(collection, limit, at, {"filter": query, "hint": {"_id": 1}})
 
     def _command(self, collection: str, limit: int, at: Timestamp, options: Mapping[str, Any]) -> list[bytes]:

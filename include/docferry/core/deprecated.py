@@ -8,9 +8,8 @@ nearly all documents that cannot have one, and only the others are walked.
 from __future__ import annotations
 
 import re
-import struct
-from collections.abc import Callable
 
+from docferry.core.bson_bytes import ARRAY, DOCUMENT, SCOPED_CODE, int32_at, value_end
 from docferry.errors import UnsupportedType
 
 _CANDIDATE = re.compile(
@@ -23,8 +22,6 @@ _CANDIDATE = re.compile(
     rb"|(?<=\x06)\x00\x00(?!\x00[^\x00-\x13\x7f\xff][^\x00]{4}\x00))"
 )
 _NAMES = {0x06: "undefined", 0x0C: "DBPointer", 0x0E: "symbol"}
-_FIXED = {0x01: 8, 0x06: 0, 0x07: 12, 0x08: 1, 0x09: 8, 0x0A: 0, 0x10: 4, 0x11: 8, 0x12: 8, 0x13: 16, 0xFF: 0, 0x7F: 0}
-_int32 = struct.Struct("<i").unpack_from
 
 
 def refuse_deprecated(document: bytes) -> None:
@@ -41,31 +38,10 @@ def _walk(data: bytes, at: int, path: str) -> int:
         if kind in _NAMES:
             raise UnsupportedType(f"{name} has the deprecated BSON type {_NAMES[kind]}", path=name)
         at = end + 1
-        if kind in (0x03, 0x04):
+        if kind in (DOCUMENT, ARRAY):
             at = _walk(data, at + 4, name + ".")
-        elif kind == 0x0F:  # code, then its scope
-            at = _walk(data, at + 4 + _string(data, at + 4) + 4, name + ".")
+        elif kind == SCOPED_CODE:  # total length, code, then its scope
+            at = _walk(data, at + 8 + int32_at(data, at + 4) + 4, name + ".")
         else:
-            at += _FIXED[kind] if kind in _FIXED else _SIZES[kind](data, at)
+            at = value_end(kind, data, at)
     return at + 1
-
-
-def _string(data: bytes, at: int) -> int:
-    return int(_int32(data, at)[0]) + 4
-
-
-def _binary(data: bytes, at: int) -> int:
-    return int(_int32(data, at)[0]) + 5
-
-
-def _regex(data: bytes, at: int) -> int:
-    end = data.index(b"\x00", data.index(b"\x00", at) + 1)
-    return end + 1 - at
-
-
-_SIZES: dict[int, Callable[[bytes, int], int]] = {
-    0x02: _string,
-    0x05: _binary,
-    0x0B: _regex,
-    0x0D: _string,
-}

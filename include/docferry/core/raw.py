@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Sequence
 from typing import Any
 
 import bson
 from bson.errors import BSONError
 
+from docferry.core.bson_bytes import ARRAY, DOCUMENT, document_of, find_value
 from docferry.core.codec import BSON_OPTIONS
 from docferry.core.deprecated import refuse_deprecated
 from docferry.core.keys import render_value
@@ -14,8 +17,7 @@ from docferry.core.mapping import Item, Mapping, check_size
 from docferry.errors import UnsupportedType
 
 MEASURED_BYTES = 50_000
-_LENIENT = BSON_OPTIONS.with_options(unicode_decode_error_handler="replace")
-"""For reading an id out of a document whose other strings may not be valid UTF-8."""
+"""A smaller document is not measured before it is sent."""
 
 
 def decode_document(data: bytes) -> dict[str, Any]:
@@ -44,16 +46,33 @@ def id_bytes(value: Any) -> bytes:
     return bson.encode({"": value})
 
 
-def id_value(data: bytes) -> Any:
-    """The inverse of `id_bytes`."""
-    return bson.decode(data, BSON_OPTIONS)[""]
-
-
 def id_of(document: bytes) -> bytes:
-    """A document's id, as `id_bytes`."""
-    return id_bytes(bson.decode(document, _LENIENT)["_id"])
+    """A document's id as `id_bytes`, cut out and not decoded: it may not even be valid UTF-8."""
+    kind, value = find_value(document, b"_id")
+    return document_of((kind, b"", value))
+
+
+def id_name(id_data: bytes) -> str:
+    """An id as key text: what dead letters, reports and labels call a document by."""
+    try:
+        return render_value(bson.decode(id_data, BSON_OPTIONS)[""])
+    except BSONError:
+        return "~x" + base64.urlsafe_b64encode(id_data).decode().rstrip("=")
 
 
 def id_text(document: bytes) -> str:
-    """A document's id as key text: what dead letters and reports call it by."""
-    return render_value(bson.decode(document, _LENIENT).get("_id"))
+    """`id_name` of a document's id."""
+    return id_name(id_of(document))
+
+
+def id_document(id_data: bytes) -> bytes:
+    """BSON of {_id: id}, for min(), max() and filters."""
+    kind, value = find_value(id_data, b"")
+    return document_of((kind, b"_id", value))
+
+
+def ids_filter(ids: Sequence[bytes]) -> bytes:
+    """BSON of {_id: {$in: [ids]}}."""
+    found = [find_value(one, b"") for one in ids]
+    array = document_of(*((kind, str(index).encode(), value) for index, (kind, value) in enumerate(found)))
+    return document_of((DOCUMENT, b"_id", document_of((ARRAY, b"$in", array))))

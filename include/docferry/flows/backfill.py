@@ -24,9 +24,8 @@ from itertools import pairwise
 from typing import Any
 
 from docferry.config import Migration
-from docferry.core.keys import render_value
 from docferry.core.limits import item_write_units
-from docferry.core.raw import decode_document, id_value
+from docferry.core.raw import decode_document, id_name
 from docferry.core.settings import CollectionSettings
 from docferry.errors import (
     ConditionFailed,
@@ -285,7 +284,7 @@ def _label(lower: bytes | None, upper: bytes | None) -> str:
 
 
 def _short(edge: bytes | None) -> str:
-    text = render_value(id_value(edge)) if edge is not None else ""
+    text = id_name(edge) if edge is not None else ""
     return text if len(text) <= 24 else text[:23] + "…"
 
 

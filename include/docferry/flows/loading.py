@@ -34,6 +34,7 @@ from docferry.errors import (
     Unavailable,
 )
 from docferry.flows import state
+from docferry.flows.background import read_aside
 from docferry.flows.retry import retrying
 from docferry.ports import (
     Bounds,
@@ -238,14 +239,14 @@ class _Loader:
     async def _load(self) -> None:
         if self.lease.body["state"] == "done":
             return
-        reading = asyncio.create_task(asyncio.to_thread(self._read, self.after))
+        reading = self._start_reading(self.after)
         try:
             while True:
                 raw, version = await reading
                 if not raw:
                     break
                 page = self._encode(raw, version)
-                reading = asyncio.create_task(asyncio.to_thread(self._read, page.last))
+                reading = self._start_reading(page.last)
                 self.pending.append((page, asyncio.create_task(self._write(page))))
                 await self._settle(PAGES_IN_FLIGHT - 1)
             await self._settle(0)
@@ -258,6 +259,9 @@ class _Loader:
                 f"{self.collection}: asked to stop; what was acknowledged is checkpointed, run again to continue"
             )
         self.lease.check()
+
+    def _start_reading(self, after: bytes | None) -> asyncio.Task[tuple[list[bytes], int]]:
+        return asyncio.create_task(read_aside(self._read, after, stop=self.job.stop))
 
     def _read(self, after: bytes | None) -> tuple[list[bytes], int]:
         """The next page and its version. Read again at a newer time if the snapshot cannot be had."""

@@ -22,13 +22,13 @@ from typing import Any
 from docferry.config import Migration
 from docferry.core.codec import HintTree, decode_value
 from docferry.core.diff import Difference, Kind, differences_of, is_tombstone
-from docferry.core.keys import render_value
 from docferry.core.mapping import Item, ItemKey, key_of
 from docferry.core.mapping import Mapping as DocumentMapping
-from docferry.core.raw import encode_raw, id_bytes, id_of, id_text, id_value
+from docferry.core.raw import encode_raw, id_bytes, id_name, id_of, id_text
 from docferry.core.versions import snapshot_version
 from docferry.errors import DocumentError, Stopped
 from docferry.flows import state
+from docferry.flows.background import read_aside
 from docferry.flows.check import require_source
 from docferry.flows.retry import retrying
 from docferry.ports import Bounds, Identity, Ledger, Progress, Source, StopSignal, Target
@@ -216,7 +216,7 @@ class _Check:
                 yield sampled[start : start + PAGE_DOCUMENTS], version
             return
         after: bytes | None = None
-        reading = asyncio.create_task(asyncio.to_thread(self._read, mapping.collection, after))
+        reading = asyncio.create_task(read_aside(self._read, mapping.collection, after, stop=self.job.stop))
         try:
             while True:
                 self._continue()
@@ -224,7 +224,7 @@ class _Check:
                 if not raw:
                     return
                 after = id_of(raw[-1])
-                reading = asyncio.create_task(asyncio.to_thread(self._read, mapping.collection, after))
+                reading = asyncio.create_task(read_aside(self._read, mapping.collection, after, stop=self.job.stop))
                 yield raw, version
         finally:
             reading.cancel()
@@ -454,7 +454,7 @@ class _Check:
                 if key in accounted or item is None or is_tombstone(item):
                     continue
                 extra.setdefault(table, []).append(key)
-                found.append(_extra(collection, render_value(id_value(id_data)), key))
+                found.append(_extra(collection, id_name(id_data), key))
         for table, items in self.foreign_keys.items():
             for key in items:
                 extra.setdefault(table, []).append(key)
