@@ -1,0 +1,59 @@
+"""What all tests share: how much hypothesis tries, one stack for those that need a real one, and no silent skips."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import pytest
+from docferry.embedded import EmbeddedStack
+from hypothesis import HealthCheck, settings
+
+_QUIET = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
+settings.register_profile("ci", max_examples=60, deadline=None, print_blob=True, suppress_health_check=_QUIET)
+settings.register_profile("thorough", settings.get_profile("ci"), max_examples=3_000)
+settings.load_profile("ci")  # --hypothesis-profile=thorough for more
+
+MAY_BE_SKIPPED = ("dynamodb_local", "aws")
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[EmbeddedStack]:
+    """MongoDB and AWS for the whole session: tests use databases and tables of their own."""
+    with EmbeddedStack() as opened:
+        yield opened
+
+
+@pytest.fixture
+def stack_env(stack: EmbeddedStack, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The stack's environment, exported for boto3 and docferry while the test runs."""
+    for name, value in stack.env().items():
+        monkeypatch.setenv(name, value)
+    return stack.env()
+
+
+# --- with CI=true nothing is skipped, except what needs DynamoDB Local or AWS ---------------------------------------
+
+
+def _forbid_skip(report: pytest.TestReport | pytest.CollectReport, *allowed: bool) -> None:
+    if os.environ.get("CI") == "true" and report.skipped and not hasattr(report, "wasxfail") and not any(allowed):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI does not allow: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _forbid_skip(report, *(item.get_closest_marker(name) is not None for name in MAY_BE_SKIPPED))
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _forbid_skip(report)
+    return report
