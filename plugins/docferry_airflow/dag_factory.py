@@ -1,0 +1,167 @@
+"""From migration files to DAGs: which files there are, and what all phases have in common.
+
+Parsing reads the migration files and nothing else: no connection, no Variable, no network. A file that is refused gets
+no DAGs; `dags/migration_files.py` says so in the UI, because an import error hides every DAG of the .py it is raised in.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG, CronTriggerTimetable, Param, TaskGroup
+from docferry.config import Migration, load_migration, migration_files
+from docferry.errors import ConfigError, MigrationError, Problem
+
+DIRECTORIES = "DOCFERRY_MIGRATIONS"
+DEFAULT_DIRECTORY = Path(__file__).resolve().parents[2] / "include" / "migrations"
+"""plugins/ and include/ lie beside each other, in the repository as in AIRFLOW_HOME."""
+
+ON_REQUEST = ("manual", "operator_triggered")
+"""Kinds of run: somebody asked. Never Airflow's own backfill or a schedule."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What the directories hold: good files, and the errors of the others."""
+
+    migrations: tuple[Migration, ...]
+    errors: tuple[MigrationError, ...]
+
+
+def directories() -> list[Path]:
+    """Where migration files lie: DOCFERRY_MIGRATIONS (several, separated like PATH), else include/migrations."""
+    named = [Path(entry) for entry in os.environ.get(DIRECTORIES, "").split(os.pathsep) if entry]
+    return named or [DEFAULT_DIRECTORY]
+
+
+def find_migrations() -> Found:
+    """Read every migration file. One that is refused does not keep the others from being read."""
+    good: dict[str, Migration] = {}
+    errors: list[MigrationError] = []
+    for path in migration_files(directories()):
+        try:
+            migration = load_migration(path)
+            _refuse_second(migration, good.get(migration.name))
+        except MigrationError as error:
+            errors.append(error)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one file must not hide the others
+            problem = Problem(where="file", what=f"{type(error).__name__}: {error}")
+            errors.append(ConfigError(str(path), [problem]))
+        else:
+            good[migration.name] = migration
+    return Found(migrations=tuple(good.values()), errors=tuple(errors))
+
+
+def _refuse_second(migration: Migration, first: Migration | None) -> None:
+    if first is not None:
+        what = f"{migration.name} is the name of {first.path}, too"
+        raise ConfigError(migration.path, [Problem(where="migration", what=what, suggestion="choose another")])
+
+
+def migrations() -> tuple[Migration, ...]:
+    """The migrations whose files are good."""
+    return find_migrations().migrations
+
+
+def report_refused_files() -> None:
+    """Raises one ConfigError with every problem of every refused file, for the UI. Nothing if all is well."""
+    found = find_migrations()
+    if found.errors:
+        problems = [problem for error in found.errors for problem in _problems(error)]
+        raise ConfigError("migration files", problems)
+    if not found.migrations:
+        where = ", ".join(map(str, directories()))
+        missing = Problem(where=where, what="holds no migration file", suggestion=f"write one, or set {DIRECTORIES}")
+        raise ConfigError("migration files", [missing])
+
+
+def _problems(error: MigrationError) -> Iterator[Problem]:
+    if not isinstance(error, ConfigError):
+        yield Problem(where="file", what=str(error))
+        return
+    for one in error.problems:
+        where = f"{Path(error.source).name}: {one.where}"
+        yield Problem(where=where, what=one.what, suggestion=one.suggestion, line=one.line)
+
+
+def phase_dag(
+    migration: Migration,
+    phase: str,
+    *,
+    doc: str | None,
+    params: Mapping[str, Param],
+    schedule: str | None = None,
+    retries: int = 3,
+) -> DAG:
+    """The DAG `<migration>.<phase>`, for a `with` statement.
+
+    :param doc: The DAG file's docstring: the runbook, shown in the UI.
+    :param params: What whoever starts a run may choose.
+    :param schedule: Cron; None means only on request.
+    :param retries: How often a task is tried again; which errors are worth it is for their type to say.
+    """
+    return DAG(
+        dag_id=f"{migration.name}.{phase}",
+        dag_display_name=f"{migration.name}: {phase}",
+        description=(doc or "").strip().partition("\n")[0],
+        doc_md=doc,
+        schedule=_at_the_next_time(schedule),
+        catchup=False,
+        max_active_runs=1,
+        allowed_run_types=None if schedule else _run_types(),
+        render_template_as_native_obj=True,
+        params=dict(params),
+        tags={"docferry", migration.name, phase},
+        default_args={
+            "owner": "docferry",
+            "migration_file": migration.path,
+            "retries": retries,
+            "retry_delay": timedelta(seconds=10),
+            "retry_exponential_backoff": True,
+            "max_retry_delay": timedelta(minutes=5),
+        },
+    )
+
+
+def _at_the_next_time(cron: str | None) -> CronTriggerTimetable | None:
+    """A schedule that begins with the next time, not with the last one, when the DAG is new."""
+    # run_immediately=False would still run the last time, if a tenth of the interval has not passed since.
+    return CronTriggerTimetable(cron, timezone="UTC", run_immediately=timedelta(0)) if cron else None
+
+
+def _run_types() -> list[Any]:
+    from airflow.sdk.api.datamodels._generated import DagRunType
+
+    return [DagRunType(kind) for kind in ON_REQUEST]
+
+
+def collection_group(collection: str) -> TaskGroup:
+    """The task group of a collection. Its id is the name, and where Airflow refuses that, something like it."""
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", collection)
+    # Two names may become one by the replacement: the digest keeps them apart.
+    suffix = "" if plain == collection else "_" + blake2b(collection.encode(), digest_size=3).hexdigest()
+    return TaskGroup(group_id=plain[:180] + suffix, group_display_name=collection)
+
+
+def flag(description: str) -> Param:
+    """A switch that is off."""
+    return Param(False, type="boolean", description=description)
+
+
+def some_collections(migration: Migration) -> Param:
+    """A choice of collections; none chosen means all."""
+    names: Sequence[str] = list(migration.mappings)
+    items = {"type": "string", "enum": names}
+    return Param([], type="array", items=items, examples=names, description="Only these collections; none means all.")
+
+
+def whole_number(description: str) -> Param:
+    """A number that may be left out."""
+    return Param(None, type=["null", "integer"], minimum=1, description=description)

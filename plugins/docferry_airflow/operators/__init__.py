@@ -1,0 +1,1 @@
+"""One operator a flow: connections in, one call, a small summary out."""

@@ -1,0 +1,150 @@
+"""Load the collections: plan all, then prepare, load and finish each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowSkipException
+
+from docferry_airflow.operators.base import MigrationOperator, Work
+
+if TYPE_CHECKING:
+    from docferry.flows.backfill import BackfillPlan
+
+
+class PlanBackfillOperator(MigrationOperator):
+    """What the load will take: documents, write units with indexes, hours at the budget, the oplog window. Reads only.
+
+    :param collections: Only these; empty means all of the file.
+    :param waive_oplog_window: Go on although the load is longer than half of the oplog window.
+    """
+
+    template_fields: Sequence[str] = ("migration_file", "collections", "waive_oplog_window")
+
+    def __init__(
+        self, *, collections: Sequence[str] | str = (), waive_oplog_window: bool | str = False, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.collections = collections
+        self.waive_oplog_window = waive_oplog_window
+
+    def carry_out(self, work: Work) -> dict[str, Any]:
+        from docferry.flows.backfill import plan_backfill, require_window
+
+        with work.backfill() as job:
+            plan = plan_backfill(job, tuple(self.collections or ()))
+        for line in _plan_lines(plan):
+            self.log.info(line)
+        require_window(plan, waived=bool(self.waive_oplog_window))
+        return plan.to_dict()
+
+
+def _plan_lines(plan: BackfillPlan) -> list[str]:
+    lines = [
+        f"{one.collection} -> {one.table}: {one.documents:,} documents, about {one.items:,} items and "
+        f"{one.write_units:,} write units, {one.chunks} chunk(s), {one.state}"
+        + (f"; {one.unstorable_in_sample} of {one.sample} sampled cannot be stored" if one.unstorable_in_sample else "")
+        for one in plan.collections
+    ]
+    rate = f"{plan.budget_wcu:,.0f} WCU/s" if plan.budget_wcu else "no limit"
+    lines.append(f"{plan.write_units:,} write units, indexes included: {plan.hours:.2f} h at {rate}")
+    return [*lines, f"the oplog reaches back {plan.oplog_window_hours:.2f} h; half of that must be enough"]
+
+
+class PrepareCollectionOperator(MigrationOperator):
+    """Claim a collection for this DAG run, record the stream position, cut the `_id` space.
+
+    Returns the ranges to load, each with its label and its chunks; none if the collection has been loaded before.
+
+    :param collection: The collection.
+    :param collections: Skip unless it is one of these; empty means all.
+    :param dry_run: Skip.
+    """
+
+    template_fields: Sequence[str] = ("migration_file", "collections", "dry_run")
+
+    def __init__(
+        self, *, collection: str, collections: Sequence[str] | str = (), dry_run: bool | str = False, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.collection = collection
+        self.collections = collections
+        self.dry_run = dry_run
+
+    def carry_out(self, work: Work) -> list[dict[str, Any]]:
+        from docferry.flows.backfill import prepare
+
+        if self.dry_run or (self.collections and self.collection not in self.collections):
+            raise AirflowSkipException("a dry run" if self.dry_run else f"{self.collection} was not asked for")
+        with work.claimed_by_the_run().backfill() as job:
+            prepared = prepare(job, self.collection)
+        if prepared.complete:
+            self.log.info("%s was loaded before: nothing to do", self.collection)
+        return [{"label": one.label, "chunks": list(one.chunks)} for one in prepared.ranges]
+
+
+class LoadRangeOperator(MigrationOperator):
+    """Load a range of chunks. Each chunk is leased, and checkpointed behind its acknowledged pages.
+
+    :param collection: The collection.
+    :param id_range: One range as PrepareCollectionOperator returns it.
+    """
+
+    template_fields: Sequence[str] = ("migration_file", "collection", "id_range")
+
+    def __init__(self, *, collection: str, id_range: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.collection = collection
+        self.id_range = id_range
+
+    def carry_out(self, work: Work) -> dict[str, int]:
+        from docferry.flows.backfill import load_range
+
+        self.log.info("%s, chunks %s", self.id_range["label"], ", ".join(self.id_range["chunks"]))
+        with work.backfill() as job:
+            counts = work.with_target(
+                lambda target: load_range(job, target, self.collection, tuple(self.id_range["chunks"]))
+            )
+        return counts.to_dict()
+
+
+class FinishCollectionOperator(MigrationOperator):
+    """Add up a collection's chunks: read = written + superseded + dead-lettered, or the task fails.
+
+    :param collection: The collection.
+    """
+
+    def __init__(self, *, collection: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.collection = collection
+
+    def carry_out(self, work: Work) -> dict[str, Any]:
+        from docferry.flows.backfill import finish
+
+        with work.backfill() as job:
+            report = finish(job, self.collection)
+        counts = report.counts
+        self.log.info(
+            "%s: %s documents read = %s written + %s superseded + %s dead letters; %s items, %.0f documents/s%s",
+            *(self.collection, f"{counts.read:,}", f"{counts.written:,}", counts.superseded, counts.dead),
+            *(f"{counts.items:,}", report.rate, " (loaded before)" if report.already_complete else ""),
+        )
+        return report.to_dict()
+
+
+class ReportOperator(MigrationOperator):
+    """What the ledger knows about every collection: how far it is, what became of its documents, open dead letters."""
+
+    def carry_out(self, work: Work) -> dict[str, Any]:
+        from docferry.flows.status import status_of
+
+        status = status_of(work.migration, work.connections.ledger(work.migration))
+        for one in status["collections"]:
+            self.log.info(
+                "%(collection)s: %(state)s, %(read)d documents read = %(written)d written + %(superseded)d superseded "
+                "+ %(dead)d dead letters; %(items)d items in %(chunks_done)d of %(chunks)d chunks; "
+                "%(dead_letters_open)d dead letters are open",
+                one,
+            )
+        return status

@@ -1,0 +1,64 @@
+"""Make AWS hold what the migration file asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from docferry_airflow.operators.base import MigrationOperator, Work
+
+
+class ProvisionOperator(MigrationOperator):
+    """Ledger, tables with their indexes, and the DAX cluster: plan, diff, apply, read back. Idempotent.
+
+    :param dry_run: Only show the plan, and what a real run would refuse.
+    :param allow_changes: Also change what exists and differs, where DynamoDB can do so in place. Without it a
+        difference fails the task before anything is touched.
+    """
+
+    template_fields: Sequence[str] = ("migration_file", "dry_run", "allow_changes")
+
+    def __init__(self, *, dry_run: bool | str = False, allow_changes: bool | str = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dry_run = dry_run
+        self.allow_changes = allow_changes
+
+    def carry_out(self, work: Work) -> dict[str, Any]:
+        from docferry.flows.provision import provision
+
+        return self._run(provision, work)
+
+    def _run(self, flow: Callable[..., Any], work: Work) -> dict[str, Any]:
+        from docferry.flows.provision import render_plan
+        from docferry.wiring import desired
+
+        report = flow(
+            desired(work.migration),
+            work.connections.estate(work.migration),
+            allow_changes=bool(self.allow_changes),
+            dry_run=bool(self.dry_run),
+            progress=work.progress,
+            stop=work.stop,
+        )
+        for line in render_plan(report).splitlines():
+            self.log.info(line)
+        return {
+            "dry_run": report.dry_run,
+            "changed_anything": report.changed_anything,
+            "resources": {one.resource: one.outcome.value for one in report.resources},
+            "refusals": list(report.refusals),
+        }
+
+
+class AddReplicasOperator(ProvisionOperator):
+    """The file's replica regions, one at a time. After the load: replicated writes cost more, and bulk puts refuse
+    global tables.
+
+    :param dry_run: Only show the plan.
+    :param allow_changes: See ProvisionOperator.
+    """
+
+    def carry_out(self, work: Work) -> dict[str, Any]:
+        from docferry.flows.provision import add_replicas
+
+        return self._run(add_replicas, work)

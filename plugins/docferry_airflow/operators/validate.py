@@ -1,0 +1,95 @@
+"""Compare both databases in both directions, and mend what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowSkipException
+from docferry.errors import ValidationFailed
+
+from docferry_airflow.operators.base import MigrationOperator, Work
+
+if TYPE_CHECKING:
+    from docferry.flows.validate import ValidationReport
+
+
+class ValidateOperator(MigrationOperator):
+    """Compare every document with its items, and every item with its document. Fails if they differ.
+
+    The full report, with both values of the first differences, goes to the ledger; the log names places only.
+
+    :param collections: Only these; empty means all.
+    :param sample: Compare only so many documents of each collection; None means all.
+    """
+
+    template_fields: Sequence[str] = ("migration_file", "collections", "sample")
+
+    def __init__(
+        self, *, collections: Sequence[str] | str = (), sample: int | str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.collections = collections
+        self.sample = sample
+
+    def carry_out(self, work: Work) -> dict[str, Any]:
+        from docferry.flows.validate import validate
+
+        only, sample = tuple(self.collections or ()), int(self.sample) if self.sample else None
+        with work.validation() as job:
+            report = work.with_target(lambda target: validate(job, target, only, sample))
+        for line in _report_lines(report):
+            self.log.info(line)
+        summary = _summary(report)
+        if not report.ok:
+            wrong = {one.collection: one.mismatches for one in report.collections if one.mismatches}
+            named = ", ".join(f"{count} in {name}" for name, count in wrong.items()) or "items of no collection"
+            raise ValidationFailed(
+                f"the databases differ: {named}. `docferry validate` shows the values; the repair parameter mends them",
+                summary,
+            )
+        return summary
+
+
+def _summary(report: ValidationReport) -> dict[str, Any]:
+    """The report without its differences: they hold values, and XCom is no place for those."""
+    return {name: value for name, value in report.to_dict().items() if name != "differences"}
+
+
+def _report_lines(report: ValidationReport) -> list[str]:
+    lines = [
+        f"{one.collection}: {one.documents:,} documents, {one.items:,} items, {one.unstorable} dead letters; "
+        f"{one.missing} missing, {one.different} different, {one.extra} extra"
+        for one in report.collections
+    ]
+    lines += [f"{found.kind.value}: {found.pk} / {found.sk} {found.path}".rstrip() for found in report.differences]
+    return [*lines, ("equal: " if report.ok else "different: ") + report.confidence]
+
+
+class RepairOperator(MigrationOperator):
+    """Write again what is missing or different, and bury what is extra, by the version rules: nothing newer is touched.
+
+    :param enabled: Skip unless this is true.
+    :param collections: Only these; empty means all.
+    """
+
+    template_fields: Sequence[str] = ("migration_file", "collections", "enabled")
+
+    def __init__(
+        self, *, enabled: bool | str = True, collections: Sequence[str] | str = (), **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.enabled = enabled
+        self.collections = collections
+
+    def carry_out(self, work: Work) -> dict[str, Any]:
+        from docferry.flows.repair import repair
+
+        if not self.enabled:
+            raise AirflowSkipException("repair was not asked for")
+        only = tuple(self.collections or ())
+        with work.validation() as job:
+            report = work.with_target(lambda target: repair(job, target, only))
+        summary = {name: value for name, value in report.to_dict().items() if name != "found"}
+        self.log.info("repaired: %s", ", ".join(f"{name} {value}" for name, value in summary.items()))
+        return summary
