@@ -1,9 +1,15 @@
-"""Comparing what is stored with what should be: field by field, through the mapping, numbers as numbers. Pure."""
+"""Comparing what is stored with what should be: field by field, through the mapping, numbers as numbers. Pure.
+
+Two attributes are equal if both of their readers find the same: docferry, which reads them through the hints, and the
+application, which sees the attribute itself. `{"S": "12.50"}` may read back as the right Decimal128, and is no number.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import Enum
 from typing import Any, Final
 
@@ -15,12 +21,23 @@ from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from bson.regex import Regex
 
-from docferry.core.codec import HintTree, decode_value, unescape_name
-from docferry.core.mapping import VOLATILE, Item, ItemPlan, key_of
+from docferry.core.codec import AttributeValue, HintTree, decode_value, unescape_name
+from docferry.core.mapping import Item, ItemPlan, key_of
 from docferry.core.mapping import Mapping as DocumentMapping
+from docferry.core.masking import MASKED, Masks, is_masked, is_masked_key, shown_id, shown_key
 
-MISSING: Final = object()
+
+class Told(Enum):
+    """What stands for a value where there is none to show."""
+
+    MISSING = "missing"
+    AN_ITEM = "an item"
+    A_VERSION = "a version"
+
+
+MISSING, AN_ITEM, A_VERSION = Told.MISSING, Told.AN_ITEM, Told.A_VERSION
 SHOWN_CHARACTERS = 120
+_VERSION = re.compile(r"[0-9a-f]{22}")
 
 
 class Kind(Enum):
@@ -54,11 +71,6 @@ class Difference:
         return found | {"kind": self.kind.value}
 
 
-def content_of(item: Item) -> Item:
-    """What an item holds, without what says when it was written."""
-    return {name: value for name, value in item.items() if name not in VOLATILE}
-
-
 def is_tombstone(item: Item | None) -> bool:
     """Deleted, and kept so that nothing older can come back."""
     return item is not None and "_deleted" in item
@@ -74,16 +86,20 @@ def compare_item(mapping: DocumentMapping, expected: Item, stored: Item | None) 
     plan = mapping.children.get(expected["entityType"]["S"], mapping.root)
     prefix = _prefix(plan, expected)
     if stored is None or is_tombstone(stored):
-        yield prefix.rstrip("."), "an item", MISSING
+        yield prefix.rstrip("."), AN_ITEM, MISSING
         return
     yield from _compare_attributes(plan, prefix, expected, stored)
 
 
 def _equal_quickly(expected: Item, stored: Item) -> bool:
     """The usual case. Everything but the version is as expected, spelling included."""
-    if len(expected) != len(stored) or "_v" not in stored:
-        return False
-    return all(value == stored.get(name) for name, value in expected.items() if name != "_v")
+    version = stored.get("_v")
+    return version is not None and {**expected, "_v": version} == stored and is_version(version)
+
+
+def is_version(value: AttributeValue) -> bool:
+    """Whether the version rules can work with it: any other text or type would win, or lose, for ever."""
+    return _VERSION.fullmatch(value.get("S", "")) is not None
 
 
 def _prefix(plan: ItemPlan, item: Item) -> str:
@@ -92,10 +108,10 @@ def _prefix(plan: ItemPlan, item: Item) -> str:
 
 def _compare_attributes(plan: ItemPlan, prefix: str, expected: Item, stored: Item) -> Iterator[tuple[str, Any, Any]]:
     ours, theirs = _tree(expected), _tree(stored)
-    if "_v" not in stored:
-        yield prefix + "_v", "a version", MISSING
+    if "_v" not in stored or not is_version(stored["_v"]):
+        yield prefix + "_v", A_VERSION, Wire(stored["_v"]) if "_v" in stored else MISSING
     for name in [*expected, *(name for name in stored if name not in expected)]:
-        if name in ("_v", "_t", "_ttl"):
+        if name in ("_v", "_t"):
             continue
         path = prefix + _document_path(plan, name)
         if name not in stored or name not in expected:
@@ -103,7 +119,8 @@ def _compare_attributes(plan: ItemPlan, prefix: str, expected: Item, stored: Ite
             continue
         mine = _decode(expected[name], name, ours, plan)
         other = _decode(stored[name], name, theirs, plan)
-        yield from compare_values(mine, other, path)
+        found = list(compare_values(mine, other, path))
+        yield from found or compare_wire(expected[name], stored[name], path)
 
 
 def _shown_attribute(item: Item, name: str, tree: HintTree, plan: ItemPlan) -> Any:
@@ -138,6 +155,26 @@ def compare_values(expected: Any, actual: Any, path: str) -> Iterator[tuple[str,
         yield path, expected, actual
 
 
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """An attribute as DynamoDB holds it, where that is what differs."""
+
+    value: AttributeValue
+
+
+def compare_wire(expected: AttributeValue, actual: AttributeValue, path: str) -> Iterator[tuple[str, Wire, Wire]]:
+    """(path, expected, actual) wherever an application sees another attribute: type, text, number (1.50 is 1.5)."""
+    ((tag, mine),), ((other_tag, other),) = expected.items(), actual.items()
+    if tag == other_tag == "M" and mine.keys() == other.keys():
+        for name in mine:
+            yield from compare_wire(mine[name], other[name], f"{path}.{unescape_name(name)}")
+    elif tag == other_tag == "L" and len(mine) == len(other):
+        for index, (one, another) in enumerate(zip(mine, other, strict=True)):
+            yield from compare_wire(one, another, f"{path}.{index}")
+    elif tag != other_tag or not (Decimal(mine) == Decimal(other) if tag == "N" else mine == other):
+        yield path, Wire(expected), Wire(actual)
+
+
 def same_value(one: Any, other: Any) -> bool:
     """Equal in value and in BSON type."""
     if bson_type(one) != bson_type(other):
@@ -152,6 +189,8 @@ def same_value(one: Any, other: Any) -> bool:
         return not list(compare_values(dict(one.as_doc()), dict(other.as_doc()), ""))
     if isinstance(one, list):
         return len(one) == len(other) and all(map(same_value, one, other))
+    if isinstance(one, dict):
+        return not list(compare_values(one, other, ""))
     if isinstance(one, Regex):
         return bool(one.pattern == other.pattern and one.flags == other.flags)
     return bool(one == other)
@@ -189,39 +228,36 @@ def bson_type(value: Any) -> str:
 
 def shown(value: Any, masked: bool) -> str:
     """A value for a report: its BSON type, and the value itself unless it is masked."""
-    if value is MISSING:
-        return "missing"
+    if isinstance(value, Told):
+        return value.value
     kind = bson_type(value)
+    if isinstance(value, Wire):
+        ((tag, value),) = value.value.items()
+        kind = f"attribute {tag}"
     if masked:
-        return f"{kind} (masked)"
+        return f"{kind} {MASKED}"
     text = repr(value) if not isinstance(value, str) else value
     return f"{kind} {text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + '…'}"
 
 
-def is_masked(path: str, masked: tuple[str, ...]) -> bool:
-    """Whether a document path is one of the masked ones or below it; array positions do not count."""
-    plain = ".".join(step for step in path.split(".") if not step.isdigit())
-    return any(plain == mask or plain.startswith(mask + ".") for mask in masked)
-
-
 def differences_of(
-    mapping: DocumentMapping, expected: Item, stored: Item | None, id_text: str, masked: tuple[str, ...]
+    mapping: DocumentMapping, expected: Item, stored: Item | None, id_text: str, masked: Masks
 ) -> list[Difference]:
     """`compare_item` as entries of a report."""
-    pk, sk = key_of(expected)
+    plan = mapping.children.get(expected["entityType"]["S"], mapping.root)
+    pk, sk = shown_key(plan, key_of(expected), masked)
     found: list[Difference] = []
     for path, mine, other in compare_item(mapping, expected, stored):
-        whole = other is MISSING and mine == "an item"
-        hide = is_masked(path, masked)
+        hide = is_masked(path, masked) or is_masked_key(plan, path.rpartition(".")[2], masked)
         found.append(
             Difference(
-                kind=Kind.MISSING if whole else Kind.DIFFERENT,
+                kind=Kind.MISSING if mine is AN_ITEM else Kind.DIFFERENT,
                 collection=mapping.collection,
-                id=id_text,
+                id=shown_id(id_text, masked),
                 pk=pk,
                 sk=sk,
                 path=path,
-                expected=str(mine) if whole else shown(mine, hide),
+                expected=shown(mine, hide),
                 actual=shown(other, hide),
             )
         )

@@ -12,18 +12,21 @@ Memory does not grow with the collections; past MAX_SUSPECTS suspects only their
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
+from bson.regex import Regex
+from bson.timestamp import Timestamp
 
 from docferry.config import Migration
 from docferry.core.codec import HintTree, decode_value
 from docferry.core.diff import Difference, Kind, differences_of, is_tombstone
+from docferry.core.keysum import KeySum
 from docferry.core.mapping import Item, ItemKey, key_of
 from docferry.core.mapping import Mapping as DocumentMapping
+from docferry.core.masking import Masks, shown_id, shown_key, shown_strange_key
 from docferry.core.raw import encode_raw, id_bytes, id_name, id_of, id_text
 from docferry.core.versions import snapshot_version
 from docferry.errors import DocumentError, Stopped
@@ -31,7 +34,10 @@ from docferry.flows import state
 from docferry.flows.background import read_aside
 from docferry.flows.check import require_source
 from docferry.flows.retry import retrying
+from docferry.flows.validation_report import CollectionResult, ValidationReport, latest_report, record_report
 from docferry.ports import Bounds, Identity, Ledger, Progress, Source, StopSignal, Target
+
+__all__ = ["CollectionResult", "Validation", "ValidationReport", "latest_report", "validate"]
 
 PAGE_DOCUMENTS = 500
 PAGES_IN_FLIGHT = 2
@@ -56,93 +62,6 @@ class Validation:
     stop: StopSignal
 
 
-@dataclass(slots=True, kw_only=True)
-class CollectionResult:
-    """What validating one collection found. `unstorable` documents have a dead letter and rightly no items."""
-
-    collection: str
-    documents: int = 0
-    items: int = 0
-    unstorable: int = 0
-    missing: int = 0
-    different: int = 0
-    extra: int = 0
-    unaccounted: int = 0
-    seconds: float = 0.0
-
-    @property
-    def mismatches(self) -> int:
-        return self.missing + self.different + self.extra + self.unaccounted
-
-    def to_dict(self) -> dict[str, Any]:
-        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return found | {"seconds": round(self.seconds, 3)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ValidationReport:
-    """The outcome. `differences` are the first ones only; the counts are of all."""
-
-    migration: str
-    at_ms: int
-    sample: int | None
-    collections: tuple[CollectionResult, ...]
-    foreign: int
-    unchecked: int
-    differences: tuple[Difference, ...]
-    suspects: Mapping[str, frozenset[bytes]] = field(repr=False)
-    extra_keys: Mapping[str, tuple[ItemKey, ...]] = field(repr=False)
-
-    @property
-    def ok(self) -> bool:
-        """Everything that was compared is equal. A sample says how much that means (`confidence`)."""
-        return not self.foreign and not self.unchecked and not any(one.mismatches for one in self.collections)
-
-    @property
-    def confidence(self) -> str:
-        """What a sample proves: by the rule of three, 0 of n bounds the share of wrong documents at 3/n (95 %)."""
-        compared = sum(one.documents for one in self.collections)
-        if self.sample is None:
-            return "every document and every item was compared"
-        if not self.ok or not compared:
-            return f"a sample of {compared} documents"
-        return (
-            f"0 of {compared} sampled documents differ: with 95 % confidence fewer than {min(1.0, 3 / compared):.2%} do"
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "migration": self.migration,
-            "at_ms": self.at_ms,
-            "ok": self.ok,
-            "sample": self.sample,
-            "confidence": self.confidence,
-            "collections": [one.to_dict() for one in self.collections],
-            "foreign": self.foreign,
-            "unchecked": self.unchecked,
-            "differences": [one.to_dict() for one in self.differences],
-        }
-
-    def render(self) -> str:
-        """The report for a person."""
-        names = ("documents", "items", "unstorable", "missing", "different", "extra", "unaccounted")
-        lines = [f"{'collection':<20}" + "".join(f"{name:>13}" for name in names)]
-        for one in self.collections:
-            lines.append(f"{one.collection:<20}" + "".join(f"{getattr(one, name):>13}" for name in names))
-        if self.foreign:
-            lines.append(f"{self.foreign} items belong to no collection of this migration")
-        if self.unchecked:
-            lines.append(
-                f"{self.unchecked} more suspects were not looked at again: repair these first, then validate again"
-            )
-        for found in self.differences:
-            where = f"{found.collection} {found.id} {found.path}".rstrip()
-            told = f"expected {found.expected or '-'}, found {found.actual or '-'}"
-            lines.append(f"  {found.kind.value:<11} {where}: {told}  [{found.pk} / {found.sk}]")
-        lines.append(("EQUAL: " if self.ok else "DIFFERENT: ") + self.confidence)
-        return "\n".join(lines)
-
-
 async def validate(
     job: Validation, target: Target, only: Sequence[str] = (), sample: int | None = None, record: bool = True
 ) -> ValidationReport:
@@ -156,24 +75,8 @@ async def validate(
     await check.from_dynamo()
     report = await check.settle()
     if record:
-        await asyncio.to_thread(_record, job.ledger, report)
+        await asyncio.to_thread(record_report, job.ledger, report)
     return report
-
-
-def _record(ledger: Ledger, report: ValidationReport) -> None:
-    body = report.to_dict()
-    text = json.dumps(body).encode()
-    summary = {"at": report.at_ms, "ok": report.ok, "report": text, "digest": hashlib.sha256(text).hexdigest()}
-    ledger.write("reports", f"validate#{report.at_ms:015d}", summary, expect=None)
-
-
-def latest_report(ledger: Ledger) -> dict[str, Any] | None:
-    """The last validation report with its digest, None if there has been none."""
-    records = ledger.list("reports", "validate#")
-    if not records:
-        return None
-    body = records[-1].body
-    return {**json.loads(body["report"]), "digest": body["digest"]}
 
 
 class _Check:
@@ -186,10 +89,12 @@ class _Check:
         self.results = {name: CollectionResult(collection=name) for name in self.mappings}
         self.suspects: dict[str, set[bytes]] = {name: set() for name in self.mappings}
         self.suspect_keys: dict[str, dict[ItemKey, bytes]] = {}
-        self.foreign_keys: dict[str, dict[ItemKey, Item]] = {}
+        self.foreign_keys: dict[str, set[ItemKey]] = {}
+        self.wrong_keys: set[tuple[str, ItemKey]] = set()
         self.overflow = 0
-        self.expected: dict[str, _KeySum] = {}
+        self.expected: dict[str, KeySum] = {}
         self.time_ms = state.now_ms()
+        self.masked: Masks = job.migration.validate.masked
 
     def _continue(self) -> None:
         if self.job.stop.is_set():
@@ -240,7 +145,7 @@ class _Check:
     async def _compare_page(self, mapping: DocumentMapping, raw: list[bytes], version: int) -> None:
         result = self.results[mapping.collection]
         expected: list[tuple[bytes, list[Item]]] = []
-        sums = self.expected.setdefault(mapping.table, _KeySum())
+        sums = self.expected.setdefault(mapping.table, KeySum())
         for data in raw:
             result.documents += 1
             try:
@@ -251,8 +156,8 @@ class _Check:
             expected.append((data, items))
             result.items += len(items)
             sums.add_all(key_of(item) for item in items)
-        keys = [key_of(item) for _, items in expected for item in items]
-        stored = await self.target.get_all(mapping.table, keys)
+        keys = {key_of(item): None for _, items in expected for item in items}  # a request may not name one twice
+        stored = await self.target.get_all(mapping.table, list(keys))
         for data, items in expected:
             for item in items:
                 if differences_of(mapping, item, stored.get(key_of(item)), "", ()):
@@ -283,7 +188,7 @@ class _Check:
 
     async def _keys_agree(self, table: str, entities: Mapping[str, DocumentMapping]) -> bool:
         """True if the keys in the table are exactly those that MongoDB's documents have."""
-        sums = _KeySum()
+        sums = KeySum()
         async for items in self._scan(table):
             for item in items:
                 if is_tombstone(item):
@@ -293,7 +198,7 @@ class _Check:
                     return False
                 if mapping.collection in self.mappings:
                     sums.add_all((key_of(item),))
-        return sums == self.expected.get(table, _KeySum())
+        return sums == self.expected.get(table, KeySum())
 
     async def _look_up(self, table: str, entities: Mapping[str, DocumentMapping]) -> None:
         async for items in self._scan(table):
@@ -301,17 +206,16 @@ class _Check:
             for item in items:
                 if is_tombstone(item):
                     continue
-                mapping = _owner(item, entities)
-                if mapping is None:
+                mapping, id_data = _owner(item, entities), item_id(item)
+                if mapping is None or id_data is None:
                     self._foreign(table, item)
                 elif mapping.collection in self.mappings:
-                    owners = by_collection.setdefault(mapping.collection, {})
-                    owners.setdefault(_item_id(item), []).append(key_of(item))
+                    by_collection.setdefault(mapping.collection, {}).setdefault(id_data, []).append(key_of(item))
             for collection, owners in by_collection.items():
                 await self._accounted(table, self.mappings[collection], owners)
 
     async def _accounted(self, table: str, mapping: DocumentMapping, owners: Mapping[bytes, list[ItemKey]]) -> None:
-        raw = await asyncio.to_thread(self._read_ids, mapping.collection, list(owners))
+        raw = await asyncio.to_thread(_read_ids, self.job, mapping.collection, list(owners))
         keys = {id_of(data): _keys(mapping, data) for data in raw}
         for id_data, found in owners.items():
             for key in found:
@@ -322,17 +226,11 @@ class _Check:
                         self.overflow += 1
 
     def _foreign(self, table: str, item: Item) -> None:
-        found = self.foreign_keys.setdefault(table, {})
+        found = self.foreign_keys.setdefault(table, set())
         if len(found) < MAX_SUSPECTS:
-            found[key_of(item)] = item
+            found.add(key_of(item))
         else:
             self.overflow += 1
-
-    def _read_ids(self, collection: str, ids: Sequence[bytes]) -> list[bytes]:
-        def once() -> list[bytes]:
-            return self.job.source.read_ids(collection, ids, self.job.source.cluster_time())
-
-        return retrying(f"read documents of {collection}", once, self.job.stop)
 
     async def _scan(self, table: str) -> AsyncIterator[list[Item]]:
         segments, total = self._segments()
@@ -370,7 +268,7 @@ class _Check:
 
     async def settle(self) -> ValidationReport:
         """Look at every suspect again, and report what is still wrong."""
-        if any(self.suspects.values()) or self.suspect_keys:
+        if any(self.suspects.values()) or self.suspect_keys or self.foreign_keys:
             await asyncio.sleep(SETTLE_S)
         found: list[Difference] = []
         wrong: dict[str, frozenset[bytes]] = {}
@@ -378,19 +276,22 @@ class _Check:
             differences, still = await self._recheck(self.mappings[collection], sorted(ids))
             found += differences
             wrong[collection] = still
-        extra = await self._recheck_extra(found)
-        self._count_extra(extra, found)
+        extra: dict[str, list[ItemKey]] = {}
+        for place, keys in self.suspect_keys.items():
+            table, _, collection = place.partition("\0")
+            extra.setdefault(table, []).extend(await self._recheck_extra(table, collection, keys, found))
+        foreign = {table: await self._recheck_foreign(table, keys, found) for table, keys in self.foreign_keys.items()}
         limit = self.job.migration.validate.first_differences
         return ValidationReport(
             migration=self.job.migration.name,
             at_ms=self.time_ms,
             sample=self.sample,
             collections=tuple(self.results.values()),
-            foreign=sum(map(len, self.foreign_keys.values())),
             unchecked=self.overflow,
             differences=tuple(found[:limit]),
             suspects=wrong,
             extra_keys={table: tuple(keys) for table, keys in extra.items()},
+            foreign_keys={table: tuple(keys) for table, keys in foreign.items() if keys},
         )
 
     async def _recheck(
@@ -400,14 +301,12 @@ class _Check:
         still: set[bytes] = set()
         for start in range(0, len(ids), PAGE_DOCUMENTS):
             self._continue()
-            for data in await asyncio.to_thread(
-                self._read_ids, mapping.collection, ids[start : start + PAGE_DOCUMENTS]
-            ):
+            page = ids[start : start + PAGE_DOCUMENTS]
+            for data in await asyncio.to_thread(_read_ids, self.job, mapping.collection, page):
                 differences = await self._differences(mapping, data)
                 if differences:
                     found += differences
                     still.add(id_of(data))
-                    self._count(differences)
         return found, frozenset(still)
 
     async def _differences(self, mapping: DocumentMapping, data: bytes) -> list[Difference]:
@@ -418,53 +317,80 @@ class _Check:
             letter = await asyncio.to_thread(state.letter_record, self.job.ledger, mapping.collection, text)
             if letter is not None:
                 return []
-            return [
-                Difference(
-                    kind=Kind.UNACCOUNTED, collection=mapping.collection, id=text, pk="", sk="", path=error.path,
-                    expected="a dead letter", actual=f"none ({error.reason})",
-                )
-            ]  # fmt: skip
+            self._count(mapping.collection, Kind.UNACCOUNTED)
+            return [_unaccounted(mapping.collection, shown_id(text, self.masked), error)]
         stored = await self.target.get_all(mapping.table, [key_of(item) for item in items])
-        if not any(map(_is_live, stored.values())):
+        if not any(_is_of(item, items[0]["_id"]) for item in stored.values()):
             letter = await asyncio.to_thread(state.letter_record, self.job.ledger, mapping.collection, text)
             if letter is not None:  # it maps, but DynamoDB would not take it
                 self.results[mapping.collection].unstorable += 1
                 return []
-        masked = self.job.migration.validate.masked
-        return [one for item in items for one in differences_of(mapping, item, stored.get(key_of(item)), text, masked)]
+        found: list[Difference] = []
+        for item in items:
+            wrong = differences_of(mapping, item, stored.get(key_of(item)), text, self.masked)
+            if wrong:
+                self.wrong_keys.add((mapping.table, key_of(item)))
+                self._count(mapping.collection, wrong[0].kind)
+                found += wrong
+        return found
 
-    def _count(self, differences: Sequence[Difference]) -> None:
+    def _count(self, collection: str, kind: Kind) -> None:
         """Items, not fields: an item in which three fields differ is one different item."""
-        result = self.results[differences[0].collection]
-        result.unaccounted += any(one.kind is Kind.UNACCOUNTED for one in differences)
-        result.missing += len({(one.pk, one.sk) for one in differences if one.kind is Kind.MISSING})
-        result.different += len({(one.pk, one.sk) for one in differences if one.kind is Kind.DIFFERENT})
+        result = self.results[collection]
+        setattr(result, kind.value, getattr(result, kind.value) + 1)
 
-    async def _recheck_extra(self, found: list[Difference]) -> dict[str, list[ItemKey]]:
-        """Keys that are still there and that still no document accounts for, by table."""
-        extra: dict[str, list[ItemKey]] = {}
-        for place, keys in self.suspect_keys.items():
-            table, _, collection = place.partition("\0")
-            mapping = self.mappings[collection]
-            raw = await asyncio.to_thread(self._read_ids, collection, sorted(set(keys.values())))
-            accounted = {key for data in raw for key in _keys(mapping, data)}
-            stored = await self.target.get_all(table, list(keys))
-            for key, id_data in keys.items():
-                item = stored.get(key)
-                if key in accounted or item is None or is_tombstone(item):
-                    continue
-                extra.setdefault(table, []).append(key)
-                found.append(_extra(collection, id_name(id_data), key))
-        for table, items in self.foreign_keys.items():
-            for key in items:
-                extra.setdefault(table, []).append(key)
-                found.append(_extra("(no collection)", "", key))
+    async def _recheck_extra(
+        self, table: str, collection: str, keys: Mapping[ItemKey, bytes], found: list[Difference]
+    ) -> list[ItemKey]:
+        """Keys that are still there and that still no document accounts for."""
+        mapping, extra = self.mappings[collection], []
+        for key, item in (await self._still_strange(table, list(keys))).items():
+            plan = mapping.children.get(item.get("entityType", {}).get("S", ""), mapping.root)
+            text = shown_id(id_name(keys[key]), self.masked)
+            found.append(_extra(collection, text, shown_key(plan, key, self.masked)))
+            self._count(collection, Kind.EXTRA)
+            extra.append(key)
         return extra
 
-    def _count_extra(self, extra: Mapping[str, Sequence[ItemKey]], found: Sequence[Difference]) -> None:
-        for one in found:
-            if one.kind is Kind.EXTRA and one.collection in self.results:
-                self.results[one.collection].extra += 1
+    async def _recheck_foreign(self, table: str, keys: Iterable[ItemKey], found: list[Difference]) -> list[ItemKey]:
+        mappings = [mapping for mapping in self.job.migration.mappings.values() if mapping.table == table]
+        foreign = list(await self._still_strange(table, sorted(keys)))
+        found += [_extra("(no collection)", "", shown_strange_key(mappings, key, self.masked)) for key in foreign]
+        return foreign
+
+    async def _still_strange(self, table: str, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
+        """Those of these items that are alive, that no document has, and that are not already reported as different."""
+        strange: dict[ItemKey, Item] = {}
+        for start in range(0, len(keys), PAGE_DOCUMENTS):
+            self._continue()
+            stored = await self.target.get_all(table, keys[start : start + PAGE_DOCUMENTS])
+            live = [item for item in stored.values() if not is_tombstone(item)]
+            accounted = await asyncio.to_thread(keys_accounted_for, self.job, table, live)
+            strange |= {
+                key: item
+                for key, item in ((key_of(item), item) for item in live)
+                if key not in accounted and (table, key) not in self.wrong_keys
+            }
+        return strange
+
+
+def keys_accounted_for(job: Validation, table: str, items: Sequence[Item], at: Timestamp | None = None) -> set[ItemKey]:
+    """The keys of the documents that these items name, in whichever collection of the table they are. At `at`, or now."""
+    ids = sorted({data for item in items if (data := item_id(item)) is not None})
+    mappings = [mapping for mapping in job.migration.mappings.values() if mapping.table == table and ids]
+    return {
+        key
+        for mapping in mappings
+        for data in _read_ids(job, mapping.collection, ids, at)
+        for key in _keys(mapping, data)
+    }
+
+
+def _read_ids(job: Validation, collection: str, ids: Sequence[bytes], at: Timestamp | None = None) -> list[bytes]:
+    def once() -> list[bytes]:
+        return job.source.read_ids(collection, ids, at or job.source.cluster_time())
+
+    return retrying(f"read documents of {collection}", once, job.stop)
 
 
 def _extra(collection: str, id_text: str, key: ItemKey) -> Difference:
@@ -473,38 +399,35 @@ def _extra(collection: str, id_text: str, key: ItemKey) -> Difference:
     )
 
 
-@dataclass(slots=True)
-class _KeySum:
-    """The number of some keys and the sum of their hashes: equal sums of distinct keys mean equal sets (1 in 2^128)."""
-
-    count: int = 0
-    total: int = 0
-
-    def add_all(self, keys: Iterable[ItemKey]) -> None:
-        for pk, sk in keys:
-            data = f"{len(pk)}#{pk}{sk}".encode()
-            self.total = (self.total + int.from_bytes(hashlib.blake2b(data, digest_size=16).digest())) % (1 << 128)
-            self.count += 1
+def _unaccounted(collection: str, id_text: str, error: DocumentError) -> Difference:
+    return Difference(
+        kind=Kind.UNACCOUNTED, collection=collection, id=id_text, pk="", sk="", path=error.path,
+        expected="a dead letter", actual=f"none ({error.reason})",
+    )  # fmt: skip
 
 
-def _is_live(item: Item) -> bool:
-    return not is_tombstone(item)
+def _is_of(item: Item, id_value: Any) -> bool:
+    """Alive, and this document's: where two documents would share a key, it is the other one's."""
+    return not is_tombstone(item) and item.get("_id", id_value) == id_value
 
 
 def _owner(item: Item, entities: Mapping[str, DocumentMapping]) -> DocumentMapping | None:
     """Which collection an item says it is of; None for an item that docferry cannot have written."""
-    if "_id" not in item or "_v" not in item or "S" not in item.get("entityType", {}):
+    if "_id" not in item or "_v" not in item:
         return None
-    return entities.get(item["entityType"]["S"])
+    return entities.get(item.get("entityType", {}).get("S", ""))
 
 
-def _item_id(item: Item) -> bytes:
-    """The id of the document that an item belongs to, as BSON of {"": id}."""
-    hints = {
-        pointer: hint["S"] for pointer, hint in item.get("_t", {}).get("M", {}).items() if pointer.startswith("/_id")
-    }
-    tree = HintTree(hints)
-    return id_bytes(decode_value(item["_id"], tree.root.get("_id"), tree, "oid"))
+def item_id(item: Item) -> bytes | None:
+    """The id of the document that an item names, as BSON of {"": id}; None if it names none that MongoDB could hold."""
+    if "_id" not in item:
+        return None
+    hints: dict[str, Any] = item.get("_t", {}).get("M", {})
+    tree = HintTree({name: hint["S"] for name, hint in hints.items() if name.startswith("/_id") and "S" in hint})
+    value = decode_value(item["_id"], tree.root.get("_id"), tree, "oid")
+    if isinstance(value, list | Regex) or (isinstance(value, dict) and any(name[:1] == "$" for name in value)):
+        return None
+    return id_bytes(value)
 
 
 def _keys(mapping: DocumentMapping, data: bytes) -> frozenset[ItemKey]:

@@ -1,0 +1,1 @@
+"""What the tests of validation and repair share: documents made to be tampered with, and the tampering."""
