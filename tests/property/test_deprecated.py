@@ -10,8 +10,10 @@ from docferry.core.deprecated import refuse_deprecated
 from docferry.errors import UnsupportedType
 from docferry.testing import strategies as draw
 from docferry.testing.strategies import raw_document, raw_element
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+
+from property import examples
 
 NAMES = {0x06: "undefined", 0x0C: "DBPointer", 0x0E: "symbol"}
 _names = st.one_of(st.just(""), st.sampled_from(("a", "abcd", "name", "\x0e", "\x06", "~")), draw.field_names())
@@ -58,7 +60,7 @@ _behind_two_ends = raw_document(
 
 
 @given(hidden())
-@settings(max_examples=300)
+@examples(5)
 @example((_behind_two_ends, "x.y.", "undefined"))
 @example((raw_document(raw_element(0x0E, "", deprecated_value(0x0E, b"a" * 65_535))), "", "symbol"))
 def test_deprecated_value_is_found_with_its_path(case: tuple[bytes, str, str]) -> None:
@@ -69,7 +71,7 @@ def test_deprecated_value_is_found_with_its_path(case: tuple[bytes, str, str]) -
 
 
 @given(draw.documents())
-@settings(max_examples=200)
+@examples(3)
 def test_document_without_deprecated_values_passes(document: draw.Document) -> None:
     refuse_deprecated(bson.encode(document))
 

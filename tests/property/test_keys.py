@@ -13,8 +13,10 @@ from docferry.core.limits import PARTITION_KEY_BYTES, SORT_KEY_BYTES
 from docferry.core.versions import N_MAX, VERSION_MAX, parse_version, version_of, version_text, version_time
 from docferry.errors import KeyNotRepresentable, KeyTooLong
 from docferry.testing import strategies as draw
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
+
+from property import examples
 
 INTEGERS = (int, Int64)
 
@@ -58,7 +60,7 @@ def nothing_shares_a_text(values: list[Any], texts: list[str]) -> None:
 
 
 @given(st.lists(draw.ids(), min_size=1, max_size=4))
-@settings(max_examples=200)
+@examples(3)
 def test_values_with_one_text_are_one_value_for_mongodb(values: list[Any]) -> None:
     every = [other for value in values for other in lookalikes(value)]
     nothing_shares_a_text(every, [render_value(value) for value in every])
@@ -115,7 +117,7 @@ def few_documents(pick: st.DrawFn) -> dict[str, Any]:
 
 
 @given(templates(), few_documents(), few_documents())
-@settings(max_examples=300)
+@examples(5)
 def test_one_template_gives_one_text_to_one_set_of_values(template: Template, one: Any, other: Any) -> None:
     if template.render(one) == template.render(other):
         for placeholder in template.placeholders:
@@ -123,7 +125,7 @@ def test_one_template_gives_one_text_to_one_set_of_values(template: Template, on
 
 
 @given(templates(), templates(), st.lists(few_documents(), min_size=1, max_size=8))
-@settings(max_examples=400)
+@examples(7)
 @example(parse_template("A#{a}"), parse_template("{a}#{b}"), [{"a": "A", "b": "A", "c": {"d": 1}, "_id": 1}])
 def test_templates_called_disjoint_never_meet(one: Template, other: Template, documents: list[Any]) -> None:
     meet = {one.render(document) for document in documents} & {other.render(document) for document in documents} - {
@@ -142,7 +144,7 @@ def test_templates_that_differ_in_a_word_or_in_length_are_disjoint(one: str, oth
 
 
 @given(st.lists(st.sampled_from((*"{}:#~ab0d.", "{a}", "{a:d}", "{index:03d}", "#")), max_size=8).map("".join))
-@settings(max_examples=300)
+@examples(5)
 def test_template_is_compiled_as_written_or_refused(source: str) -> None:
     try:
         template = parse_template(source)

@@ -19,7 +19,7 @@ from docferry.testing import strategies as draw
 from hypothesis import assume, given, note, settings
 from hypothesis import strategies as st
 
-from tests.property.mappings import DROPPING, GENERIC, ODD, REFUSING, REVERSIBLE
+from property.mappings import DROPPING, GENERIC, ODD, REFUSING, REVERSIBLE
 
 VERSION = 7 << 40
 

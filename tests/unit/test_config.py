@@ -14,8 +14,9 @@ import pytest
 import yaml
 from docferry.config import MAX_FILE_BYTES, Migration, load_migration, migration_files, parse_migration
 from docferry.errors import ConfigError, Problem
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from property import examples
 
 MIGRATIONS = Path(__file__).parents[2] / "include" / "migrations"
 SHOP = (MIGRATIONS / "shop.yaml").read_text()
@@ -281,7 +282,7 @@ TREES = [yaml.safe_load(SHOP), yaml.safe_load(SMALL)]
 
 
 @given(st.sampled_from(TREES), st.lists(st.tuples(st.integers(0, 999), _odd, st.booleans()), min_size=1, max_size=3))
-@settings(max_examples=150)
+@examples(2)
 def test_any_file_loads_or_is_refused_and_what_loads_can_map_a_document(tree: Any, changes: list[Any]) -> None:
     changed = copy.deepcopy(tree)
     for number, value, rename in changes:

@@ -13,8 +13,7 @@ from docferry.errors import ItemTooLarge
 from docferry.testing import strategies as draw
 from hypothesis import given
 from hypothesis import strategies as st
-
-from tests.property.mappings import GENERIC
+from property.mappings import GENERIC
 
 # The value, and its bytes: strings in UTF-8; about one byte for two digits and one more (and one for a minus); raw binary;
 # one for null and true; three for a map or list, one for each element.
