@@ -1,6 +1,7 @@
 """The pools that keep our tasks from overrunning either database.
 
-Airflow never schedules a task whose pool does not exist; it only warns. So a missing pool is made when Airflow starts. One that is there is left alone: its size is the administrator's (Admin > Pools).
+Airflow never schedules a task whose pool does not exist; it only warns. So a missing pool is made when Airflow starts.
+One that is there is left alone: its size is the administrator's (Admin > Pools).
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ class EmbeddedAirflow:
             self.url = f"http://127.0.0.1:{self._ports[0].number}"
             self._write_password()
             owner = 0 if self._keep else os.getpid()
-            command = [sys.executable, "-I", "-S", guard.__file__, str(owner), self.home]
+            command: list[str | Path] = [sys.executable, "-I", "-S", guard.__file__, str(owner), self.home]
             command += [sys.executable, "-m", "airflow", "standalone"]
             # The guard ends with us by itself, after everything below it; being killed first, it could not.
             self._guard = start_child(

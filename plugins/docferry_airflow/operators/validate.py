@@ -75,9 +75,7 @@ class RepairOperator(MigrationOperator):
 
     template_fields: Sequence[str] = ("migration_file", "collections", "enabled")
 
-    def __init__(
-        self, *, enabled: bool | str = True, collections: Sequence[str] | str = (), **kwargs: Any
-    ) -> None:
+    def __init__(self, *, enabled: bool | str = True, collections: Sequence[str] | str = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.enabled = enabled
         self.collections = collections

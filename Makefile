@@ -1,0 +1,58 @@
+# Everything starts from nothing: a fresh Debian or Ubuntu with python3 (3.11 or newer), python3-venv, make and git.
+PYTHON ?= python3
+VENV   ?= .venv
+USERS  ?= 5000
+KEEP   ?=
+
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.docferry-ready
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo stop test check bench lock clean
+
+help: ## show this
+	@echo "docferry: make TARGET"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+venv: $(STAMP) ## make the virtual environment in .venv, everything pinned
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "docferry needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "Python's venv is missing: sudo apt-get install python3-venv"; exit 1; }
+	@echo "==> making $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "==> installing the pinned dependencies (Airflow and all; a minute or two when nothing is cached)"
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+demo: venv ## a shop from MongoDB through Airflow into DynamoDB, verified (USERS=5000, KEEP=1 leaves it running)
+	@$(BIN)/python -m docferry.embedded.demo --users $(USERS) $(if $(KEEP),--keep)
+
+stop: venv ## stop what `make demo KEEP=1` left running
+	@$(BIN)/python -m docferry.embedded.demo --stop
+
+test: venv ## every test, on two cores, from nothing
+	@echo "==> fetching mongod and the emulators, if they are not cached"
+	@$(BIN)/python -c 'from docferry.embedded import tools as t; t.ensure_mongod(print); t.ensure_ministack(print); t.ensure_moto(print)'
+	@echo "==> running the tests; those that start Airflow come last"
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST)
+
+check: venv ## lint, formatting, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: venv ## how fast it is, against the playbook's loop and boto3
+	@$(BIN)/python -m benchmarks.backfill
+
+lock: venv ## resolve requirements*.txt anew into requirements.lock
+	$(BIN)/uv pip compile --quiet --no-header --python-version 3.11 requirements-dev.txt -o requirements.lock
+
+clean: ## remove what was made here; the cache of mongod and emulators stays
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
