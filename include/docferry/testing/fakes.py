@@ -1,0 +1,467 @@
+"""In-memory stand-ins for MongoDB and DynamoDB behind docferry's ports, and ways to make them misbehave.
+
+They keep the rules that the real ones keep, as far as the ports promise them: a contract suite runs against both.
+What they do not have is a network: nothing here is slow, lost or late unless a test asks for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import zlib
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from random import Random
+from typing import Any
+
+import bson
+from bson.timestamp import Timestamp
+
+from docferry.core.codec import BSON_OPTIONS, AttributeValue, from_plain, plain_number, to_plain
+from docferry.core.limits import BATCH_GET_KEYS, BATCH_ITEMS, NUMBER_MAX_ADJUSTED, NUMBER_MIN_ADJUSTED, item_write_units
+from docferry.core.mapping import Item, ItemKey, check_size, key_of
+from docferry.core.raw import id_bytes, id_of
+from docferry.errors import (
+    ConditionFailed,
+    DocumentError,
+    MigrationError,
+    RefusedByStore,
+    RequestRefused,
+    TableMissing,
+    TimedOut,
+)
+from docferry.ports import (
+    Bounds,
+    Budget,
+    CollectionFacts,
+    Guard,
+    Record,
+    ScanPage,
+    ServerFacts,
+    StreamPosition,
+    Written,
+)
+from docferry.testing.order import order_key
+
+NESTING_OF_ATTRIBUTES = 32
+NUMBER_DIGITS = 38
+
+
+class Faults:
+    """What goes wrong next, in the order in which it was asked for. Shared by all fakes; safe between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._before: list[MigrationError] = []
+        self._after: list[MigrationError] = []
+
+    def fail_next(self, *errors: MigrationError) -> None:
+        """The next calls raise these, one each, and do nothing."""
+        with self._lock:
+            self._before += errors
+
+    def lose_next_answers(self, *errors: MigrationError) -> None:
+        """The next changes are made, and then these are raised, one each: the caller cannot know."""
+        with self._lock:
+            self._after += errors
+
+    def before(self) -> None:
+        self._raise_first(self._before)
+
+    def after(self) -> None:
+        self._raise_first(self._after)
+
+    def _raise_first(self, errors: list[MigrationError]) -> None:
+        with self._lock:
+            error = errors.pop(0) if errors else None
+        if error is not None:
+            raise error
+
+
+# --- Ledger ----------------------------------------------------------------------------------------------------------
+
+
+class FakeLedger:
+    """Ledger in memory. A revision is never given twice for one key, not even after a delete."""
+
+    def __init__(self) -> None:
+        self.faults = Faults()
+        self._lock = threading.Lock()
+        self._records: dict[tuple[str, str], Record] = {}
+        self._last: dict[tuple[str, str], int] = {}
+
+    def __repr__(self) -> str:
+        return f"FakeLedger({len(self._records)} records)"
+
+    def read(self, section: str, key: str) -> Record | None:
+        self.faults.before()
+        with self._lock:
+            return _copy(self._records.get((section, key)))
+
+    def list(self, section: str, prefix: str = "") -> list[Record]:
+        self.faults.before()
+        with self._lock:
+            found = [record for record in self._records.values() if record.section == section]
+        matching = [copied for record in found if record.key.startswith(prefix) and (copied := _copy(record))]
+        return sorted(matching, key=lambda record: record.key.encode())
+
+    def write(self, section: str, key: str, body: Mapping[str, Any], *, expect: Record | None) -> Record:
+        self.faults.before()
+        place = (section, key)
+        with self._lock:
+            self._require(place, expect)
+            self._last[place] = self._last.get(place, 0) + 1
+            record = Record(section, key, self._last[place], _stored(body))
+            self._records[place] = record
+        self.faults.after()
+        return Record(section, key, record.revision, dict(body))
+
+    def delete(self, record: Record) -> None:
+        self.faults.before()
+        place = (record.section, record.key)
+        with self._lock:
+            self._require(place, record)
+            del self._records[place]
+        self.faults.after()
+
+    def _require(self, place: tuple[str, str], expect: Record | None) -> None:
+        current = self._records.get(place)
+        if (current and current.revision) != (expect and expect.revision):
+            text = f"the record {'/'.join(place)} is not as expected"
+            raise ConditionFailed(text, operation="write", code="ConditionalCheckFailedException")
+
+
+def _copy(record: Record | None) -> Record | None:
+    return Record(record.section, record.key, record.revision, _stored(record.body)) if record else None
+
+
+def _stored(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The body as DynamoDB gives it back: a copy, tuples as lists, whole numbers as int; floats are refused."""
+    found: Mapping[str, Any] = _whole(to_plain(from_plain(dict(body))))
+    return found
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, dict):
+        return {name: _whole(inner) for name, inner in value.items()}
+    return [_whole(inner) for inner in value] if isinstance(value, list) else value
+
+
+# --- Target ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class FakeTarget:
+    """DynamoDB's data plane in memory.
+
+    Numbers come back in DynamoDB's spelling; items that it would refuse are refused (size, nesting, numbers, keys).
+    `refuses` says which others are; `unprocessed` is the share of a batch that comes back to be sent again;
+    `hang` keeps every request waiting until `resume`; `faults` makes requests raise. `requests` counts them by name.
+    """
+
+    tables: dict[str, dict[ItemKey, Item]] = field(default_factory=dict)
+    refuses: Callable[[Item], bool] = lambda item: False
+    unprocessed: float = 0.0
+    page_items: int = 100
+    seed: int = 0
+    faults: Faults = field(default_factory=Faults)
+    requests: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._random = Random(self.seed)  # noqa: S311 - repeatable, not secret
+        self._running = asyncio.Event()
+        self._running.set()
+
+    def create_table(self, name: str) -> None:
+        self.tables.setdefault(name, {})
+
+    def hang(self) -> None:
+        """From now on no request is answered."""
+        self._running.clear()
+
+    def resume(self) -> None:
+        """Answer again, those that wait included."""
+        self._running.set()
+
+    async def put_all(
+        self, table: str, items: Sequence[Item], budget: Budget, guard: Guard, owners: Sequence[int] = ()
+    ) -> Written:
+        refused = _too_large(items, owners)
+        left = [position for position in range(len(items)) if position not in refused]
+        self._random.shuffle(left)
+        units = 0.0
+        while left:
+            batch, left = left[:BATCH_ITEMS], left[BATCH_ITEMS:]
+            await budget.take(estimate := sum(item_write_units(items[position]) for position in batch))
+            guard()
+            stored = await self._request("BatchWriteItem", table)
+            for position in batch:
+                if self._random.random() < self.unprocessed:
+                    left.append(position)
+                    estimate -= item_write_units(items[position])
+                elif (error := self._reason(items[position])) is not None:
+                    refused[position] = error
+                else:
+                    stored[key_of(items[position])] = _normalised(items[position])
+            units += estimate
+            budget.settle(estimate, estimate)
+            self.faults.after()
+        return Written(refused, frozenset(), units)
+
+    async def put_newer(self, table: str, items: Sequence[Item], budget: Budget, guard: Guard) -> Written:
+        refused = _too_large(items, ())
+        superseded: set[int] = set()
+        units = 0.0
+        for position, item in enumerate(items):
+            if position in refused:
+                continue
+            await budget.take(estimate := float(item_write_units(item)))
+            guard()
+            stored = await self._request("PutItem", table)
+            error = self._reason(item)
+            if error is not None:
+                refused[position] = error
+                continue
+            units += estimate
+            if _is_newer(item, stored.get(key_of(item))):
+                stored[key_of(item)] = _normalised(item)
+            else:
+                superseded.add(position)
+            self.faults.after()
+        return Written(refused, frozenset(superseded), units)
+
+    async def get_all(self, table: str, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
+        found: dict[ItemKey, Item] = {}
+        for start in range(0, len(keys), BATCH_GET_KEYS):
+            batch = keys[start : start + BATCH_GET_KEYS]
+            stored = await self._request("BatchGetItem", table)
+            if len(set(batch)) != len(batch):
+                text = "BatchGetItem: the keys contain duplicates"
+                raise RequestRefused(text, operation="BatchGetItem", code="ValidationException")
+            found.update({key: _normalised(stored[key]) for key in batch if key in stored})
+        return found
+
+    async def scan(
+        self, table: str, segment: int, segments: int, start: Item | None, attributes: Sequence[str] = ()
+    ) -> ScanPage:
+        stored = await self._request("Scan", table)
+        keys = sorted((key for key in stored if _hash(key) % segments == segment), key=_scan_order)
+        begin = 0 if start is None else bisect_left(keys, _scan_order(key_of(start)), key=_scan_order)
+        begin += start is not None and begin < len(keys) and keys[begin] == key_of(start)
+        page = keys[begin : begin + self.page_items]
+        items = [_normalised(stored[key]) for key in page]
+        if attributes:
+            items = [{name: value for name, value in item.items() if name in attributes} for item in items]
+        more = begin + len(page) < len(keys)
+        return ScanPage(items, {"PK": {"S": page[-1][0]}, "SK": {"S": page[-1][1]}} if more else None)
+
+    async def partition(self, table: str, partition_key: str) -> AsyncIterator[Item]:
+        stored = await self._request("Query", table)
+        for key in sorted((key for key in stored if key[0] == partition_key), key=lambda key: key[1].encode()):
+            yield _normalised(stored[key])
+
+    async def close(self) -> None:
+        """Nothing to give back."""
+
+    async def _request(self, operation: str, table: str) -> dict[ItemKey, Item]:
+        self.requests[operation] = self.requests.get(operation, 0) + 1
+        await self._running.wait()
+        self.faults.before()
+        if table not in self.tables:
+            raise TableMissing(f"{operation}: no table {table}", operation=operation, code="ResourceNotFoundException")
+        return self.tables[table]
+
+    def _reason(self, item: Item) -> DocumentError | None:
+        path = item["SK"]["S"]
+        if self.refuses(item):
+            return RefusedByStore("the test refuses this item", path=path)
+        if not item["PK"]["S"] or not item["SK"]["S"]:
+            return RefusedByStore("DynamoDB refused the item: an empty key", path=path)
+        if not all(_is_valid(value, NESTING_OF_ATTRIBUTES) for value in item.values()):
+            return RefusedByStore("DynamoDB refused the item: a number or the nesting", path=path)
+        return None
+
+
+def _too_large(items: Sequence[Item], owners: Sequence[int]) -> dict[int, DocumentError]:
+    refused: dict[int, DocumentError] = {}
+    for position, item in enumerate(items):
+        try:
+            check_size(item)
+        except DocumentError as error:
+            refused[position] = error
+    if owners:
+        reasons = {owners[position]: error for position, error in refused.items()}
+        refused = {position: reasons[owner] for position, owner in enumerate(owners) if owner in reasons}
+    return refused
+
+
+def _is_newer(item: Item, stored: Item | None) -> bool:
+    return stored is None or "_v" not in stored or stored["_v"]["S"] < item["_v"]["S"]
+
+
+def _normalised(item: Item) -> Item:
+    return {name: _normalised_value(value) for name, value in item.items()}
+
+
+def _normalised_value(value: AttributeValue) -> AttributeValue:
+    ((tag, content),) = value.items()
+    if tag == "N":
+        return {"N": plain_number(Decimal(content))}
+    if tag == "M":
+        return {"M": _normalised(content)}
+    return {"L": [_normalised_value(inner) for inner in content]} if tag == "L" else {tag: content}
+
+
+def _is_valid(value: AttributeValue, levels: int) -> bool:
+    ((tag, content),) = value.items()
+    if tag == "N":
+        number = Decimal(content)
+        digits = len(number.normalize().as_tuple().digits)
+        return not number or (
+            NUMBER_MIN_ADJUSTED <= number.adjusted() <= NUMBER_MAX_ADJUSTED and digits <= NUMBER_DIGITS
+        )
+    if tag in ("M", "L"):
+        inner = content.values() if tag == "M" else content
+        return levels > 1 and all(_is_valid(one, levels - 1) for one in inner)
+    return True
+
+
+def _hash(key: ItemKey) -> int:
+    return zlib.crc32(key[0].encode())
+
+
+def _scan_order(key: ItemKey) -> tuple[int, bytes, bytes]:
+    return _hash(key), key[0].encode(), key[1].encode()
+
+
+# --- Source ----------------------------------------------------------------------------------------------------------
+
+
+class FakeSource:
+    """MongoDB in memory: every change has a time, and pages show the collection as it was at one.
+
+    `history_from` is the oldest time that can still be read; `lag_behind` the time up to which the member has got.
+    """
+
+    def __init__(self, collections: Mapping[str, Iterable[Mapping[str, Any]]] | None = None, seed: int = 0) -> None:
+        self.faults = Faults()
+        self.facts = ServerFacts(version=(6, 0, 5), replica_set="rs0", mongos=False, write_majority_ok=True)
+        self.unique: dict[str, tuple[frozenset[str], ...]] = {}
+        self.kinds: dict[str, str] = {}
+        self.window_s = 86_400.0
+        self.page_bytes = 16 * 1024 * 1024
+        self.history_from = Timestamp(1, 0)
+        self.lag_behind: Timestamp | None = None
+        self._random = Random(seed)  # noqa: S311 - repeatable, not secret
+        self._now = Timestamp(1, 0)
+        self._changes: dict[str, dict[bytes, list[tuple[Timestamp, bytes | None]]]] = {}
+        for name, documents in (collections or {}).items():
+            self._changes[name] = {}
+            for document in documents:
+                self.put(name, document)
+
+    def __repr__(self) -> str:
+        return f"FakeSource({', '.join(self._changes)})"
+
+    # --- what the application does
+
+    def put(self, collection: str, document: Mapping[str, Any] | bytes) -> Timestamp:
+        """Insert or replace a document; the time of the change."""
+        data = document if isinstance(document, bytes) else bson.encode(document)
+        return self._change(collection, id_of(data), data)
+
+    def remove(self, collection: str, key: Any) -> Timestamp:
+        """Delete the document of this id; the time of the change."""
+        return self._change(collection, id_bytes(key), None)
+
+    def _change(self, collection: str, key: bytes, data: bytes | None) -> Timestamp:
+        self._now = Timestamp(self._now.time, self._now.inc + 1)
+        self._changes.setdefault(collection, {}).setdefault(key, []).append((self._now, data))
+        return self._now
+
+    # --- the port
+
+    def server_facts(self) -> ServerFacts:
+        self.faults.before()
+        return self.facts
+
+    def collection_facts(self, collection: str) -> CollectionFacts:
+        self.faults.before()
+        kind = self.kinds.get(collection, "collection" if collection in self._changes else "missing")
+        if kind != "collection":
+            return CollectionFacts(name=collection, kind=kind, documents=0, average_bytes=0.0, unique=())
+        found = self._at(collection, self._now)
+        size = sum(map(len, found)) / len(found) if found else 0.0
+        unique = (frozenset({"_id"}), *self.unique.get(collection, ()))
+        return CollectionFacts(name=collection, kind=kind, documents=len(found), average_bytes=size, unique=unique)
+
+    def stream_position(self) -> StreamPosition:
+        self.faults.before()
+        token = {"_data": f"{self._now.time:08X}{self._now.inc:08X}"}
+        return StreamPosition(time=self._now, token=token, scope="database:fake")
+
+    def cluster_time(self) -> Timestamp:
+        self.faults.before()
+        return self._now
+
+    def oplog_window_s(self) -> float:
+        self.faults.before()
+        return self.window_s
+
+    def sample_ids(self, collection: str, size: int) -> list[bytes]:
+        self.faults.before()
+        return [id_of(document) for document in self._sample(collection, size)]
+
+    def sample_documents(self, collection: str, size: int) -> list[bytes]:
+        self.faults.before()
+        return self._sample(collection, size)
+
+    def read_page(self, collection: str, bounds: Bounds, after: bytes | None, limit: int, at: Timestamp) -> list[bytes]:
+        self.faults.before()
+        lower = None if bounds.lower is None else _order_of_id(bounds.lower)
+        upper = None if bounds.upper is None else _order_of_id(bounds.upper)
+        behind = None if after is None else _order_of_id(after)
+        page: list[bytes] = []
+        room = self.page_bytes
+        for document in self._at(collection, at):
+            key = _order(document)
+            if (lower is not None and key < lower) or (behind is not None and key <= behind):
+                continue
+            if (upper is not None and key >= upper) or len(page) == limit or (page and len(document) > room):
+                break
+            page.append(document)
+            room -= len(document)
+        return page
+
+    def read_ids(self, collection: str, ids: Sequence[bytes], at: Timestamp) -> list[bytes]:
+        self.faults.before()
+        wanted = {_order_of_id(one) for one in ids}
+        return [document for document in self._at(collection, at) if _order(document) in wanted]
+
+    def _at(self, collection: str, at: Timestamp) -> list[bytes]:
+        """The documents at a time, in index order."""
+        latest = self._now if self.lag_behind is None else self.lag_behind
+        if not self.history_from <= at <= latest:
+            raise TimedOut("the member cannot show this time", operation="find", code="246 SnapshotUnavailable")
+        found: list[bytes] = []
+        for changes in self._changes.get(collection, {}).values():
+            last = [data for time, data in changes if time <= at][-1:]
+            found += [data for data in last if data is not None]
+        return sorted(found, key=_order)
+
+    def _sample(self, collection: str, size: int) -> list[bytes]:
+        found = self._at(collection, self._now)
+        picked = self._random.sample(range(len(found)), min(size, len(found)))
+        return [found[position] for position in sorted(picked)]
+
+
+def _order(document: bytes) -> tuple[Any, ...]:
+    return _order_of_id(id_of(document))
+
+
+def _order_of_id(data: bytes) -> tuple[Any, ...]:
+    return order_key(bson.decode(data, BSON_OPTIONS)[""])
