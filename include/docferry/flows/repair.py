@@ -1,43 +1,54 @@
 """Repair and dead-letter replay, by the version rules: nothing newer is ever overwritten, nothing is plainly deleted.
 
 A document that is missing or different is read again at a snapshot of now and put where nothing is stored or the
-stored `_v` is smaller. An extra item becomes a tombstone under the same condition; what it held is kept in the ledger
-first (section `replaced`), because a mistake in this step must not lose anything either.
+stored `_v` is smaller. An extra item becomes a tombstone under the same condition, if at a snapshot of now there is
+still no document that has it; what it held is kept in the ledger first (section `replaced`), because a mistake in this
+step must not lose anything either.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bson.timestamp import Timestamp
 
-from docferry.core.mapping import Item, ItemKey
+from docferry.core.diff import is_tombstone
+from docferry.core.mapping import Item, ItemKey, check_size
 from docferry.core.mapping import Mapping as DocumentMapping
-from docferry.core.raw import encode_raw, id_of, id_text
+from docferry.core.raw import decode_document, encode_raw, id_of, id_text
 from docferry.core.tombstones import tombstone
 from docferry.core.versions import parse_version, snapshot_version, version_time
 from docferry.errors import ConditionFailed, DocumentError, InvariantBroken, Stopped
 from docferry.flows import state
 from docferry.flows.loading import budget_of
 from docferry.flows.retry import retrying
-from docferry.flows.validate import Validation, ValidationReport, validate
+from docferry.flows.validate import Validation, ValidationReport, keys_accounted_for, validate
 from docferry.ports import Target
 
 BATCH_DOCUMENTS = 200
+TIME_PASSES_WITHIN_S = 25.0
+"""A replica set without writes looks every ten seconds, and notes the time if there were none since it last did."""
 
 
 @dataclass(slots=True, kw_only=True)
 class RepairReport:
-    """What was done. Documents: read = written + superseded + dead-lettered."""
+    """What was done. Documents: read = written + superseded + dead-lettered.
+
+    A document is superseded if all of its items are newer in DynamoDB; `items_superseded` counts the items of any.
+    `kept` are items that were extra a moment ago, and now belong to a document or cannot be judged.
+    """
 
     documents: int = 0
     written: int = 0
     superseded: int = 0
+    items_superseded: int = 0
     dead: int = 0
+    kept: int = 0
     tombstones: int = 0
     tombstones_superseded: int = 0
     dry_run: bool = False
@@ -50,25 +61,45 @@ class RepairReport:
                 f"repair: {self.documents} read, {self.written} + {self.superseded} + {self.dead} accounted for"
             )
 
+    @property
+    def complete(self) -> bool:
+        """All that was found has been mended. What was not is newer in DynamoDB, or cannot be stored."""
+        if self.dry_run:
+            return self.before is not None and self.before.ok
+        return not (self.items_superseded or self.dead or self.tombstones_superseded or self.kept or self._unchecked)
+
+    @property
+    def _unchecked(self) -> int:
+        return self.before.unchecked if self.before else 0
+
     def to_dict(self) -> dict[str, Any]:
-        names = ("documents", "written", "superseded", "dead", "tombstones", "tombstones_superseded", "dry_run")
+        names = [name for name in self.__dataclass_fields__ if name != "before"]
         return {name: getattr(self, name) for name in names} | {"found": self.before.to_dict() if self.before else None}
 
 
 async def repair(job: Validation, target: Target, only: Sequence[str] = (), dry_run: bool = False) -> RepairReport:
     """Validate, then mend what is different, missing or extra. Validate again to see that it is equal.
 
+    Items of no collection are buried only if all collections were compared: one of another collection may have lost the
+    name that says so, and its document mends it.
+
     Raises: as `validate`, and InvariantBroken if a document is unaccounted for.
     """
-    before = await validate(job, target, only)
+    before = await validate(job, target, only, record=not dry_run)
     report = RepairReport(dry_run=dry_run, before=before)
     if dry_run:
         return report
     work = _Repair(job, target, report)
+    await work.time_after([version_time(parse_version(text)) for text in before.versions])
     for collection, ids in before.suspects.items():
         await work.documents(job.migration.mapping(collection), sorted(ids))
     for table, keys in before.extra_keys.items():
         await work.bury(table, keys)
+    for table, keys in before.foreign_keys.items():
+        if only or before.unchecked:
+            report.kept += len(keys)
+        else:
+            await work.bury(table, keys)
     report.check()
     return report
 
@@ -89,36 +120,84 @@ class _Repair:
             await self.put(mapping, raw, version)
 
     async def put(self, mapping: DocumentMapping, raw: Sequence[bytes], version: int) -> None:
-        """Put these documents' items, children first: a reader trusts a root whose digest fits its children."""
+        """Put these documents' items; one that cannot be stored gets a dead letter, and what is there of it is buried."""
+        dead: list[bytes] = []
+        half_written = False
         for data in raw:
             self.report.documents += 1
+            items: list[Item] = []
             try:
-                items = encode_raw(mapping, data, version)
-                children = await self.target.put_newer(mapping.table, items[1:], self.budget, self.guard)
-                root = await self.target.put_newer(mapping.table, items[:1], self.budget, self.guard)
-                refused = next(iter([*children.refused.values(), *root.refused.values()]), None)
-                if refused is not None:
-                    refused.id = refused.id or id_text(data)
-                    raise refused
+                items = self._encode(mapping, data, version)
+                newer = await self._put_items(mapping, items)
             except DocumentError as error:
+                error.id = error.id or id_text(data)
                 await asyncio.to_thread(state.open_letter, self.job.ledger, mapping.collection, error, data, version)
-                self.report.dead += 1
+                dead.append(data)
+                half_written = half_written or bool(items)
                 continue
-            newer = len(children.superseded) + len(root.superseded)
+            self.report.items_superseded += newer
             if newer == len(items):
                 self.report.superseded += 1
             else:
                 self.report.written += 1
+        self.report.dead += len(dead)
+        if half_written:
+            await self.time_after([version_time(version)])
+        for data in dead:
+            await self._bury_document(mapping, data)
+
+    async def time_after(self, times: Sequence[Timestamp]) -> None:
+        """Wait until MongoDB's time is none of these: a version wins over earlier ones only, not over its own time's.
+
+        Times to come are not waited for: what bears them is newer, and stays.
+        """
+        deadline = time.monotonic() + TIME_PASSES_WITHIN_S
+        while await asyncio.to_thread(self.job.source.cluster_time) in times and time.monotonic() < deadline:
+            self.guard()
+            await asyncio.sleep(0.1)
+
+    @staticmethod
+    def _encode(mapping: DocumentMapping, data: bytes, version: int) -> list[Item]:
+        items = encode_raw(mapping, data, version)
+        for item in items:
+            check_size(item)
+        return items
+
+    async def _put_items(self, mapping: DocumentMapping, items: Sequence[Item]) -> int:
+        """How many were newer already. Children first: a reader trusts a root whose digest fits them."""
+        newer = 0
+        for part in (items[1:], items[:1]):
+            written = await self.target.put_newer(mapping.table, part, self.budget, self.guard)
+            for refused in written.refused.values():
+                raise refused
+            newer += len(written.superseded)
+        return newer
+
+    async def _bury_document(self, mapping: DocumentMapping, data: bytes) -> None:
+        """What is stored of a document that has a dead letter now: readers go to MongoDB for it."""
+        try:
+            keys = mapping.keys(decode_document(data))
+        except DocumentError:
+            return  # no keys, no items; what is there under older keys is extra
+        version = snapshot_version(await asyncio.to_thread(self.job.source.cluster_time))
+        await self._entomb(mapping.table, await self.target.get_all(mapping.table, list(dict.fromkeys(keys))), version)
 
     async def bury(self, table: str, keys: Sequence[ItemKey]) -> None:
-        time_now = await asyncio.to_thread(self.job.source.cluster_time)
-        stored = await self.target.get_all(table, list(keys))
-        tombstones: list[Item] = []
-        for key, item in stored.items():
+        for start in range(0, len(keys), BATCH_DOCUMENTS):
+            self.guard()
+            time_now = await asyncio.to_thread(self.job.source.cluster_time)
+            stored = await self.target.get_all(table, list(keys[start : start + BATCH_DOCUMENTS]))
+            accounted = await asyncio.to_thread(keys_accounted_for, self.job, table, list(stored.values()), time_now)
+            extra = {key: item for key, item in stored.items() if key not in accounted}
+            self.report.kept += len(stored) - len(extra)
+            await self._entomb(table, extra, snapshot_version(time_now))
+
+    async def _entomb(self, table: str, items: Mapping[ItemKey, Item], version: int) -> None:
+        live = {key: item for key, item in items.items() if not is_tombstone(item)}
+        for key, item in live.items():
             await asyncio.to_thread(self._keep, table, key, item)
-            tombstones.append(
-                tombstone(item, snapshot_version(time_now), self.job.migration.table(table).ttl_attribute)
-            )
+        ttl_attribute = self.job.migration.table(table).ttl_attribute
+        tombstones = [tombstone(item, version, ttl_attribute) for item in live.values()]
         written = await self.target.put_newer(table, tombstones, self.budget, self.guard)
         self.report.tombstones_superseded += len(written.superseded)
         self.report.tombstones += len(tombstones) - len(written.superseded)
@@ -136,9 +215,7 @@ def read_now(
 ) -> tuple[list[bytes], int]:
     """Documents by id at a snapshot of now, not before `floor` and the stream position, and that snapshot's version."""
     position = state.recorded_position(job.ledger)
-    least = max(
-        (time for time in (floor, position.time if position else None) if time is not None), default=Timestamp(0, 0)
-    )
+    least = max((at for at in (floor, position.time if position else None) if at is not None), default=Timestamp(0, 0))
 
     def once() -> tuple[list[bytes], int]:
         at = max(job.source.cluster_time(), least)

@@ -22,7 +22,7 @@ from bson.timestamp import Timestamp
 
 from docferry.config import Migration
 from docferry.core.codec import HintTree, decode_value
-from docferry.core.diff import Difference, Kind, differences_of, is_tombstone
+from docferry.core.diff import Difference, Kind, differences_of, is_tombstone, is_version
 from docferry.core.keysum import KeySum
 from docferry.core.mapping import Item, ItemKey, key_of
 from docferry.core.mapping import Mapping as DocumentMapping
@@ -91,6 +91,7 @@ class _Check:
         self.suspect_keys: dict[str, dict[ItemKey, bytes]] = {}
         self.foreign_keys: dict[str, set[ItemKey]] = {}
         self.wrong_keys: set[tuple[str, ItemKey]] = set()
+        self.versions: set[str] = set()
         self.overflow = 0
         self.expected: dict[str, KeySum] = {}
         self.time_ms = state.now_ms()
@@ -292,6 +293,7 @@ class _Check:
             suspects=wrong,
             extra_keys={table: tuple(keys) for table, keys in extra.items()},
             foreign_keys={table: tuple(keys) for table, keys in foreign.items() if keys},
+            versions=frozenset(self.versions),
         )
 
     async def _recheck(
@@ -326,6 +328,7 @@ class _Check:
                 self.results[mapping.collection].unstorable += 1
                 return []
         found: list[Difference] = []
+        self._see_versions(stored.values())
         for item in items:
             wrong = differences_of(mapping, item, stored.get(key_of(item)), text, self.masked)
             if wrong:
@@ -333,6 +336,9 @@ class _Check:
                 self._count(mapping.collection, wrong[0].kind)
                 found += wrong
         return found
+
+    def _see_versions(self, items: Iterable[Item]) -> None:
+        self.versions |= {item["_v"]["S"] for item in items if "_v" in item and is_version(item["_v"])}
 
     def _count(self, collection: str, kind: Kind) -> None:
         """Items, not fields: an item in which three fields differ is one different item."""
@@ -365,6 +371,7 @@ class _Check:
             self._continue()
             stored = await self.target.get_all(table, keys[start : start + PAGE_DOCUMENTS])
             live = [item for item in stored.values() if not is_tombstone(item)]
+            self._see_versions(live)
             accounted = await asyncio.to_thread(keys_accounted_for, self.job, table, live)
             strange |= {
                 key: item

@@ -43,8 +43,8 @@ class CollectionResult:
 class ValidationReport:
     """The outcome. `differences` are the first ones only; the counts are of all.
 
-    `suspects`, `extra_keys` and `foreign_keys` are what repair works on: documents by collection, keys by table. They
-    are no part of what is shown.
+    `suspects`, `extra_keys` and `foreign_keys` are what repair works on: documents by collection, keys by table, and
+    `versions` are those that their items have now. They are no part of what is shown.
     """
 
     migration: str
@@ -56,6 +56,7 @@ class ValidationReport:
     suspects: Mapping[str, frozenset[bytes]] = field(repr=False)
     extra_keys: Mapping[str, tuple[ItemKey, ...]] = field(repr=False)
     foreign_keys: Mapping[str, tuple[ItemKey, ...]] = field(repr=False)
+    versions: frozenset[str] = field(repr=False)
 
     @property
     def foreign(self) -> int:
