@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -20,7 +19,6 @@ import pytest
 from backfilling.rig import Rig, generic_rig
 from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 from bson.datetime_ms import DatetimeMS
-from bson.errors import InvalidBSON
 from bson.raw_bson import RawBSONDocument
 from docferry.adapters.mongo import MongoSource
 from docferry.core.codec import BSON_TYPES
