@@ -320,7 +320,7 @@ def _is_valid(value: AttributeValue, levels: int) -> bool:
     ((tag, content),) = value.items()
     if tag == "N":
         number = Decimal(content)
-        digits = len(number.normalize().as_tuple().digits)
+        digits = len("".join(map(str, number.as_tuple().digits)).strip("0"))
         return not number or (
             NUMBER_MIN_ADJUSTED <= number.adjusted() <= NUMBER_MAX_ADJUSTED and digits <= NUMBER_DIGITS
         )
@@ -358,7 +358,7 @@ class FakeSource:
         self.lag_behind: Timestamp | None = None
         self._random = Random(seed)  # noqa: S311 - repeatable, not secret
         self._now = Timestamp(1, 0)
-        self._changes: dict[str, dict[bytes, list[tuple[Timestamp, bytes | None]]]] = {}
+        self._changes: dict[str, dict[tuple[Any, ...], list[tuple[Timestamp, bytes | None]]]] = {}
         for name, documents in (collections or {}).items():
             self._changes[name] = {}
             for document in documents:
@@ -380,7 +380,7 @@ class FakeSource:
 
     def _change(self, collection: str, key: bytes, data: bytes | None) -> Timestamp:
         self._now = Timestamp(self._now.time, self._now.inc + 1)
-        self._changes.setdefault(collection, {}).setdefault(key, []).append((self._now, data))
+        self._changes.setdefault(collection, {}).setdefault(_order_of_id(key), []).append((self._now, data))
         return self._now
 
     # --- the port
@@ -444,8 +444,9 @@ class FakeSource:
 
     def _at(self, collection: str, at: Timestamp) -> list[bytes]:
         """The documents at a time, in index order."""
-        latest = self._now if self.lag_behind is None else self.lag_behind
-        if not self.history_from <= at <= latest:
+        if at > self._now:
+            raise RequestRefused("no snapshot of a time to come", operation="find", code="72 InvalidOptions")
+        if at < self.history_from or (self.lag_behind is not None and at > self.lag_behind):
             raise TimedOut("the member cannot show this time", operation="find", code="246 SnapshotUnavailable")
         found: list[bytes] = []
         for changes in self._changes.get(collection, {}).values():
