@@ -1,0 +1,154 @@
+"""DAG files: they parse quickly and without network, a bad migration file breaks only its own DAGs, and says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow_rig import ROOT, SETTINGS, write_migration
+
+PHASES = ("provision", "backfill", "validate", "replicas")
+RUNBOOK = ("**Enter when**", "**Steps**", "**Done when**", "**If it fails**", "**Roll back by**")
+PARSE_S = 0.5
+
+# In a process of its own: nothing is imported yet, as in Airflow's DAG processor, and no socket can be connected.
+PARSE = """
+import json, socket, sys
+from pathlib import Path
+from airflow.dag_processing.dagbag import BundleDagBag
+from airflow.serialization.serialized_objects import DagSerialization
+
+def refuse(*_):
+    raise AssertionError("a DAG file used the network while it was parsed")
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
+
+folder = Path(sys.argv[1])
+bag = BundleDagBag(dag_folder=folder, bundle_path=folder, bundle_name="dags-folder")
+serialized = {dag.dag_id: DagSerialization.from_dict(DagSerialization.to_dict(dag)) for dag in bag.dags.values()}
+print("RESULT" + json.dumps({
+    "errors": bag.import_errors,
+    "seconds": {stat.file: stat.duration.total_seconds() for stat in bag.dagbag_stats},
+    "dags": {
+        dag.dag_id: {
+            "doc": dag.doc_md, "tags": sorted(dag.tags), "tasks": dag.task_ids, "owner": dag.owner,
+            "max_active_runs": dag.max_active_runs, "catchup": dag.catchup, "schedule": serialized[dag.dag_id].timetable.summary,
+            "run_types": sorted(dag.allowed_run_types or ()), "params": {k: p.schema for k, p in dag.params.items()},
+            "unexplained": [k for k, p in dag.params.items() if not p.description],
+        }
+        for dag in bag.dags.values()
+    },
+}))
+"""
+
+
+def parse(home: Path, migrations: Path | None = None) -> dict[str, Any]:
+    env = {name: value for name, value in os.environ.items() if name != "DOCFERRY_MIGRATIONS"}
+    env |= SETTINGS | {"AIRFLOW_HOME": str(home)}
+    if migrations is not None:
+        env["DOCFERRY_MIGRATIONS"] = str(migrations)
+    command = [sys.executable, "-c", PARSE, str(ROOT / "dags")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=env, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result: dict[str, Any] = json.loads(done.stdout.partition("RESULT")[2].splitlines()[0])
+    return result
+
+
+@pytest.fixture(scope="module")
+def parsed(airflow_home: Path) -> dict[str, Any]:
+    """The repository's own migration files."""
+    return parse(airflow_home)
+
+
+def test_dags_of_the_repository_load_without_network(parsed: dict[str, Any]) -> None:
+    assert parsed["errors"] == {}
+    assert {f"shop.{phase}" for phase in PHASES} <= parsed["dags"].keys()
+
+
+def test_each_dag_file_parses_in_half_a_second(parsed: dict[str, Any]) -> None:
+    assert len(parsed["seconds"]) == len(PHASES) + 1
+    assert {file: seconds for file, seconds in parsed["seconds"].items() if seconds > PARSE_S} == {}
+
+
+def test_every_dag_explains_itself_and_runs_once_at_a_time(parsed: dict[str, Any]) -> None:
+    for dag_id, dag in parsed["dags"].items():
+        migration, phase = dag_id.split(".")
+        assert all(heading in dag["doc"] for heading in RUNBOOK), dag_id
+        assert dag["tags"] == sorted({"docferry", migration, phase})
+        assert (dag["owner"], dag["max_active_runs"], dag["catchup"]) == ("docferry", 1, False)
+        assert dag["unexplained"] == []
+
+
+def test_only_validate_has_a_schedule_and_the_others_run_on_request(parsed: dict[str, Any]) -> None:
+    for dag_id, dag in parsed["dags"].items():
+        if dag_id.endswith(".validate"):
+            assert (dag["schedule"], dag["run_types"]) == ("0 2 * * *", [])
+        else:
+            assert dag["run_types"] == ["manual", "operator_triggered"]
+
+
+def test_backfill_has_a_group_of_tasks_for_each_collection(parsed: dict[str, Any]) -> None:
+    groups = {
+        f"{name}.{task}"
+        for name in ("users", "orders", "products", "categories")
+        for task in ("prepare", "load", "finish")
+    }
+    assert set(parsed["dags"]["shop.backfill"]["tasks"]) == groups | {"plan_the_load", "report_totals"}
+    assert parsed["dags"]["shop.backfill"]["params"]["dry_run"]["type"] == "boolean"
+
+
+def test_bad_migration_file_breaks_only_its_own_dags_and_all_its_problems_are_shown(
+    airflow_home: Path, tmp_path: Path
+) -> None:
+    write_migration(tmp_path, "good")
+    (tmp_path / "typo.yaml").write_text(
+        "migration: typo\nsource: {database: x}\ntables: {Shop: {indices: [GSI1]}}\ncollections: {users: {itm: {}}}\n"
+    )
+    (tmp_path / "broken.yaml").write_text("migration: [")
+    write_migration(tmp_path, "other").rename(tmp_path / "zz-second.yaml")
+    (tmp_path / "zz-third.yaml").write_text((tmp_path / "zz-second.yaml").read_text())
+    result = parse(airflow_home, tmp_path)
+    assert set(result["dags"]) == {f"{name}.{phase}" for name in ("good", "other") for phase in PHASES}
+    assert list(result["errors"]) == ["migration_files.py"]
+    shown = result["errors"]["migration_files.py"]
+    for expected in (
+        "did you mean indexes?",
+        "did you mean item?",
+        "typo.yaml: collections.users.itm",
+        "broken.yaml: YAML",
+        "line ",
+        "zz-third.yaml: migration: other is the name of",
+    ):
+        assert expected in shown, shown
+
+
+def test_no_migration_file_at_all_is_shown(airflow_home: Path, tmp_path: Path) -> None:
+    result = parse(airflow_home, tmp_path)
+    assert result["dags"] == {}
+    assert "holds no migration file" in result["errors"]["migration_files.py"]
+
+
+def test_collection_names_that_airflow_refuses_get_groups_of_their_own(airflow_home: Path) -> None:
+    from airflow.sdk import DAG
+    from docferry_airflow.dag_factory import collection_group
+
+    with DAG("groups", schedule=None):
+        names = [collection_group(name).group_id for name in ("a.b", "a_b", "a b", "plain", "日本語", "x" * 300)]
+    assert len(set(names)) == len(names)
+    assert names[1] == "a_b"
+    assert names[3] == "plain"
+
+
+def test_pools_are_made_where_they_are_missing_and_left_alone_where_not(airflow_home: Path) -> None:
+    from airflow.models.pool import Pool
+    from docferry_airflow.pools import MONGO_READ, POOLS, create_missing_pools
+
+    create_missing_pools()
+    Pool.create_or_update_pool(MONGO_READ, 3, "mine", include_deferred=False)
+    create_missing_pools()
+    pools = {name: Pool.get_pool(name) for name in POOLS}
+    assert {name: pool.slots for name, pool in pools.items() if pool} == {"mongo_read": 3, "dynamo_write": 8}

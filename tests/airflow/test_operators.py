@@ -1,0 +1,137 @@
+"""What operators add to the flows: stopping in time, retrying what is worth it, and a log that holds no document."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow_rig import write_migration
+from docferry import errors
+from docferry.embedded import EmbeddedStack, load_shop
+from docferry.errors import MigrationError, Stopped
+
+pytestmark = pytest.mark.usefixtures("airflow_home")
+
+CONTINUES = {"RetryExhausted", "LeaseLost"}
+"""Not retryable inside a process, but worth another attempt by Airflow."""
+
+
+def context(run_id: str = "manual__1", try_number: int = 1) -> Any:
+    run = SimpleNamespace(dag_id="killed.backfill", run_id=run_id)
+    return {"dag_run": run, "ti": SimpleNamespace(task_id="users.load", map_index=0, try_number=try_number)}
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, MigrationError)]
+)
+def test_retry_follows_the_type_of_the_error(kind: type[MigrationError]) -> None:
+    from airflow.sdk import RetryAction
+    from docferry_airflow.operators.base import RetryByErrorType
+
+    error = kind.__new__(kind)
+    decision = RetryByErrorType().evaluate(error, 1, 5)
+    expected = RetryAction.RETRY if kind.retryable or kind.__name__ in CONTINUES else RetryAction.FAIL
+    assert decision.action is expected
+
+
+def test_errors_of_others_are_left_to_airflow() -> None:
+    from airflow.sdk import RetryAction
+    from docferry_airflow.operators.base import RetryByErrorType
+
+    assert RetryByErrorType().evaluate(OSError("x"), 1, 5).action is RetryAction.DEFAULT
+
+
+def test_progress_is_told_every_few_seconds_first_and_last_always() -> None:
+    from docferry_airflow.operators.base import TaskProgress
+
+    lines: list[str] = []
+    progress = TaskProgress(SimpleNamespace(info=lines.append), every_s=60)
+    for done in range(0, 1000, 10):
+        progress.advance("users 00000", done, 1000)
+    progress.advance("users 00000", 1000, 1000, "done")
+    assert len(lines) == 2
+    assert lines[0].startswith("users 00000: 0 of about 1,000 (0%)")
+    assert lines[-1].endswith(", done")
+
+
+def test_a_claim_of_a_dag_run_does_not_end_with_the_process_that_made_it() -> None:
+    from docferry.wiring import who
+    from docferry_airflow.operators.base import Work
+
+    work = Work(
+        migration=None,  # type: ignore[arg-type]
+        connections=None,  # type: ignore[arg-type]
+        identity=who(),
+        progress=None,  # type: ignore[arg-type]
+        stop=threading.Event(),
+        run="killed.backfill manual__1",
+    )
+    mine = work.claimed_by_the_run().identity
+    assert mine.ended(mine.mark) is False
+
+
+@pytest.fixture
+def prepared(connections: EmbeddedStack, tmp_path: Path) -> tuple[str, list[dict[str, Any]], int]:
+    """A collection that takes half a minute to load; its ranges and its size."""
+    from docferry_airflow.operators.backfill import PrepareCollectionOperator
+    from docferry_airflow.operators.provision import ProvisionOperator
+
+    slow = {"budget_wcu": 150, "page_documents": 50, "chunk_documents": 10_000}
+    path = str(write_migration(tmp_path, "killed", backfill=slow, target={"replicas": []}))
+    shop = load_shop(connections.mongo.uri("docferry"), database="killed", users=1_000, awkward=60)
+    ProvisionOperator(task_id="provision", migration_file=path).execute(context())
+    ranges = PrepareCollectionOperator(task_id="prepare", migration_file=path, collection="users").execute(context())
+    return path, ranges, shop["users"].documents
+
+
+@pytest.mark.timeout(180)
+def test_on_kill_stops_within_five_seconds_and_the_next_attempt_loses_nothing(
+    prepared: tuple[str, list[dict[str, Any]], int],
+) -> None:
+    from docferry_airflow.operators.backfill import FinishCollectionOperator, LoadRangeOperator
+
+    path, ranges, documents = prepared
+    assert len(ranges) == 1
+    load = LoadRangeOperator(task_id="load", migration_file=path, collection="users", id_range=ranges[0])
+    raised: list[BaseException] = []
+
+    def attempt() -> None:
+        try:
+            load.execute(context())
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    time.sleep(4)
+    assert thread.is_alive(), f"it ended before it could be killed: {raised}"
+    load.on_kill()
+    asked = time.monotonic()
+    thread.join(timeout=10)
+    assert time.monotonic() - asked < 5
+    assert isinstance(raised[0], Stopped)
+
+    fast = Path(path)
+    fast.write_text(fast.read_text().replace("budget_wcu: 150", "budget_wcu: 0"))
+    done = LoadRangeOperator(task_id="load", migration_file=path, collection="users", id_range=ranges[0])
+    second = done.execute(context(try_number=2))
+    assert 0 < second["read"] < documents, "the first attempt's checkpoint was used"
+    total = FinishCollectionOperator(task_id="finish", migration_file=path, collection="users").execute(context())
+    assert total["read"] == documents == total["written"] + total["superseded"] + total["dead"]
+
+
+def test_a_failing_connection_is_an_error_that_names_it(
+    airflow_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.sdk.exceptions import AirflowRuntimeError
+    from docferry_airflow.operators.provision import ProvisionOperator
+
+    path = str(write_migration(tmp_path, "nowhere", source={"connection": "no_such_connection", "database": "x"}))
+    operator = ProvisionOperator(task_id="provision", migration_file=path)
+    with pytest.raises((AirflowRuntimeError, Exception), match="no_such_connection"):
+        operator.execute(context())
