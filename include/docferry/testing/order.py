@@ -5,10 +5,12 @@ Source: MongoDB manual, "Comparison/Sort Order" (from memory), and held against 
 
 from __future__ import annotations
 
+import struct
 from datetime import datetime, timedelta
 from typing import Any
 
 from bson import Binary, Code, DBRef, Decimal128, MaxKey, MinKey, ObjectId, Regex, Timestamp
+from bson.binary import OLD_BINARY_SUBTYPE
 from bson.datetime_ms import DatetimeMS
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - naive UTC, as pymongo reads dates
@@ -35,7 +37,9 @@ def _document(value: Any) -> tuple[Any, ...]:
 
 
 def _binary(value: bytes) -> tuple[Any, ...]:
-    return (len(value), value.subtype if isinstance(value, Binary) else 0, bytes(value))
+    subtype = value.subtype if isinstance(value, Binary) else 0
+    stored = struct.pack("<i", len(value)) + value if subtype == OLD_BINARY_SUBTYPE else bytes(value)
+    return (len(stored), subtype, stored)
 
 
 def _date(value: datetime | DatetimeMS) -> tuple[Any, ...]:
