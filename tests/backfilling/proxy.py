@@ -29,9 +29,10 @@ REFUSALS = {
 class FaultProxy:
     """`faults` maps an operation ("BatchWriteItem", or "ledger:PutItem" for one table) to faults and their shares.
 
-    Faults: those of REFUSALS; `cut_before` and `cut_after` (the connection breaks before or after DynamoDB has done it),
-    `half_answer` (it breaks in the middle of the answer), `damaged` (a wrong checksum), `html` (a 502 page that is no
-    DynamoDB error), `unprocessed` (part of a batch is not written and given back). `seen` counts what was done.
+    Faults: those of REFUSALS; `cut_before` and `cut_after` (the connection breaks before or after DynamoDB has done it);
+    `half_answer` (it breaks in the middle of the answer); `unprocessed` (part of a batch is not written and given back);
+    `damaged` (the same, but the answer has lost its mention, which only its checksum shows); `html` (a 502 page that is
+    no DynamoDB error). `seen` counts what was done.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class FaultProxy:
         if fault == "html":
             writer.write(_answer(502, b"<html><body>Bad Gateway</body></html>", b"text/html"))
             return True
-        held, body = _hold_back(body, self._random) if fault == "unprocessed" else ({}, body)
+        held, body = _hold_back(body, self._random) if fault in ("unprocessed", "damaged") else ({}, body)
         answer = await self._pass_on(first, headers, body)
         return self._finish(fault, held, answer, writer)
 

@@ -58,6 +58,13 @@ def slow_rig(stack: EmbeddedStack, tmp_path: Path) -> Iterator[Rig]:
     made.close()
 
 
+@pytest.fixture
+def frugal_rig(stack: EmbeddedStack, tmp_path: Path) -> Iterator[Rig]:
+    made = shop_rig(stack.env(), tmp_path, "killed", budget_wcu=400, **SMALL)
+    yield made
+    made.close()
+
+
 def chunks_begun(rig: Rig) -> list[Any]:
     """Chunks whose checkpoint is neither at their start nor at their end."""
     return [one for one in rig.chunks().values() if one.body["state"] != "done" and int(one.body["read"]) > 0]
@@ -117,10 +124,13 @@ def _mapping_digest(rig: Rig, job: Any) -> str:
     return hashlib.sha256(repr(job.migration.mapping("users").settings).encode()).hexdigest()[:16]
 
 
-def test_loader_frozen_past_its_lease_stops_when_it_wakes(rig: Rig) -> None:
+def test_loader_frozen_past_its_lease_stops_when_it_wakes(frugal_rig: Rig) -> None:
+    """It is frozen while pages wait for write capacity: they must never be sent."""
+    rig = frugal_rig
     old = rig.start("old", **OFTEN)
     eventually(lambda: in_a_chunk(rig, old), "the old one to be in a chunk")
     old.signal(signal.SIGSTOP)
+    rig.file.write_text(rig.file.read_text().replace("budget_wcu: 400", "budget_wcu: 0"))  # the next ones are quick
     rig.database["clock"].insert_one({})  # MongoDB's time moves on: later pages have later versions
     reports: list[dict[str, Any]] = []
 
