@@ -3,9 +3,14 @@
 Results go to standard output (one JSON document with --json), progress and messages to standard error.
 Connections: DOCFERRY_MONGO_URI, and for AWS the standard variables (AWS_ENDPOINT_URL_DYNAMODB, AWS_PROFILE, ...).
 
-Exit codes: 0 done · 1 the databases differ, or dead letters stay dead · 2 wrong usage or migration file ·
-3 refused: a preflight check, a difference in the estate, a lease that somebody holds, too many dead letters ·
-4 a server could not be reached or said no · 5 stopped on request, run again to continue · 70 a bug of ours.
+Exit codes:
+  0  done
+  1  the databases differ, repair left something, or dead letters stay dead
+  2  wrong usage, migration file or environment
+  3  refused: a preflight check, a difference in the estate, a lease that somebody holds, too many dead letters
+  4  a server could not be reached or said no
+  5  stopped on request, run again to continue
+  70 a bug of ours
 """
 
 from __future__ import annotations
@@ -15,9 +20,12 @@ import os
 import signal
 import sys
 import threading
+import time
+import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -61,7 +69,9 @@ screen = Console(stderr=True)
 
 
 class CliProgress:
-    """Progress as bars on a terminal, as occasional lines elsewhere."""
+    """Progress as bars on a terminal, as a line every few seconds elsewhere."""
+
+    LINE_S = 10.0
 
     def __init__(self) -> None:
         self._bars = Progress(
@@ -74,6 +84,7 @@ class CliProgress:
             disable=not screen.is_terminal,
         )
         self._tasks: dict[str, Any] = {}
+        self._told = time.monotonic()
 
     def __enter__(self) -> CliProgress:
         self._bars.start()
@@ -90,6 +101,9 @@ class CliProgress:
         if task is None:
             task = self._tasks[subject] = self._bars.add_task(subject, total=max(total, done), note=note)
         self._bars.update(task, completed=done, total=max(total, done), note=note)
+        if not screen.is_terminal and time.monotonic() - self._told > self.LINE_S:
+            self._told = time.monotonic()
+            self.say(f"{subject}: {done} of {max(total, done)} {note}".rstrip())
 
 
 @contextmanager
@@ -113,21 +127,40 @@ def stop_on_signals() -> Iterator[threading.Event]:
 
 
 def explained(command: Callable[..., int | None]) -> Callable[..., None]:
-    """Errors of ours end with their message and exit code, without a traceback."""
+    """Errors of ours end with their message and exit code, without a traceback.
+
+    Anything else is a bug: its place is shown, but not its message, which may quote a document.
+    """
 
     @wraps(command)
     def run(*args: Any, **options: Any) -> None:
         try:
             code = command(*args, **options) or 0
         except errors.MigrationError as error:
-            if options.get("as_json"):
-                print(json.dumps({"error": type(error).__name__, "message": str(error)}))
-            screen.print(f"[red]{type(error).__name__}[/red]: ", end="")
-            screen.print(str(error), markup=False, highlight=False)
             code = next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+            _tell_error(type(error).__name__, str(error), options.get("as_json", False), _problems_of(error))
+        except Exception as error:  # noqa: BLE001 - the last stop: told, with an exit code of its own
+            code = EXIT_BUG
+            place = "".join(traceback.format_tb(error.__traceback__))
+            _tell_error(
+                type(error).__name__, f"a bug of ours; please report it\n{place}", options.get("as_json", False)
+            )
         sys.exit(code)
 
     return run
+
+
+def _problems_of(error: errors.MigrationError) -> list[dict[str, Any]] | None:
+    if isinstance(error, errors.ConfigError | errors.PreflightFailed):
+        return [asdict(one) for one in error.problems]
+    return None
+
+
+def _tell_error(name: str, message: str, as_json: bool, problems: list[dict[str, Any]] | None = None) -> None:
+    if as_json:
+        print(json.dumps({"error": name, "message": message} | ({"problems": problems} if problems else {})))
+    screen.print(f"[red]{name}[/red]: ", end="")
+    screen.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
 file_argument = click.argument("file", type=click.Path(dir_okay=False))
@@ -138,28 +171,52 @@ dry_option = click.option("--dry-run", is_flag=True, help="Say what would be don
 
 def show(body: Any, as_json: bool, text: str = "") -> None:
     """The result, for a machine or for a person."""
-    print(json.dumps(body, default=str) if as_json or not text else text)
+    print(json.dumps(body, default=str) if as_json or not text else text, flush=True)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=(__doc__ or "").split("\n\n", 1)[1])
+def _epilog() -> str:
+    """This module's docstring, but for its first line; \\b keeps click from wrapping it."""
+    return "\n\n".join("\b\n" + part for part in (__doc__ or "").split("\n\n")[1:])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_epilog())
 def main() -> None:
     """Carry a live application from MongoDB to DynamoDB, and back if need be."""
 
 
 @main.command()
-@click.option("--keep-in", type=click.Path(file_okay=False), default="build/stack", show_default=True)
+@click.option(
+    "--keep-in",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="build/stack",
+    show_default=True,
+    help="Where stack.json tells other shells how to reach it.",
+)
 @click.option("--shop", type=int, default=0, metavar="USERS", help="Also load the example shop with this many users.")
+@json_option
 @explained
-def up(keep_in: str, shop: int) -> None:
+def up(keep_in: Path, shop: int, as_json: bool) -> None:
     """Start a throw-away MongoDB replica set and AWS emulator; print their variables; run until interrupted."""
-    Path(keep_in).mkdir(parents=True, exist_ok=True)
-    with stop_on_signals() as stop, EmbeddedStack(announce_in=Path(keep_in), say=CliProgress().say) as stack:
+    with stop_on_signals() as stop, _made(keep_in), EmbeddedStack(announce_in=keep_in, say=CliProgress().say) as stack:
         if shop:
             load_shop(stack.env()["DOCFERRY_MONGO_URI"], users=shop)
-        print(render_exports(stack.env()), flush=True)
+        show(stack.env(), as_json, render_exports(stack.env()))
         screen.print("up; Ctrl-C ends it and removes everything")
         while not stop.wait(1.0):
             pass
+
+
+@contextmanager
+def _made(directory: Path) -> Iterator[None]:
+    """The directory; what had to be made for it is removed again, unless somebody has put something there."""
+    missing = [one for one in (directory, *directory.parents) if not one.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            for one in missing:
+                one.rmdir()
 
 
 @main.command()
@@ -356,7 +413,7 @@ def validate_command(file: str, only: tuple[str, ...], sample: int | None, as_js
 @dry_option
 @json_option
 @explained
-def repair_command(file: str, only: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+def repair_command(file: str, only: tuple[str, ...], dry_run: bool, as_json: bool) -> int:
     """Mend what validation finds, by the version rules. Validate again afterwards."""
     with stop_on_signals() as stop, CliProgress() as progress:
         job, connections = _validation(file, stop, progress)
@@ -365,6 +422,7 @@ def repair_command(file: str, only: tuple[str, ...], dry_run: bool, as_json: boo
     counts = ", ".join(f"{name} {value}" for name, value in body.items() if name != "found")
     found = report.before.render() if report.before else ""
     show(body, as_json, f"{found}\nrepair: {counts}")
+    return 0 if report.complete else EXIT_DIFFERENT
 
 
 @main.command("dead-letters")
@@ -378,7 +436,7 @@ def dead_letters(file: str, only: tuple[str, ...], shown: str | None, replay: bo
     """List documents that could not be stored; show one; try them again once they are fixed."""
     with stop_on_signals() as stop, CliProgress() as progress:
         job, connections = _validation(file, stop, progress)
-        names = list(only) or list(job.migration.mappings)
+        names = [job.migration.mapping(name).collection for name in only] or list(job.migration.mappings)
         if shown is not None:
             return _show_letter(job, names, shown)
         if replay:

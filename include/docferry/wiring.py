@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 
 import boto3
+from botocore.exceptions import ProfileNotFound
 
 from docferry.adapters.dynamodb import DynamoTarget
 from docferry.adapters.dynamodb_http import DynamoHttp
@@ -50,7 +51,11 @@ def connections_from_environment(migration: Migration) -> Connections:
             "environment",
             [Problem(where=MONGO_URI, what="is not set", suggestion="mongodb://user:password@host/?replicaSet=…")],
         )
-    return Connections(mongo_uri=uri, session=boto3.Session(region_name=migration.target.region))
+    try:
+        session = boto3.Session(region_name=migration.target.region)
+    except ProfileNotFound as error:
+        raise ConfigError("environment", [Problem(where="AWS_PROFILE", what=str(error))]) from error
+    return Connections(mongo_uri=uri, session=session)
 
 
 def who(name: str = "") -> Identity:

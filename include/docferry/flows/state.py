@@ -187,7 +187,7 @@ class LedgerBudget:
     async def _wait_until(self, begins_ms: int) -> None:
         while (left := (begins_ms - now_ms()) / 1000) > 0:
             if self._stop.is_set():
-                raise Stopped("asked to stop while waiting for write capacity")
+                raise Stopped("asked to stop while waiting for write capacity; run again to continue")
             await asyncio.sleep(min(left, 0.5))
 
     def _reserve(self, units: float) -> int:
