@@ -208,8 +208,9 @@ class EmbeddedAirflow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskState:
-    """One task instance: `label` is the range a mapped one covers."""
+    """One task instance: `label` is the range a mapped one covers, `id` is in the title of its process."""
 
+    id: str
     task_id: str
     map_index: int
     state: str
@@ -272,6 +273,7 @@ class AirflowApi:
                 break
         states = [
             TaskState(
+                id=row["id"],
                 task_id=row["task_id"],
                 map_index=row["map_index"],
                 state=row["state"] or "none",
@@ -320,7 +322,7 @@ class AirflowApi:
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None, authenticated: bool = True) -> Any:
         headers = {"Content-Type": "application/json"}
         if authenticated:
-            headers["Authorization"] = f"Bearer {self._access_token()}"
+            headers["Authorization"] = f"Bearer {self.access_token()}"
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, headers, method=method)
         try:
@@ -333,7 +335,8 @@ class AirflowApi:
         except (OSError, ValueError) as error:
             raise Unavailable(f"Airflow does not answer {method} {path}: {error}", operation=path) from error
 
-    def _access_token(self) -> str:
+    def access_token(self) -> str:
+        """A JSON web token; the UI takes the same one as the cookie `_token`."""
         if not self._token:
             login = {"username": self.user, "password": self.password}
             self._token = str(self._call("POST", "/auth/token", login, authenticated=False)["access_token"])
