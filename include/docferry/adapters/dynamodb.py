@@ -24,6 +24,10 @@ _NEWER = (
 )
 
 
+MOST_FACTOR = 21.0
+"""A put is billed once for the table and once for each of at most 20 indexes."""
+
+
 class _Puts:
     """The items of one `put_all` or `put_newer` as bytes, and what became of each."""
 
@@ -107,7 +111,8 @@ class DynamoTarget:
 
     async def _batch(self, table: str, batch: list[int], puts: _Puts, budget: Budget, guard: Guard) -> list[int]:
         """Send one batch; the positions that came back unprocessed."""
-        estimate = puts.estimate(batch) * self._indexes
+        base = puts.estimate(batch)
+        estimate = base * self._indexes
         await budget.take(estimate)
         async with self._slots:
             guard()
@@ -126,14 +131,15 @@ class DynamoTarget:
             return []
         consumed = sum(float(entry["CapacityUnits"]) for entry in reply.get("ConsumedCapacity", ()))
         puts.units += consumed
-        self._settle(budget, estimate, consumed)
+        self._settle(budget, base, estimate, consumed)
         unprocessed = reply.get("UnprocessedItems")
         return self._positions(unprocessed[table], batch, puts) if unprocessed else []
 
-    def _settle(self, budget: Budget, estimate: float, consumed: float) -> None:
-        budget.settle(estimate, consumed)
-        if consumed > 0:
-            self._indexes += (max(1.0, self._indexes * consumed / estimate) - self._indexes) * 0.1
+    def _settle(self, budget: Budget, base: float, estimate: float, consumed: float) -> None:
+        """Tell the budget, and learn what indexes add to `base`, the table's own units."""
+        if consumed > 0:  # a server that does not tell costs what was estimated
+            budget.settle(estimate, consumed)
+            self._indexes += (min(MOST_FACTOR, max(1.0, consumed / base)) - self._indexes) * 0.1
 
     @staticmethod
     def _positions(unprocessed: Sequence[Any], batch: list[int], puts: _Puts) -> list[int]:
@@ -164,7 +170,8 @@ class DynamoTarget:
         return b"".join((b"{", condition, b'"TableName":', orjson.dumps(table), b',"Item":', item, b"}"))
 
     async def _put(self, body: bytes, position: int, puts: _Puts, budget: Budget, guard: Guard) -> None:
-        estimate = puts.estimate([position]) * self._indexes
+        base = puts.estimate([position])
+        estimate = base * self._indexes
         await budget.take(estimate)
         try:
             async with self._slots:
@@ -182,7 +189,7 @@ class DynamoTarget:
             return
         consumed = float((reply.get("ConsumedCapacity") or {}).get("CapacityUnits", 0.0))
         puts.units += consumed
-        self._settle(budget, estimate, consumed)
+        self._settle(budget, base, estimate, consumed)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 

@@ -173,10 +173,8 @@ class DynamoHttp:
         started = time.monotonic()
         attempt = 0
         while True:
-            if guard is not None:
-                guard()
             try:
-                return await self._once(operation, body)
+                return await self._once(operation, body, guard)
             except TransientStoreError as error:
                 attempt += 1
                 elapsed = time.monotonic() - started
@@ -185,10 +183,10 @@ class DynamoHttp:
                     raise RetryExhausted(operation, attempt, elapsed, str(error)) from error
                 await asyncio.sleep(full_jitter(attempt))
 
-    async def _once(self, operation: str, body: bytes) -> bytes:
+    async def _once(self, operation: str, body: bytes, guard: Guard | None) -> bytes:
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                status, headers, reply = await self._send(operation, body)
+                status, headers, reply = await self._send(operation, body, guard)
         except TimeoutError as error:
             text = f"DynamoDB did not answer {operation} within {REQUEST_TIMEOUT_S:.0f} s"
             raise TimedOut(text, operation=operation) from error
@@ -204,10 +202,12 @@ class DynamoHttp:
             raise _error(operation, status, reply)
         return reply
 
-    async def _send(self, operation: str, body: bytes) -> tuple[int, dict[bytes, bytes], bytes]:
+    async def _send(self, operation: str, body: bytes, guard: Guard | None) -> tuple[int, dict[bytes, bytes], bytes]:
         connection, _used = await self._pool.open()
         done = False
         try:
+            if guard is not None:
+                guard()
             connection.writer.write(self._signer.headers(TARGET + operation, body) + body)
             status, headers = _parse_head(await connection.reader.readuntil(b"\r\n\r\n"))
             reply = await _read_body(connection.reader, headers)

@@ -6,6 +6,7 @@ Every change is conditional on the revision that was read, so two who change the
 from __future__ import annotations
 
 import base64
+import uuid
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -15,7 +16,7 @@ from botocore.config import Config
 
 from docferry.adapters.aws_errors import translated
 from docferry.core.codec import from_plain, to_plain
-from docferry.errors import InvariantBroken
+from docferry.errors import ConditionFailed, InvariantBroken
 from docferry.ports import Record
 
 SCHEMA = 1
@@ -62,17 +63,33 @@ class DynamoLedger:
         item = self._key(section, key) | {
             "rev": {"N": str(revision)},
             "schema": {"N": str(SCHEMA)},
+            "nonce": {"S": uuid.uuid4().hex},
             "body": _to_boto(from_plain(dict(body))),
         }
-        with translated("ledger PutItem"):
-            self._client.put_item(TableName=self._table, Item=item, **_condition(expect))
+        try:
+            with translated("ledger PutItem"):
+                self._client.put_item(TableName=self._table, Item=item, **_condition(expect))
+        except ConditionFailed:
+            if not self._is_stored(item):
+                raise
         return Record(section, key, revision, dict(body))
 
     def delete(self, record: Record) -> None:
-        with translated("ledger DeleteItem"):
-            self._client.delete_item(
-                TableName=self._table, Key=self._key(record.section, record.key), **_condition(record)
-            )
+        try:
+            with translated("ledger DeleteItem"):
+                self._client.delete_item(
+                    TableName=self._table, Key=self._key(record.section, record.key), **_condition(record)
+                )
+        except ConditionFailed:
+            if self.read(record.section, record.key) is not None:
+                raise  # changed; a record that is gone is what was asked for
+
+    def _is_stored(self, item: Mapping[str, Any]) -> bool:
+        """Whether our own write got through and only its answer was lost: boto3 sends it again, and that one fails."""
+        key = {name: item[name] for name in ("PK", "SK")}
+        with translated("ledger GetItem"):
+            stored = self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True).get("Item", {})
+        return bool(stored.get("nonce") == item["nonce"])
 
     def _partition(self, section: str) -> str:
         return f"{self._migration}#{section}"

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -34,12 +35,14 @@ from docferry.errors import (
     LeaseHeld,
     PreflightFailed,
     Problem,
+    StoreError,
     TableMissing,
     TooManyDeadLetters,
 )
 from docferry.flows import state
+from docferry.flows.background import aside
 from docferry.flows.check import require_source
-from docferry.flows.loading import Backfill, Counts, budget_of, counts_of, load_range, set_header
+from docferry.flows.loading import GIVE_BACK_S, Backfill, Counts, budget_of, counts_of, load_range, set_header
 from docferry.flows.retry import retrying
 from docferry.ports import (
     Ledger,
@@ -354,7 +357,10 @@ def finish(job: Backfill, collection: str) -> CollectionReport:
         raise TooManyDeadLetters(collection, total.dead, total.read, allowed)
     taken_over = any(chunk.body.get(state.TAKEOVER_NEEDS_WAIT) for chunk in chunks)
     finished = {"state": "complete", "finished": state.now_ms(), "owner": "", "taken_over": taken_over}
-    return _report_of(set_header(job, header, finished | total.to_dict()), already=False)
+    try:
+        return _report_of(set_header(job, header, finished | total.to_dict()), already=False)
+    except ConditionFailed:
+        return finish(job, collection)  # another task of this run wrote the header: look again
 
 
 def _report_of(header: Record, already: bool) -> CollectionReport:
@@ -386,6 +392,7 @@ async def backfill_collection(job: Backfill, target: Target, collection: str) ->
             for one in prepared.ranges:
                 await load_range(job, target, collection, one.chunks)
         except BaseException:
-            await asyncio.to_thread(release_run, job, collection)
+            with suppress(StoreError):  # the claim then runs out by itself
+                await aside(release_run, job, collection, within_s=GIVE_BACK_S)
             raise
     return await asyncio.to_thread(finish, job, collection)

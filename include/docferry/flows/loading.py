@@ -34,7 +34,7 @@ from docferry.errors import (
     Unavailable,
 )
 from docferry.flows import state
-from docferry.flows.background import read_aside
+from docferry.flows.background import aside
 from docferry.flows.retry import retrying
 from docferry.ports import (
     Bounds,
@@ -51,6 +51,8 @@ from docferry.ports import (
 
 CHECKPOINT_S = 2.0
 PAGES_IN_FLIGHT = 3
+GIVE_BACK_S = 2.0
+"""How long giving a lease back may take when a task ends early; Airflow kills five seconds after it asked."""
 EARLY_DEAD_LETTERS = 100
 """A chunk with more dead letters than this, and than the allowed share of its collection, stops at once."""
 
@@ -157,6 +159,7 @@ def calm_collector() -> Iterator[None]:
 async def _load_chunks(job: Backfill, target: Target, collection: str, chunks: Sequence[str]) -> Counts:
     done = Counts()
     held: LeaseHeld | None = None
+    budget = state.LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
     for key in chunks:
         if job.stop.is_set():
             raise Stopped(f"{collection}: asked to stop; run again to continue")
@@ -170,7 +173,7 @@ async def _load_chunks(job: Backfill, target: Target, collection: str, chunks: S
         except LeaseHeld as error:
             held = error
             continue
-        done += await _Loader(job, target, collection, lease).run()
+        done += await _Loader(job, target, collection, lease, budget).run()
     if held is not None:
         raise held
     return done
@@ -202,7 +205,9 @@ async def _lease_chunk(job: Backfill, record: Record) -> state.Lease:
 class _Loader:
     """Loads one leased chunk: reads ahead, keeps a few pages in flight, checkpoints behind them."""
 
-    def __init__(self, job: Backfill, target: Target, collection: str, lease: state.Lease) -> None:
+    def __init__(
+        self, job: Backfill, target: Target, collection: str, lease: state.Lease, budget: state.LedgerBudget
+    ) -> None:
         self.job, self.target, self.lease = job, target, lease
         self.collection = collection
         self.mapping = job.migration.mapping(collection)
@@ -212,7 +217,7 @@ class _Loader:
         self.started_with = self.counts
         self.pending: deque[tuple[_Page, asyncio.Task[Written]]] = deque()
         self.checkpointed = time.monotonic()
-        self.budget = state.LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
+        self.budget = budget
         position = state.recorded_position(job.ledger)
         if position is None:
             raise InvariantBroken("no stream position is recorded, so nothing may be read yet")
@@ -224,13 +229,15 @@ class _Loader:
             await self._load()
         except LeaseLost:
             await self._abandon()
+            self.lease.abandon()
             raise
         except BaseException as error:
             await self._abandon()
-            await asyncio.to_thread(self._give_back, error)
+            await self._give_back(error)
             raise
-        if self.lease.body["state"] == "done":
-            return self.counts
+        if self.lease.body["state"] == "done":  # somebody finished it between our look and our lease
+            await asyncio.to_thread(self.lease.release)
+            return Counts()
         await asyncio.to_thread(self.lease.release, self._checkpoint() | {"state": "done"})
         done = Counts(**{name: getattr(self.counts, name) - getattr(self.started_with, name) for name in COUNTERS})
         self._report("done")
@@ -261,7 +268,7 @@ class _Loader:
         self.lease.check()
 
     def _start_reading(self, after: bytes | None) -> asyncio.Task[tuple[list[bytes], int]]:
-        return asyncio.create_task(read_aside(self._read, after, stop=self.job.stop))
+        return asyncio.create_task(aside(self._read, after, stop=self.job.stop))
 
     def _read(self, after: bytes | None) -> tuple[list[bytes], int]:
         """The next page and its version. Read again at a newer time if the snapshot cannot be had."""
@@ -304,8 +311,8 @@ class _Loader:
             await self._account(page, written)
             self.pending.popleft()
             if time.monotonic() - self.checkpointed > CHECKPOINT_S:
-                await asyncio.to_thread(self.lease.update, self._checkpoint())
-                await asyncio.to_thread(self._keep_run)
+                await aside(self.lease.update, self._checkpoint(), stop=self.job.stop)
+                await aside(self._keep_run, stop=self.job.stop)
                 self.checkpointed = time.monotonic()
                 self._report()
 
@@ -377,9 +384,9 @@ class _Loader:
                 break  # not counted: it will be read again
         self.pending.clear()
 
-    def _give_back(self, error: BaseException) -> None:
+    async def _give_back(self, error: BaseException) -> None:
         try:
-            self.lease.release(self._checkpoint())
+            await aside(self.lease.release, self._checkpoint(), within_s=GIVE_BACK_S)
         except Exception as lost:  # noqa: BLE001 - `error` is what matters; the lease then runs out by itself
             self.lease.abandon()
             error.add_note(f"(and the chunk's lease could not be given back: {lost})")

@@ -20,6 +20,7 @@ from bson.timestamp import Timestamp
 
 from docferry.core.versions import parse_version, version_text
 from docferry.errors import ConditionFailed, DocumentError, InvariantBroken, LeaseHeld, LeaseLost, Stopped
+from docferry.flows.background import aside
 from docferry.ports import Identity, Ledger, Record, Source, StopSignal, StreamPosition
 
 LETTER_PART_BYTES = 300_000
@@ -155,15 +156,18 @@ def take_or_create(ledger: Ledger, section: str, key: str, identity: Identity, l
 class LedgerBudget:
     """A share of one rate, in write units a second, that every task of a migration takes from the same record.
 
-    The record holds the time up to which the rate has been given out. A task reserves half a second's worth at a time
-    and waits until its share begins. `units_per_s` 0 means no limit.
+    The record holds the time up to which the rate has been given out. A task reserves a slice and waits until it
+    begins; slices grow from a fiftieth to half a second's worth while one follows close upon the other, so that a
+    task with little to write does not hoard what others need. `units_per_s` 0 means no limit.
     """
 
-    SLICE_S = 0.5
+    FIRST_S, MOST_S = 0.02, 0.5
 
     def __init__(self, ledger: Ledger, name: str, units_per_s: float, stop: StopSignal) -> None:
         self._ledger, self._name, self._rate, self._stop = ledger, name, units_per_s, stop
         self._tokens = 0.0
+        self._slice_s = self.FIRST_S
+        self._reserved = 0.0
         self._lock = asyncio.Lock()
 
     async def take(self, units: float) -> None:
@@ -174,11 +178,18 @@ class LedgerBudget:
             return
         async with self._lock:
             while self._tokens < units:
-                wanted = max(units - self._tokens, self._rate * self.SLICE_S)
-                begins_ms = await asyncio.to_thread(self._reserve, wanted)
+                wanted = max(units - self._tokens, self._rate * self._next_slice_s())
+                begins_ms = await aside(self._reserve, wanted, stop=self._stop)
                 await self._wait_until(begins_ms)
                 self._tokens += wanted
             self._tokens -= units
+
+    def _next_slice_s(self) -> float:
+        now = time.monotonic()
+        busy = now - self._reserved < 2 * self.MOST_S
+        self._slice_s = min(self.MOST_S, self._slice_s * 2) if busy else self.FIRST_S
+        self._reserved = now
+        return self._slice_s
 
     def settle(self, estimated: float, consumed: float) -> None:
         if self._rate:

@@ -31,8 +31,9 @@ from docferry.core.raw import encode_raw, id_bytes, id_name, id_of, id_text
 from docferry.core.versions import snapshot_version
 from docferry.errors import DocumentError, Stopped
 from docferry.flows import state
-from docferry.flows.background import read_aside
+from docferry.flows.background import aside
 from docferry.flows.check import require_source
+from docferry.flows.loading import calm_collector
 from docferry.flows.retry import retrying
 from docferry.flows.validation_report import CollectionResult, ValidationReport, latest_report, record_report
 from docferry.ports import Bounds, Identity, Ledger, Progress, Source, StopSignal, Target
@@ -40,14 +41,17 @@ from docferry.ports import Bounds, Identity, Ledger, Progress, Source, StopSigna
 __all__ = ["CollectionResult", "Validation", "ValidationReport", "latest_report", "validate"]
 
 PAGE_DOCUMENTS = 500
-PAGES_IN_FLIGHT = 2
+PAGES_IN_FLIGHT = 3
 SCAN_SEGMENTS = 4
 SAMPLE_SEGMENTS = 512
 MAX_SUSPECTS = 20_000
 SETTLE_S = 1.0
 """Between seeing a difference and looking again: a change on its way has arrived by then, or is late."""
 
-SCANNED = ("PK", "SK", "_id", "_t", "_v", "_deleted", "entityType")
+KEYS = ("PK", "SK", "_id", "_v", "_deleted", "entityType")
+"""What the first scan asks for: whether an item is alive, and whose."""
+OWNERS = (*KEYS, "_t")
+"""What naming its document takes: the hints say of which type its id is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +75,10 @@ async def validate(
     """
     await asyncio.to_thread(require_source, job.migration, job.source)
     check = _Check(job, target, only, sample)
-    await check.from_mongo()
-    await check.from_dynamo()
-    report = await check.settle()
+    with calm_collector():
+        await check.from_mongo()
+        await check.from_dynamo()
+        report = await check.settle()
     if record:
         await asyncio.to_thread(record_report, job.ledger, report)
     return report
@@ -122,7 +127,7 @@ class _Check:
                 yield sampled[start : start + PAGE_DOCUMENTS], version
             return
         after: bytes | None = None
-        reading = asyncio.create_task(read_aside(self._read, mapping.collection, after, stop=self.job.stop))
+        reading = asyncio.create_task(aside(self._read, mapping.collection, after, stop=self.job.stop))
         try:
             while True:
                 self._continue()
@@ -130,7 +135,7 @@ class _Check:
                 if not raw:
                     return
                 after = id_of(raw[-1])
-                reading = asyncio.create_task(read_aside(self._read, mapping.collection, after, stop=self.job.stop))
+                reading = asyncio.create_task(aside(self._read, mapping.collection, after, stop=self.job.stop))
                 yield raw, version
         finally:
             reading.cancel()
@@ -190,7 +195,7 @@ class _Check:
     async def _keys_agree(self, table: str, entities: Mapping[str, DocumentMapping]) -> bool:
         """True if the keys in the table are exactly those that MongoDB's documents have."""
         sums = KeySum()
-        async for items in self._scan(table):
+        async for items in self._scan(table, KEYS):
             for item in items:
                 if is_tombstone(item):
                     continue
@@ -202,7 +207,7 @@ class _Check:
         return sums == self.expected.get(table, KeySum())
 
     async def _look_up(self, table: str, entities: Mapping[str, DocumentMapping]) -> None:
-        async for items in self._scan(table):
+        async for items in self._scan(table, OWNERS):
             by_collection: dict[str, dict[bytes, list[ItemKey]]] = {}
             for item in items:
                 if is_tombstone(item):
@@ -233,14 +238,13 @@ class _Check:
         else:
             self.overflow += 1
 
-    async def _scan(self, table: str) -> AsyncIterator[list[Item]]:
+    async def _scan(self, table: str, attributes: Sequence[str]) -> AsyncIterator[list[Item]]:
         segments, total = self._segments()
         seen = 0
         waiting: dict[asyncio.Task[Any], int] = {}
-        starts: dict[int, Item | None] = {}
         try:
             for segment in segments:
-                waiting[asyncio.create_task(self.target.scan(table, segment, total, None, SCANNED))] = segment
+                waiting[asyncio.create_task(self.target.scan(table, segment, total, None, attributes))] = segment
             while waiting:
                 self._continue()
                 done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -248,8 +252,7 @@ class _Check:
                     segment = waiting.pop(task)
                     page = task.result()
                     if page.next is not None:
-                        starts[segment] = page.next
-                        again = self.target.scan(table, segment, total, page.next, SCANNED)
+                        again = self.target.scan(table, segment, total, page.next, attributes)
                         waiting[asyncio.create_task(again)] = segment
                     seen += len(page.items)
                     self.job.progress.advance(f"scan {table}", seen, seen)
