@@ -38,15 +38,13 @@ def look(api: AirflowApi, dag_id: str, run_id: str, mapped_task: str, picture: P
         context = browser.new_context(viewport=SIZE)  # type: ignore[arg-type]
         context.add_cookies([{"name": "_token", "value": api.access_token(), "url": api.url}])
         page = context.new_page()
-        page.goto(f"{run}/tasks/mapped/{quote(mapped_task)}")
+        page.goto(f"{run}/tasks/{quote(mapped_task)}/mapped")
         page.get_by_text("ids before").first.wait_for(timeout=WAIT_MS)
         ranges = page.inner_text("body")
         page.goto(run)
         page.get_by_text("ids before").first.wait_for(timeout=WAIT_MS)
-        expand = page.get_by_label("Expand all task groups")
-        if expand.count():
-            expand.first.click()
-        page.get_by_text("finish").first.wait_for(timeout=WAIT_MS)
+        page.get_by_label("Expand all task groups").first.click()
+        page.get_by_text("finish", exact=True).first.wait_for(timeout=WAIT_MS)
         page.wait_for_timeout(1_500)  # the panels slide
         picture.parent.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=str(picture))

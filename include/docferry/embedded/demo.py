@@ -134,6 +134,7 @@ class Report:
     rows: list[Row] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     phases: dict[str, float] = field(default_factory=dict)
+    hints: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -318,14 +319,13 @@ def _is_kept(build: Path) -> bool:
     return airflow is not None and airflow.is_alive()
 
 
-def _tell_how_to_use(demo: Demo, build: Path) -> None:
-    lines = (
+def _how_to_use(demo: Demo, build: Path) -> tuple[str, ...]:
+    return (
         f"Airflow:        {demo.airflow.url}   user {USER}, password {demo.airflow.password}",
         f"migration file: {demo.migration.path}",
         f"environment:    {build / 'stack.json'} (for the docferry command line)",
         "stop it with:   make stop",
     )
-    demo.teller.console.print("\n".join(lines), markup=False)
 
 
 # --- the program ------------------------------------------------------------------------------------------------------
@@ -357,7 +357,7 @@ def _demonstrate(teller: Teller, users: int, keep: bool, build: Path) -> Report:
                 stack.close()
             raise
         if keep:
-            _tell_how_to_use(demo, build)
+            report.hints = _how_to_use(demo, build)
             return report
         teller.say("stopping everything")
         with _undisturbed():
@@ -374,6 +374,7 @@ def _finish(teller: Teller, report: Report, build: Path) -> int:
         teller.console.print(f"WRONG: {problem}", markup=False)
     verdict = "not everything adds up" if report.problems else "every number adds up"
     teller.say(f"{verdict}; the same as JSON: {path}")
+    teller.console.print("\n".join(report.hints), markup=False)
     return 1 if report.problems else 0
 
 
