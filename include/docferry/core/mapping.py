@@ -554,7 +554,7 @@ def _canonical(item: Item) -> bytes:
             continue
         ((tag, content),) = item[name].items()
         if tag == "N":
-            content = content if content.isdigit() else plain_number(Decimal(content))
+            content = content if content.isdigit() and content[0] != "0" else plain_number(Decimal(content))
         elif tag != "S":
             content = json.dumps(_canonical_value(item[name]), sort_keys=True)
         parts += (name, tag, content)
