@@ -244,10 +244,13 @@ def differences_of(
     mapping: DocumentMapping, expected: Item, stored: Item | None, id_text: str, masked: Masks
 ) -> list[Difference]:
     """`compare_item` as entries of a report."""
+    compared = list(compare_item(mapping, expected, stored))
+    if not compared:
+        return []
     plan = mapping.children.get(expected["entityType"]["S"], mapping.root)
     pk, sk = shown_key(plan, key_of(expected), masked)
     found: list[Difference] = []
-    for path, mine, other in compare_item(mapping, expected, stored):
+    for path, mine, other in compared:
         hide = is_masked(path, masked) or is_masked_key(plan, path.rpartition(".")[2], masked)
         found.append(
             Difference(
