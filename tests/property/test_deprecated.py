@@ -60,7 +60,7 @@ _behind_two_ends = raw_document(
 
 
 @given(hidden())
-@examples(5)
+@examples(3)
 @example((_behind_two_ends, "x.y.", "undefined"))
 @example((raw_document(raw_element(0x0E, "", deprecated_value(0x0E, b"a" * 65_535))), "", "symbol"))
 def test_deprecated_value_is_found_with_its_path(case: tuple[bytes, str, str]) -> None:

@@ -119,6 +119,36 @@ def _sorted(value: Any) -> Any:
     return value
 
 
+_TEXT_EDGES: Final = ("", "~", "#", "~h", "~s", "1", "-1", "007", "1.0", "NaN", "null", "true", "MinKey", "~i1", "a#b", "~~",
+    "507f1f77bcf86cd799439011", "507F1F77BCF86CD799439011", "2024-01-15T15:45:00.000Z", "0:0", "²", "٣")  # fmt: skip
+_INT32_EDGES: Final = (0, 1, -1, 2**31 - 1, -(2**31))
+_INT64_EDGES: Final = (0, 1, 2**31 - 1, 2**31, -(2**31), -(2**31) - 1, 2**53 + 1, 2**63 - 1, -(2**63))
+_DOUBLE_EDGES: Final = (0.0, -0.0, 1.0, 0.1, 1e15, 1e16, 1e22, 1e23, 2.0**53 + 2, 1e125, 9.999e125, 1e126, 1e300,
+    1e-130, 1e-131, 5e-324,
+    2.2250738585072014e-308, -1e-5, float("inf"), float("-inf"), float("nan"))  # fmt: skip
+_DECIMAL_EDGES: Final = ("12.50", "12.5", "12", "0", "0.00", "-0", "-0.000", "0E-6176", "0E+6111", "1E+3",
+    "1E-6176", "1E-130", "1E-131",
+    "9.99E+125", "1E+126", "9.999999999999999999999999999999999E+6144", "NaN", "-NaN", "sNaN",
+    "Infinity", "-Infinity")  # fmt: skip
+_DATE_EDGES: Final = (datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999_000), datetime(1970, 1, 1),  # noqa: DTZ001
+    datetime(1969, 12, 31, 23, 59, 59, 999_000))  # noqa: DTZ001  # fmt: skip
+_FIRST_MS: Final = -62_135_596_800_000
+_LAST_MS: Final = 253_402_300_799_999
+
+_EDGES: Final[tuple[Any, ...]] = (
+        *_TEXT_EDGES, *_INT32_EDGES, *map(Int64, _INT64_EDGES), *_DOUBLE_EDGES, *map(Decimal128, _DECIMAL_EDGES), *_DATE_EDGES,
+        *map(DatetimeMS, (_FIRST_MS - 1, _LAST_MS + 1, -(2**63), 2**63 - 1)), True, False, None, MinKey(), MaxKey(),
+        *(Binary(b"x" * 16, n) for n in (0, 2, 3, 4, 5, 9, 128, 255)), *(Binary(b"", n) for n in (0, 2, 3, 4, 5, 9, 128, 255)),
+        *(Regex(pattern, flags) for pattern in ("", "^a.*[b]$", "#") for flags in ("", "i", "ilmsux")),
+        Timestamp(0, 0), Timestamp(2**32 - 1, 2**32 - 1), ObjectId("0" * 24), ObjectId("f" * 24), Code(""), Code("f()", {}),
+        Code("f()", {"x": Code("g()", {"y": 1})}), DBRef("c", 1), DBRef("c", None), DBRef("c", ObjectId("0" * 24), "db", x=1),
+        DBRef("c", {"$ref": "d"}, None, {"": DBRef("c", MinKey())}), {}, [], [{}], [[]], [None], {"": {"": ""}},
+)  # fmt: skip
+EDGES: Final[tuple[Any, ...]] = tuple(real({"v": value})["v"] for value in _EDGES)
+"""Values of each BSON type at the ends of their ranges, or that could be taken for something else. All are drawn often;
+a test that goes through them one by one leaves nothing to chance."""
+
+
 # --- scalars ---------------------------------------------------------------------------------------------------------
 
 
@@ -129,9 +159,7 @@ def _letters(exclude: str = "") -> SearchStrategy[str]:
 
 def texts(max_size: int = 20) -> SearchStrategy[str]:
     """Strings that BSON takes (no lone surrogates), NUL and all of Unicode included, and some that look like others."""
-    lookalikes = ("", "~", "#", "~h", "~s", "1", "-1", "007", "1.0", "NaN", "null", "true", "MinKey", "~i1", "a#b", "~~",
-        "507f1f77bcf86cd799439011", "507F1F77BCF86CD799439011", "2024-01-15T15:45:00.000Z", "0:0", "²", "٣")  # fmt: skip
-    return st.one_of(st.sampled_from(lookalikes), st.text(_letters(), max_size=max_size))
+    return st.one_of(st.sampled_from(_TEXT_EDGES), st.text(_letters(), max_size=max_size))
 
 
 def field_names() -> SearchStrategy[str]:
@@ -146,26 +174,20 @@ def _names_but(*unwanted: str) -> SearchStrategy[str]:
 
 
 def int32s() -> SearchStrategy[int]:
-    return st.one_of(st.integers(-(2**31), 2**31 - 1), st.sampled_from((0, 1, -1, 2**31 - 1, -(2**31))))
+    return st.one_of(st.sampled_from(_INT32_EDGES), st.integers(-(2**31), 2**31 - 1))
 
 
 def int64s() -> SearchStrategy[Int64]:
-    edges = (0, 1, 2**31 - 1, 2**31, -(2**31), -(2**31) - 1, 2**53 + 1, 2**63 - 1, -(2**63))
-    return st.one_of(st.integers(-(2**63), 2**63 - 1), st.sampled_from(edges)).map(Int64)
+    return st.one_of(st.sampled_from(_INT64_EDGES), st.integers(-(2**63), 2**63 - 1)).map(Int64)
 
 
 def doubles() -> SearchStrategy[float]:
     """Everything that IEEE 754 has (each NaN, too), and the edges of what DynamoDB's numbers hold."""
-    edges = (0.0, -0.0, 1.0, 0.1, 1e15, 1e16, 1e22, 1e23, 2.0**53 + 2, 1e125, 9.999e125, 1e126, 1e300, 1e-130, 1e-131, 5e-324,
-        2.2250738585072014e-308, -1e-5, float("inf"), float("-inf"), float("nan"))  # fmt: skip
-    return st.one_of(st.sampled_from(edges), st.floats())
+    return st.one_of(st.sampled_from(_DOUBLE_EDGES), st.floats())
 
 
 def decimal128s() -> SearchStrategy[Decimal128]:
     """Every bit pattern: all exponents, -0, trailing zeros, NaNs with payloads and encodings that are not canonical."""
-    edges = ("12.50", "12.5", "12", "0", "0.00", "-0", "-0.000", "0E-6176", "0E+6111", "1E+3", "1E-6176", "1E-130", "1E-131",
-        "9.99E+125", "1E+126", "9.999999999999999999999999999999999E+6144", "NaN", "-NaN", "sNaN",
-        "Infinity", "-Infinity")  # fmt: skip
     usual = st.builds(
         lambda sign, digits, exponent: Decimal128(f"{'-' if sign else ''}{digits}E{exponent:+d}"),
         st.booleans(),
@@ -173,25 +195,23 @@ def decimal128s() -> SearchStrategy[Decimal128]:
         st.one_of(st.integers(-6176, 6111), st.integers(-8, 8)),
     )
     bits = st.binary(min_size=16, max_size=16).map(Decimal128.from_bid)
-    return st.one_of(st.sampled_from(edges).map(Decimal128), usual, bits)
+    return st.one_of(st.sampled_from(_DECIMAL_EDGES).map(Decimal128), usual, bits)
 
 
 def dates() -> SearchStrategy[datetime]:
     """Dates that Python's datetime holds, naive and in UTC as pymongo gives them, in milliseconds."""
-    edges = (datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999_000), datetime(1970, 1, 1),  # noqa: DTZ001
-        datetime(1969, 12, 31, 23, 59, 59, 999_000))  # noqa: DTZ001  # fmt: skip
-    span_ms = (edges[1] - edges[0]) // timedelta(milliseconds=1)
+    span_ms = (_DATE_EDGES[1] - _DATE_EDGES[0]) // timedelta(milliseconds=1)
     return st.one_of(
-        st.sampled_from(edges), st.integers(0, span_ms).map(lambda ms: edges[0] + timedelta(milliseconds=ms))
+        st.sampled_from(_DATE_EDGES),
+        st.integers(0, span_ms).map(lambda ms: _DATE_EDGES[0] + timedelta(milliseconds=ms)),
     )
 
 
 def dates_out_of_range() -> SearchStrategy[DatetimeMS]:
     """Dates before year 1 and after year 9999: MongoDB holds them, datetime cannot."""
-    first, last = -62_135_596_800_000, 253_402_300_799_999
-    before = st.integers(-(2**63), first - 1)
-    after = st.integers(last + 1, 2**63 - 1)
-    return st.one_of(st.sampled_from((first - 1, last + 1, -(2**63), 2**63 - 1)), before, after).map(DatetimeMS)
+    edges = (_FIRST_MS - 1, _LAST_MS + 1, -(2**63), 2**63 - 1)
+    before, after = st.integers(-(2**63), _FIRST_MS - 1), st.integers(_LAST_MS + 1, 2**63 - 1)
+    return st.one_of(st.sampled_from(edges), before, after).map(DatetimeMS)
 
 
 def binaries() -> SearchStrategy[bytes]:
@@ -293,23 +313,29 @@ def raw_document(*elements: bytes) -> bytes:
 def documents_for(mapping: DocumentMapping) -> SearchStrategy[Document]:
     """Documents that hit what a mapping names, and what it does not expect there.
 
-    Mapped fields hold what they usually would, a value of any other type, null, '' or nothing; subdocuments on the way
-    to one are missing, null, empty, of another type, or hold fields beside it; arrays of children are missing, empty,
-    null, mixed, or hold elements with a few, with all and with none of their fields. Fields of table keys are there.
+    One half is rich: every field that the mapping names is there, and every array of children has some. The other half is
+    sparse: mapped fields are missing, null, '' or of any other type; subdocuments on the way to one are missing, null,
+    empty or of another type; arrays of children are missing, empty, null, mixed, or hold elements with few of their
+    fields. Fields beside the mapped ones are in both, and fields of table keys are always there.
     """
+    rich, sparse = (st.builds(_whole, ids(), _named(mapping, rich), _strangers()) for rich in (True, False))
+    return st.one_of(rich, sparse).map(real)
+
+
+def _named(mapping: DocumentMapping, rich: bool) -> SearchStrategy[Document]:
     root = mapping.root
     key_paths = {part.path for template in (root.pk, root.sk) for part in template.placeholders} - {("_id",)}
     index_paths = {part.path for index in root.indexes for part in (*index.pk.placeholders, *index.sk.placeholders)}
     when_values = {path: wanted for index in root.indexes for path, wanted in index.when}
     tree: dict[str, Any] = {}
-    for path in sorted({*index_paths, *when_values, *root.sources.values()} - {("_id",)}):
+    for path in sorted({*index_paths, *when_values, *root.sources.values()}):
         if path[0] != "_id":
             _plant(tree, path, _mapped_value(when_values.get(path)))
     for child in mapping.children.values():
-        _plant(tree, child.path, _children(child))
+        _plant(tree, child.path, _children(child, rich))
     for path in key_paths:
         _plant(tree, path, _key_values())
-    return st.builds(_whole, ids(), _subdocument(tree, key_paths), _strangers()).map(real)
+    return _subdocument(tree, key_paths, rich)
 
 
 def _whole(key: Any, mapped: Document, strangers: Document) -> Document:
@@ -340,13 +366,15 @@ def _key_values() -> SearchStrategy[Any]:
     return st.one_of(texts().map(lambda text: text or "x"), *kinds.values())
 
 
-def _subdocument(tree: Mapping[str, Any], required: set[tuple[str, ...]], path: tuple[str, ...] = ()) -> Any:
+def _subdocument(
+    tree: Mapping[str, Any], required: set[tuple[str, ...]], rich: bool, path: tuple[str, ...] = ()
+) -> SearchStrategy[Document]:
     there: dict[str, SearchStrategy[Any]] = {}
     perhaps: dict[str, SearchStrategy[Any]] = {}
     for name, node in tree.items():
         here = (*path, name)
-        needed = any(one[: len(here)] == here for one in required)
-        values: SearchStrategy[Any] = node if not isinstance(node, dict) else _subdocument(node, required, here)
+        needed = rich or any(one[: len(here)] == here for one in required)
+        values: SearchStrategy[Any] = node if not isinstance(node, dict) else _subdocument(node, required, rich, here)
         if isinstance(node, dict) and not needed:
             values = st.one_of(values, st.just({}), st.none(), bson_values(max_leaves=3))
         (there if needed else perhaps)[name] = values
@@ -354,18 +382,22 @@ def _subdocument(tree: Mapping[str, Any], required: set[tuple[str, ...]], path: 
     return st.builds(lambda strangers, fields: {**strangers, **fields}, _strangers(), named) if path else named
 
 
-def _children(plan: ItemPlan) -> SearchStrategy[Any]:
+def _children(plan: ItemPlan, rich: bool) -> SearchStrategy[Any]:
     needed = {part.path for part in _own_placeholders(plan.sk)}
     tree: dict[str, Any] = {}
     for source in plan.sources.values():
         _plant(tree, source, _mapped_value())
     for path in needed:
         _plant(tree, path, _key_values())
-    element = st.builds(lambda strangers, fields: {**strangers, **fields}, _strangers(), _subdocument(tree, needed))
+    element = st.builds(
+        lambda strangers, fields: {**strangers, **fields}, _strangers(), _subdocument(tree, needed, rich)
+    )
     full = st.lists(element, min_size=1, max_size=3)
+    if rich:
+        return full
     if not needed:
-        full = st.one_of(full, st.lists(st.one_of(element, st.just({})), min_size=1, max_size=3))
-    return st.one_of(full, full, st.just([]), st.none(), _mixed_array(element), bson_values(max_leaves=3).map(_odd))
+        full = st.lists(st.one_of(element, st.just({})), min_size=1, max_size=3)
+    return st.one_of(full, st.just([]), st.none(), _mixed_array(element), bson_values(max_leaves=3).map(_odd))
 
 
 def _mixed_array(element: SearchStrategy[Document]) -> SearchStrategy[list[Any]]:
