@@ -26,7 +26,8 @@ _NAMES = {0x06: "undefined", 0x0C: "DBPointer", 0x0E: "symbol"}
 
 def refuse_deprecated(document: bytes) -> None:
     """Raises UnsupportedType, with the field's path, if the BSON document has a value of a deprecated type."""
-    if _CANDIDATE.search(document):
+    # Looking for a byte is a hundred times as quick as the expression, and often enough.
+    if (b"\x06" in document or b"\x0c" in document or b"\x0e" in document) and _CANDIDATE.search(document):
         _walk(document, 4, "")
 
 

@@ -72,11 +72,13 @@ def render_value(value: Any, integers_plain: bool = False) -> str:
     """
     kind = type(value)
     if kind is str:
+        if value and len(value) != 24 and not integers_plain and "#" not in value and "~" not in value:
+            return str(value)  # the usual case: too long or too short to look like an ObjectId or a date
         if not value or _LOOKALIKE.fullmatch(value) or (integers_plain and _INTEGER.fullmatch(value)):
             return "~s" + _escape(value)
         return _escape(value)
     if kind is ObjectId:
-        return str(value)
+        return str(value.binary.hex())
     if kind is datetime:
         return iso_date(value)
     if kind is int or kind is Int64:

@@ -33,6 +33,7 @@ from docferry.core.codec import (
     AttributeValue,
     Hints,
     HintTree,
+    Quick,
     decode_value,
     encode_declared,
     encode_id,
@@ -42,6 +43,7 @@ from docferry.core.codec import (
     parse_declared,
     plain_number,
     pointer_step,
+    quick_encoders,
     to_plain,
     unescape_name,
 )
@@ -74,12 +76,17 @@ def key_of(item: Item) -> ItemKey:
 
 @dataclass(frozen=True, slots=True)
 class _Leaf:
-    """A document field that becomes an attribute of another name."""
+    """A document field that becomes one attribute, under its own or another name."""
 
     attribute: str
     pointer: str
     declared: str | None
     path: tuple[str, ...] = ()
+    quick: Quick = field(default_factory=dict, compare=False, repr=False)
+
+
+def _leaf(attribute: str, declared: str | None, path: tuple[str, ...] = ()) -> _Leaf:
+    return _Leaf(attribute, pointer_step(attribute), declared, path, quick_encoders(declared))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +119,14 @@ class ItemPlan:
     reserved: frozenset[str]
     unmapped: Unmapped
     path: tuple[str, ...] = ()
-    names: dict[str, tuple[str, str, str | None]] = field(default_factory=dict, compare=False)
+    names: dict[str, _Leaf] = field(default_factory=dict, compare=False)
 
-    def name_of(self, name: str) -> tuple[str, str, str | None]:
-        """(attribute, JSON Pointer, declared type) of a field that keeps its own name; remembered for the next document."""
+    def name_of(self, name: str) -> _Leaf:
+        """The attribute of a field that keeps its own name; remembered for the next document."""
         found = self.names.get(name)
         if found is None:
             attribute = escape_name(name, self.reserved)
-            found = attribute, pointer_step(attribute), self.declared.get(attribute)
+            found = _leaf(attribute, self.declared.get(attribute))
             if len(self.names) < 10_000:  # documents name the fields, so the memory needs an end
                 self.names[name] = found
         return found
@@ -237,22 +244,23 @@ class Mapping:
     ) -> None:
         tree, names = plan.tree, plan.names
         for name, value in document.items():
-            node = tree.get(name)
-            if node is None:
+            leaf = tree.get(name)
+            if leaf is None:
                 if plan.unmapped != "keep":
                     _refuse_unmapped(plan, name)
                     continue
-                attribute, pointer, declared = names.get(name) or plan.name_of(name)
-                if declared is not None:
-                    item[attribute] = encode_declared(value, pointer, hints, declared)
-                elif type(value) is str:  # most values are, and a call less shows
-                    item[attribute] = {"S": value}
-                else:
-                    item[attribute] = encode_value(value, pointer, hints)
-            elif type(node) is _Leaf:
-                item[node.attribute] = _encode_leaf(value, node, hints)
-            elif node is not _ROOT_ID:
-                self._nested(plan, name, value, node, item, hints, branches)
+                leaf = names.get(name) or plan.name_of(name)
+            elif type(leaf) is not _Leaf:
+                if leaf is not _ROOT_ID:
+                    self._nested(plan, name, value, leaf, item, hints, branches)
+                continue
+            quick = leaf.quick.get(type(value))
+            if quick is None:
+                item[leaf.attribute] = _encode_any(value, leaf, hints)
+                continue
+            item[leaf.attribute] = quick[0](value)
+            if quick[1] is not None:
+                hints[leaf.pointer] = quick[1]
 
     def _nested(
         self,
@@ -275,11 +283,8 @@ class Mapping:
         elif value and plan.unmapped != "keep":
             _refuse_unmapped(plan, name)
             return
-        attribute, pointer, declared = plan.name_of(name)
-        if declared is None:
-            item[attribute] = encode_value(value, pointer, hints)
-        else:
-            item[attribute] = encode_declared(value, pointer, hints, declared)
+        leaf = plan.name_of(name)
+        item[leaf.attribute] = _encode_any(value, leaf, hints)
 
     def _child(
         self,
@@ -395,7 +400,7 @@ def _compile(
     tree: dict[str, Any] = {} if parent else {"_id": _ROOT_ID}
     copies: list[_Leaf] = []
     for name, source in sources.items():
-        leaf = _Leaf(name, pointer_step(name), declared.get(name), source)
+        leaf = _leaf(name, declared.get(name), source)
         if source[0] == "_id" and not parent:
             copies.append(leaf)
         else:
@@ -432,9 +437,18 @@ def _graft(tree: dict[str, Any], path: tuple[str, ...], leaf: _Leaf | _Branch) -
 
 
 def _encode_leaf(value: Any, leaf: _Leaf, hints: Hints) -> AttributeValue:
+    quick = leaf.quick.get(type(value))
+    if quick is None:
+        return _encode_any(value, leaf, hints)
+    if quick[1] is not None:
+        hints[leaf.pointer] = quick[1]
+    return quick[0](value)
+
+
+def _encode_any(value: Any, leaf: _Leaf, hints: Hints) -> AttributeValue:
     if leaf.declared is not None:
         return encode_declared(value, leaf.pointer, hints, leaf.declared)
-    return {"S": value} if type(value) is str else encode_value(value, leaf.pointer, hints)
+    return encode_value(value, leaf.pointer, hints)
 
 
 def _is_branch(value: Any) -> bool:
