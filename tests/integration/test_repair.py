@@ -311,6 +311,23 @@ def test_document_that_dynamodb_refuses_is_not_left_half_written(small: Rig) -> 
     assert validate(small).ok
 
 
+def test_root_is_written_after_its_children_are_acknowledged(small: Rig) -> None:
+    """A reader trusts a root whose digest fits: it must not see the root of now with the children of before."""
+    order = small.database["orders"].find_one({})
+    assert order is not None
+    small.database["orders"].update_one({"_id": order["_id"]}, {"$set": {"items.0.quantity": 9}})
+    seen: list[list[str]] = []
+
+    class Noting(Refusing):
+        async def put_newer(self, table: str, items: Any, budget: Any, guard: Any) -> Written:
+            seen.append([item["entityType"]["S"] for item in items])
+            written: Written = await self._target.put_newer(table, items, budget, guard)
+            return written
+
+    with_target(small, lambda target: mending.repair(job_of(small), Noting(small, target, "")))
+    assert seen == [["ORDER_ITEM"] * 3, ["ORDER"]]
+
+
 class Refusing:
     """A target that refuses root items of one kind, and lets time go on after each write."""
 

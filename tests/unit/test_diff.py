@@ -188,6 +188,7 @@ def test_only_22_lowercase_hex_digits_are_a_version(value: Item) -> None:
         ("addresses.10.zip", "addresses.street", False),
         ("years.2024.total", "years.2024.total", True),
         ("years.2024", "years.2024.total", True),
+        ("years.2024.count", "years.2024.total", False),
     ],
 )
 def test_mask_covers_the_field_what_is_below_and_what_holds_it(path: str, mask: str, hidden: bool) -> None:
