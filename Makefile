@@ -38,13 +38,14 @@ stop: venv ## stop what `make demo KEEP=1` left running
 test: venv ## every test, on two cores, from nothing
 	@echo "==> fetching mongod and the emulators, if they are not cached"
 	@$(BIN)/python -c 'from docferry.embedded import tools as t; t.ensure_mongod(print); t.ensure_ministack(print); t.ensure_moto(print)'
-	@echo "==> running the tests; those that start Airflow come last"
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST)
+	@echo "==> running the tests"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
 check: venv ## lint, formatting, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	MYPYPATH=include:plugins $(BIN)/mypy --ignore-missing-imports --package docferry_airflow
 	$(BIN)/lint-imports
 
 bench: venv ## how fast it is, against the playbook's loop and boto3

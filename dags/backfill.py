@@ -47,7 +47,7 @@ for migration in migrations():
                     task_id="prepare",
                     collection=collection,
                     collections="{{ params.collections }}",
-                    dry_run="{{ params.dry_run }}",
+                    plan_only="{{ params.dry_run }}",
                     pool=MONGO_READ,
                 )
                 loaded = LoadRangeOperator.partial(

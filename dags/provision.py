@@ -26,6 +26,6 @@ for migration in migrations():
     with phase_dag(migration, "provision", doc=__doc__, params=params):
         ProvisionOperator(
             task_id="make_tables",
-            dry_run="{{ params.dry_run }}",
+            plan_only="{{ params.dry_run }}",
             allow_changes="{{ params.allow_changes }}",
         )

@@ -25,6 +25,6 @@ for migration in migrations():
     with phase_dag(migration, "replicas", doc=__doc__, params=params):
         AddReplicasOperator(
             task_id="add_replicas",
-            dry_run="{{ params.dry_run }}",
+            plan_only="{{ params.dry_run }}",
             allow_changes="{{ params.allow_changes }}",
         )

@@ -16,13 +16,6 @@ from docferry.embedded import EmbeddedStack
 from docferry.embedded.airflow import aws_connection, mongo_connection
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All in one worker: there is one home, and Airflow reads its settings once a process."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("airflow"))
-
-
 @pytest.fixture(scope="session")
 def airflow_home() -> Iterator[Path]:
     """A migrated database. Airflow must not have been imported before: it reads these variables then."""

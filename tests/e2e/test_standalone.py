@@ -27,7 +27,7 @@ from grid import find_browser, look
 from independent import judge
 from pymongo import MongoClient
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("standalone")]
+pytestmark = pytest.mark.slow
 
 DATABASE = "standalone"
 PLAN = ShopPlan(users=500, awkward=120)

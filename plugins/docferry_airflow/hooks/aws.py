@@ -17,8 +17,8 @@ class DocferryAwsHook(AwsBaseHook):
     :param region_name: The region of the target.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, client_type="dynamodb", **kwargs)
+    def __init__(self, *, aws_conn_id: str, region_name: str) -> None:
+        super().__init__(aws_conn_id=aws_conn_id, region_name=region_name, client_type="dynamodb")
 
     def get_session_with_endpoints(self) -> boto3.Session:
         """A session with the connection's credentials (refreshed when they expire), region, endpoints and CA bundle.
@@ -36,7 +36,7 @@ class DocferryAwsHook(AwsBaseHook):
         return boto3.Session(botocore_session=core)
 
 
-class EndpointSession(Session):
+class EndpointSession(Session):  # type: ignore[misc] # botocore has no types
     """A botocore session that asks a function for each service's endpoint; None means the service's own."""
 
     def __init__(self, endpoint_of: Callable[[str], str | None]) -> None:

@@ -59,24 +59,24 @@ class PrepareCollectionOperator(MigrationOperator):
 
     :param collection: The collection.
     :param collections: Skip unless it is one of these; empty means all.
-    :param dry_run: Skip.
+    :param plan_only: Skip.
     """
 
-    template_fields: Sequence[str] = ("migration_file", "collections", "dry_run")
+    template_fields: Sequence[str] = ("migration_file", "collections", "plan_only")
 
     def __init__(
-        self, *, collection: str, collections: Sequence[str] | str = (), dry_run: bool | str = False, **kwargs: Any
+        self, *, collection: str, collections: Sequence[str] | str = (), plan_only: bool | str = False, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.collection = collection
         self.collections = collections
-        self.dry_run = dry_run
+        self.plan_only = plan_only
 
     def carry_out(self, work: Work) -> list[dict[str, Any]]:
         from docferry.flows.backfill import prepare
 
-        if self.dry_run or (self.collections and self.collection not in self.collections):
-            raise AirflowSkipException("a dry run" if self.dry_run else f"{self.collection} was not asked for")
+        if self.plan_only or (self.collections and self.collection not in self.collections):
+            raise AirflowSkipException("a dry run" if self.plan_only else f"{self.collection} was not asked for")
         with work.claimed_by_the_run().backfill() as job:
             prepared = prepare(job, self.collection)
         if prepared.complete:
@@ -99,7 +99,7 @@ class LoadRangeOperator(MigrationOperator):
         self.id_range = id_range
 
     def carry_out(self, work: Work) -> dict[str, int]:
-        from docferry.flows.backfill import load_range
+        from docferry.flows.loading import load_range
 
         self.log.info("%s, chunks %s", self.id_range["label"], ", ".join(self.id_range["chunks"]))
         with work.backfill() as job:

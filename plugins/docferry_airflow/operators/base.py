@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
     from docferry.config import Migration
-    from docferry.flows.backfill import Backfill
+    from docferry.flows.loading import Backfill
     from docferry.flows.validate import Validation
     from docferry.ports import Identity, Target
     from docferry.wiring import Connections
@@ -95,7 +95,7 @@ class Work:
     @contextmanager
     def backfill(self) -> Iterator[Backfill]:
         """The library's job for loading. Its claim belongs to the DAG run: all tasks of a run share it."""
-        from docferry.flows.backfill import Backfill
+        from docferry.flows.loading import Backfill
 
         with closing(self.connections.source(self.migration)) as source:
             yield Backfill(

@@ -11,16 +11,16 @@ from docferry_airflow.operators.base import MigrationOperator, Work
 class ProvisionOperator(MigrationOperator):
     """Ledger, tables with their indexes, and the DAX cluster: plan, diff, apply, read back. Idempotent.
 
-    :param dry_run: Only show the plan, and what a real run would refuse.
+    :param plan_only: Only show the plan, and what a real run would refuse.
     :param allow_changes: Also change what exists and differs, where DynamoDB can do so in place. Without it a
         difference fails the task before anything is touched.
     """
 
-    template_fields: Sequence[str] = ("migration_file", "dry_run", "allow_changes")
+    template_fields: Sequence[str] = ("migration_file", "plan_only", "allow_changes")
 
-    def __init__(self, *, dry_run: bool | str = False, allow_changes: bool | str = False, **kwargs: Any) -> None:
+    def __init__(self, *, plan_only: bool | str = False, allow_changes: bool | str = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.dry_run = dry_run
+        self.plan_only = plan_only
         self.allow_changes = allow_changes
 
     def carry_out(self, work: Work) -> dict[str, Any]:
@@ -36,7 +36,7 @@ class ProvisionOperator(MigrationOperator):
             desired(work.migration),
             work.connections.estate(work.migration),
             allow_changes=bool(self.allow_changes),
-            dry_run=bool(self.dry_run),
+            dry_run=bool(self.plan_only),
             progress=work.progress,
             stop=work.stop,
         )
@@ -54,7 +54,7 @@ class AddReplicasOperator(ProvisionOperator):
     """The file's replica regions, one at a time. After the load: replicated writes cost more, and bulk puts refuse
     global tables.
 
-    :param dry_run: Only show the plan.
+    :param plan_only: Only show the plan.
     :param allow_changes: See ProvisionOperator.
     """
 
