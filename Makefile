@@ -49,10 +49,10 @@ check: venv ## lint, formatting, types, layers
 	$(BIN)/lint-imports
 
 bench: venv ## how fast it is, against the playbook's loop and boto3
-	@$(BIN)/python -m benchmarks.backfill
+	@$(BIN)/python -m benchmarks.backfill; backfill=$$?; $(BIN)/python -m benchmarks.validate && exit $$backfill
 
 lock: venv ## resolve requirements*.txt anew into requirements.lock
-	$(BIN)/uv pip compile --quiet --no-header --python-version 3.11 requirements-dev.txt -o requirements.lock
+	$(BIN)/uv pip compile --quiet --no-header --universal --python-version 3.11 requirements-dev.txt -o requirements.lock
 
 clean: ## remove what was made here; the cache of mongod and emulators stays
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
