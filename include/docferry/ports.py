@@ -7,7 +7,7 @@ control plane), `Progress` and `StopSignal` (whoever runs us).
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from bson.timestamp import Timestamp
@@ -196,7 +196,7 @@ class Record:
     section: str
     key: str
     revision: int
-    body: Mapping[str, Any]
+    body: Mapping[str, Any] = field(repr=False)
 
 
 class Ledger(Protocol):
