@@ -50,7 +50,9 @@ async def aside(
     return future.result()
 
 
-def _deliver(loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], put: Callable[[Any], None], value: Any) -> None:
+def _deliver(
+    loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], put: Callable[[Any], None], value: Any
+) -> None:
     def apply() -> None:
         if not future.done():
             put(value)
