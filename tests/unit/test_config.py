@@ -253,6 +253,7 @@ def test_tags_are_not_evaluated(tag: str) -> None:
     assert problems_of(small("database: d", f"database: {tag}"))[0].where == "YAML"
 
 
+@pytest.mark.timeout(30)
 @pytest.mark.parametrize("form", ["a{n}: &a{n} [{refs}]", "a{n}: &a{n} {{<<: [{refs}]}}"], ids=["lists", "merges"])
 def test_aliases_that_multiply_are_refused_quickly_and_printed_quickly(form: str) -> None:
     lines = ["a0: &a0 {k: v}"]
