@@ -164,12 +164,12 @@ def _validated(tree: Any, lines: Mapping[Path_, int]) -> tuple[_MigrationFile | 
         try:
             return _MigrationFile.model_validate(tree), problems, cut
         except ValidationError as error:
-            for one in error.errors():
-                problems.append(_schema_problem(one, lines, tree))
-                place = _cut_out(tree, _path_of(one))
-                if place is None:
-                    return None, problems, cut
-                cut.append(place)
+            found = error.errors()
+            problems += [_schema_problem(one, lines, tree) for one in found]
+            places = [_cut_out(tree, _path_of(one)) for one in found]
+            if None in places:
+                return None, problems, cut
+            cut += [place for place in places if place is not None]
     return None, problems, cut
 
 
