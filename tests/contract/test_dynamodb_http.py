@@ -364,13 +364,11 @@ def test_nobody_listening_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> Non
     asyncio.run(use())
 
 
-def test_server_that_is_no_web_server_is_unavailable(call: Call, request: pytest.FixtureRequest) -> None:
-    request.applymarker(pytest.mark.xfail(reason="IndexError escapes from _parse_head"))
+def test_server_that_is_no_web_server_is_unavailable(call: Call) -> None:
     assert isinstance(call(raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), retry_for_s=0.0).error, RetryExhausted)
 
 
-def test_checksum_that_is_none_is_a_damaged_answer(call: Call, request: pytest.FixtureRequest) -> None:
-    request.applymarker(pytest.mark.xfail(reason="ValueError escapes from _once"))
+def test_checksum_that_is_none_is_a_damaged_answer(call: Call) -> None:
     assert isinstance(call(reply(headers="x-amz-crc32: none\r\n"), retry_for_s=0.0).error, RetryExhausted)
 
 
@@ -405,8 +403,7 @@ def test_error_after_which_the_connection_is_sound_keeps_it(call: Call) -> None:
     assert called.server.connections == 1
 
 
-def test_unknown_code_with_a_500_is_the_servers_trouble(call: Call, request: pytest.FixtureRequest) -> None:
-    request.applymarker(pytest.mark.xfail(reason="the status is not passed on to error_for"))
+def test_unknown_code_with_a_500_is_the_servers_trouble(call: Call) -> None:
     assert call(error("SomethingNewException", 500), reply(BODY)).answers == [BODY]
 
 
@@ -464,9 +461,7 @@ def test_credentials_that_ran_out_are_fetched_anew(call: Call) -> None:
     assert [key[1:] for key in keys] == [token[1:] for token in tokens]
 
 
-def test_credentials_that_cannot_be_fetched_are_access_denied(call: Call, request: pytest.FixtureRequest) -> None:
-    request.applymarker(pytest.mark.xfail(reason="botocore's own exception escapes from the signer"))
-
+def test_credentials_that_cannot_be_fetched_are_access_denied(call: Call) -> None:
     def refresh() -> dict[str, str]:
         raise CredentialRetrievalError(provider="test", error_msg="no way")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from docferry.core.mapping import Item, key_of
 from docferry.core.versions import version_text
-from docferry.errors import ItemTooLarge, LeaseLost, RefusedByStore, RequestRefused, TableMissing, Throttled
+from docferry.errors import ItemTooLarge, LeaseLost, RefusedByStore, TableMissing, Throttled
 from docferry.ports import Target, Written
 from docferry.testing.fakes import FakeTarget
 
@@ -136,12 +136,7 @@ def test_one_bad_item_is_refused_by_position_and_the_others_arrive(run: Run, cas
     run(use)
 
 
-def test_bad_item_alone_is_refused_not_raised(run: Run, request: pytest.FixtureRequest) -> None:
-    if "fake" not in request.node.name:
-        request.applymarker(
-            pytest.mark.xfail(raises=RequestRefused, reason="DynamoTarget raises when a batch of one item is refused")
-        )
-
+def test_bad_item_alone_is_refused_not_raised(run: Run) -> None:
     async def use(target: Target, table: str) -> None:
         assert set((await put(target, table, UNSTORABLE["too deep"])).refused) == {0}
 

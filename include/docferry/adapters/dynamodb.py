@@ -123,8 +123,6 @@ class DynamoTarget:
             try:
                 reply = orjson.loads(await self._http.call("BatchWriteItem", body, guard))
             except RequestRefused:
-                if len(batch) == 1:
-                    raise
                 reply = None
         if reply is None:
             await self._one_by_one(table, batch, puts, budget, guard)

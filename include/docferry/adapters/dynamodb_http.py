@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import boto3
 import orjson
 
-from docferry.adapters.aws_errors import error_for
+from docferry.adapters.aws_errors import error_for, translated
 from docferry.errors import RetryExhausted, StoreError, TimedOut, TransientStoreError, Unavailable
 from docferry.ports import Guard
 
@@ -190,13 +190,13 @@ class DynamoHttp:
         except TimeoutError as error:
             text = f"DynamoDB did not answer {operation} within {REQUEST_TIMEOUT_S:.0f} s"
             raise TimedOut(text, operation=operation) from error
-        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, IndexError) as error:
             text = (
                 f"the connection to DynamoDB at {self.endpoint.authority} broke in {operation}: {type(error).__name__}"
             )
             raise Unavailable(text, operation=operation) from error
         checksum = headers.get(b"x-amz-crc32")
-        if checksum is not None and int(checksum) != zlib.crc32(reply):
+        if checksum is not None and checksum != str(zlib.crc32(reply)).encode():
             raise Unavailable(f"the reply to {operation} arrived damaged (crc32)", operation=operation)
         if status != 200:
             raise _error(operation, status, reply)
@@ -208,7 +208,9 @@ class DynamoHttp:
         try:
             if guard is not None:
                 guard()
-            connection.writer.write(self._signer.headers(TARGET + operation, body) + body)
+            with translated(operation):  # credentials that cannot be fetched or refreshed
+                head = self._signer.headers(TARGET + operation, body)
+            connection.writer.write(head + body)
             status, headers = _parse_head(await connection.reader.readuntil(b"\r\n\r\n"))
             reply = await _read_body(connection.reader, headers)
             done = headers.get(b"connection", b"").lower() != b"close"
@@ -255,4 +257,4 @@ def _error(operation: str, status: int, reply: bytes) -> StoreError:
         code, message = "", ""
     if not code and status >= 500:
         return Unavailable(f"DynamoDB answered {operation} with {status}", operation=operation, code=str(status))
-    return error_for(operation, code or str(status), message)
+    return error_for(operation, code or str(status), message, status)

@@ -6,6 +6,7 @@ Every change is conditional on the revision that was read, so two who change the
 from __future__ import annotations
 
 import base64
+import time
 import uuid
 from collections.abc import Mapping
 from decimal import Decimal
@@ -59,7 +60,8 @@ class DynamoLedger:
             query["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
 
     def write(self, section: str, key: str, body: Mapping[str, Any], *, expect: Record | None) -> Record:
-        revision = expect.revision + 1 if expect else 1
+        # A new record counts on from the time: one that was deleted and made anew is never taken for the old one.
+        revision = expect.revision + 1 if expect else time.time_ns() // 1000
         item = self._key(section, key) | {
             "rev": {"N": str(revision)},
             "schema": {"N": str(SCHEMA)},
@@ -75,14 +77,10 @@ class DynamoLedger:
         return Record(section, key, revision, dict(body))
 
     def delete(self, record: Record) -> None:
-        try:
-            with translated("ledger DeleteItem"):
-                self._client.delete_item(
-                    TableName=self._table, Key=self._key(record.section, record.key), **_condition(record)
-                )
-        except ConditionFailed:
-            if self.read(record.section, record.key) is not None:
-                raise  # changed; a record that is gone is what was asked for
+        with translated("ledger DeleteItem"):
+            self._client.delete_item(
+                TableName=self._table, Key=self._key(record.section, record.key), **_condition(record)
+            )
 
     def _is_stored(self, item: Mapping[str, Any]) -> bool:
         """Whether our own write got through and only its answer was lost: boto3 sends it again, and that one fails."""

@@ -27,7 +27,7 @@ def has_ended(mark: str) -> bool:
     here, _, process = _mark(os.getpid()).rpartition("/")[0].rpartition("/")
     del process
     parts = mark.split("/")
-    if len(parts) != 4 or not here or "/".join(parts[:2]) != here:
+    if len(parts) != 4 or not parts[2].isdigit() or not here or "/".join(parts[:2]) != here:
         return False
     return _mark(int(parts[2])) != mark
 
