@@ -24,22 +24,43 @@ def identity(name: str = "") -> Identity:
 
 def has_ended(mark: str) -> bool:
     """True only if the process has been proved dead; a mark of another host, or an unreadable one, proves nothing."""
-    here, _, process = _mark(os.getpid()).rpartition("/")[0].rpartition("/")
-    del process
-    parts = mark.split("/")
-    if len(parts) != 4 or not parts[2].isdigit() or not here or "/".join(parts[:2]) != here:
+    boot, namespace, pid, started = mark.split("/") if mark.count("/") == 3 else ("", "", "", "")
+    if not pid.isdigit() or not boot or (boot, namespace) != _host():
         return False
-    return _mark(int(parts[2])) != mark
+    fields = _stat(int(pid))
+    if fields is None:
+        return not _exists(int(pid))  # with hidepid another user's live process has no /proc entry for us
+    return fields[0] in ("Z", "X") or fields[19] != started
 
 
 def _mark(pid: int) -> str:
-    """Empty where there is no /proc, or no such process (a zombie has ended, too)."""
+    """Empty where there is no /proc."""
+    boot, namespace = _host()
+    fields = _stat(pid)
+    return f"{boot}/{namespace}/{pid}/{fields[19]}" if boot and fields else ""
+
+
+def _host() -> tuple[str, str]:
+    """(boot id, pid namespace): within these a pid and its start time belong to one process."""
     try:
-        boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
-        namespace = os.readlink(_PROC / "self/ns/pid")
-        fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except (OSError, ValueError):
-        return ""
-    if fields[0] in ("Z", "X"):
-        return ""
-    return f"{boot}/{namespace}/{pid}/{fields[19]}"
+        return (_PROC / "sys/kernel/random/boot_id").read_text().strip(), os.readlink(_PROC / "self/ns/pid")
+    except OSError:
+        return "", ""
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of /proc/<pid>/stat from the state on."""
+    try:
+        return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
