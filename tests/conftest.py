@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -16,6 +17,12 @@ settings.register_profile("thorough", settings.get_profile("ci"), max_examples=3
 settings.load_profile("ci")  # --hypothesis-profile=thorough for more
 
 MAY_BE_SKIPPED = ("dynamodb_local", "aws")
+
+
+def pytest_configure() -> None:
+    """Started in the background of a script, SIGINT is ignored, and so it is in every child: tests of Ctrl-C need it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
