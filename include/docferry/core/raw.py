@@ -13,11 +13,9 @@ from docferry.core.bson_bytes import ARRAY, DOCUMENT, document_of, find_value
 from docferry.core.codec import BSON_OPTIONS
 from docferry.core.deprecated import refuse_deprecated
 from docferry.core.keys import render_value
+from docferry.core.limits import ITEM_BYTES, SORT_KEY_BYTES
 from docferry.core.mapping import Item, Mapping, check_size
 from docferry.errors import UnsupportedType
-
-MEASURED_BYTES = 50_000
-"""A smaller document is not measured before it is sent."""
 
 
 def decode_document(data: bytes) -> dict[str, Any]:
@@ -29,16 +27,20 @@ def decode_document(data: bytes) -> dict[str, Any]:
 
 
 def encode_raw(mapping: Mapping, data: bytes, version: int) -> list[Item]:
-    """The items of a document in BSON, root first. Raises DocumentError if it cannot be stored.
-
-    Only items of documents that are not small are measured here; the writer measures the bytes of every item anyway.
-    """
+    """The items of a document in BSON, root first. Raises DocumentError if it cannot be stored."""
     refuse_deprecated(data)
     items = mapping.encode(decode_document(data), version)
-    if len(data) > MEASURED_BYTES:
-        for item in items:
-            check_size(item)
+    _refuse_too_large(items, len(data))
     return items
+
+
+def _refuse_too_large(items: Sequence[Item], document_bytes: int) -> None:
+    """Before anything is written: a document of which one item is too large must not leave its other items behind."""
+    for item in items:
+        hints = item["_t"]["M"] if "_t" in item else ()
+        # Outside the hints an item is never three times as long as its document; most need no closer look.
+        if document_bytes * 3 + sum(map(len, hints)) + 16 * len(hints) > ITEM_BYTES - SORT_KEY_BYTES * 8:
+            check_size(item)
 
 
 def id_bytes(value: Any) -> bytes:

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from docferry.config import Migration
-from docferry.core.limits import ITEM_BYTES, NEW_TABLE_WRU_PER_S, SORT_KEY_BYTES
-from docferry.core.mapping import Item, ItemKey, check_size, key_of
+from docferry.core.limits import NEW_TABLE_WRU_PER_S
+from docferry.core.mapping import Item, ItemKey, key_of
 from docferry.core.raw import encode_raw, id_of, id_text
 from docferry.core.tombstones import tombstone
 from docferry.core.versions import snapshot_version
@@ -319,7 +319,6 @@ class _Loader:
             data = page.raw[position]
             try:
                 items = encode_raw(self.mapping, data, page.version)
-                _refuse_too_large(items, len(data))
                 _refuse_shared_keys(items, page.keys, self.mapping.collection)
             except DocumentError as error:
                 error.namespace, error.id = self.collection, error.id or id_text(data)
@@ -426,15 +425,6 @@ class _Loader:
     def _report(self, note: str = "") -> None:
         total = int(self.lease.body.get("expected", 0))
         self.job.progress.advance(f"{self.collection} {self.lease.key}", self.counts.read, total, note)
-
-
-def _refuse_too_large(items: Sequence[Item], document_bytes: int) -> None:
-    """Before anything is written: a document of which one item is too large must not leave its other items behind."""
-    for item in items:
-        hints = item["_t"]["M"] if "_t" in item else ()
-        # Outside the hints an item is never three times as long as its document; most need no closer look.
-        if document_bytes * 3 + sum(map(len, hints)) + 16 * len(hints) > ITEM_BYTES - SORT_KEY_BYTES * 8:
-            check_size(item)
 
 
 def _refuse_shared_keys(items: Sequence[Item], keys: set[tuple[str, str]], collection: str) -> None:
