@@ -11,7 +11,8 @@ MigrationError(retryable=False)
 ├ PreflightFailed(problems)                 what only the server knows says no
 ├ EstateDrift(differences)                  a table is not what the file says, and may not be changed unasked
 ├ LeaseHeld(name, holder) · LeaseLost(name)
-├ ResumeTokenLost                           backfill again
+├ ResumeTokenLost                           the oplog no longer holds the position: backfill again
+├ StreamEnded(reason, collection)           drop, rename, dropDatabase, invalidate, images missing: backfill again
 ├ RetryExhausted(attempts, elapsed_s)       cause chained
 ├ TooManyDeadLetters(collection, share)
 ├ ValidationFailed(summary)
@@ -212,6 +213,14 @@ class LeaseLost(MigrationError):
 
 class ResumeTokenLost(MigrationError):
     """The oplog no longer holds the recorded stream position."""
+
+
+class StreamEnded(MigrationError):
+    """The change stream cannot go on over this event. `reason` is the event's name, or images_missing."""
+
+    def __init__(self, message: str, *, reason: str, collection: str = "") -> None:
+        super().__init__(message)
+        self.reason, self.collection = reason, collection
 
 
 class RetryExhausted(MigrationError):

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 from bson.timestamp import Timestamp
 
 from docferry.core.estate import DaxSpec, DaxState, Step, TableState
-from docferry.core.mapping import Item, ItemKey
+from docferry.core.mapping import Item, ItemKey, KeyFields
+from docferry.core.versions import version_of
 from docferry.errors import DocumentError
 
 # --- who runs us -----------------------------------------------------------------------------------------------------
@@ -74,11 +75,63 @@ class CollectionFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamPosition:
-    """Where following the change stream will begin: at `token`, in the stream `scope`. Pages are read at `time` or later."""
+    """A place in the change stream `scope`: behind `token`, with everything before `time` behind it.
+
+    `n` events of `time` itself lie behind it, too: versions count events of one time, also after a resume in their midst.
+    Pages are read at the recorded position's `time` or later.
+    """
 
     time: Timestamp
     token: Mapping[str, Any]
     scope: str
+    n: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One event of the change stream. Ids are BSON of {"": id}, documents BSON; none of them in the repr.
+
+    `after` is the post-image, `before` the key fields of the pre-image. `touched` are the paths that an update names, as
+    the server writes them (a dot in a name looks like a step); None means the whole document. `images_lost`: the event
+    was too large to come with images, so `after` and perhaps `before` must be fetched.
+    """
+
+    collection: str
+    operation: str
+    id: bytes = field(repr=False)
+    time: Timestamp
+    n: int
+    before: bytes | None = field(default=None, repr=False)
+    after: bytes | None = field(default=None, repr=False)
+    touched: tuple[str, ...] | None = None
+    images_lost: bool = False
+    position: StreamPosition
+
+    @property
+    def version(self) -> int:
+        return version_of(self.time, self.n)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some changes in stream order, perhaps none, and the position behind them: it moves on while nothing happens."""
+
+    changes: Sequence[Change]
+    position: StreamPosition
+
+
+class Feed(Protocol):
+    """An open change stream. Belongs to one thread at a time."""
+
+    def read(self, wait_s: float) -> Batch:
+        """The next changes; waits up to `wait_s` for the first one. Changes of collections without a mapping are counted
+        for their time's `n` and not given.
+
+        Raises: StreamEnded (drop, rename, dropDatabase, invalidate, images missing), ResumeTokenLost, StoreError;
+                after a TransientStoreError open a new feed at the last position.
+        """
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +151,12 @@ class Source(Protocol):
 
     def stream_position(self) -> StreamPosition:
         """The position of now, of the database's change stream."""
+
+    def follow(self, position: StreamPosition, key_fields: Mapping[str, KeyFields]) -> Feed:
+        """The change stream from a position on, for the collections named, with these fields of pre-images.
+
+        Raises: ResumeTokenLost if the oplog no longer holds the position; StoreError.
+        """
 
     def cluster_time(self) -> Timestamp:
         """The primary's time, never before a time given earlier; snapshots at it can be read."""

@@ -75,6 +75,15 @@ def key_of(item: Item) -> ItemKey:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyFields:
+    """The fields that the table keys of a collection are made of, as dotted paths: the root's, and by the path of each
+    array that becomes items, those of its elements."""
+
+    root: tuple[str, ...]
+    children: MappingABC[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
 class _Leaf:
     """A document field that becomes one attribute, under its own or another name."""
 
@@ -185,6 +194,13 @@ class Mapping:
     def id_text(self, document: MappingABC[str, Any]) -> str:
         """The document's id as key text: what dead letters and reports call it by."""
         return render_value(document["_id"]) if "_id" in document else "(no _id)"
+
+    @property
+    def key_fields(self) -> KeyFields:
+        """What of a document must be known to tell the keys of its items."""
+        root = self.root.pk.fields | self.root.sk.fields
+        children = {".".join(plan.path): tuple(sorted(plan.sk.fields - {"index"})) for plan in self.children.values()}
+        return KeyFields(tuple(sorted(root)), children)
 
     def keys(self, document: Document) -> list[ItemKey]:
         """The keys of a document's items, root first, without encoding its content. Raises as `encode` does."""

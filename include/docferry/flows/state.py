@@ -234,8 +234,34 @@ def recorded_position(ledger: Ledger) -> StreamPosition | None:
     record = ledger.read("position", "stream")
     if record is None:
         return None
-    body = record.body
-    return StreamPosition(time=decode_time(body["time"]), token=bson.decode(body["token"]), scope=body["scope"])
+    return position_in(record.body)
+
+
+REPLICATION = ("replicate", "stream")
+"""Section and key of the record that is the replicator's lease and holds the position up to which all is applied."""
+
+
+def applied_position(ledger: Ledger) -> StreamPosition | None:
+    """The position up to which replication has applied every change, None if it has not begun."""
+    record = ledger.read(*REPLICATION)
+    return None if record is None or "token" not in record.body else position_in(record.body)
+
+
+def position_body(position: StreamPosition) -> dict[str, Any]:
+    """A stream position for a ledger record."""
+    return {
+        "time": encode_time(position.time),
+        "token": bson.encode(position.token),
+        "scope": position.scope,
+        "n": position.n,
+    }
+
+
+def position_in(body: Mapping[str, Any]) -> StreamPosition:
+    """The inverse of `position_body`."""
+    return StreamPosition(
+        time=decode_time(body["time"]), token=bson.decode(body["token"]), scope=body["scope"], n=int(body.get("n", 0))
+    )
 
 
 def record_position(ledger: Ledger, source: Source) -> StreamPosition:
@@ -244,12 +270,7 @@ def record_position(ledger: Ledger, source: Source) -> StreamPosition:
     if found is not None:
         return found
     position = source.stream_position()
-    body = {
-        "time": encode_time(position.time),
-        "token": bson.encode(position.token),
-        "scope": position.scope,
-        "at": now_ms(),
-    }
+    body = position_body(position) | {"at": now_ms()}
     try:
         ledger.write("position", "stream", body, expect=None)
     except ConditionFailed:
