@@ -188,11 +188,11 @@ def test_nothing_is_sent_once_the_guard_objects(run: Run, method: str) -> None:
         raise LeaseLost("chunk")
 
     async def use(target: Target, table: str) -> None:
+        items: Any = [item(f"p{number}") for number in range(60)]
+        if method == "put_all":
+            items = target.pack(items)
         with pytest.raises(LeaseLost):
-            items = [item(f"p{number}") for number in range(60)]
-            await getattr(target, method)(
-                table, items if method == "put_newer" else target.pack(items), NoLimit(), guard
-            )
+            await getattr(target, method)(table, items, NoLimit(), guard)
         assert await everything(target, table) == []
 
     run(use)

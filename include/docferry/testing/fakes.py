@@ -190,10 +190,11 @@ class FakeTarget:
         self._running.set()
 
     def pack(self, items: Sequence[Item]) -> list[Packed]:
-        for item in items:
-            check_size(item)
         try:
-            return [Packed(key_of(item), json.dumps(item, ensure_ascii=False).encode()) for item in items]
+            packed = [Packed(key_of(item), json.dumps(item, ensure_ascii=False).encode()) for item in items]
+            for item in items:
+                check_size(item)
+            return packed
         except (TypeError, UnicodeEncodeError) as error:
             raise RefusedByStore("cannot be written as JSON", path=items[0]["SK"]["S"]) from error
 
