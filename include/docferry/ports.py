@@ -174,7 +174,7 @@ class Target(Protocol):
         """
 
     async def put_all(self, table: str, items: Sequence[Packed], budget: Budget, guard: Guard) -> Written:
-        """Write all items unconditionally (BatchWriteItem). Returns when each is acknowledged or refused."""
+        """Write all items unconditionally (BatchWriteItem), in any order. Returns when each is acknowledged or refused."""
 
     async def put_newer(self, table: str, items: Sequence[Item], budget: Budget, guard: Guard) -> Written:
         """Write each item if none is stored under its key or the stored `_v` is smaller."""

@@ -32,7 +32,6 @@ import struct
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Context, Decimal
-from functools import lru_cache
 from typing import Any, Final
 
 import bson
@@ -68,6 +67,8 @@ _double_bits = struct.Struct("<d").pack
 _NAN_BITS: Final = _double_bits(math.nan)
 _REGEX_FLAGS: Final = 0xFFFF
 _TWO_WORDS = struct.Struct("<QQ").unpack
+_USUAL_EXPONENTS: Final = {6176 + exponent << 49: exponent for exponent in range(-18, 1)}
+"""The upper word of a positive Decimal128 whose coefficient has at most 64 bits, to its exponent."""
 _NULL: Final[AttributeValue] = {"NULL": True}
 _TRUE: Final[AttributeValue] = {"BOOL": True}
 _FALSE: Final[AttributeValue] = {"BOOL": False}
@@ -180,28 +181,24 @@ def plain_number(number: Decimal) -> str:
     return format(number.normalize(_EXACT), "f")
 
 
-@lru_cache(maxsize=65_536)
 def _decimal_parts(bid: bytes) -> tuple[AttributeValue, str]:
-    """(wire form, hint) of a Decimal128; cached, because prices repeat.
+    """(wire form, hint) of a Decimal128.
 
     The usual price is read from the bits of the format (IEEE 754-2008, binary integer decimal: sign, 14 bits of biased
     exponent, coefficient); pymongo's own conversion costs ten times as much and takes the rest.
     """
     low, high = _TWO_WORDS(bid)
-    exponent = (high >> 49 & 0x3FFF) - 6176
-    if high >> 49 < 0x3000 and not high & 0x1FFFFFFFFFFFF and low and -18 <= exponent <= 0:  # positive, 64 bits wide
-        return _small_decimal(low, exponent)
-    return _any_decimal(bid)
-
-
-def _small_decimal(coefficient: int, exponent: int) -> tuple[AttributeValue, str]:
-    digits = str(coefficient)
+    exponent = _USUAL_EXPONENTS.get(high)
+    if exponent is None or not low:
+        return _any_decimal(bid)
+    digits = str(low)
     if not exponent:
         return {"N": digits}, "decimal"
-    digits = digits.rjust(1 - exponent, "0")
+    if len(digits) <= -exponent:
+        digits = digits.rjust(1 - exponent, "0")
+    if digits[-1] != "0":
+        return {"N": f"{digits[:exponent]}.{digits[exponent:]}"}, "decimal"
     fraction = digits[exponent:].rstrip("0")
-    if len(fraction) == -exponent:
-        return {"N": f"{digits[:exponent]}.{fraction}"}, "decimal"
     plain = f"{digits[:exponent]}.{fraction}" if fraction else digits[:exponent]
     return {"N": plain}, f"decimal:{exponent}"
 
@@ -223,7 +220,6 @@ def _any_decimal(bid: bytes) -> tuple[AttributeValue, str]:
     return {"N": plain}, hint
 
 
-@lru_cache(maxsize=65_536)
 def declared_decimal(bid: bytes, declared: str) -> tuple[AttributeValue, str]:
     """(wire form, hint or '') of a Decimal128 in an attribute whose declared type may be '' for none."""
     wire, hint = _decimal_parts(bid)
@@ -318,6 +314,9 @@ def _document(value: Mapping[str, Any], path: str, hints: Hints, depth: int) -> 
                 continue
             if kind is int and INT64_MIN <= inner <= INT64_MAX:
                 wire[name] = {"N": str(inner)}
+                continue
+            if kind is float and (text := repr(inner))[-2:] != ".0" and "e" not in text and "n" not in text:
+                wire[name] = {"N": text}
                 continue
         if type(name) is not str:
             raise UnsupportedType(f"a field name of type {type(name).__name__} is not BSON", path=path)
