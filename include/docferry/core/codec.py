@@ -69,6 +69,7 @@ _REGEX_FLAGS: Final = 0xFFFF
 _TWO_WORDS = struct.Struct("<QQ").unpack
 _USUAL_EXPONENTS: Final = {6176 + exponent << 49: exponent for exponent in range(-18, 1)}
 """The upper word of a positive Decimal128 whose coefficient has at most 64 bits, to its exponent."""
+_ONLY_STRINGS: Final = frozenset((str,))
 _NULL: Final[AttributeValue] = {"NULL": True}
 _TRUE: Final[AttributeValue] = {"BOOL": True}
 _FALSE: Final[AttributeValue] = {"BOOL": False}
@@ -330,7 +331,7 @@ def _document(value: Mapping[str, Any], path: str, hints: Hints, depth: int) -> 
 def _array(value: list[Any], path: str, hints: Hints, depth: int) -> AttributeValue:
     if depth > NESTING:
         raise TooDeep(f"nested deeper than the {NESTING} levels that DynamoDB stores", path=path)
-    if all(type(inner) is str for inner in value):
+    if _ONLY_STRINGS.issuperset(map(type, value)):
         return {"L": [{"S": inner} for inner in value]}
     wire: list[AttributeValue] = []
     each: list[Hints] = []
