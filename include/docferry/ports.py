@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from bson.timestamp import Timestamp
 
@@ -199,6 +199,13 @@ Guard = Callable[[], None]
 """Called right before each request is signed; raises LeaseLost or Stopped when writing must end."""
 
 
+class Packed(NamedTuple):
+    """An item ready to be sent: its key, and itself as JSON."""
+
+    key: ItemKey
+    json: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """What became of a list of items, by their position in it. `units` is the consumed capacity, indexes included."""
@@ -219,14 +226,14 @@ class ScanPage:
 class Target(Protocol):
     """DynamoDB's data plane. Raises StoreError or RetryExhausted; what a single item did is in `Written`."""
 
-    async def put_all(
-        self, table: str, items: Sequence[Item], budget: Budget, guard: Guard, owners: Sequence[int] = ()
-    ) -> Written:
-        """Write all items unconditionally (BatchWriteItem). Returns when each is acknowledged or refused.
+    def pack(self, items: Sequence[Item]) -> list[Packed]:
+        """A document's items, ready to be sent: done at once, while they are in the processor's cache.
 
-        `owners` says which document each item is of: an item that is too large keeps the others of its document from
-        being sent, too.
+        Raises: DocumentError if one of them cannot be sent; then none of them may be.
         """
+
+    async def put_all(self, table: str, items: Sequence[Packed], budget: Budget, guard: Guard) -> Written:
+        """Write all items unconditionally (BatchWriteItem), in any order. Returns when each is acknowledged or refused."""
 
     async def put_newer(self, table: str, items: Sequence[Item], budget: Budget, guard: Guard) -> Written:
         """Write each item if none is stored under its key or the stored `_v` is smaller."""

@@ -7,6 +7,7 @@ import struct
 import bson
 import pytest
 from docferry.core.deprecated import refuse_deprecated
+from docferry.core.raw import decode_document
 from docferry.errors import UnsupportedType
 from docferry.testing import strategies as draw
 from docferry.testing.strategies import raw_document, raw_element
@@ -66,14 +67,14 @@ _behind_two_ends = raw_document(
 def test_deprecated_value_is_found_with_its_path(case: tuple[bytes, str, str]) -> None:
     document, path, kind = case
     with pytest.raises(UnsupportedType, match=kind) as caught:
-        refuse_deprecated(document)
+        refuse_deprecated(document, decode_document(document))
     assert caught.value.path == path
 
 
 @given(draw.documents())
 @examples(3)
 def test_document_without_deprecated_values_passes(document: draw.Document) -> None:
-    refuse_deprecated(bson.encode(document))
+    refuse_deprecated(data := bson.encode(document), decode_document(data))
 
 
 @given(
@@ -82,4 +83,5 @@ def test_document_without_deprecated_values_passes(document: draw.Document) -> N
     )
 )
 def test_values_that_look_like_a_type_byte_pass(document: draw.Document) -> None:
-    refuse_deprecated(bson.encode({"a": document, "b": [document, {"": document}]}))
+    data = bson.encode({"a": document, "b": [document, {"": document}]})
+    refuse_deprecated(data, decode_document(data))

@@ -14,7 +14,7 @@ from docferry.adapters.dynamodb_http import RETRY_FOR_S, DynamoHttp, full_jitter
 from docferry.core.limits import BATCH_GET_KEYS, BATCH_ITEMS, ITEM_BYTES
 from docferry.core.mapping import Item, ItemKey, check_size, key_of
 from docferry.errors import ConditionFailed, DocumentError, RefusedByStore, RequestRefused, RetryExhausted
-from docferry.ports import Budget, Guard, ScanPage, Written
+from docferry.ports import Budget, Guard, Packed, ScanPage, Written
 
 T = TypeVar("T")
 
@@ -28,46 +28,31 @@ MOST_FACTOR = 21.0
 """A put is billed once for the table and once for each of at most 20 indexes."""
 
 
+def _pack(item: Item) -> Packed:
+    try:
+        body = orjson.dumps(item)
+    except (TypeError, UnicodeEncodeError) as error:
+        raise RefusedByStore(f"cannot be written as JSON: {type(error).__name__}", path=item["SK"]["S"]) from error
+    if len(body) > ITEM_BYTES:  # JSON is never shorter than the item, so this is rarely needed
+        check_size(item)
+    return Packed((item["PK"]["S"], item["SK"]["S"]), body)
+
+
 class _Puts:
-    """The items of one `put_all` or `put_newer` as bytes, and what became of each."""
+    """The items of one `put_all` or `put_newer`, and what became of each."""
 
-    __slots__ = ("bodies", "items", "refused", "superseded", "units")
+    __slots__ = ("items", "refused", "superseded", "units")
 
-    def __init__(self, items: Sequence[Item], owners: Sequence[int] = ()) -> None:
+    def __init__(self, items: Sequence[Packed]) -> None:
         self.items = items
-        self.bodies: list[bytes] = []
         self.refused: dict[int, DocumentError] = {}
         self.superseded: set[int] = set()
         self.units = 0.0
-        for position, item in enumerate(items):
-            self.bodies.append(self._serialise(position, item))
-        if self.refused and owners:
-            self._refuse_whole_documents(owners)
-
-    def _serialise(self, position: int, item: Item) -> bytes:
-        try:
-            body = orjson.dumps(item)
-        except (TypeError, UnicodeEncodeError) as error:
-            self.refused[position] = RefusedByStore(
-                f"cannot be written as JSON: {type(error).__name__}", path=item["SK"]["S"]
-            )
-            return b""
-        if len(body) > ITEM_BYTES:  # JSON is never shorter than the item, so this is rarely needed
-            try:
-                check_size(item)
-            except DocumentError as error:
-                self.refused[position] = error
-        return body
-
-    def _refuse_whole_documents(self, owners: Sequence[int]) -> None:
-        reasons = {owners[position]: error for position, error in self.refused.items()}
-        for position, owner in enumerate(owners):
-            if owner in reasons:
-                self.refused.setdefault(position, reasons[owner])
 
     def estimate(self, positions: Sequence[int]) -> float:
         """Write units of the table's own puts, from the JSON's length; what indexes add is learnt from the replies."""
-        return sum(1 + len(self.bodies[position]) * 3 // 4096 for position in positions)
+        items = self.items
+        return sum([1 + len(items[position].json) * 3 // 4096 for position in positions])
 
     def result(self) -> Written:
         return Written(self.refused, frozenset(self.superseded), self.units)
@@ -89,13 +74,12 @@ class DynamoTarget:
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
-    async def put_all(
-        self, table: str, items: Sequence[Item], budget: Budget, guard: Guard, owners: Sequence[int] = ()
-    ) -> Written:
-        puts = _Puts(items, owners)
-        left = [position for position in range(len(items)) if position not in puts.refused]
-        # Neighbours in _id order share a partition, and a partition takes 1,000 units a second: mix them.
-        random.shuffle(left)
+    def pack(self, items: Sequence[Item]) -> list[Packed]:
+        return [_pack(item) for item in items]
+
+    async def put_all(self, table: str, items: Sequence[Packed], budget: Budget, guard: Guard) -> Written:
+        puts = _Puts(items)
+        left = list(range(len(items)))
         started, attempt = time.monotonic(), 0
         while left:
             batches = [left[start : start + BATCH_ITEMS] for start in range(0, len(left), BATCH_ITEMS)]
@@ -118,7 +102,7 @@ class DynamoTarget:
             guard()
             body = b"".join((
                 b'{"ReturnConsumedCapacity":"TOTAL","RequestItems":{', orjson.dumps(table), b':[{"PutRequest":{"Item":',
-                b'}},{"PutRequest":{"Item":'.join([puts.bodies[position] for position in batch]), b"}}]}}",
+                b'}},{"PutRequest":{"Item":'.join([puts.items[position].json for position in batch]), b"}}]}}",
             ))  # fmt: skip
             try:
                 reply = orjson.loads(await self._http.call("BatchWriteItem", body, guard))
@@ -141,23 +125,32 @@ class DynamoTarget:
 
     @staticmethod
     def _positions(unprocessed: Sequence[Any], batch: list[int], puts: _Puts) -> list[int]:
-        by_key = {key_of(puts.items[position]): position for position in batch}
+        by_key = {puts.items[position].key: position for position in batch}
         return [by_key[key_of(request["PutRequest"]["Item"])] for request in unprocessed]
 
     async def _one_by_one(self, table: str, batch: list[int], puts: _Puts, budget: Budget, guard: Guard) -> None:
         """One bad item refuses its whole batch: find it, and let the others through."""
-        bodies = [self._put_body(table, puts.bodies[position]) for position in batch]
+        bodies = [self._put_body(table, puts.items[position].json) for position in batch]
         await _gather(
             [self._put(body, position, puts, budget, guard) for body, position in zip(bodies, batch, strict=True)]
         )
 
     async def put_newer(self, table: str, items: Sequence[Item], budget: Budget, guard: Guard) -> Written:
-        puts = _Puts(items)
-        positions = [position for position in range(len(items)) if position not in puts.refused]
+        refused: dict[int, DocumentError] = {}
+        packed: list[Packed] = []
+        for position, item in enumerate(items):
+            try:
+                packed.append(_pack(item))
+            except DocumentError as error:
+                refused[position] = error
+                packed.append(Packed(key_of(item), b""))
+        puts = _Puts(packed)
+        puts.refused = refused
+        positions = [position for position in range(len(items)) if position not in refused]
         random.shuffle(positions)
         await _gather([
             self._put(
-                self._put_body(table, puts.bodies[position], _NEWER + orjson.dumps(items[position]["_v"]) + b"},"),
+                self._put_body(table, packed[position].json, _NEWER + orjson.dumps(items[position]["_v"]) + b"},"),
                 position, puts, budget, guard,
             ) for position in positions
         ])  # fmt: skip
@@ -182,7 +175,7 @@ class DynamoTarget:
             if error.code != "ValidationException":
                 raise
             puts.refused[position] = RefusedByStore(
-                f"DynamoDB refused the item: {error}", path=puts.items[position]["SK"]["S"]
+                f"DynamoDB refused the item: {error}", path=puts.items[position].key[1]
             )
             return
         consumed = float((reply.get("ConsumedCapacity") or {}).get("CapacityUnits", 0.0))

@@ -32,7 +32,6 @@ import struct
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Context, Decimal
-from functools import lru_cache
 from typing import Any, Final
 
 import bson
@@ -68,6 +67,9 @@ _double_bits = struct.Struct("<d").pack
 _NAN_BITS: Final = _double_bits(math.nan)
 _REGEX_FLAGS: Final = 0xFFFF
 _TWO_WORDS = struct.Struct("<QQ").unpack
+_USUAL_EXPONENTS: Final = {6176 + exponent << 49: exponent for exponent in range(-18, 1)}
+"""The upper word of a positive Decimal128 whose coefficient has at most 64 bits, to its exponent."""
+_ONLY_STRINGS: Final = frozenset((str,))
 _NULL: Final[AttributeValue] = {"NULL": True}
 _TRUE: Final[AttributeValue] = {"BOOL": True}
 _FALSE: Final[AttributeValue] = {"BOOL": False}
@@ -114,6 +116,11 @@ def _encoder_of_subclass(value: Any, path: str) -> Callable[[Any, str, Hints, in
         if kind is not type(None) and isinstance(value, kind):
             return encoder
     raise UnsupportedType(f"{type(value).__name__} is not a BSON type", path=path)
+
+
+def encoder_of(kind: type) -> Callable[[Any, str, Hints, int], AttributeValue]:
+    """What encodes values of a type; for a type that is not BSON's own, `encode_value`, which looks closer."""
+    return _ENCODERS.get(kind, encode_value)
 
 
 def _string(value: str, path: str, hints: Hints, depth: int) -> AttributeValue:
@@ -175,28 +182,24 @@ def plain_number(number: Decimal) -> str:
     return format(number.normalize(_EXACT), "f")
 
 
-@lru_cache(maxsize=65_536)
 def _decimal_parts(bid: bytes) -> tuple[AttributeValue, str]:
-    """(wire form, hint) of a Decimal128; cached, because prices repeat.
+    """(wire form, hint) of a Decimal128.
 
     The usual price is read from the bits of the format (IEEE 754-2008, binary integer decimal: sign, 14 bits of biased
     exponent, coefficient); pymongo's own conversion costs ten times as much and takes the rest.
     """
     low, high = _TWO_WORDS(bid)
-    exponent = (high >> 49 & 0x3FFF) - 6176
-    if high >> 49 < 0x3000 and not high & 0x1FFFFFFFFFFFF and low and -18 <= exponent <= 0:  # positive, 64 bits wide
-        return _small_decimal(low, exponent)
-    return _any_decimal(bid)
-
-
-def _small_decimal(coefficient: int, exponent: int) -> tuple[AttributeValue, str]:
-    digits = str(coefficient)
+    exponent = _USUAL_EXPONENTS.get(high)
+    if exponent is None or not low:
+        return _any_decimal(bid)
+    digits = str(low)
     if not exponent:
         return {"N": digits}, "decimal"
-    digits = digits.rjust(1 - exponent, "0")
+    if len(digits) <= -exponent:
+        digits = digits.rjust(1 - exponent, "0")
+    if digits[-1] != "0":
+        return {"N": f"{digits[:exponent]}.{digits[exponent:]}"}, "decimal"
     fraction = digits[exponent:].rstrip("0")
-    if len(fraction) == -exponent:
-        return {"N": f"{digits[:exponent]}.{fraction}"}, "decimal"
     plain = f"{digits[:exponent]}.{fraction}" if fraction else digits[:exponent]
     return {"N": plain}, f"decimal:{exponent}"
 
@@ -216,6 +219,15 @@ def _any_decimal(bid: bytes) -> tuple[AttributeValue, str]:
     if not number and number.is_signed():
         hint = "-" + hint
     return {"N": plain}, hint
+
+
+def declared_decimal(bid: bytes, declared: str) -> tuple[AttributeValue, str]:
+    """(wire form, hint or '') of a Decimal128 in an attribute whose declared type may be '' for none."""
+    wire, hint = _decimal_parts(bid)
+    as_declared = hint == declared or (
+        hint == "decimal" and declared[:8] == "decimal:" and _exponent(wire) == declared[8:]
+    )
+    return wire, "" if as_declared else hint
 
 
 def _decimal128(value: Decimal128, path: str, hints: Hints, depth: int) -> AttributeValue:
@@ -296,20 +308,31 @@ def _document(value: Mapping[str, Any], path: str, hints: Hints, depth: int) -> 
         raise TooDeep(f"nested deeper than the {NESTING} levels that DynamoDB stores", path=path)
     wire: dict[str, AttributeValue] = {}
     for name, inner in value.items():
-        if type(inner) is str and name and name[0] != "~":
-            wire[name] = {"S": inner}
-            continue
+        kind = type(inner)
+        if name and name[0] != "~":  # what never leaves a hint, first
+            if kind is str:
+                wire[name] = {"S": inner}
+                continue
+            if kind is int and INT64_MIN <= inner <= INT64_MAX:
+                wire[name] = {"N": str(inner)}
+                continue
+            if kind is float and (text := repr(inner))[-2:] != ".0" and "e" not in text and "n" not in text:
+                wire[name] = {"N": text}
+                continue
         if type(name) is not str:
             raise UnsupportedType(f"a field name of type {type(name).__name__} is not BSON", path=path)
         key = name if name and name[0] != "~" else "~" + name
-        encoder = _ENCODERS.get(type(inner)) or _encoder_of_subclass(inner, path + pointer_step(key))
-        wire[key] = encoder(inner, path + pointer_step(key), hints, depth + 1)
+        place = path + pointer_step(key)
+        encoder = _ENCODERS.get(kind) or _encoder_of_subclass(inner, place)
+        wire[key] = encoder(inner, place, hints, depth + 1)
     return {"M": wire}
 
 
 def _array(value: list[Any], path: str, hints: Hints, depth: int) -> AttributeValue:
     if depth > NESTING:
         raise TooDeep(f"nested deeper than the {NESTING} levels that DynamoDB stores", path=path)
+    if _ONLY_STRINGS.issuperset(map(type, value)):
+        return {"L": [{"S": inner} for inner in value]}
     wire: list[AttributeValue] = []
     each: list[Hints] = []
     for index, inner in enumerate(value):
@@ -371,6 +394,8 @@ BSON_TYPES: Final = tuple(_ENCODERS)
 
 def encode_id(value: Any, hints: Hints) -> AttributeValue:
     """Encode a document's `_id`. Without a hint it is an ObjectId; a document keeps its field order (as BSON)."""
+    if type(value) is ObjectId:
+        return {"S": value.binary.hex()}
     if isinstance(value, dict | DBRef):
         return _as_bson(value, "/_id", hints)
     return encode_declared(value, "/_id", hints, "oid")
@@ -429,39 +454,6 @@ def _exponent(wire: AttributeValue) -> str:
         return ""
     _, _, fraction = wire["N"].partition(".")
     return f"-{len(fraction)}" if fraction else "0"
-
-
-def _quick_string(value: str) -> AttributeValue:
-    return {"S": value}
-
-
-def _quick_oid(value: ObjectId) -> AttributeValue:
-    return {"S": value.binary.hex()}
-
-
-def _quick_date(value: datetime) -> AttributeValue:
-    return {"S": iso_date(value)}
-
-
-def _quick_bool(value: bool) -> AttributeValue:
-    return _TRUE if value else _FALSE
-
-
-Quick = dict[type, tuple[Callable[[Any], AttributeValue], str | None]]
-
-
-def quick_encoders(declared: str | None) -> Quick:
-    """Type -> (encoder, hint) for the types whose hint does not depend on the value, for an attribute's declared type.
-
-    The same result as `encode_declared` or `encode_value`, for a third of the time; most values are of these types.
-    """
-    claims_strings = declared is not None and "S" in DECLARABLE[declared.partition(":")[0]]
-    return {
-        str: (_quick_string, "string" if claims_strings else None),
-        ObjectId: (_quick_oid, None if declared == "oid" else "oid"),
-        datetime: (_quick_date, None if declared == "date" else "date"),
-        bool: (_quick_bool, None),
-    }
 
 
 # --- decoding --------------------------------------------------------------------------------------------------------

@@ -1,34 +1,39 @@
 """BSON types that drivers no longer tell apart: undefined (read as None), DBPointer (as DBRef) and symbol (as str).
 
 They would be stored as something else without a word, so a document that has one is refused. Looking at every
-element of every document in Python would cost more than encoding it; a regular expression over the raw bytes finds
-nearly all documents that cannot have one, and only the others are walked.
+element of every document in Python would cost more than encoding it. No document without the byte of such a type has
+one, and no encoder writes one: what encodes to the very bytes that it was read from has none either. Only the others
+are walked.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
+from typing import Any
+
+import bson
+from bson.errors import BSONError
 
 from docferry.core.bson_bytes import ARRAY, DOCUMENT, SCOPED_CODE, int32_at, value_end
 from docferry.errors import UnsupportedType
 
-_CANDIDATE = re.compile(
-    rb"[\x06\x0c\x0e](?:"  # a type byte; all alternatives begin behind it, which lets the search skip ahead
-    rb"[^\x00]+\x00"  # and a field name
-    rb"|\x00(?!\x00\x00)"  # or no name; a string's length looks like 0c 00 00 00
-    rb"|(?<=[\x0c\x0e])\x00\x00\x00[^\x00]\x00"  # the same where the value's own length is a multiple of 65,536
-    # Undefined without a name, at the end of a subdocument. A string of five characters looks like it (06 00 00 00),
-    # unless its first character is a type byte: then it may be the next element behind the ends of two documents.
-    rb"|(?<=\x06)\x00\x00(?!\x00[^\x00-\x13\x7f\xff][^\x00]{4}\x00))"
-)
 _NAMES = {0x06: "undefined", 0x0C: "DBPointer", 0x0E: "symbol"}
 
 
-def refuse_deprecated(document: bytes) -> None:
-    """Raises UnsupportedType, with the field's path, if the BSON document has a value of a deprecated type."""
-    # Looking for a byte is a hundred times as quick as the expression, and often enough.
-    if (b"\x06" in document or b"\x0c" in document or b"\x0e" in document) and _CANDIDATE.search(document):
-        _walk(document, 4, "")
+def refuse_deprecated(data: bytes, document: Mapping[str, Any]) -> None:
+    """Raises UnsupportedType, with the field's path, if the BSON `data` has a value of a deprecated type.
+
+    `document` is what `data` was decoded to.
+    """
+    if (b"\x06" in data or b"\x0c" in data or b"\x0e" in data) and not _encodes_to(document, data):
+        _walk(data, 4, "")
+
+
+def _encodes_to(document: Mapping[str, Any], data: bytes) -> bool:
+    try:
+        return bson.encode(document) == data
+    except (BSONError, ValueError, OverflowError):
+        return False  # read, but not to be written again: then it is walked
 
 
 def _walk(data: bytes, at: int, path: str) -> int:

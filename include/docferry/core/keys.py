@@ -14,7 +14,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -123,6 +123,28 @@ class Template:
 
     source: str
     parts: tuple[str | Placeholder, ...]
+    lead: str = field(init=False, compare=False, repr=False)
+    only: str | None = field(init=False, compare=False, repr=False)
+    """The usual template is a text, `lead`, and then one field of the document as it is, `only`."""
+
+    def __post_init__(self) -> None:
+        *lead, last = self.parts
+        usual = isinstance(last, Placeholder) and not last.integer and len(last.path) == 1 and last.source != "index"
+        usual = usual and all(isinstance(part, str) for part in lead)
+        object.__setattr__(self, "lead", "".join(map(str, lead)) if usual else "")
+        object.__setattr__(self, "only", last.source if usual and isinstance(last, Placeholder) else None)
+
+    def _usual(self, document: Mapping[str, Any]) -> str | None:
+        """The key text for the usual template with the usual value; None says nothing."""
+        if self.only is None:
+            return self.source if len(self.parts) == 1 and self.parts[0] == self.source else None
+        value: Any = document.get(self.only)
+        kind = type(value)
+        if kind is ObjectId:
+            return f"{self.lead}{value.binary.hex()}"
+        if kind is str and value and len(value) != 24 and "#" not in value and "~" not in value:
+            return f"{self.lead}{value}"
+        return None
 
     @property
     def placeholders(self) -> tuple[Placeholder, ...]:
@@ -135,6 +157,8 @@ class Template:
 
     def render(self, document: Mapping[str, Any], index: int | None = None) -> str | None:
         """The key text, or None if a field is missing, null or empty: such an item is not in that index."""
+        if usual := self._usual(document):
+            return usual
         out: list[str] = []
         for part in self.parts:
             if isinstance(part, str):
@@ -157,6 +181,8 @@ class Template:
 
         Raises: KeyNotRepresentable, with the field's path: missing, null, empty, an array or a subdocument.
         """
+        if usual := self._usual(document):
+            return usual
         out: list[str] = []
         for part in self.parts:
             if isinstance(part, str):

@@ -23,8 +23,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as MappingABC
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 from bson.decimal128 import Decimal128
@@ -33,23 +35,20 @@ from docferry.core.codec import (
     AttributeValue,
     Hints,
     HintTree,
-    Quick,
     decode_value,
-    encode_declared,
     encode_id,
-    encode_value,
     escape_name,
     from_plain,
     parse_declared,
     plain_number,
     pointer_step,
-    quick_encoders,
     to_plain,
     unescape_name,
 )
 from docferry.core.keys import MISSING, Template, check_length, lookup, parse_template, render_value
 from docferry.core.limits import ITEM_BYTES, item_bytes
 from docferry.core.settings import CollectionSettings, ItemSettings, Unmapped
+from docferry.core.shapes import MOST_FIELDS, MOST_SHAPES, Leaf, Shape, ShapeKey, encode_leaf, leaf_of, shape_key
 from docferry.core.versions import version_text
 from docferry.errors import (
     DocumentError,
@@ -84,21 +83,6 @@ class KeyFields:
 
 
 @dataclass(frozen=True, slots=True)
-class _Leaf:
-    """A document field that becomes one attribute, under its own or another name."""
-
-    attribute: str
-    pointer: str
-    declared: str | None
-    path: tuple[str, ...] = ()
-    quick: Quick = field(default_factory=dict, compare=False, repr=False)
-
-
-def _leaf(attribute: str, declared: str | None, path: tuple[str, ...] = ()) -> _Leaf:
-    return _Leaf(attribute, pointer_step(attribute), declared, path, quick_encoders(declared))
-
-
-@dataclass(frozen=True, slots=True)
 class _Branch:
     """An array that becomes items of its own."""
 
@@ -107,7 +91,8 @@ class _Branch:
 
 @dataclass(frozen=True, slots=True)
 class _Index:
-    name: str
+    pk_name: str
+    sk_name: str
     pk: Template
     sk: Template
     when: tuple[tuple[tuple[str, ...], Any], ...]
@@ -122,22 +107,27 @@ class ItemPlan:
     sk: Template
     indexes: tuple[_Index, ...]
     tree: dict[str, Any]
-    copies: tuple[_Leaf, ...]
+    copies: tuple[Leaf, ...]
     declared: dict[str, str]
     sources: dict[str, tuple[str, ...]]
     reserved: frozenset[str]
     unmapped: Unmapped
     path: tuple[str, ...] = ()
-    names: dict[str, _Leaf] = field(default_factory=dict, compare=False)
+    shapes: dict[ShapeKey, Shape] = field(default_factory=dict, compare=False, repr=False)
 
-    def name_of(self, name: str) -> _Leaf:
-        """The attribute of a field that keeps its own name; remembered for the next document."""
-        found = self.names.get(name)
+    def name_of(self, name: str) -> Leaf:
+        """The attribute of a field that keeps its own name."""
+        attribute = escape_name(name, self.reserved)
+        return leaf_of(attribute, self.declared.get(attribute))
+
+    def shape_of(self, document: Document) -> Shape:
+        """How documents like this one are encoded. Raises UnmappedField where the file says so."""
+        key = shape_key(document)
+        found = self.shapes.get(key)
         if found is None:
-            attribute = escape_name(name, self.reserved)
-            found = _leaf(attribute, self.declared.get(attribute))
-            if len(self.names) < 10_000:  # documents name the fields, so the memory needs an end
-                self.names[name] = found
+            found = _compile_shape(self, document)
+            if len(self.shapes) < MOST_SHAPES and len(document) <= MOST_FIELDS:
+                self.shapes[key] = found
         return found
 
 
@@ -204,13 +194,36 @@ class Mapping:
 
     def keys(self, document: Document) -> list[ItemKey]:
         """The keys of a document's items, root first, without encoding its content. Raises as `encode` does."""
-        plan = self.root
-        pk = check_length(plan.pk.render_key(document), False, "PK")
-        found = [(pk, check_length(plan.sk.render_key(document), True, "SK"))]
+        found = [self._root_key(document)]
+        pk = found[0][0]
         for child in self.children.values():
             value = lookup(document, child.path)
             if _is_branch(value):
                 found += [_child_key(child, pk, element, index) for index, element in enumerate(value)]
+        return found
+
+    def _root_key(self, document: Document) -> ItemKey:
+        pk = check_length(self.root.pk.render_key(document), False, "PK")
+        return pk, check_length(self.root.sk.render_key(document), True, "SK")
+
+    def stubs(self, document: Document) -> list[Item]:
+        """A document's items, root first, as far as where they are and whose: PK, SK, entityType, _id and its hints.
+
+        Needs only the fields of keys. Leaves out items whose key cannot be told, and all if the root's cannot: such a
+        document has a dead letter, and no such item.
+        """
+        hints: Hints = {}
+        of_all: Item = {"_id": encode_id(document["_id"], hints)} | ({"_t": _hint_map(hints)} if hints else {})
+        try:
+            pk, sk = self._root_key(document)
+        except DocumentError:
+            return []
+        found = [_stub(pk, sk, self.root, of_all)]
+        for child in self.children.values():
+            value = lookup(document, child.path)
+            for index, element in enumerate(value if _is_branch(value) else ()):
+                with suppress(DocumentError):
+                    found.append(_stub(*_child_key(child, pk, element, index), child, of_all))
         return found
 
     def _encode(self, document: Document, version: int) -> list[Item]:
@@ -218,7 +231,7 @@ class Mapping:
             raise KeyNotRepresentable("the document has no _id", path="_id")
         plan = self.root
         hints: Hints = {}
-        stamp = {"S": version_text(version)}
+        stamp = _stamp(version)
         pk = plan.pk.render_key(document)
         id_hints: Hints = {}
         id_value = encode_id(document["_id"], id_hints)
@@ -235,7 +248,7 @@ class Mapping:
         for copy in plan.copies:
             value = lookup(document, copy.path)
             if value is not MISSING:
-                root[copy.attribute] = _encode_leaf(value, copy, hints)
+                root[copy.attribute] = encode_leaf(value, copy, hints)
         if plan.indexes:
             _add_index_keys(plan, document, root, None)
         children = [
@@ -258,25 +271,10 @@ class Mapping:
         hints: Hints,
         branches: list[tuple[ItemPlan, list[Document]]],
     ) -> None:
-        tree, names = plan.tree, plan.names
-        for name, value in document.items():
-            leaf = tree.get(name)
-            if leaf is None:
-                if plan.unmapped != "keep":
-                    _refuse_unmapped(plan, name)
-                    continue
-                leaf = names.get(name) or plan.name_of(name)
-            elif type(leaf) is not _Leaf:
-                if leaf is not _ROOT_ID:
-                    self._nested(plan, name, value, leaf, item, hints, branches)
-                continue
-            quick = leaf.quick.get(type(value))
-            if quick is None:
-                item[leaf.attribute] = _encode_any(value, leaf, hints)
-                continue
-            item[leaf.attribute] = quick[0](value)
-            if quick[1] is not None:
-                hints[leaf.pointer] = quick[1]
+        shape = plan.shape_of(document)
+        shape.fill(document, item, hints)
+        for name, node in shape.special:
+            self._nested(plan, name, document[name], node, item, hints, branches)
 
     def _nested(
         self,
@@ -300,7 +298,7 @@ class Mapping:
             _refuse_unmapped(plan, name)
             return
         leaf = plan.name_of(name)
-        item[leaf.attribute] = _encode_any(value, leaf, hints)
+        item[leaf.attribute] = encode_leaf(value, leaf, hints)
 
     def _child(
         self,
@@ -414,9 +412,9 @@ def _compile(
     declared = {name: parse_declared(text) for name, text in settings.types.items()}
     sources = {name: tuple(source.split(".")) for name, source in settings.attributes.items()}
     tree: dict[str, Any] = {} if parent else {"_id": _ROOT_ID}
-    copies: list[_Leaf] = []
+    copies: list[Leaf] = []
     for name, source in sources.items():
-        leaf = _leaf(name, declared.get(name), source)
+        leaf = leaf_of(name, declared.get(name), source)
         if source[0] == "_id" and not parent:
             copies.append(leaf)
         else:
@@ -443,28 +441,34 @@ def _compile(
 def _compile_index(settings: ItemSettings, name: str) -> _Index:
     keys = settings.index[name]
     when = tuple((tuple(path.split(".")), value) for path, value in settings.when.get(name, {}).items())
-    return _Index(name, parse_template(keys["PK"]), parse_template(keys["SK"]), when)
+    return _Index(name + "PK", name + "SK", parse_template(keys["PK"]), parse_template(keys["SK"]), when)
 
 
-def _graft(tree: dict[str, Any], path: tuple[str, ...], leaf: _Leaf | _Branch) -> None:
+def _graft(tree: dict[str, Any], path: tuple[str, ...], leaf: Leaf | _Branch) -> None:
     for step in path[:-1]:
         tree = tree.setdefault(step, {})
     tree[path[-1]] = leaf
 
 
-def _encode_leaf(value: Any, leaf: _Leaf, hints: Hints) -> AttributeValue:
-    quick = leaf.quick.get(type(value))
-    if quick is None:
-        return _encode_any(value, leaf, hints)
-    if quick[1] is not None:
-        hints[leaf.pointer] = quick[1]
-    return quick[0](value)
+def _compile_shape(plan: ItemPlan, document: Document) -> Shape:
+    shape = Shape()
+    for name, value in document.items():
+        node = plan.tree.get(name)
+        if type(node) is Leaf:
+            shape.add(name, type(value), node)
+        elif node is None and plan.unmapped == "keep":
+            shape.add(name, type(value), plan.name_of(name))
+        elif node is None:
+            _refuse_unmapped(plan, name)
+        elif node is not _ROOT_ID:
+            shape.special.append((name, node))
+    return shape
 
 
-def _encode_any(value: Any, leaf: _Leaf, hints: Hints) -> AttributeValue:
-    if leaf.declared is not None:
-        return encode_declared(value, leaf.pointer, hints, leaf.declared)
-    return encode_value(value, leaf.pointer, hints)
+@lru_cache(maxsize=64)
+def _stamp(version: int) -> AttributeValue:
+    """A version as attribute value. All documents of a page have the same."""
+    return {"S": version_text(version)}
 
 
 def _is_branch(value: Any) -> bool:
@@ -486,8 +490,8 @@ def _extract(
     taken = False
     for name, inner in value.items():
         node = tree.get(name)
-        if type(node) is _Leaf:
-            item[node.attribute] = _encode_leaf(inner, node, hints)
+        if type(node) is Leaf:
+            item[node.attribute] = encode_leaf(inner, node, hints)
             taken = True
         elif type(node) is _Branch:
             if _is_branch(inner):
@@ -523,6 +527,10 @@ def _refuse_unmapped(plan: ItemPlan, name: str, path: str = "") -> None:
         raise UnmappedField(text, path=f"{path}{pointer_step(name)}")
 
 
+def _stub(pk: str, sk: str, plan: ItemPlan, of_all: Item) -> Item:
+    return {"PK": {"S": pk}, "SK": {"S": sk}, "entityType": {"S": plan.entity}} | of_all
+
+
 def _child_key(plan: ItemPlan, parent_pk: str, element: Document, index: int) -> ItemKey:
     prefix = f"{'.'.join(plan.path)}.{index}."
     return parent_pk, check_length(plan.sk.render_key(element, index, prefix), True, f"{prefix}SK")
@@ -535,8 +543,8 @@ def _add_index_keys(plan: ItemPlan, document: Document, item: Item, position: in
         pk = index.pk.render(document, position)
         sk = index.sk.render(document, position)
         if pk is not None and sk is not None:
-            item[index.name + "PK"] = {"S": check_length(pk, False, index.name + "PK")}
-            item[index.name + "SK"] = {"S": check_length(sk, True, index.name + "SK")}
+            item[index.pk_name] = {"S": check_length(pk, False, index.pk_name)}
+            item[index.sk_name] = {"S": check_length(sk, True, index.sk_name)}
 
 
 def _same(value: Any, wanted: Any) -> bool:

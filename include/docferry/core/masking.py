@@ -38,8 +38,8 @@ def shown_id(id_text: str, masked: Masks) -> str:
 def is_masked_key(plan: ItemPlan, attribute: str, masked: Masks) -> bool:
     """Whether an index key attribute is made of a masked field."""
     for index in plan.indexes:
-        for part, template in (("PK", index.pk), ("SK", index.sk)):
-            if attribute == index.name + part:
+        for name, template in ((index.pk_name, index.pk), (index.sk_name, index.sk)):
+            if attribute == name:
                 return _is_made_of_masked(template, plan.path, masked)
     return False
 

@@ -17,6 +17,10 @@ from docferry.core.limits import ITEM_BYTES, SORT_KEY_BYTES
 from docferry.core.mapping import Item, Mapping, check_size
 from docferry.errors import UnsupportedType
 
+SURELY_SMALL = 800
+"""A document this short makes no item over 400 KB, even if every second byte were a field with a hint: the hint's pointer
+is as long as the document at most."""
+
 
 def decode_document(data: bytes) -> dict[str, Any]:
     """The document. Raises UnsupportedType for what is no valid BSON."""
@@ -28,14 +32,17 @@ def decode_document(data: bytes) -> dict[str, Any]:
 
 def encode_raw(mapping: Mapping, data: bytes, version: int) -> list[Item]:
     """The items of a document in BSON, root first. Raises DocumentError if it cannot be stored."""
-    refuse_deprecated(data)
-    items = mapping.encode(decode_document(data), version)
+    document = decode_document(data)
+    refuse_deprecated(data, document)
+    items = mapping.encode(document, version)
     _refuse_too_large(items, len(data))
     return items
 
 
 def _refuse_too_large(items: Sequence[Item], document_bytes: int) -> None:
     """Before anything is written: a document of which one item is too large must not leave its other items behind."""
+    if document_bytes < SURELY_SMALL:
+        return
     for item in items:
         hints = item["_t"]["M"] if "_t" in item else ()
         # Outside the hints an item is never three times as long as its document; most need no closer look.

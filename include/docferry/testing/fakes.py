@@ -7,6 +7,7 @@ What they do not have is a network: nothing here is slow, lost or late unless a 
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import zlib
 from bisect import bisect_left
@@ -37,6 +38,7 @@ from docferry.ports import (
     Budget,
     CollectionFacts,
     Guard,
+    Packed,
     Record,
     ScanPage,
     ServerFacts,
@@ -187,11 +189,21 @@ class FakeTarget:
         """Answer again, those that wait included."""
         self._running.set()
 
-    async def put_all(
-        self, table: str, items: Sequence[Item], budget: Budget, guard: Guard, owners: Sequence[int] = ()
-    ) -> Written:
-        refused = _too_large(items, owners)
-        left = [position for position in range(len(items)) if position not in refused]
+    def pack(self, items: Sequence[Item]) -> list[Packed]:
+        try:
+            packed = [Packed(key_of(item), json.dumps(item, ensure_ascii=False).encode()) for item in items]
+            for item in items:
+                check_size(item)
+            return packed
+        except (TypeError, UnicodeEncodeError) as error:
+            raise RefusedByStore("cannot be written as JSON", path=items[0]["SK"]["S"]) from error
+
+    async def put_all(self, table: str, items: Sequence[Packed], budget: Budget, guard: Guard) -> Written:
+        return await self._put_all(table, [json.loads(item.json) for item in items], budget, guard)
+
+    async def _put_all(self, table: str, items: Sequence[Item], budget: Budget, guard: Guard) -> Written:
+        refused: dict[int, DocumentError] = {}
+        left = list(range(len(items)))
         self._random.shuffle(left)
         units = 0.0
         while left:
@@ -213,7 +225,7 @@ class FakeTarget:
         return Written(refused, frozenset(), units)
 
     async def put_newer(self, table: str, items: Sequence[Item], budget: Budget, guard: Guard) -> Written:
-        refused = _too_large(items, ())
+        refused = _too_large(items)
         superseded: set[int] = set()
         units = 0.0
         for position, item in enumerate(items):
@@ -286,16 +298,13 @@ class FakeTarget:
         return None
 
 
-def _too_large(items: Sequence[Item], owners: Sequence[int]) -> dict[int, DocumentError]:
+def _too_large(items: Sequence[Item]) -> dict[int, DocumentError]:
     refused: dict[int, DocumentError] = {}
     for position, item in enumerate(items):
         try:
             check_size(item)
         except DocumentError as error:
             refused[position] = error
-    if owners:
-        reasons = {owners[position]: error for position, error in refused.items()}
-        refused = {position: reasons[owner] for position, owner in enumerate(owners) if owner in reasons}
     return refused
 
 
