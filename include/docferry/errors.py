@@ -4,7 +4,7 @@ MigrationError(retryable=False)
 ├ ConfigError(problems)
 ├ DocumentError(namespace, id, path)        dead-lettered and counted; the run fails above a threshold
 │  ├ UnsupportedType · UnmappedField · TooDeep · ItemTooLarge
-│  └ KeyNotRepresentable · KeyTooLong · KeyCollision · RefusedByStore
+│  └ KeyNotRepresentable · KeyTooLong · KeyCollision · ImagesLost · RefusedByStore
 ├ StoreError(operation, code)               adapters only, raise … from
 │  ├ TransientStoreError(retryable=True)    Throttled · Unavailable · TimedOut
 │  └ PermanentStoreError                    AccessDenied · TableMissing · ConditionFailed · RequestRefused
@@ -126,6 +126,10 @@ class KeyTooLong(DocumentError):
 
 class KeyCollision(DocumentError):
     """Two items would own one key."""
+
+
+class ImagesLost(DocumentError):
+    """A change too large to come with its images: what the document's items were called before is not known."""
 
 
 class RefusedByStore(DocumentError):

@@ -8,6 +8,7 @@ stored has no items any more: whatever its old and its new keys name is buried, 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from docferry.core.mapping import Item, ItemKey, Mapping, key_of
@@ -45,7 +46,7 @@ def writes_of(
     try:
         root, *children = encode_raw(mapping, after, version)
     except DocumentError as error:
-        return _burial(mapping, after, old, version, ttl_attribute, error)
+        return burial_of(mapping, after, before, version, ttl_attribute, error)
     kept = {key_of(child) for child in children} | {key_of(root)}
     had = {key_of(stub) for stub in old}
     graves = [tombstone(stub, version, ttl_attribute) for stub in old if key_of(stub) not in kept]
@@ -54,15 +55,20 @@ def writes_of(
     return Writes([*graves, *children], root)
 
 
-def _burial(
-    mapping: Mapping, after: bytes, old: Sequence[Item], version: int, ttl_attribute: str, error: DocumentError
+def burial_of(
+    mapping: Mapping,
+    after: bytes | None,
+    before: bytes | None,
+    version: int,
+    ttl_attribute: str,
+    error: DocumentError,
 ) -> Writes:
     """Tombstones for all that can be named of a document that cannot be stored."""
-    found: dict[ItemKey, Item] = {key_of(stub): stub for stub in old}
-    try:
-        found |= {key_of(stub): stub for stub in mapping.stubs(decode_document(after))}
-    except DocumentError:
-        pass  # it cannot even be read: what there is of it has the old keys
+    found: dict[ItemKey, Item] = {}
+    for document in (before, after):
+        if document is not None:
+            with suppress(DocumentError):  # it cannot even be read: then it names nothing
+                found |= {key_of(stub): stub for stub in mapping.stubs(decode_document(document))}
     return Writes([tombstone(stub, version, ttl_attribute) for stub in found.values()], None, error)
 
 
