@@ -10,7 +10,8 @@ Order of things, and why:
    loses nothing: its pages are read again, and each document is counted once.
 4. `finish` adds up the chunks. `read = written + superseded + dead-lettered`, or the run has failed.
 
-The bulk mode writes without conditions, and the ledger allows it only while the collection has no other writer.
+The bulk mode writes without conditions, and the ledger allows it only while the collection has no other writer: once
+replication has begun, every load is conditional (a put wins only where nothing newer is stored).
 A collection that has been loaded stays loaded: a second run says so and changes nothing.
 """
 
@@ -42,7 +43,17 @@ from docferry.errors import (
 from docferry.flows import state
 from docferry.flows.background import aside
 from docferry.flows.check import require_source
-from docferry.flows.loading import GIVE_BACK_S, Backfill, Counts, budget_of, counts_of, load_range, set_header
+from docferry.flows.loading import (
+    BULK,
+    CONDITIONAL,
+    GIVE_BACK_S,
+    Backfill,
+    Counts,
+    budget_of,
+    counts_of,
+    load_range,
+    set_header,
+)
 from docferry.flows.retry import retrying
 from docferry.ports import (
     Ledger,
@@ -224,8 +235,8 @@ def prepare(job: Backfill, collection: str) -> Prepared:
 
 def _claim(job: Backfill, settings: CollectionSettings) -> Record:
     """The collection's header, held by this run. Another run that is alive wins; its name is told."""
-    digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
-    fresh: dict[str, Any] = {"state": "new", "mode": "bulk", "mapping": digest, "chunks": 0, "started": state.now_ms()}
+    digest = mapping_digest(settings)
+    fresh: dict[str, Any] = {"state": "new", "mode": BULK, "mapping": digest, "chunks": 0, "started": state.now_ms()}
     while True:
         header = job.ledger.read("backfill", settings.name)
         body = dict(header.body) if header else fresh
@@ -241,9 +252,64 @@ def _claim(job: Backfill, settings: CollectionSettings) -> Record:
             left = (int(body["until"]) - state.now_ms()) / 1000
             raise LeaseHeld(f"the backfill of {settings.name}", str(body["owner"]), left)
         try:
-            return job.ledger.write("backfill", settings.name, body | _holder(job), expect=header)
+            claimed = job.ledger.write("backfill", settings.name, body | _holder(job), expect=header)
         except ConditionFailed:
             continue  # somebody else claimed it first: look who
+        if body["state"] == "new" and body["mode"] == BULK and is_followed(job.ledger):
+            # Looked at after the claim, as replication looks at the claims after it has said that it follows.
+            return set_header(job, claimed, {"mode": CONDITIONAL})
+        return claimed
+
+
+def is_followed(ledger: Ledger) -> bool:
+    """Whether replication has ever begun: then nothing is written without conditions any more."""
+    record = ledger.read(*state.REPLICATION)
+    return record is not None and bool(record.body.get("opened"))
+
+
+def begin_again(job: Backfill, only: Sequence[str] = ()) -> list[str]:
+    """Make ready to load collections anew under live traffic, every put conditional; returns their names.
+
+    For when replication has lost its position (then all collections, from a new position), or a collection was dropped,
+    renamed or lost its images. What was deleted meanwhile stays until `repair` buries it.
+
+    Raises: LeaseHeld if replication or a load is running, PreflightFailed if the position is lost and not all are named.
+    """
+    names = [settings.name for settings in _chosen(job.migration, only)]
+    lease = state.take_or_create(job.ledger, *state.REPLICATION, job.identity, job.migration.backfill.lease_s)
+    changes: dict[str, Any] = {}
+    try:
+        lost = bool(lease.body.get("lost"))
+        if lost and len(names) < len(job.migration.collections):
+            what = "the stream position is lost, and with it the changes of all collections"
+            raise PreflightFailed("load again", [Problem(where="backfill", what=what, suggestion="leave out --only")])
+        position = retrying("record the stream position", job.source.stream_position, job.stop)
+        for name in names:
+            _begin_collection_again(job, name, state.encode_time(position.time))
+        if lost:
+            changes = state.position_body(position) | {"lost": False}
+    finally:
+        lease.release(changes)
+    return names
+
+
+def _begin_collection_again(job: Backfill, name: str, follow_from: str) -> None:
+    header = job.ledger.read("backfill", name)
+    if header is None:
+        return  # never loaded: the usual way will do
+    if header.body["state"] != "complete" and not state.lease_expired(header.body, job.identity):
+        left = (int(header.body["until"]) - state.now_ms()) / 1000
+        raise LeaseHeld(f"the backfill of {name}", str(header.body["owner"]), left)
+    if header.body["state"] != "complete" and header.body["mode"] == BULK:
+        return  # a first load that has not come to its end goes on as it is
+    mapping = {"mapping": mapping_digest(job.migration.mapping(name).settings)}
+    fresh = {"state": "new", "mode": CONDITIONAL, "started": state.now_ms(), "owner": "", "taken_over": False}
+    set_header(job, header, mapping | fresh | {"follow_from": follow_from})
+
+
+def mapping_digest(settings: CollectionSettings) -> str:
+    """Of how a collection is mapped: what is loaded must fit what follows."""
+    return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
 
 
 def _holder(job: Backfill) -> dict[str, Any]:

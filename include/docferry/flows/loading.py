@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from docferry.config import Migration
+from docferry.core.changes import burial_of
 from docferry.core.limits import NEW_TABLE_WRU_PER_S
-from docferry.core.mapping import ItemKey, key_of
+from docferry.core.mapping import Item, ItemKey, key_of
 from docferry.core.raw import encode_raw, id_of, id_text
 from docferry.core.tombstones import tombstone
 from docferry.core.versions import snapshot_version
@@ -61,6 +62,9 @@ GIVE_BACK_S = 2.0
 """How long giving a lease back may take when a task ends early; Airflow kills five seconds after it asked."""
 EARLY_DEAD_LETTERS = 100
 """A chunk with more dead letters than this, and than the allowed share of its collection, stops at once."""
+
+BULK, CONDITIONAL = "bulk", "conditional"
+"""How a collection is loaded: without conditions while there is no other writer, else each put only over what is older."""
 
 COUNTERS = ("read", "written", "superseded", "dead", "items", "units")
 
@@ -131,6 +135,7 @@ class _Part:
 
     items: list[Packed] = field(default_factory=list)
     owners: list[int] = field(default_factory=list)
+    made: list[Item] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -179,6 +184,8 @@ async def _load_chunks(job: Backfill, target: Target, collection: str, chunks: S
     done = Counts()
     held: LeaseHeld | None = None
     budget = state.LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
+    header = job.ledger.read("backfill", collection)
+    mode = header.body["mode"] if header is not None else BULK
     for key in chunks:
         if job.stop.is_set():
             raise Stopped(f"{collection}: asked to stop; run again to continue")
@@ -192,7 +199,7 @@ async def _load_chunks(job: Backfill, target: Target, collection: str, chunks: S
         except LeaseHeld as error:
             held = error
             continue
-        done += await _Loader(job, target, collection, lease, budget).run()
+        done += await _Loader(job, target, collection, lease, budget, mode).run()
     if held is not None:
         raise held
     return done
@@ -225,9 +232,16 @@ class _Loader:
     """Loads one leased chunk: reads ahead, keeps a few pages in flight, checkpoints behind them."""
 
     def __init__(
-        self, job: Backfill, target: Target, collection: str, lease: state.Lease, budget: state.LedgerBudget
+        self,
+        job: Backfill,
+        target: Target,
+        collection: str,
+        lease: state.Lease,
+        budget: state.LedgerBudget,
+        mode: str = BULK,
     ) -> None:
         self.job, self.target, self.lease = job, target, lease
+        self.conditional = mode != BULK
         self.collection = collection
         self.mapping = job.migration.mapping(collection)
         self.bounds = Bounds(lease.body.get("lower"), lease.body.get("upper"))
@@ -322,18 +336,37 @@ class _Loader:
         for position in positions:
             data = page.raw[position]
             try:
-                items = self.target.pack(encode_raw(self.mapping, data, page.version))
+                made = encode_raw(self.mapping, data, page.version)
+                items = self.target.pack(made)
                 _refuse_shared_keys(items, page.keys, self.collection)
             except DocumentError as error:
                 error.namespace, error.id = self.collection, error.id or id_text(data)
                 page.errors[position] = error
                 continue
             part.items += items
+            if self.conditional:
+                part.made += made
             part.owners += [position] * len(items)
         return part
 
     async def _write(self, part: _Part) -> Written:
-        return await self.target.put_all(self.mapping.table, part.items, self.budget, self._guard)
+        table = self.mapping.table
+        if not self.conditional:
+            return await self.target.put_all(table, part.items, self.budget, self._guard)
+        # Roots last: a reader trusts one whose digest fits its children.
+        whole = Written({}, frozenset(), 0.0)
+        for roots in (False, True):
+            places = [place for place, item in enumerate(part.made) if self._is_root(item) is roots]
+            written = await self.target.put_newer(table, [part.made[at] for at in places], self.budget, self._guard)
+            whole = Written(
+                {**whole.refused, **{places[at]: error for at, error in written.refused.items()}},
+                whole.superseded | {places[at] for at in written.superseded},
+                whole.units + written.units,
+            )
+        return whole
+
+    def _is_root(self, item: Item) -> bool:
+        return bool(item["entityType"]["S"] == self.mapping.root.entity)
 
     async def _settle(self, leave: int) -> None:
         """Wait until at most `leave` pages are in flight; count those that are through, in order."""
@@ -359,10 +392,14 @@ class _Loader:
             await asyncio.to_thread(
                 state.open_letter, self.job.ledger, self.collection, error, page.raw[position], page.version
             )
+        if self.conditional and dead:
+            await self._bury_what_was(page, dead)
         owners = [owner for part in page.parts for owner in part.owners]
+        superseded = self._superseded(page, written, dead) if self.conditional else 0
         stored = Counts(
             read=len(page.raw),
-            written=len(page.raw) - len(dead),
+            written=len(page.raw) - len(dead) - superseded,
+            superseded=superseded,
             dead=len(dead),
             items=sum(owner not in dead for owner in owners) if dead else len(owners),
             units=round(sum(one.units for one in written)),
@@ -372,9 +409,20 @@ class _Loader:
         self.after = page.last
         self._refuse_too_many_dead()
 
+    @staticmethod
+    def _superseded(page: _Page, written: Sequence[Written], dead: Mapping[int, DocumentError]) -> int:
+        """Documents of which all items are newer in DynamoDB."""
+        fresh = {
+            owner
+            for part, one in zip(page.parts, written, strict=True)
+            for place, owner in enumerate(part.owners)
+            if place not in one.superseded
+        }
+        return len({owner for part in page.parts for owner in part.owners} - fresh - set(dead))
+
     async def _bury(self, page: _Page, part: _Part, written: Written, dead: Mapping[int, DocumentError]) -> None:
         """DynamoDB refused some items of a document and took others: those become tombstones, so none is half there."""
-        if not dead:
+        if not dead or self.conditional:
             return
         half = {
             item.key: owner
@@ -390,6 +438,15 @@ class _Loader:
             ]
             graves = [tombstone(item, page.version, ttl) for item in items if key_of(item) in half]
             await self.target.put_all(self.mapping.table, self.target.pack(graves), self.budget, self._guard)
+
+    async def _bury_what_was(self, page: _Page, dead: Mapping[int, DocumentError]) -> None:
+        """A document that cannot be stored any more may have been once: older items of it become tombstones."""
+        table = self.mapping.table
+        ttl = self.job.migration.table(table).ttl_attribute
+        graves: list[Item] = []
+        for position, error in dead.items():
+            graves += burial_of(self.mapping, page.raw[position], None, page.version, ttl, error).first
+        await self.target.put_newer(table, graves, self.budget, self._guard)
 
     def _refuse_too_many_dead(self) -> None:
         allowed = self.job.migration.backfill.dead_letter_share
