@@ -32,6 +32,7 @@ import struct
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Context, Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 import bson
@@ -221,13 +222,37 @@ def _any_decimal(bid: bytes) -> tuple[AttributeValue, str]:
     return {"N": plain}, hint
 
 
-def declared_decimal(bid: bytes, declared: str) -> tuple[AttributeValue, str]:
-    """(wire form, hint or '') of a Decimal128 in an attribute whose declared type may be '' for none."""
-    wire, hint = _decimal_parts(bid)
-    as_declared = hint == declared or (
-        hint == "decimal" and declared[:8] == "decimal:" and _exponent(wire) == declared[8:]
-    )
-    return wire, "" if as_declared else hint
+DecimalEncoder = Callable[[bytes], tuple[AttributeValue, str]]
+
+
+@lru_cache(maxsize=64)
+def decimal_encoder(declared: str | None) -> DecimalEncoder:
+    """What encodes the Decimal128s of an attribute, given as their bits: (wire form, hint or '')."""
+
+    def encode(bid: bytes) -> tuple[AttributeValue, str]:
+        wire, hint = _decimal_parts(bid)
+        as_declared = hint == "decimal" and digits and _exponent(wire) == f"-{digits}"
+        return wire, "" if as_declared or hint == declared else hint
+
+    digits = int(declared[9:]) if declared is not None and declared[:9] == "decimal:-" else 0
+    if not digits:
+        return encode
+    usual = 6176 - digits << 49
+
+    def encode_usual(bid: bytes) -> tuple[AttributeValue, str]:
+        """With exactly the digits declared, which needs no hint."""
+        low, high = _TWO_WORDS(bid)
+        if high != usual or not low:
+            return encode(bid)
+        text = str(low)
+        if len(text) <= digits:
+            text = text.rjust(digits + 1, "0")
+        if text[-1] != "0":
+            return {"N": f"{text[:-digits]}.{text[-digits:]}"}, ""
+        fraction = text[-digits:].rstrip("0")
+        return {"N": f"{text[:-digits]}.{fraction}" if fraction else text[:-digits]}, ""
+
+    return encode_usual
 
 
 def _decimal128(value: Decimal128, path: str, hints: Hints, depth: int) -> AttributeValue:

@@ -56,7 +56,7 @@ def iso_date(value: datetime) -> str:
     """2024-01-15T15:45:00.000Z. A naive datetime is UTC, as in pymongo; BSON has milliseconds, so the rest is cut."""
     if value.tzinfo is not None:
         value = value.astimezone(UTC).replace(tzinfo=None)
-    return value.isoformat(timespec="milliseconds") + "Z"
+    return f"{value.isoformat('T', 'milliseconds')}Z"
 
 
 def _escape(text: str) -> str:

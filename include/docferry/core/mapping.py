@@ -30,6 +30,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from bson.decimal128 import Decimal128
+from bson.objectid import ObjectId
 
 from docferry.core.codec import (
     AttributeValue,
@@ -108,6 +109,7 @@ class ItemPlan:
     indexes: tuple[_Index, ...]
     tree: dict[str, Any]
     copies: tuple[Leaf, ...]
+    oid_copies: tuple[str, ...]
     declared: dict[str, str]
     sources: dict[str, tuple[str, ...]]
     reserved: frozenset[str]
@@ -245,7 +247,12 @@ class Mapping:
         hints.update(id_hints)
         branches: list[tuple[ItemPlan, list[Document]]] = []
         self._fields(plan, document, root, hints, branches)
+        if type(document["_id"]) is ObjectId:  # nearly always, and then no need to make it again
+            for name in plan.oid_copies:
+                root[name] = id_value
         for copy in plan.copies:
+            if copy.attribute in root:
+                continue
             value = lookup(document, copy.path)
             if value is not MISSING:
                 root[copy.attribute] = encode_leaf(value, copy, hints)
@@ -430,6 +437,7 @@ def _compile(
         indexes=tuple(_compile_index(settings, name) for name in settings.index),
         tree=tree,
         copies=tuple(copies),
+        oid_copies=tuple(copy.attribute for copy in copies if copy.path == ("_id",) and copy.declared == "oid"),
         declared=declared,
         sources=sources,
         reserved=system | own,

@@ -18,8 +18,9 @@ from bson.objectid import ObjectId
 from docferry.core.codec import (
     DECLARABLE,
     AttributeValue,
+    DecimalEncoder,
     Hints,
-    declared_decimal,
+    decimal_encoder,
     encode_declared,
     encode_value,
     encoder_of,
@@ -68,7 +69,7 @@ class Shape:
     strings: list[tuple[str, str]] = field(default_factory=list)
     oids: list[tuple[str, str]] = field(default_factory=list)
     dates: list[tuple[str, str]] = field(default_factory=list)
-    decimals: list[tuple[str, str, str, str]] = field(default_factory=list)
+    decimals: list[tuple[str, str, str, DecimalEncoder]] = field(default_factory=list)
     values: list[tuple[str, str, str, Callable[[Any, str, Hints, int], AttributeValue]]] = field(default_factory=list)
     declared: list[tuple[str, Leaf]] = field(default_factory=list)
     special: list[tuple[str, Any]] = field(default_factory=list)
@@ -87,7 +88,7 @@ class Shape:
             self.dates.append((leaf.attribute, name))
             self._hint(leaf, "date")
         elif kind is Decimal128:
-            self.decimals.append((leaf.attribute, name, leaf.pointer, leaf.declared or ""))
+            self.decimals.append((leaf.attribute, name, leaf.pointer, decimal_encoder(leaf.declared)))
         elif leaf.declared is None:
             self.values.append((leaf.attribute, name, leaf.pointer, encoder_of(kind)))
         else:
@@ -105,8 +106,8 @@ class Shape:
             item[attribute] = {"S": document[name].binary.hex()}
         for attribute, name in self.dates:
             item[attribute] = {"S": iso_date(document[name])}
-        for attribute, name, pointer, declared in self.decimals:
-            item[attribute], hint = declared_decimal(document[name].bid, declared)
+        for attribute, name, pointer, encode in self.decimals:
+            item[attribute], hint = encode(document[name].bid)
             if hint:
                 hints[pointer] = hint
         for attribute, name, pointer, encoder in self.values:
