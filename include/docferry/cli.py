@@ -49,6 +49,7 @@ from docferry.flows.check import check_source
 from docferry.flows.loading import Backfill
 from docferry.flows.provision import ProvisionReport, add_replicas, provision, render_plan
 from docferry.flows.repair import ReplayReport, repair, replay_letters
+from docferry.flows.replicate import Replication, replicate
 from docferry.flows.status import status_of
 from docferry.flows.validate import Validation, latest_report, validate
 from docferry.ports import Target
@@ -286,9 +287,16 @@ def _provisioning(flow: Callable[..., ProvisionReport], file: str, dry_run: bool
 @click.option(
     "--waive-oplog-window", is_flag=True, help="Load although it may take longer than half the oplog reaches."
 )
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Load anew what is complete, under live traffic: after a lost stream position, a drop or a rename.",
+)
 @json_option
 @explained
-def backfill_command(file: str, only: tuple[str, ...], dry_run: bool, waive_oplog_window: bool, as_json: bool) -> None:
+def backfill_command(
+    file: str, only: tuple[str, ...], dry_run: bool, waive_oplog_window: bool, again: bool, as_json: bool
+) -> None:
     """Load the collections. Run again to continue; what is complete stays untouched."""
     migration, connections = _open(file)
     with stop_on_signals() as stop, CliProgress() as progress:
@@ -303,6 +311,8 @@ def backfill_command(file: str, only: tuple[str, ...], dry_run: bool, waive_oplo
             run=f"cli {uuid.uuid4()}",
             run_mark=identity.mark,
         )
+        if again and not dry_run:
+            load.begin_again(job, only)
         plan = load.plan_backfill(job, only)
         if dry_run:
             show({"plan": plan.to_dict()}, as_json, _plan_text(plan))
@@ -311,6 +321,36 @@ def backfill_command(file: str, only: tuple[str, ...], dry_run: bool, waive_oplo
         reports = uvloop.run(_load_all(job, connections, [one.collection for one in plan.collections]))
     body = {"plan": plan.to_dict(), "collections": [report.to_dict() for report in reports]}
     show(body, as_json, _load_text(reports))
+
+
+@main.command("replicate")
+@file_argument
+@click.option("--for", "for_s", type=click.FloatRange(0), metavar="SECONDS", help="End after so long.")
+@click.option("--until-caught-up", is_flag=True, help="End when everything up to the time of the start is applied.")
+@json_option
+@explained
+def replicate_command(file: str, for_s: float | None, until_caught_up: bool, as_json: bool) -> None:
+    """Follow MongoDB's change stream from where the backfill began, or from where it was left. Ctrl-C ends it."""
+    with stop_on_signals() as stop, CliProgress() as progress:
+        migration, connections = _open(file)
+        source = connections.source(migration)
+        job = Replication(
+            migration=migration,
+            source=source,
+            ledger=connections.ledger(migration),
+            identity=who(),
+            progress=progress,
+            stop=stop,
+        )
+        until = source.cluster_time() if until_caught_up else None
+        report = _with_target(job, connections, lambda target: replicate(job, target, for_s=for_s, until=until))
+    body = report.to_dict()
+    lag = "unknown" if report.lag_s is None else f"{report.lag_s:.0f} s"
+    text = (
+        f"{report.events:,} events = {report.written:,} written + {report.superseded:,} superseded + {report.dead:,} dead "
+        f"letters + {report.passed:,} from before a new load; {report.rate:,.0f} events/s; lag {lag}"
+    )
+    show(body, as_json, text)
 
 
 async def _load_all(job: Backfill, connections: Connections, names: Sequence[str]) -> list[load.CollectionReport]:
@@ -381,7 +421,7 @@ def _validation(file: str, stop: threading.Event, progress: CliProgress) -> tupl
     return job, connections
 
 
-def _with_target(job: Validation, connections: Connections, flow: Callable[[Target], Any]) -> Any:
+def _with_target(job: Validation | Replication, connections: Connections, flow: Callable[[Target], Any]) -> Any:
     async def run() -> Any:
         target = connections.target(job.migration)
         try:

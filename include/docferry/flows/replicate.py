@@ -21,7 +21,6 @@ import asyncio
 import time
 import zlib
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -551,9 +550,3 @@ def windows_of(source: Source, applied: Timestamp) -> Windows:
         images_s=expire,
         images_left_s=None if expire is None else max(0.0, expire - behind),
     )
-
-
-def status_of_replication(ledger: Ledger) -> Mapping[str, Any] | None:
-    """What the ledger knows of replication, None if it has never run."""
-    record = ledger.read(*state.REPLICATION)
-    return None if record is None else record.body

@@ -16,8 +16,21 @@ def status_of(migration: Migration, ledger: Ledger) -> dict[str, Any]:
     return {
         "migration": migration.name,
         "stream_position": state.encode_time(position.time) if position else None,
+        "replication": _replication(ledger),
         "collections": [_collection(name, ledger) for name in migration.mappings],
     }
+
+
+def _replication(ledger: Ledger) -> dict[str, Any] | None:
+    """How far replication is, as of its last checkpoint `at_ms`; `lag_s` None is unknown. None: it never ran."""
+    record = ledger.read(*state.REPLICATION)
+    if record is None or "token" not in record.body:
+        return None
+    body = record.body
+    names = ("owner", "events", "written", "superseded", "dead", "passed", "rate", "oplog_left_s", "in_danger", "ended")
+    lag = int(body.get("lag_s", -1))
+    found = {"applied_up_to": body["time"], "at_ms": body.get("at"), "lag_s": None if lag < 0 else lag}
+    return found | {"behind": body.get("pending", 0)} | {name: body[name] for name in names if name in body}
 
 
 def _collection(name: str, ledger: Ledger) -> dict[str, Any]:
