@@ -23,6 +23,9 @@ DIRECTORIES = "DOCFERRY_MIGRATIONS"
 DEFAULT_DIRECTORY = Path(__file__).resolve().parents[2] / "include" / "migrations"
 """plugins/ and include/ lie beside each other, in the repository as in AIRFLOW_HOME."""
 
+CONTINUOUS = "@continuous"
+"""A schedule: the next run begins when the last one has ended."""
+
 ON_REQUEST = ("manual", "operator_triggered")
 """Kinds of run: somebody asked. Never Airflow's own backfill or a schedule."""
 
@@ -104,7 +107,7 @@ def phase_dag(
 
     :param doc: The DAG file's docstring: the runbook, shown in the UI.
     :param params: What whoever starts a run may choose.
-    :param schedule: Cron; None means only on request.
+    :param schedule: Cron, or CONTINUOUS: one run after the other; None means only on request.
     :param retries: How often a task is tried again; which errors are worth it is for their type to say.
     """
     return DAG(
@@ -112,7 +115,9 @@ def phase_dag(
         dag_display_name=f"{migration.name}: {phase}",
         description=(doc or "").strip().partition("\n")[0],
         doc_md=doc,
-        schedule=_at_the_next_time(schedule),
+        schedule=schedule if schedule == CONTINUOUS else _at_the_next_time(schedule),
+        # A run that fails at once would be followed by the next at once: after three, somebody should look.
+        max_consecutive_failed_dag_runs=3 if schedule == CONTINUOUS else 0,
         catchup=False,
         max_active_runs=1,
         allowed_run_types=None if schedule else _run_types(),

@@ -59,22 +59,6 @@ def test_progress_is_told_every_few_seconds_first_and_last_always() -> None:
     assert lines[-1].endswith(", done")
 
 
-def test_a_claim_of_a_dag_run_does_not_end_with_the_process_that_made_it() -> None:
-    from docferry.wiring import who
-    from docferry_airflow.operators.base import Work
-
-    work = Work(
-        migration=None,  # type: ignore[arg-type]
-        connections=None,  # type: ignore[arg-type]
-        identity=who(),
-        progress=None,  # type: ignore[arg-type]
-        stop=threading.Event(),
-        run="killed.backfill manual__1",
-    )
-    mine = work.claimed_by_the_run().identity
-    assert mine.ended(mine.mark) is False
-
-
 @pytest.fixture
 def prepared(connections: EmbeddedStack, tmp_path: Path) -> tuple[str, list[dict[str, Any]], int]:
     """A collection that takes half a minute to load; its ranges and its size."""

@@ -77,7 +77,7 @@ class PrepareCollectionOperator(MigrationOperator):
 
         if self.plan_only or (self.collections and self.collection not in self.collections):
             raise AirflowSkipException("a dry run" if self.plan_only else f"{self.collection} was not asked for")
-        with work.claimed_by_the_run().backfill() as job:
+        with work.backfill() as job:
             prepared = prepare(job, self.collection)
         if prepared.complete:
             self.log.info("%s was loaded before: nothing to do", self.collection)

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import BaseOperator, RetryDecision, RetryPolicy
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from docferry.config import Migration
     from docferry.flows.loading import Backfill
+    from docferry.flows.replicate import Replication
     from docferry.flows.validate import Validation
     from docferry.ports import Identity, Target
     from docferry.wiring import Connections
@@ -123,9 +124,20 @@ class Work:
                 stop=self.stop,
             )
 
-    def claimed_by_the_run(self) -> Work:
-        """The same with an identity that does not end with this process: what it claims, the DAG run holds."""
-        return replace(self, identity=replace(self.identity, mark=f"dag run {self.run}"))
+    @contextmanager
+    def replication(self) -> Iterator[Replication]:
+        """The library's job for following the change stream."""
+        from docferry.flows.replicate import Replication
+
+        with closing(self.connections.source(self.migration)) as source:
+            yield Replication(
+                migration=self.migration,
+                source=source,
+                ledger=self.connections.ledger(self.migration),
+                identity=self.identity,
+                progress=self.progress,
+                stop=self.stop,
+            )
 
     def with_target(self, flow: Callable[[Target], Coroutine[Any, Any, T]]) -> T:
         """Run an asynchronous flow to its end; its connections live as long as its event loop."""

@@ -1,4 +1,4 @@
-"""Waiting for what the ledger says: for DAGs of your own that must not run before the data is there."""
+"""Waiting for what the ledger says: for whatever must not run before the data is there."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ log = logging.getLogger(__name__)
 
 
 class CollectionLoadedSensor(BaseSensorOperator):
-    """Waits until the ledger says that a collection has been loaded completely.
+    """Waits until the ledger says that collections have been loaded completely.
 
     :param migration_file: Path of the migration file.
-    :param collection: The collection.
+    :param collections: The collections; empty means all.
     """
 
-    template_fields: Sequence[str] = ("migration_file", "collection")
+    template_fields: Sequence[str] = ("migration_file", "collections")
 
-    def __init__(self, *, migration_file: str, collection: str, **kwargs: Any) -> None:
+    def __init__(self, *, migration_file: str, collections: Sequence[str] = (), **kwargs: Any) -> None:
         kwargs.setdefault("mode", "reschedule")  # holds no worker slot while it waits
         super().__init__(**kwargs)
         self.migration_file = migration_file
-        self.collection = collection
+        self.collections = collections
 
     def poke(self, context: Context) -> bool:
         from docferry.config import load_migration
@@ -36,8 +36,12 @@ class CollectionLoadedSensor(BaseSensorOperator):
         from docferry_airflow.hooks.connections import connections_from_airflow
 
         migration = load_migration(self.migration_file)
-        migration.mapping(self.collection)  # An unknown collection is an error, not a long wait.
+        for name in self.collections:
+            migration.mapping(name)  # An unknown collection is an error, not a long wait.
         status = status_of(migration, connections_from_airflow(migration).ledger(migration))
-        found = next(one for one in status["collections"] if one["collection"] == self.collection)
-        log.info("%s: %s, %s of %s chunks", self.collection, found["state"], found["chunks_done"], found["chunks"])
-        return bool(found["state"] == "complete")
+        waited_for = [
+            one for one in status["collections"] if not self.collections or one["collection"] in self.collections
+        ]
+        for one in waited_for:
+            log.info("%s: %s, %s of %s chunks", one["collection"], one["state"], one["chunks_done"], one["chunks"])
+        return all(one["state"] == "complete" for one in waited_for)

@@ -1,0 +1,38 @@
+"""Replicate: DynamoDB follows MongoDB while the application writes.
+
+**Enter when** provision has succeeded. Unpause this DAG and leave it on: it waits for the load, then follows the change
+stream from the position that was recorded before the first page was read, in runs of `minutes`, one after the other.
+
+**Steps**
+1. `wait_until_loaded` holds no slot; it ends when the ledger says that every collection is complete.
+2. `follow_changes` applies inserts, updates, deletes, moved keys and vanished children. Its log tells the lag, the rate, and how
+   long the oplog still holds the position. A second one at the same time says that the lease is held, and by whom.
+
+**Done when** `stop_mongo_writes` or a rollback says so. Until then one run follows the other; the lag stays at a few seconds.
+
+**If it fails** it goes on by itself where all was applied. After three failed runs Airflow pauses it: read the log.
+`ResumeTokenLost`: the oplog no longer holds the position. `StreamEnded`: a collection was dropped, renamed, or lost its images.
+Both say which collections need a new load: `docferry backfill --again`, then unpause this DAG, then run `validate` with `repair`.
+Changes that cannot be stored are dead letters and stop nothing: `docferry dead-letters`.
+
+**Roll back by** pausing this DAG: MongoDB is not touched. Unpause it while the oplog still holds the position, and it catches up.
+"""
+
+from airflow.sdk import Param
+from docferry_airflow.dag_factory import CONTINUOUS, flag, migrations, phase_dag
+from docferry_airflow.operators.replicate import ReplicateOperator
+from docferry_airflow.sensors.ledger import CollectionLoadedSensor
+
+for migration in migrations():
+    params = {
+        "minutes": Param(20, type="number", exclusiveMinimum=0, maximum=240, description="How long a run lasts."),
+        "until_caught_up": flag("End when everything up to the start of the run is applied."),
+    }
+    with phase_dag(migration, "replicate", doc=__doc__, params=params, schedule=CONTINUOUS):
+        loaded = CollectionLoadedSensor(task_id="wait_until_loaded", poke_interval=15, timeout=30 * 24 * 3600)
+        followed = ReplicateOperator(
+            task_id="follow_changes",
+            minutes="{{ params.minutes }}",
+            until_caught_up="{{ params.until_caught_up }}",
+        )
+        loaded >> followed

@@ -1,0 +1,43 @@
+"""Follow MongoDB's change stream for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from docferry_airflow.operators.base import MigrationOperator, Work
+
+if TYPE_CHECKING:
+    from docferry.flows.replicate import ReplicationReport
+
+
+class ReplicateOperator(MigrationOperator):
+    """Apply changes in order, conditionally, from the position in the ledger on. One at a time: a lease says whose turn it is.
+
+    :param minutes: How long one run lasts; the next one goes on where it stopped.
+    :param until_caught_up: End as soon as everything up to the time of the start is applied.
+    """
+
+    template_fields: Sequence[str] = ("migration_file", "minutes", "until_caught_up")
+
+    def __init__(self, *, minutes: float | str = 20, until_caught_up: bool | str = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.minutes = minutes
+        self.until_caught_up = until_caught_up
+
+    def carry_out(self, work: Work) -> dict[str, Any]:
+        from docferry.flows.replicate import replicate
+
+        for_s = float(self.minutes) * 60
+        with work.replication() as job:
+            until = job.source.cluster_time() if self.until_caught_up else None
+            report: ReplicationReport = work.with_target(
+                lambda target: replicate(job, target, for_s=for_s, until=until)
+            )
+        summary = report.to_dict()
+        self.log.info(
+            "%s events = %s written + %s superseded + %s dead letters + %s from before a new load; lag %s",
+            *(report.events, report.written, report.superseded, report.dead, report.passed),
+            "unknown" if report.lag_s is None else f"{report.lag_s:.0f} s",
+        )
+        return summary
