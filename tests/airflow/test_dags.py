@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from airflow_rig import ROOT, SETTINGS, write_migration
 
-PHASES = ("provision", "backfill", "validate", "replicas")
+PHASES = ("provision", "backfill", "replicate", "validate", "replicas")
 RUNBOOK = ("**Enter when**", "**Steps**", "**Done when**", "**If it fails**", "**Roll back by**")
 PARSE_S = 0.5
 
