@@ -89,10 +89,12 @@ def test_every_dag_explains_itself_and_runs_once_at_a_time(parsed: dict[str, Any
         assert dag["unexplained"] == []
 
 
-def test_only_validate_has_a_schedule_and_the_others_run_on_request(parsed: dict[str, Any]) -> None:
+def test_validate_and_replicate_have_a_schedule_and_the_others_run_on_request(parsed: dict[str, Any]) -> None:
+    schedules = {"validate": "0 2 * * *", "replicate": "@continuous"}
     for dag_id, dag in parsed["dags"].items():
-        if dag_id.endswith(".validate"):
-            assert (dag["schedule"], dag["run_types"]) == ("0 2 * * *", [])
+        phase = dag_id.partition(".")[2]
+        if phase in schedules:
+            assert (dag["schedule"], dag["run_types"]) == (schedules[phase], [])
         else:
             assert dag["run_types"] == ["manual", "operator_triggered"]
 
