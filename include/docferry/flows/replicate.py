@@ -19,32 +19,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-import zlib
-from collections import deque
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from typing import Any
 
 from bson.timestamp import Timestamp
 
 from docferry.config import Migration
-from docferry.core.changes import Writes, burial_of, writes_of
-from docferry.core.raw import id_name
-from docferry.core.versions import parse_version, snapshot_version
 from docferry.errors import (
-    ConditionFailed,
-    DocumentError,
-    ImagesLost,
     InvariantBroken,
     PreflightFailed,
     Problem,
+    ResumeTokenLost,
     Stopped,
+    StreamEnded,
     TransientStoreError,
 )
 from docferry.flows import state
+from docferry.flows.applying import Applying, Lanes
 from docferry.flows.background import aside
 from docferry.flows.check import require_followable
-from docferry.flows.loading import budget_of, calm_collector
-from docferry.flows.retry import retrying
+from docferry.flows.loading import BULK, GIVE_BACK_S, budget_of, calm_collector
 from docferry.ports import Batch, Change, Feed, Identity, Ledger, Progress, Source, StopSignal, StreamPosition, Target
 
 LANES = 128
@@ -149,12 +145,23 @@ async def replicate(
     """
     await asyncio.to_thread(require_followable, job.migration, job.source)
     lease = await asyncio.to_thread(state.take_or_create, job.ledger, *state.REPLICATION, job.identity, LEASE_S)
-    follower = _Follower(job, target, lease)
+    try:
+        position = await asyncio.to_thread(open_for_following, job.ledger, job.migration, lease)
+    except BaseException:
+        await asyncio.to_thread(lease.release)
+        raise
+    follower = _Follower(job, target, lease, position)
     try:
         with calm_collector():
             await follower.run(for_s, until)
-    finally:
-        await follower.close()
+    except (StreamEnded, ResumeTokenLost) as error:
+        lost = {"lost": True} if isinstance(error, ResumeTokenLost) else {}
+        await follower.close({"ended": str(error)} | lost)
+        raise
+    except BaseException as error:
+        await follower.close_after(error)
+        raise
+    await follower.close({"ended": ""})
     follower.report.check()
     return follower.report
 
@@ -185,7 +192,7 @@ def _require_loaded(ledger: Ledger, migration: Migration) -> None:
 def _not_loaded(ledger: Ledger, collection: str) -> Problem | None:
     header = ledger.read("backfill", collection)
     where = f"collections.{collection}"
-    if header is None or (header.body["state"] != "complete" and header.body["mode"] == "bulk"):
+    if header is None or (header.body["state"] != "complete" and header.body["mode"] == BULK):
         return Problem(
             where=where,
             what="is not loaded yet; following begins when every first load is over",
@@ -203,47 +210,34 @@ def _not_loaded(ledger: Ledger, collection: str) -> Problem | None:
     return None
 
 
-@dataclass(slots=True, eq=False)
-class _Pending:
-    """A change on its way."""
-
-    change: Change
-    done: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Lane:
-    waiting: deque[_Pending] = field(default_factory=deque)
-    task: asyncio.Task[None] | None = None
-
-
 class _Follower:
-    def __init__(self, job: Replication, target: Target, lease: state.Lease) -> None:
-        self.job, self.target, self.lease = job, target, lease
+    def __init__(self, job: Replication, target: Target, lease: state.Lease, position: StreamPosition) -> None:
+        self.job, self.lease = job, lease
         self.report = ReplicationReport()
         self.began = time.monotonic()
-        self.budget = state.LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
-        self.mappings = {one.name: job.migration.mapping(one.name) for one in job.migration.collections}
-        self.ttl = {table.name: table.ttl_attribute for table in job.migration.tables}
-        self.lanes = [_Lane() for _ in range(LANES)]
-        self.window: deque[_Pending] = deque()
-        self.bytes = 0
-        self.moved = asyncio.Event()
-        self.failure: BaseException | None = None
-        self.letters: dict[str, dict[str, int]] = {}
+        budget = state.LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
+        self.lanes = Lanes(
+            Applying(
+                migration=job.migration,
+                source=job.source,
+                ledger=job.ledger,
+                target=target,
+                budget=budget,
+                guard=lease.check,
+                stop=job.stop,
+            ),
+            position,
+        )
+        self.read_up_to = position
         self.follow_from: dict[str, Timestamp] = {}
-        self.position: StreamPosition | None = None
-        self.read_up_to: StreamPosition | None = None
         self.checkpointed = self.looked = self.listed = 0.0
         self.stored = {name: int(lease.body.get(name, 0)) for name in COUNTERS}
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
     async def run(self, for_s: float | None, until: Timestamp | None) -> None:
-        position = await asyncio.to_thread(open_for_following, self.job.ledger, self.job.migration, self.lease)
-        self.position = self.read_up_to = position
-        await self._look_at_ledger()
         ends = time.monotonic() + for_s if for_s is not None else None
+        await aside(self._look_at_ledger)
         feed: Feed | None = None
         try:
             while not self._is_over(ends, until):
@@ -252,7 +246,8 @@ class _Follower:
                     batch = await aside(feed.read, READ_WAIT_S, stop=self.job.stop)
                 except TransientStoreError as error:
                     self.job.progress.say(f"replication waits: {error}")
-                    feed = await self._close_feed(feed)
+                    await self._close_feed(feed)
+                    feed = None
                     await self._pause()
                     continue
                 except Stopped:
@@ -264,16 +259,18 @@ class _Follower:
         await self._drain()
 
     def _is_over(self, ends: float | None, until: Timestamp | None) -> bool:
-        if self.failure is not None:
-            raise self.failure
+        self._raise_failure()
         self.lease.check()
         if self.job.stop.is_set() or (ends is not None and time.monotonic() > ends):
             return True
-        return until is not None and not self.window and self.read_up_to is not None and self.read_up_to.time >= until
+        return until is not None and not self.lanes.pending and self.read_up_to.time >= until
+
+    def _raise_failure(self) -> None:
+        if self.lanes.failure is not None:
+            raise self.lanes.failure
 
     async def _open_feed(self) -> Feed:
-        assert self.read_up_to is not None
-        fields_of_keys = {name: mapping.key_fields for name, mapping in self.mappings.items()}
+        fields_of_keys = {name: mapping.key_fields for name, mapping in self.lanes.mappings.items()}
         return await aside(self.job.source.follow, self.read_up_to, fields_of_keys, stop=self.job.stop)
 
     async def _close_feed(self, feed: Feed | None) -> None:
@@ -282,24 +279,26 @@ class _Follower:
 
     async def _pause(self) -> None:
         """Before trying MongoDB again: what is on its way goes on meanwhile."""
-        self.moved.clear()
         await self._keep_books()
         await asyncio.sleep(0.5)
 
     async def _take(self, batch: Batch) -> None:
         for change in batch.changes:
             self.read_up_to = change.position
-            self.report.events += 1
             if self._is_past(change):
                 self.report.passed += 1
                 continue
-            self._enqueue(change)
-            while self.failure is None and (len(self.window) >= MOST_PENDING or self.bytes > MOST_PENDING_BYTES):
+            self.lanes.put(change)
+            while self._is_full():
                 await self._wait_for_room()
                 if self.job.stop.is_set():
                     return
         self.read_up_to = batch.position
         await asyncio.sleep(0)
+
+    def _is_full(self) -> bool:
+        full = self.lanes.pending >= MOST_PENDING or self.lanes.bytes > MOST_PENDING_BYTES
+        return full and self.lanes.failure is None
 
     def _is_past(self, change: Change) -> bool:
         """Before its collection was loaded anew: that load has read what came of it."""
@@ -307,125 +306,14 @@ class _Follower:
         return begins is not None and change.time < begins
 
     async def _wait_for_room(self) -> None:
-        self.moved.clear()
-        try:
-            async with asyncio.timeout(CHECKPOINT_S):
-                await self.moved.wait()
-        except TimeoutError:
-            pass  # books are kept while DynamoDB is slow, too
-        await self._keep_books()
+        await self._wait_for_a_move(CHECKPOINT_S)
+        await self._keep_books()  # while DynamoDB is slow, too
 
-    # --- lanes -------------------------------------------------------------------------------------------------------
-
-    def _enqueue(self, change: Change) -> None:
-        pending = _Pending(change)
-        self.window.append(pending)
-        self.bytes += len(change.after or b"")
-        lane = self.lanes[zlib.crc32(change.id, zlib.crc32(change.collection.encode())) % LANES]
-        lane.waiting.append(pending)
-        if lane.task is None:
-            lane.task = asyncio.create_task(self._work(lane))
-
-    async def _work(self, lane: _Lane) -> None:
-        try:
-            while lane.waiting and self.failure is None:
-                pending = lane.waiting[0]
-                await self._apply(pending.change)
-                lane.waiting.popleft()
-                pending.done = True
-                self._advance()
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:  # noqa: BLE001 - raised by the loop that reads
-            self.failure = self.failure or error
-        finally:
-            lane.task = None
-            self.moved.set()
-
-    def _advance(self) -> None:
-        """Move the position behind all that is applied."""
-        while self.window and self.window[0].done:
-            change = self.window.popleft().change
-            self.bytes -= len(change.after or b"")
-            self.position = change.position
-        self.moved.set()
-
-    # --- applying ----------------------------------------------------------------------------------------------------
-
-    async def _apply(self, change: Change) -> None:
-        name = id_name(change.id)
-        letter = self.letters.get(change.collection, {}).get(name)
-        version = change.version
-        if change.images_lost and change.operation != "delete":
-            change, version = await self._fetch(change)
-        touched = None if letter is not None or change.images_lost else change.touched
-        try:
-            writes = self._writes(change, version, touched)
-            wrote = writes.error is None and await self._write(change.collection, writes)
-        except DocumentError as error:  # of the document in front of the change, or DynamoDB refused an item
-            mapping = self.mappings[change.collection]
-            writes = burial_of(mapping, change.after, change.before, version, self.ttl[mapping.table], error)
-        if writes.error is not None:
-            await self._bury(change, version, writes, name)
-            return
-        self.report.written += wrote
-        self.report.superseded += not wrote
-        if letter is not None and letter < version:
-            await aside(self._close_letter, change.collection, name, version)
-
-    def _writes(self, change: Change, version: int, touched: tuple[str, ...] | None) -> Writes:
-        mapping = self.mappings[change.collection]
-        ttl = self.ttl[mapping.table]
-        if change.images_lost and change.before is None:
-            lost = ImagesLost("the change is too large to be read with its images, so its old keys are not known")
-            return burial_of(mapping, change.after, None, version, ttl, lost)
-        return writes_of(mapping, change.after, change.before, version, ttl, touched)
-
-    async def _fetch(self, change: Change) -> tuple[Change, int]:
-        """The document as it is now, for a change that was too large to bring it; the version is that of the read."""
-
-        def once() -> tuple[list[bytes], int]:
-            at = max(self.job.source.cluster_time(), change.time)
-            return self.job.source.read_ids(change.collection, [change.id], at), snapshot_version(at)
-
-        call = f"read a document of {change.collection}"
-        found, version = await aside(retrying, call, once, self.job.stop, stop=self.job.stop)
-        return replace(change, after=found[0] if found else None), version
-
-    async def _write(self, collection: str, writes: Writes) -> bool:
-        """Whether anything was written, or all of it is older than what is stored."""
-        table = self.mappings[collection].table
-        old = total = 0
-        for items in (writes.first, [writes.root] if writes.root is not None else []):
-            if not items:
-                continue
-            written = await self.target.put_newer(table, items, self.budget, self.lease.check)
-            for refused in written.refused.values():
-                raise refused
-            old += len(written.superseded)
-            total += len(items)
-        return old < total
-
-    async def _bury(self, change: Change, version: int, writes: Writes, name: str) -> None:
-        """First the letter, then the tombstones: what is not there must be accounted for."""
-        error = writes.error
-        assert error is not None
-        error.namespace, error.id = change.collection, name
-        document = change.after if change.after is not None else change.before or change.id
-        await aside(state.open_letter, self.job.ledger, change.collection, error, document, version)
-        self.letters.setdefault(change.collection, {})[name] = version
-        await self._write(change.collection, replace(writes, error=None))
-        self.report.dead += 1
-
-    def _close_letter(self, collection: str, name: str, version: int) -> None:
-        """A later good change of the document: only strictly later, and only the letter that was looked at."""
-        record = state.letter_record(self.job.ledger, collection, name)
-        if record is not None and parse_version(record.body["version"]) < version:
-            try:
-                state.close_letter(self.job.ledger, record)
-            except ConditionFailed:
-                return  # a newer letter took its place
-        self.letters.get(collection, {}).pop(name, None)
+    async def _wait_for_a_move(self, most_s: float) -> None:
+        self.lanes.moved.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(most_s):
+                await self.lanes.moved.wait()
 
     # --- books -------------------------------------------------------------------------------------------------------
 
@@ -434,7 +322,7 @@ class _Follower:
         if now - self.checkpointed < CHECKPOINT_S:
             return
         if now - self.listed > LETTERS_S:
-            await self._look_at_ledger()
+            await aside(self._look_at_ledger)
         await aside(self._look_at_mongo, now - self.looked > WINDOWS_S)
         try:
             await aside(self.lease.update, self._body())
@@ -444,12 +332,11 @@ class _Follower:
         self.checkpointed = time.monotonic()
         self._tell()
 
-    async def _look_at_ledger(self) -> None:
+    def _look_at_ledger(self) -> None:
         """Open letters, and from when on each collection is followed: others may have changed them."""
-        for name in self.mappings:
-            letters = await aside(state.list_letters, self.job.ledger, name)
-            self.letters[name] = {letter.id: letter.version for letter in letters}
-            header = await aside(self.job.ledger.read, "backfill", name)
+        self.lanes.look_for_letters()
+        for name in self.lanes.mappings:
+            header = self.job.ledger.read("backfill", name)
             if header is not None and "follow_from" in header.body:
                 self.follow_from[name] = state.decode_time(header.body["follow_from"])
         self.listed = time.monotonic()
@@ -467,18 +354,17 @@ class _Follower:
             self.report.lag_s = None
 
     def _applied(self) -> StreamPosition:
-        position = self.position if self.window else self.read_up_to
-        assert position is not None
-        return position
+        return self.lanes.position if self.lanes.pending else self.read_up_to
 
     def _body(self) -> dict[str, Any]:
-        report = self.report
+        report, counts = self.report, self.lanes.counts
         report.seconds = time.monotonic() - self.began
+        report.written, report.superseded, report.dead = counts.written, counts.superseded, counts.dead
+        report.events = report.written + report.superseded + report.dead + report.passed
         applied = self._applied()
         self.report.position = applied.time
-        body = state.position_body(applied) | {"at": state.now_ms(), "pending": len(self.window)}
-        body |= {name: self.stored[name] + getattr(self.report, name) for name in COUNTERS}
-        body["events"] = sum(body[name] for name in COUNTERS[1:])
+        body = state.position_body(applied) | {"at": state.now_ms(), "pending": self.lanes.pending}
+        body |= {name: self.stored[name] + getattr(report, name) for name in COUNTERS}
         body["rate"] = round(self.report.rate)
         body["lag_s"] = -1 if self.report.lag_s is None else round(self.report.lag_s)
         if self.report.windows is not None:
@@ -489,8 +375,8 @@ class _Follower:
     def _tell(self) -> None:
         report = self.report
         lag = "unknown" if report.lag_s is None else f"{report.lag_s:.0f} s"
-        done = report.events - len(self.window)
-        self.job.progress.advance("replication", done, report.events, f"lag {lag}, {report.rate:,.0f} events/s")
+        read = report.events + self.lanes.pending
+        self.job.progress.advance("replication", report.events, read, f"lag {lag}, {report.rate:,.0f} events/s")
         if report.windows is not None and report.windows.in_danger:
             left = min(report.windows.oplog_left_s, report.windows.images_left_s or float("inf"))
             self.job.progress.say(
@@ -503,40 +389,28 @@ class _Follower:
     async def _drain(self) -> None:
         """Wait for what is on its way; a stop does not wait for more than it must."""
         deadline = time.monotonic() + (2.0 if self.job.stop.is_set() else DRAIN_S)
-        while self.window and self.failure is None and time.monotonic() < deadline:
-            self.moved.clear()
-            try:
-                async with asyncio.timeout(0.5):
-                    await self.moved.wait()
-            except TimeoutError:
-                continue
-        if self.failure is not None:
-            raise self.failure
+        while self.lanes.pending and self.lanes.failure is None and time.monotonic() < deadline:
+            await self._wait_for_a_move(0.5)
+        self._raise_failure()
 
-    async def close(self) -> None:
-        """End the lanes, then give the lease back with the last position."""
-        tasks = [lane.task for lane in self.lanes if lane.task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for pending in self.window:
-            self.report.events -= not pending.done
-        if self.position is None:
-            await asyncio.to_thread(self.lease.release)
-            return
-        self._settle_unfinished()
+    async def close_after(self, error: BaseException) -> None:
+        """Close; if that fails, too, `error` is what matters: the lease then runs out by itself."""
         try:
-            await aside(self.lease.release, self._body(), within_s=2.0)
+            await self.close({})
+        except Exception as lost:  # noqa: BLE001 - told with the error
+            error.add_note(f"(and the replication lease could not be given back: {lost})")
+
+    async def close(self, changes: Mapping[str, Any]) -> None:
+        """End the lanes, then give the lease back with the last position."""
+        if self.lanes.pending:
+            await self.lanes.end()
+            self.read_up_to = self.lanes.position  # the rest will be read again
+        body = {**self._body(), **changes}
+        try:
+            await aside(self.lease.release, body, within_s=GIVE_BACK_S)
         except Exception:
             self.lease.abandon()  # it then runs out by itself; the position in the ledger is older, which is safe
             raise
-
-    def _settle_unfinished(self) -> None:
-        """What was applied out of order will be read, and counted, again."""
-        unfinished = bool(self.window)
-        self.window.clear()
-        if unfinished:
-            self.read_up_to = self.position
 
 
 def windows_of(source: Source, applied: Timestamp) -> Windows:

@@ -1,0 +1,210 @@
+"""Applying changes: each in the lane of its document, conditionally, and the position behind what is applied.
+
+Changes of one document are applied in stream order, those of different documents side by side. Order between documents
+needs no care: versions do that (DESIGN 5). A change that cannot be stored becomes a dead letter, and the items of its
+document tombstones; the lane goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections import deque
+from dataclasses import dataclass, field, replace
+
+from docferry.config import Migration
+from docferry.core.changes import Writes, burial_of, writes_of
+from docferry.core.raw import id_name
+from docferry.core.versions import parse_version, snapshot_version
+from docferry.errors import ConditionFailed, DocumentError, ImagesLost
+from docferry.flows import state
+from docferry.flows.background import aside
+from docferry.flows.retry import retrying
+from docferry.ports import Budget, Change, Guard, Ledger, Source, StopSignal, StreamPosition, Target
+
+LANES = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applying:
+    """What applying needs. `guard` is called before each request is signed."""
+
+    migration: Migration
+    source: Source
+    ledger: Ledger
+    target: Target
+    budget: Budget
+    guard: Guard
+    stop: StopSignal
+
+
+@dataclass(slots=True)
+class Applied:
+    """What became of changes: each is written, superseded (all of it was stored already) or dead-lettered."""
+
+    written: int = 0
+    superseded: int = 0
+    dead: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Pending:
+    """A change on its way."""
+
+    change: Change
+    done: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    waiting: deque[_Pending] = field(default_factory=deque)
+    task: asyncio.Task[None] | None = None
+
+
+class Lanes:
+    """Takes changes in stream order. Belongs to one event loop.
+
+    `position` is behind the last change before which all are applied, `pending` counts those on their way, `failure` is the
+    error that ended a lane: then nothing more is begun.
+    """
+
+    def __init__(self, work: Applying, position: StreamPosition) -> None:
+        self.work, self.position = work, position
+        self.mappings = {one.name: work.migration.mapping(one.name) for one in work.migration.collections}
+        self.ttl = {table.name: table.ttl_attribute for table in work.migration.tables}
+        self.counts = Applied()
+        self.moved = asyncio.Event()
+        self.failure: BaseException | None = None
+        self.bytes = 0
+        self._lanes = [_Lane() for _ in range(LANES)]
+        self._window: deque[_Pending] = deque()
+        self._letters: dict[str, dict[str, int]] = {}
+
+    @property
+    def pending(self) -> int:
+        return len(self._window)
+
+    def look_for_letters(self) -> None:
+        """Read which dead letters are open: others open and close them, too."""
+        for name in self.mappings:
+            letters = state.list_letters(self.work.ledger, name)
+            self._letters[name] = {letter.id: letter.version for letter in letters}
+
+    async def end(self) -> None:
+        """End the lanes. What was applied out of order will be read, and counted, again."""
+        tasks = [lane.task for lane in self._lanes if lane.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._window.clear()
+
+    def put(self, change: Change) -> None:
+        """Queue a change behind the others of its document."""
+        pending = _Pending(change)
+        self._window.append(pending)
+        self.bytes += len(change.after or b"")
+        lane = self._lanes[zlib.crc32(change.id, zlib.crc32(change.collection.encode())) % LANES]
+        lane.waiting.append(pending)
+        if lane.task is None:
+            lane.task = asyncio.create_task(self._work(lane))
+
+    async def _work(self, lane: _Lane) -> None:
+        try:
+            while lane.waiting and self.failure is None:
+                pending = lane.waiting[0]
+                await self._apply(pending.change)
+                lane.waiting.popleft()
+                pending.done = True
+                self._advance()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised by the loop that reads
+            self.failure = self.failure or error
+        finally:
+            lane.task = None
+            self.moved.set()
+
+    def _advance(self) -> None:
+        """Move the position behind all that is applied."""
+        while self._window and self._window[0].done:
+            change = self._window.popleft().change
+            self.bytes -= len(change.after or b"")
+            self.position = change.position
+        self.moved.set()
+
+    # --- applying ----------------------------------------------------------------------------------------------------
+
+    async def _apply(self, change: Change) -> None:
+        name = id_name(change.id)
+        letter = self._letters.get(change.collection, {}).get(name)
+        version = change.version
+        if change.images_lost and change.operation != "delete":
+            change, version = await self._fetch(change)
+        touched = None if letter is not None or change.images_lost else change.touched
+        try:
+            writes = self._writes(change, version, touched)
+            wrote = writes.error is None and await self._write(change.collection, writes)
+        except DocumentError as error:  # of the document in front of the change, or DynamoDB refused an item
+            mapping = self.mappings[change.collection]
+            writes = burial_of(mapping, change.after, change.before, version, self.ttl[mapping.table], error)
+        if writes.error is not None:
+            await self._bury(change, version, writes, name)
+            return
+        self.counts.written += wrote
+        self.counts.superseded += not wrote
+        if letter is not None and letter < version:
+            await aside(self._close_letter, change.collection, name, version)
+
+    def _writes(self, change: Change, version: int, touched: tuple[str, ...] | None) -> Writes:
+        mapping = self.mappings[change.collection]
+        ttl = self.ttl[mapping.table]
+        if change.images_lost and change.before is None:
+            lost = ImagesLost("the change is too large to be read with its images, so its old keys are not known")
+            return burial_of(mapping, change.after, None, version, ttl, lost)
+        return writes_of(mapping, change.after, change.before, version, ttl, touched)
+
+    async def _fetch(self, change: Change) -> tuple[Change, int]:
+        """The document as it is now, for a change that was too large to bring it; the version is that of the read."""
+
+        def once() -> tuple[list[bytes], int]:
+            at = max(self.work.source.cluster_time(), change.time)
+            return self.work.source.read_ids(change.collection, [change.id], at), snapshot_version(at)
+
+        call = f"read a document of {change.collection}"
+        found, version = await aside(retrying, call, once, self.work.stop, stop=self.work.stop)
+        return replace(change, after=found[0] if found else None), version
+
+    async def _write(self, collection: str, writes: Writes) -> bool:
+        """Whether anything was written, or all of it is older than what is stored."""
+        table = self.mappings[collection].table
+        old = total = 0
+        for items in (writes.first, [writes.root] if writes.root is not None else []):
+            if not items:
+                continue
+            written = await self.work.target.put_newer(table, items, self.work.budget, self.work.guard)
+            for refused in written.refused.values():
+                raise refused
+            old += len(written.superseded)
+            total += len(items)
+        return old < total
+
+    async def _bury(self, change: Change, version: int, writes: Writes, name: str) -> None:
+        """First the letter, then the tombstones: what is not there must be accounted for."""
+        error = writes.error
+        assert error is not None
+        error.namespace, error.id = change.collection, name
+        document = change.after if change.after is not None else change.before or change.id
+        await aside(state.open_letter, self.work.ledger, change.collection, error, document, version)
+        self._letters.setdefault(change.collection, {})[name] = version
+        await self._write(change.collection, replace(writes, error=None))
+        self.counts.dead += 1
+
+    def _close_letter(self, collection: str, name: str, version: int) -> None:
+        """A later good change of the document: only strictly later, and only the letter that was looked at."""
+        record = state.letter_record(self.work.ledger, collection, name)
+        if record is not None and parse_version(record.body["version"]) < version:
+            try:
+                state.close_letter(self.work.ledger, record)
+            except ConditionFailed:
+                return  # a newer letter took its place
+        self._letters.get(collection, {}).pop(name, None)
