@@ -88,7 +88,8 @@ class Lanes:
         """Read which dead letters are open: others open and close them, too."""
         for name in self.mappings:
             letters = state.list_letters(self.work.ledger, name)
-            self._letters[name] = {letter.id: letter.version for letter in letters}
+            # One that is closed meanwhile is forgotten when its document changes: then it is looked at.
+            self._letters.setdefault(name, {}).update({letter.id: letter.version for letter in letters})
 
     async def end(self) -> None:
         """End the lanes. What was applied out of order will be read, and counted, again."""
