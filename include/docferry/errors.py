@@ -220,11 +220,12 @@ class ResumeTokenLost(MigrationError):
 
 
 class StreamEnded(MigrationError):
-    """The change stream cannot go on over this event. `reason` is the event's name, or images_missing."""
+    """The change stream cannot go on over this event. `reason` is the event's name, or images_missing; `position` is behind
+    it (a ports.StreamPosition)."""
 
-    def __init__(self, message: str, *, reason: str, collection: str = "") -> None:
+    def __init__(self, message: str, *, reason: str, collection: str = "", position: Any = None) -> None:
         super().__init__(message)
-        self.reason, self.collection = reason, collection
+        self.reason, self.collection, self.position = reason, collection, position
 
 
 class RetryExhausted(MigrationError):

@@ -64,13 +64,14 @@ class ServerFacts:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionFacts:
     """One collection. `kind` is collection, view, timeseries or missing; `unique` the field sets that a full unique
-    index keeps unique; sizes in bytes."""
+    index keeps unique; `images` whether change stream pre- and post-images are on; sizes in bytes."""
 
     name: str
     kind: str
     documents: int
     average_bytes: float
     unique: tuple[frozenset[str], ...]
+    images: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +161,15 @@ class Source(Protocol):
 
     def cluster_time(self) -> Timestamp:
         """The primary's time, never before a time given earlier; snapshots at it can be read."""
+
+    def enable_images(self, collection: str) -> None:
+        """Switch on pre- and post-images of the change stream; a collection that is missing is made, empty."""
+
+    def expire_images_after_s(self) -> float | None:
+        """After how many seconds the server removes images; None: as long as the oplog holds the change."""
+
+    def oplog_reach(self) -> tuple[Timestamp, Timestamp]:
+        """The times of the first and the last entry of the oplog."""
 
     def oplog_window_s(self) -> float:
         """How far back the oplog reaches, in seconds."""

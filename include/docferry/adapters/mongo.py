@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bson.codec_options import CodecOptions
@@ -13,10 +12,12 @@ from bson.min_key import MinKey
 from bson.raw_bson import RawBSONDocument
 from bson.timestamp import Timestamp
 from pymongo import MongoClient, ReadPreference
-from pymongo import errors as pymongo_errors
 
 from docferry import errors
+from docferry.adapters.mongo_errors import mongo_errors
+from docferry.adapters.mongo_stream import MongoFeed
 from docferry.core.codec import BSON_OPTIONS
+from docferry.core.mapping import KeyFields
 from docferry.core.raw import id_bytes, id_document, id_of, ids_filter
 from docferry.ports import Bounds, CollectionFacts, ServerFacts, StreamPosition
 
@@ -25,57 +26,6 @@ _LAG_TIME_MS = 4_000
 """How long a secondary may take to show a snapshot; a page takes milliseconds, so one that does not is behind."""
 _MAX_TIME_MS = 20_000
 _PASS_OVER_S = 60.0
-
-CODES: Mapping[int, type[errors.StoreError]] = {
-    11: errors.AccessDenied,  # UserNotFound
-    13: errors.AccessDenied,  # Unauthorized
-    18: errors.AccessDenied,  # AuthenticationFailed
-    8000: errors.AccessDenied,  # AtlasError: bad auth
-    50: errors.TimedOut,  # MaxTimeMSExpired: the member lags behind the snapshot asked for, or is overloaded
-    202: errors.TimedOut,  # NetworkInterfaceExceededTimeLimit
-    262: errors.TimedOut,  # ExceededTimeLimit
-    239: errors.TimedOut,  # SnapshotTooOld: the page is read again at a newer time
-    246: errors.TimedOut,  # SnapshotUnavailable
-    6: errors.Unavailable,  # HostUnreachable
-    7: errors.Unavailable,  # HostNotFound
-    89: errors.Unavailable,  # NetworkTimeout
-    91: errors.Unavailable,  # ShutdownInProgress
-    189: errors.Unavailable,  # PrimarySteppedDown
-    9001: errors.Unavailable,  # SocketException
-    10107: errors.Unavailable,  # NotWritablePrimary
-    11600: errors.Unavailable,  # InterruptedAtShutdown
-    11602: errors.Unavailable,  # InterruptedDueToReplStateChange
-    13435: errors.Unavailable,  # NotPrimaryNoSecondaryOk
-    13436: errors.Unavailable,  # NotPrimaryOrSecondary
-}
-"""MongoDB's error codes. Anything else is permanent, loudly. Source: mongo/src/mongo/base/error_codes.yml (6.0)."""
-
-
-@contextmanager
-def mongo_errors(operation: str) -> Iterator[None]:
-    """Turn the driver's exceptions into ours, the most specific first."""
-    try:
-        yield
-    except pymongo_errors.OperationFailure as error:
-        kind = CODES.get(error.code or 0, errors.RequestRefused)
-        name = (error.details or {}).get("codeName", "")
-        code = f"{error.code} {name}".strip()
-        raise kind(f"MongoDB refused {operation}: {_first_line(error)}", operation=operation, code=code) from error
-    except (pymongo_errors.NetworkTimeout, pymongo_errors.ExecutionTimeout) as error:
-        raise errors.TimedOut(f"MongoDB did not answer {operation} in time", operation=operation) from error
-    except pymongo_errors.ServerSelectionTimeoutError as error:
-        text = f"no usable MongoDB for {operation}: {_first_line(error)}. Is there a primary, and is the address right?"
-        raise errors.Unavailable(text, operation=operation) from error
-    except pymongo_errors.ConnectionFailure as error:
-        raise errors.Unavailable(f"the connection to MongoDB broke in {operation}", operation=operation) from error
-    except (pymongo_errors.ConfigurationError, pymongo_errors.InvalidURI) as error:
-        text = f"the MongoDB address cannot be used: {_first_line(error)}"
-        raise errors.RequestRefused(text, operation=operation) from error
-
-
-def _first_line(error: Exception) -> str:
-    """Without the topology dump that pymongo appends, and never more than a line."""
-    return str(error).split(", full error:")[0].split(", Timeout:")[0].splitlines()[0][:300]
 
 
 class MongoSource:
@@ -137,6 +87,7 @@ class MongoSource:
             kind=kind,
             documents=int(stats["count"]),
             average_bytes=float(stats.get("avgObjSize", 0)),
+            images=bool(found[0].get("options", {}).get("changeStreamPreAndPostImages", {}).get("enabled")),
             unique=tuple(frozenset(index["key"]) for index in indexes if _is_fully_unique(index)),
         )
 
@@ -158,6 +109,32 @@ class MongoSource:
             raise errors.Unavailable("the change stream gave no resume token", operation="watch")
         # Read after the token: every page is at this time or later, so following from the token misses nothing.
         return StreamPosition(time=self.cluster_time(), token=dict(token), scope=scope)
+
+    def follow(self, position: StreamPosition, key_fields: Mapping[str, KeyFields]) -> MongoFeed:
+        return MongoFeed(self._client, self._database.name, position, key_fields)
+
+    # --- images and windows ------------------------------------------------------------------------------------------
+
+    def enable_images(self, collection: str) -> None:
+        images = {"enabled": True}
+        with mongo_errors(f"switch on images of {collection}"):
+            if self._database.list_collection_names(filter={"name": collection}):
+                self._database.command("collMod", collection, changeStreamPreAndPostImages=images)
+            else:
+                self._database.create_collection(collection, changeStreamPreAndPostImages=images)
+
+    def expire_images_after_s(self) -> float | None:
+        with mongo_errors("read changeStreamOptions"):
+            reply = self._client.admin.command({"getClusterParameter": "changeStreamOptions"})
+        found = reply["clusterParameters"][0]["preAndPostImages"]["expireAfterSeconds"]
+        return None if found == "off" else float(found)
+
+    def oplog_reach(self) -> tuple[Timestamp, Timestamp]:
+        with mongo_errors("read the oplog's ends"):
+            entries = self._client.get_database("local")["oplog.rs"]
+            first = entries.find({}, {"ts": 1}).sort("$natural", 1).limit(1).next()
+            last = entries.find({}, {"ts": 1}).sort("$natural", -1).limit(1).next()
+        return first["ts"], last["ts"]
 
     def oplog_window_s(self) -> float:
         with mongo_errors("read the oplog's ends"):

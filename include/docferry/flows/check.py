@@ -31,6 +31,32 @@ def require_source(migration: Migration, source: Source) -> None:
         raise PreflightFailed(f"{migration.name}: MongoDB", problems)
 
 
+def require_followable(migration: Migration, source: Source) -> None:
+    """Raises PreflightFailed with everything that keeps the change stream from being followed."""
+    problems = check_source(migration, source)
+    for settings in migration.collections:
+        facts = source.collection_facts(settings.name)
+        if facts.kind == "collection" and not facts.images:
+            problems.append(
+                Problem(
+                    where=f"collections.{settings.name}",
+                    what="has no change stream images: its changes cannot be told",
+                    suggestion="docferry provision, which switches them on",
+                )
+            )
+    expire, window = source.expire_images_after_s(), source.oplog_window_s()
+    if expire is not None and expire < window:
+        problems.append(
+            Problem(
+                where="source",
+                what=f"removes images after {expire:.0f} s, before the oplog forgets the change ({window:.0f} s)",
+                suggestion="setClusterParameter changeStreamOptions: preAndPostImages.expireAfterSeconds: off",
+            )
+        )
+    if problems:
+        raise PreflightFailed(f"{migration.name}: following MongoDB", problems)
+
+
 def _server_problems(facts: ServerFacts) -> Iterator[Problem]:
     version = ".".join(map(str, facts.version))
     if facts.mongos:
