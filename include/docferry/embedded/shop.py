@@ -196,6 +196,11 @@ def shop_documents(collection: str, plan: ShopPlan) -> Iterator[ShopDocument]:
             yield ShopDocument(document=document)
 
 
+def make_document(collection: str, plan: ShopPlan, position: int, random: Random) -> Document:
+    """One ordinary document; positions past the plan's size will do, too."""
+    return _MAKERS[collection](plan, position, random)
+
+
 def _load(target: Any, plan: ShopPlan) -> CollectionCounts:
     documents = items = awkward = bad = 0
     source = shop_documents(target.name, plan)
