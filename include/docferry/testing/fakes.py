@@ -21,8 +21,9 @@ import bson
 from bson.timestamp import Timestamp
 
 from docferry.core.codec import BSON_OPTIONS, AttributeValue, from_plain, plain_number, to_plain
+from docferry.core.keys import MISSING, lookup
 from docferry.core.limits import BATCH_GET_KEYS, BATCH_ITEMS, NUMBER_MAX_ADJUSTED, NUMBER_MIN_ADJUSTED, item_write_units
-from docferry.core.mapping import Item, ItemKey, check_size, key_of
+from docferry.core.mapping import Item, ItemKey, KeyFields, check_size, key_of
 from docferry.core.raw import id_bytes, id_of
 from docferry.errors import (
     ConditionFailed,
@@ -30,12 +31,16 @@ from docferry.errors import (
     MigrationError,
     RefusedByStore,
     RequestRefused,
+    ResumeTokenLost,
+    StreamEnded,
     TableMissing,
     TimedOut,
 )
 from docferry.ports import (
+    Batch,
     Bounds,
     Budget,
+    Change,
     CollectionFacts,
     Guard,
     Packed,
@@ -347,6 +352,107 @@ def _scan_order(key: ItemKey) -> tuple[int, bytes, bytes]:
     return _hash(key), key[0].encode(), key[1].encode()
 
 
+# --- Feed ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """One event of FakeSource; `n` is its place among those of its time."""
+
+    collection: str
+    operation: str
+    id: bytes
+    before: bytes | None
+    after: bytes | None
+    time: Timestamp
+    n: int
+    touched: tuple[str, ...] | None = None
+    images_lost: bool = False
+    has_images: bool = True
+
+
+class FakeFeed:
+    """Feed over a FakeSource's events."""
+
+    def __init__(self, source: FakeSource, behind: int, key_fields: Mapping[str, KeyFields]) -> None:
+        self._source, self._behind, self._key_fields = source, behind, key_fields
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    def read(self, wait_s: float) -> Batch:
+        source = self._source
+        source.faults.before()
+        changes: list[Change] = []
+        while self._behind < len(source._events) and len(changes) < source.batch_events:
+            event = source._events[self._behind]
+            position = source._position(event.time, self._behind + 1)
+            if event.collection in self._key_fields:
+                if changes and (event.operation == "drop" or not event.has_images):
+                    break  # what was read before is given first
+                changes.append(self._change(event, position))
+            self._behind += 1
+        time = source._now if self._behind == len(source._events) else source._events[self._behind - 1].time
+        return Batch(changes, source._position(time, self._behind))
+
+    def _change(self, event: _Event, position: StreamPosition) -> Change:
+        if event.operation == "drop" or not event.has_images:
+            reason = "drop" if event.operation == "drop" else "images_missing"
+            raise StreamEnded(
+                f"{event.collection}: {reason}; it needs a new load",
+                reason=reason,
+                collection=event.collection,
+                position=position,
+            )
+        fields = self._key_fields[event.collection]
+        return Change(
+            collection=event.collection,
+            operation=event.operation,
+            id=event.id,
+            time=event.time,
+            n=event.n,
+            before=None if event.before is None else _reduced(event.before, fields),
+            after=None if event.images_lost else event.after,
+            touched=None if event.images_lost else event.touched,
+            images_lost=event.images_lost,
+            position=position,
+        )
+
+
+def _reduced(document: bytes, fields: KeyFields) -> bytes:
+    """What a server leaves of a pre-image: the fields of keys."""
+    whole = bson.decode(document, BSON_OPTIONS)
+    kept: dict[str, Any] = {"_id": whole["_id"]}
+    for path in fields.root:
+        _keep(kept, whole, path.split("."))
+    for path, inner in fields.children.items():
+        elements = lookup(whole, tuple(path.split(".")))
+        if isinstance(elements, list):
+            _put(kept, path.split("."), [_kept_of(element, inner) for element in elements])
+    return bson.encode(kept)
+
+
+def _kept_of(element: Any, names: Sequence[str]) -> Any:
+    if not isinstance(element, dict):
+        return 0
+    kept: dict[str, Any] = {}
+    for name in names:
+        _keep(kept, element, name.split("."))
+    return kept
+
+
+def _keep(kept: dict[str, Any], whole: Mapping[str, Any], path: Sequence[str]) -> None:
+    value = lookup(whole, tuple(path))
+    if value is not MISSING:
+        _put(kept, path, value)
+
+
+def _put(kept: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    for step in path[:-1]:
+        kept = kept.setdefault(step, {})
+    kept[path[-1]] = value
+
+
 # --- Source ----------------------------------------------------------------------------------------------------------
 
 
@@ -367,6 +473,10 @@ class FakeSource:
         self.lag_behind: Timestamp | None = None
         self._random = Random(seed)  # noqa: S311 - repeatable, not secret
         self._now = Timestamp(1, 0)
+        self._events: list[_Event] = []
+        self.images: dict[str, bool] = {}
+        self.expire_s: float | None = None
+        self.batch_events = 100
         self._changes: dict[str, dict[tuple[Any, ...], list[tuple[Timestamp, bytes | None]]]] = {}
         for name, documents in (collections or {}).items():
             self._changes[name] = {}
@@ -378,18 +488,70 @@ class FakeSource:
 
     # --- what the application does
 
-    def put(self, collection: str, document: Mapping[str, Any] | bytes) -> Timestamp:
-        """Insert or replace a document; the time of the change."""
+    def put(
+        self,
+        collection: str,
+        document: Mapping[str, Any] | bytes,
+        touched: Sequence[str] | None = None,
+        images_lost: bool = False,
+    ) -> Timestamp:
+        """Insert or replace a document, or update the paths `touched`; the time of the change.
+
+        `images_lost`: the change comes without images, as one does that is too large.
+        """
         data = document if isinstance(document, bytes) else bson.encode(document)
-        return self._change(collection, id_of(data), data)
+        self._tick()
+        return self._change(collection, id_of(data), data, touched, images_lost)
 
     def remove(self, collection: str, key: Any) -> Timestamp:
         """Delete the document of this id; the time of the change."""
+        self._tick()
         return self._change(collection, id_bytes(key), None)
 
-    def _change(self, collection: str, key: bytes, data: bytes | None) -> Timestamp:
+    def transaction(self, *changes: tuple[str, Mapping[str, Any] | None, Any]) -> Timestamp:
+        """Several changes of one time: (collection, document or None, paths touched or, for a delete, the id)."""
+        self._tick()
+        for collection, document, detail in changes:
+            if document is None:
+                self._change(collection, id_bytes(detail), None)
+            else:
+                data = bson.encode(document)
+                self._change(collection, id_of(data), data, detail)
+        return self._now
+
+    def drop(self, collection: str) -> Timestamp:
+        """Drop a collection, without an event for each document."""
+        self._tick()
+        for history in self._changes.pop(collection, {}).values():
+            history.append((self._now, None))
+        self._events.append(_Event(collection, "drop", b"", None, None, self._now, self._n()))
+        return self._now
+
+    def _tick(self) -> None:
         self._now = Timestamp(self._now.time, self._now.inc + 1)
-        self._changes.setdefault(collection, {}).setdefault(_order_of_id(key), []).append((self._now, data))
+
+    def _n(self) -> int:
+        last = self._events[-1] if self._events else None
+        return last.n + 1 if last is not None and last.time == self._now else 0
+
+    def _change(
+        self,
+        collection: str,
+        key: bytes,
+        data: bytes | None,
+        touched: Sequence[str] | None = None,
+        images_lost: bool = False,
+    ) -> Timestamp:
+        history = self._changes.setdefault(collection, {}).setdefault(_order_of_id(key), [])
+        before = history[-1][1] if history else None
+        history.append((self._now, data))
+        if before is None and data is None:
+            return self._now  # nothing was there to delete: no event
+        operation = "delete" if data is None else "insert" if before is None else "update" if touched else "replace"
+        paths = tuple(touched) if touched and operation == "update" else None
+        has_images = self.images.get(collection, True)
+        event = _Event(collection, operation, key, before, data, self._now, self._n(), paths, images_lost, has_images)
+        self._events.append(event)
         return self._now
 
     # --- the port
@@ -405,13 +567,42 @@ class FakeSource:
             return CollectionFacts(name=collection, kind=kind, documents=0, average_bytes=0.0, unique=())
         found = self._at(collection, self._now)
         size = sum(map(len, found)) / len(found) if found else 0.0
-        unique = (frozenset({"_id"}), *self.unique.get(collection, ()))
-        return CollectionFacts(name=collection, kind=kind, documents=len(found), average_bytes=size, unique=unique)
+        return CollectionFacts(
+            name=collection,
+            kind=kind,
+            documents=len(found),
+            average_bytes=size,
+            unique=(frozenset({"_id"}), *self.unique.get(collection, ())),
+            images=self.images.get(collection, True),
+        )
 
     def stream_position(self) -> StreamPosition:
         self.faults.before()
-        token = {"_data": f"{self._now.time:08X}{self._now.inc:08X}"}
-        return StreamPosition(time=self._now, token=token, scope="database:fake")
+        return self._position(self._now, len(self._events))
+
+    def _position(self, time: Timestamp, behind: int) -> StreamPosition:
+        """Behind so many events."""
+        last = self._events[behind - 1] if behind else None
+        n = last.n + 1 if last is not None and last.time == time else 0
+        token = {"_data": f"82{time.time:08X}{time.inc:08X}{behind:08X}"}
+        return StreamPosition(time=time, token=token, scope="database:fake", n=n)
+
+    def follow(self, position: StreamPosition, key_fields: Mapping[str, KeyFields]) -> FakeFeed:
+        self.faults.before()
+        if position.time < self.history_from:
+            raise ResumeTokenLost("the history no longer holds the stream position")
+        return FakeFeed(self, int(position.token["_data"][18:], 16), key_fields)
+
+    def enable_images(self, collection: str) -> None:
+        self.faults.before()
+        self.images[collection] = True
+        self._changes.setdefault(collection, {})
+
+    def expire_images_after_s(self) -> float | None:
+        return self.expire_s
+
+    def oplog_reach(self) -> tuple[Timestamp, Timestamp]:
+        return self.history_from, self._now
 
     def cluster_time(self) -> Timestamp:
         self.faults.before()
