@@ -88,13 +88,13 @@ def duplicate_key(shop: BusyShop) -> None:
 def replace_one(shop: BusyShop) -> None:
     name = shop.collection()
     identity = shop.pick(name)
-    shop.count(shop[name].replace_one({"_id": identity}, shop.fresh(name, identity)))
+    shop.count(shop[name].replace_one({"_id": identity}, shop.replacement(name, identity)))
 
 
 @operation(weight=2)
 def replace_upsert(shop: BusyShop) -> None:
     name = shop.collection()
-    document = shop.fresh(name)
+    document = shop.replacement(name)
     shop.count(shop[name].replace_one({"_id": document["_id"]}, document, upsert=True))
     shop.remember(name, document["_id"])
 
@@ -147,7 +147,7 @@ def find_one_and_update(shop: BusyShop) -> None:
 def find_one_and_replace(shop: BusyShop) -> None:
     name = shop.collection()
     identity = shop.pick(name)
-    document = {**shop.fresh(name, identity), "serial": shop.unused(name)}
+    document = {**shop.replacement(name, identity), "serial": shop.unused(name)}
     found = shop[name].find_one_and_replace({"_id": identity}, document, {"_id": 1})
     shop.changed += found is not None
 
@@ -180,7 +180,7 @@ def _bulk(shop: BusyShop, *, ordered: bool) -> None:
         InsertOne(new),
         UpdateOne({"_id": one}, {"$inc": {"visits": 1}}),
         UpdateOne({"_id": one}, {"$set": {"note": shop.word()}}),
-        ReplaceOne({"_id": two}, shop.fresh(name, two)),
+        ReplaceOne({"_id": two}, shop.replacement(name, two)),
         UpdateMany({"_id": {"$in": [one, two]}}, {"$set": {"campaign": shop.word()}}),
         DeleteOne({"_id": three}),
     ]
@@ -234,7 +234,7 @@ def noop_replace(shop: BusyShop) -> None:
     name = shop.collection()
     identity = shop.pick(name)
     whole = shop[name].with_options(codec_options=RAW).find_one({"_id": identity})
-    if whole is not None:
+    if whole is not None and not any(key.startswith("$") for key in whole):
         shop.count(shop[name].replace_one({"_id": identity}, whole))
 
 
@@ -352,7 +352,7 @@ def transaction_reinsert(shop: BusyShop) -> None:
     with shop.transaction() as session:
         _reinsert(shop, name, one, session)
         shop.count(shop[name].update_one({"_id": one}, {"$inc": {"visits": 1}}, session=session))
-        shop.count(shop[name].replace_one({"_id": two}, shop.fresh(name, two), session=session))
+        shop.count(shop[name].replace_one({"_id": two}, shop.replacement(name, two), session=session))
         shop.count(shop[name].delete_one({"_id": three}, session=session))
     shop.forget(name, three)
 

@@ -109,13 +109,12 @@ class BusyShop:
 
     def picks(self, name: str, count: int) -> list[Any]:
         """`count` different ids. Where the collection holds too few, documents are inserted."""
-        pool = self._pools[name]
         self._picks[name] += 1
-        if len(pool) < count or self._picks[name] % REFRESH_AFTER_PICKS == 0:
+        if len(self._pools[name]) < count or self._picks[name] % REFRESH_AFTER_PICKS == 0:
             self._refresh(name)
-        while len(pool) < count:
+        while len(self._pools[name]) < count:
             self.insert(name, self.fresh(name))
-        return self.random.sample(pool, count)
+        return self.random.sample(self._pools[name], count)
 
     def _refresh(self, name: str) -> None:
         """Bring in a few neighbours from anywhere in `_id` order, and drop as many of those known."""
@@ -163,6 +162,11 @@ class BusyShop:
         if identity is not None:
             document["_id"] = identity
         return document
+
+    def replacement(self, name: str, identity: Any = None) -> Document:
+        """The same, without top-level names such as `$set`: an insert takes them, a replacement does not."""
+        document = self.fresh(name, identity)
+        return {key: value for key, value in document.items() if not key.startswith("$")}
 
     def _new_id(self) -> ObjectId:
         at_s = int(EPOCH.timestamp()) + SPAN_S + self._serial
