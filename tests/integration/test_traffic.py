@@ -116,7 +116,7 @@ def test_every_kind_of_operation_is_used_and_mostly_changes_something(run: Run) 
 def test_refusals_are_counted_and_nothing_is_unknown(run: Run) -> None:
     refused = run.report.failures
     assert refused.keys() == {"11000", "112"}
-    assert refused["112"] == run.report.operations["transaction_conflict"]
+    assert 0 < refused["112"] <= run.report.operations["transaction_conflict"]
     assert run.report.unknown == 0
 
 
@@ -360,6 +360,7 @@ def test_frozen_server_is_waited_for_without_a_burst_and_does_not_hold_up_the_en
             with alone.client() as client:
                 _wait_for_writes(client, database)
             alone.pause(0)
+            time.sleep(0.3)  # fifteen operations are due: one of them hangs now
             asked = time.monotonic()
             report = traffic.stop()
         assert time.monotonic() - asked < END_S

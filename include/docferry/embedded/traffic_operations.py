@@ -71,7 +71,7 @@ def insert_one(shop: BusyShop) -> None:
 @operation(weight=3)
 def insert_many(shop: BusyShop) -> None:
     name = shop.collection()
-    documents = [shop.fresh(name) for _ in range(shop.births())]
+    documents = [shop.fresh(name) for _ in range(shop.births(name))]
     shop.count(shop[name].insert_many(documents))
     shop.remember(name, *(document["_id"] for document in documents))
 
@@ -124,7 +124,7 @@ def delete_one(shop: BusyShop) -> None:
 @operation(weight=3)
 def delete_many(shop: BusyShop) -> None:
     name = shop.collection()
-    ids = shop.picks(name, shop.deaths())
+    ids = shop.picks(name, shop.deaths(name))
     shop.count(shop[name].delete_many({"_id": {"$in": ids}}))
     shop.forget(name, *ids)
 

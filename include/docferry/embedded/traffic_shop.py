@@ -58,7 +58,7 @@ class BusyShop:
         self._serial = 0
         self._pools: dict[str, list[Any]] = {name: [] for name in COLLECTIONS}
         self._picks: Counter[str] = Counter()
-        self._born = 0
+        self._born: Counter[str] = Counter()
 
     def __getitem__(self, name: str) -> Collection[Document]:
         return self._collections[name]
@@ -83,7 +83,7 @@ class BusyShop:
     @contextlib.contextmanager
     def transaction(self, *, abort: bool = False) -> Iterator[ClientSession]:
         """A transaction, aborted at the end if `abort` says so. Only what is committed counts as changed."""
-        before = self.changed, self._born
+        before = self.changed, self._born.copy()
         try:
             with self._client.start_session() as session:
                 session.start_transaction(ReadConcern("snapshot"), MAJORITY)
@@ -131,20 +131,20 @@ class BusyShop:
 
     def remember(self, name: str, *ids: Any) -> None:
         """Tell of documents that were born."""
-        self._born += len(ids)
+        self._born[name] += len(ids)
         self._pools[name] = [*ids, *self._pools[name]][: 2 * POOL_IDS]
 
     def forget(self, name: str, *ids: Any) -> None:
         """Tell of documents that were deleted."""
-        self._born -= len(ids)
+        self._born[name] -= len(ids)
         self._pools[name] = [one for one in self._pools[name] if one not in ids]
 
-    def births(self) -> int:
-        """How many to insert at a time, and `deaths` to delete: the shop keeps its size."""
-        return self.random.randint(2, 6) if self._born <= 0 else 1
+    def births(self, name: str) -> int:
+        """How many to insert at a time, and `deaths` to delete: each collection keeps its size."""
+        return self.random.randint(2, 6) if self._born[name] <= 0 else 1
 
-    def deaths(self) -> int:
-        return self.random.randint(2, 6) if self._born > 0 else 1
+    def deaths(self, name: str) -> int:
+        return self.random.randint(2, 6) if self._born[name] > 0 else 1
 
     # --- what to write ----------------------------------------------------------------------------------------------
 
