@@ -55,7 +55,7 @@ def operation_kinds(seed: int, unstorable: float = 0.0) -> Iterator[str]:
     while True:
         for name in random.sample(bag, len(bag)):
             while random.random() < unstorable:
-                yield random.choice(("break_document", "heal_document"))
+                yield random.choice(("break_document", "break_document", "heal_document"))
             yield name
 
 
