@@ -58,7 +58,7 @@ class BusyShop:
         self._serial = 0
         self._pools: dict[str, list[Any]] = {name: [] for name in COLLECTIONS}
         self._picks: Counter[str] = Counter()
-        self._born = 0
+        self._born: Counter[str] = Counter()
 
     def __getitem__(self, name: str) -> Collection[Document]:
         return self._collections[name]
@@ -83,7 +83,7 @@ class BusyShop:
     @contextlib.contextmanager
     def transaction(self, *, abort: bool = False) -> Iterator[ClientSession]:
         """A transaction, aborted at the end if `abort` says so. Only what is committed counts as changed."""
-        before = self.changed, self._born
+        before = self.changed, self._born.copy()
         try:
             with self._client.start_session() as session:
                 session.start_transaction(ReadConcern("snapshot"), MAJORITY)
@@ -109,13 +109,12 @@ class BusyShop:
 
     def picks(self, name: str, count: int) -> list[Any]:
         """`count` different ids. Where the collection holds too few, documents are inserted."""
-        pool = self._pools[name]
         self._picks[name] += 1
-        if len(pool) < count or self._picks[name] % REFRESH_AFTER_PICKS == 0:
+        if len(self._pools[name]) < count or self._picks[name] % REFRESH_AFTER_PICKS == 0:
             self._refresh(name)
-        while len(pool) < count:
+        while len(self._pools[name]) < count:
             self.insert(name, self.fresh(name))
-        return self.random.sample(pool, count)
+        return self.random.sample(self._pools[name], count)
 
     def _refresh(self, name: str) -> None:
         """Bring in a few neighbours from anywhere in `_id` order, and drop as many of those known."""
@@ -132,20 +131,20 @@ class BusyShop:
 
     def remember(self, name: str, *ids: Any) -> None:
         """Tell of documents that were born."""
-        self._born += len(ids)
+        self._born[name] += len(ids)
         self._pools[name] = [*ids, *self._pools[name]][: 2 * POOL_IDS]
 
     def forget(self, name: str, *ids: Any) -> None:
         """Tell of documents that were deleted."""
-        self._born -= len(ids)
+        self._born[name] -= len(ids)
         self._pools[name] = [one for one in self._pools[name] if one not in ids]
 
-    def births(self) -> int:
-        """How many to insert at a time, and `deaths` to delete: the shop keeps its size."""
-        return self.random.randint(2, 6) if self._born <= 0 else 1
+    def births(self, name: str) -> int:
+        """How many to insert at a time, and `deaths` to delete: each collection keeps its size."""
+        return self.random.randint(2, 6) if self._born[name] <= 0 else 1
 
-    def deaths(self) -> int:
-        return self.random.randint(2, 6) if self._born > 0 else 1
+    def deaths(self, name: str) -> int:
+        return self.random.randint(2, 6) if self._born[name] > 0 else 1
 
     # --- what to write ----------------------------------------------------------------------------------------------
 
@@ -163,6 +162,11 @@ class BusyShop:
         if identity is not None:
             document["_id"] = identity
         return document
+
+    def replacement(self, name: str, identity: Any = None) -> Document:
+        """The same, without top-level names such as `$set`: an insert takes them, a replacement does not."""
+        document = self.fresh(name, identity)
+        return {key: value for key, value in document.items() if not key.startswith("$")}
 
     def _new_id(self) -> ObjectId:
         at_s = int(EPOCH.timestamp()) + SPAN_S + self._serial

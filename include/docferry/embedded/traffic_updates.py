@@ -94,8 +94,10 @@ def _pipeline_replace(shop: BusyShop) -> list[Document]:
     return [{"$replaceWith": {"$mergeObjects": ["$$ROOT", {"label": shop.word()}]}}]
 
 
-def _pipeline_reverse(_: BusyShop) -> list[Document]:
-    return [{"$set": {"addresses": {"$reverseArray": "$addresses"}}}]
+def _pipeline_array(shop: BusyShop) -> list[Document]:
+    """Turned round, or cut short: only a pipeline makes an event with `truncatedArrays`."""
+    after = shop.random.choice(({"$reverseArray": "$addresses"}, {"$slice": ["$addresses", 1]}))
+    return [{"$set": {"addresses": after}}]
 
 
 UPDATES: Mapping[str, Update] = {
@@ -174,7 +176,7 @@ UPDATES: Mapping[str, Update] = {
     "pipeline_set": Update(on=("users",), make=_pipeline_set),
     "pipeline_unset": Update(on=("orders",), make=_pipeline_count),
     "pipeline_replace": Update(make=_pipeline_replace),
-    "pipeline_array": Update(on=("users",), where={"addresses": IS_ARRAY}, make=_pipeline_reverse),
+    "pipeline_array": Update(on=("users",), where={"addresses": IS_ARRAY}, make=_pipeline_array),
     # Keys: of indexes, of children, and children that come and go.
     "city_changed": Update(
         on=("users",), make=_set(lambda s: {"profile.location": s.place(), "lastLoginAt": _moment(s)}), weight=3
