@@ -25,9 +25,10 @@ from docferry.core.tombstones import tombstone
 from docferry.core.versions import parse_version, snapshot_version, version_time
 from docferry.errors import ConditionFailed, DocumentError, InvariantBroken, Stopped
 from docferry.flows import state
+from docferry.flows.comparing import Validation, keys_accounted_for
 from docferry.flows.loading import budget_of
 from docferry.flows.retry import retrying
-from docferry.flows.validate import Validation, ValidationReport, keys_accounted_for, validate
+from docferry.flows.validate import ValidationReport, validate
 from docferry.ports import Target
 
 BATCH_DOCUMENTS = 200
