@@ -82,16 +82,28 @@ def test_without_suspects_nobody_asks_how_far_replication_is(world: World) -> No
     assert (report.generations, report.rechecked, world.ledger.looks) == (1, 0, 0)
 
 
-def test_document_written_at_every_look_is_judged_at_its_items_own_time(world: World) -> None:
-    """Its root is always newer than the time up to which replication says it is, and lags behind MongoDB."""
+@pytest.mark.parametrize("change", ["updated", "deleted and back"])
+def test_document_written_at_every_look_is_judged_at_its_items_own_time(
+    world: World, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its items are always newer than what replication says it has applied, and older than MongoDB's."""
+    monkeypatch.setattr(generations, "BEHIND_S", 0.3)
     order = some(world, "orders")
-    world.write("orders", {**order, "currency": "C0"})
+
+    def move_on(number: int) -> None:
+        if change == "updated":
+            world.write("orders", {**order, "currency": f"C{number}"})
+        else:
+            world.delete("orders", order)
 
     def on(look: int) -> None:
-        at = world.write("orders", {**order, "currency": f"C{look}"})
-        world.apply_next()
+        at = world.write("orders", {**order, "currency": f"D{look}"})
+        while world.log:
+            world.apply_next()
         world.set_position(at)
+        move_on(look)
 
+    move_on(0)
     world.ledger.on_look = on
     report = world.validate()
     assert report.ok, report.render()
@@ -284,6 +296,12 @@ def test_equal_up_to_is_the_time_of_the_first_page(world: World) -> None:
     assert datetime.fromisoformat(told["equal_up_to_date"]).timestamp() == min(times).time
 
 
+def test_what_is_empty_is_equal_up_to_the_time_at_which_it_was() -> None:
+    world = World()
+    report = world.validate()
+    assert report.equal_up_to == world.source.cluster_time()
+
+
 def test_sample_is_equal_up_to_no_time(world: World) -> None:
     report = world.validate(sample=1)
     assert report.ok
@@ -376,6 +394,9 @@ def test_validation_that_was_cut_goes_on_and_finds_what_one_run_would(pages: int
     whole = world.validate().to_dict()
     with pytest.raises(Lost):
         world.validate(job=world.job(source=Fragile(world, pages)))
+    parts = world.ledger.list(validation_progress.PARTS)
+    kept = [one.name for part in parts for one in decode_suspects(part.body["data"])]
+    assert len(kept) == len(set(kept)), "each is written once"
     again = Fragile(world, 1_000)
     report = world.validate(job=world.job(source=again))
     told = report.to_dict()

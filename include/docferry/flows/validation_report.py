@@ -135,6 +135,7 @@ class ValidationReport:
             "migration": self.migration,
             "at_ms": self.at_ms,
             "ok": self.ok,
+            "verdict": self.verdict,
             "sample": self.sample,
             "confidence": self.confidence,
             "collections": [one.to_dict() for one in self.collections],
