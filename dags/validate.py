@@ -10,7 +10,8 @@ and whenever you start it.
 
 **Done when** the run succeeds: 0 missing, 0 different, 0 extra.
 
-**If it fails** with differences, the log names keys and paths; `docferry validate` shows the values. Find out who wrote them,
+**If it fails** with what could not be judged, replication is behind or stands still: see to that, then run it again. With
+differences, the log names keys and paths; `docferry validate` shows the values. Find out who wrote them,
 then run with `repair`. Anything else: run it again.
 
 **Roll back by** nothing: comparing changes nothing, and repair writes only what MongoDB holds.

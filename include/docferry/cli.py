@@ -531,11 +531,7 @@ def status(file: str, as_json: bool) -> None:
         for one in body["collections"]
     ]
     last = body["validation"]
-    told = (
-        f"last validation: {'equal' if last['ok'] else 'DIFFERENT'} ({last['confidence']})"
-        if last
-        else "never validated"
-    )
+    told = f"last validation: {last['verdict']} ({last['confidence']})" if last else "never validated"
     names = ("collection", "state", "chunks", "read", "written", "dead letters", "held by")
     show(body, as_json, _table(names, rows) + told)
 

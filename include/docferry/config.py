@@ -333,7 +333,7 @@ _RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {
         "lease_s": (1, 3_600),
         "concurrency": (1, 1_000),
     },
-    "validate_": {"first_differences": (0, 100_000)},
+    "validate_": {"first_differences": (0, 100_000), "settle_s": (0, 3_600)},
     "dax": {"nodes": (1, 11)},
 }
 _CAPACITY: Mapping[str, tuple[float, float]] = {

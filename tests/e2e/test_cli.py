@@ -158,8 +158,11 @@ EVERY: dict[str, tuple[str, ...]] = {
 @pytest.mark.parametrize("what", EVERY)
 def test_every_command_answers_people_and_machines_and_shows_no_document(shop: Shop, what: str) -> None:
     command, *words = EVERY[what]
-    processes = [shop.start(command, str(shop.file), *words, *more) for more in ((), ("--json",))]
-    plain, machine = map(finish, processes)
+    if what in ("validate", "repair"):  # leased: one at a time
+        plain, machine = (shop.run(command, *words, *more) for more in ((), ("--json",)))
+    else:
+        processes = [shop.start(command, str(shop.file), *words, *more) for more in ((), ("--json",))]
+        plain, machine = map(finish, processes)
     for ran in (plain, machine):
         assert ran.code == 0, ran.err
         assert SECRET not in ran.out + ran.err

@@ -51,11 +51,16 @@ class Kind(Enum):
     """DynamoDB has an item that no document accounts for."""
     UNACCOUNTED = "unaccounted"
     """The document cannot be stored, and no dead letter says so."""
+    PENDING = "pending"
+    """It looked different, and could not be judged: replication is behind, or it changes at every look."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """One thing that is wrong. `path` is the document's, `expected` and `actual` are for reading, masked where asked."""
+    """One thing that is wrong. `path` is the document's, `expected` and `actual` are for reading, masked where asked.
+
+    `first_seen_ms` (since 1970) and `age_s` say for how long it has been seen.
+    """
 
     kind: Kind
     collection: str
@@ -65,8 +70,10 @@ class Difference:
     path: str = ""
     expected: str = ""
     actual: str = ""
+    first_seen_ms: int = 0
+    age_s: float = 0.0
 
-    def to_dict(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, Any]:
         found = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return found | {"kind": self.kind.value}
 

@@ -21,3 +21,8 @@ class KeySum:
             data = f"{len(pk)}#{pk}{sk}".encode()
             self.total = (self.total + int.from_bytes(hashlib.blake2b(data, digest_size=16).digest())) % (1 << 128)
             self.count += 1
+
+    def add_sum(self, other: KeySum) -> None:
+        """All keys that went into another sum."""
+        self.total = (self.total + other.total) % (1 << 128)
+        self.count += other.count

@@ -110,10 +110,14 @@ class BackfillSettings(_Strict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidateSettings(_Strict):
-    """What a validation report shows. `masked` names document paths whose values stay out of it."""
+    """What a validation report shows. `masked` names document paths whose values stay out of it.
+
+    `settle_s`: how long something must stay different, after replication has passed it, until it is a mismatch.
+    """
 
     masked: tuple[str, ...] = ()
     first_differences: int = 100
+    settle_s: float = 30.0
     schedule: str | None = "0 2 * * *"
 
 

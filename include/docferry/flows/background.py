@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from docferry.errors import Stopped, TimedOut
@@ -13,6 +13,8 @@ from docferry.ports import StopSignal
 
 T = TypeVar("T")
 LOOK_S = 0.25
+ENDING_S = 4.0
+"""How long work that was cancelled may take to put its things away."""
 
 
 async def aside(
@@ -48,6 +50,25 @@ async def aside(
             future.cancel()
             raise TimedOut(f"no answer within {within_s} s", operation=getattr(call, "__name__", "call"))
     return future.result()
+
+
+async def unless_stopped(work: Coroutine[Any, Any, T], stop: StopSignal) -> T:
+    """The result of `work`, which is cancelled when asked to stop, whatever it waits for: only for reads, and for work that
+    may end at any of its awaits.
+
+    Raises Stopped within `LOOK_S + ENDING_S` of the stop signal.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        while not task.done():
+            await asyncio.wait([task], timeout=LOOK_S)
+            if stop.is_set() and not task.done():
+                raise Stopped("asked to stop while waiting for an answer; run again to continue")
+        return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=ENDING_S)
 
 
 def _deliver(

@@ -25,10 +25,12 @@ from docferry.core.tombstones import tombstone
 from docferry.core.versions import parse_version, snapshot_version, version_time
 from docferry.errors import ConditionFailed, DocumentError, InvariantBroken, Stopped
 from docferry.flows import state
+from docferry.flows.background import aside, unless_stopped
+from docferry.flows.comparing import Validation, keys_accounted_for, read_ids
 from docferry.flows.loading import budget_of
 from docferry.flows.retry import retrying
-from docferry.flows.validate import Validation, ValidationReport, keys_accounted_for, validate
-from docferry.ports import Target
+from docferry.flows.validate import ValidationReport, validate
+from docferry.ports import Record, Target
 
 BATCH_DOCUMENTS = 200
 TIME_PASSES_WITHIN_S = 25.0
@@ -66,11 +68,11 @@ class RepairReport:
         """All that was found has been mended. What was not is newer in DynamoDB, or cannot be stored."""
         if self.dry_run:
             return self.before is not None and self.before.ok
-        return not (self.items_superseded or self.dead or self.tombstones_superseded or self.kept or self._unchecked)
+        return not (self.items_superseded or self.dead or self.tombstones_superseded or self.kept or self._unjudged)
 
     @property
-    def _unchecked(self) -> int:
-        return self.before.unchecked if self.before else 0
+    def _unjudged(self) -> int:
+        return self.before.unchecked + self.before.pending if self.before else 0
 
     def to_dict(self) -> dict[str, Any]:
         names = [name for name in self.__dataclass_fields__ if name != "before"]
@@ -116,7 +118,8 @@ class _Repair:
     async def documents(self, mapping: DocumentMapping, ids: Sequence[bytes]) -> None:
         for start in range(0, len(ids), BATCH_DOCUMENTS):
             batch = ids[start : start + BATCH_DOCUMENTS]
-            raw, version = await asyncio.to_thread(read_now, self.job, mapping.collection, batch)
+            self.guard()
+            raw, version = await aside(read_now, self.job, mapping.collection, batch, stop=self.job.stop)
             await self.put(mapping, raw, version)
 
     async def put(self, mapping: DocumentMapping, raw: Sequence[bytes], version: int) -> None:
@@ -152,9 +155,15 @@ class _Repair:
         Times to come are not waited for: what bears them is newer, and stays.
         """
         deadline = time.monotonic() + TIME_PASSES_WITHIN_S
-        while await asyncio.to_thread(self.job.source.cluster_time) in times and time.monotonic() < deadline:
+        while await self._cluster_time() in times and time.monotonic() < deadline:
             self.guard()
             await asyncio.sleep(0.1)
+
+    async def _cluster_time(self) -> Timestamp:
+        return await aside(self.job.source.cluster_time, stop=self.job.stop)
+
+    async def _stored(self, table: str, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
+        return await unless_stopped(self.target.get_all(table, list(keys)), self.job.stop)
 
     @staticmethod
     def _encode(mapping: DocumentMapping, data: bytes, version: int) -> list[Item]:
@@ -174,20 +183,31 @@ class _Repair:
         return newer
 
     async def _bury_document(self, mapping: DocumentMapping, data: bytes) -> None:
-        """What is stored of a document that has a dead letter now: readers go to MongoDB for it."""
+        """What is stored of a document that has a dead letter now: readers go to MongoDB for it.
+
+        The tombstones are of now, so the document must be the same now: were it mended since it was read, they would win
+        over the items that replication has put since, and nothing would bring those back.
+        """
         try:
             keys = mapping.keys(decode_document(data))
         except DocumentError:
             return  # no keys, no items; what is there under older keys is extra
-        version = snapshot_version(await asyncio.to_thread(self.job.source.cluster_time))
-        await self._entomb(mapping.table, await self.target.get_all(mapping.table, list(dict.fromkeys(keys))), version)
+        time_now = await self._cluster_time()
+        same = await aside(read_ids, self.job, mapping.collection, [id_of(data)], time_now, stop=self.job.stop)
+        stored = await self._stored(mapping.table, list(dict.fromkeys(keys)))
+        if same not in ([data], []):
+            self.report.kept += len(stored)
+            return
+        await self._entomb(mapping.table, stored, snapshot_version(time_now))
 
     async def bury(self, table: str, keys: Sequence[ItemKey]) -> None:
         for start in range(0, len(keys), BATCH_DOCUMENTS):
             self.guard()
-            time_now = await asyncio.to_thread(self.job.source.cluster_time)
-            stored = await self.target.get_all(table, list(keys[start : start + BATCH_DOCUMENTS]))
-            accounted = await asyncio.to_thread(keys_accounted_for, self.job, table, list(stored.values()), time_now)
+            time_now = await self._cluster_time()
+            stored = await self._stored(table, keys[start : start + BATCH_DOCUMENTS])
+            accounted = await aside(
+                keys_accounted_for, self.job, table, list(stored.values()), time_now, stop=self.job.stop
+            )
             extra = {key: item for key, item in stored.items() if key not in accounted}
             self.report.kept += len(stored) - len(extra)
             await self._entomb(table, extra, snapshot_version(time_now))
@@ -229,7 +249,11 @@ def read_now(
 
 @dataclass(slots=True, kw_only=True)
 class ReplayReport:
-    """What replaying dead letters did: letters = stored + gone + still_dead + superseded + changed."""
+    """What replaying dead letters did: letters = stored + gone + still_dead + superseded + changed.
+
+    `superseded`: all of the document's items were newer already, and nothing was written. `changed`: the letter was
+    replaced meanwhile, and stays.
+    """
 
     letters: int = 0
     stored: int = 0
@@ -250,12 +274,12 @@ class ReplayReport:
 async def replay_letters(job: Validation, target: Target, collection: str, ids: Sequence[str] = ()) -> ReplayReport:
     """Try the documents of dead letters again, as MongoDB has them now: fix the document (or the mapping), then replay.
 
-    A letter is closed when its document has been stored, or is gone from MongoDB, and the letter has not changed
-    meanwhile; what fails again stays, with the new reason.
+    A letter is closed by a strictly later version only: its document has been stored, or something newer had been, or it
+    is gone from MongoDB; and only if the letter has not changed meanwhile. What fails again stays, with the new reason.
     """
     mapping = job.migration.mapping(collection)
     report = ReplayReport()
-    for record in await asyncio.to_thread(job.ledger.list, f"dead:{collection}"):
+    for record in await aside(job.ledger.list, f"dead:{collection}", stop=job.stop):
         if ids and record.body["id"] not in ids:
             continue
         report.letters += 1
@@ -265,20 +289,33 @@ async def replay_letters(job: Validation, target: Target, collection: str, ids: 
     return report
 
 
-async def _replay_one(job: Validation, target: Target, mapping: DocumentMapping, record: Any) -> str:
+async def _replay_one(job: Validation, target: Target, mapping: DocumentMapping, record: Record) -> str:
     letter_version = parse_version(record.body["version"])
-    original = await asyncio.to_thread(state.letter_document, job.ledger, record)
-    id_data = id_of(original)
-    raw, version = await asyncio.to_thread(read_now, job, mapping.collection, [id_data], version_time(letter_version))
-    if raw:
-        outcome = RepairReport()
-        await _Repair(job, target, outcome).put(mapping, raw, version)
-        if outcome.dead:
-            return "still_dead"
-        if outcome.superseded and version <= letter_version:
-            return "superseded"
+    original = await aside(state.letter_document, job.ledger, record, stop=job.stop)
+    outcome, version = await _put_as_of_now(job, target, mapping, id_of(original), letter_version)
+    if outcome != "still_dead" and version <= letter_version:  # MongoDB's time has not moved since: let it
+        work = _Repair(job, target, RepairReport())
+        await work.time_after([version_time(letter_version)])
+        outcome, version = await _put_as_of_now(job, target, mapping, id_of(original), letter_version)
+    if outcome == "still_dead":
+        return outcome
+    if version <= letter_version:
+        return "superseded"
     try:
-        await asyncio.to_thread(state.close_letter, job.ledger, record)
+        await aside(state.close_letter, job.ledger, record, stop=job.stop)
     except ConditionFailed:
         return "changed"
-    return "stored" if raw else "gone"
+    return outcome
+
+
+async def _put_as_of_now(
+    job: Validation, target: Target, mapping: DocumentMapping, id_data: bytes, letter_version: int
+) -> tuple[str, int]:
+    """(what became of the document, the version it was read at), at a time not before the letter."""
+    floor = version_time(letter_version)
+    raw, version = await aside(read_now, job, mapping.collection, [id_data], floor, stop=job.stop)
+    done = RepairReport()
+    await _Repair(job, target, done).put(mapping, raw, version)
+    if not raw:
+        return "gone", version
+    return "still_dead" if done.dead else "superseded" if done.superseded else "stored", version

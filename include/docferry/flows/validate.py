@@ -1,50 +1,61 @@
-"""Validation: are the two databases equal, field by field, in both directions?
+"""Validation: are the two databases equal, field by field, in both directions, while both are being written?
 
-From MongoDB: every document, read page by page at a named snapshot, is mapped, its items fetched and compared.
-From DynamoDB: every item is scanned. If the keys scanned are exactly the keys expected (their number and the sum of
-their 128-bit hashes are the same), nothing is extra, and MongoDB is not asked again; else the documents of the items
-are fetched, and an item that none of them accounts for is extra.
+This is the first generation, which compares everything. From MongoDB: every document, read page by page at a named
+snapshot, is mapped, its items fetched and compared. From DynamoDB: every item is scanned. If the keys scanned are exactly
+the keys expected (their number and the sum of their 128-bit hashes are the same), nothing is extra, and MongoDB is not
+asked again; else the documents of the items are fetched, and an item that none of them accounts for is extra.
 
-Whatever is found is looked at again before it is reported: a difference that was only a change on its way is none.
-Memory does not grow with the collections; past MAX_SUSPECTS suspects only their number is kept.
+Whatever is found is only suspected: `generations` looks at it again until it is proved different, or not. Memory does not
+grow with the collections; past MAX_SUSPECTS suspects only their number is kept. A full validation goes on where it was
+killed (`validation_progress`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from bson.regex import Regex
 from bson.timestamp import Timestamp
 
-from docferry.config import Migration
-from docferry.core.codec import HintTree, decode_value
-from docferry.core.diff import Difference, Kind, differences_of, is_tombstone, is_version
+from docferry.core.diff import Difference, differences_of, is_tombstone
 from docferry.core.keysum import KeySum
 from docferry.core.mapping import Item, ItemKey, key_of
 from docferry.core.mapping import Mapping as DocumentMapping
-from docferry.core.masking import Masks, shown_id, shown_key, shown_strange_key
-from docferry.core.raw import encode_raw, id_bytes, id_name, id_of, id_text
+from docferry.core.raw import encode_raw, id_of, id_text
 from docferry.core.versions import snapshot_version
 from docferry.errors import DocumentError, Stopped
 from docferry.flows import state
-from docferry.flows.background import aside
+from docferry.flows.background import aside, unless_stopped
 from docferry.flows.check import require_source
+from docferry.flows.comparing import (
+    PAGE_DOCUMENTS,
+    Validation,
+    cancel_all,
+    item_id,
+    keys_accounted_for,
+    keys_of,
+    mark_of,
+    owner_of,
+    read_ids,
+)
+from docferry.flows.generations import Generations, Judged, aged
 from docferry.flows.loading import calm_collector
 from docferry.flows.retry import retrying
+from docferry.flows.suspects import Suspect, Suspects
+from docferry.flows.validation_progress import Keeper, Scan, SoFar, open_keeper
 from docferry.flows.validation_report import CollectionResult, ValidationReport, latest_report, record_report
-from docferry.ports import Bounds, Identity, Ledger, Progress, Source, StopSignal, Target
+from docferry.ports import Bounds, Target
 
-__all__ = ["CollectionResult", "Validation", "ValidationReport", "latest_report", "validate"]
+__all__ = ["CollectionResult", "Validation", "ValidationReport", "keys_accounted_for", "latest_report", "validate"]
 
-PAGE_DOCUMENTS = 500
 PAGES_IN_FLIGHT = 3
 SCAN_SEGMENTS = 4
 SAMPLE_SEGMENTS = 512
-MAX_SUSPECTS = 20_000
 SETTLE_S = 1.0
 """Between seeing a difference and looking again: a change on its way has arrived by then, or is late."""
 
@@ -54,197 +65,231 @@ OWNERS = (*KEYS, "_t")
 """What naming its document takes: the hints say of which type its id is."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Validation:
-    """Everything a validation needs."""
-
-    migration: Migration
-    source: Source
-    ledger: Ledger
-    identity: Identity
-    progress: Progress
-    stop: StopSignal
-
-
 async def validate(
     job: Validation, target: Target, only: Sequence[str] = (), sample: int | None = None, record: bool = True
 ) -> ValidationReport:
     """Compare the collections (all, or `only` these; all documents, or a `sample` of each) and record the report.
 
-    Raises: PreflightFailed, StoreError, RetryExhausted, Stopped. A difference is no error here: look at `ok`.
+    A full and recorded validation is leased and goes on where an earlier one was ended.
+
+    Raises: PreflightFailed, StoreError, RetryExhausted, LeaseHeld, LeaseLost, Stopped (within five seconds). A difference
+            is no error here: look at `ok`.
     """
-    await asyncio.to_thread(require_source, job.migration, job.source)
     check = _Check(job, target, only, sample)
-    with calm_collector():
-        await check.from_mongo()
-        await check.from_dynamo()
-        report = await check.settle()
-    if record:
-        await asyncio.to_thread(record_report, job.ledger, report)
-    return report
+    return await unless_stopped(check.run(record), job.stop)
+
+
+@dataclass(slots=True)
+class _Page:
+    """A page of documents, and what comparing it found. Counted when all pages before it have been."""
+
+    raw: list[bytes]
+    at: Timestamp
+    items: int = 0
+    unstorable: int = 0
+    sums: KeySum = field(default_factory=KeySum)
+    suspects: list[Suspect] = field(default_factory=list)
 
 
 class _Check:
-    """One validation under way: counts, suspects, and the sums of keys expected and scanned."""
+    """One validation under way."""
 
     def __init__(self, job: Validation, target: Target, only: Sequence[str], sample: int | None) -> None:
-        self.job, self.target, self.sample = job, target, sample
+        self.job, self.target, self.only, self.sample = job, target, tuple(only), sample
         chosen = [job.migration.mapping(name) for name in only] or list(job.migration.mappings.values())
         self.mappings: dict[str, DocumentMapping] = {mapping.collection: mapping for mapping in chosen}
-        self.results = {name: CollectionResult(collection=name) for name in self.mappings}
-        self.suspects: dict[str, set[bytes]] = {name: set() for name in self.mappings}
-        self.suspect_keys: dict[str, dict[ItemKey, bytes]] = {}
-        self.foreign_keys: dict[str, set[ItemKey]] = {}
-        self.wrong_keys: set[tuple[str, ItemKey]] = set()
-        self.versions: set[str] = set()
-        self.overflow = 0
-        self.expected: dict[str, KeySum] = {}
-        self.time_ms = state.now_ms()
-        self.masked: Masks = job.migration.validate.masked
+        results = {name: CollectionResult(collection=name) for name in self.mappings}
+        self.so_far = SoFar(started_ms=state.now_ms(), results=results)
+        self.suspects = Suspects()
+        self.keeper: Keeper | None = None
+
+    async def run(self, record: bool) -> ValidationReport:
+        self._continue()
+        await self._aside(require_source, self.job.migration, self.job.source)
+        if record and not self.only and self.sample is None:
+            self.keeper, self.so_far, self.suspects = await open_keeper(self.job, self.so_far)
+        try:
+            with calm_collector():
+                await self.from_mongo()
+                await self.from_dynamo()
+                report = await self.settle()
+            if record:
+                await self._aside(record_report, self.job.ledger, report)
+        except BaseException as error:
+            if self.keeper is not None:
+                await self.keeper.give_back(error, self.so_far, self.suspects)
+            raise
+        if self.keeper is not None:
+            await self.keeper.finish()
+        return report
 
     def _continue(self) -> None:
         if self.job.stop.is_set():
             raise Stopped("asked to stop; nothing was changed, validate again")
 
+    async def _aside(self, call: Callable[..., Any], *arguments: object) -> Any:
+        return await aside(call, *arguments, stop=self.job.stop)
+
+    async def _checkpoint(self) -> None:
+        if self.keeper is not None:
+            await self.keeper.save(self.so_far, self.suspects)
+
     # --- MongoDB -> DynamoDB -----------------------------------------------------------------------------------------
 
     async def from_mongo(self) -> None:
         for mapping in self.mappings.values():
+            if mapping.collection in self.so_far.complete:
+                continue
             started = time.monotonic()
-            total = (await asyncio.to_thread(self.job.source.collection_facts, mapping.collection)).documents
-            async for pages in _in_flight(self._pages(mapping), lambda page, m=mapping: self._compare_page(m, *page)):
-                del pages
-                self.job.progress.advance(
-                    f"validate {mapping.collection}", self.results[mapping.collection].documents, total
-                )
-            self.results[mapping.collection].seconds += time.monotonic() - started
+            result = self.so_far.results[mapping.collection]
+            total = (await self._aside(self.job.source.collection_facts, mapping.collection)).documents
+            compared = _in_flight(self._pages(mapping), partial(self._compare, mapping))
+            async with aclosing(compared) as done:
+                async for page in done:
+                    self._count(mapping, page)
+                    self.job.progress.advance(f"validate {mapping.collection}", result.documents, total)
+                    await self._checkpoint()
+            result.seconds += time.monotonic() - started
+            self.so_far.complete.append(mapping.collection)
+            self.so_far.after = None
 
-    async def _pages(self, mapping: DocumentMapping) -> AsyncIterator[tuple[list[bytes], int]]:
+    def _count(self, mapping: DocumentMapping, page: _Page) -> None:
+        result = self.so_far.results[mapping.collection]
+        result.documents += len(page.raw)
+        result.items += page.items
+        result.unstorable += page.unstorable
+        self.so_far.expected.setdefault(mapping.table, KeySum()).add_sum(page.sums)
+        self.so_far.see(page.at)
+        for suspect in page.suspects:
+            self.suspects.add(suspect)
+        if page.raw:
+            self.so_far.after = id_of(page.raw[-1])
+
+    async def _pages(self, mapping: DocumentMapping) -> AsyncGenerator[_Page, None]:
+        """The last one is empty: that there is nothing behind its predecessor is a fact of its own snapshot."""
         if self.sample is not None:
-            sampled = await asyncio.to_thread(self.job.source.sample_documents, mapping.collection, self.sample)
-            version = snapshot_version(await asyncio.to_thread(self.job.source.cluster_time))
+            sampled = await self._aside(self.job.source.sample_documents, mapping.collection, self.sample)
+            at = await self._aside(self.job.source.cluster_time)
             for start in range(0, len(sampled), PAGE_DOCUMENTS):
-                yield sampled[start : start + PAGE_DOCUMENTS], version
+                yield _Page(sampled[start : start + PAGE_DOCUMENTS], at)
             return
-        after: bytes | None = None
-        reading = asyncio.create_task(aside(self._read, mapping.collection, after, stop=self.job.stop))
+        reading = asyncio.create_task(self._aside(self._read, mapping.collection, self.so_far.after))
         try:
             while True:
                 self._continue()
-                raw, version = await reading
-                if not raw:
+                page: _Page = await reading
+                if page.raw:
+                    reading = asyncio.create_task(self._aside(self._read, mapping.collection, id_of(page.raw[-1])))
+                yield page
+                if not page.raw:
                     return
-                after = id_of(raw[-1])
-                reading = asyncio.create_task(aside(self._read, mapping.collection, after, stop=self.job.stop))
-                yield raw, version
         finally:
-            reading.cancel()
+            await cancel_all([reading])
 
-    def _read(self, collection: str, after: bytes | None) -> tuple[list[bytes], int]:
-        def once() -> tuple[list[bytes], int]:
+    def _read(self, collection: str, after: bytes | None) -> _Page:
+        def once() -> _Page:
             at = self.job.source.cluster_time()
-            page = self.job.source.read_page(collection, Bounds(None, None), after, PAGE_DOCUMENTS, at)
-            return page, snapshot_version(at)
+            return _Page(self.job.source.read_page(collection, Bounds(None, None), after, PAGE_DOCUMENTS, at), at)
 
         return retrying(f"read a page of {collection}", once, self.job.stop)
 
-    async def _compare_page(self, mapping: DocumentMapping, raw: list[bytes], version: int) -> None:
-        result = self.results[mapping.collection]
+    async def _compare(self, mapping: DocumentMapping, page: _Page) -> _Page:
         expected: list[tuple[bytes, list[Item]]] = []
-        sums = self.expected.setdefault(mapping.table, KeySum())
-        for data in raw:
-            result.documents += 1
+        version = snapshot_version(page.at)
+        for data in page.raw:
             try:
                 items = encode_raw(mapping, data, version)
             except DocumentError:
-                await self._unstorable(mapping, data)
+                await self._unstorable(mapping, data, page)
                 continue
             expected.append((data, items))
-            result.items += len(items)
-            sums.add_all(key_of(item) for item in items)
+            page.items += len(items)
+            page.sums.add_all(key_of(item) for item in items)
         keys = {key_of(item): None for _, items in expected for item in items}  # a request may not name one twice
         stored = await self.target.get_all(mapping.table, list(keys))
         for data, items in expected:
-            for item in items:
-                if differences_of(mapping, item, stored.get(key_of(item)), "", ()):
-                    self._suspect(mapping.collection, id_of(data))
-                    break
+            if any(differences_of(mapping, item, stored.get(key_of(item)), "", ()) for item in items):
+                mine = tuple(map(key_of, items))
+                page.suspects.append(_suspect(mapping, data, [stored.get(key) for key in mine], mine))
+        return page
 
-    async def _unstorable(self, mapping: DocumentMapping, data: bytes) -> None:
-        self.results[mapping.collection].unstorable += 1
-        text = id_text(data)
-        letter = await asyncio.to_thread(state.letter_record, self.job.ledger, mapping.collection, text)
+    async def _unstorable(self, mapping: DocumentMapping, data: bytes, page: _Page) -> None:
+        page.unstorable += 1
+        letter = await self._aside(state.letter_record, self.job.ledger, mapping.collection, id_text(data))
         if letter is None:
-            self._suspect(mapping.collection, id_of(data))
-
-    def _suspect(self, collection: str, id_data: bytes) -> None:
-        if sum(map(len, self.suspects.values())) < MAX_SUSPECTS:
-            self.suspects[collection].add(id_data)
-        elif id_data not in self.suspects[collection]:
-            self.overflow += 1
+            page.suspects.append(_suspect(mapping, data, (), ()))
 
     # --- DynamoDB -> MongoDB -----------------------------------------------------------------------------------------
 
     async def from_dynamo(self) -> None:
-        for table in {mapping.table for mapping in self.mappings.values()}:
-            entities = self.job.migration.entities(table)
-            if self.sample is None and await self._keys_agree(table, entities):
+        for table in sorted({mapping.table for mapping in self.mappings.values()}):
+            if table in self.so_far.scanned:
                 continue
-            await self._look_up(table, entities)
+            entities = self.job.migration.entities(table)
+            if self.so_far.scan is None:
+                self.so_far.scan = self._new_scan(table, owners=self.sample is not None)
+            if not self.so_far.scan.owners and not await self._keys_agree(self.so_far.scan, entities):
+                self.so_far.scan = self._new_scan(table, owners=True)
+            if self.so_far.scan.owners:
+                await self._look_up(self.so_far.scan, entities)
+            self.so_far.scanned.append(table)
+            self.so_far.scan = None
 
-    async def _keys_agree(self, table: str, entities: Mapping[str, DocumentMapping]) -> bool:
-        """True if the keys in the table are exactly those that MongoDB's documents have."""
-        sums = KeySum()
-        async for items in self._scan(table, KEYS):
-            for item in items:
-                if is_tombstone(item):
-                    continue
-                mapping = _owner(item, entities)
-                if mapping is None:
-                    return False
-                if mapping.collection in self.mappings:
-                    sums.add_all((key_of(item),))
-        return sums == self.expected.get(table, KeySum())
-
-    async def _look_up(self, table: str, entities: Mapping[str, DocumentMapping]) -> None:
-        async for items in self._scan(table, OWNERS):
-            by_collection: dict[str, dict[bytes, list[ItemKey]]] = {}
-            for item in items:
-                if is_tombstone(item):
-                    continue
-                mapping, id_data = _owner(item, entities), item_id(item)
-                if mapping is None or id_data is None:
-                    self._foreign(table, item)
-                elif mapping.collection in self.mappings:
-                    by_collection.setdefault(mapping.collection, {}).setdefault(id_data, []).append(key_of(item))
-            for collection, owners in by_collection.items():
-                await self._accounted(table, self.mappings[collection], owners)
-
-    async def _accounted(self, table: str, mapping: DocumentMapping, owners: Mapping[bytes, list[ItemKey]]) -> None:
-        raw = await asyncio.to_thread(_read_ids, self.job, mapping.collection, list(owners))
-        keys = {id_of(data): _keys(mapping, data) for data in raw}
-        for id_data, found in owners.items():
-            for key in found:
-                if key not in keys.get(id_data, ()):
-                    if sum(map(len, self.suspect_keys.values())) < MAX_SUSPECTS:
-                        self.suspect_keys.setdefault(f"{table}\0{mapping.collection}", {})[key] = id_data
-                    else:
-                        self.overflow += 1
-
-    def _foreign(self, table: str, item: Item) -> None:
-        found = self.foreign_keys.setdefault(table, set())
-        if len(found) < MAX_SUSPECTS:
-            found.add(key_of(item))
-        else:
-            self.overflow += 1
-
-    async def _scan(self, table: str, attributes: Sequence[str]) -> AsyncIterator[list[Item]]:
+    def _new_scan(self, table: str, owners: bool) -> Scan:
         segments, total = self._segments()
+        return Scan(table, owners, total, dict.fromkeys(segments))
+
+    async def _keys_agree(self, scan: Scan, entities: Mapping[str, DocumentMapping]) -> bool:
+        """True if the keys in the table are exactly those that MongoDB's documents have."""
+        async with aclosing(self._scan(scan, KEYS)) as pages:
+            async for items in pages:
+                mine: list[ItemKey] = []
+                for item in items:
+                    if is_tombstone(item):
+                        continue
+                    mapping = owner_of(item, entities)
+                    if mapping is None:
+                        return False
+                    if mapping.collection in self.mappings:
+                        mine.append(key_of(item))
+                scan.sums.add_all(mine)
+        return scan.sums == self.so_far.expected.get(scan.table, KeySum())
+
+    async def _look_up(self, scan: Scan, entities: Mapping[str, DocumentMapping]) -> None:
+        async with aclosing(self._scan(scan, OWNERS)) as pages:
+            async for items in pages:
+                by_collection: dict[str, dict[bytes, list[Item]]] = {}
+                for item in items:
+                    if is_tombstone(item):
+                        continue
+                    mapping, id_data = owner_of(item, entities), item_id(item)
+                    if mapping is None or id_data is None:
+                        self.suspects.add(_strange(scan.table, "", b"", item))
+                    elif mapping.collection in self.mappings:
+                        by_collection.setdefault(mapping.collection, {}).setdefault(id_data, []).append(item)
+                for collection, owners in by_collection.items():
+                    await self._accounted(self.mappings[collection], owners)
+
+    async def _accounted(self, mapping: DocumentMapping, owners: Mapping[bytes, list[Item]]) -> None:
+        raw = await self._aside(read_ids, self.job, mapping.collection, list(owners))
+        keys = {id_of(data): keys_of(mapping, data) for data in raw}
+        for id_data, found in owners.items():
+            for item in found:
+                if key_of(item) not in keys.get(id_data, ()):
+                    self.suspects.add(_strange(mapping.table, mapping.collection, id_data, item))
+
+    async def _scan(self, scan: Scan, attributes: Sequence[str]) -> AsyncGenerator[list[Item], None]:
+        """Pages of the segments that are left. What a checkpoint holds is behind the pages that have been dealt with."""
         seen = 0
         waiting: dict[asyncio.Task[Any], int] = {}
+
+        def ask(segment: int, start: Item | None) -> None:
+            page = self.target.scan(scan.table, segment, scan.total, start, attributes)
+            waiting[asyncio.create_task(page)] = segment
+
         try:
-            for segment in segments:
-                waiting[asyncio.create_task(self.target.scan(table, segment, total, None, attributes))] = segment
+            for segment, start in scan.starts.items():
+                ask(segment, start)
             while waiting:
                 self._continue()
                 done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -252,14 +297,17 @@ class _Check:
                     segment = waiting.pop(task)
                     page = task.result()
                     if page.next is not None:
-                        again = self.target.scan(table, segment, total, page.next, attributes)
-                        waiting[asyncio.create_task(again)] = segment
+                        ask(segment, page.next)
                     seen += len(page.items)
-                    self.job.progress.advance(f"scan {table}", seen, seen)
+                    self.job.progress.advance(f"scan {scan.table}", seen, seen)
                     yield page.items
+                    if page.next is None:
+                        del scan.starts[segment]
+                    else:
+                        scan.starts[segment] = page.next
+                    await self._checkpoint()
         finally:
-            for task in waiting:
-                task.cancel()
+            await cancel_all(waiting)
 
     def _segments(self) -> tuple[Iterable[int], int]:
         if self.sample is None:
@@ -268,198 +316,87 @@ class _Check:
         offset = state.now_ms() % step
         return range(offset, SAMPLE_SEGMENTS, step), SAMPLE_SEGMENTS
 
-    # --- looking again -----------------------------------------------------------------------------------------------
+    # --- the report --------------------------------------------------------------------------------------------------
 
     async def settle(self) -> ValidationReport:
-        """Look at every suspect again, and report what is still wrong."""
-        if any(self.suspects.values()) or self.suspect_keys or self.foreign_keys:
-            await asyncio.sleep(SETTLE_S)
-        found: list[Difference] = []
-        wrong: dict[str, frozenset[bytes]] = {}
-        for collection, ids in self.suspects.items():
-            differences, still = await self._recheck(self.mappings[collection], sorted(ids))
-            found += differences
-            wrong[collection] = still
+        """Look at every suspect again until it is judged, and report."""
+        later = Generations(self.job, self.target, self.suspects, self.job.migration.validate.settle_s, SETTLE_S)
+        judged = await later.run(self.so_far.results)
+        for one in judged.pending:
+            one.found = [[later.pending_difference(one)]]
+        return self._report(judged)
+
+    def _report(self, judged: Judged) -> ValidationReport:
+        wrong: dict[str, set[bytes]] = {name: set() for name in self.mappings}
         extra: dict[str, list[ItemKey]] = {}
-        for place, keys in self.suspect_keys.items():
-            table, _, collection = place.partition("\0")
-            extra.setdefault(table, []).extend(await self._recheck_extra(table, collection, keys, found))
-        foreign = {table: await self._recheck_foreign(table, keys, found) for table, keys in self.foreign_keys.items()}
-        limit = self.job.migration.validate.first_differences
+        foreign: dict[str, list[ItemKey]] = {}
+        found: list[Difference] = []
+        pending_keys = 0
+        differing = judged.mismatches + judged.pending
+        told = {(one.table, key) for one in differing if one.key is None for key in one.wrong_keys}
+        reported = [one for one in differing if one.key is None or (one.table, one.key) not in told]
+        settled = set(map(id, judged.mismatches))
+        for one in reported:
+            found += [aged(difference, one) for differences in one.found for difference in differences]
+            result = self.so_far.results.get(one.collection)
+            if id(one) not in settled:
+                pending_keys += result is None
+                if result is not None:
+                    result.pending += 1
+            elif one.key is None:
+                wrong[one.collection].add(one.id)
+            else:
+                (extra if result is not None else foreign).setdefault(one.table, []).append(one.key)
+            if id(one) in settled and result is not None:
+                result.count(differences[0].kind for differences in one.found)
         return ValidationReport(
             migration=self.job.migration.name,
-            at_ms=self.time_ms,
+            at_ms=self.so_far.started_ms,
             sample=self.sample,
-            collections=tuple(self.results.values()),
-            unchecked=self.overflow,
-            differences=tuple(found[:limit]),
-            suspects=wrong,
+            only=self.only,
+            collections=tuple(self.so_far.results.values()),
+            unchecked=self.suspects.overflow,
+            differences=tuple(found[: self.job.migration.validate.first_differences]),
+            suspects={name: frozenset(ids) for name, ids in wrong.items()},
             extra_keys={table: tuple(keys) for table, keys in extra.items()},
-            foreign_keys={table: tuple(keys) for table, keys in foreign.items() if keys},
-            versions=frozenset(self.versions),
+            foreign_keys={table: tuple(keys) for table, keys in foreign.items()},
+            versions=frozenset(judged.versions),
+            pending_keys=pending_keys,
+            why_pending=judged.why,
+            read_from=self.so_far.since,
+            largest_age_s=max((difference.age_s for difference in found), default=0.0),
+            generations=1 + judged.generations,
+            rechecked=judged.rechecked,
         )
 
-    async def _recheck(
-        self, mapping: DocumentMapping, ids: Sequence[bytes]
-    ) -> tuple[list[Difference], frozenset[bytes]]:
-        found: list[Difference] = []
-        still: set[bytes] = set()
-        for start in range(0, len(ids), PAGE_DOCUMENTS):
-            self._continue()
-            page = ids[start : start + PAGE_DOCUMENTS]
-            for data in await asyncio.to_thread(_read_ids, self.job, mapping.collection, page):
-                differences = await self._differences(mapping, data)
-                if differences:
-                    found += differences
-                    still.add(id_of(data))
-        return found, frozenset(still)
 
-    async def _differences(self, mapping: DocumentMapping, data: bytes) -> list[Difference]:
-        text = id_text(data)
-        try:
-            items = encode_raw(mapping, data, 0)
-        except DocumentError as error:
-            letter = await asyncio.to_thread(state.letter_record, self.job.ledger, mapping.collection, text)
-            if letter is not None:
-                return []
-            self._count(mapping.collection, Kind.UNACCOUNTED)
-            return [_unaccounted(mapping.collection, shown_id(text, self.masked), error)]
-        stored = await self.target.get_all(mapping.table, [key_of(item) for item in items])
-        if not any(_is_of(item, items[0]["_id"]) for item in stored.values()):
-            letter = await asyncio.to_thread(state.letter_record, self.job.ledger, mapping.collection, text)
-            if letter is not None:  # it maps, but DynamoDB would not take it
-                self.results[mapping.collection].unstorable += 1
-                return []
-        found: list[Difference] = []
-        self._see_versions(stored.values())
-        for item in items:
-            wrong = differences_of(mapping, item, stored.get(key_of(item)), text, self.masked)
-            if wrong:
-                self.wrong_keys.add((mapping.table, key_of(item)))
-                self._count(mapping.collection, wrong[0].kind)
-                found += wrong
-        return found
-
-    def _see_versions(self, items: Iterable[Item]) -> None:
-        self.versions |= {item["_v"]["S"] for item in items if "_v" in item and is_version(item["_v"])}
-
-    def _count(self, collection: str, kind: Kind) -> None:
-        """Items, not fields: an item in which three fields differ is one different item."""
-        result = self.results[collection]
-        setattr(result, kind.value, getattr(result, kind.value) + 1)
-
-    async def _recheck_extra(
-        self, table: str, collection: str, keys: Mapping[ItemKey, bytes], found: list[Difference]
-    ) -> list[ItemKey]:
-        """Keys that are still there and that still no document accounts for."""
-        mapping, extra = self.mappings[collection], []
-        for key, item in (await self._still_strange(table, list(keys))).items():
-            plan = mapping.children.get(item.get("entityType", {}).get("S", ""), mapping.root)
-            text = shown_id(id_name(keys[key]), self.masked)
-            found.append(_extra(collection, text, shown_key(plan, key, self.masked)))
-            self._count(collection, Kind.EXTRA)
-            extra.append(key)
-        return extra
-
-    async def _recheck_foreign(self, table: str, keys: Iterable[ItemKey], found: list[Difference]) -> list[ItemKey]:
-        mappings = [mapping for mapping in self.job.migration.mappings.values() if mapping.table == table]
-        foreign = list(await self._still_strange(table, sorted(keys)))
-        found += [_extra("(no collection)", "", shown_strange_key(mappings, key, self.masked)) for key in foreign]
-        return foreign
-
-    async def _still_strange(self, table: str, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
-        """Those of these items that are alive, that no document has, and that are not already reported as different."""
-        strange: dict[ItemKey, Item] = {}
-        for start in range(0, len(keys), PAGE_DOCUMENTS):
-            self._continue()
-            stored = await self.target.get_all(table, keys[start : start + PAGE_DOCUMENTS])
-            live = [item for item in stored.values() if not is_tombstone(item)]
-            self._see_versions(live)
-            accounted = await asyncio.to_thread(keys_accounted_for, self.job, table, live)
-            strange |= {
-                key: item
-                for key, item in ((key_of(item), item) for item in live)
-                if key not in accounted and (table, key) not in self.wrong_keys
-            }
-        return strange
-
-
-def keys_accounted_for(job: Validation, table: str, items: Sequence[Item], at: Timestamp | None = None) -> set[ItemKey]:
-    """The keys of the documents that these items name, in whichever collection of the table they are. At `at`, or now."""
-    ids = sorted({data for item in items if (data := item_id(item)) is not None})
-    mappings = [mapping for mapping in job.migration.mappings.values() if mapping.table == table and ids]
-    return {
-        key
-        for mapping in mappings
-        for data in _read_ids(job, mapping.collection, ids, at)
-        for key in _keys(mapping, data)
-    }
-
-
-def _read_ids(job: Validation, collection: str, ids: Sequence[bytes], at: Timestamp | None = None) -> list[bytes]:
-    def once() -> list[bytes]:
-        return job.source.read_ids(collection, ids, at or job.source.cluster_time())
-
-    return retrying(f"read documents of {collection}", once, job.stop)
-
-
-def _extra(collection: str, id_text: str, key: ItemKey) -> Difference:
-    return Difference(
-        kind=Kind.EXTRA, collection=collection, id=id_text, pk=key[0], sk=key[1], expected="no item", actual="an item"
-    )
-
-
-def _unaccounted(collection: str, id_text: str, error: DocumentError) -> Difference:
-    return Difference(
-        kind=Kind.UNACCOUNTED, collection=collection, id=id_text, pk="", sk="", path=error.path,
-        expected="a dead letter", actual=f"none ({error.reason})",
+def _suspect(
+    mapping: DocumentMapping, data: bytes, stored: Sequence[Item | None], keys: tuple[ItemKey, ...]
+) -> Suspect:
+    return Suspect(
+        table=mapping.table, collection=mapping.collection, id=id_of(data), keys=keys, first_seen_ms=state.now_ms(),
+        mark=mark_of(data, stored),
     )  # fmt: skip
 
 
-def _is_of(item: Item, id_value: Any) -> bool:
-    """Alive, and this document's: where two documents would share a key, it is the other one's."""
-    return not is_tombstone(item) and item.get("_id", id_value) == id_value
+def _strange(table: str, collection: str, id_data: bytes, item: Item) -> Suspect:
+    return Suspect(
+        table=table, collection=collection, id=id_data, key=key_of(item), first_seen_ms=state.now_ms(),
+        mark=mark_of(b"", [item.get("_v")]),
+    )  # fmt: skip
 
 
-def _owner(item: Item, entities: Mapping[str, DocumentMapping]) -> DocumentMapping | None:
-    """Which collection an item says it is of; None for an item that docferry cannot have written."""
-    if "_id" not in item or "_v" not in item:
-        return None
-    return entities.get(item.get("entityType", {}).get("S", ""))
-
-
-def item_id(item: Item) -> bytes | None:
-    """The id of the document that an item names, as BSON of {"": id}; None if it names none that MongoDB could hold."""
-    if "_id" not in item:
-        return None
-    hints: dict[str, Any] = item.get("_t", {}).get("M", {})
-    tree = HintTree({name: hint["S"] for name, hint in hints.items() if name.startswith("/_id") and "S" in hint})
-    value = decode_value(item["_id"], tree.root.get("_id"), tree, "oid")
-    if isinstance(value, list | Regex) or (isinstance(value, dict) and any(name[:1] == "$" for name in value)):
-        return None
-    return id_bytes(value)
-
-
-def _keys(mapping: DocumentMapping, data: bytes) -> frozenset[ItemKey]:
-    """The keys a document accounts for: none if it cannot be stored."""
-    try:
-        return frozenset(key_of(item) for item in encode_raw(mapping, data, 0))
-    except DocumentError:
-        return frozenset()
-
-
-async def _in_flight(pages: AsyncIterator[Any], work: Any) -> AsyncIterator[None]:
-    """Run `work` on each page, a few at a time, in order."""
-    running: list[asyncio.Task[None]] = []
+async def _in_flight(
+    pages: AsyncGenerator[_Page, None], work: Callable[[_Page], Coroutine[Any, Any, _Page]]
+) -> AsyncGenerator[_Page, None]:
+    """Run `work` on each page, a few at a time; the results in order."""
+    running: list[asyncio.Task[_Page]] = []
     try:
         async for page in pages:
             running.append(asyncio.create_task(work(page)))
             if len(running) >= PAGES_IN_FLIGHT:
-                await running.pop(0)
-                yield
+                yield await running.pop(0)
         while running:
-            await running.pop(0)
-            yield
+            yield await running.pop(0)
     finally:
-        for task in running:
-            task.cancel()
+        await cancel_all(running)

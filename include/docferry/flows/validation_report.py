@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
-from docferry.core.diff import Difference
+from bson.timestamp import Timestamp
+
+from docferry.core.diff import Difference, Kind
 from docferry.core.mapping import ItemKey
+from docferry.errors import ConditionFailed
+from docferry.flows.state import encode_time
 from docferry.ports import Ledger
 
 RECORD_BYTES = 300_000
 """A record of the ledger is one item, at most 400 KB; the differences that do not fit stay out of it."""
+SECTION, FULL, PARTIAL, LATEST = "reports", "validate", "validate-part", "latest-validate"
+"""Where reports are kept: full ones, those of some collections or a sample, and the last full one once more."""
 
 
 @dataclass(slots=True, kw_only=True)
 class CollectionResult:
-    """What validating one collection found. `unstorable` documents have a dead letter and rightly no items."""
+    """What validating one collection found. `unstorable` documents have a dead letter and rightly no items.
+
+    `pending` are documents and items that looked different and could not be judged; they are no mismatches.
+    """
 
     collection: str
     documents: int = 0
@@ -28,7 +38,13 @@ class CollectionResult:
     different: int = 0
     extra: int = 0
     unaccounted: int = 0
+    pending: int = 0
     seconds: float = 0.0
+
+    def count(self, kinds: Iterable[Kind]) -> None:
+        """Items, not fields: an item in which three fields differ is one different item."""
+        for kind in kinds:
+            setattr(self, kind.value, getattr(self, kind.value) + 1)
 
     @property
     def mismatches(self) -> int:
@@ -45,6 +61,9 @@ class ValidationReport:
 
     `suspects`, `extra_keys` and `foreign_keys` are what repair works on: documents by collection, keys by table, and
     `versions` are those that their items have now. They are no part of what is shown.
+
+    `pending_keys` are pending items of no collection. `read_from` is the earliest snapshot of what was compared; ages are
+    those of mismatches and of what is pending; `rechecked` counts documents and items, once for each look.
     """
 
     migration: str
@@ -57,6 +76,13 @@ class ValidationReport:
     extra_keys: Mapping[str, tuple[ItemKey, ...]] = field(repr=False)
     foreign_keys: Mapping[str, tuple[ItemKey, ...]] = field(repr=False)
     versions: frozenset[str] = field(repr=False)
+    only: tuple[str, ...] = ()
+    pending_keys: int = 0
+    why_pending: str = ""
+    read_from: Timestamp | None = None
+    largest_age_s: float = 0.0
+    generations: int = 1
+    rechecked: int = 0
 
     @property
     def foreign(self) -> int:
@@ -66,14 +92,37 @@ class ValidationReport:
     @property
     def ok(self) -> bool:
         """Everything that was compared is equal. A sample says how much that means (`confidence`)."""
-        return not self.foreign and not self.unchecked and not any(one.mismatches for one in self.collections)
+        return not (self.foreign or self.unchecked or self.pending or any(one.mismatches for one in self.collections))
+
+    @property
+    def pending(self) -> int:
+        """What looked different and could not be judged: neither equal nor a mismatch."""
+        return self.pending_keys + sum(one.pending for one in self.collections)
+
+    @property
+    def full(self) -> bool:
+        """Of all collections, and of all documents: what a flip may rely on."""
+        return not self.only and self.sample is None
+
+    @property
+    def equal_up_to(self) -> Timestamp | None:
+        """What has not changed in MongoDB since this cluster time is equal. None if anything is not, or was not compared."""
+        return self.read_from if self.ok and self.sample is None else None
+
+    @property
+    def verdict(self) -> str:
+        """In one word."""
+        if self.ok:
+            return "EQUAL"
+        wrong = self.foreign or self.unchecked or any(one.mismatches for one in self.collections)
+        return "DIFFERENT" if wrong else "UNDECIDED"
 
     @property
     def confidence(self) -> str:
         """What a sample proves: by the rule of three, 0 of n bounds the share of wrong documents at 3/n (95 %)."""
         compared = sum(one.documents for one in self.collections)
         if self.sample is None:
-            return "every document and every item was compared"
+            return f"every document and every item {'was' if not self.pending else 'but those pending was'} compared"
         if not self.ok or not compared:
             return f"a sample of {compared} documents"
         return (
@@ -81,15 +130,25 @@ class ValidationReport:
         )
 
     def to_dict(self) -> dict[str, Any]:
+        equal = self.equal_up_to
         return {
             "migration": self.migration,
             "at_ms": self.at_ms,
             "ok": self.ok,
+            "verdict": self.verdict,
             "sample": self.sample,
             "confidence": self.confidence,
             "collections": [one.to_dict() for one in self.collections],
             "foreign": self.foreign,
             "unchecked": self.unchecked,
+            "only": list(self.only),
+            "pending": self.pending,
+            "why_pending": self.why_pending,
+            "equal_up_to": encode_time(equal) if equal else None,
+            "equal_up_to_date": datetime.fromtimestamp(equal.time, UTC).isoformat() if equal else None,
+            "largest_age_s": self.largest_age_s,
+            "generations": self.generations,
+            "rechecked": self.rechecked,
             "differences": [one.to_dict() for one in self.differences],
         }
 
@@ -105,16 +164,23 @@ class ValidationReport:
             lines.append(
                 f"{self.unchecked} more suspects were not looked at again: repair these first, then validate again"
             )
+        if self.pending:
+            lines.append(f"{self.pending} could not be judged: {self.why_pending}")
         for found in self.differences:
             where = f"{found.collection} {found.id} {found.path}".rstrip()
-            told = f"expected {found.expected or '-'}, found {found.actual or '-'}"
+            told = f"expected {found.expected or '-'}, found {found.actual or '-'} (for {found.age_s:.0f} s)"
             lines.append(f"  {found.kind.value:<11} {where}: {told}  [{found.pk} / {found.sk}]")
-        lines.append(("EQUAL: " if self.ok else "DIFFERENT: ") + self.confidence)
+        if self.equal_up_to:
+            lines.append(f"all that has not changed since {self.to_dict()['equal_up_to_date']} is equal")
+        lines.append(f"{self.verdict}: {self.confidence}")
         return "\n".join(lines)
 
 
 def record_report(ledger: Ledger, report: ValidationReport) -> None:
-    """Keep the report; with fewer differences where all of them would not fit into one record."""
+    """Keep the report; with fewer differences where all of them would not fit into one record.
+
+    A full one becomes the latest, unless a newer one has.
+    """
     body = report.to_dict()
     text = json.dumps(body).encode()
     while len(text) > RECORD_BYTES and body["differences"]:
@@ -122,13 +188,25 @@ def record_report(ledger: Ledger, report: ValidationReport) -> None:
         body |= {"differences": body["differences"][:keep], "not_recorded": len(report.differences) - keep}
         text = json.dumps(body).encode()
     summary = {"at": report.at_ms, "ok": report.ok, "report": text, "digest": hashlib.sha256(text).hexdigest()}
-    ledger.write("reports", f"validate#{report.at_ms:015d}", summary, expect=None)
+    key = f"{FULL if report.full else PARTIAL}#{report.at_ms:015d}"
+    ledger.write(SECTION, key, summary, expect=ledger.read(SECTION, key))
+    if report.full:
+        _set_latest(ledger, summary)
+
+
+def _set_latest(ledger: Ledger, summary: Mapping[str, Any]) -> None:
+    while True:
+        latest = ledger.read(SECTION, LATEST)
+        if latest is not None and int(latest.body["at"]) > summary["at"]:
+            return
+        try:
+            ledger.write(SECTION, LATEST, summary, expect=latest)
+        except ConditionFailed:
+            continue  # another report came first: it may be the newer one
+        return
 
 
 def latest_report(ledger: Ledger) -> dict[str, Any] | None:
-    """The last validation report with its digest, None if there has been none."""
-    records = ledger.list("reports", "validate#")
-    if not records:
-        return None
-    body = records[-1].body
-    return {**json.loads(body["report"]), "digest": body["digest"]}
+    """The last report of a full validation with its digest, None if there has been none. One read."""
+    record = ledger.read(SECTION, LATEST)
+    return None if record is None else {**json.loads(record.body["report"]), "digest": record.body["digest"]}

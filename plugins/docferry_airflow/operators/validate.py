@@ -42,13 +42,16 @@ class ValidateOperator(MigrationOperator):
             self.log.info(line)
         summary = _summary(report)
         if not report.ok:
-            wrong = {one.collection: one.mismatches for one in report.collections if one.mismatches}
-            named = ", ".join(f"{count} in {name}" for name, count in wrong.items()) or "items of no collection"
-            raise ValidationFailed(
-                f"the databases differ: {named}. `docferry validate` shows the values; the repair parameter mends them",
-                summary,
-            )
+            raise ValidationFailed(_failure(report), summary)
         return summary
+
+
+def _failure(report: ValidationReport) -> str:
+    if report.verdict == "UNDECIDED":
+        return f"{report.pending} documents or items could not be judged: {report.why_pending}"
+    wrong = {one.collection: one.mismatches for one in report.collections if one.mismatches}
+    named = ", ".join(f"{count} in {name}" for name, count in wrong.items()) or "items of no collection"
+    return f"the databases differ: {named}. `docferry validate` shows the values; the repair parameter mends them"
 
 
 def _summary(report: ValidationReport) -> dict[str, Any]:
@@ -59,11 +62,11 @@ def _summary(report: ValidationReport) -> dict[str, Any]:
 def _report_lines(report: ValidationReport) -> list[str]:
     lines = [
         f"{one.collection}: {one.documents:,} documents, {one.items:,} items, {one.unstorable} dead letters; "
-        f"{one.missing} missing, {one.different} different, {one.extra} extra"
+        f"{one.missing} missing, {one.different} different, {one.extra} extra, {one.pending} pending"
         for one in report.collections
     ]
     lines += [f"{found.kind.value}: {found.pk} / {found.sk} {found.path}".rstrip() for found in report.differences]
-    return [*lines, ("equal: " if report.ok else "different: ") + report.confidence]
+    return [*lines, f"{report.verdict.lower()}: {report.confidence}"]
 
 
 class RepairOperator(MigrationOperator):
