@@ -27,7 +27,18 @@ from pymongo import MongoClient
 from validating.planting import MAKERS, SECRET
 
 pytestmark = pytest.mark.xdist_group("cli")
-COMMANDS = ("up", "check", "provision", "replicas", "backfill", "replicate", "validate", "repair", "dead-letters", "status")
+COMMANDS = (
+    "up",
+    "check",
+    "provision",
+    "replicas",
+    "backfill",
+    "replicate",
+    "validate",
+    "repair",
+    "dead-letters",
+    "status",
+)
 WIDE = {"COLUMNS": "200"}
 TRACEBACK = "Traceback (most recent call last)"
 
