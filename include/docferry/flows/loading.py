@@ -22,6 +22,7 @@ from docferry.core.limits import NEW_TABLE_WRU_PER_S
 from docferry.core.mapping import Item, ItemKey, key_of
 from docferry.core.raw import encode_raw, id_of, id_text
 from docferry.core.tombstones import tombstone
+from docferry.core.transcode import Transcoder
 from docferry.core.versions import snapshot_version
 from docferry.errors import (
     ConditionFailed,
@@ -244,6 +245,7 @@ class _Loader:
         self.conditional = mode != BULK
         self.collection = collection
         self.mapping = job.migration.mapping(collection)
+        self.transcoder = Transcoder(self.mapping)
         self.bounds = Bounds(lease.body.get("lower"), lease.body.get("upper"))
         self.counts = counts_of(lease.body)
         self.after: bytes | None = lease.body.get("after")
@@ -336,8 +338,7 @@ class _Loader:
         for position in positions:
             data = page.raw[position]
             try:
-                made = encode_raw(self.mapping, data, page.version)
-                items = self.target.pack(made)
+                items, made = self._pack(data, page.version)
                 _refuse_shared_keys(items, page.keys, self.collection)
             except DocumentError as error:
                 error.namespace, error.id = self.collection, error.id or id_text(data)
@@ -348,6 +349,18 @@ class _Loader:
                 part.made += made
             part.owners += [position] * len(items)
         return part
+
+    def _pack(self, data: bytes, version: int) -> tuple[Sequence[Packed], Sequence[Item]]:
+        """A document's items ready to be sent, and as the mapping made them, unless the transcoder did without it."""
+        if not self.conditional:
+            packed = self.transcoder.pack(data, version)
+            if packed is not None:
+                return (Packed(*packed),), ()
+        made = encode_raw(self.mapping, data, version)
+        items = self.target.pack(made)
+        if len(made) == 1:
+            self.transcoder.learn(data)
+        return items, made
 
     async def _write(self, part: _Part) -> Written:
         table = self.mapping.table
