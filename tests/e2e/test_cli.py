@@ -36,6 +36,7 @@ COMMANDS = (
     "replicate",
     "validate",
     "repair",
+    "purge",
     "dead-letters",
     "status",
 )

@@ -14,7 +14,8 @@ from contextlib import asynccontextmanager
 from docferry.config import Migration
 from docferry.errors import LeaseLost, Stopped
 from docferry.flows import state
-from docferry.flows.loading import BULK
+from docferry.flows.background import aside
+from docferry.flows.loading import BULK, GIVE_BACK_S
 from docferry.ports import Guard, Identity, Ledger, StopSignal
 
 WRITERS = "writers"
@@ -44,7 +45,7 @@ async def writing(ledger: Ledger, identity: Identity, what: str, stop: StopSigna
 async def release_after(lease: state.Lease, error: BaseException) -> None:
     """Give a lease back; if that fails, too, `error` is what matters: the lease then runs out by itself."""
     try:
-        await asyncio.to_thread(lease.release)
+        await aside(lease.release, within_s=GIVE_BACK_S)
     except Exception as lost:  # noqa: BLE001 - told with the error
         lease.abandon()
         error.add_note(f"(and the lease {lease.key} could not be given back: {lost})")
