@@ -13,7 +13,7 @@ Everything is loaded, replication follows with little lag, and no load, repair o
 **If it fails** the error lists every condition that does not hold, and what to do about each; nothing was deleted. Anything
 else: run it again.
 
-**Roll back by** nothing: a tombstone that is gone is not missed, which is what the proof says. Items that are alive are never touched.
+**Roll back by** nothing: a tombstone that is gone is not missed, as the proof says. Items that are alive are never touched.
 """
 
 from docferry_airflow.dag_factory import flag, migrations, phase_dag
@@ -23,4 +23,4 @@ from docferry_airflow.pools import DYNAMO_WRITE
 for migration in migrations():
     params = {"dry_run": flag("Only show the proof and count; delete nothing.", on=True)}
     with phase_dag(migration, "purge", doc=__doc__, params=params):
-        PurgeTombstonesOperator(task_id="purge_tombstones", dry_run="{{ params.dry_run }}", pool=DYNAMO_WRITE)
+        PurgeTombstonesOperator(task_id="purge_tombstones", prove_only="{{ params.dry_run }}", pool=DYNAMO_WRITE)

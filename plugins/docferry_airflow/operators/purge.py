@@ -13,20 +13,20 @@ class PurgeTombstonesOperator(MigrationOperator):
 
     The log holds the proof. Fails, with all that is missing of it, if there is none; a dry run only says so.
 
-    :param dry_run: Prove and count; delete nothing and note nothing.
+    :param prove_only: Prove and count; delete nothing and note nothing.
     """
 
-    template_fields: Sequence[str] = ("migration_file", "dry_run")
+    template_fields: Sequence[str] = ("migration_file", "prove_only")
 
-    def __init__(self, *, dry_run: bool | str = True, **kwargs: Any) -> None:
+    def __init__(self, *, prove_only: bool | str = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.dry_run = dry_run
+        self.prove_only = prove_only
 
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.flows.purge import purge
 
         with work.validation() as job:
-            report = work.with_target(lambda target: purge(job, target, bool(self.dry_run)))
+            report = work.with_target(lambda target: purge(job, target, bool(self.prove_only)))
         for line in report.render().splitlines():
             self.log.info(line)
         return report.to_dict()
