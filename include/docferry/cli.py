@@ -7,7 +7,8 @@ Exit codes:
   0  done
   1  the databases differ, repair left something, or dead letters stay dead
   2  wrong usage, migration file or environment
-  3  refused: a preflight check, a difference in the estate, a lease that somebody holds, too many dead letters
+  3  refused: a preflight check, a difference in the estate, a lease that somebody holds, too many dead letters,
+     a purge that is not proved safe (the dry run's, too)
   4  a server could not be reached or said no
   5  stopped on request, run again to continue
   70 a bug of ours
@@ -48,6 +49,7 @@ from docferry.flows import state
 from docferry.flows.check import check_source
 from docferry.flows.loading import Backfill
 from docferry.flows.provision import ProvisionReport, add_replicas, provision, render_plan
+from docferry.flows.purge import PurgeReport, purge
 from docferry.flows.repair import ReplayReport, repair, replay_letters
 from docferry.flows.replicate import Replication, replicate
 from docferry.flows.status import status_of
@@ -463,6 +465,23 @@ def repair_command(file: str, only: tuple[str, ...], dry_run: bool, as_json: boo
     found = report.before.render() if report.before else ""
     show(body, as_json, f"{found}\nrepair: {counts}")
     return 0 if report.complete else EXIT_DIFFERENT
+
+
+@main.command("purge")
+@file_argument
+@dry_option
+@json_option
+@explained
+def purge_command(file: str, dry_run: bool, as_json: bool) -> int:
+    """Delete tombstones that nothing older can follow any more, with the proof. The first run ever notes when that begins.
+
+    The proof needs two runs: one that notes what has been applied, and one, half an hour later, that purges.
+    """
+    with stop_on_signals() as stop, CliProgress() as progress:
+        job, connections = _validation(file, stop, progress)
+        report: PurgeReport = _with_target(job, connections, lambda target: purge(job, target, dry_run))
+    show(report.to_dict(), as_json, report.render())
+    return 0 if report.proof.holds else EXIT_REFUSED
 
 
 @main.command("dead-letters")

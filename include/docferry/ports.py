@@ -216,6 +216,13 @@ class Packed(NamedTuple):
     json: bytes
 
 
+class Grave(NamedTuple):
+    """A tombstone: its key, and its version as stored."""
+
+    key: ItemKey
+    version: str
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """What became of a list of items, by their position in it. `units` is the consumed capacity, indexes included."""
@@ -247,6 +254,9 @@ class Target(Protocol):
 
     async def put_newer(self, table: str, items: Sequence[Item], budget: Budget, guard: Guard) -> Written:
         """Write each item if none is stored under its key or the stored `_v` is smaller."""
+
+    async def delete_exact(self, table: str, graves: Sequence[Grave], budget: Budget, guard: Guard) -> Written:
+        """Delete each of these tombstones if it is still the one named; anything else there is `superseded`, and stays."""
 
     async def get_all(self, table: str, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
         """The items that exist under these keys (consistent reads)."""

@@ -155,9 +155,9 @@ def collection_group(collection: str) -> TaskGroup:
     return TaskGroup(group_id=plain[:180] + suffix, group_display_name=collection)
 
 
-def flag(description: str) -> Param:
-    """A switch that is off."""
-    return Param(False, type="boolean", description=description)
+def flag(description: str, on: bool = False) -> Param:
+    """A switch; off unless somebody turns it on, or the other way round."""
+    return Param(on, type="boolean", description=description)
 
 
 def some_collections(migration: Migration) -> Param:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from airflow_rig import ROOT, SETTINGS, write_migration
 
-PHASES = ("provision", "backfill", "replicate", "validate", "replicas")
+PHASES = ("provision", "backfill", "replicate", "validate", "replicas", "purge")
 RUNBOOK = ("**Enter when**", "**Steps**", "**Done when**", "**If it fails**", "**Roll back by**")
 PARSE_S = 0.5
 
@@ -38,6 +38,7 @@ print("RESULT" + json.dumps({
             "doc": dag.doc_md, "tags": sorted(dag.tags), "tasks": dag.task_ids, "owner": dag.owner,
             "max_active_runs": dag.max_active_runs, "catchup": dag.catchup, "schedule": serialized[dag.dag_id].timetable.summary,
             "run_types": sorted(dag.allowed_run_types or ()), "params": {k: p.schema for k, p in dag.params.items()},
+            "defaults": {k: p.value for k, p in dag.params.items()},
             "unexplained": [k for k, p in dag.params.items() if not p.description],
         }
         for dag in bag.dags.values()
@@ -107,6 +108,12 @@ def test_backfill_has_a_group_of_tasks_for_each_collection(parsed: dict[str, Any
     }
     assert set(parsed["dags"]["shop.backfill"]["tasks"]) == groups | {"plan_the_load", "report_totals"}
     assert parsed["dags"]["shop.backfill"]["params"]["dry_run"]["type"] == "boolean"
+
+
+def test_purge_deletes_only_if_somebody_says_so(parsed: dict[str, Any]) -> None:
+    dag = parsed["dags"]["shop.purge"]
+    assert dag["tasks"] == ["purge_tombstones"]
+    assert (dag["params"]["dry_run"]["type"], dag["defaults"]["dry_run"]) == ("boolean", True)
 
 
 def test_bad_migration_file_breaks_only_its_own_dags_and_all_its_problems_are_shown(

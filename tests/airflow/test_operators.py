@@ -109,6 +109,21 @@ def test_on_kill_stops_within_five_seconds_and_the_next_attempt_loses_nothing(
     assert total["read"] == documents == total["written"] + total["superseded"] + total["dead"]
 
 
+def test_purge_shows_the_proof_unasked_and_fails_with_what_is_missing_of_it_when_asked_to_delete(
+    connections: EmbeddedStack, tmp_path: Path
+) -> None:
+    from docferry_airflow.operators.provision import ProvisionOperator
+    from docferry_airflow.operators.purge import PurgeTombstonesOperator
+
+    path = str(write_migration(tmp_path, "purged", target={"replicas": []}))
+    ProvisionOperator(task_id="provision", migration_file=path).execute(context())
+    shown = PurgeTombstonesOperator(task_id="purge", migration_file=path).execute(context())
+    assert (shown["dry_run"], shown["safe"], shown["purged"]) == (True, False, 0)
+    asked = PurgeTombstonesOperator(task_id="purge", migration_file=path, prove_only=False)
+    with pytest.raises(errors.PreflightFailed, match="docferry replicate"):
+        asked.execute(context())
+
+
 def test_a_failing_connection_is_an_error_that_names_it(
     airflow_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

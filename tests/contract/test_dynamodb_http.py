@@ -432,6 +432,25 @@ def test_guard_is_asked_before_every_signature(call: Call) -> None:
     assert len(called.server.requests) == 2
 
 
+def test_process_frozen_behind_the_guard_signs_for_the_time_before_it_was_frozen(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [datetime(2024, 1, 15, 10, 30, tzinfo=UTC)]
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return clock[0]
+
+    def freeze_after_looking() -> None:
+        clock[0] += timedelta(hours=1)
+
+    monkeypatch.setattr(dynamodb_http, "datetime", Clock)
+    called = call(reply(BODY), guard=freeze_after_looking)
+    (headers, _) = called.server.requests[0]
+    assert headers["x-amz-date"] == "20240115T103000Z"
+
+
 def refreshing_session(refresh: Callable[[], dict[str, str]]) -> boto3.Session:
     """Credentials that have run out and are fetched anew each time: they live for less than botocore's margin."""
     session = boto3.Session(region_name="us-east-1")

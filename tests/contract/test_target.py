@@ -9,7 +9,7 @@ import pytest
 from docferry.core.mapping import Item, key_of
 from docferry.core.versions import version_text
 from docferry.errors import ItemTooLarge, LeaseLost, RefusedByStore, TableMissing, Throttled
-from docferry.ports import Target, Written
+from docferry.ports import Grave, Target, Written
 from docferry.testing.fakes import FakeTarget
 
 from contract.conftest import Run
@@ -182,6 +182,19 @@ def test_versions_compare_as_numbers_whatever_their_size(run: Run) -> None:
     run(use)
 
 
+def test_nothing_is_deleted_once_the_guard_objects(run: Run) -> None:
+    def guard() -> None:
+        raise LeaseLost("purge")
+
+    async def use(target: Target, table: str) -> None:
+        await put(target, table, item("p", version=7, **DEAD))
+        with pytest.raises(LeaseLost):
+            await target.delete_exact(table, [Grave(("p", "DATA"), version_text(7))], NoLimit(), guard)
+        assert len(await everything(target, table)) == 1
+
+    run(use)
+
+
 @pytest.mark.parametrize("method", ["put_all", "put_newer"])
 def test_nothing_is_sent_once_the_guard_objects(run: Run, method: str) -> None:
     def guard() -> None:
@@ -212,11 +225,56 @@ def test_missing_table_is_said_at_once(run: Run) -> None:
         for attempt in (
             put(target, table + "x", item("p")),
             target.put_newer(table + "x", [item("p")], NoLimit(), no_guard),
+            target.delete_exact(table + "x", [Grave(("p", "DATA"), version_text(1))], NoLimit(), no_guard),
             target.get_all(table + "x", [("p", "DATA")]),
             target.scan(table + "x", 0, 1, None),
         ):
             with pytest.raises(TableMissing):
                 await attempt
+
+    run(use)
+
+
+# --- deleting --------------------------------------------------------------------------------------------------------
+
+DEAD: Any = {"_deleted": {"BOOL": True}}
+
+
+async def delete(target: Target, table: str, version: int, *names: str, budget: NoLimit | None = None) -> Written:
+    graves = [Grave((name, "DATA"), version_text(version)) for name in names]
+    return await target.delete_exact(table, graves, budget or NoLimit(), no_guard)
+
+
+def test_exactly_the_tombstones_named_are_deleted_and_nothing_else(run: Run) -> None:
+    async def use(target: Target, table: str) -> None:
+        spared = [
+            item("newer", version=8, **DEAD),
+            item("older", version=6, **DEAD),
+            item("alive", version=7),
+            item("odd", version=7, _deleted={"S": "true"}),
+            item("not named", version=7, **DEAD),
+            item("dead", "CHILD", version=7, **DEAD),
+        ]
+        await put(target, table, *spared, *(item(name, version=7, **DEAD) for name in ("dead", "dead, too")))
+        budget = NoLimit()
+        done = await delete(
+            target, table, 7, "newer", "dead", "older", "alive", "nobody", "odd", "dead, too", budget=budget
+        )
+        assert done.superseded == {0, 2, 3, 4, 5}
+        assert not done.refused
+        assert done.units == budget.taken == 7
+        assert budget.consumed == 2
+        assert sorted(map(key_of, await everything(target, table))) == sorted(map(key_of, spared))
+
+    run(use)
+
+
+def test_tombstone_is_deleted_once_and_deleting_nothing_is_nothing(run: Run) -> None:
+    async def use(target: Target, table: str) -> None:
+        await put(target, table, item("p", version=7, **DEAD))
+        assert not (await delete(target, table, 7, "p")).superseded
+        assert (await delete(target, table, 7, "p")).superseded == {0}
+        assert await delete(target, table, 7) == Written({}, frozenset(), 0.0)
 
     run(use)
 

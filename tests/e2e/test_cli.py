@@ -36,6 +36,7 @@ COMMANDS = (
     "replicate",
     "validate",
     "repair",
+    "purge",
     "dead-letters",
     "status",
 )
@@ -345,6 +346,22 @@ def test_3_for_too_many_dead_letters(fresh: Shop) -> None:
     assert len(fresh.run("dead-letters", "--json").json) == 1
 
 
+def test_3_for_a_purge_that_is_not_proved_safe_with_every_reason(shop: Shop) -> None:
+    before = shop.dump()
+    dry = shop.run("purge", "--dry-run", "--json")
+    refused(dry, 3)
+    assert (dry.json["safe"], dry.json["purged"], dry.json["scanned"]) == (False, 0, 0)
+    shown = shop.run("purge", "--dry-run")
+    refused(shown, 3)
+    assert "[DOES NOT HOLD] replication goes on from a position of its own: it has never begun" in shown.out
+    assert "Nothing was deleted." in shown.out
+    ran = shop.run("purge", "--json")
+    refused(ran, 3, "docferry replicate")
+    problems = as_document(ran, "PreflightFailed")["problems"]
+    assert [one["where"] for one in problems] == [one["condition"] for one in dry.json["proof"] if not one["holds"]]
+    assert shop.dump() == before
+
+
 def slow(shop: Shop) -> None:
     """So much to load, at so low a rate, that there is time to interfere."""
     shop.database["categories"].insert_many([MAKERS["categories"](f"c{n}") for n in range(1500)])
@@ -396,7 +413,7 @@ def test_4_if_a_server_cannot_be_reached_or_says_no(shop: Shop) -> None:
 
 
 def test_4_without_tables_says_to_provision_first(fresh: Shop) -> None:
-    for command in ("backfill", "validate", "status", "dead-letters"):
+    for command in ("backfill", "validate", "purge", "status", "dead-letters"):
         ran = fresh.run(command, "--json")
         refused(ran, 4, "Run provision first")
         as_document(ran, "TableMissing")

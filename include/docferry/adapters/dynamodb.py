@@ -14,13 +14,18 @@ from docferry.adapters.dynamodb_http import RETRY_FOR_S, DynamoHttp, full_jitter
 from docferry.core.limits import BATCH_GET_KEYS, BATCH_ITEMS, ITEM_BYTES
 from docferry.core.mapping import Item, ItemKey, check_size, key_of
 from docferry.errors import ConditionFailed, DocumentError, RefusedByStore, RequestRefused, RetryExhausted
-from docferry.ports import Budget, Guard, Packed, ScanPage, Written
+from docferry.ports import Budget, Grave, Guard, Packed, ScanPage, Written
 
 T = TypeVar("T")
 
 _NEWER = (
     b'"ConditionExpression":"attribute_not_exists(#v) OR #v < :v","ExpressionAttributeNames":{"#v":"_v"},'
     b'"ReturnConsumedCapacity":"TOTAL","ExpressionAttributeValues":{":v":'
+)
+
+_EXACT = (
+    b'"ConditionExpression":"#d = :d AND #v = :v","ExpressionAttributeNames":{"#d":"_deleted","#v":"_v"},'
+    b'"ReturnConsumedCapacity":"TOTAL","ExpressionAttributeValues":{":d":{"BOOL":true},":v":'
 )
 
 
@@ -181,6 +186,27 @@ class DynamoTarget:
         consumed = float((reply.get("ConsumedCapacity") or {}).get("CapacityUnits", 0.0))
         puts.units += consumed
         self._settle(budget, base, estimate, consumed)
+
+    async def delete_exact(self, table: str, graves: Sequence[Grave], budget: Budget, guard: Guard) -> Written:
+        deleted = await _gather([self._delete(table, grave, budget, guard) for grave in graves])
+        superseded = frozenset(place for place, units in enumerate(deleted) if units is None)
+        return Written({}, superseded, sum(1.0 if units is None else units for units in deleted))
+
+    async def _delete(self, table: str, grave: Grave, budget: Budget, guard: Guard) -> float | None:
+        """The units it took; None if something else is there, or nothing. A tombstone is in no index."""
+        body = b"".join((
+            b"{", _EXACT, orjson.dumps({"S": grave.version}), b'},"TableName":', orjson.dumps(table), b',"Key":',
+            orjson.dumps({"PK": {"S": grave.key[0]}, "SK": {"S": grave.key[1]}}), b"}",
+        ))  # fmt: skip
+        await budget.take(1.0)
+        try:
+            async with self._slots:
+                reply = orjson.loads(await self._http.call("DeleteItem", body, guard))
+        except ConditionFailed:
+            return None
+        consumed = float((reply.get("ConsumedCapacity") or {}).get("CapacityUnits", 1.0))
+        budget.settle(1.0, consumed)
+        return consumed
 
     # --- reading -----------------------------------------------------------------------------------------------------
 

@@ -206,10 +206,13 @@ class DynamoHttp:
         connection, _used = await self._pool.open()
         done = False
         try:
+            # Looked at before the guard: a process that is frozen behind it signs for the time before it was frozen, so
+            # the signature's life ends with what the guard has seen, not when the process wakes.
+            signed_at = datetime.now(UTC)
             if guard is not None:
                 guard()
             with translated(operation):  # credentials that cannot be fetched or refreshed
-                head = self._signer.headers(TARGET + operation, body)
+                head = self._signer.headers(TARGET + operation, body, signed_at)
             connection.writer.write(head + body)
             status, headers = _parse_head(await connection.reader.readuntil(b"\r\n\r\n"))
             reply = await _read_body(connection.reader, headers)

@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from bson.timestamp import Timestamp
 
@@ -30,7 +30,8 @@ from docferry.flows.comparing import Validation, keys_accounted_for, read_ids
 from docferry.flows.loading import budget_of
 from docferry.flows.retry import retrying
 from docferry.flows.validate import ValidationReport, validate
-from docferry.ports import Record, Target
+from docferry.flows.writers import writing
+from docferry.ports import Guard, Record, Target
 
 BATCH_DOCUMENTS = 200
 TIME_PASSES_WITHIN_S = 25.0
@@ -85,35 +86,43 @@ async def repair(job: Validation, target: Target, only: Sequence[str] = (), dry_
     Items of no collection are buried only if all collections were compared: one of another collection may have lost the
     name that says so, and its document mends it.
 
-    Raises: as `validate`, and InvariantBroken if a document is unaccounted for.
+    Raises: as `validate`, LeaseHeld if another repair is under way, and InvariantBroken if a document is unaccounted for.
     """
     before = await validate(job, target, only, record=not dry_run)
     report = RepairReport(dry_run=dry_run, before=before)
     if dry_run:
         return report
-    work = _Repair(job, target, report)
-    await work.time_after([version_time(parse_version(text)) for text in before.versions])
-    for collection, ids in before.suspects.items():
-        await work.documents(job.migration.mapping(collection), sorted(ids))
-    for table, keys in before.extra_keys.items():
-        await work.bury(table, keys)
-    for table, keys in before.foreign_keys.items():
-        if only or before.unchecked:
-            report.kept += len(keys)
-        else:
-            await work.bury(table, keys)
+    if any(any(found.values()) for found in (before.suspects, before.extra_keys, before.foreign_keys)):
+        async with writing(job.ledger, job.identity, "repair", job.stop) as leased:
+            await _mend(_Repair(job, target, report, leased), before, bool(only))
     report.check()
     return report
 
 
+async def _mend(work: _Repair, before: ValidationReport, only_some: bool) -> None:
+    await work.time_after([version_time(parse_version(text)) for text in before.versions])
+    for collection, ids in before.suspects.items():
+        await work.documents(work.job.migration.mapping(collection), sorted(ids))
+    for table, keys in before.extra_keys.items():
+        await work.bury(table, keys)
+    for table, keys in before.foreign_keys.items():
+        if only_some or before.unchecked:
+            work.report.kept += len(keys)
+        else:
+            await work.bury(table, keys)
+
+
 class _Repair:
-    def __init__(self, job: Validation, target: Target, report: RepairReport) -> None:
-        self.job, self.target, self.report = job, target, report
+    """Puts documents and tombstones; `leased` raises once the lease is lost under which all of it is read and written."""
+
+    def __init__(self, job: Validation, target: Target, report: RepairReport, leased: Guard) -> None:
+        self.job, self.target, self.report, self.leased = job, target, report, leased
         self.budget = state.LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
 
     def guard(self) -> None:
         if self.job.stop.is_set():
             raise Stopped("asked to stop; what was written stays, repair again to continue")
+        self.leased()
 
     async def documents(self, mapping: DocumentMapping, ids: Sequence[bytes]) -> None:
         for start in range(0, len(ids), BATCH_DOCUMENTS):
@@ -279,24 +288,34 @@ async def replay_letters(job: Validation, target: Target, collection: str, ids: 
     """
     mapping = job.migration.mapping(collection)
     report = ReplayReport()
-    for record in await aside(job.ledger.list, f"dead:{collection}", stop=job.stop):
-        if ids and record.body["id"] not in ids:
-            continue
-        report.letters += 1
-        outcome = await _replay_one(job, target, mapping, record)
-        setattr(report, outcome, getattr(report, outcome) + 1)
+    records = await aside(job.ledger.list, f"dead:{collection}", stop=job.stop)
+    chosen = [record for record in records if not ids or record.body["id"] in ids]
+    if chosen:
+        async with writing(job.ledger, job.identity, f"replay {collection}", job.stop) as leased:
+            for record in chosen:
+                report.letters += 1
+                outcome = await _replay_one(_Replay(job, target, mapping, leased), record)
+                setattr(report, outcome, getattr(report, outcome) + 1)
     report.check()
     return report
 
 
-async def _replay_one(job: Validation, target: Target, mapping: DocumentMapping, record: Record) -> str:
+class _Replay(NamedTuple):
+    job: Validation
+    target: Target
+    mapping: DocumentMapping
+    leased: Guard
+
+
+async def _replay_one(replay: _Replay, record: Record) -> str:
+    job = replay.job
     letter_version = parse_version(record.body["version"])
     original = await aside(state.letter_document, job.ledger, record, stop=job.stop)
-    outcome, version = await _put_as_of_now(job, target, mapping, id_of(original), letter_version)
+    outcome, version = await _put_as_of_now(replay, id_of(original), letter_version)
     if outcome != "still_dead" and version <= letter_version:  # MongoDB's time has not moved since: let it
-        work = _Repair(job, target, RepairReport())
+        work = _Repair(job, replay.target, RepairReport(), replay.leased)
         await work.time_after([version_time(letter_version)])
-        outcome, version = await _put_as_of_now(job, target, mapping, id_of(original), letter_version)
+        outcome, version = await _put_as_of_now(replay, id_of(original), letter_version)
     if outcome == "still_dead":
         return outcome
     if version <= letter_version:
@@ -308,14 +327,12 @@ async def _replay_one(job: Validation, target: Target, mapping: DocumentMapping,
     return outcome
 
 
-async def _put_as_of_now(
-    job: Validation, target: Target, mapping: DocumentMapping, id_data: bytes, letter_version: int
-) -> tuple[str, int]:
+async def _put_as_of_now(replay: _Replay, id_data: bytes, letter_version: int) -> tuple[str, int]:
     """(what became of the document, the version it was read at), at a time not before the letter."""
-    floor = version_time(letter_version)
-    raw, version = await aside(read_now, job, mapping.collection, [id_data], floor, stop=job.stop)
+    job, floor = replay.job, version_time(letter_version)
+    raw, version = await aside(read_now, job, replay.mapping.collection, [id_data], floor, stop=job.stop)
     done = RepairReport()
-    await _Repair(job, target, done).put(mapping, raw, version)
+    await _Repair(job, replay.target, done, replay.leased).put(replay.mapping, raw, version)
     if not raw:
         return "gone", version
     return "still_dead" if done.dead else "superseded" if done.superseded else "stored", version

@@ -42,6 +42,7 @@ from docferry.ports import (
     Budget,
     Change,
     CollectionFacts,
+    Grave,
     Guard,
     Packed,
     Record,
@@ -250,6 +251,21 @@ class FakeTarget:
                 superseded.add(position)
             self.faults.after()
         return Written(refused, frozenset(superseded), units)
+
+    async def delete_exact(self, table: str, graves: Sequence[Grave], budget: Budget, guard: Guard) -> Written:
+        superseded: set[int] = set()
+        for position, grave in enumerate(graves):
+            await budget.take(1.0)
+            guard()
+            stored = await self._request("DeleteItem", table)
+            there = stored.get(grave.key, {})
+            if there.get("_deleted") == {"BOOL": True} and there.get("_v") == {"S": grave.version}:
+                del stored[grave.key]
+                budget.settle(1.0, 1.0)
+            else:
+                superseded.add(position)
+            self.faults.after()
+        return Written({}, frozenset(superseded), float(len(graves)))
 
     async def get_all(self, table: str, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
         found: dict[ItemKey, Item] = {}

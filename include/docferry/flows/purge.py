@@ -1,0 +1,293 @@
+"""Purge: removes tombstones that have nothing left to do, and prints the proof.
+
+A tombstone of version V keeps every put of an older version out. It may go once no such put can arrive any more: neither
+from a writer that is at work, nor from one that died or was frozen, nor from one that will begin. Who writes (DESIGN 5),
+and why it cannot be with a version before V:
+
+1. Replication. It applies events from the position in the ledger on (`state.applied_position`), and a crash reads again from
+   there: V must lie before that position. What is pending lies behind it; all before it is applied. If it has no position of
+   its own, it would begin at `position/stream`, from before the backfill: then nothing is purged. (A replay would come to the
+   delete again, and bury the document once more; but readers would see the dead meanwhile.) One that lost its lease signs
+   nothing: the lease is looked at before each signature.
+2. Loads. A page is read at MongoDB's time of the read and may be put long after, so none may be under way: every load is
+   complete, nobody holds a chunk. One that begins or goes on later reads at a later time; so does one under traffic
+   (`--again`), whose position is a new one. A load without conditions does not ask for tombstones at all: it ended before
+   replication began.
+3. Repair and replay of dead letters. They read and then put, like a load; they hold a lease in section `writers` meanwhile.
+4. Requests. What was signed before its sender lost its lease, gave up waiting, was killed or was frozen may still arrive for
+   the life of a signature (15 minutes, and as many again because a sender's clock may be ahead). V's own age says nothing
+   about that: replication may have been an hour behind, and signed for what is older than V a second ago. So a purge notes
+   what it finds: at MongoDB's time T, 1 to 3 held, and all before P was applied. Nobody signs for what is older than P after
+   that. A purge at T + 31 minutes or later removes what is older than P; the first one ever says how long to wait.
+   The time between is MongoDB's; our own clock must agree that so much has passed, so that no jump of one clock counts.
+5. Application instances that write to both databases sign with the time of their write. Until they hold leases
+   (`core.purging.instances`), age decides, by MongoDB's time alone: V is at least as old as the requests in 4.
+6. Dead letters. Replaying one reads at a time not before the letter, so none is a danger; but as long as one is open, the
+   tombstones of its document say that it is MongoDB's to read: they stay.
+7. Validation takes a tombstone for an item that is not there. A restored backup brings its own ledger and tombstones.
+
+Each delete asks that the item is still a tombstone of exactly the version that was judged. What the proof says stays true,
+so a delete that arrives late does no harm either. Two purges never run at once; a stopped one is run again from the start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from docferry.core.diff import is_tombstone
+from docferry.core.mapping import Item, key_of
+from docferry.core.mapping import Mapping as DocumentMapping
+from docferry.core.purging import Ages, Facts, Proof, Seen, prove
+from docferry.core.raw import id_name
+from docferry.core.versions import parse_version, version_of, version_text
+from docferry.errors import InvariantBroken, LeaseLost, PreflightFailed, Problem, Stopped
+from docferry.flows import state
+from docferry.flows.background import aside, unless_stopped
+from docferry.flows.comparing import Validation, cancel_all, item_id, owner_of
+from docferry.flows.loading import budget_of
+from docferry.flows.replicate import SIGNATURE_LIVES_S
+from docferry.flows.retry import retrying
+from docferry.flows.writers import open_loads, open_writers, release_after
+from docferry.ports import Grave, Target
+
+PURGE = ("purge", "tombstones")
+LEASE_S = 60.0
+SCAN_SEGMENTS = 4
+LETTERS_S = 10.0
+STALE_S = 60.0
+"""A primary without writes notes the time every ten seconds; one that has lost its place may not know it for as long."""
+YOUNG_S = 2 * SIGNATURE_LIVES_S + STALE_S
+"""A signature's life begins at its sender's time, and that may be ahead by as much as AWS lets pass."""
+
+ATTRIBUTES = ("PK", "SK", "_id", "_t", "_v", "_deleted", "entityType")
+YOUNG, LETTER, UNKNOWN = "young", "dead_letter", "unknown"
+"""Why a tombstone is kept: it is not before the proof's horizon, or there is none; its document has a dead letter; it names
+no document of ours."""
+_VERSION = re.compile(r"[0-9a-f]{22}")
+
+
+@dataclass(slots=True, kw_only=True)
+class PurgeReport:
+    """What became of tombstones: scanned = purged + purgeable + changed + all that were kept.
+
+    `purgeable` are those that a run would have purged which is no dry run; `changed` those that were something else, or gone,
+    when they were to be deleted; `kept` counts by reason. `items` is everything that was looked at.
+    """
+
+    proof: Proof
+    dry_run: bool = False
+    items: int = 0
+    scanned: int = 0
+    purged: int = 0
+    purgeable: int = 0
+    changed: int = 0
+    kept: dict[str, int] = field(default_factory=lambda: dict.fromkeys((YOUNG, LETTER, UNKNOWN), 0))
+    units: float = 0.0
+    seconds: float = 0.0
+
+    def check(self) -> None:
+        """Raises InvariantBroken if a tombstone is unaccounted for."""
+        if self.scanned != self.purged + self.purgeable + self.changed + sum(self.kept.values()):
+            raise InvariantBroken(f"purge: {self.scanned} tombstones do not add up: {self.counts()}")
+
+    def counts(self) -> dict[str, Any]:
+        names = ("items", "scanned", "purged", "purgeable", "changed")
+        return {name: getattr(self, name) for name in names} | {"kept": dict(self.kept)}
+
+    def to_dict(self) -> dict[str, Any]:
+        proof = self.proof
+        return self.counts() | {
+            "dry_run": self.dry_run,
+            "safe": proof.holds,
+            "before": None if proof.horizon is None else version_text(proof.horizon),
+            "units": round(self.units, 1),
+            "seconds": round(self.seconds, 3),
+            "proof": [
+                {"condition": one.name, "holds": one.holds, "evidence": one.evidence, "remedy": one.remedy}
+                for one in proof.conditions
+            ],
+        }
+
+    def render(self) -> str:
+        """The proof, and what came of it, for people."""
+        kept = " + ".join(f"{count:,} kept ({reason.replace('_', ' ')})" for reason, count in self.kept.items())
+        done = f"{self.purgeable:,} that may go" if self.dry_run else f"{self.purged:,} purged"
+        end = "Nothing was deleted." if self.dry_run else f"{self.units:,.0f} write units in {self.seconds:.1f} s."
+        counts = f"{self.scanned:,} tombstones among {self.items:,} items = {done} + {kept} + {self.changed:,} changed meanwhile"
+        return f"{self.proof.render()}\n{counts}. {end}"
+
+
+async def purge(job: Validation, target: Target, dry_run: bool = False) -> PurgeReport:
+    """Delete the tombstones of the migration's tables that the proof lets go. A dry run proves, counts, and changes nothing.
+
+    Raises: PreflightFailed with everything that keeps it from being proved (a dry run reports that instead), LeaseHeld,
+            LeaseLost, Stopped, RetryExhausted, StoreError. Whatever it raises, it can be run again.
+    """
+    if dry_run:
+        record = await aside(job.ledger.read, *PURGE, stop=job.stop)
+        proof = await aside(_prove, job, record.body if record else {}, stop=job.stop)
+        return await _Purge(job, target, PurgeReport(proof=proof, dry_run=True), None).run()
+    if job.stop.is_set():
+        raise Stopped("asked to stop before the purge began; nothing was deleted")
+    lease = await asyncio.to_thread(state.take_or_create, job.ledger, *PURGE, job.identity, LEASE_S)
+    try:
+        report = await _purge_leased(job, target, lease)
+    except LeaseLost:
+        lease.abandon()
+        raise
+    except BaseException as error:
+        await release_after(lease, error)
+        raise
+    await asyncio.to_thread(lease.release)
+    return report
+
+
+async def _purge_leased(job: Validation, target: Target, lease: state.Lease) -> PurgeReport:
+    proof = await aside(_prove, job, lease.body, stop=job.stop)
+    await aside(lease.update, {"seen": _encode_looks(proof.seen)}, stop=job.stop)
+    for line in proof.render().splitlines():
+        job.progress.say(line)
+    if not proof.holds:
+        raise PreflightFailed(
+            "purge, which is not proved safe",
+            [Problem(where=one.name, what=one.evidence, suggestion=one.remedy) for one in proof.broken],
+        )
+    return await _Purge(job, target, PurgeReport(proof=proof), lease).run()
+
+
+# --- facts -----------------------------------------------------------------------------------------------------------
+
+
+def _prove(job: Validation, kept: Mapping[str, Any]) -> Proof:
+    """The proof as of now; `kept` is what the ledger's record of purges holds."""
+    return prove(facts_of(job, _decode_looks(kept)), Ages(dead=YOUNG_S, stale=STALE_S))
+
+
+def facts_of(job: Validation, seen: Sequence[Seen] = ()) -> Facts:
+    """What ledger and MongoDB say now. In this order: whoever begins after the first fact reads later than it."""
+    began = retrying("read the cluster time", job.source.cluster_time, job.stop)
+    record = job.ledger.read(*state.REPLICATION)
+    body: Mapping[str, Any] = record.body if record is not None else {}
+    position = state.position_in(body) if "token" in body else None
+    return Facts(
+        began=began,
+        applied=version_of(position.time, position.n) if position is not None else None,
+        lost=bool(body.get("lost")),
+        follower=str(body.get("owner", "")) if not state.lease_expired(body, job.identity) else "",
+        pending=int(body.get("pending", 0)),
+        loads=open_loads(job.ledger, job.migration, job.identity),
+        writers=open_writers(job.ledger, job.identity),
+        letters={name: len(state.list_letters(job.ledger, name)) for name in job.migration.mappings},
+        ended=retrying("read the cluster time", job.source.cluster_time, job.stop),
+        ended_ms=state.now_ms(),
+        seen=tuple(seen),
+    )
+
+
+def _encode_looks(looks: Sequence[Seen]) -> list[list[Any]]:
+    return [[state.encode_time(look.at), look.at_ms, version_text(look.version)] for look in looks]
+
+
+def _decode_looks(body: Mapping[str, Any]) -> list[Seen]:
+    return [
+        Seen(at=state.decode_time(at), at_ms=int(at_ms), version=parse_version(text))
+        for at, at_ms, text in body.get("seen", ())
+    ]
+
+
+# --- deleting --------------------------------------------------------------------------------------------------------
+
+
+class _Purge:
+    """One purge under way; without a lease it deletes nothing."""
+
+    def __init__(self, job: Validation, target: Target, report: PurgeReport, lease: state.Lease | None) -> None:
+        self.job, self.target, self.report, self.lease = job, target, report, lease
+        self.budget = state.LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
+        self.letters: dict[str, set[str]] = {}
+        self.listed = -math.inf
+
+    async def run(self) -> PurgeReport:
+        began = time.monotonic()
+        for table in sorted({mapping.table for mapping in self.job.migration.mappings.values()}):
+            await unless_stopped(self._table(table), self.job.stop)
+        self.report.seconds = time.monotonic() - began
+        self.report.check()
+        return self.report
+
+    def _guard(self) -> None:
+        if self.job.stop.is_set():
+            raise Stopped("asked to stop; what was purged is gone for good, run again for the rest")
+        if self.lease is None:
+            raise InvariantBroken("a dry run must not delete")
+        self.lease.check()
+
+    async def _table(self, table: str) -> None:
+        segments = [asyncio.create_task(self._segment(table, number)) for number in range(SCAN_SEGMENTS)]
+        try:
+            done, _ = await asyncio.wait(segments, return_when=asyncio.FIRST_EXCEPTION)
+            for segment in done:
+                segment.result()
+        finally:
+            await cancel_all(segments)
+
+    async def _segment(self, table: str, number: int) -> None:
+        entities = self.job.migration.entities(table)
+        start: Item | None = None
+        while True:
+            page = await self.target.scan(table, number, SCAN_SEGMENTS, start, ATTRIBUTES)
+            await self._page(table, entities, page.items)
+            if page.next is None:
+                return
+            start = page.next
+
+    async def _page(self, table: str, entities: Mapping[str, DocumentMapping], items: Sequence[Item]) -> None:
+        await self._look_for_letters()
+        graves: list[Grave] = []
+        for item in items:
+            if not is_tombstone(item):
+                continue
+            self.report.scanned += 1
+            reason = self._reason_to_keep(entities, item)
+            if reason:
+                self.report.kept[reason] += 1
+            else:
+                graves.append(Grave(key_of(item), item["_v"]["S"]))
+        self.report.items += len(items)
+        await self._delete(table, graves)
+        note = f"{self.report.scanned:,} tombstones, {self.report.purged:,} purged"
+        self.job.progress.advance(f"purge {table}", self.report.items, self.report.items, note)
+
+    async def _delete(self, table: str, graves: Sequence[Grave]) -> None:
+        if self.lease is None:
+            self.report.purgeable += len(graves)
+            return
+        written = await self.target.delete_exact(table, graves, self.budget, self._guard)
+        self.report.changed += len(written.superseded)
+        self.report.purged += len(graves) - len(written.superseded)
+        self.report.units += written.units
+
+    async def _look_for_letters(self) -> None:
+        if time.monotonic() - self.listed < LETTERS_S:
+            return
+        began, found = time.monotonic(), {}
+        for name in self.job.migration.mappings:
+            letters = await aside(state.list_letters, self.job.ledger, name, stop=self.job.stop)
+            found[name] = {letter.id for letter in letters}
+        self.letters, self.listed = found, began
+
+    def _reason_to_keep(self, entities: Mapping[str, DocumentMapping], item: Item) -> str:
+        """Why a tombstone stays; empty if it may go."""
+        version = item.get("_v", {}).get("S", "")
+        owner, id_data = owner_of(item, entities), item_id(item)
+        if owner is None or id_data is None or item["_deleted"] != {"BOOL": True} or not _VERSION.fullmatch(version):
+            return UNKNOWN
+        if self.report.proof.horizon is None or parse_version(version) >= self.report.proof.horizon:
+            return YOUNG
+        return LETTER if id_name(id_data) in self.letters[owner.collection] else ""
