@@ -27,12 +27,27 @@ class Books:
     """What has been received since the last reset."""
 
     def __init__(self) -> None:
-        self.items = self.requests = self.decoded = self.unprocessed = 0
+        self.items = self.requests = self.decoded = self.unprocessed = self.disordered = 0
+        self._versions: dict[bytes, bytes] = {}
 
-    def answer_put(self) -> bytes:
+    def answer_put(self, body: bytes) -> bytes:
         self.items += 1
         self.requests += 1
+        if b'"ConditionExpression"' in body:
+            self._look_at_order(body)
         return b"{}"
+
+    def answer_delete(self) -> bytes:
+        self.requests += 1
+        return b"{}"
+
+    def _look_at_order(self, body: bytes) -> None:
+        """Versions of one item must grow. They are texts that sort, as is `_v`."""
+        item = orjson.loads(body)["Item"]
+        key = f"{item['PK']['S']} {item['SK']['S']}".encode()
+        version = item["_v"]["S"].encode()
+        self.disordered += version <= self._versions.get(key, b"")
+        self._versions[key] = version
 
     def answer_batch(self, body: bytes) -> bytes:
         count = body.count(b'"PutRequest"')
@@ -55,7 +70,7 @@ class Books:
         return orjson.dumps({"UnprocessedItems": {table: back} if back else {}, "ConsumedCapacity": capacity})
 
     def answer_stats(self) -> bytes:
-        return orjson.dumps(vars(self))
+        return orjson.dumps({name: value for name, value in vars(self).items() if not name.startswith("_")})
 
 
 def check(item: dict[str, Any]) -> None:
@@ -114,7 +129,9 @@ class Connection(asyncio.Protocol):
             if b".batchwriteitem\r" in head:
                 reply = self.books.answer_batch(body)
             elif b".putitem\r" in head:
-                reply = self.books.answer_put()
+                reply = self.books.answer_put(body)
+            elif b".deleteitem\r" in head:
+                reply = self.books.answer_delete()
             elif head.startswith(b"get /stats"):
                 reply = self.books.answer_stats()
             elif head.startswith(b"get /reset"):
