@@ -49,7 +49,7 @@ check: venv ## lint, formatting, types, layers
 	$(BIN)/lint-imports
 
 bench: venv ## how fast it is, against the playbook's loop and boto3
-	@$(BIN)/python -m benchmarks.backfill; backfill=$$?; $(BIN)/python -m benchmarks.validate && exit $$backfill
+	@kept=0; for one in backfill validate replicate; do $(BIN)/python -m benchmarks.$$one || kept=1; done; exit $$kept
 
 lock: venv ## resolve requirements*.txt anew into requirements.lock
 	$(BIN)/uv pip compile --quiet --no-header --universal --python-version 3.11 requirements-dev.txt -o requirements.lock
