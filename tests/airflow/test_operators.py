@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 from airflow_rig import write_migration
+from backfilling.rig import Rig
 from docferry import errors
+from docferry.config import load_migration
 from docferry.embedded import EmbeddedStack, load_shop
 from docferry.errors import MigrationError, Stopped
 
@@ -112,11 +114,13 @@ def test_on_kill_stops_within_five_seconds_and_the_next_attempt_loses_nothing(
 def test_purge_shows_the_proof_unasked_and_fails_with_what_is_missing_of_it_when_asked_to_delete(
     connections: EmbeddedStack, tmp_path: Path
 ) -> None:
-    from docferry_airflow.operators.provision import ProvisionOperator
     from docferry_airflow.operators.purge import PurgeTombstonesOperator
 
-    path = str(write_migration(tmp_path, "purged", target={"replicas": []}))
-    ProvisionOperator(task_id="provision", migration_file=path).execute(context())
+    file = write_migration(tmp_path, "purged", target={"replicas": []})
+    rig = Rig(connections.env(), file, load_migration(file))
+    rig.provision()
+    rig.close()
+    path = str(file)
     shown = PurgeTombstonesOperator(task_id="purge", migration_file=path).execute(context())
     assert (shown["dry_run"], shown["safe"], shown["purged"]) == (True, False, 0)
     asked = PurgeTombstonesOperator(task_id="purge", migration_file=path, prove_only=False)
