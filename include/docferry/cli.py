@@ -47,6 +47,7 @@ from docferry.flows import backfill as load
 from docferry.flows import state
 from docferry.flows.check import check_source
 from docferry.flows.loading import Backfill
+from docferry.flows.majority import wait_for_majority
 from docferry.flows.provision import ProvisionReport, add_replicas, provision, render_plan
 from docferry.flows.repair import ReplayReport, repair, replay_letters
 from docferry.flows.replicate import Replication, replicate
@@ -311,6 +312,8 @@ def backfill_command(
             run=f"cli {uuid.uuid4()}",
             run_mark=identity.mark,
         )
+        if not dry_run:
+            wait_for_majority(job.source, progress, stop, "the load")
         if again and not dry_run:
             load.begin_again(job, only)
         plan = load.plan_backfill(job, only)

@@ -13,8 +13,20 @@ from docferry.ports import StopSignal
 T = TypeVar("T")
 
 
-def retrying(operation: str, call: Callable[[], T], stop: StopSignal, for_s: float = 120.0) -> T:
+def _no_reason() -> str:
+    return ""
+
+
+def retrying(
+    operation: str,
+    call: Callable[[], T],
+    stop: StopSignal,
+    for_s: float = 120.0,
+    must_wait: Callable[[], str] = _no_reason,
+) -> T:
     """The result of `call`, tried again while it raises TransientStoreError.
+
+    `must_wait` is asked after each error: while it gives a reason, no time counts.
 
     Raises: RetryExhausted after `for_s` seconds with the last error as its cause; Stopped; any other error at once.
     """
@@ -27,6 +39,8 @@ def retrying(operation: str, call: Callable[[], T], stop: StopSignal, for_s: flo
             return call()
         except TransientStoreError as error:
             attempt += 1
+            if must_wait():
+                started = time.monotonic()
             elapsed = time.monotonic() - started
             if elapsed > for_s:
                 raise RetryExhausted(operation, attempt, elapsed, str(error)) from error
