@@ -38,7 +38,7 @@ FAIL_OVER, SILENCE = 3, 8
 SILENCE_S = 30.0
 RATE = 25.0
 SMALL = {"page_documents": 5, "chunk_documents": 150}
-OFTEN = {"docferry__flows__loading__CHECKPOINT_S": 0.1}
+OFTEN = {"docferry.flows.loading.CHECKPOINT_S": 0.1}
 DOCFERRY = (sys.executable, "-m", "docferry.cli")
 
 
@@ -72,7 +72,7 @@ class Storm:
     def round(self, number: int) -> None:
         """Both are started at once, and killed at random moments in any order."""
         words = ["backfill", "--again"] if self._is_loaded() else ["backfill"]
-        with Victim(self.rig, self.logs / "backfill.log", *words, **OFTEN) as backfill:
+        with Victim(self.rig, self.logs / "backfill.log", *words, settings=OFTEN) as backfill:
             if len(words) == 2:  # it takes the replicator's lease for a moment
                 self._await_new_load(backfill)
             with Victim(self.rig, self.logs / "replicate.log", "replicate") as replicator:

@@ -45,11 +45,10 @@ def _run(words: Sequence[str], env: Mapping[str, str], log: str, settings: Mappi
 class Victim:
     """One run of a command. Use as a context manager, or start it and see to its end."""
 
-    def __init__(self, rig: Rig, log: Path, *words: str, **settings: float) -> None:
+    def __init__(self, rig: Rig, log: Path, *words: str, settings: Mapping[str, float] | None = None) -> None:
         self.words, self.log = words, log
-        named = {name.replace("__", "."): value for name, value in settings.items()}
         command = [words[0], str(rig.file), *words[1:]]
-        self._process = _FORKS.Process(target=_run, args=(command, rig.env, str(log), named), daemon=True)
+        self._process = _FORKS.Process(target=_run, args=(command, rig.env, str(log), settings or {}), daemon=True)
         self._process.start()
 
     def __repr__(self) -> str:

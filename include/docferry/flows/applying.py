@@ -28,8 +28,9 @@ from docferry.flows.retry import retrying
 from docferry.ports import Budget, Change, Guard, Ledger, Source, StopSignal, StreamPosition, Target
 
 LANES = 128
-AT_ONCE = 48
-"""Changes that are applied side by side: enough to keep every request slot of the target busy."""
+AT_ONCE = 32
+"""Changes that are applied side by side: enough to keep the target's request slots (24 by default) busy, and few, because
+under load the oldest change gets its share among these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

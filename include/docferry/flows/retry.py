@@ -39,10 +39,10 @@ def retrying(
             return call()
         except TransientStoreError as error:
             attempt += 1
+            elapsed = time.monotonic() - started
             if must_wait():
                 started = time.monotonic()
-            elapsed = time.monotonic() - started
-            if elapsed > for_s:
+            elif elapsed > for_s:
                 raise RetryExhausted(operation, attempt, elapsed, str(error)) from error
             _sleep(random.uniform(0.05, min(5.0, 0.1 * 2**attempt)), stop)  # noqa: S311 - spread, not secrecy
 
