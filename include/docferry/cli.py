@@ -96,7 +96,7 @@ class CliProgress:
         self._bars.stop()
 
     def say(self, text: str) -> None:
-        screen.print(text, markup=False, highlight=False)
+        screen.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def advance(self, subject: str, done: int, total: int, note: str = "") -> None:
         task = self._tasks.get(subject)
