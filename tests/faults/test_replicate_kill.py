@@ -77,7 +77,7 @@ class Storm:
                 self._await_new_load(backfill)
             with Victim(self.rig, self.logs / "replicate.log", "replicate") as replicator:
                 self._strike(number, replicator, backfill)
-                both = [(replicator, 0.7), (backfill, 0.25)]
+                both = [(replicator, 1.0), (backfill, 0.25)]
                 self.random.shuffle(both)
                 for victim, most_s in both:
                     time.sleep(self.random.uniform(0.0, most_s))

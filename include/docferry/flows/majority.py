@@ -51,13 +51,12 @@ class MajorityWatch:
 def wait_for_majority(
     source: Source, progress: Progress, stop: StopSignal, subject: str, for_s: float | None = None
 ) -> None:
-    """Return when a majority is there, or after `for_s`: then the checks say what is lacking.
+    """Return when a majority is there, or MongoDB cannot be asked, or after `for_s`: then the checks say what is wrong.
 
-    Raises: Stopped; StoreError if MongoDB cannot be asked.
+    Raises: Stopped.
     """
     watch = MajorityWatch(source, progress, subject)
     until = None if for_s is None else time.monotonic() + for_s
-    source.server_facts()  # the first look must not be in vain
     while watch.look() and (until is None or time.monotonic() < until):
         if stop.is_set():
             raise Stopped(f"asked to stop while {subject} waited for MongoDB's members")

@@ -148,7 +148,7 @@ async def replicate(
     Waits:  while MongoDB has no majority of data-bearing members; it says so.
     """
     asked = time.monotonic()
-    await aside(wait_for_majority, job.source, job.progress, job.stop, "replication", for_s)
+    await aside(wait_for_majority, job.source, job.progress, job.stop, "replication", for_s, stop=job.stop)
     await asyncio.to_thread(require_followable, job.migration, job.source)
     lease = await asyncio.to_thread(state.take_or_create, job.ledger, *state.REPLICATION, job.identity, LEASE_S)
     try:
