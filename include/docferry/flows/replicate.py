@@ -404,6 +404,8 @@ class _Follower:
         while self.lanes.pending and self.lanes.failure is None and time.monotonic() < deadline:
             await self._wait_for_a_move(0.5)
         self._raise_failure()
+        if not self.job.stop.is_set():
+            await aside(self._look_at_mongo, False)  # the lag that is told is that of the end
 
     async def close_after(self, error: BaseException) -> None:
         """Close; if that fails, too, `error` is what matters: the lease then runs out by itself."""
