@@ -48,6 +48,7 @@ from docferry.flows import backfill as load
 from docferry.flows import state
 from docferry.flows.check import check_source
 from docferry.flows.loading import Backfill
+from docferry.flows.majority import wait_for_majority
 from docferry.flows.provision import ProvisionReport, add_replicas, provision, render_plan
 from docferry.flows.purge import PurgeReport, purge
 from docferry.flows.repair import ReplayReport, repair, replay_letters
@@ -97,7 +98,7 @@ class CliProgress:
         self._bars.stop()
 
     def say(self, text: str) -> None:
-        screen.print(text, markup=False, highlight=False)
+        screen.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def advance(self, subject: str, done: int, total: int, note: str = "") -> None:
         task = self._tasks.get(subject)
@@ -313,6 +314,8 @@ def backfill_command(
             run=f"cli {uuid.uuid4()}",
             run_mark=identity.mark,
         )
+        if not dry_run:
+            wait_for_majority(job.source, progress, stop, "the load")
         if again and not dry_run:
             load.begin_again(job, only)
         plan = load.plan_backfill(job, only)

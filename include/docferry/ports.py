@@ -52,13 +52,25 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemberFacts:
+    """One member of the set, in MongoDB's own words. `follows`: it bears data, and is up to take writes or follow them."""
+
+    name: str
+    state: str
+    follows: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerFacts:
-    """What kind of MongoDB this is. `write_majority_ok` is False while `w: majority` would hang."""
+    """What kind of MongoDB this is. `write_majority_ok` is False while `w: majority` would hang, which takes `write_majority`
+    members that follow. `members` is empty where they may not be seen."""
 
     version: tuple[int, ...]
     replica_set: str | None
     mongos: bool
     write_majority_ok: bool
+    write_majority: int = 1
+    members: tuple[MemberFacts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

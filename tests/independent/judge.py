@@ -34,6 +34,8 @@ Key = tuple[str, str]
 OPTIONS: CodecOptions[Document] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
 VERSION = re.compile(r"[0-9a-f]{16}ffffff")
 """A bulk load's version: the snapshot's cluster time, and the last place among the events of that time."""
+LIVE_VERSION = re.compile(r"[0-9a-f]{22}")
+"""Any writer's version: an event has its own place among those of its time."""
 DIGEST = re.compile(r"[0-9a-f]{32}")
 INDEX_KEYS = ("GSI1PK", "GSI1SK", "GSI2PK", "GSI2SK")
 ABSENT = "(absent)"
@@ -57,10 +59,15 @@ class Difference:
 
 @dataclass
 class Verdict:
-    """What is not there, what should not be there, and what is there but different."""
+    """What is not there, what should not be there, and what is there but different.
 
+    `live`: others than a bulk load have written, so items have any version, and those that are gone are tombstones.
+    """
+
+    live: bool = False
     documents: int = 0
     items: int = 0
+    tombstones: int = 0
     missing: list[Difference] = field(default_factory=list)
     extra: list[Difference] = field(default_factory=list)
     different: list[Difference] = field(default_factory=list)
@@ -331,7 +338,7 @@ def compare_item(expected: Expected, item: Item, verdict: Verdict) -> None:
         if found != wanted:
             say(Difference(expected.key, name, wanted or ABSENT, found or ABSENT))
     hints = {pointer: hint["S"] for pointer, hint in item.get("_t", {}).get("M", {}).items()}
-    _compare_bookkeeping(expected, item, say)
+    _compare_bookkeeping(expected, item, LIVE_VERSION if verdict.live else VERSION, say)
     ours = {*fixed, *INDEX_KEYS, "_v", "_t", "_i", "_digest"}
     fields = {"_id": expected.id, **expected.fields}
     declared = {"_id": "oid", **expected.declared}
@@ -342,10 +349,12 @@ def compare_item(expected: Expected, item: Item, verdict: Verdict) -> None:
         _compare_field(expected.key, name, fields[name], item[name], hints, declared.get(name, ""), say)
 
 
-def _compare_bookkeeping(expected: Expected, item: Item, say: Callable[[Difference], None]) -> None:
+def _compare_bookkeeping(
+    expected: Expected, item: Item, pattern: re.Pattern[str], say: Callable[[Difference], None]
+) -> None:
     version = item.get("_v", {}).get("S", ABSENT)
-    if not VERSION.fullmatch(version):
-        say(Difference(expected.key, "_v", VERSION.pattern, version))
+    if not pattern.fullmatch(version):
+        say(Difference(expected.key, "_v", pattern.pattern, version))
     position = item.get("_i", {}).get("N")
     if position != (None if expected.position is None else str(expected.position)):
         say(Difference(expected.key, "_i", expected.position, position))
@@ -380,6 +389,11 @@ def _compare_field(
 def compare_all(expected: Iterable[Expected], items: Iterable[Item], verdict: Verdict) -> Verdict:
     """Both ways: everything expected is there once, nothing else is, and each is as it should be."""
     found = {(item["PK"]["S"], item["SK"]["S"]): item for item in items}
+    if verdict.live:
+        graves = [key for key, item in found.items() if _is_tombstone(item)]
+        verdict.tombstones = len(graves)
+        for key in graves:
+            del found[key]
     verdict.items = len(found)
     for one in expected:
         item = found.pop(one.key, None)
@@ -389,6 +403,13 @@ def compare_all(expected: Iterable[Expected], items: Iterable[Item], verdict: Ve
             compare_item(one, item, verdict)
     verdict.extra += [Difference(key, found=item.get("entityType")) for key, item in found.items()]
     return verdict
+
+
+def _is_tombstone(item: Item) -> bool:
+    """What stays of an item that is gone. Readers tell it by `_deleted`; it has a version and an end, and no content."""
+    content = item.keys() - {"PK", "SK", "_id", "entityType", "_t", "_v", "_ttl", "_deleted"}
+    versioned = LIVE_VERSION.fullmatch(item.get("_v", {}).get("S", ABSENT))
+    return item.get("_deleted") == {"BOOL": True} and "_ttl" in item and bool(versioned) and not content
 
 
 # --- keys ------------------------------------------------------------------------------------------------------------
@@ -572,9 +593,9 @@ Unstorable = Mapping[str, frozenset[bytes]]
 """Collection -> `id_key` of the documents that must have no items."""
 
 
-def judge_shop(database: Any, client: Any, table: str, unstorable: Unstorable) -> Verdict:
+def judge_shop(database: Any, client: Any, table: str, unstorable: Unstorable, *, live: bool = False) -> Verdict:
     """MongoDB's shop against one DynamoDB table that holds nothing else."""
-    verdict = Verdict()
+    verdict = Verdict(live=live)
 
     def expected() -> Iterator[Expected]:
         for collection, items_of in SHOP.items():

@@ -19,7 +19,7 @@ from docferry.adapters.mongo_stream import MongoFeed
 from docferry.core.codec import BSON_OPTIONS
 from docferry.core.mapping import KeyFields
 from docferry.core.raw import id_bytes, id_document, id_of, ids_filter
-from docferry.ports import Bounds, CollectionFacts, ServerFacts, StreamPosition
+from docferry.ports import Bounds, CollectionFacts, MemberFacts, ServerFacts, StreamPosition
 
 _RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
 _LAG_TIME_MS = 4_000
@@ -55,21 +55,29 @@ class MongoSource:
         with mongo_errors("hello"):
             hello = self._client.admin.command("hello")
             build = self._client.admin.command("buildInfo")
+        in_a_set = bool(hello.get("setName"))
+        needed, members = self._members() if in_a_set else (1, ())
         return ServerFacts(
             version=tuple(build["versionArray"][:3]),
             replica_set=hello.get("setName"),
             mongos=hello.get("msg") == "isdbgrid",
-            write_majority_ok=self._write_majority_ok() if hello.get("setName") else False,
+            write_majority_ok=in_a_set and (not members or sum(one.follows for one in members) >= needed),
+            write_majority=needed,
+            members=members,
         )
 
-    def _write_majority_ok(self) -> bool:
+    def _members(self) -> tuple[int, tuple[MemberFacts, ...]]:
+        """(how many a majority write needs, all members as the primary sees them)."""
         try:
             with mongo_errors("replSetGetStatus"):
                 status = self._client.admin.command("replSetGetStatus")
         except errors.AccessDenied:
-            return True  # a user without clusterMonitor: the first majority write or read will tell
-        bearing = [m for m in status["members"] if m.get("state") in (1, 2)]
-        return len(bearing) >= int(status.get("writeMajorityCount", 1))
+            return 1, ()  # a user without clusterMonitor: the first majority write or read will tell
+        members = tuple(
+            MemberFacts(name=str(one["name"]), state=str(one.get("stateStr")), follows=one.get("state") in (1, 2))
+            for one in status["members"]
+        )
+        return int(status.get("writeMajorityCount", 1)), members
 
     def collection_facts(self, collection: str) -> CollectionFacts:
         with mongo_errors("listCollections"):

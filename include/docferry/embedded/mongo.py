@@ -237,6 +237,10 @@ class EmbeddedReplicaSet:
         """Indexes of the members that bear data and follow, paused ones left out."""
         return [m.index for m in self._members if (hello := self._hello(m)) and hello.get("secondary")]
 
+    def address(self, index: int) -> str:
+        """host:port of a member, as the set itself names it."""
+        return self._members[index].address
+
     def member_client(self, index: int) -> Client:
         """A client of one member alone, as `docferry` (arbiters know no users). Closed by close()."""
         if index not in self._clients:

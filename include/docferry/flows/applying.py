@@ -3,11 +3,16 @@
 Changes of one document are applied in stream order, those of different documents side by side. Order between documents
 needs no care: versions do that (DESIGN 5). A change that cannot be stored becomes a dead letter, and the items of its
 document tombstones; the lane goes on.
+
+Of the lanes that have something to do, those with the oldest change come first. The position can only move behind the oldest
+change, so whatever is applied far ahead of it is applied again by the next process if this one is killed: were all lanes
+served alike, the one with the most changes would hold the position back until the backlog is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import zlib
 from collections import deque
 from dataclasses import dataclass, field, replace
@@ -23,6 +28,9 @@ from docferry.flows.retry import retrying
 from docferry.ports import Budget, Change, Guard, Ledger, Source, StopSignal, StreamPosition, Target
 
 LANES = 128
+AT_ONCE = 32
+"""Changes that are applied side by side: enough to keep the target's request slots (24 by default) busy, and few, because
+under load the oldest change gets its share among these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,16 +57,19 @@ class Applied:
 
 @dataclass(slots=True, eq=False)
 class _Pending:
-    """A change on its way."""
+    """A change on its way; `number` counts changes in stream order."""
 
     change: Change
+    number: int
     done: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class _Lane:
+    """`queued`: it is among the ready ones, or is being worked at."""
+
     waiting: deque[_Pending] = field(default_factory=deque)
-    task: asyncio.Task[None] | None = None
+    queued: bool = False
 
 
 class Lanes:
@@ -77,6 +88,10 @@ class Lanes:
         self.failure: BaseException | None = None
         self.bytes = 0
         self._lanes = [_Lane() for _ in range(LANES)]
+        self._ready: list[tuple[int, int]] = []
+        """A heap of (number of a lane's first change, lane)."""
+        self._workers: set[asyncio.Task[None] | None] = set()
+        self._taken = 0
         self._window: deque[_Pending] = deque()
         self._letters: dict[str, dict[str, int]] = {}
 
@@ -93,36 +108,46 @@ class Lanes:
 
     async def end(self) -> None:
         """End the lanes. What was applied out of order will be read, and counted, again."""
-        tasks = [lane.task for lane in self._lanes if lane.task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        workers = [one for one in self._workers if one is not None]
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        self._workers.clear()
         self._window.clear()
 
     def put(self, change: Change) -> None:
         """Queue a change behind the others of its document."""
-        pending = _Pending(change)
+        pending = _Pending(change, self._taken)
+        self._taken += 1
         self._window.append(pending)
         self.bytes += len(change.after or b"")
-        lane = self._lanes[zlib.crc32(change.id, zlib.crc32(change.collection.encode())) % LANES]
+        place = zlib.crc32(change.id, zlib.crc32(change.collection.encode())) % LANES
+        lane = self._lanes[place]
         lane.waiting.append(pending)
-        if lane.task is None:
-            lane.task = asyncio.create_task(self._work(lane))
+        if not lane.queued:
+            lane.queued = True
+            heapq.heappush(self._ready, (pending.number, place))
+            if len(self._workers) < AT_ONCE:
+                self._workers.add(asyncio.create_task(self._work()))
 
-    async def _work(self, lane: _Lane) -> None:
+    async def _work(self) -> None:
+        """Apply the oldest change whose lane is free, until there is none."""
         try:
-            while lane.waiting and self.failure is None:
-                pending = lane.waiting[0]
-                await self._apply(pending.change)
-                lane.waiting.popleft()
-                pending.done = True
+            while self._ready and self.failure is None:
+                _, place = heapq.heappop(self._ready)
+                lane = self._lanes[place]
+                await self._apply(lane.waiting[0].change)
+                lane.waiting.popleft().done = True
+                lane.queued = bool(lane.waiting)
+                if lane.waiting:
+                    heapq.heappush(self._ready, (lane.waiting[0].number, place))
                 self._advance()
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - raised by the loop that reads
             self.failure = self.failure or error
         finally:
-            lane.task = None
+            self._workers.discard(asyncio.current_task())  # at once: `put` counts on those that are there
             self.moved.set()
 
     def _advance(self) -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -271,7 +271,9 @@ def begin_again(job: Backfill, only: Sequence[str] = ()) -> list[str]:
     """Make ready to load collections anew under live traffic, every put conditional; returns their names.
 
     For when replication has lost its position (then all collections, from a new position), or a collection was dropped,
-    renamed or lost its images. What was deleted meanwhile stays until `repair` buries it.
+    renamed or lost its images. What was deleted while the stream could not be followed stays until `repair` buries it; where
+    replication still has its position, it goes on from there, and applies what this load has read once more: deletes in
+    between would be lost otherwise.
 
     Raises: LeaseHeld if replication or a load is running, PreflightFailed if the position is lost and not all are named.
     """
@@ -285,7 +287,7 @@ def begin_again(job: Backfill, only: Sequence[str] = ()) -> list[str]:
             raise PreflightFailed("load again", [Problem(where="backfill", what=what, suggestion="leave out --only")])
         position = retrying("record the stream position", job.source.stream_position, job.stop)
         for name in names:
-            _begin_collection_again(job, name, state.encode_time(position.time))
+            _begin_collection_again(job, name, {"follow_from": state.encode_time(position.time)} if lost else {})
         if lost:
             changes = state.position_body(position) | {"lost": False}
     finally:
@@ -293,7 +295,7 @@ def begin_again(job: Backfill, only: Sequence[str] = ()) -> list[str]:
     return names
 
 
-def _begin_collection_again(job: Backfill, name: str, follow_from: str) -> None:
+def _begin_collection_again(job: Backfill, name: str, changes: Mapping[str, Any]) -> None:
     header = job.ledger.read("backfill", name)
     if header is None:
         return  # never loaded: the usual way will do
@@ -304,7 +306,7 @@ def _begin_collection_again(job: Backfill, name: str, follow_from: str) -> None:
         return  # a first load that has not come to its end goes on as it is
     mapping = {"mapping": mapping_digest(job.migration.mapping(name).settings)}
     fresh = {"state": "new", "mode": CONDITIONAL, "started": state.now_ms(), "owner": "", "taken_over": False}
-    set_header(job, header, mapping | fresh | {"follow_from": follow_from})
+    set_header(job, header, {**mapping, **fresh, **changes})
 
 
 def mapping_digest(settings: CollectionSettings) -> str:

@@ -73,9 +73,20 @@ def _server_problems(facts: ServerFacts) -> Iterator[Problem]:
         yield Problem(
             where="source", what=f"is MongoDB {version}; pre-images need 6.0", suggestion="upgrade the replica set"
         )
-    if facts.replica_set and not facts.write_majority_ok:
-        what = "has too few data-bearing members up: majority writes and snapshots would stall"
-        yield Problem(where="source", what=what, suggestion="bring the member back, see rs.status()")
+    if lacking := lacking_majority(facts):
+        yield Problem(where="source", what=lacking, suggestion="bring the member back, see rs.status()")
+
+
+def lacking_majority(facts: ServerFacts) -> str:
+    """What keeps this replica set from a majority of data-bearing members, and which members it has; '' if nothing."""
+    if not facts.replica_set or facts.write_majority_ok:
+        return ""
+    up = sum(one.follows for one in facts.members)
+    states = ", ".join(f"{one.name} {one.state}" for one in facts.members)
+    return (
+        f"has too few data-bearing members up, {up} of the {facts.write_majority} that make a majority ({states}): until then "
+        "majority writes, snapshots and the change stream stall"
+    )
 
 
 def _collection_problems(settings: CollectionSettings, facts: CollectionFacts) -> Iterator[Problem]:

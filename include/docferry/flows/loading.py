@@ -38,6 +38,7 @@ from docferry.errors import (
 )
 from docferry.flows import state
 from docferry.flows.background import aside
+from docferry.flows.majority import MajorityWatch
 from docferry.flows.retry import retrying
 from docferry.ports import (
     Bounds,
@@ -257,6 +258,7 @@ class _Loader:
         if position is None:
             raise InvariantBroken("no stream position is recorded, so nothing may be read yet")
         self.position: StreamPosition = position
+        self.majority = MajorityWatch(job.source, job.progress, f"the load of {collection}")
 
     async def run(self) -> Counts:
         """Returns what this attempt did. The lease is given back whatever happens, with all that was acknowledged."""
@@ -318,7 +320,8 @@ class _Loader:
             limit = self.job.migration.backfill.page_documents
             return self.job.source.read_page(self.collection, self.bounds, after, limit, at), snapshot_version(at)
 
-        return retrying(f"read a page of {self.collection}", once, self.job.stop)
+        call = f"read a page of {self.collection}"
+        return retrying(call, once, self.job.stop, must_wait=self.majority.look)
 
     async def _send(self, page: _Page) -> None:
         """Encode a page part by part, each on its way before the next: what was just made is still in the cache.

@@ -41,6 +41,7 @@ from docferry.flows.applying import Applying, Lanes
 from docferry.flows.background import aside
 from docferry.flows.check import require_followable
 from docferry.flows.loading import BULK, GIVE_BACK_S, budget_of, calm_collector
+from docferry.flows.majority import MajorityWatch, wait_for_majority
 from docferry.ports import Batch, Change, Feed, Identity, Ledger, Progress, Source, StopSignal, StreamPosition, Target
 
 LANES = 128
@@ -53,6 +54,8 @@ WINDOWS_S = 30.0
 DRAIN_S = 30.0
 LEASE_S = 60.0
 """Longer than DynamoDB, where it is kept, may be silent for a while."""
+STALLED_S = 3.0
+"""From this lag on MongoDB is asked whether its members are there."""
 SIGNATURE_LIVES_S = 15 * 60.0
 """A request that was signed before its sender lost its lease may still be accepted for so long."""
 
@@ -142,7 +145,10 @@ async def replicate(
     Raises: LeaseHeld (somebody else follows, named), LeaseLost, PreflightFailed (not loaded yet, images off),
             StreamEnded, ResumeTokenLost, RetryExhausted, StoreError. Whatever it raises, a later run goes on where all was
             applied.
+    Waits:  while MongoDB has no majority of data-bearing members; it says so.
     """
+    asked = time.monotonic()
+    await aside(wait_for_majority, job.source, job.progress, job.stop, "replication", for_s, stop=job.stop)
     await asyncio.to_thread(require_followable, job.migration, job.source)
     lease = await asyncio.to_thread(state.take_or_create, job.ledger, *state.REPLICATION, job.identity, LEASE_S)
     try:
@@ -151,6 +157,8 @@ async def replicate(
         await asyncio.to_thread(lease.release)
         raise
     follower = _Follower(job, target, lease, position)
+    if for_s is not None:
+        for_s -= time.monotonic() - asked
     try:
         with calm_collector():
             await follower.run(for_s, until)
@@ -228,6 +236,7 @@ class _Follower:
             ),
             position,
         )
+        self.majority = MajorityWatch(job.source, job.progress, "replication")
         self.read_up_to = position
         self.follow_from: dict[str, Timestamp] = {}
         self.checkpointed = self.looked = self.listed = 0.0
@@ -347,6 +356,8 @@ class _Follower:
         try:
             now = self.job.source.cluster_time()
             self.report.lag_s = float(max(0, now.time - applied.time.time))
+            if self.report.lag_s >= STALLED_S or self.majority.missing:
+                self.majority.look()
             if windows_too:
                 self.report.windows = windows_of(self.job.source, applied.time)
                 self.looked = time.monotonic()
@@ -365,6 +376,7 @@ class _Follower:
         self.report.position = applied.time
         body = state.position_body(applied) | {"at": state.now_ms(), "pending": self.lanes.pending}
         body |= {name: self.stored[name] + getattr(report, name) for name in COUNTERS}
+        body["waits"] = self.majority.missing
         body["rate"] = round(self.report.rate)
         body["lag_s"] = -1 if self.report.lag_s is None else round(self.report.lag_s)
         if self.report.windows is not None:
@@ -392,6 +404,8 @@ class _Follower:
         while self.lanes.pending and self.lanes.failure is None and time.monotonic() < deadline:
             await self._wait_for_a_move(0.5)
         self._raise_failure()
+        if not self.job.stop.is_set():
+            await aside(self._look_at_mongo, False)  # the lag that is told is that of the end
 
     async def close_after(self, error: BaseException) -> None:
         """Close; if that fails, too, `error` is what matters: the lease then runs out by itself."""

@@ -13,8 +13,20 @@ from docferry.ports import StopSignal
 T = TypeVar("T")
 
 
-def retrying(operation: str, call: Callable[[], T], stop: StopSignal, for_s: float = 120.0) -> T:
+def _no_reason() -> str:
+    return ""
+
+
+def retrying(
+    operation: str,
+    call: Callable[[], T],
+    stop: StopSignal,
+    for_s: float = 120.0,
+    must_wait: Callable[[], str] = _no_reason,
+) -> T:
     """The result of `call`, tried again while it raises TransientStoreError.
+
+    `must_wait` is asked after each error: while it gives a reason, no time counts.
 
     Raises: RetryExhausted after `for_s` seconds with the last error as its cause; Stopped; any other error at once.
     """
@@ -28,7 +40,9 @@ def retrying(operation: str, call: Callable[[], T], stop: StopSignal, for_s: flo
         except TransientStoreError as error:
             attempt += 1
             elapsed = time.monotonic() - started
-            if elapsed > for_s:
+            if must_wait():
+                started = time.monotonic()
+            elif elapsed > for_s:
                 raise RetryExhausted(operation, attempt, elapsed, str(error)) from error
             _sleep(random.uniform(0.05, min(5.0, 0.1 * 2**attempt)), stop)  # noqa: S311 - spread, not secrecy
 

@@ -27,7 +27,19 @@ def _replication(ledger: Ledger) -> dict[str, Any] | None:
     if record is None or "token" not in record.body:
         return None
     body = record.body
-    names = ("owner", "events", "written", "superseded", "dead", "passed", "rate", "oplog_left_s", "in_danger", "ended")
+    names = (
+        "owner",
+        "events",
+        "written",
+        "superseded",
+        "dead",
+        "passed",
+        "rate",
+        "oplog_left_s",
+        "in_danger",
+        "waits",
+        "ended",
+    )
     lag = int(body.get("lag_s", -1))
     found = {"applied_up_to": body["time"], "at_ms": body.get("at"), "lag_s": None if lag < 0 else lag}
     return found | {"behind": body.get("pending", 0)} | {name: body[name] for name in names if name in body}

@@ -1,0 +1,1 @@
+"""Processes of docferry to be killed: made by the dozen, and each a real one."""
