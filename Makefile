@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.docferry-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo stop test check bench lock clean
+.PHONY: help venv demo stop test soak check bench lock clean
 
 help: ## show this
 	@echo "docferry: make TARGET"
@@ -47,6 +47,14 @@ check: venv ## lint, formatting, types, layers
 	$(BIN)/mypy
 	MYPYPATH=include:plugins $(BIN)/mypy --ignore-missing-imports --package docferry_airflow
 	$(BIN)/lint-imports
+
+soak: venv ## convergence at length: 20,000 runs in memory, 200 on real servers (DOCFERRY_SOAK_RUNS, _REAL_RUNS, _SEED=n|random)
+	@seed=$${DOCFERRY_SOAK_SEED:-0}; [ "$$seed" != random ] || seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); \
+	  runs=$${DOCFERRY_SOAK_RUNS:-20000}; real=$${DOCFERRY_SOAK_REAL_RUNS:-200}; \
+	  echo "==> $$runs runs in memory and $$real on real servers, seeds from $$seed"; \
+	  DOCFERRY_SOAK_SEED=$$seed DOCFERRY_SOAK_RUNS=$$runs DOCFERRY_SOAK_REAL_RUNS=$$real \
+	  $(BIN)/python -m pytest -n 2 --dist worksteal --durations=0 -k interleaving tests/property/test_convergence.py \
+	    tests/property/test_convergence_real.py
 
 bench: venv ## how fast it is, against the playbook's loop and boto3
 	@kept=0; for one in backfill validate replicate; do $(BIN)/python -m benchmarks.$$one || kept=1; done; exit $$kept

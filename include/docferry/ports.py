@@ -264,8 +264,10 @@ class Target(Protocol):
     async def put_all(self, table: str, items: Sequence[Packed], budget: Budget, guard: Guard) -> Written:
         """Write all items unconditionally (BatchWriteItem), in any order. Returns when each is acknowledged or refused."""
 
-    async def put_newer(self, table: str, items: Sequence[Item], budget: Budget, guard: Guard) -> Written:
-        """Write each item if none is stored under its key or the stored `_v` is smaller."""
+    async def put_newer(
+        self, table: str, items: Sequence[Item], budget: Budget, guard: Guard, *, or_same: bool = False
+    ) -> Written:
+        """Write each item if none is stored under its key or the stored `_v` is smaller; with `or_same`, or the same."""
 
     async def delete_exact(self, table: str, graves: Sequence[Grave], budget: Budget, guard: Guard) -> Written:
         """Delete each of these tombstones if it is still the one named; anything else there is `superseded`, and stays."""

@@ -173,6 +173,18 @@ def test_newer_version_is_put_and_an_older_or_equal_one_superseded(run: Run) -> 
     run(use)
 
 
+def test_same_version_is_put_where_that_is_asked_for(run: Run) -> None:
+    async def use(target: Target, table: str) -> None:
+        await put(target, table, item("older", version=5), item("same", version=7), item("newer", version=9))
+        items = [item(n, version=7, x={"S": "x"}) for n in ("older", "same", "newer", "absent")]
+        written = await target.put_newer(table, items, NoLimit(), no_guard, or_same=True)
+        assert not written.refused
+        assert written.superseded == {2}
+        assert (await target.put_newer(table, items, NoLimit(), no_guard)).superseded == {0, 1, 2, 3}
+
+    run(use)
+
+
 def test_versions_compare_as_numbers_whatever_their_size(run: Run) -> None:
     async def use(target: Target, table: str) -> None:
         await put(target, table, item("p", version=(1 << 87) + 9))

@@ -319,9 +319,9 @@ def test_root_is_written_after_its_children_are_acknowledged(small: Rig) -> None
     seen: list[list[str]] = []
 
     class Noting(Refusing):
-        async def put_newer(self, table: str, items: Any, budget: Any, guard: Any) -> Written:
+        async def put_newer(self, table: str, items: Any, budget: Any, guard: Any, **options: Any) -> Written:
             seen.append([item["entityType"]["S"] for item in items])
-            written: Written = await self._target.put_newer(table, items, budget, guard)
+            written: Written = await self._target.put_newer(table, items, budget, guard, **options)
             return written
 
     with_target(small, lambda target: mending.repair(job_of(small), Noting(small, target, "")))
@@ -337,11 +337,11 @@ class Refusing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._target, name)
 
-    async def put_newer(self, table: str, items: Any, budget: Any, guard: Any) -> Written:
+    async def put_newer(self, table: str, items: Any, budget: Any, guard: Any, **options: Any) -> Written:
         if any(item.get("entityType") == {"S": self._entity} and "_deleted" not in item for item in items):
             self._rig.database["ticks"].insert_one({})
             return Written({0: RefusedByStore("no")}, frozenset(), 0.0)
-        written: Written = await self._target.put_newer(table, items, budget, guard)
+        written: Written = await self._target.put_newer(table, items, budget, guard, **options)
         return written
 
 

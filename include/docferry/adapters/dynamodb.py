@@ -18,9 +18,12 @@ from docferry.ports import Budget, Grave, Guard, Packed, ScanPage, Written
 
 T = TypeVar("T")
 
-_NEWER = (
-    b'"ConditionExpression":"attribute_not_exists(#v) OR #v < :v","ExpressionAttributeNames":{"#v":"_v"},'
+_NEWER, _NEWER_OR_SAME = (
+    b'"ConditionExpression":"attribute_not_exists(#v) OR #v '
+    + comparison
+    + b' :v","ExpressionAttributeNames":{"#v":"_v"},'
     b'"ReturnConsumedCapacity":"TOTAL","ExpressionAttributeValues":{":v":'
+    for comparison in (b"<", b"<=")
 )
 
 _EXACT = (
@@ -140,7 +143,10 @@ class DynamoTarget:
             [self._put(body, position, puts, budget, guard) for body, position in zip(bodies, batch, strict=True)]
         )
 
-    async def put_newer(self, table: str, items: Sequence[Item], budget: Budget, guard: Guard) -> Written:
+    async def put_newer(
+        self, table: str, items: Sequence[Item], budget: Budget, guard: Guard, *, or_same: bool = False
+    ) -> Written:
+        condition = _NEWER_OR_SAME if or_same else _NEWER
         refused: dict[int, DocumentError] = {}
         packed: list[Packed] = []
         for position, item in enumerate(items):
@@ -155,7 +161,7 @@ class DynamoTarget:
         random.shuffle(positions)
         await _gather([
             self._put(
-                self._put_body(table, packed[position].json, _NEWER + orjson.dumps(items[position]["_v"]) + b"},"),
+                self._put_body(table, packed[position].json, condition + orjson.dumps(items[position]["_v"]) + b"},"),
                 position, puts, budget, guard,
             ) for position in positions
         ])  # fmt: skip

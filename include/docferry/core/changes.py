@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from docferry.core.mapping import Item, ItemKey, Mapping, key_of
 from docferry.core.raw import decode_document, encode_raw
@@ -53,6 +53,30 @@ def writes_of(
     if touched is not None:
         children = [child for child in children if key_of(child) not in had or _is_touched(mapping, child, touched)]
     return Writes([*graves, *children], root)
+
+
+def writes_as_read(
+    mapping: Mapping,
+    after: bytes | None,
+    before: bytes | None,
+    version: int,
+    read_version: int,
+    ttl_attribute: str,
+    error: DocumentError | None = None,
+) -> Writes:
+    """The writes of a change that came without its images: `after` is what the document was later, at `read_version`.
+
+    The keys in front of it are buried with the change's own `version`: since then they may have become another's. With an
+    `error` all of it is buried.
+    """
+    if error is None:
+        found = writes_of(mapping, after, None, read_version, ttl_attribute)
+    else:
+        found = burial_of(mapping, after, None, read_version, ttl_attribute, error)
+    kept = {key_of(item) for item in (found.root, *found.first) if item is not None}
+    old = mapping.stubs(decode_document(before)) if before is not None else []
+    graves = [tombstone(stub, version, ttl_attribute) for stub in old if key_of(stub) not in kept]
+    return replace(found, first=[*graves, *found.first])
 
 
 def burial_of(

@@ -18,8 +18,8 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 from docferry.config import Migration
-from docferry.core.changes import Writes, burial_of, writes_of
-from docferry.core.raw import id_name
+from docferry.core.changes import Writes, burial_of, writes_as_read, writes_of
+from docferry.core.raw import id_document, id_name
 from docferry.core.versions import parse_version, snapshot_version
 from docferry.errors import ConditionFailed, DocumentError, ImagesLost
 from docferry.flows import state
@@ -171,8 +171,7 @@ class Lanes:
             writes = self._writes(change, version, touched)
             wrote = writes.error is None and await self._write(change.collection, writes)
         except DocumentError as error:  # of the document in front of the change, or DynamoDB refused an item
-            mapping = self.mappings[change.collection]
-            writes = burial_of(mapping, change.after, change.before, version, self.ttl[mapping.table], error)
+            writes = self._burial(change, version, error)
         if writes.error is not None:
             await self._bury(change, version, writes, name)
             return
@@ -182,12 +181,22 @@ class Lanes:
             await aside(self._close_letter, change.collection, name, version)
 
     def _writes(self, change: Change, version: int, touched: tuple[str, ...] | None) -> Writes:
+        """`version` is the change's own, or that of the read if it came without images."""
         mapping = self.mappings[change.collection]
         ttl = self.ttl[mapping.table]
-        if change.images_lost and change.before is None:
+        if not change.images_lost:
+            return writes_of(mapping, change.after, change.before, version, ttl, touched)
+        if change.before is None and change.operation != "insert":
             lost = ImagesLost("the change is too large to be read with its images, so its old keys are not known")
-            return burial_of(mapping, change.after, None, version, ttl, lost)
-        return writes_of(mapping, change.after, change.before, version, ttl, touched)
+            return self._burial(change, version, lost)
+        return writes_as_read(mapping, change.after, change.before, change.version, version, ttl)
+
+    def _burial(self, change: Change, version: int, error: DocumentError) -> Writes:
+        mapping = self.mappings[change.collection]
+        ttl = self.ttl[mapping.table]
+        if change.images_lost:
+            return writes_as_read(mapping, change.after, change.before, change.version, version, ttl, error)
+        return burial_of(mapping, change.after, change.before, version, ttl, error)
 
     async def _fetch(self, change: Change) -> tuple[Change, int]:
         """The document as it is now, for a change that was too large to bring it; the version is that of the read."""
@@ -200,14 +209,14 @@ class Lanes:
         found, version = await aside(retrying, call, once, self.work.stop, stop=self.work.stop)
         return replace(change, after=found[0] if found else None), version
 
-    async def _write(self, collection: str, writes: Writes) -> bool:
+    async def _write(self, collection: str, writes: Writes, or_same: bool = False) -> bool:
         """Whether anything was written, or all of it is older than what is stored."""
         table = self.mappings[collection].table
         old = total = 0
         for items in (writes.first, [writes.root] if writes.root is not None else []):
             if not items:
                 continue
-            written = await self.work.target.put_newer(table, items, self.work.budget, self.work.guard)
+            written = await self.work.target.put_newer(table, items, self.work.budget, self.work.guard, or_same=or_same)
             for refused in written.refused.values():
                 raise refused
             old += len(written.superseded)
@@ -215,14 +224,17 @@ class Lanes:
         return old < total
 
     async def _bury(self, change: Change, version: int, writes: Writes, name: str) -> None:
-        """First the letter, then the tombstones: what is not there must be accounted for."""
+        """First the letter, then the tombstones: what is not there must be accounted for.
+
+        They win over items of the same version, too: DynamoDB may have taken some before it refused another.
+        """
         error = writes.error
         assert error is not None
         error.namespace, error.id = change.collection, name
-        document = change.after if change.after is not None else change.before or change.id
+        document = change.after if change.after is not None else change.before or id_document(change.id)
         await aside(state.open_letter, self.work.ledger, change.collection, error, document, version)
         self._letters.setdefault(change.collection, {})[name] = version
-        await self._write(change.collection, replace(writes, error=None))
+        await self._write(change.collection, replace(writes, error=None), or_same=True)
         self.counts.dead += 1
 
     def _close_letter(self, collection: str, name: str, version: int) -> None:

@@ -438,7 +438,7 @@ class _Loader:
 
     async def _bury(self, page: _Page, part: _Part, written: Written, dead: Mapping[int, DocumentError]) -> None:
         """DynamoDB refused some items of a document and took others: those become tombstones, so none is half there."""
-        if not dead or self.conditional:
+        if not dead:
             return
         half = {
             item.key: owner
@@ -453,7 +453,10 @@ class _Loader:
                 for item in encode_raw(self.mapping, page.raw[owner], page.version)
             ]
             graves = [tombstone(item, page.version, ttl) for item in items if key_of(item) in half]
-            await self.target.put_all(self.mapping.table, self.target.pack(graves), self.budget, self._guard)
+            if self.conditional:
+                await self.target.put_newer(self.mapping.table, graves, self.budget, self._guard, or_same=True)
+            else:
+                await self.target.put_all(self.mapping.table, self.target.pack(graves), self.budget, self._guard)
 
     async def _bury_what_was(self, page: _Page, dead: Mapping[int, DocumentError]) -> None:
         """A document that cannot be stored any more may have been once: older items of it become tombstones."""

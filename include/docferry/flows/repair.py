@@ -1,9 +1,9 @@
 """Repair and dead-letter replay, by the version rules: nothing newer is ever overwritten, nothing is plainly deleted.
 
 A document that is missing or different is read again at a snapshot of now and put where nothing is stored or the
-stored `_v` is smaller. An extra item becomes a tombstone under the same condition, if at a snapshot of now there is
-still no document that has it; what it held is kept in the ledger first (section `replaced`), because a mistake in this
-step must not lose anything either.
+stored `_v` is smaller. An extra item becomes a tombstone of its own version, if the document that it names does not have it at
+a snapshot of now: another document may have taken its key since, and whatever that one's writers bring is newer. What it
+held is kept in the ledger first (section `replaced`), because a mistake in this step must not lose anything either.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -134,10 +136,8 @@ class _Repair:
     async def put(self, mapping: DocumentMapping, raw: Sequence[bytes], version: int) -> None:
         """Put these documents' items; one that cannot be stored gets a dead letter, and what is there of it is buried."""
         dead: list[bytes] = []
-        half_written = False
         for data in raw:
             self.report.documents += 1
-            items: list[Item] = []
             try:
                 items = self._encode(mapping, data, version)
                 newer = await self._put_items(mapping, items)
@@ -145,7 +145,6 @@ class _Repair:
                 error.id = error.id or id_text(data)
                 await asyncio.to_thread(state.open_letter, self.job.ledger, mapping.collection, error, data, version)
                 dead.append(data)
-                half_written = half_written or bool(items)
                 continue
             self.report.items_superseded += newer
             if newer == len(items):
@@ -153,8 +152,6 @@ class _Repair:
             else:
                 self.report.written += 1
         self.report.dead += len(dead)
-        if half_written:
-            await self.time_after([version_time(version)])
         for data in dead:
             await self._bury_document(mapping, data)
 
@@ -194,8 +191,9 @@ class _Repair:
     async def _bury_document(self, mapping: DocumentMapping, data: bytes) -> None:
         """What is stored of a document that has a dead letter now: readers go to MongoDB for it.
 
-        The tombstones are of now, so the document must be the same now: were it mended since it was read, they would win
-        over the items that replication has put since, and nothing would bring those back.
+        The tombstones are of now, so the document must be the same now: were it mended since it was read, or gone and its
+        key another's, they would win over the items that replication has put since, and nothing would bring those back.
+        They win over items of the same time, too: DynamoDB may have taken some before it refused another.
         """
         try:
             keys = mapping.keys(decode_document(data))
@@ -204,12 +202,14 @@ class _Repair:
         time_now = await self._cluster_time()
         same = await aside(read_ids, self.job, mapping.collection, [id_of(data)], time_now, stop=self.job.stop)
         stored = await self._stored(mapping.table, list(dict.fromkeys(keys)))
-        if same not in ([data], []):
+        if same != [data]:
             self.report.kept += len(stored)
             return
         await self._entomb(mapping.table, stored, snapshot_version(time_now))
 
     async def bury(self, table: str, keys: Sequence[ItemKey]) -> None:
+        """Tombstones for those of the items that are extra now. Not of now: nobody knows all documents of now, and one of
+        them may own the key, by a change that replication has still to bring."""
         for start in range(0, len(keys), BATCH_DOCUMENTS):
             self.guard()
             time_now = await self._cluster_time()
@@ -219,24 +219,34 @@ class _Repair:
             )
             extra = {key: item for key, item in stored.items() if key not in accounted}
             self.report.kept += len(stored) - len(extra)
-            await self._entomb(table, extra, snapshot_version(time_now))
+            await self._entomb(table, extra)
 
-    async def _entomb(self, table: str, items: Mapping[ItemKey, Item], version: int) -> None:
+    async def _entomb(self, table: str, items: Mapping[ItemKey, Item], version: int | None = None) -> None:
+        """Tombstones of a version, or each of the version of its item."""
         live = {key: item for key, item in items.items() if not is_tombstone(item)}
         for key, item in live.items():
             await asyncio.to_thread(self._keep, table, key, item)
         ttl_attribute = self.job.migration.table(table).ttl_attribute
-        tombstones = [tombstone(item, version, ttl_attribute) for item in live.values()]
-        written = await self.target.put_newer(table, tombstones, self.budget, self.guard)
+        versions = [_version_in(item) if version is None else version for item in live.values()]
+        tombstones = [tombstone(item, own, ttl_attribute) for item, own in zip(live.values(), versions, strict=True)]
+        written = await self.target.put_newer(table, tombstones, self.budget, self.guard, or_same=True)
         self.report.tombstones_superseded += len(written.superseded)
         self.report.tombstones += len(tombstones) - len(written.superseded)
 
     def _keep(self, table: str, key: ItemKey, item: Item) -> None:
         data = json.dumps(item, sort_keys=True).encode()
-        name = state.letter_key(f"{key[0]}#{key[1]}") + f"#{state.now_ms()}"
+        once = uuid.uuid4().hex[:8]  # two repairs may keep the same item within a millisecond
+        name = state.letter_key(f"{key[0]}#{key[1]}") + f"#{state.now_ms()}-{once}"
         for index in range(0, len(data), state.LETTER_PART_BYTES):
             part = data[index : index + state.LETTER_PART_BYTES]
             self.job.ledger.write(f"replaced:{table}", f"{name}#{index:08d}", {"data": part}, expect=None)
+
+
+def _version_in(item: Item) -> int:
+    """An item's version; 0, which everything is newer than, for one that docferry cannot have written."""
+    with suppress(KeyError, ValueError):
+        return parse_version(item["_v"]["S"])
+    return 0
 
 
 def read_now(
@@ -310,7 +320,10 @@ class _Replay(NamedTuple):
 async def _replay_one(replay: _Replay, record: Record) -> str:
     job = replay.job
     letter_version = parse_version(record.body["version"])
-    original = await aside(state.letter_document, job.ledger, record, stop=job.stop)
+    try:
+        original = await aside(state.letter_document, job.ledger, record, stop=job.stop)
+    except ConditionFailed:
+        return "changed"
     outcome, version = await _put_as_of_now(replay, id_of(original), letter_version)
     if outcome != "still_dead" and version <= letter_version:  # MongoDB's time has not moved since: let it
         work = _Repair(job, replay.target, RepairReport(), replay.leased)

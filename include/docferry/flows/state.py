@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import threading
 import time
+import uuid
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -318,9 +319,10 @@ def letter_key(id_text: str) -> str:
 def open_letter(ledger: Ledger, collection: str, error: DocumentError, document: bytes, version: int) -> None:
     """Record a dead letter with the document (BSON, compressed, in parts), unless a newer one is there.
 
-    The parts are written first: a letter that is there is whole.
+    The parts are written first: a letter that is there is whole. They are of this opening alone, so that who closes an
+    earlier one, of the same version perhaps, does not take them away.
     """
-    key = letter_key(error.id)
+    key, opening = letter_key(error.id), uuid.uuid4().hex
     packed = zlib.compress(document)
     parts = [packed[start : start + LETTER_PART_BYTES] for start in range(0, len(packed), LETTER_PART_BYTES)]
     while True:
@@ -328,7 +330,7 @@ def open_letter(ledger: Ledger, collection: str, error: DocumentError, document:
         if record is not None and parse_version(record.body["version"]) > version:
             return
         for index, part in enumerate(parts):
-            _write_part(ledger, collection, f"{key}#{version_text(version)}#{index:05d}", part)
+            _write_part(ledger, collection, f"{key}#{version_text(version)}#{opening}#{index:05d}", part)
         body = {
             "id": error.id,
             "reason": error.reason,
@@ -336,13 +338,14 @@ def open_letter(ledger: Ledger, collection: str, error: DocumentError, document:
             "message": str(error)[:1000],
             "version": version_text(version),
             "at": now_ms(),
+            "opening": opening,
             "parts": len(parts),
         }
         try:
             ledger.write(f"dead:{collection}", key, body, expect=record)
         except ConditionFailed:
             continue
-        if record is not None and record.body["version"] != body["version"]:
+        if record is not None:
             _drop_parts(ledger, collection, record)
         return
 
@@ -353,9 +356,12 @@ def _write_part(ledger: Ledger, collection: str, key: str, part: bytes) -> None:
 
 
 def _drop_parts(ledger: Ledger, collection: str, record: Record) -> None:
-    prefix = f"{record.key}#{record.body['version']}#"
-    for part in ledger.list(f"dead-parts:{collection}", prefix):
+    for part in _parts(ledger, collection, record):
         ledger.delete(part)
+
+
+def _parts(ledger: Ledger, collection: str, record: Record) -> list[Record]:
+    return ledger.list(f"dead-parts:{collection}", f"{record.key}#{record.body['version']}#{record.body['opening']}#")
 
 
 def list_letters(ledger: Ledger, collection: str) -> list[DeadLetter]:
@@ -383,11 +389,15 @@ def letter_record(ledger: Ledger, collection: str, id_text: str) -> Record | Non
 
 
 def letter_document(ledger: Ledger, record: Record) -> bytes:
-    """The dead-lettered document as BSON. Raises InvariantBroken if parts of it are missing."""
-    collection = record.section.removeprefix("dead:")
-    prefix = f"{record.key}#{record.body['version']}#"
-    parts = ledger.list(f"dead-parts:{collection}", prefix)
+    """The dead-lettered document as BSON.
+
+    Raises: ConditionFailed if the letter was closed or replaced since it was read; InvariantBroken if parts are missing.
+    """
+    parts = _parts(ledger, record.section.removeprefix("dead:"), record)
     if len(parts) != int(record.body["parts"]):
+        current = ledger.read(record.section, record.key)
+        if current is None or current.revision != record.revision:
+            raise ConditionFailed(f"dead letter {record.key} has changed meanwhile", operation="read a dead letter")
         raise InvariantBroken(f"dead letter {record.key}: {len(parts)} of {record.body['parts']} parts are there")
     return zlib.decompress(b"".join(part.body["data"] for part in parts))
 

@@ -230,7 +230,9 @@ class FakeTarget:
             self.faults.after()
         return Written(refused, frozenset(), units)
 
-    async def put_newer(self, table: str, items: Sequence[Item], budget: Budget, guard: Guard) -> Written:
+    async def put_newer(
+        self, table: str, items: Sequence[Item], budget: Budget, guard: Guard, *, or_same: bool = False
+    ) -> Written:
         refused = _too_large(items)
         superseded: set[int] = set()
         units = 0.0
@@ -245,7 +247,7 @@ class FakeTarget:
                 refused[position] = error
                 continue
             units += estimate
-            if _is_newer(item, stored.get(key_of(item))):
+            if _is_newer(item, stored.get(key_of(item)), or_same):
                 stored[key_of(item)] = _normalised(item)
             else:
                 superseded.add(position)
@@ -329,8 +331,10 @@ def _too_large(items: Sequence[Item]) -> dict[int, DocumentError]:
     return refused
 
 
-def _is_newer(item: Item, stored: Item | None) -> bool:
-    return stored is None or "_v" not in stored or stored["_v"]["S"] < item["_v"]["S"]
+def _is_newer(item: Item, stored: Item | None, or_same: bool) -> bool:
+    if stored is None or "_v" not in stored:
+        return True
+    return bool(stored["_v"]["S"] < item["_v"]["S"] or (or_same and stored["_v"]["S"] == item["_v"]["S"]))
 
 
 def _normalised(item: Item) -> Item:
