@@ -33,7 +33,9 @@ from docferry.ports import Ledger
 from docferry.wiring import connections_from_environment
 
 DAGS = ("provision", "backfill", "replicate", "validate")
-CATCH_UP_S = 300.0
+CATCH_UP_S = 900.0
+STILL_S = 120.0
+"""How long nothing may be applied while replication catches up: Airflow takes its time on a busy machine."""
 NEAR_S = 2
 """A lag at which replication has caught up with the time of the backfill."""
 UNSTORABLE = 0.02
@@ -207,23 +209,28 @@ class Demo:
     def _await_replication(self, done: Callable[[Mapping[str, Any]], bool], what: str) -> None:
         """Raises: Unavailable if a run of the DAG fails, or the application ends; TimedOut."""
         dag_id, ledger = f"{self.migration.name}.replicate", self._ledger()
-        deadline = time.monotonic() + CATCH_UP_S
+        began = moved = time.monotonic()
+        applied = ""
         while True:
             found = _replication_in(self.migration, ledger)
+            if found.get("applied_up_to", "") != applied:
+                applied, moved = found["applied_up_to"], time.monotonic()
             self._largest_lag_s = max(self._largest_lag_s, found.get("lag_s") or 0)
             self.teller.show(f"{dag_id}: {_replication_progress(found)}")
             if found and done(found):
                 return
             self._require_traffic()
-            for run in self.airflow.api.runs(dag_id):
-                if run["state"] == "failed":
-                    failed = _failures(self.airflow.api, dag_id, run["dag_run_id"])
-                    raise Unavailable(f"{dag_id} failed\n{failed}")
-            if time.monotonic() > deadline:
-                raise TimedOut(
-                    f"{dag_id}: waited {CATCH_UP_S:.0f} s in vain until {what}: {_replication_progress(found)}"
-                )
+            self._require_no_failed_run(dag_id)
+            if time.monotonic() > min(began + CATCH_UP_S, moved + STILL_S):
+                waited = time.monotonic() - began
+                raise TimedOut(f"{dag_id}: waited {waited:.0f} s in vain until {what}: {_replication_progress(found)}")
             time.sleep(1)
+
+    def _require_no_failed_run(self, dag_id: str) -> None:
+        for run in self.airflow.api.runs(dag_id):
+            if run["state"] == "failed":
+                failed = _failures(self.airflow.api, dag_id, run["dag_run_id"])
+                raise Unavailable(f"{dag_id} failed\n{failed}")
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
