@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from docferry.embedded.airflow import AirflowApi
 from playwright.sync_api import Page, sync_playwright
@@ -76,12 +76,13 @@ def trigger_by_clicks(api: AirflowApi, dag_id: str, pictures: Path) -> str:
         page.goto(f"{api.url}/dags/{quote(dag_id)}")
         page.get_by_role("button", name="Trigger").first.click()
         dialog = page.get_by_role("dialog")
-        dialog.get_by_text("Single Run").wait_for()
+        dialog.get_by_text("Single Run", exact=True).wait_for()
         take(page, pictures / "trigger.png")
         dialog.get_by_role("button", name="Trigger", exact=True).click()
         page.get_by_text("Dag Run Triggered").first.wait_for()
         page.wait_for_url(re.compile(r"/runs/manual__"))
         take(page, pictures / "started.png")
-        page.get_by_test_id("state").get_by_text("Success").first.wait_for(timeout=RUN_MS)
+        beside_its_name = page.locator('div:has(> h2) > [data-testid="state-badge"]')
+        beside_its_name.filter(has_text="Success").wait_for(timeout=RUN_MS)
         take(page, pictures / "succeeded.png")
-        return re.sub(r".*/runs/([^/?]+).*", r"\1", page.url)
+        return unquote(re.sub(r".*/runs/([^/?]+).*", r"\1", page.url))

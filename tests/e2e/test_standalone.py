@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from docferry.embedded.airflow import AirflowApi, TaskState
 from docferry.embedded.shop import COLLECTIONS
 from docferry.embedded.traffic import TrafficProcess
 from docferry.flows import state
+from docferry.flows.replicate import TELL_S
 from grid import find_browser, look, trigger_by_clicks
 from independent import judge
 from pymongo import MongoClient
@@ -59,6 +61,7 @@ class Live:
     by_hand: Mapping[str, Any]
     by_hand_tries: int
     scheduled: str
+    began: float
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +186,7 @@ def live(traffic: TrafficProcess, standalone: Standalone) -> Live:
         by_hand=api.result(REPLICATE, by_hand, "follow_changes"),
         by_hand_tries=tries,
         scheduled=standalone.scheduled_run(REPLICATE, "running"),
+        began=time.monotonic(),
     )
 
 
@@ -262,6 +266,20 @@ def test_after_all_of_this_nothing_is_lost(live: Live, traffic: TrafficProcess, 
     verdict = judge_followed(standalone)
     assert verdict.counts == (0, 0, 0), str(verdict)
     assert verdict.documents > 1_000
+
+
+def test_the_log_of_a_task_that_runs_for_ever_tells_lag_and_window_every_few_seconds(
+    live: Live, standalone: Standalone
+) -> None:
+    task = standalone.task(REPLICATE, live.scheduled, "follow_changes", ("running",))
+    lines = [
+        line for line in standalone.api.log(REPLICATE, live.scheduled, task).splitlines() if "replication: " in line
+    ]
+    assert 0 < len(lines) < (time.monotonic() - live.began) / TELL_S + 3
+    assert all(
+        re.search(r"lag (unknown|\d+ s), .* events/s, the oplog holds the position for [\d,.]+ h$", one)
+        for one in lines
+    )
 
 
 def judge_followed(standalone: Standalone) -> judge.Verdict:

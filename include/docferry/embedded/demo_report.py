@@ -193,7 +193,7 @@ class Report:
         if self.stream is not None:
             yield (
                 "MongoDB's stream",
-                f"{self.stream.events:,} changes, {self.stream.after_position:,} behind the position",
+                f"{self.stream.events:,} changes, {self.stream.after_position:,} of them after the recorded position",
             )
             yield "", ", ".join(f"{name} {count:,}" for name, count in self.stream.by_phase.items())
         if (done := self.replicated) is not None:
