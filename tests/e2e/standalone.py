@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -127,6 +128,15 @@ class Standalone:
         record = self.ledger.read(*state.REPLICATION)
         return "" if record is None else str(record.body.get("owner", ""))
 
+    def lease_of(self, *words: str, timeout_s: float = 150) -> str:
+        """The name of the lease's holder, once it has all of these words."""
+
+        def held() -> str:
+            holder = self.holder()
+            return holder if all(word in holder for word in words) else ""
+
+        return eventually(held, f"the lease belongs to {' '.join(words)}", timeout_s)
+
     def wait_until_followed(self, timeout_s: float = 150) -> None:
         """Until everything that has been written up to now is applied."""
         end = state.encode_time(self.mongo.admin.command("ping")["operationTime"])
@@ -138,19 +148,34 @@ class Standalone:
         eventually(is_there, f"replication has come to {end}", timeout_s)
 
     def kill(self, dag_id: str, run_id: str, task_id: str, *, with_supervisor: bool) -> TaskState:
-        """SIGKILL a task in the middle of its work; with its supervisor, Airflow learns of it by the missing heartbeat."""
+        """SIGKILL a task in the middle of its work; with its supervisor, Airflow learns of it by the missing heartbeat.
+
+        One that had come to its end before the signal does not count: then another one is killed.
+        """
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
             for task in self.api.tasks(dag_id, run_id):
                 if task.task_id == task_id and task.state == "running" and (process := self._process_of(task)):
                     time.sleep(2)  # it has started; now it is in the middle of something
-                    victims = [process.parent(), process] if with_supervisor else [process]
-                    for victim in victims:
+                    for victim in [process.parent(), process] if with_supervisor else [process]:
                         assert victim is not None
-                        victim.kill()
-                    return task
+                        with suppress(psutil.NoSuchProcess):
+                            victim.kill()
+                    if not self._has_succeeded(dag_id, run_id, task, may_be_running=with_supervisor):
+                        return task
             time.sleep(0.3)
         raise AssertionError(f"{task_id} was never seen at work")
+
+    def _has_succeeded(self, dag_id: str, run_id: str, killed: TaskState, *, may_be_running: bool) -> bool:
+        """Whether a task that was killed had ended before; its supervisor, if it lives, needs a moment to say."""
+
+        def state_now() -> str:
+            tasks = self.api.tasks(dag_id, run_id)
+            found = next(one for one in tasks if (one.task_id, one.map_index) == (killed.task_id, killed.map_index))
+            is_told = found.state != "running" or found.try_number > killed.try_number
+            return found.state if is_told or may_be_running else ""
+
+        return eventually(state_now, f"Airflow says what became of {killed.name}") == "success"
 
     def _process_of(self, task: TaskState) -> psutil.Process | None:
         for process in psutil.Process(self.airflow.process.pid).children(recursive=True):

@@ -53,15 +53,13 @@ class Loaded:
 
 @dataclass
 class Live:
-    """Replication as it was found while the application wrote."""
+    """The first scheduled run of replicate, which found that the command line was at it."""
 
+    run_id: str
+    began: float
     cli_said: str
     cli_code: int
-    second_log: str
-    by_hand: Mapping[str, Any]
-    by_hand_tries: int
-    scheduled: str
-    began: float
+    first_log: str
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +103,8 @@ def loaded(standalone: Standalone) -> Loaded:
 @pytest.mark.timeout(420)
 def test_two_killed_tasks_were_tried_again_and_every_document_is_accounted_for_once(loaded: Loaded) -> None:
     assert [task.try_number for task in loaded.killed] == [1, 1]
-    again = {task.id: task for task in loaded.tasks.values()}
-    assert all(task.try_number > 1 for name, task in loaded.tasks.items() if name in {t.name for t in loaded.killed})
+    again = {(task.task_id, task.map_index): task for task in loaded.tasks.values()}
+    assert all(again[killed.task_id, killed.map_index].try_number > 1 for killed in loaded.killed)
     assert all(task.state in ("success", "skipped") for task in again.values())
     for one in loaded.totals["collections"]:
         assert one["state"] == "complete"
@@ -163,73 +161,55 @@ def traffic(
 
 @pytest.fixture(scope="module")
 def live(traffic: TrafficProcess, standalone: Standalone) -> Live:
-    """The command line replicates first, and a run is started by hand meanwhile; then the schedule has its turn."""
-    api = standalone.api
+    """The command line replicates first; then the DAG is switched on, and the command line is ended."""
     cli = standalone.start_cli("replicate")
     try:
         holder = eventually(standalone.holder, "the command line replicates")
-        by_hand = api.trigger(REPLICATE, {"until_caught_up": True, "minutes": 5})
+        began = time.monotonic()
         standalone.switch_on("replicate")
-        tried = standalone.task(REPLICATE, by_hand, "follow_changes", ("up_for_retry", "failed"))
-        log = api.log(REPLICATE, by_hand, tried)
+        run_id = standalone.scheduled_run(REPLICATE, "running")
+        tried = standalone.task(REPLICATE, run_id, "follow_changes", ("up_for_retry",))
+        log = standalone.api.log(REPLICATE, run_id, tried)
         assert standalone.holder() == holder
         cli.send_signal(signal.SIGINT)
         cli.communicate(timeout=60)
     finally:
         cli.kill()
-    assert api.wait_for_run(REPLICATE, by_hand, timeout_s=150) == "success"
-    tries = standalone.task(REPLICATE, by_hand, "follow_changes", ("success",)).try_number
-    return Live(
-        cli_said=holder,
-        cli_code=cli.returncode,
-        second_log=log,
-        by_hand=api.result(REPLICATE, by_hand, "follow_changes"),
-        by_hand_tries=tries,
-        scheduled=standalone.scheduled_run(REPLICATE, "running"),
-        began=time.monotonic(),
-    )
+    return Live(run_id=run_id, began=began, cli_said=holder, cli_code=cli.returncode, first_log=log)
 
 
 @pytest.mark.timeout(420)
-def test_a_run_that_finds_the_lease_held_says_by_whom_and_goes_on_when_it_is_free(live: Live) -> None:
-    assert re.fullmatch(r"\S+@\S+ pid \d+", live.cli_said)
-    assert f"replicate/stream is being worked on by {live.cli_said}" in live.second_log
-    assert live.cli_code == 0  # Ctrl-C is how the command is ended
-    assert live.by_hand_tries > 1
-    assert live.by_hand["events"] == sum(live.by_hand[name] for name in ("written", "superseded", "dead", "passed")) > 0
-
-
-@pytest.mark.timeout(300)
-def test_the_schedule_goes_on_and_the_command_line_is_told_that_a_dag_run_replicates(
+def test_a_scheduled_run_that_finds_the_lease_held_says_by_whom_and_goes_on_when_it_is_free(
     live: Live, standalone: Standalone
 ) -> None:
-    standalone.task(REPLICATE, live.scheduled, "follow_changes", ("running",))
-    holder = eventually(
-        lambda: held if live.scheduled in (held := standalone.holder()) else "", "the run has the lease"
-    )
-    out, err = standalone.start_cli("replicate", "--json").communicate(timeout=90)
-    assert f"replicate/stream is being worked on by {holder}" in out
-    assert f"airflow {REPLICATE} {live.scheduled} follow_changes try 1" in err.replace("\n", " ")
-    assert standalone.holder() == holder
+    assert re.fullmatch(r"\S+@\S+ pid \d+", live.cli_said)
+    assert f"replicate/stream is being worked on by {live.cli_said}" in live.first_log
+    assert live.cli_code == 0  # Ctrl-C is how the command is ended
+    standalone.lease_of(live.run_id, "follow_changes try 2")
+    standalone.wait_until_followed()
 
 
 @pytest.mark.timeout(300)
-def test_a_second_run_of_the_dag_waits_for_its_turn(live: Live, standalone: Standalone) -> None:
-    second = standalone.api.trigger(REPLICATE)
+def test_the_command_line_and_a_second_run_are_told_that_a_dag_run_replicates(
+    live: Live, standalone: Standalone
+) -> None:
+    cli = standalone.start_cli("replicate", "--json")
+    second = standalone.api.trigger(REPLICATE, {"until_caught_up": True, "minutes": 5})
+    out, err = cli.communicate(timeout=90)
+    holder = standalone.holder()
+    assert cli.returncode == 3, err
+    assert f"airflow {REPLICATE} {live.run_id} follow_changes try 2" in holder
+    assert f"replicate/stream is being worked on by {holder}" in out
     standalone.wait_until_followed()
-    assert standalone.api.run_state(REPLICATE, second) == "queued"
-    assert standalone.api.run_state(REPLICATE, live.scheduled) == "running"
+    assert standalone.api.run_state(REPLICATE, second) == "queued"  # Airflow itself runs one at a time
 
 
 @pytest.mark.timeout(300)
 def test_a_killed_replicator_is_tried_again_and_goes_on(live: Live, standalone: Standalone) -> None:
     standalone.switch_on("validate")  # the next minute comes while this goes on
     before = standalone.replication()["events"]
-    killed = standalone.kill(REPLICATE, live.scheduled, "follow_changes", with_supervisor=False)
-    again = eventually(
-        lambda: held if f"try {killed.try_number + 1}" in (held := standalone.holder()) else "", "the next try", 150
-    )
-    assert live.scheduled in again
+    killed = standalone.kill(REPLICATE, live.run_id, "follow_changes", with_supervisor=False)
+    standalone.lease_of(live.run_id, f"follow_changes try {killed.try_number + 1}")
     standalone.wait_until_followed()
     assert standalone.replication()["events"] > before
 
@@ -257,6 +237,32 @@ def test_a_person_starts_validate_by_clicking_and_sees_it_succeed(
     assert traffic.process.is_alive()
 
 
+def test_the_log_of_a_task_that_runs_for_ever_tells_lag_and_window_every_few_seconds(
+    live: Live, standalone: Standalone
+) -> None:
+    task = standalone.task(REPLICATE, live.run_id, "follow_changes", ("running",))
+    lines = [line for line in standalone.api.log(REPLICATE, live.run_id, task).splitlines() if "replication: " in line]
+    assert 0 < len(lines) < (time.monotonic() - live.began) / TELL_S + 3
+    assert all(
+        re.search(r"lag (unknown|\d+ s), .* events/s, the oplog holds the position for [\d,.]+ h$", one)
+        for one in lines
+    )
+
+
+@pytest.mark.timeout(300)
+def test_the_run_that_was_started_by_hand_has_its_turn_and_then_the_schedule_goes_on(
+    live: Live, standalone: Standalone
+) -> None:
+    (by_hand,) = (run["dag_run_id"] for run in standalone.api.runs(REPLICATE) if run["run_type"] == "manual")
+    standalone.api.end_run(REPLICATE, live.run_id, "success")
+    assert standalone.api.wait_for_run(REPLICATE, by_hand, timeout_s=150) == "success"
+    report = standalone.api.result(REPLICATE, by_hand, "follow_changes")
+    assert report["events"] == sum(report[name] for name in ("written", "superseded", "dead", "passed"))
+    following = standalone.scheduled_run(REPLICATE, "running")
+    assert following != live.run_id
+    standalone.lease_of(following, "follow_changes try 1")
+
+
 @pytest.mark.timeout(300)
 def test_after_all_of_this_nothing_is_lost(live: Live, traffic: TrafficProcess, standalone: Standalone) -> None:
     report = traffic.stop()
@@ -266,20 +272,6 @@ def test_after_all_of_this_nothing_is_lost(live: Live, traffic: TrafficProcess, 
     verdict = judge_followed(standalone)
     assert verdict.counts == (0, 0, 0), str(verdict)
     assert verdict.documents > 1_000
-
-
-def test_the_log_of_a_task_that_runs_for_ever_tells_lag_and_window_every_few_seconds(
-    live: Live, standalone: Standalone
-) -> None:
-    task = standalone.task(REPLICATE, live.scheduled, "follow_changes", ("running",))
-    lines = [
-        line for line in standalone.api.log(REPLICATE, live.scheduled, task).splitlines() if "replication: " in line
-    ]
-    assert 0 < len(lines) < (time.monotonic() - live.began) / TELL_S + 3
-    assert all(
-        re.search(r"lag (unknown|\d+ s), .* events/s, the oplog holds the position for [\d,.]+ h$", one)
-        for one in lines
-    )
 
 
 def judge_followed(standalone: Standalone) -> judge.Verdict:

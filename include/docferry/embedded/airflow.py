@@ -271,6 +271,10 @@ class AirflowApi:
         found: list[dict[str, Any]] = self.get(f"/api/v2/dags/{_part(dag_id)}/dagRuns?{query}")["dag_runs"]
         return found
 
+    def end_run(self, dag_id: str, run_id: str, state: str) -> None:
+        """Mark a run as `success` or `failed`, as a person does: Airflow ends its tasks."""
+        self._call("PATCH", f"/api/v2/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}?update_mask=state", {"state": state})
+
     def run_state(self, dag_id: str, run_id: str) -> str:
         return str(self.get(f"/api/v2/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}")["state"])
 
