@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 USERS  ?= 5000
+RATE   ?= 20
 KEEP   ?=
 
 BIN    := $(VENV)/bin
@@ -29,8 +30,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
-demo: venv ## a shop from MongoDB through Airflow into DynamoDB, verified (USERS=5000, KEEP=1 leaves it running)
-	@$(BIN)/python -m docferry.embedded.demo --users $(USERS) $(if $(KEEP),--keep)
+demo: venv ## a shop from MongoDB through Airflow into DynamoDB, written to all the while, verified (USERS=5000, RATE=20 writes/s, KEEP=1 leaves it running)
+	@$(BIN)/python -m docferry.embedded.demo --users $(USERS) --rate $(RATE) $(if $(KEEP),--keep)
 
 stop: venv ## stop what `make demo KEEP=1` left running
 	@$(BIN)/python -m docferry.embedded.demo --stop

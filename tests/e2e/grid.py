@@ -1,23 +1,44 @@
-"""Looks at a finished DAG run in Airflow's UI with a real browser."""
+"""Looks at Airflow's UI with a real browser, and clicks in it."""
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from docferry.embedded.airflow import AirflowApi
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SIZE = {"width": 1500, "height": 1000}
-WAIT_MS = 30_000
+WAIT_MS = 60_000
+RUN_MS = 180_000
+SLIDE_MS = 1_500
+"""The panels slide; a picture waits for that."""
 
 
 def find_browser() -> str | None:
     """Debian's chromium, or what goes by a similar name."""
     return next((path for name in BROWSERS if (path := shutil.which(name))), None)
+
+
+@contextmanager
+def open_page(api: AirflowApi) -> Iterator[Page]:
+    """A page of a browser that is logged in."""
+    browser_path = find_browser()
+    assert browser_path is not None
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        context = browser.new_context(viewport=SIZE)  # type: ignore[arg-type]
+        context.add_cookies([{"name": "_token", "value": api.access_token(), "url": api.url}])
+        page = context.new_page()
+        page.set_default_timeout(WAIT_MS)
+        yield page
+        browser.close()
 
 
 @dataclass
@@ -30,24 +51,38 @@ class Seen:
 
 def look(api: AirflowApi, dag_id: str, run_id: str, mapped_task: str, picture: Path) -> Seen:
     """Take a picture of the run's grid, and read the grid and the list of a mapped task's instances."""
-    browser_path = find_browser()
-    assert browser_path is not None
     run = f"{api.url}/dags/{quote(dag_id)}/runs/{quote(run_id, safe='')}"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
-        context = browser.new_context(viewport=SIZE)  # type: ignore[arg-type]
-        context.add_cookies([{"name": "_token", "value": api.access_token(), "url": api.url}])
-        page = context.new_page()
+    with open_page(api) as page:
         page.goto(f"{run}/tasks/{quote(mapped_task)}/mapped")
-        page.get_by_text("ids before").first.wait_for(timeout=WAIT_MS)
+        page.get_by_text("ids before").first.wait_for()
         ranges = page.inner_text("body")
         page.goto(run)
-        page.get_by_text("ids before").first.wait_for(timeout=WAIT_MS)
+        page.get_by_text("ids before").first.wait_for()
         page.get_by_label("Expand all task groups").first.click()
-        page.get_by_text("finish", exact=True).first.wait_for(timeout=WAIT_MS)
-        page.wait_for_timeout(1_500)  # the panels slide
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=str(picture))
-        grid = page.inner_text("body")
-        browser.close()
-    return Seen(grid=grid, ranges=ranges)
+        page.get_by_text("finish", exact=True).first.wait_for()
+        take(page, picture)
+        return Seen(grid=page.inner_text("body"), ranges=ranges)
+
+
+def take(page: Page, picture: Path) -> None:
+    page.wait_for_timeout(SLIDE_MS)
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=str(picture))
+
+
+def trigger_by_clicks(api: AirflowApi, dag_id: str, pictures: Path) -> str:
+    """Start a run as a person does, wait until the page says that it succeeded, and return its id. Three pictures tell how."""
+    with open_page(api) as page:
+        page.goto(f"{api.url}/dags/{quote(dag_id)}")
+        page.get_by_role("button", name="Trigger").first.click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_text("Single Run", exact=True).wait_for()
+        take(page, pictures / "trigger.png")
+        dialog.get_by_role("button", name="Trigger", exact=True).click()
+        page.get_by_text("Dag Run Triggered").first.wait_for()
+        page.wait_for_url(re.compile(r"/runs/manual__"))
+        take(page, pictures / "started.png")
+        beside_its_name = page.locator('div:has(> h2) > [data-testid="state-badge"]')
+        beside_its_name.filter(has_text="Success").wait_for(timeout=RUN_MS)
+        take(page, pictures / "succeeded.png")
+        return unquote(re.sub(r".*/runs/([^/?]+).*", r"\1", page.url))

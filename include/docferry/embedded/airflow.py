@@ -34,6 +34,8 @@ PREFIX = "docferry-airflow-"
 USER = "admin"
 START_TIMEOUT_S = 240.0
 RUN_TIMEOUT_S = 1800.0
+ANSWER_TIMEOUT_S = 90.0
+"""Long: the API server of a busy machine takes its time."""
 POLL_S = 1.0
 STOP_S = 15.0
 FINISHED = ("success", "failed")
@@ -259,6 +261,20 @@ class AirflowApi:
         body = {"logical_date": None, "conf": dict(conf or {})}
         return str(self._call("POST", f"/api/v2/dags/{_part(dag_id)}/dagRuns", body)["dag_run_id"])
 
+    def set_paused(self, dag_id: str, paused: bool) -> None:
+        """Switch a DAG off, or on: then its schedule counts, and its runs go on."""
+        self._call("PATCH", f"/api/v2/dags/{_part(dag_id)}?update_mask=is_paused", {"is_paused": paused})
+
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        """The latest hundred runs of a DAG, latest first, as Airflow has them: `dag_run_id`, `state`, `run_type`, ..."""
+        query = urlencode({"limit": 100, "order_by": "-run_after"})
+        found: list[dict[str, Any]] = self.get(f"/api/v2/dags/{_part(dag_id)}/dagRuns?{query}")["dag_runs"]
+        return found
+
+    def end_run(self, dag_id: str, run_id: str, state: str) -> None:
+        """Mark a run as `success` or `failed`, as a person does: Airflow ends its tasks."""
+        self._call("PATCH", f"/api/v2/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}?update_mask=state", {"state": state})
+
     def run_state(self, dag_id: str, run_id: str) -> str:
         return str(self.get(f"/api/v2/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}")["state"])
 
@@ -326,7 +342,7 @@ class AirflowApi:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=30) as reply:
+            with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT_S) as reply:
                 return json.load(reply)
         except urllib.error.HTTPError as error:
             text = f"Airflow answered {method} {path} with {error.code}: {error.read()[:500].decode(errors='replace')}"

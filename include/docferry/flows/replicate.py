@@ -51,6 +51,8 @@ READ_WAIT_S = 1.0
 CHECKPOINT_S = 1.0
 LETTERS_S = 10.0
 WINDOWS_S = 30.0
+TELL_S = 5.0
+"""Between two lines in a log that is written day and night."""
 DRAIN_S = 30.0
 LEASE_S = 60.0
 """Longer than DynamoDB, where it is kept, may be silent for a while."""
@@ -239,7 +241,7 @@ class _Follower:
         self.majority = MajorityWatch(job.source, job.progress, "replication")
         self.read_up_to = position
         self.follow_from: dict[str, Timestamp] = {}
-        self.checkpointed = self.looked = self.listed = 0.0
+        self.checkpointed = self.looked = self.listed = self.told = 0.0
         self.stored = {name: int(lease.body.get(name, 0)) for name in COUNTERS}
 
     # --- reading -----------------------------------------------------------------------------------------------------
@@ -385,10 +387,15 @@ class _Follower:
         return body
 
     def _tell(self) -> None:
+        if time.monotonic() - self.told < TELL_S:
+            return
+        self.told = time.monotonic()
         report = self.report
-        lag = "unknown" if report.lag_s is None else f"{report.lag_s:.0f} s"
-        read = report.events + self.lanes.pending
-        self.job.progress.advance("replication", report.events, read, f"lag {lag}, {report.rate:,.0f} events/s")
+        note = f"lag {'unknown' if report.lag_s is None else f'{report.lag_s:.0f} s'}, {report.rate:,.0f} events/s"
+        if report.windows is not None:
+            note += f", the oplog holds the position for {report.windows.oplog_left_s / 3600:,.1f} h"
+        read = report.events + self.lanes.pending if self.lanes.pending else 0  # of a stream nobody knows the end
+        self.job.progress.advance("replication", report.events, read, note)
         if report.windows is not None and report.windows.in_danger:
             left = min(report.windows.oplog_left_s, report.windows.images_left_s or float("inf"))
             self.job.progress.say(

@@ -1,0 +1,311 @@
+"""What the demo does: provision, an application that starts to write, backfill, replicate, validate in motion, and at rest."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from bson.timestamp import Timestamp
+
+from docferry.config import Migration, load_migration
+from docferry.embedded import demo_counts as counts
+from docferry.embedded.airflow import (
+    AirflowApi,
+    EmbeddedAirflow,
+    TaskState,
+    aws_connection,
+    mongo_connection,
+    repository,
+)
+from docferry.embedded.demo_report import InMotion, Replicated, Report, Row
+from docferry.embedded.demo_teller import Teller
+from docferry.embedded.shop import ShopCounts, load_shop
+from docferry.embedded.stack import EmbeddedStack
+from docferry.embedded.traffic import TrafficProcess
+from docferry.errors import MigrationError, TimedOut, Unavailable
+from docferry.flows import state
+from docferry.flows.status import status_of
+from docferry.ports import Ledger
+from docferry.wiring import connections_from_environment
+
+DAGS = ("provision", "backfill", "replicate", "validate")
+CATCH_UP_S = 900.0
+STILL_S = 120.0
+"""How long nothing may be applied while replication catches up: Airflow takes its time on a busy machine."""
+NEAR_S = 2
+"""A lag at which replication has caught up with the time of the backfill."""
+UNSTORABLE = 0.02
+"""Share of the traffic that breaks documents, or heals them: their changes become dead letters."""
+PAUSED = {"AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True"}
+"""As in production: somebody switches a DAG on."""
+
+
+class Demo:
+    """The open stack and Airflow, the traffic, and what is done with them. close() ends traffic and Airflow."""
+
+    def __init__(self, teller: Teller, stack: EmbeddedStack, users: int, rate: float, keep: bool) -> None:
+        self.teller, self.stack = teller, stack
+        self.report = Report(users=users, rate=rate)
+        os.environ.update(stack.env())  # for what this process counts itself; Airflow gets connections instead
+        self.migration = self._write_migration(users)
+        self.uri = stack.mongo.uri("docferry")
+        self.traffic: TrafficProcess | None = None
+        if rate:
+            database = self.migration.source.database
+            self.traffic = TrafficProcess(
+                stack.mongo.uri("app"), stack.directory, database=database, rate=rate, unstorable=UNSTORABLE
+            )
+        self._writing = False
+        self._began: list[tuple[str, Timestamp]] = []
+        self._largest_lag_s = 0
+        self.airflow = EmbeddedAirflow(
+            migrations=Path(self.migration.path).parent,
+            connections={
+                self.migration.source.connection: mongo_connection(self.uri),
+                self.migration.target.connection: aws_connection(stack.aws.env()),
+            },
+            settings=PAUSED,
+            keep=keep,
+            say=teller.say,
+        )
+
+    def _write_migration(self, users: int) -> Migration:
+        """The shop's own file, with chunks so small that there are several ranges a collection."""
+        tree = yaml.safe_load((repository() / "include" / "migrations" / "shop.yaml").read_text())
+        chunks = {"chunk_documents": max(100, users * 2 // 5), "page_documents": 500}
+        tree["backfill"] = {**tree.get("backfill", {}), **chunks}
+        path = self.stack.directory / "migrations" / "shop.yaml"
+        path.parent.mkdir()
+        path.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+        return load_migration(path)
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self.traffic is not None:
+            self.traffic.__exit__(None, None, None)
+        self.airflow.close()
+
+    def run(self) -> Report:
+        """All of it. Raises MigrationError if something fails rather than differs."""
+        shop = self._prepare()
+        self._phase("provision")
+        self._begin_traffic()
+        load = self._phase("backfill", "during the backfill")
+        self._replicate()
+        if self.traffic is not None:
+            seen = self._phase("validate", "while validate compared")
+            self.report.in_motion = InMotion.of(self._result("validate", seen, "compare_every_document"))
+        until = self._end_traffic()
+        self._catch_up(until)
+        check = self._phase("validate", "validate again")
+        self.teller.say("counting both databases, and MongoDB's change stream, without docferry")
+        self._collect(load, check)
+        self._count_changes(until)
+        self.report.judge()
+        if self.traffic is None:
+            for row in self.report.rows:
+                self.report.problems += row.problems_at_rest(shop[row.collection])
+        return self.report
+
+    def _prepare(self) -> ShopCounts:
+        say, name = self.teller.say, self.migration.name
+        say("starting Airflow (standalone, LocalExecutor), and loading the shop meanwhile")
+        self.airflow.start()
+        shop = load_shop(self.uri, database=self.migration.source.database, users=self.report.users)
+        say(f"the shop: {shop.documents:,} documents, {shop.unstorable} of them cannot be stored in DynamoDB")
+        self.airflow.wait_until_ready()
+        self.airflow.api.wait_for_dags([f"{name}.{phase}" for phase in DAGS])
+        return shop
+
+    # --- phases ------------------------------------------------------------------------------------------------------
+
+    def _phase(self, phase: str, told: str = "") -> str:
+        """Run one DAG to its end; returns the run's id. `told` names the phase where the changes are counted."""
+        dag_id, api, began = f"{self.migration.name}.{phase}", self.airflow.api, time.monotonic()
+        ledger = self._ledger()
+        self._mark(told)
+        api.set_paused(dag_id, False)
+        run_id = api.trigger(dag_id)
+        self.teller.say(f"{dag_id}: started, see {self.airflow.url}/dags/{dag_id}")
+
+        def watch(tasks: Sequence[TaskState]) -> None:
+            self._require_traffic()
+            progress = _load_progress(self.migration, ledger) if phase == "backfill" else ""
+            self.teller.show(f"{dag_id}: {_task_progress(tasks)}{progress}")
+
+        state_of_run = api.wait_for_run(dag_id, run_id, watch=watch)
+        self._took(told or phase, began, f"{dag_id}: {state_of_run}")
+        if state_of_run != "success":
+            raise Unavailable(f"{dag_id} failed\n{_failures(api, dag_id, run_id)}")
+        return run_id
+
+    def _took(self, phase: str, began: float, what: str) -> None:
+        self.report.phases[phase] = time.monotonic() - began
+        self.teller.say(f"{what} after {self.report.phases[phase]:.0f} s")
+
+    def _mark(self, phase: str) -> None:
+        """From here on changes belong to this phase, while there is traffic."""
+        if phase and self._writing:
+            self._began.append((phase, counts.now_in(self.uri)))
+
+    def _ledger(self) -> Ledger:
+        return connections_from_environment(self.migration).ledger(self.migration)
+
+    def _result(self, phase: str, run_id: str, task_id: str) -> Any:
+        return self.airflow.api.result(f"{self.migration.name}.{phase}", run_id, task_id)
+
+    # --- the application ---------------------------------------------------------------------------------------------
+
+    def _begin_traffic(self) -> None:
+        if self.traffic is None:
+            self._began.append(("nobody wrote", counts.now_in(self.uri)))
+            self.teller.say("no application writes (rate 0)")
+            return
+        self._began.append(("before the backfill", counts.now_in(self.uri)))
+        self.traffic.start()
+        self.traffic.await_writing()
+        self._writing = True
+        self.teller.say(
+            f"an application writes to MongoDB, {self.report.rate:g} operations a second, in a process of its own"
+        )
+
+    def _require_traffic(self) -> None:
+        """Raises Unavailable, with the reason, if the application has ended by itself."""
+        if self.traffic is not None and self._writing and not self.traffic.process.is_alive():
+            self._end_traffic()
+
+    def _end_traffic(self) -> Timestamp:
+        """MongoDB's time after the last write."""
+        self._writing = False
+        if self.traffic is not None:
+            self.report.traffic = self.traffic.stop()
+            self.teller.say(f"the application has stopped: {self.report.traffic}")
+        return counts.now_in(self.uri)
+
+    # --- replication -------------------------------------------------------------------------------------------------
+
+    def _replicate(self) -> None:
+        """Switch the DAG on, and wait until it has made up for the time of the backfill."""
+        dag_id, began = f"{self.migration.name}.replicate", time.monotonic()
+        self._mark("while replication caught up")
+        self.airflow.api.set_paused(dag_id, False)
+        self.teller.say(f"{dag_id}: switched on, one run follows the other, see {self.airflow.url}/dags/{dag_id}")
+        self._await_replication(lambda found: found["lag_s"] is not None and found["lag_s"] <= NEAR_S, "it catches up")
+        self._took("replicate", began, f"{dag_id}: follows MongoDB")
+
+    def _catch_up(self, until: Timestamp) -> None:
+        began, end = time.monotonic(), state.encode_time(until)
+
+        def is_there(found: Mapping[str, Any]) -> bool:
+            return bool(found["applied_up_to"] >= end and not found["behind"] and found["lag_s"] == 0)
+
+        self._await_replication(is_there, "everything is applied")
+        self._took("catch up", began, f"{self.migration.name}.replicate: lag 0")
+
+    def _await_replication(self, done: Callable[[Mapping[str, Any]], bool], what: str) -> None:
+        """Raises: Unavailable if a run of the DAG fails, or the application ends; TimedOut."""
+        dag_id, ledger = f"{self.migration.name}.replicate", self._ledger()
+        began = moved = time.monotonic()
+        applied = ""
+        while True:
+            found = _replication_in(self.migration, ledger)
+            if found.get("applied_up_to", "") != applied:
+                applied, moved = found["applied_up_to"], time.monotonic()
+            self._largest_lag_s = max(self._largest_lag_s, found.get("lag_s") or 0)
+            self.teller.show(f"{dag_id}: {_replication_progress(found)}")
+            if found and done(found):
+                return
+            self._require_traffic()
+            self._require_no_failed_run(dag_id)
+            if time.monotonic() > min(began + CATCH_UP_S, moved + STILL_S):
+                waited = time.monotonic() - began
+                raise TimedOut(f"{dag_id}: waited {waited:.0f} s in vain until {what}: {_replication_progress(found)}")
+            time.sleep(1)
+
+    def _require_no_failed_run(self, dag_id: str) -> None:
+        for run in self.airflow.api.runs(dag_id):
+            if run["state"] == "failed":
+                failed = _failures(self.airflow.api, dag_id, run["dag_run_id"])
+                raise Unavailable(f"{dag_id} failed\n{failed}")
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def _collect(self, load_run: str, check_run: str) -> None:
+        compared = self._result("validate", check_run, "compare_every_document")
+        differences = {one["collection"]: one for one in compared["collections"]}
+        documents, items = counts.count_documents(self.uri, self.migration), counts.count_items(self.migration)
+        ledger = self._ledger()
+        for name in self.migration.mappings:
+            loaded, found = self._result("backfill", load_run, f"{name}.finish"), differences[name]
+            row = Row(
+                collection=name,
+                documents_in_mongodb=documents[name],
+                documents_compared=found["documents"],
+                items_in_dynamodb=items[name],
+                items_expected=found["items"],
+                letters=len(state.list_letters(ledger, name)),
+                mismatches=found["missing"] + found["different"] + found["unaccounted"],
+                **{key: found[key] for key in ("unstorable", "extra", "pending")},
+                **{key: loaded[key] for key in ("read", "written", "superseded", "dead", "items", "rate", "seconds")},
+            )
+            self.report.rows.append(row)
+        if not compared["ok"]:
+            self.report.problems.append("validate says that the databases differ")
+        if strangers := items[""]:
+            self.report.problems.append(f"{strangers} items in DynamoDB belong to no collection")
+
+    def _count_changes(self, until: Timestamp) -> None:
+        ledger = self._ledger()
+        recorded, found = state.recorded_position(ledger), _replication_in(self.migration, ledger)
+        if recorded is None or not found:
+            raise Unavailable("the ledger holds no stream position")
+        self.report.stream = counts.count_events(
+            self.uri, self.migration, self._began, until, str(recorded.token["_data"])
+        )
+        names = ("events", "written", "superseded", "dead", "passed", "rate", "lag_s")
+        numbers = {name: int(found[name]) for name in names if found[name] is not None}
+        self.report.replicated = Replicated(largest_lag_s=self._largest_lag_s, **{"lag_s": -1, **numbers})
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def _task_progress(tasks: Sequence[TaskState]) -> str:
+    done = sum(task.state in ("success", "skipped") for task in tasks)
+    running = [task.name for task in tasks if task.state == "running"]
+    failed = [task.name for task in tasks if task.state in ("failed", "up_for_retry")]
+    text = f"{done} of {len(tasks)} tasks done"
+    text += f"; running {', '.join(running)}" if running else ""
+    return text + (f"; failed {', '.join(failed)}" if failed else "")
+
+
+def _load_progress(migration: Migration, ledger: Ledger) -> str:
+    """How far each collection is, by the checkpoints in the ledger."""
+    try:
+        collections = status_of(migration, ledger)["collections"]
+    except MigrationError:
+        return ""  # shown again in a second
+    parts = [f"{one['collection']} {one['read']:,} of {one['expected']:,}" for one in collections if one["expected"]]
+    return f"; documents: {', '.join(parts)}" if parts else ""
+
+
+def _replication_in(migration: Migration, ledger: Ledger) -> Mapping[str, Any]:
+    """What the ledger says of replication; empty before its first checkpoint."""
+    return status_of(migration, ledger)["replication"] or {}
+
+
+def _replication_progress(found: Mapping[str, Any]) -> str:
+    if not found:
+        return "has not begun"
+    lag = "unknown" if found["lag_s"] is None else f"{found['lag_s']} s"
+    return f"{found.get('events', 0):,} events, {found.get('rate', 0):,}/s, {found['behind']:,} on their way, lag {lag}"
+
+
+def _failures(api: AirflowApi, dag_id: str, run_id: str) -> str:
+    """The ends of the failed tasks' logs."""
+    failed = [task for task in api.tasks(dag_id, run_id) if task.state == "failed"]
+    return "\n".join(f"--- {task.name}\n{api.log(dag_id, run_id, task)[-3000:]}" for task in failed)

@@ -1,0 +1,210 @@
+"""What the demo found, the sums that must come out, and the tables at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.table import Table
+
+from docferry.embedded.demo_counts import StreamCounts
+from docferry.embedded.shop import CollectionCounts
+from docferry.embedded.traffic import TrafficReport
+
+Sums = Mapping[str, tuple[int, int]]
+"""What is summed up -> (found, expected)."""
+
+
+def _wrong(prefix: str, sums: Sums) -> Iterator[str]:
+    for name, (found, expected) in sums.items():
+        if found != expected:
+            yield f"{prefix}: {found:,} {name}, expected {expected:,}"
+
+
+@dataclass(slots=True, kw_only=True)
+class Row:
+    """One collection in the final table.
+
+    The load's `read`, `written`, `superseded`, `dead`, `items`, `rate`, `seconds`; the rest is as it is at the end:
+    `documents_in_mongodb` and `items_in_dynamodb` are plain counts, `documents_compared`, `items_expected` and `unstorable`
+    validate's, `letters` the open dead letters.
+    """
+
+    collection: str
+    read: int
+    written: int
+    superseded: int
+    dead: int
+    items: int
+    rate: float
+    seconds: float
+    documents_in_mongodb: int
+    documents_compared: int
+    items_in_dynamodb: int
+    items_expected: int
+    letters: int
+    unstorable: int
+    mismatches: int
+    extra: int
+    pending: int
+
+    def problems(self) -> Iterator[str]:
+        """Every sum that is wrong, in words."""
+        sums = {
+            "written + superseded + dead letters": (self.written + self.superseded + self.dead, self.read),
+            "documents compared": (self.documents_compared, self.documents_in_mongodb),
+            "items in DynamoDB": (self.items_in_dynamodb, self.items_expected),
+            "open dead letters": (self.letters, self.unstorable),
+            "mismatches": (self.mismatches, 0),
+            "extra items": (self.extra, 0),
+            "pending": (self.pending, 0),
+        }
+        yield from _wrong(self.collection, sums)
+
+    def problems_at_rest(self, shop: CollectionCounts) -> Iterator[str]:
+        """More of them, if nobody has written: `shop` says what was put into MongoDB."""
+        sums = {
+            "documents in MongoDB": (self.documents_in_mongodb, shop.documents),
+            "documents read": (self.read, shop.documents),
+            "dead letters": (self.dead, shop.unstorable),
+            "items written": (self.items, shop.items),
+        }
+        yield from _wrong(self.collection, sums)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replicated:
+    """What replication did in all: events = written + superseded + dead + passed. Lags are in seconds."""
+
+    events: int
+    written: int
+    superseded: int
+    dead: int
+    passed: int
+    rate: float
+    largest_lag_s: int
+    lag_s: int
+
+    def problems(self) -> Iterator[str]:
+        accounted = self.written + self.superseded + self.dead + self.passed
+        yield from _wrong("replicate", {"events accounted for": (accounted, self.events), "s lag": (self.lag_s, 0)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InMotion:
+    """What validate said while the traffic went on."""
+
+    documents: int
+    items: int
+    mismatches: int
+    pending: int
+    rechecked: int
+    generations: int
+
+    @classmethod
+    def of(cls, compared: Mapping[str, Any]) -> InMotion:
+        """From the summary that the validate task returned."""
+        rows = compared["collections"]
+        wrong = ("missing", "different", "extra", "unaccounted")
+        return cls(
+            documents=sum(one["documents"] for one in rows),
+            items=sum(one["items"] for one in rows),
+            mismatches=sum(one[name] for one in rows for name in wrong) + compared["foreign"] + compared["unchecked"],
+            pending=compared["pending"],
+            rechecked=compared["rechecked"],
+            generations=compared["generations"],
+        )
+
+    def problems(self) -> Iterator[str]:
+        yield from _wrong("validate in motion", {"mismatches": (self.mismatches, 0), "pending": (self.pending, 0)})
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """How the demo ended; written to build/demo-report.json."""
+
+    users: int
+    rate: float
+    rows: list[Row] = field(default_factory=list)
+    traffic: TrafficReport | None = None
+    stream: StreamCounts | None = None
+    replicated: Replicated | None = None
+    in_motion: InMotion | None = None
+    problems: list[str] = field(default_factory=list)
+    phases: dict[str, float] = field(default_factory=dict)
+    hints: tuple[str, ...] = ()
+
+    def judge(self) -> None:
+        """Add every sum that is wrong to `problems`."""
+        for row in self.rows:
+            self.problems += row.problems()
+        for part in (self.replicated, self.in_motion):
+            if part is not None:
+                self.problems += part.problems()
+        self.problems += self._problems_of_changes()
+
+    def _problems_of_changes(self) -> Iterator[str]:
+        """MongoDB's own stream against what replication, and the traffic, say that they did."""
+        if self.stream is None or self.replicated is None:
+            return
+        yield from _wrong("replicate", {"events": (self.replicated.events, self.stream.after_position)})
+        changed = self.traffic.documents_changed if self.traffic else 0
+        # What came of an operation that was cut off is not known to the traffic.
+        if self.traffic is None or not self.traffic.unknown:
+            yield from _wrong("traffic", {"documents changed": (changed, self.stream.events)})
+        if self.rate >= 1:
+            yield from (f"nothing was written during: {name}" for name, n in self.stream.by_phase.items() if not n)
+
+    def to_dict(self) -> dict[str, Any]:
+        parts = {"traffic": self.traffic, "change_stream": self.stream, "replication": self.replicated}
+        return {
+            "ok": not self.problems,
+            "problems": self.problems,
+            "users": self.users,
+            "rate": self.rate,
+            "collections": [asdict(row) for row in self.rows],
+            **{name: None if part is None else asdict(part) for name, part in parts.items()},
+            "validate_in_motion": None if self.in_motion is None else asdict(self.in_motion),
+            "seconds": {name: round(value, 1) for name, value in self.phases.items()},
+        }
+
+    def tables(self) -> list[Table]:
+        return [self._collections(), self._movement()]
+
+    def _collections(self) -> Table:
+        table = Table(title="From MongoDB to DynamoDB: the load, and both databases at the end")
+        names = ("collection", "loaded", "documents/s", "documents", "items", "dead letters", "mismatches", "extra")
+        for name in names:
+            table.add_column(name, justify="left" if name == "collection" else "right")
+        for row in self.rows:
+            end = (row.documents_in_mongodb, row.items_in_dynamodb, row.letters, row.mismatches, row.extra)
+            table.add_row(row.collection, f"{row.read:,}", f"{row.rate:,.0f}", *(f"{number:,}" for number in end))
+        return table
+
+    def _movement(self) -> Table:
+        table = Table(title="In motion", show_header=False)
+        for name, text in self._lines():
+            table.add_row(name, text)
+        return table
+
+    def _lines(self) -> Iterator[tuple[str, str]]:
+        yield "the application", "none (rate 0)" if self.traffic is None else str(self.traffic)
+        if self.stream is not None:
+            yield (
+                "MongoDB's stream",
+                f"{self.stream.events:,} changes, {self.stream.after_position:,} of them after the recorded position",
+            )
+            yield "", ", ".join(f"{name} {count:,}" for name, count in self.stream.by_phase.items())
+        if (done := self.replicated) is not None:
+            yield (
+                "replication",
+                f"{done.events:,} events = {done.written:,} written + {done.superseded:,} superseded + {done.dead:,} dead "
+                f"letters + {done.passed:,} passed; {done.rate:,.0f}/s; lag at most {done.largest_lag_s} s, now {done.lag_s} s",
+            )
+        if (seen := self.in_motion) is not None:
+            yield (
+                "validate meanwhile",
+                f"{seen.documents:,} documents and {seen.items:,} items: {seen.mismatches} mismatches; {seen.rechecked:,} "
+                f"looked at again, in {seen.generations} generations",
+            )
