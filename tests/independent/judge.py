@@ -34,6 +34,9 @@ Key = tuple[str, str]
 OPTIONS: CodecOptions[Document] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
 VERSION = re.compile(r"[0-9a-f]{16}ffffff")
 """A bulk load's version: the snapshot's cluster time, and the last place among the events of that time."""
+ANY_VERSION = re.compile(r"[0-9a-f]{22}")
+"""What replication writes, too: the place of the event itself."""
+GRAVE = {"PK", "SK", "_id", "entityType", "_t", "_v", "_deleted", "_ttl"}
 DIGEST = re.compile(r"[0-9a-f]{32}")
 INDEX_KEYS = ("GSI1PK", "GSI1SK", "GSI2PK", "GSI2SK")
 ABSENT = "(absent)"
@@ -61,6 +64,8 @@ class Verdict:
 
     documents: int = 0
     items: int = 0
+    graves: int = 0
+    versions: re.Pattern[str] = VERSION
     missing: list[Difference] = field(default_factory=list)
     extra: list[Difference] = field(default_factory=list)
     different: list[Difference] = field(default_factory=list)
@@ -331,7 +336,7 @@ def compare_item(expected: Expected, item: Item, verdict: Verdict) -> None:
         if found != wanted:
             say(Difference(expected.key, name, wanted or ABSENT, found or ABSENT))
     hints = {pointer: hint["S"] for pointer, hint in item.get("_t", {}).get("M", {}).items()}
-    _compare_bookkeeping(expected, item, say)
+    _compare_bookkeeping(expected, item, verdict.versions, say)
     ours = {*fixed, *INDEX_KEYS, "_v", "_t", "_i", "_digest"}
     fields = {"_id": expected.id, **expected.fields}
     declared = {"_id": "oid", **expected.declared}
@@ -342,10 +347,12 @@ def compare_item(expected: Expected, item: Item, verdict: Verdict) -> None:
         _compare_field(expected.key, name, fields[name], item[name], hints, declared.get(name, ""), say)
 
 
-def _compare_bookkeeping(expected: Expected, item: Item, say: Callable[[Difference], None]) -> None:
+def _compare_bookkeeping(
+    expected: Expected, item: Item, versions: re.Pattern[str], say: Callable[[Difference], None]
+) -> None:
     version = item.get("_v", {}).get("S", ABSENT)
-    if not VERSION.fullmatch(version):
-        say(Difference(expected.key, "_v", VERSION.pattern, version))
+    if not versions.fullmatch(version):
+        say(Difference(expected.key, "_v", versions.pattern, version))
     position = item.get("_i", {}).get("N")
     if position != (None if expected.position is None else str(expected.position)):
         say(Difference(expected.key, "_i", expected.position, position))
@@ -572,19 +579,36 @@ Unstorable = Mapping[str, frozenset[bytes]]
 """Collection -> `id_key` of the documents that must have no items."""
 
 
-def judge_shop(database: Any, client: Any, table: str, unstorable: Unstorable) -> Verdict:
-    """MongoDB's shop against one DynamoDB table that holds nothing else."""
-    verdict = Verdict()
+def judge_shop(
+    database: Any, client: Any, table: str, unstorable: Unstorable | None = None, *, replicated: bool = False
+) -> Verdict:
+    """MongoDB's shop against one DynamoDB table that holds nothing else.
+
+    `replicated`: versions are of any kind, and tombstones are no items, as long as nothing but their bookkeeping is left.
+    """
+    verdict = Verdict(versions=ANY_VERSION if replicated else VERSION)
 
     def expected() -> Iterator[Expected]:
         for collection, items_of in SHOP.items():
-            dead = unstorable.get(collection, frozenset())
+            dead = (unstorable or {}).get(collection, frozenset())
             for document in read_documents(database, collection):
                 verdict.documents += 1
                 if id_key(document["_id"]) not in dead:
                     yield from items_of(document)
 
-    return compare_all(expected(), scan_table(client, table), verdict)
+    items = scan_table(client, table)
+    return compare_all(expected(), _without_graves(items, verdict) if replicated else items, verdict)
+
+
+def _without_graves(items: Iterable[Item], verdict: Verdict) -> Iterator[Item]:
+    """Items without their tombstones; one that holds content is different from what it should be."""
+    for item in items:
+        if "_deleted" not in item:
+            yield item
+            continue
+        verdict.graves += 1
+        if left := item.keys() - GRAVE:
+            verdict.different.append(Difference((item["PK"]["S"], item["SK"]["S"]), "tombstone", "empty", sorted(left)))
 
 
 # --- a collection without a mapping ----------------------------------------------------------------------------------

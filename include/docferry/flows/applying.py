@@ -145,7 +145,7 @@ class Lanes:
         try:
             writes = self._writes(change, version, touched)
             wrote = writes.error is None and await self._write(change.collection, writes)
-        except DocumentError as error:  # of the document in front of the change, or DynamoDB refused an item
+        except DocumentError as error:  # DynamoDB refused an item
             mapping = self.mappings[change.collection]
             writes = burial_of(mapping, change.after, change.before, version, self.ttl[mapping.table], error)
         if writes.error is not None:
@@ -159,7 +159,7 @@ class Lanes:
     def _writes(self, change: Change, version: int, touched: tuple[str, ...] | None) -> Writes:
         mapping = self.mappings[change.collection]
         ttl = self.ttl[mapping.table]
-        if change.images_lost and change.before is None:
+        if change.images_lost and change.before is None and change.operation != "insert":
             lost = ImagesLost("the change is too large to be read with its images, so its old keys are not known")
             return burial_of(mapping, change.after, None, version, ttl, lost)
         return writes_of(mapping, change.after, change.before, version, ttl, touched)
@@ -203,9 +203,11 @@ class Lanes:
     def _close_letter(self, collection: str, name: str, version: int) -> None:
         """A later good change of the document: only strictly later, and only the letter that was looked at."""
         record = state.letter_record(self.work.ledger, collection, name)
-        if record is not None and parse_version(record.body["version"]) < version:
+        if record is not None:
             try:
+                if parse_version(record.body["version"]) >= version:
+                    return  # a newer letter took its place: it stays known
                 state.close_letter(self.work.ledger, record)
             except ConditionFailed:
-                return  # a newer letter took its place
+                return  # the same, just now
         self._letters.get(collection, {}).pop(name, None)
