@@ -31,7 +31,10 @@ Wire = dict[str, Any]
 Item = dict[str, Wire]
 Key = tuple[str, str]
 
-OPTIONS: CodecOptions[Document] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
+OPTIONS: CodecOptions[Document] = CodecOptions(
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO, unicode_decode_error_handler="replace"
+)
+"""What is no valid UTF-8 shows as U+FFFD: such a document must have no items, and does not end the comparison."""
 VERSION = re.compile(r"[0-9a-f]{16}ffffff")
 """A bulk load's version: the snapshot's cluster time, and the last place among the events of that time."""
 ANY_VERSION = re.compile(r"[0-9a-f]{22}")

@@ -171,9 +171,16 @@ def size(value: Any) -> int:
     return sum(map(size, value)) if isinstance(value, list) else len(value) if isinstance(value, str | bytes) else 0
 
 
+def damaged(value: Any) -> bool:
+    """Whether there is a text that was no valid UTF-8."""
+    if isinstance(value, dict):
+        return any(damaged(one) for pair in value.items() for one in pair)
+    return any(map(damaged, value)) if isinstance(value, list) else isinstance(value, str) and "\ufffd" in value
+
+
 def cannot_be_stored(name: str, document: dict[str, Any]) -> bool:
-    """As the traffic breaks documents: too large, too deep, or without what a key is made of."""
-    if size(document) > 400_000 or deep(document) > 32:
+    """As the tests and the traffic break documents: too large, too deep, no text, or without what a key is made of."""
+    if size(document) > 400_000 or deep(document) > 32 or damaged(document):
         return True
     if name != "users":
         return False
@@ -186,9 +193,7 @@ def unstorable(rig: Rig) -> dict[str, frozenset[bytes]]:
     """The documents that must have no items, told from the documents alone."""
     return {
         name: frozenset(
-            judge.id_key(one["_id"])
-            for one in judge.read_documents(rig.database, name)
-            if cannot_be_stored(name, one)
+            judge.id_key(one["_id"]) for one in judge.read_documents(rig.database, name) if cannot_be_stored(name, one)
         )
         for name in COLLECTIONS
     }

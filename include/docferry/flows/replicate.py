@@ -43,7 +43,7 @@ from docferry.flows.background import aside
 from docferry.flows.check import require_followable
 from docferry.flows.loading import BULK, GIVE_BACK_S, budget_of, calm_collector
 from docferry.flows.retry import retrying
-from docferry.ports import Batch, Change, Feed, Identity, Ledger, Progress, Source, StopSignal, StreamPosition, Target
+from docferry.ports import Batch, Feed, Identity, Ledger, Progress, Source, StopSignal, StreamPosition, Target
 
 LANES = 128
 MOST_PENDING = 4_000
@@ -98,7 +98,8 @@ class Windows:
 
 @dataclass(slots=True, kw_only=True)
 class ReplicationReport:
-    """What one run did: events = written + superseded + dead + passed. `passed` are from before a collection's new load.
+    """What one run did: events = written + superseded + dead + passed. `passed` came without images, and their collection
+    has been loaded anew since.
 
     `lag_s` is MongoDB's time minus the time up to which everything is applied; `position` that time.
     """
@@ -308,9 +309,6 @@ class _Follower:
     async def _take(self, batch: Batch) -> None:
         for change in batch.changes:
             self.read_up_to = change.position
-            if self._is_past(change):
-                self.report.passed += 1
-                continue
             self.lanes.put(change)
             while self._is_full():
                 await self._wait_for_room()
@@ -322,11 +320,6 @@ class _Follower:
     def _is_full(self) -> bool:
         full = self.lanes.pending >= MOST_PENDING or self.lanes.bytes > MOST_PENDING_BYTES
         return full and self.lanes.failure is None
-
-    def _is_past(self, change: Change) -> bool:
-        """Before its collection was loaded anew: that load has read what came of it."""
-        begins = self.follow_from.get(change.collection)
-        return begins is not None and change.time < begins
 
     async def _wait_for_room(self) -> None:
         await self._wait_for_a_move(CHECKPOINT_S)
