@@ -353,7 +353,7 @@ def replicate_command(file: str, for_s: float | None, until_caught_up: bool, as_
     lag = "unknown" if report.lag_s is None else f"{report.lag_s:.0f} s"
     text = (
         f"{report.events:,} events = {report.written:,} written + {report.superseded:,} superseded + {report.dead:,} dead "
-        f"letters + {report.passed:,} from before a new load; {report.rate:,.0f} events/s; lag {lag}"
+        f"letters + {report.passed:,} without images, loaded anew since; {report.rate:,.0f} events/s; lag {lag}"
     )
     show(body, as_json, text)
 

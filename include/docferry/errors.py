@@ -12,7 +12,7 @@ MigrationError(retryable=False)
 ├ EstateDrift(differences)                  a table is not what the file says, and may not be changed unasked
 ├ LeaseHeld(name, holder) · LeaseLost(name)
 ├ ResumeTokenLost                           the oplog no longer holds the position: backfill again
-├ StreamEnded(reason, collection)           drop, rename, dropDatabase, invalidate, images missing: backfill again
+├ StreamEnded(reason, collections)          drop, rename, dropDatabase, invalidate, images missing: backfill again
 ├ RetryExhausted(attempts, elapsed_s)       cause chained
 ├ TooManyDeadLetters(collection, share)
 ├ ValidationFailed(summary)
@@ -220,12 +220,12 @@ class ResumeTokenLost(MigrationError):
 
 
 class StreamEnded(MigrationError):
-    """The change stream cannot go on over this event. `reason` is the event's name, or images_missing; `position` is behind
-    it (a ports.StreamPosition)."""
+    """The change stream cannot go on over this event. `reason` is the event's name, or images_missing; `collections` are
+    those that need a new load, none named: all; `position` is behind the event (a ports.StreamPosition)."""
 
-    def __init__(self, message: str, *, reason: str, collection: str = "", position: Any = None) -> None:
+    def __init__(self, message: str, *, reason: str, collections: Sequence[str] = (), position: Any = None) -> None:
         super().__init__(message)
-        self.reason, self.collection, self.position = reason, collection, position
+        self.reason, self.collections, self.position = reason, tuple(collections), position
 
 
 class RetryExhausted(MigrationError):

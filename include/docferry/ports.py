@@ -140,7 +140,8 @@ class Feed(Protocol):
         """The next changes; waits up to `wait_s` for the first one. Changes of collections without a mapping are counted
         for their time's `n` and not given.
 
-        Raises: StreamEnded (drop, rename, dropDatabase, invalidate, images missing), ResumeTokenLost, StoreError;
+        Raises: StreamEnded (drop, rename, dropDatabase, invalidate, images missing), after all that comes before; the next
+                call goes on behind that event, for whoever has loaded its collections anew. ResumeTokenLost, StoreError;
                 after a TransientStoreError open a new feed at the last position.
         """
 

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,7 +65,7 @@ class Rig:
     def __post_init__(self) -> None:
         self.dynamodb = session_of(self.env).client("dynamodb", endpoint_url=self.env["AWS_ENDPOINT_URL_DYNAMODB"])
         self.mongo: MongoClient[Any] = MongoClient(self.env["DOCFERRY_MONGO_URI"])
-        self.ledger = DynamoLedger(self._session(), self.migration.ledger.table, self.migration.name)
+        self.ledger = DynamoLedger(self._session, self.migration.ledger.table, self.migration.name)
 
     @property
     def table(self) -> str:
@@ -74,6 +75,7 @@ class Rig:
     def database(self) -> Any:
         return self.mongo[self.migration.source.database]
 
+    @cached_property
     def _session(self) -> boto3.Session:
         return _Endpoint(session_of(self.env), self.env["AWS_ENDPOINT_URL_DYNAMODB"])  # type: ignore[return-value]
 
@@ -121,7 +123,7 @@ class Rig:
         )
 
     def target(self, **options: Any) -> DynamoTarget:
-        return DynamoTarget(DynamoHttp(self._session(), **options), self.migration.backfill.concurrency)
+        return DynamoTarget(DynamoHttp(self._session, **options), self.migration.backfill.concurrency)
 
     def load(self, *collections: str, job: backfill.Backfill | None = None) -> dict[str, backfill.CollectionReport]:
         """Load collections (all by default) in this process."""

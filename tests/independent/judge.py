@@ -31,7 +31,10 @@ Wire = dict[str, Any]
 Item = dict[str, Wire]
 Key = tuple[str, str]
 
-OPTIONS: CodecOptions[Document] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
+OPTIONS: CodecOptions[Document] = CodecOptions(
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO, unicode_decode_error_handler="replace"
+)
+"""What is no valid UTF-8 shows as U+FFFD: such a document must have no items, and does not end the comparison."""
 VERSION = re.compile(r"[0-9a-f]{16}ffffff")
 """A bulk load's version: the snapshot's cluster time, and the last place among the events of that time."""
 LIVE_VERSION = re.compile(r"[0-9a-f]{22}")
@@ -593,13 +596,15 @@ Unstorable = Mapping[str, frozenset[bytes]]
 """Collection -> `id_key` of the documents that must have no items."""
 
 
-def judge_shop(database: Any, client: Any, table: str, unstorable: Unstorable, *, live: bool = False) -> Verdict:
+def judge_shop(
+    database: Any, client: Any, table: str, unstorable: Unstorable | None = None, *, live: bool = False
+) -> Verdict:
     """MongoDB's shop against one DynamoDB table that holds nothing else."""
     verdict = Verdict(live=live)
 
     def expected() -> Iterator[Expected]:
         for collection, items_of in SHOP.items():
-            dead = unstorable.get(collection, frozenset())
+            dead = (unstorable or {}).get(collection, frozenset())
             for document in read_documents(database, collection):
                 verdict.documents += 1
                 if id_key(document["_id"]) not in dead:

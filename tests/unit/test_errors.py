@@ -23,7 +23,7 @@ ARGUMENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "LeaseHeld": (("chunk", "ann", 12.5), {}),
     "LeaseLost": (("chunk",), {}),
     "RetryExhausted": (("PutItem", 3, 2.5, "throttled"), {}),
-    "StreamEnded": (("the collection was dropped",), {"reason": "drop", "collection": "users"}),
+    "StreamEnded": (("the collection was dropped",), {"reason": "drop", "collections": ("users",)}),
     "TooManyDeadLetters": (("users", 3, 100, 0.01), {}),
     "ValidationFailed": (("they differ", {"missing": 1}), {}),
 }

@@ -27,7 +27,8 @@ from docferry.core.raw import id_of
 from docferry.core.versions import N_MAX
 from docferry.ports import Batch, Change, StreamPosition
 
-_RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
+_RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument, unicode_decode_error_handler="replace")
+"""Documents stay bytes; a path that is not valid UTF-8 must not take its whole batch along, and names no array of ours."""
 BATCH_EVENTS = 1_000
 TOO_LARGE = 10334  # BSONObjectTooLarge
 _LOST = frozenset({286, 280, 136, 260})
@@ -132,7 +133,8 @@ class MongoFeed:
         self._numbered = _Numbered(position.time, position.n)
         self._session: Any = None
         self._cursor = 0
-        self._ended: errors.MigrationError | None = None
+        self._ended: errors.StreamEnded | None = None
+        self._left: tuple[Sequence[Any], Mapping[str, Any]] | None = None
         self._open()
 
     def __repr__(self) -> str:
@@ -143,7 +145,8 @@ class MongoFeed:
     def _open(self, images: bool = True, before: bool = True, events: int = BATCH_EVENTS) -> None:
         self._kill()
         self._session = self._client.start_session(causal_consistency=False)
-        stage: dict[str, Any] = {"resumeAfter": dict(self._position.token)}
+        # Not resumeAfter: that refuses a token behind an invalidate, which follows each dropDatabase.
+        stage: dict[str, Any] = {"startAfter": dict(self._position.token)}
         if images:
             stage["fullDocument"] = "whenAvailable"
         if before:
@@ -181,9 +184,10 @@ class MongoFeed:
 
     def read(self, wait_s: float) -> Batch:
         if self._ended is not None:
-            raise self._ended
+            ended, self._ended = self._ended, None
+            raise ended
         try:
-            batch, token = self._next(wait_s)
+            batch, token = self._left or self._next(wait_s)
         except errors.StoreError as error:
             if error.code.partition(" ")[0] != str(TOO_LARGE):
                 raise
@@ -225,17 +229,22 @@ class MongoFeed:
     # --- events ------------------------------------------------------------------------------------------------------
 
     def _batch(self, events: Sequence[Any], token: Mapping[str, Any]) -> Batch:
+        """What comes before an event that ends the stream is given first. Whoever reads on goes on behind that event."""
+        self._left = None
         changes: list[Change] = []
-        try:
-            for event in events:
+        for place, event in enumerate(events):
+            before = self._position
+            try:
                 change = self._change(event)
-                if change is not None:
-                    changes.append(change)
-        except (errors.StreamEnded, errors.InvariantBroken) as ended:
-            self._ended = ended
-            if not changes:
-                raise
-            return Batch(changes, self._position)
+            except errors.StreamEnded as ended:
+                self._left = events[place + 1 :], token
+                self._position = ended.position
+                if not changes:
+                    raise
+                self._ended = ended
+                return Batch(changes, before)
+            if change is not None:
+                changes.append(change)
         self._move_on(token)
         return Batch(changes, self._position)
 
@@ -270,7 +279,7 @@ class MongoFeed:
                 f"{collection}: the stream came to a change whose image is missing: images were switched off, or have expired. "
                 f"Reads stay with MongoDB. Switch them on (docferry provision). {AGAIN} ({collection})",
                 reason="images_missing",
-                collection=collection,
+                collections=(collection,),
                 position=behind,
             )
         return Change(
@@ -287,14 +296,14 @@ class MongoFeed:
 
     def _end_if_mapped(self, operation: str, collection: str, to: str, behind: StreamPosition) -> None:
         whole = operation in ("dropDatabase", "invalidate")
-        named = next((name for name in (collection, to) if name in self._key_fields), "")
+        named = tuple(name for name in (collection, to) if name in self._key_fields)
         if whole or named:
-            what = f"the database {self._database.name}" if whole else f"the collection {named}"
+            what = f"the database {self._database.name}" if whole else f"the collection {' to '.join(named)}"
             raise errors.StreamEnded(
                 f"the change stream came to a {operation} of {what}: it cannot be followed over that. "
                 f"Reads stay with MongoDB. {AGAIN}",
                 reason=operation,
-                collection=named,
+                collections=named,
                 position=behind,
             )
 

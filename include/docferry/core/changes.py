@@ -8,10 +8,9 @@ stored has no items any more: whatever its old and its new keys name is buried, 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from docferry.core.mapping import Item, ItemKey, Mapping, key_of
+from docferry.core.mapping import Item, Mapping, key_of
 from docferry.core.raw import decode_document, encode_raw
 from docferry.core.tombstones import tombstone
 from docferry.errors import DocumentError
@@ -39,7 +38,7 @@ def writes_of(
     `after` is the whole document behind the change, None if it is gone; `before` the key fields in front of it, None if
     there was no document. `touched` are the paths that an update names; None means that all items are written.
     """
-    old = mapping.stubs(decode_document(before)) if before is not None else []
+    old = _stubs(mapping, before)
     if after is None:
         graves = [tombstone(stub, version, ttl_attribute) for stub in old]
         return Writes(graves[1:], graves[0] if graves else None)
@@ -74,7 +73,7 @@ def writes_as_read(
     else:
         found = burial_of(mapping, after, None, read_version, ttl_attribute, error)
     kept = {key_of(item) for item in (found.root, *found.first) if item is not None}
-    old = mapping.stubs(decode_document(before)) if before is not None else []
+    old = _stubs(mapping, before)
     graves = [tombstone(stub, version, ttl_attribute) for stub in old if key_of(stub) not in kept]
     return replace(found, first=[*graves, *found.first])
 
@@ -88,12 +87,18 @@ def burial_of(
     error: DocumentError,
 ) -> Writes:
     """Tombstones for all that can be named of a document that cannot be stored."""
-    found: dict[ItemKey, Item] = {}
-    for document in (before, after):
-        if document is not None:
-            with suppress(DocumentError):  # it cannot even be read: then it names nothing
-                found |= {key_of(stub): stub for stub in mapping.stubs(decode_document(document))}
+    found = {key_of(stub): stub for document in (before, after) for stub in _stubs(mapping, document)}
     return Writes([tombstone(stub, version, ttl_attribute) for stub in found.values()], None, error)
+
+
+def _stubs(mapping: Mapping, document: bytes | None) -> list[Item]:
+    """What a document's items are called; none where it cannot even be read: then it has a dead letter, and no items."""
+    if document is None:
+        return []
+    try:
+        return mapping.stubs(decode_document(document))
+    except DocumentError:
+        return []
 
 
 def _is_touched(mapping: Mapping, child: Item, touched: Collection[str]) -> bool:

@@ -240,9 +240,11 @@ class Lanes:
     def _close_letter(self, collection: str, name: str, version: int) -> None:
         """A later good change of the document: only strictly later, and only the letter that was looked at."""
         record = state.letter_record(self.work.ledger, collection, name)
-        if record is not None and parse_version(record.body["version"]) < version:
+        if record is not None:
             try:
+                if parse_version(record.body["version"]) >= version:
+                    return  # a newer letter took its place: it stays known
                 state.close_letter(self.work.ledger, record)
             except ConditionFailed:
-                return  # a newer letter took its place
+                return  # the same, just now
         self._letters.get(collection, {}).pop(name, None)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -287,7 +287,7 @@ def begin_again(job: Backfill, only: Sequence[str] = ()) -> list[str]:
             raise PreflightFailed("load again", [Problem(where="backfill", what=what, suggestion="leave out --only")])
         position = retrying("record the stream position", job.source.stream_position, job.stop)
         for name in names:
-            _begin_collection_again(job, name, {"follow_from": state.encode_time(position.time)} if lost else {})
+            _begin_collection_again(job, name, state.encode_time(position.time))
         if lost:
             changes = state.position_body(position) | {"lost": False}
     finally:
@@ -295,7 +295,7 @@ def begin_again(job: Backfill, only: Sequence[str] = ()) -> list[str]:
     return names
 
 
-def _begin_collection_again(job: Backfill, name: str, changes: Mapping[str, Any]) -> None:
+def _begin_collection_again(job: Backfill, name: str, follow_from: str) -> None:
     header = job.ledger.read("backfill", name)
     if header is None:
         return  # never loaded: the usual way will do
@@ -306,7 +306,7 @@ def _begin_collection_again(job: Backfill, name: str, changes: Mapping[str, Any]
         return  # a first load that has not come to its end goes on as it is
     mapping = {"mapping": mapping_digest(job.migration.mapping(name).settings)}
     fresh = {"state": "new", "mode": CONDITIONAL, "started": state.now_ms(), "owner": "", "taken_over": False}
-    set_header(job, header, {**mapping, **fresh, **changes})
+    set_header(job, header, mapping | fresh | {"follow_from": follow_from})
 
 
 def mapping_digest(settings: CollectionSettings) -> str:

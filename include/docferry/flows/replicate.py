@@ -34,6 +34,7 @@ from docferry.errors import (
     ResumeTokenLost,
     Stopped,
     StreamEnded,
+    TimedOut,
     TransientStoreError,
 )
 from docferry.flows import state
@@ -42,12 +43,15 @@ from docferry.flows.background import aside
 from docferry.flows.check import require_followable
 from docferry.flows.loading import BULK, GIVE_BACK_S, budget_of, calm_collector
 from docferry.flows.majority import MajorityWatch, wait_for_majority
-from docferry.ports import Batch, Change, Feed, Identity, Ledger, Progress, Source, StopSignal, StreamPosition, Target
+from docferry.flows.retry import retrying
+from docferry.ports import Batch, Feed, Identity, Ledger, Progress, Source, StopSignal, StreamPosition, Target
 
 LANES = 128
 MOST_PENDING = 4_000
 MOST_PENDING_BYTES = 64 * 1024 * 1024
 READ_WAIT_S = 1.0
+ANSWER_S = 45.0
+"""How long MongoDB may be silent before another connection is tried: a frozen member closes none."""
 CHECKPOINT_S = 1.0
 LETTERS_S = 10.0
 WINDOWS_S = 30.0
@@ -99,7 +103,8 @@ class Windows:
 
 @dataclass(slots=True, kw_only=True)
 class ReplicationReport:
-    """What one run did: events = written + superseded + dead + passed. `passed` are from before a collection's new load.
+    """What one run did: events = written + superseded + dead + passed. `passed` came without images, and their collection
+    has been loaded anew since.
 
     `lag_s` is MongoDB's time minus the time up to which everything is applied; `position` that time.
     """
@@ -241,33 +246,53 @@ class _Follower:
         self.majority = MajorityWatch(job.source, job.progress, "replication")
         self.read_up_to = position
         self.follow_from: dict[str, Timestamp] = {}
+        self.feed: Feed | None = None
         self.checkpointed = self.looked = self.listed = self.told = 0.0
         self.stored = {name: int(lease.body.get(name, 0)) for name in COUNTERS}
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
     async def run(self, for_s: float | None, until: Timestamp | None) -> None:
+        """Read and apply until it is over, then wait for what is on its way; so, too, where the stream ends."""
         ends = time.monotonic() + for_s if for_s is not None else None
-        await aside(self._look_at_ledger)
-        feed: Feed | None = None
+        stop = self.job.stop
         try:
+            await aside(retrying, "read the ledger", self._look_at_ledger, stop, stop=stop)
             while not self._is_over(ends, until):
-                try:
-                    feed = feed or await self._open_feed()
-                    batch = await aside(feed.read, READ_WAIT_S, stop=self.job.stop)
-                except TransientStoreError as error:
-                    self.job.progress.say(f"replication waits: {error}")
-                    await self._close_feed(feed)
-                    feed = None
-                    await self._pause()
-                    continue
-                except Stopped:
-                    break
-                await self._take(batch)
-                await self._keep_books()
+                await self._read_on()
+        except Stopped:
+            self.job.progress.say("replication stops")
+        except (StreamEnded, ResumeTokenLost):
+            await self._drain()
+            raise
         finally:
-            await self._close_feed(feed)
+            await self._close_feed()
         await self._drain()
+
+    async def _read_on(self) -> None:
+        """Take the next batch. While MongoDB cannot be read, what is on its way goes on."""
+        try:
+            self.feed = self.feed or await self._open_feed()
+            batch = await aside(self.feed.read, READ_WAIT_S, stop=self.job.stop, within_s=ANSWER_S)
+        except TransientStoreError as error:
+            self.job.progress.say(f"replication waits: {error}")
+            await self._close_feed()
+            await self._keep_books()
+            await asyncio.sleep(0.5)
+            return
+        except StreamEnded as ended:
+            if not self._is_loaded_since(ended):
+                raise
+            self.read_up_to = ended.position
+            self.report.passed += ended.reason == "images_missing"
+            return
+        await self._take(batch)
+        await self._keep_books()
+
+    def _is_loaded_since(self, ended: StreamEnded) -> bool:
+        """Whether all that an event ended has been loaded anew behind it."""
+        begins = [self.follow_from.get(name) for name in ended.collections or self.lanes.mappings]
+        return all(begin is not None and ended.position.time < begin for begin in begins)
 
     def _is_over(self, ends: float | None, until: Timestamp | None) -> bool:
         self._raise_failure()
@@ -282,23 +307,19 @@ class _Follower:
 
     async def _open_feed(self) -> Feed:
         fields_of_keys = {name: mapping.key_fields for name, mapping in self.lanes.mappings.items()}
-        return await aside(self.job.source.follow, self.read_up_to, fields_of_keys, stop=self.job.stop)
+        follow = self.job.source.follow
+        return await aside(follow, self.read_up_to, fields_of_keys, stop=self.job.stop, within_s=ANSWER_S)
 
-    async def _close_feed(self, feed: Feed | None) -> None:
+    async def _close_feed(self) -> None:
+        """As far as can be: a MongoDB that is silent is not waited for."""
+        feed, self.feed = self.feed, None
         if feed is not None:
-            await asyncio.to_thread(feed.close)
-
-    async def _pause(self) -> None:
-        """Before trying MongoDB again: what is on its way goes on meanwhile."""
-        await self._keep_books()
-        await asyncio.sleep(0.5)
+            with suppress(TimedOut):
+                await aside(feed.close, within_s=GIVE_BACK_S)
 
     async def _take(self, batch: Batch) -> None:
         for change in batch.changes:
             self.read_up_to = change.position
-            if self._is_past(change):
-                self.report.passed += 1
-                continue
             self.lanes.put(change)
             while self._is_full():
                 await self._wait_for_room()
@@ -310,11 +331,6 @@ class _Follower:
     def _is_full(self) -> bool:
         full = self.lanes.pending >= MOST_PENDING or self.lanes.bytes > MOST_PENDING_BYTES
         return full and self.lanes.failure is None
-
-    def _is_past(self, change: Change) -> bool:
-        """Before its collection was loaded anew: that load has read what came of it."""
-        begins = self.follow_from.get(change.collection)
-        return begins is not None and change.time < begins
 
     async def _wait_for_room(self) -> None:
         await self._wait_for_a_move(CHECKPOINT_S)
@@ -332,11 +348,15 @@ class _Follower:
         now = time.monotonic()
         if now - self.checkpointed < CHECKPOINT_S:
             return
-        if now - self.listed > LETTERS_S:
-            await aside(self._look_at_ledger)
-        await aside(self._look_at_mongo, now - self.looked > WINDOWS_S)
+        stop = self.job.stop
         try:
-            await aside(self.lease.update, self._body())
+            await aside(self._look_at_mongo, now - self.looked > WINDOWS_S, stop=stop, within_s=ANSWER_S)
+        except TransientStoreError:
+            self.report.lag_s = None  # unknown while MongoDB does not answer
+        try:
+            if now - self.listed > LETTERS_S:
+                await aside(self._look_at_ledger, stop=stop)
+            await aside(self.lease.update, self._body(), stop=stop)
         except TransientStoreError as error:  # the lease is still checked before each write
             self.job.progress.say(f"replication cannot keep its position: {error}")
             return
@@ -353,18 +373,15 @@ class _Follower:
         self.listed = time.monotonic()
 
     def _look_at_mongo(self, windows_too: bool) -> None:
-        """Lag and windows; unknown while MongoDB does not answer."""
+        """Lag and windows."""
         applied = self._applied()
-        try:
-            now = self.job.source.cluster_time()
-            self.report.lag_s = float(max(0, now.time - applied.time.time))
-            if self.report.lag_s >= STALLED_S or self.majority.missing:
-                self.majority.look()
-            if windows_too:
-                self.report.windows = windows_of(self.job.source, applied.time)
-                self.looked = time.monotonic()
-        except TransientStoreError:
-            self.report.lag_s = None
+        now = self.job.source.cluster_time()
+        self.report.lag_s = float(max(0, now.time - applied.time.time))
+        if self.report.lag_s >= STALLED_S or self.majority.missing:
+            self.majority.look()
+        if windows_too:
+            self.report.windows = windows_of(self.job.source, applied.time)
+            self.looked = time.monotonic()
 
     def _applied(self) -> StreamPosition:
         return self.lanes.position if self.lanes.pending else self.read_up_to

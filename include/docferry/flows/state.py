@@ -197,7 +197,9 @@ class LedgerBudget:
             self._tokens += estimated - consumed
 
     async def _wait_until(self, begins_ms: int) -> None:
-        while (left := (begins_ms - now_ms()) / 1000) > 0:
+        """By the monotonic clock: the other one may jump meanwhile."""
+        begins = time.monotonic() + (begins_ms - now_ms()) / 1000
+        while (left := begins - time.monotonic()) > 0:
             if self._stop.is_set():
                 raise Stopped("asked to stop while waiting for write capacity; run again to continue")
             await asyncio.sleep(min(left, 0.5))

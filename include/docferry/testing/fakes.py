@@ -55,6 +55,7 @@ from docferry.testing.order import order_key
 
 NESTING_OF_ATTRIBUTES = 32
 NUMBER_DIGITS = 38
+ENDING = frozenset({"drop", "rename", "dropDatabase", "invalidate"})
 
 
 class Faults:
@@ -389,6 +390,7 @@ class _Event:
     touched: tuple[str, ...] | None = None
     images_lost: bool = False
     has_images: bool = True
+    to: str = ""
 
 
 class FakeFeed:
@@ -407,23 +409,29 @@ class FakeFeed:
         while self._behind < len(source._events) and len(changes) < source.batch_events:
             event = source._events[self._behind]
             position = source._position(event.time, self._behind + 1)
-            if event.collection in self._key_fields:
-                if changes and (event.operation == "drop" or not event.has_images):
-                    break  # what was read before is given first
-                changes.append(self._change(event, position))
+            ended = self._ended(event, position)
+            if ended is not None and changes:
+                break  # what was read before is given first
             self._behind += 1
+            if ended is not None:
+                raise ended
+            if event.collection in self._key_fields and event.operation not in ENDING:
+                changes.append(self._change(event, position))
         time = source._now if self._behind == len(source._events) else source._events[self._behind - 1].time
         return Batch(changes, source._position(time, self._behind))
 
+    def _ended(self, event: _Event, position: StreamPosition) -> StreamEnded | None:
+        """What an event that cannot be followed over is told as."""
+        named = tuple(name for name in (event.collection, event.to) if name in self._key_fields)
+        whole = event.operation in ("dropDatabase", "invalidate")
+        lost = not event.has_images and event.operation != "insert"
+        if not whole and not (named and (event.operation in ENDING or lost)):
+            return None
+        reason = event.operation if event.operation in ENDING else "images_missing"
+        text = f"{', '.join(named) or 'all'}: {reason}; it needs a new load"
+        return StreamEnded(text, reason=reason, collections=named, position=position)
+
     def _change(self, event: _Event, position: StreamPosition) -> Change:
-        if event.operation == "drop" or not event.has_images:
-            reason = "drop" if event.operation == "drop" else "images_missing"
-            raise StreamEnded(
-                f"{event.collection}: {reason}; it needs a new load",
-                reason=reason,
-                collection=event.collection,
-                position=position,
-            )
         fields = self._key_fields[event.collection]
         return Change(
             collection=event.collection,
@@ -544,7 +552,24 @@ class FakeSource:
         self._tick()
         for history in self._changes.pop(collection, {}).values():
             history.append((self._now, None))
-        self._events.append(_Event(collection, "drop", b"", None, None, self._now, self._n()))
+        return self._end(collection, "drop")
+
+    def rename(self, collection: str, to: str) -> Timestamp:
+        """Rename a collection; one that is called so already goes."""
+        self._tick()
+        self._changes[to] = self._changes.pop(collection, {})
+        return self._end(collection, "rename", to)
+
+    def drop_database(self) -> Timestamp:
+        """Drop everything, as a server tells it: each collection, then the database, then that the stream is void."""
+        for collection in list(self._changes):
+            self.drop(collection)
+        self._tick()
+        self._end("", "dropDatabase")
+        return self._end("", "invalidate")
+
+    def _end(self, collection: str, operation: str, to: str = "") -> Timestamp:
+        self._events.append(_Event(collection, operation, b"", None, None, self._now, self._n(), to=to))
         return self._now
 
     def _tick(self) -> None:

@@ -36,7 +36,7 @@ class ReplicateOperator(MigrationOperator):
             )
         summary = report.to_dict()
         self.log.info(
-            "%s events = %s written + %s superseded + %s dead letters + %s from before a new load; lag %s",
+            "%s events = %s written + %s superseded + %s dead letters + %s without images, loaded anew since; lag %s",
             *(report.events, report.written, report.superseded, report.dead, report.passed),
             "unknown" if report.lag_s is None else f"{report.lag_s:.0f} s",
         )

@@ -1,0 +1,1 @@
+"""Shops that are loaded, written to and followed, for tests of replication."""

@@ -1,0 +1,227 @@
+"""A shop on real servers that replication follows: in this process once, or as long as a block lasts."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from backfilling.rig import Rig, eventually, shop_rig
+from bson import Binary
+from bson.timestamp import Timestamp
+from docferry.adapters.mongo import MongoSource
+from docferry.embedded.shop import COLLECTIONS
+from docferry.flows import state
+from docferry.flows.replicate import Replication, ReplicationReport, replicate
+from docferry.ports import Identity, StopSignal, Target
+from docferry.wiring import who
+from independent import judge
+from validating.planting import MAKERS
+
+CAUGHT_UP_S = 120.0
+
+
+class Said:
+    """What replication tells, kept."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    def advance(self, subject: str, done: int, total: int, note: str = "") -> None: ...
+
+
+def with_images(database: Any) -> None:
+    """The shop's collections, with change stream images and unique names."""
+    for name in COLLECTIONS:
+        with suppress(Exception):
+            database.create_collection(name)
+        database.command("collMod", name, changeStreamPreAndPostImages={"enabled": True})
+    database["users"].create_index("username", unique=True)
+
+
+def live_shop(env: Mapping[str, str], directory: Path, database: str = "", load: bool = True, **settings: Any) -> Rig:
+    """One user, order, product and category of each of three names; loaded, and not yet followed."""
+    rig = shop_rig(env, directory, database or f"live{uuid.uuid4().hex[:10]}", **settings)
+    with_images(rig.database)
+    if not database:
+        for name, make in MAKERS.items():
+            rig.database[name].insert_many([make(f"{name}-{number}") for number in range(3)])
+    if load:
+        rig.load()
+    return rig
+
+
+def end(rig: Rig) -> None:
+    """Everything of it goes."""
+    rig.mongo.drop_database(rig.migration.source.database)
+    rig.close()
+
+
+def job_of(rig: Rig, stop: StopSignal | None = None, identity: Identity | None = None, **mongo: Any) -> Replication:
+    return Replication(
+        migration=rig.migration,
+        source=MongoSource(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database, **mongo),
+        ledger=rig.ledger,
+        identity=identity or who(f"replicator {uuid.uuid4().hex[:6]}"),
+        progress=Said(),
+        stop=stop or threading.Event(),
+    )
+
+
+def follow(
+    rig: Rig,
+    job: Replication | None = None,
+    target: Target | None = None,
+    *,
+    for_s: float | None = None,
+    until: Timestamp | None = None,
+) -> ReplicationReport:
+    """Replicate in this process; up to now, unless something else is asked for."""
+    job = job or job_of(rig)
+    if for_s is None and until is None:
+        until = job.source.cluster_time()
+
+    async def work() -> ReplicationReport:
+        made = target or rig.target()
+        try:
+            return await replicate(job, made, for_s=for_s, until=until)
+        finally:
+            await made.close()
+
+    return asyncio.run(work())
+
+
+class Following:
+    """Replication in a thread for as long as the block lasts. Its error is the block's."""
+
+    def __init__(self, rig: Rig, **mongo: Any) -> None:
+        self.rig, self.stop = rig, threading.Event()
+        self.job = job_of(rig, self.stop, **mongo)
+        self.report: ReplicationReport | None = None
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    @property
+    def said(self) -> list[str]:
+        progress = self.job.progress
+        assert isinstance(progress, Said)
+        return progress.lines
+
+    def _run(self) -> None:
+        try:
+            self.report = follow(self.rig, self.job, for_s=3600)
+        except BaseException as error:
+            self.error = error
+
+    def __enter__(self) -> Following:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop.set()
+        self._thread.join(60)
+        if kind is None and self.error is not None:
+            raise self.error
+
+    def await_all(self, timeout_s: float = CAUGHT_UP_S) -> None:
+        """Wait until all that has been written so far is applied."""
+        await_applied(self.rig, self, timeout_s)
+
+    def await_error(self, timeout_s: float = 60.0) -> BaseException:
+        self._thread.join(timeout_s)
+        assert self.error is not None, f"no error within {timeout_s} s"
+        error, self.error = self.error, None
+        return error
+
+
+def await_applied(rig: Rig, following: Following | None = None, timeout_s: float = CAUGHT_UP_S) -> None:
+    """Wait until the position in the ledger has passed all that has been written so far."""
+    now = MongoSource(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database).cluster_time()
+
+    def applied() -> bool:
+        if following is not None and following.error is not None:
+            raise following.error
+        position = state.applied_position(rig.ledger)
+        return position is not None and position.time >= now
+
+    eventually(applied, "all that was written to be applied", timeout_s, 0.05)
+
+
+# --- judging ---------------------------------------------------------------------------------------------------------
+
+
+def deep(value: Any) -> int:
+    """Levels of nesting."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max((deep(one) for one in inner), default=0)
+
+
+def size(value: Any) -> int:
+    """Bytes of all texts and binaries."""
+    if isinstance(value, dict):
+        return sum(map(size, value.values()))
+    return sum(map(size, value)) if isinstance(value, list) else len(value) if isinstance(value, str | bytes) else 0
+
+
+def damaged(value: Any) -> bool:
+    """Whether there is a text that was no valid UTF-8."""
+    if isinstance(value, dict):
+        return any(damaged(one) for pair in value.items() for one in pair)
+    return any(map(damaged, value)) if isinstance(value, list) else isinstance(value, str) and "\ufffd" in value
+
+
+def cannot_be_stored(name: str, document: dict[str, Any]) -> bool:
+    """As the tests and the traffic break documents: too large, too deep, no text, or without what a key is made of."""
+    if size(document) > 400_000 or deep(document) > 32 or damaged(document):
+        return True
+    if name != "users":
+        return False
+    addresses = document.get("addresses")
+    branch = isinstance(addresses, list) and addresses and all(isinstance(one, dict) for one in addresses)
+    return not document.get("username") or bool(branch and not all(one.get("type") for one in addresses))
+
+
+def unstorable(rig: Rig) -> dict[str, frozenset[bytes]]:
+    """The documents that must have no items, told from the documents alone."""
+    return {
+        name: frozenset(
+            judge.id_key(one["_id"]) for one in judge.read_documents(rig.database, name) if cannot_be_stored(name, one)
+        )
+        for name in COLLECTIONS
+    }
+
+
+def verdict(rig: Rig) -> judge.Verdict:
+    return judge.judge_shop(rig.database, rig.dynamodb, rig.table, unstorable(rig), live=True)
+
+
+def assert_equal(rig: Rig) -> judge.Verdict:
+    """0 missing, 0 extra, 0 different, and a dead letter for each document that cannot be stored, and no other."""
+    found = verdict(rig)
+    assert found.counts == (0, 0, 0), found
+    for name, ids in unstorable(rig).items():
+        assert len(state.list_letters(rig.ledger, name)) == len(ids), state.list_letters(rig.ledger, name)
+    return found
+
+
+def large(size_bytes: int) -> Binary:
+    """What hardly compresses, and is the same each time."""
+    import random
+
+    return Binary(random.Random(size_bytes).randbytes(size_bytes))
+
+
+def graves(rig: Rig) -> set[tuple[str, str]]:
+    return {key for key, item in rig.scan().items() if "_deleted" in item}
+
+
+def live_keys(rig: Rig) -> set[tuple[str, str]]:
+    return {key for key, item in rig.scan().items() if "_deleted" not in item}
