@@ -132,7 +132,7 @@ def calls_inline(patch: Any) -> Iterator[None]:
         return await work
 
     with patch.context() as inner:
-        for flow in ("applying", "loading", "repair"):
+        for flow in ("applying", "loading", "repair", "writers"):
             inner.setattr(f"docferry.flows.{flow}.aside", aside)
         inner.setattr("docferry.flows.repair.unless_stopped", unless_stopped)
         inner.setattr(asyncio, "to_thread", to_thread)

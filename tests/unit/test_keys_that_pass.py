@@ -11,7 +11,7 @@ import bson
 import pytest
 from converging.rules import calls_inline
 from converging.sides import DOCS, MAPPING, MIGRATION, TABLE, TTL
-from converging.world import NoLimit, Quiet
+from converging.standins import NoLimit, Quiet
 from docferry.core.changes import writes_as_read
 from docferry.core.mapping import Item, key_of
 from docferry.core.raw import encode_raw
@@ -64,7 +64,7 @@ class Pair:
             migration=MIGRATION, source=self.source, ledger=self.ledger, identity=who(), progress=Quiet(),
             stop=threading.Event(),
         )  # fmt: skip
-        return _Repair(job, self.target, RepairReport())
+        return _Repair(job, self.target, RepairReport(), lambda: None)
 
     def live(self) -> dict[Any, Item]:
         return {key: item for key, item in self.target.tables[TABLE].items() if "_deleted" not in item}

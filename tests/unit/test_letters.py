@@ -13,7 +13,7 @@ import pytest
 from bson.timestamp import Timestamp
 from converging.rules import PatientRepair, calls_inline
 from converging.sides import DOCS, MIGRATION, TABLE
-from converging.world import NoLimit, Quiet
+from converging.standins import NoLimit, Quiet
 from docferry.core.raw import id_bytes
 from docferry.core.versions import version_of
 from docferry.errors import ConditionFailed, DocumentError, RefusedByStore
