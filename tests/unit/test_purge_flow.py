@@ -306,12 +306,12 @@ def test_repair_is_seen_while_it_writes_and_stops_writing_when_its_lease_is_lost
     put_newer = world.target.put_newer
     held: list[list[str]] = []
 
-    async def frozen(table: str, items: Any, budget: Any, guard: Any) -> Written:
+    async def frozen(table: str, items: Any, budget: Any, guard: Any, **more: Any) -> Written:
         held.append(writers.open_writers(world.ledger, other()))
         with pytest.MonkeyPatch.context() as later:
             woken = time.monotonic() + 3600
             later.setattr(state.time, "monotonic", lambda: woken)
-            return await put_newer(table, items, budget, guard)
+            return await put_newer(table, items, budget, guard, **more)
 
     world.write("users", MAKERS["users"]("tick"))
     world.replicate()
