@@ -60,11 +60,11 @@ class HeldBack:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    async def put_newer(self, table: str, items: Sequence[Item], budget: Budget, guard: Guard) -> Written:
+    async def put_newer(self, table: str, items: Sequence[Item], budget: Budget, guard: Guard, **more: Any) -> Written:
         if items:
             self.arrived.set()
             await self.released.wait()
-        written: Written = await self.inner.put_newer(table, items, budget, guard)
+        written: Written = await self.inner.put_newer(table, items, budget, guard, **more)
         return written
 
 
@@ -77,11 +77,11 @@ class WithoutTombstones:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    async def put_newer(self, table: str, items: Sequence[Item], budget: Budget, guard: Guard) -> Written:
+    async def put_newer(self, table: str, items: Sequence[Item], budget: Budget, guard: Guard, **more: Any) -> Written:
         for item in filter(is_tombstone, items):
             await asyncio.to_thread(self._delete_older, table, item)
         alive = [item for item in items if not is_tombstone(item)]
-        written: Written = await self.inner.put_newer(table, alive, budget, guard)
+        written: Written = await self.inner.put_newer(table, alive, budget, guard, **more)
         return written
 
     def _delete_older(self, table: str, item: Item) -> None:

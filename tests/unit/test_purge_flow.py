@@ -144,6 +144,20 @@ def test_tombstone_replaced_between_judging_and_deleting_stays_and_is_counted(wo
     assert graves(world) == set(replaced)
 
 
+@pytest.mark.usefixtures("no_wait")
+def test_what_repair_found_extra_and_buried_at_its_own_old_version_goes_like_any_other(world: World) -> None:
+    key, item = next(
+        (key, item) for key, item in world.items.items() if key[0].startswith("ORDER#") and "_deleted" not in item
+    )
+    gone = "0" * 24
+    extra = {**item, "PK": {"S": f"ORDER#{gone}"}, "_id": {"S": gone}, "_v": {"S": f"{1:022x}"}}
+    world.items[f"ORDER#{gone}", key[1]] = extra
+    assert asyncio.run(mending.repair(world.job(), world.target)).tombstones == 1
+    assert world.items[f"ORDER#{gone}", key[1]]["_v"] == {"S": f"{1:022x}"}
+    assert purge(world).purged == 3
+    assert world.validate().ok
+
+
 # --- two runs --------------------------------------------------------------------------------------------------------
 
 
@@ -292,12 +306,12 @@ def test_repair_is_seen_while_it_writes_and_stops_writing_when_its_lease_is_lost
     put_newer = world.target.put_newer
     held: list[list[str]] = []
 
-    async def frozen(table: str, items: Any, budget: Any, guard: Any) -> Written:
+    async def frozen(table: str, items: Any, budget: Any, guard: Any, **more: Any) -> Written:
         held.append(writers.open_writers(world.ledger, other()))
         with pytest.MonkeyPatch.context() as later:
             woken = time.monotonic() + 3600
             later.setattr(state.time, "monotonic", lambda: woken)
-            return await put_newer(table, items, budget, guard)
+            return await put_newer(table, items, budget, guard, **more)
 
     world.write("users", MAKERS["users"]("tick"))
     world.replicate()

@@ -10,10 +10,12 @@ and why it cannot be with a version before V:
    delete again, and bury the document once more; but readers would see the dead meanwhile.) One that lost its lease signs
    nothing: the lease is looked at before each signature.
 2. Loads. A page is read at MongoDB's time of the read and may be put long after, so none may be under way: every load is
-   complete, nobody holds a chunk. One that begins or goes on later reads at a later time; so does one under traffic
-   (`--again`), whose position is a new one. A load without conditions does not ask for tombstones at all: it ended before
-   replication began.
+   complete, nobody holds a chunk. One that begins or goes on later reads at a later time. A load under traffic (`--again`)
+   moves replication's position only if that was lost, and then to now. A load without conditions does not ask for tombstones
+   at all: it ended before replication began.
 3. Repair and replay of dead letters. They read and then put, like a load; they hold a lease in section `writers` meanwhile.
+   What repair finds extra it buries at the item's own version, which may be old; but that is a tombstone, and brings nothing
+   back.
 4. Requests. What was signed before its sender lost its lease, gave up waiting, was killed or was frozen may still arrive for
    the life of a signature (15 minutes, and as many again because a sender's clock may be ahead). V's own age says nothing
    about that: replication may have been an hour behind, and signed for what is older than V a second ago. So a purge notes
