@@ -12,7 +12,8 @@ stream from the position that was recorded before the first page was read, in ru
 
 **If it fails** it goes on by itself where all was applied. After three failed runs Airflow pauses it: read the log.
 `ResumeTokenLost`: the oplog no longer holds the position. `StreamEnded`: a collection was dropped, renamed, or lost its images.
-Both say which collections need a new load: `docferry backfill --again`, then unpause this DAG, then run `validate` with `repair`.
+Both say which collections need a new load: `docferry backfill --again`, then unpause this DAG, and while it runs start `validate`
+with `repair`, which buries what was deleted meanwhile, and `docferry dead-letters --replay`, which closes what was mended.
 Changes that cannot be stored are dead letters and stop nothing: `docferry dead-letters`.
 
 **Roll back by** pausing this DAG: MongoDB is not touched. Unpause it while the oplog still holds the position, and it catches up.

@@ -169,7 +169,7 @@ class Source(Protocol):
     def follow(self, position: StreamPosition, key_fields: Mapping[str, KeyFields]) -> Feed:
         """The change stream from a position on, for the collections named, with these fields of pre-images.
 
-        Raises: ResumeTokenLost if the oplog no longer holds the position; StoreError.
+        Raises: ResumeTokenLost if the oplog no longer holds the position, here or at the first read; StoreError.
         """
 
     def cluster_time(self) -> Timestamp:

@@ -35,7 +35,11 @@ _LOST = frozenset({286, 280, 136, 260})
 """ChangeStreamHistoryLost, ChangeStreamFatalError, CappedPositionLost, InvalidResumeToken."""
 _WITH_DOCUMENTS = frozenset({"insert", "update", "replace", "delete"})
 _ENDING = frozenset({"drop", "rename", "dropDatabase", "invalidate"})
-AGAIN = "The collection needs a new load: `docferry backfill --again`, then `docferry repair` for what is extra"
+THEN = (
+    "`docferry backfill --again`, then `docferry replicate`, and while that runs `docferry repair` for what was deleted "
+    "meanwhile and `docferry dead-letters --replay` for what was mended"
+)
+AGAIN = f"It needs a new load, which may run under live traffic: {THEN}"
 
 
 def pipeline_of(key_fields: Mapping[str, KeyFields], images: bool = True, before: bool = True) -> list[dict[str, Any]]:
@@ -177,8 +181,7 @@ class MongoFeed:
             return errors.ResumeTokenLost(
                 f"the oplog no longer holds the stream position {self._position.time.as_datetime():%Y-%m-%d %H:%M:%S} UTC of "
                 f"{self._position.scope}: what was changed since is not known any more. These collections need a new load, "
-                f"which may run under live traffic: {names}. `docferry backfill --again`, then `docferry replicate`, then "
-                "`docferry repair` for what was deleted meanwhile"
+                f"which may run under live traffic: {names}. {THEN}"
             )
         return error
 
@@ -277,7 +280,7 @@ class MongoFeed:
         if lost:
             raise errors.StreamEnded(
                 f"{collection}: the stream came to a change whose image is missing: images were switched off, or have expired. "
-                f"Reads stay with MongoDB. Switch them on (docferry provision). {AGAIN} ({collection})",
+                f"Reads stay with MongoDB. Switch them on (docferry provision). {AGAIN}",
                 reason="images_missing",
                 collections=(collection,),
                 position=behind,
