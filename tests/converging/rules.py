@@ -49,10 +49,10 @@ class CountedLanes(Lanes):
         self.working = 0
         self.killed = False
 
-    async def _work(self, lane: Any) -> None:
+    async def _work(self) -> None:
         self.working += 1
         try:
-            await super()._work(lane)
+            await super()._work()
         finally:
             self.working -= 1
 
