@@ -48,9 +48,7 @@ COMMANDS = (
 
 @pytest.fixture(scope="module")
 def env(stack: EmbeddedStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    # What the last checkpoint needs is never cut off, and there is one a minute, unless told otherwise.
-    often = {"syncdelay": "1"}
-    with EmbeddedReplicaSet(tmp_path_factory.mktemp("small"), oplog_mb=16, parameters=often) as mongo:
+    with EmbeddedReplicaSet(tmp_path_factory.mktemp("small"), oplog_mb=16, checkpoint_s=1) as mongo:
         yield {**stack.env(), "DOCFERRY_MONGO_URI": mongo.uri()}
 
 

@@ -58,7 +58,8 @@ class EmbeddedReplicaSet:
     `members` bear data; `arbiter` adds one more that does not, with the highest index. Majority read concern is always
     on (MongoDB 5+). `parameters` are passed as --setParameter; `test_commands` allows hold_back(). The default election
     timeout is half the server's: failover tests are short, yet a busy machine holds no elections for nothing. `cache_mb`
-    is the storage engine's: a change of a 15 MB document with both images needs more than the default.
+    is the storage engine's: a change of a 15 MB document with both images needs more than the default. The oplog is cut
+    off at `oplog_mb` only up to the last checkpoint, of which there is one each `checkpoint_s`.
     Everything is in `directory`, which must exist and is not removed. Use as a context manager, or open() and close().
     Raises: PreflightFailed without a mongod, Unavailable or TimedOut when it does not come up.
     """
@@ -70,6 +71,7 @@ class EmbeddedReplicaSet:
         *,
         oplog_mb: int = 256,
         cache_mb: int = 256,
+        checkpoint_s: int = 60,
         arbiter: bool = False,
         test_commands: bool = False,
         parameters: Mapping[str, str] | None = None,
@@ -78,7 +80,7 @@ class EmbeddedReplicaSet:
         outlive_parent: bool = False,
     ) -> None:
         self.directory, self.oplog_mb, self._election_timeout_ms = directory, oplog_mb, election_timeout_ms
-        self._cache_mb = cache_mb
+        self._cache_mb, self._checkpoint_s = cache_mb, checkpoint_s
         self._parameters = {"diagnosticDataCollectionEnabled": "false", **(parameters or {})}
         if test_commands:
             self._parameters["enableTestCommands"] = "1"
@@ -355,7 +357,14 @@ class EmbeddedReplicaSet:
         )
 
     def _command(self, mongod: Path, member: _Member) -> list[str | Path]:
-        sizes = ["--wiredTigerCacheSizeGB", f"{self._cache_mb / 1024:g}", "--oplogSize", str(self.oplog_mb)]
+        sizes = [
+            "--syncdelay",
+            str(self._checkpoint_s),
+            "--wiredTigerCacheSizeGB",
+            f"{self._cache_mb / 1024:g}",
+            "--oplogSize",
+            str(self.oplog_mb),
+        ]
         # Without this each member fills 300 MB of journal in advance.
         sizes += ["--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=16MB)"]
         where = ["--dbpath", str(member.directory), "--bind_ip", "127.0.0.1", "--port", str(member.port.number)]
