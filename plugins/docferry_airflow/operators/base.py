@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -93,50 +93,36 @@ class Work:
     stop: threading.Event
     run: str
 
-    @contextmanager
-    def backfill(self) -> Iterator[Backfill]:
+    def backfill(self) -> AbstractContextManager[Backfill]:
         """The library's job for loading. Its claim belongs to the DAG run: all tasks of a run share it."""
         from docferry.flows.loading import Backfill
 
-        with closing(self.connections.source(self.migration)) as source:
-            yield Backfill(
-                migration=self.migration,
-                source=source,
-                ledger=self.connections.ledger(self.migration),
-                identity=self.identity,
-                progress=self.progress,
-                stop=self.stop,
-                run=self.run,
-            )
+        return self._job(Backfill, run=self.run)
 
-    @contextmanager
-    def validation(self) -> Iterator[Validation]:
+    def validation(self) -> AbstractContextManager[Validation]:
         """The library's job for validating and repairing."""
         from docferry.flows.validate import Validation
 
-        with closing(self.connections.source(self.migration)) as source:
-            yield Validation(
-                migration=self.migration,
-                source=source,
-                ledger=self.connections.ledger(self.migration),
-                identity=self.identity,
-                progress=self.progress,
-                stop=self.stop,
-            )
+        return self._job(Validation)
 
-    @contextmanager
-    def replication(self) -> Iterator[Replication]:
+    def replication(self) -> AbstractContextManager[Replication]:
         """The library's job for following the change stream."""
         from docferry.flows.replicate import Replication
 
+        return self._job(Replication)
+
+    @contextmanager
+    def _job(self, kind: Callable[..., T], **more: Any) -> Iterator[T]:
+        """What every job needs; MongoDB's connection is closed at the end."""
         with closing(self.connections.source(self.migration)) as source:
-            yield Replication(
+            yield kind(
                 migration=self.migration,
                 source=source,
                 ledger=self.connections.ledger(self.migration),
                 identity=self.identity,
                 progress=self.progress,
                 stop=self.stop,
+                **more,
             )
 
     def with_target(self, flow: Callable[[Target], Coroutine[Any, Any, T]]) -> T:
