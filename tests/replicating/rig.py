@@ -118,6 +118,7 @@ class Following:
         self.job = job_of(rig, self.stop, **mongo)
         self.report: ReplicationReport | None = None
         self.error: BaseException | None = None
+        self._began_ms, self._at_work = state.now_ms(), False
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     @property
@@ -143,8 +144,25 @@ class Following:
             raise self.error
 
     def await_all(self, timeout_s: float = CAUGHT_UP_S) -> None:
-        """Wait until all that has been written so far is applied."""
+        """Wait until it is at work, and all that has been written so far is applied."""
+        eventually(self._is_at_work, "it to follow", timeout_s, 0.05)
         await_applied(self.rig, self, timeout_s)
+
+    def _is_at_work(self) -> bool:
+        """It has written its own position: what came before that is over."""
+        if self.error is not None:
+            raise self.error
+        if not self._at_work:
+            record = self.rig.ledger.read(*state.REPLICATION)
+            ours = record is not None and record.body["owner"] == self.job.identity.name
+            self._at_work = record is not None and ours and int(record.body.get("at", 0)) >= self._began_ms
+        return self._at_work
+
+    def told(self, text: str) -> bool:
+        """Whether it has said so. Raises what it ended with."""
+        if self.error is not None:
+            raise self.error
+        return any(text in line for line in self.said)
 
     def await_error(self, timeout_s: float = 60.0) -> BaseException:
         self._thread.join(timeout_s)

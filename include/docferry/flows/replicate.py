@@ -149,14 +149,15 @@ async def replicate(
 ) -> ReplicationReport:
     """Follow the change stream until asked to stop, for `for_s` seconds, or until everything up to `until` is applied.
 
-    Raises: LeaseHeld (somebody else follows, named), LeaseLost, PreflightFailed (not loaded yet, images off),
+    Raises: Stopped (before it began), LeaseHeld (somebody else follows, named), LeaseLost,
+            PreflightFailed (not loaded yet, images off),
             StreamEnded, ResumeTokenLost, RetryExhausted, StoreError. Whatever it raises, a later run goes on where all was
             applied.
     Waits:  while MongoDB has no majority of data-bearing members; it says so.
     """
     asked = time.monotonic()
     await aside(wait_for_majority, job.source, job.progress, job.stop, "replication", for_s, stop=job.stop)
-    await asyncio.to_thread(require_followable, job.migration, job.source)
+    await aside(require_followable, job.migration, job.source, stop=job.stop)
     lease = await asyncio.to_thread(state.take_or_create, job.ledger, *state.REPLICATION, job.identity, LEASE_S)
     try:
         position = await asyncio.to_thread(open_for_following, job.ledger, job.migration, lease)
