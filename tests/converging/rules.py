@@ -42,17 +42,17 @@ BROKEN = (
 
 
 class CountedLanes(Lanes):
-    """Knows how many of its lanes are at work."""
+    """Knows how many of its workers are at work."""
 
     def __init__(self, work: Applying, position: StreamPosition) -> None:
         super().__init__(work, position)
         self.working = 0
         self.killed = False
 
-    async def _work(self, lane: Any) -> None:
+    async def _work(self) -> None:
         self.working += 1
         try:
-            await super()._work(lane)
+            await super()._work()
         finally:
             self.working -= 1
 
