@@ -78,6 +78,7 @@ class GatedTarget:
         return Written({}, frozenset(), 0.0)
 
     async def get_all(self, table: str, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
+        await self.gates.wait()  # what is read may be newer than the time at which it is judged
         return await self.side.target.get_all(table, keys)
 
     async def scan(

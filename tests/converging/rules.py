@@ -42,7 +42,7 @@ BROKEN = (
 
 
 class CountedLanes(Lanes):
-    """Knows how many of its lanes are at work."""
+    """Knows how many of its workers are at work."""
 
     def __init__(self, work: Applying, position: StreamPosition) -> None:
         super().__init__(work, position)

@@ -209,7 +209,7 @@ class _Repair:
 
     async def bury(self, table: str, keys: Sequence[ItemKey]) -> None:
         """Tombstones for those of the items that are extra now. Not of now: nobody knows all documents of now, and one of
-        them may own the key, by a change that replication has still to bring."""
+        them may own the key, by a change that replication has still to bring. What is newer than now is not judged."""
         for start in range(0, len(keys), BATCH_DOCUMENTS):
             self.guard()
             time_now = await self._cluster_time()
@@ -219,7 +219,11 @@ class _Repair:
             )
             extra = {key: item for key, item in stored.items() if key not in accounted}
             self.report.kept += len(stored) - len(extra)
-            await self._entomb(table, extra)
+            of_then = {key: item for key, item in extra.items() if _version_in(item) <= snapshot_version(time_now)}
+            self.report.tombstones_superseded += sum(
+                not is_tombstone(extra[key]) for key in extra.keys() - of_then.keys()
+            )
+            await self._entomb(table, of_then)
 
     async def _entomb(self, table: str, items: Mapping[ItemKey, Item], version: int | None = None) -> None:
         """Tombstones of a version, or each of the version of its item."""
