@@ -15,8 +15,8 @@ from playwright.sync_api import Page, sync_playwright
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SIZE = {"width": 1500, "height": 1000}
-WAIT_MS = 60_000
-RUN_MS = 180_000
+WAIT_MS = 180_000
+RUN_MS = 400_000
 SLIDE_MS = 1_500
 """The panels slide; a picture waits for that."""
 
