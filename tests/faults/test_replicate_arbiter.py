@@ -19,7 +19,7 @@ from docferry.embedded.traffic import TrafficProcess
 from docferry.flows import state
 from docferry.flows.check import check_source
 from independent import judge
-from killing.victims import Victim, applied_by, in_a_chunk
+from killing.victims import Victim, applied_by, loaded_by
 from pymongo import WriteConcern
 
 pytestmark = pytest.mark.xdist_group("replicate_arbiter")
@@ -71,7 +71,7 @@ def test_replicator_and_backfill_wait_for_a_majority_say_why_and_go_on_when_the_
         traffic.await_writing()
         rig.load()
         backfill = running.enter_context(Victim(rig, tmp_path / "backfill.log", "backfill", "--again", settings=QUICK))
-        eventually(lambda: in_a_chunk(rig, backfill), "a checkpoint in a chunk")
+        eventually(loaded_by(rig, backfill), "a checkpoint of the load to move")
         replicator = running.enter_context(Victim(rig, tmp_path / "first.log", "replicate", settings=QUICK))
         eventually(applied_by(rig, replicator), "the position to move")
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -24,7 +24,7 @@ from docferry.embedded.shop import COLLECTIONS
 from docferry.embedded.traffic import TrafficProcess
 from docferry.flows import state
 from independent import judge
-from killing.victims import Victim, applied_by, in_a_chunk
+from killing.victims import Victim, applied_by, loaded_by
 
 pytestmark = pytest.mark.xdist_group("replicate_kill")
 SEED = 20_261_203
@@ -76,12 +76,18 @@ class Storm:
             if len(words) == 2:  # it takes the replicator's lease for a moment
                 self._await_new_load(backfill)
             with Victim(self.rig, self.logs / "replicate.log", "replicate") as replicator:
-                self._strike(number, replicator, backfill)
-                both = [(replicator, 1.0), (backfill, 0.25)]
+                applied, loaded = applied_by(self.rig, replicator), loaded_by(self.rig, backfill)
+                if number % EARLY == EARLY - 1:
+                    time.sleep(self.random.uniform(0.0, 0.5))
+                else:
+                    eventually(lambda: applied() or not replicator.is_alive(), "the position to move", 60)
+                    eventually(lambda: loaded() or not backfill.is_alive(), "a checkpoint of the load to move", 60)
+                self._strike(number, replicator)
+                both = [(replicator, applied, 1.0), (backfill, loaded, 0.25)]
                 self.random.shuffle(both)
-                for victim, most_s in both:
+                for victim, at_work, most_s in both:
                     time.sleep(self.random.uniform(0.0, most_s))
-                    self._kill(victim)
+                    self._kill(victim, at_work)
 
     def _is_loaded(self) -> bool:
         headers = [self.rig.ledger.read("backfill", name) for name in COLLECTIONS]
@@ -92,33 +98,22 @@ class Storm:
         eventually(lambda: not self._is_loaded() or not backfill.is_alive(), "a new load to begin")
         assert backfill.is_alive(), backfill.said()[-2_000:]
 
-    def _strike(self, number: int, replicator: Victim, backfill: Victim) -> None:
-        if number % EARLY == EARLY - 1:
-            time.sleep(self.random.uniform(0.0, 0.5))
-            return
-        moved = applied_by(self.rig, replicator)
-        eventually(lambda: moved() or not replicator.is_alive(), "the position to move", 60)
-        eventually(lambda: in_a_chunk(self.rig, backfill) or not backfill.is_alive(), "a checkpoint in a chunk", 60)
+    def _strike(self, number: int, replicator: Victim) -> None:
         if number == FAIL_OVER:
             self._kill_the_primary(replicator)
         if number == SILENCE:
             self._silence(replicator)
 
-    def _kill(self, victim: Victim) -> None:
+    def _kill(self, victim: Victim, at_work: Callable[[], bool]) -> None:
         name = victim.words[0]
         if not victim.is_alive():
             # A load may have come to its end; nothing else ends by itself.
             assert (name, victim.exit_code) == ("backfill", 0), f"{victim}: {victim.said()[-3_000:]}"
             return
-        works = self._is_at_work(victim)
+        works = at_work()
         if victim.kill():
             self.killed[name] += 1
             self.in_work[name] += works
-
-    def _is_at_work(self, victim: Victim) -> bool:
-        if victim.words[0] == "backfill":
-            return in_a_chunk(self.rig, victim)
-        return victim.made(self.rig.ledger.read(*state.REPLICATION))
 
     def _kill_the_primary(self, replicator: Victim) -> None:
         old = self.mongo.primary()

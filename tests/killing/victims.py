@@ -111,7 +111,17 @@ def applied_by(rig: Rig, victim: Victim) -> Callable[[], bool]:
     return moved
 
 
-def in_a_chunk(rig: Rig, victim: Victim) -> bool:
-    """The loader holds a chunk, and has moved its checkpoint."""
-    held = [one for one in rig.chunks().values() if one.body["owner"] and victim.made(one)]
-    return any(one.body["state"] != "done" and int(one.body["read"]) > 0 for one in held)
+def loaded_by(rig: Rig, victim: Victim) -> Callable[[], bool]:
+    """A question: has this loader moved a checkpoint, since it was first seen to hold the chunk, or finished one?"""
+    seen: dict[tuple[str, str], int] = {}
+    ever = False
+
+    def moved() -> bool:
+        nonlocal ever
+        for name, record in rig.chunks().items():
+            if victim.made(record):
+                read = int(record.body["read"])
+                ever = ever or record.body["state"] == "done" or read > seen.setdefault(name, read)
+        return ever
+
+    return moved

@@ -36,13 +36,13 @@ class SlowTarget(FakeTarget):
         self.written: list[tuple[str, int]] = []
         self.slot, self.half = asyncio.Lock(), asyncio.Event()
 
-    async def put_newer(self, table: str, items: Sequence[Item], budget: Any, guard: Any) -> Any:
+    async def put_newer(self, table: str, items: Sequence[Item], budget: Any, guard: Any, **how: Any) -> Any:
         async with self.slot:
             await asyncio.sleep(0)
             self.written += [(item["PK"]["S"], parse_version(item["_v"]["S"])) for item in items]
             if len(self.written) >= HALF:
                 self.half.set()
-            return await super().put_newer(table, items, budget, guard)
+            return await super().put_newer(table, items, budget, guard, **how)
 
 
 class World:
@@ -87,7 +87,8 @@ def test_a_document_with_many_changes_does_not_hold_the_position_back(monkeypatc
         changes = world.changes()
         for change in changes:
             world.lanes.put(change)
-        await world.target.half.wait()
+        async with asyncio.timeout(60):
+            await world.target.half.wait()
         left = world.lanes.pending
         assert left < 500, f"{len(world.target.written)} of 600 changes are written, {left} are behind the position"
         await world.until_idle()
