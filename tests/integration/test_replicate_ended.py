@@ -17,7 +17,7 @@ from docferry.errors import StreamEnded
 from docferry.flows import backfill, replicate, state
 from docferry.flows.repair import RepairReport, repair
 from docferry.flows.validate import Validation
-from replicating.rig import Following, assert_equal, end, follow, job_of, live_keys, live_shop, with_images
+from replicating.rig import Following, Ticking, assert_equal, end, follow, job_of, live_keys, live_shop, with_images
 from validating.planting import MAKERS, product
 
 pytestmark = pytest.mark.xdist_group("replicate_ended")
@@ -120,7 +120,7 @@ def test_stream_ends_loudly_and_the_way_back_is_as_the_message_says(
     report = follow(rig)
     assert report.events == report.written + report.superseded + report.passed
     assert (report.passed > 0) == (reason == "images_missing")
-    with Following(rig) as following:
+    with Following(rig) as following, Ticking(rig):
         following.await_all()
         done = mend(rig)
     assert done.tombstones > 0

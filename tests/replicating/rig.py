@@ -171,6 +171,27 @@ class Following:
         return error
 
 
+class Ticking:
+    """Somebody writes elsewhere all the time: MongoDB's clock goes on, which otherwise moves every ten seconds."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._elsewhere = rig.mongo[f"{rig.database.name}t"]["ticks"]
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.05):
+            self._elsewhere.insert_one({})
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join(30)
+        self._elsewhere.database.client.drop_database(self._elsewhere.database.name)
+
+
 def await_applied(rig: Rig, following: Following | None = None, timeout_s: float = CAUGHT_UP_S) -> None:
     """Wait until the position in the ledger has passed all that has been written so far."""
     now = MongoSource(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database).cluster_time()
