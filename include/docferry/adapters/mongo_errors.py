@@ -27,9 +27,11 @@ CODES: Mapping[int, type[errors.StoreError]] = {
     175: errors.Unavailable,  # QueryPlanKilled
     134: errors.Unavailable,  # ReadConcernMajorityNotAvailableYet
     189: errors.Unavailable,  # PrimarySteppedDown
+    211: errors.Unavailable,  # KeyNotFound: a member that has just started cannot check the cluster's time yet
     234: errors.Unavailable,  # RetryChangeStream
     237: errors.Unavailable,  # CursorKilled
     9001: errors.Unavailable,  # SocketException
+    10058: errors.Unavailable,  # LegacyNotPrimary
     10107: errors.Unavailable,  # NotWritablePrimary
     11600: errors.Unavailable,  # InterruptedAtShutdown
     11601: errors.Unavailable,  # Interrupted
