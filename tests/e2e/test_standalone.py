@@ -175,9 +175,10 @@ def live(traffic: TrafficProcess, standalone: Standalone) -> Live:
         log = standalone.api.log(REPLICATE, run_id, tried)
         assert standalone.holder() == holder
         cli.send_signal(signal.SIGINT)
-        cli.communicate(timeout=60)
+        cli.communicate(timeout=WAIT_S)
     finally:
         cli.kill()
+    standalone.lease_of(run_id, "follow_changes try 2")
     return Live(run_id=run_id, began=began, cli_said=holder, cli_code=cli.returncode, first_log=log)
 
 
@@ -188,7 +189,6 @@ def test_a_scheduled_run_that_finds_the_lease_held_says_by_whom_and_goes_on_when
     assert re.fullmatch(r"\S+@\S+ pid \d+", live.cli_said)
     assert f"replicate/stream is being worked on by {live.cli_said}" in live.first_log
     assert live.cli_code == 0  # Ctrl-C is how the command is ended
-    standalone.lease_of(live.run_id, "follow_changes try 2")
     standalone.wait_until_followed()
 
 
@@ -198,7 +198,10 @@ def test_the_command_line_and_a_second_run_are_told_that_a_dag_run_replicates(
 ) -> None:
     cli = standalone.start_cli("replicate", "--json")
     second = standalone.api.trigger(REPLICATE, {"until_caught_up": True, "minutes": 5})
-    out, err = cli.communicate(timeout=90)
+    try:
+        out, err = cli.communicate(timeout=WAIT_S)
+    finally:
+        cli.kill()
     holder = standalone.holder()
     assert cli.returncode == 3, err
     assert f"airflow {REPLICATE} {live.run_id} follow_changes try 2" in holder

@@ -364,4 +364,8 @@ def _part(text: str) -> str:
 
 
 def _log_line(entry: Any) -> str:
-    return str(entry.get("event", entry)) if isinstance(entry, dict) else str(entry)
+    """One entry; an exception's type and words with it, which Airflow keeps beside the event."""
+    if not isinstance(entry, dict):
+        return str(entry)
+    errors = [f"{one.get('exc_type')}: {one.get('exc_value')}" for one in entry.get("error_detail") or ()]
+    return "\n".join([str(entry.get("event", entry)), *errors])
