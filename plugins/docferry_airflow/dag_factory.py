@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,10 @@ DEFAULT_DIRECTORY = Path(__file__).resolve().parents[2] / "include" / "migration
 
 CONTINUOUS = "@continuous"
 """A schedule: the next run begins when the last one has ended."""
+
+CONTINUOUS_SINCE = datetime(2026, 1, 1, tzinfo=UTC)
+"""Without a start, the first run's interval begins and ends at one moment; the second run then begins there, too, and Airflow
+takes it for the first and never makes it."""
 
 ON_REQUEST = ("manual", "operator_triggered")
 """Kinds of run: somebody asked. Never Airflow's own backfill or a schedule."""
@@ -118,6 +122,7 @@ def phase_dag(
         schedule=schedule if schedule == CONTINUOUS else _at_the_next_time(schedule),
         # A run that fails at once would be followed by the next at once: after three, somebody should look.
         max_consecutive_failed_dag_runs=3 if schedule == CONTINUOUS else 0,
+        start_date=CONTINUOUS_SINCE if schedule == CONTINUOUS else None,
         catchup=False,
         max_active_runs=1,
         allowed_run_types=None if schedule else _run_types(),

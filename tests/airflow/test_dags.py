@@ -27,6 +27,17 @@ def refuse(*_):
     raise AssertionError("a DAG file used the network while it was parsed")
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
 
+def first_dates(dag):
+    # The logical dates of the first two runs that the schedule makes.
+    dates, interval = [], None
+    for _ in range(2):
+        info = dag.timetable.next_dagrun_info(last_automated_data_interval=interval, restriction=dag._time_restriction)
+        if info is None:
+            break
+        dates.append(info.logical_date.isoformat())
+        interval = info.data_interval
+    return dates
+
 folder = Path(sys.argv[1])
 bag = BundleDagBag(dag_folder=folder, bundle_path=folder, bundle_name="dags-folder")
 serialized = {dag.dag_id: DagSerialization.from_dict(DagSerialization.to_dict(dag)) for dag in bag.dags.values()}
@@ -37,6 +48,7 @@ print("RESULT" + json.dumps({
         dag.dag_id: {
             "doc": dag.doc_md, "tags": sorted(dag.tags), "tasks": dag.task_ids, "owner": dag.owner,
             "max_active_runs": dag.max_active_runs, "catchup": dag.catchup, "schedule": serialized[dag.dag_id].timetable.summary,
+            "dates": first_dates(serialized[dag.dag_id]),
             "run_types": sorted(dag.allowed_run_types or ()), "params": {k: p.schema for k, p in dag.params.items()},
             "defaults": {k: p.value for k, p in dag.params.items()},
             "unexplained": [k for k, p in dag.params.items() if not p.description],
@@ -88,6 +100,13 @@ def test_every_dag_explains_itself_and_runs_once_at_a_time(parsed: dict[str, Any
         assert dag["tags"] == sorted({"docferry", migration, phase})
         assert (dag["owner"], dag["max_active_runs"], dag["catchup"]) == ("docferry", 1, False)
         assert dag["unexplained"] == []
+
+
+def test_continuous_runs_have_logical_dates_of_their_own(parsed: dict[str, Any]) -> None:
+    """Airflow makes no second run with the date of the first one: replication would end with it."""
+    found = [dag["dates"] for dag in parsed["dags"].values() if dag["schedule"] == "@continuous"]
+    assert found
+    assert all(len(set(dates)) == 2 for dates in found), found
 
 
 def test_validate_and_replicate_have_a_schedule_and_the_others_run_on_request(parsed: dict[str, Any]) -> None:
