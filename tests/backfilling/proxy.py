@@ -31,7 +31,8 @@ class FaultProxy:
 
     Faults: those of REFUSALS; `cut_before` and `cut_after` (the connection breaks before or after DynamoDB has done it);
     `half_answer` (it breaks in the middle of the answer); `unprocessed` (part of a batch is not written and given back);
-    `damaged` (the same, but the answer has lost its mention, which only its checksum shows); `html` (a 502 page that is
+    `damaged` (the same, but the answer has lost its mention, which only its checksum shows; a single put is made); `html` (a 502
+    page that is
     no DynamoDB error). `seen` counts what was done.
     """
 
@@ -108,7 +109,8 @@ class FaultProxy:
         if fault == "html":
             writer.write(_answer(502, b"<html><body>Bad Gateway</body></html>", b"text/html"))
             return True
-        held, body = _hold_back(body, self._random) if fault in ("unprocessed", "damaged") else ({}, body)
+        of_batch = operation == "BatchWriteItem" and fault in ("unprocessed", "damaged")
+        held, body = _hold_back(body, self._random) if of_batch else ({}, body)
         answer = await self._pass_on(first, headers, body)
         return self._finish(fault, held, answer, writer)
 

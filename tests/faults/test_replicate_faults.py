@@ -20,7 +20,7 @@ from backfilling.proxy import FaultProxy
 from backfilling.rig import Rig, eventually
 from docferry.embedded import EmbeddedReplicaSet, EmbeddedStack
 from docferry.embedded.traffic import TrafficProcess, make_events
-from docferry.errors import LeaseLost, RetryExhausted
+from docferry.errors import LeaseLost, RetryExhausted, Unavailable
 from docferry.flows import replicate, state
 from docferry.testing.fakes import FakeLedger
 from replicating.rig import Following, assert_equal, await_applied, end, follow, live_shop
@@ -83,7 +83,7 @@ def test_puts_that_fail_are_repeated_and_order_is_kept(rig: Rig, what: str) -> N
 def test_ledger_that_fails_delays_the_position_and_nothing_else(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replicate, "CHECKPOINT_S", 0.05)
     monkeypatch.setattr(replicate, "LETTERS_S", 0.05)
-    shares = {"error_500": 0.2, "throttle": 0.2, "cut_before": 0.1, "cut_after": 0.1}
+    shares = {"error_500": 0.1, "throttle": 0.1, "cut_before": 0.1, "cut_after": 0.1, "half_answer": 0.1}
     faults = {f"ledger:{name}": shares for name in ("GetItem", "PutItem", "Query")}
     made = write_some(rig, seed=9)
     ledger = rig.migration.ledger.table
@@ -94,12 +94,23 @@ def test_ledger_that_fails_delays_the_position_and_nothing_else(rig: Rig, monkey
     assert_equal(rig)
 
 
+@pytest.mark.parametrize("operation", ["GetItem", "Query"])
+def test_ledger_answer_that_was_cut_short_is_not_taken_for_an_empty_one(rig: Rig, operation: str) -> None:
+    """botocore takes what came for the answer, and what cannot be read for nothing."""
+    faults = {f"ledger:{operation}": {"half_answer": 1.0}}
+    table = rig.migration.ledger.table
+    with FaultProxy(rig.env["AWS_ENDPOINT_URL_DYNAMODB"], faults, ledger=table) as proxy:
+        ledger = through(rig, proxy).ledger
+        with pytest.raises(Unavailable, match="cut short"):
+            ledger.read(*state.REPLICATION) if operation == "GetItem" else ledger.list("backfill")
+    assert rig.ledger.read(*state.REPLICATION) is not None
+    assert rig.ledger.read("nothing", "there") is None
+
+
 def test_ledger_that_cannot_be_read_for_a_while_is_told_and_does_not_end_it(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than boto3 rides out by itself."""
-    from docferry.errors import Unavailable
-
     monkeypatch.setattr(replicate, "CHECKPOINT_S", 0.05)
     monkeypatch.setattr(replicate, "LETTERS_S", 0.05)
     away = threading.Event()

@@ -58,6 +58,14 @@ def test_error_for_an_unknown_code_is_permanent_and_loud_unless_the_server_is_in
     assert "doctype" not in str(page)
 
 
+def test_answer_that_was_cut_short_may_come_whole_the_next_time() -> None:
+    """botocore finds no code in half a JSON document, and gives the HTTP status instead."""
+    half = error_for("PutItem", "400", '{"__type": "ConditionalCheckFai', 400)
+    assert type(half) is Unavailable
+    assert "cut short" in str(half)
+    assert type(error_for("PutItem", "403", "<html>a proxy's page</html>", 403)) is PermanentStoreError
+
+
 def test_error_for_sdk_tells_no_time_from_no_connection_from_no_credentials() -> None:
     where = {"endpoint_url": "http://nowhere"}
     assert type(error_for_sdk("Op", exceptions.ReadTimeoutError(**where))) is TimedOut

@@ -182,6 +182,8 @@ def error_for(operation: str, code: str, message: str, status: int = 0) -> Store
         return kind(f"{operation}: {message} [{short}]", operation=operation, code=short)
     # An HTML page (a load balancer's, or moto's for what it does not implement) is no message for a person.
     text = "the answer was an HTML page" if message.lstrip().lower().startswith("<!doctype") else message
+    if short.isdigit() and message.startswith("{"):  # botocore found no code in it: JSON that is no JSON
+        return Unavailable(f"{operation}: HTTP {short}: the answer was cut short", operation=operation, code=short)
     if status >= 500 or (short.isdigit() and int(short) >= 500):
         return Unavailable(f"{operation}: HTTP {status or short}: {text}", operation=operation, code=short)
     return PermanentStoreError(

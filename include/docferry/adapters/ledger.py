@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -17,7 +17,7 @@ from botocore.config import Config
 
 from docferry.adapters.aws_errors import translated
 from docferry.core.codec import from_plain, to_plain
-from docferry.errors import ConditionFailed, InvariantBroken
+from docferry.errors import ConditionFailed, InvariantBroken, Unavailable
 from docferry.ports import Record
 
 SCHEMA = 1
@@ -25,6 +25,9 @@ SCHEMA = 1
 
 _PATIENT = Config(retries={"mode": "standard", "max_attempts": 8}, connect_timeout=5, read_timeout=20)
 """Throttling and short outages are ridden out here: a ledger call that fails ends a chunk's attempt."""
+
+
+READS = 5
 
 
 class DynamoLedger:
@@ -38,9 +41,14 @@ class DynamoLedger:
         return f"DynamoLedger({self._table!r}, {self._migration!r})"
 
     def read(self, section: str, key: str) -> Record | None:
-        with translated("ledger GetItem"):
-            reply = self._client.get_item(TableName=self._table, Key=self._key(section, key), ConsistentRead=True)
-        return self._record(reply["Item"]) if "Item" in reply else None
+        item = self._item(self._key(section, key))
+        return self._record(item) if item is not None else None
+
+    def _item(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
+        # Its price is in the answer even if nothing is there.
+        request = {"TableName": self._table, "Key": key, "ConsistentRead": True, "ReturnConsumedCapacity": "TOTAL"}
+        found: dict[str, Any] | None = _whole(self._client.get_item, request, "ConsumedCapacity").get("Item")
+        return found
 
     def list(self, section: str, prefix: str = "") -> list[Record]:
         query: dict[str, Any] = {
@@ -52,8 +60,7 @@ class DynamoLedger:
         }
         found: list[Record] = []
         while True:
-            with translated("ledger Query"):
-                reply = self._client.query(**query)
+            reply = _whole(self._client.query, query, "Items")
             found += [self._record(item) for item in reply["Items"]]
             if "LastEvaluatedKey" not in reply:
                 return found
@@ -84,10 +91,8 @@ class DynamoLedger:
 
     def _is_stored(self, item: Mapping[str, Any]) -> bool:
         """Whether our own write got through and only its answer was lost: boto3 sends it again, and that one fails."""
-        key = {name: item[name] for name in ("PK", "SK")}
-        with translated("ledger GetItem"):
-            stored = self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True).get("Item", {})
-        return bool(stored.get("nonce") == item["nonce"])
+        stored = self._item({name: item[name] for name in ("PK", "SK")})
+        return stored is not None and bool(stored.get("nonce") == item["nonce"])
 
     def _partition(self, section: str) -> str:
         return f"{self._migration}#{section}"
@@ -101,6 +106,21 @@ class DynamoLedger:
         section = item["PK"]["S"].removeprefix(self._migration + "#")
         body = _plain(to_plain(_from_boto(item["body"])))
         return Record(section, item["SK"]["S"], int(item["rev"]["N"]), body)
+
+
+def _whole(read: Callable[..., dict[str, Any]], request: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """An answer that has `name`, as each has that is whole. Raises Unavailable.
+
+    Why: botocore makes an answer that was cut short into an empty one, and only a checksum, if there is one, tells.
+    """
+    operation = f"ledger {read.__name__}"
+    for attempt in range(READS):
+        time.sleep(0.05 * attempt)
+        with translated(operation):
+            reply = read(**request)
+        if name in reply:
+            return reply
+    raise Unavailable(f"{operation}: the answer was cut short each time", operation=operation)
 
 
 def _condition(expect: Record | None) -> dict[str, Any]:

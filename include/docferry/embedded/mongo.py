@@ -278,7 +278,12 @@ class EmbeddedReplicaSet:
         """
         if member.arbiter:
             return
-        now = self._append_noop("clock")["$clusterTime"]
+        now = wait_until(
+            # It signs no time at all as long as it has no keys.
+            lambda: self._append_noop("clock").get("$clusterTime"),
+            timeout_s=START_TIMEOUT_S,
+            what="the cluster's time",
+        )
         client = self.member_client(member.index)
 
         def accepted() -> bool:

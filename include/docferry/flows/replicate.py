@@ -21,7 +21,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from bson.timestamp import Timestamp
@@ -44,6 +44,7 @@ from docferry.flows.check import require_followable
 from docferry.flows.loading import BULK, GIVE_BACK_S, budget_of, calm_collector
 from docferry.flows.majority import MajorityWatch, wait_for_majority
 from docferry.flows.retry import retrying
+from docferry.flows.windows import Windows, windows_of
 from docferry.ports import Batch, Feed, Identity, Ledger, Progress, Source, StopSignal, StreamPosition, Target
 
 LANES = 128
@@ -78,27 +79,6 @@ class Replication:
     identity: Identity
     progress: Progress
     stop: StopSignal
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Windows:
-    """How long the position, and the images behind it, will still be there if nothing more is applied, in seconds.
-
-    `images_s` None: images do not expire by time. A position is in danger once half of a window is used up.
-    """
-
-    oplog_s: float
-    oplog_left_s: float
-    images_s: float | None
-    images_left_s: float | None
-
-    @property
-    def in_danger(self) -> bool:
-        images = self.images_s is not None and (self.images_left_s or 0.0) < self.images_s / 2
-        return images or self.oplog_left_s < self.oplog_s / 2
-
-    def to_dict(self) -> dict[str, Any]:
-        return {one.name: getattr(self, one.name) for one in fields(self)} | {"in_danger": self.in_danger}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -446,20 +426,8 @@ class _Follower:
             self.read_up_to = self.lanes.position  # the rest will be read again
         body = {**self._body(), **changes}
         try:
-            await aside(self.lease.release, body, within_s=GIVE_BACK_S)
+            # Whoever asked to stop does not wait; else a ledger that is slow or throttles is given its time.
+            await aside(self.lease.release, body, within_s=GIVE_BACK_S if self.job.stop.is_set() else DRAIN_S)
         except Exception:
             self.lease.abandon()  # it then runs out by itself; the position in the ledger is older, which is safe
             raise
-
-
-def windows_of(source: Source, applied: Timestamp) -> Windows:
-    """How much of the oplog's and the images' windows lies in front of a position."""
-    first, last = source.oplog_reach()
-    expire = source.expire_images_after_s()
-    behind = float(last.time - applied.time)
-    return Windows(
-        oplog_s=max(source.oplog_window_s(), 1.0),
-        oplog_left_s=max(0.0, source.oplog_window_s() - behind) if applied >= first else 0.0,
-        images_s=expire,
-        images_left_s=None if expire is None else max(0.0, expire - behind),
-    )

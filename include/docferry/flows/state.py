@@ -62,7 +62,7 @@ class Lease:
         proved = orphan and identity.ended(str(record.body["mark"]))
         fence = int(record.body.get("fence", 0)) + 1
         taken_over = bool(record.body.get(TAKEOVER_NEEDS_WAIT)) or (orphan and not proved)
-        self._deadline = 0.0
+        self._deadline, self._until = 0.0, 0
         self._record = record
         self._write({"fence": fence, TAKEOVER_NEEDS_WAIT: taken_over})
         self._thread = threading.Thread(target=self._renew, name=f"lease {self._name}", daemon=True)
@@ -104,20 +104,28 @@ class Lease:
         body = {**self._record.body, **changes}
         body["owner"] = self._identity.name if owner is None else owner
         body["mark"] = self._identity.mark
-        body["until"] = now_ms() + int(self._lease_s * 1000)
+        body["until"] = self._until = self._unlike_the_last(now_ms() + int(self._lease_s * 1000))
         try:
             self._record = self._ledger.write(self._record.section, self._record.key, body, expect=self._record)
         except ConditionFailed as error:
             current = self._ledger.read(self._record.section, self._record.key)
-            if not self._is_ours(current, body):
+            if current is None or not self._is_ours(current, body):
                 self._deadline = 0.0
                 raise LeaseLost(self._name) from error
-            assert current is not None
             self._record = current  # our own write, whose answer got lost
+            if current.body["until"] != body["until"]:  # or an earlier one of ours: then this one is still to be made
+                self._write(changes, owner)
+                return
         self._deadline = asked + self._lease_s * 0.8
 
-    def _is_ours(self, current: Record | None, body: Mapping[str, Any]) -> bool:
-        return current is not None and all(current.body.get(name) == body[name] for name in ("mark", "fence", "until"))
+    def _unlike_the_last(self, until: int) -> int:
+        """By `until` two writes of ours are told apart: it rises within a millisecond, too."""
+        return self._until + 1 if 0 <= self._until - until < 1_000 else until
+
+    def _is_ours(self, current: Record, body: Mapping[str, Any]) -> bool:
+        """Once taken, by process and fence. While taking, two of one process may want the same fence: by the time, too."""
+        names = ("mark", "fence") if self._deadline else ("mark", "fence", "until")
+        return all(current.body.get(name) == body[name] for name in names)
 
     def _renew(self) -> None:
         while not self._ended.wait(self._lease_s / 4):
