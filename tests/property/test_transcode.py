@@ -35,7 +35,22 @@ VERSION = 0xABC << 24
 _texts = st.one_of(
     draw.texts(),
     st.sampled_from(
-        ("", "a#b", "~", '"', "back\\slash", "tab\t", "\x7f", "\u2028", "é", "a" * 300, "5" * 24, "%s%%", "1")
+        (
+            "",
+            "a#b",
+            "~",
+            '"',
+            "back\\slash",
+            "tab\t",
+            "\x7f",
+            "\u2028",
+            "é",
+            "a" * 300,
+            "5" * 24,
+            "2024-01-15T15:45:00.000Z",
+            "%s%%",
+            "1",
+        )
     ),
     st.text(st.characters(codec="utf-8"), max_size=8),
 )
@@ -204,6 +219,17 @@ def test_minus_zero_is_not_taken_for_zero() -> None:
     transcoder.learn(bson.encode({"_id": 1, "x": 2.0}))
     assert agrees(transcoder, GENERIC, bson.encode({"_id": 1, "x": 0.0}))
     assert transcoder.pack(bson.encode({"_id": 1, "x": -0.0}), VERSION) is None
+
+
+@pytest.mark.parametrize("text", ["507f1f77bcf86cd799439011", "2024-01-15T15:45:00.000Z", "five and twenty, not four"])
+def test_key_that_may_look_like_another_type_is_left_to_the_mapping(text: str) -> None:
+    transcoder = Transcoder(GENERIC)
+    transcoder.learn(bson.encode({"_id": "plain"}))
+    assert agrees(transcoder, GENERIC, bson.encode({"_id": "as plain"}))
+    assert agrees(transcoder, GENERIC, bson.encode({"_id": text})) is (len(text) != 24)
+    other = Transcoder(GENERIC)
+    other.learn(bson.encode({"_id": text}))
+    assert agrees(other, GENERIC, bson.encode({"_id": text})) is (len(text) != 24)
 
 
 def test_text_that_is_not_utf_8_and_deprecated_types_are_left_to_the_mapping(transcoder: Transcoder) -> None:

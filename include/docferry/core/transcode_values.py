@@ -30,7 +30,8 @@ Convert = Callable[[Any], str | None]
 """The text of a value in JSON, None if it needs another hint than the value that was learnt from."""
 
 _TEXT: Final = rb"(.{4})([^\x00]*+\x00)"
-_KEY_TEXT: Final = rb'(.{4})([^\x00-\x1f"\\#~]{1,%d}+\x00)' % KEY_TEXT_BYTES
+_KEY_TEXT: Final = rb'(.{4})(?![^\x00]{24}\x00)([^\x00-\x1f"\\#~]{1,%d}+\x00)' % KEY_TEXT_BYTES
+"""Not of 24 bytes: such a text may look like an ObjectId or a date, and is then written another way."""
 _ELEMENT: Final = rb"\x02[0-9]++\x00(.{4})([^\x00]*+\x00)"
 STRINGS_PATTERN: Final = rb"(.{4}(?:\x02[0-9]++\x00.{4}[^\x00]*+\x00)*+\x00)"
 _elements = re.compile(_ELEMENT, re.DOTALL).findall
