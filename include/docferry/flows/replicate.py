@@ -226,6 +226,7 @@ class _Follower:
         )
         self.majority = MajorityWatch(job.source, job.progress, "replication")
         self.read_up_to = position
+        self.nothing_more = False
         self.follow_from: dict[str, Timestamp] = {}
         self.feed: Feed | None = None
         self.checkpointed = self.looked = self.listed = self.told = 0.0
@@ -280,7 +281,12 @@ class _Follower:
         self.lease.check()
         if self.job.stop.is_set() or (ends is not None and time.monotonic() > ends):
             return True
-        return until is not None and not self.lanes.pending and self.read_up_to.time >= until
+        return until is not None and not self.lanes.pending and self._has_passed(until)
+
+    def _has_passed(self, until: Timestamp) -> bool:
+        """Whether all events of that time are read: those of a large transaction come in several batches."""
+        at = self.read_up_to.time
+        return at > until or (at == until and self.nothing_more)
 
     def _raise_failure(self) -> None:
         if self.lanes.failure is not None:
@@ -307,6 +313,7 @@ class _Follower:
                 if self.job.stop.is_set():
                     return
         self.read_up_to = batch.position
+        self.nothing_more = not batch.changes
         await asyncio.sleep(0)
 
     def _is_full(self) -> bool:
