@@ -83,7 +83,7 @@ def test_puts_that_fail_are_repeated_and_order_is_kept(rig: Rig, what: str) -> N
 def test_ledger_that_fails_delays_the_position_and_nothing_else(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replicate, "CHECKPOINT_S", 0.05)
     monkeypatch.setattr(replicate, "LETTERS_S", 0.05)
-    shares = {"error_500": 0.1, "throttle": 0.1, "cut_before": 0.1, "cut_after": 0.1, "half_answer": 0.1}
+    shares = dict.fromkeys(("error_500", "throttle", "cut_before", "cut_after", "half_answer"), 0.04)
     faults = {f"ledger:{name}": shares for name in ("GetItem", "PutItem", "Query")}
     made = write_some(rig, seed=9)
     ledger = rig.migration.ledger.table

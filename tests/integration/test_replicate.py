@@ -370,7 +370,7 @@ def test_id_and_field_name_that_cannot_be_decoded_are_letters_and_their_lane_goe
 
 def test_mixed_traffic_is_applied_and_every_event_counted(rig: Rig) -> None:
     position = follow(rig).position
-    made = make_events(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database, 400, 3, unstorable=0.05)
+    made = make_events(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database, 250, 3, unstorable=0.05)
     report = follow(rig)
     assert report.events == made.documents_changed
     assert report.events == report.written + report.superseded + report.dead + report.passed
@@ -521,7 +521,7 @@ def start(rig: Rig, *words: str) -> subprocess.Popen[str]:
 
 
 def test_killed_in_the_midst_it_goes_on_where_all_was_applied(rig: Rig) -> None:
-    made = make_events(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database, 300, 11)
+    made = make_events(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database, 200, 11)
     process = start(rig)
     first = {key: item["_v"] for key, item in rig.scan().items()}
     eventually(lambda: {key: item["_v"] for key, item in rig.scan().items()} != first, "the first change", 60)

@@ -71,6 +71,7 @@ def test_many_events_leave_no_lag_and_no_memory(rig: Rig) -> None:
         eventually(lambda: state.applied_position(rig.ledger) is not None, "it to begin", 60)
         writer.start()
         eventually(lambda: events(rig) >= WARM or process.poll() is not None, "the first of them", PATIENCE_S, 0.2)
+        assert process.poll() is None, f"it has ended with {process.returncode}"
         first = resident_mb(process)
         writer.join(PATIENCE_S)
         assert made, "the writer did not come to an end"
