@@ -157,7 +157,7 @@ def traffic(
     for name, ids in unstorable_ids().items():
         standalone.database[name].delete_many({"_id": {"$in": ids}})
     directory = tmp_path_factory.mktemp("traffic")
-    with TrafficProcess(stack.mongo.uri("app"), directory, database=DATABASE, rate=20) as opened:
+    with TrafficProcess(stack.mongo.uri("app"), directory, database=DATABASE, rate=10) as opened:
         opened.await_writing()
         yield opened
 

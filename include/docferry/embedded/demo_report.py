@@ -200,7 +200,7 @@ class Report:
             yield (
                 "replication",
                 f"{done.events:,} events = {done.written:,} written + {done.superseded:,} superseded + {done.dead:,} dead "
-                f"letters + {done.passed:,} passed; {done.rate:,.0f}/s; lag at most {done.largest_lag_s} s, now {done.lag_s} s",
+                f"letters + {done.passed:,} passed; {done.rate:,.0f}/s; lag {done.lag_s} s, at most {done.largest_lag_s} s",
             )
         if (seen := self.in_motion) is not None:
             yield (
