@@ -39,7 +39,7 @@ from pymongo import DeleteOne, InsertOne, MongoClient, UpdateOne
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.backfill import REPORT
+from benchmarks.backfill import record
 from benchmarks.contenders import COLLECTION, SHOP, MemoryLedger, Quiet, Run, peak_bytes, products, simple_item
 from benchmarks.server import Server, running_server
 
@@ -180,13 +180,6 @@ def prepare(uri: str) -> str:
     return position
 
 
-def record(found: Mapping[str, Any], kept: bool) -> None:
-    """Beside what the other benchmarks have written."""
-    REPORT.parent.mkdir(exist_ok=True)
-    before = json.loads(REPORT.read_text()) if REPORT.exists() else {}
-    REPORT.write_text(json.dumps({**before, "replicate": {**found, "kept": kept, "cores": os.cpu_count()}}, indent=1))
-
-
 def main() -> int:
     console = Console()
     with EmbeddedStack() as stack, running_server() as server:
@@ -208,7 +201,7 @@ def main() -> int:
     peak = rounds[-1]["docferry"]["peak_bytes"]
     console.print(f"{'kept  ' if ratio >= AT_LEAST else 'BROKEN'} at least {AT_LEAST:.0f} times the loop: {ratio:.1f}")
     console.print(f"order kept for each item; docferry's memory peaked at {peak / MIB:.0f} MB")
-    record({"events": EVENTS, "rates": rates, "ratio": ratio, "peak_bytes": peak}, ratio >= AT_LEAST)
+    record("replicate", {"events": EVENTS, "rates": rates, "ratio": ratio, "peak_bytes": peak}, ratio >= AT_LEAST)
     return 0 if ratio >= AT_LEAST else 1
 
 

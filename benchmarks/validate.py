@@ -34,7 +34,7 @@ from pymongo import MongoClient
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.backfill import REPORT, fill
+from benchmarks.backfill import fill, record
 from benchmarks.contenders import COLLECTION, SHOP, MemoryLedger, Quiet, Run, docferry, peak_bytes, products
 from benchmarks.reading import running_reading_server
 
@@ -161,13 +161,6 @@ def show(found: Mapping[str, Mapping[str, Any]], console: Console) -> None:
     console.print(table)
 
 
-def record(found: Mapping[str, Any], kept: bool) -> None:
-    """Beside what the other benchmarks have written."""
-    REPORT.parent.mkdir(exist_ok=True)
-    before = json.loads(REPORT.read_text()) if REPORT.exists() else {}
-    REPORT.write_text(json.dumps({**before, "validate": {**found, "kept": kept, "cores": os.cpu_count()}}, indent=1))
-
-
 def main() -> int:
     console = Console()
     with EmbeddedStack() as stack, running_reading_server() as server:
@@ -191,7 +184,7 @@ def main() -> int:
     console.print(
         f"{'kept  ' if ratio >= AT_LEAST else 'BROKEN'} at least {AT_LEAST:.0f} times find + get_item: {ratio:.1f}"
     )
-    record(found, ratio >= AT_LEAST)
+    record("validate", found, ratio >= AT_LEAST)
     return 0 if ratio >= AT_LEAST else 1
 
 

@@ -1,10 +1,10 @@
 """From BSON to DynamoDB JSON without a Python object in between, for documents of a shape that has been learnt.
 
 Nearly all documents of a collection look alike: the same names with values of the same types. For such a shape one regular
-expression takes the values out of the BSON, and one format string puts them into the JSON. Neither is written by hand, nor
-does this module know what a mapping does: it asks `Mapping.encode`. A document of the shape is filled with marks, encoded,
-and where the marks come out is where the values go. What was learnt must then give, byte for byte in meaning, what the mapping
-gives for other marks and for the document itself; otherwise the shape is not taken.
+expression takes the values out of the BSON, and they are joined with the JSON that always stands around them. Neither is written
+by hand, nor does this module know what a mapping does: it asks `Mapping.encode`. A document of the shape is filled with marks,
+encoded, and where the marks come out is where the values go. What was learnt must then give the item that the mapping gives for
+other marks and for the document itself; otherwise the shape is not taken.
 
 So the mapping stays the only place that knows both shapes, and everything unusual is left to it: documents with children, rare
 types, values that need a type hint where others do not, keys that need an escape, and whatever is not valid UTF-8.
@@ -100,7 +100,7 @@ def _read_value(kind: int, value: bytes, path: Path, rules: _Rules) -> Iterator[
     dotted = ".".join(map(str, path))
     if dotted in rules.fixed or kind in (BOOL, NULL):
         yield re.escape(value)
-    elif kind == ARRAY and _allstrings(value):
+    elif kind == ARRAY and _all_strings(value):
         yield _Slot(path, STRINGS)
     elif kind in (DOCUMENT, ARRAY):
         yield b".{4}"
@@ -109,7 +109,7 @@ def _read_value(kind: int, value: bytes, path: Path, rules: _Rules) -> Iterator[
         yield _Slot(path, kind_of(kind, value, dotted in rules.keys, path not in rules.narrow))
 
 
-def _allstrings(value: bytes) -> bool:
+def _all_strings(value: bytes) -> bool:
     return re.fullmatch(STRINGS_PATTERN, value, re.DOTALL) is not None
 
 

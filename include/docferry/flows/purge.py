@@ -48,18 +48,17 @@ from docferry.core.mapping import Mapping as DocumentMapping
 from docferry.core.purging import Ages, Facts, Proof, Seen, prove
 from docferry.core.raw import id_name
 from docferry.core.versions import parse_version, version_of, version_text
-from docferry.errors import InvariantBroken, LeaseLost, PreflightFailed, Problem, Stopped
+from docferry.errors import InvariantBroken, PreflightFailed, Problem, Stopped
 from docferry.flows import state
 from docferry.flows.background import aside, unless_stopped
 from docferry.flows.comparing import Validation, cancel_all, item_id, owner_of
 from docferry.flows.loading import budget_of
 from docferry.flows.replicate import SIGNATURE_LIVES_S
 from docferry.flows.retry import retrying
-from docferry.flows.writers import open_loads, open_writers, release_after
+from docferry.flows.writers import LEASE_S, holding, open_loads, open_writers
 from docferry.ports import Grave, Target
 
 PURGE = ("purge", "tombstones")
-LEASE_S = 60.0
 SCAN_SEGMENTS = 4
 LETTERS_S = 10.0
 STALE_S = 60.0
@@ -138,16 +137,8 @@ async def purge(job: Validation, target: Target, dry_run: bool = False) -> Purge
     if job.stop.is_set():
         raise Stopped("asked to stop before the purge began; nothing was deleted")
     lease = await asyncio.to_thread(state.take_or_create, job.ledger, *PURGE, job.identity, LEASE_S)
-    try:
-        report = await _purge_leased(job, target, lease)
-    except LeaseLost:
-        lease.abandon()
-        raise
-    except BaseException as error:
-        await release_after(lease, error)
-        raise
-    await asyncio.to_thread(lease.release)
-    return report
+    async with holding(lease):
+        return await _purge_leased(job, target, lease)
 
 
 async def _purge_leased(job: Validation, target: Target, lease: state.Lease) -> PurgeReport:

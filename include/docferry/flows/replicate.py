@@ -47,7 +47,6 @@ from docferry.flows.retry import retrying
 from docferry.flows.windows import Windows, windows_of
 from docferry.ports import Batch, Feed, Identity, Ledger, Progress, Source, StopSignal, StreamPosition, Target
 
-LANES = 128
 MOST_PENDING = 4_000
 MOST_PENDING_BYTES = 64 * 1024 * 1024
 READ_WAIT_S = 1.0
@@ -265,7 +264,7 @@ class _Follower:
         except StreamEnded as ended:
             if not self._is_loaded_since(ended):
                 raise
-            self.read_up_to = ended.position
+            self.read_up_to, self.nothing_more = ended.position, False
             self.report.passed += ended.reason == "images_missing"
             return
         await self._take(batch)

@@ -34,11 +34,11 @@ class Windows:
 def windows_of(source: Source, applied: Timestamp) -> Windows:
     """How much of the oplog's and the images' windows lies in front of a position."""
     first, last = source.oplog_reach()
-    expire = source.expire_images_after_s()
+    expire, window = source.expire_images_after_s(), source.oplog_window_s()
     behind = float(last.time - applied.time)
     return Windows(
-        oplog_s=max(source.oplog_window_s(), 1.0),
-        oplog_left_s=max(0.0, source.oplog_window_s() - behind) if applied >= first else 0.0,
+        oplog_s=max(window, 1.0),
+        oplog_left_s=max(0.0, window - behind) if applied >= first else 0.0,
         images_s=expire,
         images_left_s=None if expire is None else max(0.0, expire - behind),
     )

@@ -31,18 +31,25 @@ async def writing(ledger: Ledger, identity: Identity, what: str, stop: StopSigna
     if stop.is_set():
         raise Stopped(f"asked to stop before the {what} began; nothing was changed")
     lease = await asyncio.to_thread(state.take_or_create, ledger, WRITERS, what, identity, LEASE_S)
-    try:
+    async with holding(lease):
         yield lease.check
+
+
+@asynccontextmanager
+async def holding(lease: state.Lease) -> AsyncIterator[None]:
+    """Give a lease back at the end of the block, whatever ends it; one that is lost is left alone."""
+    try:
+        yield
     except LeaseLost:
         lease.abandon()
         raise
     except BaseException as error:
-        await release_after(lease, error)
+        await _release_after(lease, error)
         raise
     await asyncio.to_thread(lease.release)
 
 
-async def release_after(lease: state.Lease, error: BaseException) -> None:
+async def _release_after(lease: state.Lease, error: BaseException) -> None:
     """Give a lease back; if that fails, too, `error` is what matters: the lease then runs out by itself."""
     try:
         await aside(lease.release, within_s=GIVE_BACK_S)
