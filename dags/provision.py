@@ -1,22 +1,25 @@
-"""Provision: make the DynamoDB side.
+"""Provision: make the DynamoDB side, and let MongoDB's change stream tell what a change needs.
 
 **Enter when** the migration file has been reviewed; `docferry check` finds nothing.
 
 **Steps**
-1. Run with `dry_run`: the task's log shows the plan as a diff (`+` is made, `!` would change what exists, `x` is refused).
-2. Run without. Tables, indexes, encryption, streams, backups, TTL, tags, the ledger and the DAX cluster are made one after
-   the other, and each is read back.
+1. Run with `dry_run`: the tasks' logs show the plan as a diff (`+` is made, `!` would change what exists, `x` is refused), and
+   what the change stream's images cost in space.
+2. Run without. Change stream pre- and post-images are switched on for every collection of the file. Tables, indexes, encryption,
+   streams, backups, TTL, tags, the ledger and the DAX cluster are made one after the other, and each is read back.
 
 **Done when** the run succeeds; a second run says `unchanged` for every resource.
 
 **If it fails** read the log's last lines. A difference from what exists is shown and refused: mend the file, or run with
 `allow_changes` if DynamoDB can change it in place. Anything else: run it again, it continues where it stopped.
 
-**Roll back by** nothing automatic. Nothing is ever deleted here; new tables are empty, and yours to delete.
+**Roll back by** nothing automatic. Nothing is ever deleted here; new tables are empty, and yours to delete. Images are
+switched off with `db.runCommand({collMod: "users", changeStreamPreAndPostImages: {enabled: false}})`, once
+nothing follows the stream any more.
 """
 
 from docferry_airflow.dag_factory import flag, migrations, phase_dag
-from docferry_airflow.operators.provision import ProvisionOperator
+from docferry_airflow.operators.provision import ProvisionOperator, SwitchImagesOnOperator
 
 for migration in migrations():
     params = {
@@ -24,8 +27,10 @@ for migration in migrations():
         "allow_changes": flag("Also change existing resources that differ, where DynamoDB can do so in place."),
     }
     with phase_dag(migration, "provision", doc=__doc__, params=params):
-        ProvisionOperator(
+        images = SwitchImagesOnOperator(task_id="switch_images_on", plan_only="{{ params.dry_run }}")
+        tables = ProvisionOperator(
             task_id="make_tables",
             plan_only="{{ params.dry_run }}",
             allow_changes="{{ params.allow_changes }}",
         )
+        images >> tables

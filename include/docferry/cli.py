@@ -25,7 +25,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
@@ -47,6 +47,7 @@ from docferry.embedded.stack import EmbeddedStack, render_exports
 from docferry.flows import backfill as load
 from docferry.flows import state
 from docferry.flows.check import check_source
+from docferry.flows.images import render_images, switch_images_on
 from docferry.flows.loading import Backfill
 from docferry.flows.majority import wait_for_majority
 from docferry.flows.provision import ProvisionReport, add_replicas, provision, render_plan
@@ -260,8 +261,12 @@ def _has_mongo() -> bool:
 @json_option
 @explained
 def provision_command(file: str, dry_run: bool, allow_changes: bool, as_json: bool) -> None:
-    """Create or verify ledger, tables, indexes, PITR, TTL, tags, and the DAX cluster."""
-    _provisioning(provision, file, dry_run, allow_changes, as_json)
+    """Switch change stream images on; create or verify ledger, tables, indexes, PITR, TTL, tags, and the DAX cluster."""
+    migration, connections = _open(file)
+    with closing(connections.source(migration)) as source, CliProgress() as progress:
+        images = switch_images_on(migration, source, dry_run=dry_run, progress=progress)
+    report = _provisioned(provision, migration, connections, dry_run, allow_changes)
+    show(report.to_dict() | {"images": images.to_dict()}, as_json, f"{render_images(images)}\n{render_plan(report)}")
 
 
 @main.command()
@@ -272,15 +277,16 @@ def provision_command(file: str, dry_run: bool, allow_changes: bool, as_json: bo
 @explained
 def replicas(file: str, dry_run: bool, allow_changes: bool, as_json: bool) -> None:
     """Add the file's replica regions. After the load: bulk puts refuse global tables."""
-    _provisioning(add_replicas, file, dry_run, allow_changes, as_json)
-
-
-def _provisioning(flow: Callable[..., ProvisionReport], file: str, dry_run: bool, allow: bool, as_json: bool) -> None:
-    migration = load_migration(file)
-    estate = connections_from_environment(migration).estate(migration)
-    with stop_on_signals() as stop, CliProgress() as progress:
-        report = flow(desired(migration), estate, allow_changes=allow, dry_run=dry_run, progress=progress, stop=stop)
+    report = _provisioned(add_replicas, *_open(file), dry_run, allow_changes)
     show(report.to_dict(), as_json, render_plan(report))
+
+
+def _provisioned(
+    flow: Callable[..., ProvisionReport], migration: Migration, connections: Connections, dry_run: bool, allow: bool
+) -> ProvisionReport:
+    estate = connections.estate(migration)
+    with stop_on_signals() as stop, CliProgress() as progress:
+        return flow(desired(migration), estate, allow_changes=allow, dry_run=dry_run, progress=progress, stop=stop)
 
 
 @main.command("backfill")

@@ -178,6 +178,9 @@ class Source(Protocol):
     def enable_images(self, collection: str) -> None:
         """Switch on pre- and post-images of the change stream; a collection that is missing is made, empty."""
 
+    def changes_per_s(self) -> float | None:
+        """Documents updated and deleted per second, in all databases, since the primary started; None if it may not be seen."""
+
     def expire_images_after_s(self) -> float | None:
         """After how many seconds the server removes images; None: as long as the oplog holds the change."""
 

@@ -74,8 +74,10 @@ def test_phases_carry_the_shop_and_a_second_run_changes_nothing(runs: Runs) -> N
     assert runs.table not in runs.client.list_tables()["TableNames"]
 
     _, _, first = runs.run("provision")
+    assert first["switch_images_on"]["collections"]["users"] == "switched on"
     assert set(first["make_tables"]["resources"].values()) == {"created"}
     _, _, second = runs.run("provision")
+    assert second["switch_images_on"]["changed_anything"] is False
     assert set(second["make_tables"]["resources"].values()) == {"unchanged"}
 
     state, states, plan = runs.run("backfill", dry_run=True)

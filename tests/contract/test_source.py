@@ -251,6 +251,24 @@ def test_facts_tell_what_is_there(world: World) -> None:
     assert world.source.oplog_window_s() > 0
 
 
+def test_images_are_switched_on_where_a_collection_is_and_where_it_is_made(world: World) -> None:
+    world.put({"_id": 1})
+    for name in ("things", "to_be_made", "to_be_made"):
+        world.source.enable_images(name)
+        facts = world.source.collection_facts(name)
+        assert (facts.kind, facts.images) == ("collection", True)
+    assert world.source.collection_facts("things").documents == 1
+    rate = world.source.changes_per_s()
+    assert rate is not None
+    assert rate >= 0
+
+
+def test_rate_of_changes_is_unknown_to_a_user_who_may_not_see_it(stack: EmbeddedStack) -> None:
+    source = MongoSource(stack.env()["DOCFERRY_APP_MONGO_URI"], "myapp")
+    assert source.changes_per_s() is None
+    source.close()
+
+
 def test_clock_never_goes_back_and_the_stream_begins_no_later_than_its_time(world: World) -> None:
     before = world.source.cluster_time()
     position = world.source.stream_position()

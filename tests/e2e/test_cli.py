@@ -326,14 +326,28 @@ def test_3_if_the_estate_has_drifted(fresh: Shop) -> None:
 
 
 def test_3_if_a_preflight_check_says_no(fresh: Shop) -> None:
+    assert fresh.run("provision").code == 0
     fresh.database["users"].drop_index("username_1")
     assert fresh.run("check", "--offline").code == 0
     ran = fresh.run("check", "--json")
     refused(ran, 3)
     assert [one["where"] for one in ran.json["problems"]] == ["collections.users.item.key"]
-    assert fresh.run("provision").code == 0
+    refused(fresh.run("provision"), 3, "no unique index")
     refused(fresh.run("backfill"), 3, "no unique index")
     assert fresh.dump() == {}
+
+
+def test_provision_tells_what_images_cost_before_it_switches_them_on(fresh: Shop) -> None:
+    fresh.database.command("collMod", "users", changeStreamPreAndPostImages={"enabled": False})
+    planned = fresh.run("provision", "--dry-run")
+    assert "collection users: change stream images to be switched on" in planned.out
+    assert "before compression" in planned.out
+    assert not fresh.database["users"].options().get("changeStreamPreAndPostImages", {}).get("enabled")
+    done = fresh.run("provision", "--json")
+    assert done.json["images"]["collections"]["users"] == "switched on"
+    assert "before compression" in done.err
+    assert fresh.database["users"].options()["changeStreamPreAndPostImages"] == {"enabled": True}
+    assert "images: on for every collection" in fresh.run("provision").out
 
 
 def test_3_for_too_many_dead_letters(fresh: Shop) -> None:

@@ -36,7 +36,7 @@ QUICK = {
 @pytest.fixture(scope="module")
 def stack() -> Iterator[EmbeddedStack]:
     with EmbeddedStack(members=3, mongo={"arbiter": True}) as opened:
-        load_shop(opened.env()["DOCFERRY_MONGO_URI"], "arbitrated", users=100, awkward=0, unstorable=0)
+        load_shop(opened.env()["DOCFERRY_MONGO_URI"], "arbitrated", users=100, awkward=0, unstorable=0, pre_images=True)
         yield opened
 
 

@@ -45,7 +45,7 @@ DOCFERRY = (sys.executable, "-m", "docferry.cli")
 @pytest.fixture(scope="module")
 def stack() -> Iterator[EmbeddedStack]:
     with EmbeddedStack(members=3, mongo={"election_timeout_ms": 3_000}) as opened:
-        load_shop(opened.env()["DOCFERRY_MONGO_URI"], "stormy", users=300, awkward=60, unstorable=0)
+        load_shop(opened.env()["DOCFERRY_MONGO_URI"], "stormy", users=300, awkward=60, unstorable=0, pre_images=True)
         yield opened
 
 

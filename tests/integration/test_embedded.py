@@ -342,7 +342,7 @@ def test_shop_is_the_same_for_the_same_seed_and_another_for_another() -> None:
 
 @pytest.mark.xdist_group("embedded_stack")
 def test_loaded_shop_is_what_was_made_and_counted(stack: EmbeddedStack) -> None:
-    counts = load_shop(stack.env()["DOCFERRY_APP_MONGO_URI"], "counted", users=200, awkward=120)
+    counts = load_shop(stack.env()["DOCFERRY_APP_MONGO_URI"], "counted", users=200, awkward=120, pre_images=True)
     made = _bytes(SMALL)
     with stack.mongo.client() as client:
         for name in COLLECTIONS:

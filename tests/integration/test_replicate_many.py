@@ -34,7 +34,7 @@ WARM = max(EVENTS / 4, 2_000)
 
 @pytest.fixture
 def rig(stack: EmbeddedStack, tmp_path: Path) -> Iterator[Rig]:
-    load_shop(stack.env()["DOCFERRY_MONGO_URI"], "many", users=100, unstorable=0)
+    load_shop(stack.env()["DOCFERRY_MONGO_URI"], "many", users=100, unstorable=0, pre_images=True)
     made = live_shop(stack.env(), tmp_path, "many")
     yield made
     end(made)

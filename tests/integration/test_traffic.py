@@ -67,7 +67,7 @@ class Run:
 
 def _shop(mongo: EmbeddedReplicaSet, users: int = 300) -> str:
     name = f"traffic{uuid.uuid4().hex[:8]}"
-    load_shop(mongo.uri(), name, users=users, unstorable=0)
+    load_shop(mongo.uri(), name, users=users, unstorable=0, pre_images=True)
     return name
 
 

@@ -131,6 +131,15 @@ class MongoSource:
             else:
                 self._database.create_collection(collection, changeStreamPreAndPostImages=images)
 
+    def changes_per_s(self) -> float | None:
+        try:
+            with mongo_errors("serverStatus"):
+                status = self._client.admin.command("serverStatus", read_preference=ReadPreference.PRIMARY)
+        except errors.AccessDenied:
+            return None
+        counts = status["metrics"]["document"]
+        return float(counts["updated"] + counts["deleted"]) / max(1.0, float(status["uptime"]))
+
     def expire_images_after_s(self) -> float | None:
         with mongo_errors("read changeStreamOptions"):
             reply = self._client.admin.command({"getClusterParameter": "changeStreamOptions"})

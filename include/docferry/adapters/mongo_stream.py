@@ -280,7 +280,7 @@ class MongoFeed:
         if lost:
             raise errors.StreamEnded(
                 f"{collection}: the stream came to a change whose image is missing: images were switched off, or have expired. "
-                f"Reads stay with MongoDB. Switch them on (collMod with changeStreamPreAndPostImages). {AGAIN}",
+                f"Reads stay with MongoDB. Run provision, which switches them on. {AGAIN}",
                 reason="images_missing",
                 collections=(collection,),
                 position=behind,

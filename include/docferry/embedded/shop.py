@@ -154,12 +154,13 @@ def load_shop(
     awkward: int = 300,
     *,
     unstorable: int = 12,
-    pre_images: bool = True,
+    pre_images: bool = False,
 ) -> ShopCounts:
     """Create the shop's four collections with their indexes, and fill them, `w: majority`.
 
     `awkward` documents are odd but storable; `unstorable` ones must become dead letters. Both replace ordinary ones,
-    so `users` is the number of documents in users. `pre_images` switches pre- and post-images of change streams on.
+    so `users` is the number of documents in users. `pre_images` switches pre- and post-images of
+    change streams on, which is else left to provision.
     Memory does not grow with `users`.
     Raises: RequestRefused if a collection holds documents already; Unavailable if MongoDB refuses or goes away.
     """

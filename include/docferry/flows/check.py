@@ -41,8 +41,7 @@ def require_followable(migration: Migration, source: Source) -> None:
                 Problem(
                     where=f"collections.{settings.name}",
                     what="has no change stream images: its changes cannot be told",
-                    suggestion=f"db.runCommand({{collMod: '{settings.name}', changeStreamPreAndPostImages: {{enabled: true}}}}) "
-                    "(they take about twice the space of what changes, as long as the oplog holds the change)",
+                    suggestion="run provision: it switches them on, and says first what they cost in space",
                 )
             )
     expire, window = source.expire_images_after_s(), source.oplog_window_s()

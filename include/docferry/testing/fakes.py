@@ -504,6 +504,7 @@ class FakeSource:
         self._events: list[_Event] = []
         self.images: dict[str, bool] = {}
         self.expire_s: float | None = None
+        self.change_rate: float | None = 0.0
         self.batch_events = 100
         self._changes: dict[str, dict[tuple[Any, ...], list[tuple[Timestamp, bytes | None]]]] = {}
         for name, documents in (collections or {}).items():
@@ -642,6 +643,10 @@ class FakeSource:
         self.faults.before()
         self.images[collection] = True
         self._changes.setdefault(collection, {})
+
+    def changes_per_s(self) -> float | None:
+        self.faults.before()
+        return self.change_rate
 
     def expire_images_after_s(self) -> float | None:
         return self.expire_s

@@ -1,8 +1,9 @@
-"""Make AWS hold what the migration file asks for."""
+"""Make AWS hold what the migration file asks for, and MongoDB tell what a change needs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Any
 
 from docferry_airflow.operators.base import MigrationOperator, Work
@@ -48,6 +49,28 @@ class ProvisionOperator(MigrationOperator):
             "resources": {one.resource: one.outcome.value for one in report.resources},
             "refusals": list(report.refusals),
         }
+
+
+class SwitchImagesOnOperator(MigrationOperator):
+    """The change stream's pre- and post-images, for every collection; what they cost in space is logged first. Idempotent.
+
+    :param plan_only: Only show what would be switched on, and the cost.
+    """
+
+    template_fields: Sequence[str] = ("migration_file", "plan_only")
+
+    def __init__(self, *, plan_only: bool | str = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.plan_only = plan_only
+
+    def carry_out(self, work: Work) -> dict[str, Any]:
+        from docferry.flows.images import render_images, switch_images_on
+
+        with closing(work.connections.source(work.migration)) as source:
+            report = switch_images_on(work.migration, source, dry_run=bool(self.plan_only), progress=work.progress)
+        for line in render_images(report).splitlines():
+            self.log.info(line)
+        return report.to_dict()
 
 
 class AddReplicasOperator(ProvisionOperator):
