@@ -7,7 +7,7 @@ MigrationError(retryable=False)
 │  └ KeyNotRepresentable · KeyTooLong · KeyCollision · ImagesLost · RefusedByStore
 ├ StoreError(operation, code)               adapters only, raise … from
 │  ├ TransientStoreError(retryable=True)    Throttled · Unavailable · TimedOut
-│  └ PermanentStoreError                    AccessDenied · TableMissing · ConditionFailed · RequestRefused
+│  └ PermanentStoreError                    AccessDenied · TableMissing · ConditionFailed · RequestRefused · WritesFenced
 ├ PreflightFailed(problems)                 what only the server knows says no
 ├ EstateDrift(differences)                  a table is not what the file says, and may not be changed unasked
 ├ LeaseHeld(name, holder) · LeaseLost(name)
@@ -16,6 +16,11 @@ MigrationError(retryable=False)
 ├ RetryExhausted(attempts, elapsed_s)       cause chained
 ├ TooManyDeadLetters(collection, share)
 ├ ValidationFailed(summary)
+├ MoveRefused                               the mode cannot become that one from here
+├ WritesHeld                                writes waited for a change of the leader that did not end in time
+├ DuplicateKey(collection, fields)          while DynamoDB leads: the key belongs to another document
+├ TornDocument                              a document's items do not fit together: MongoDB has it whole
+├ LeaderUnknown                             this process may not write: it does not know which database leads
 ├ Stopped                                   asked to stop; a re-run continues
 └ InvariantBroken                           our bug; never caught
 
@@ -184,6 +189,10 @@ class RequestRefused(PermanentStoreError):
     """The server says that the request itself is wrong."""
 
 
+class WritesFenced(PermanentStoreError):
+    """MongoDB takes no writes of the application: it has been fenced. Nothing was written."""
+
+
 class EstateDrift(MigrationError):
     """An existing resource differs from the migration file."""
 
@@ -253,6 +262,36 @@ class ValidationFailed(MigrationError):
     def __init__(self, message: str, summary: Mapping[str, Any]) -> None:
         super().__init__(message)
         self.summary = dict(summary)
+
+
+class MoveRefused(MigrationError):
+    """The mode cannot become that one from where it is."""
+
+
+class WritesHeld(MigrationError):
+    """A write waited while the leader was being changed, and that did not end in time. Nothing was written."""
+
+    retryable = True
+
+
+class DuplicateKey(MigrationError):
+    """The key is another document's. The application sees pymongo's DuplicateKeyError."""
+
+    def __init__(self, collection: str, fields: Sequence[str]) -> None:
+        super().__init__(f"{collection}: another document has the same {', '.join(fields)}")
+        self.collection, self.fields = collection, tuple(fields)
+
+
+class TornDocument(MigrationError):
+    """The items of a document do not fit together: they are of different times."""
+
+    retryable = True
+
+
+class LeaderUnknown(MigrationError):
+    """DynamoDB led when this process last heard, and it has not reached the ledger since. Nothing was written."""
+
+    retryable = True
 
 
 class Stopped(MigrationError):

@@ -311,8 +311,19 @@ class Ledger(Protocol):
     def list(self, section: str, prefix: str = "") -> list[Record]:
         """All records of a section whose key begins with `prefix`, in key order."""
 
-    def write(self, section: str, key: str, body: Mapping[str, Any], *, expect: Record | None) -> Record:
-        """Create (`expect=None`) or replace the record that was read. Raises ConditionFailed if it is not as expected."""
+    def write(
+        self,
+        section: str,
+        key: str,
+        body: Mapping[str, Any],
+        *,
+        expect: Record | None,
+        unchanged: Sequence[Record] = (),
+    ) -> Record:
+        """Create (`expect=None`) or replace the record that was read, if all of `unchanged` are as they were read, too.
+
+        Raises: ConditionFailed if one of them is not as expected.
+        """
 
     def delete(self, record: Record) -> None:
         """Remove the record that was read. Raises ConditionFailed if it has changed."""

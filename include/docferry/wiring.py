@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import boto3
+from botocore.config import Config
 from botocore.exceptions import ProfileNotFound
 
+from docferry.adapters.client_dynamodb import AsyncCalls, SyncCalls
+from docferry.adapters.client_mongo import AsyncMongoDoor, SyncMongoDoor
 from docferry.adapters.dynamodb import DynamoTarget
 from docferry.adapters.dynamodb_http import DynamoHttp
 from docferry.adapters.estate import AwsEstate
 from docferry.adapters.ledger import DynamoLedger
 from docferry.adapters.mongo import MongoSource
 from docferry.adapters.process import identity
-from docferry.config import Migration
+from docferry.client.manager import AsyncDualWriteManager, DualWriteManager
+from docferry.client.membership import Membership
+from docferry.client.metrics import Metered, default_metrics
+from docferry.client.parts import Parts
+from docferry.client.shadow import Shadow
+from docferry.config import Migration, load_migration
 from docferry.core.estate import DesiredEstate, desired_estate
 from docferry.errors import ConfigError, Problem
 from docferry.ports import Identity
+from docferry.ports_client import Metrics
 
 MONGO_URI = "DOCFERRY_MONGO_URI"
 
@@ -56,6 +67,63 @@ def connections_from_environment(migration: Migration) -> Connections:
     except ProfileNotFound as error:
         raise ConfigError("environment", [Problem(where="AWS_PROFILE", what=str(error))]) from error
     return Connections(mongo_uri=uri, session=session)
+
+
+HASTY = Config(retries={"mode": "standard", "max_attempts": 2}, connect_timeout=1, read_timeout=2)
+"""The ledger as a client asks it, several times a second: what takes longer is asked again."""
+
+
+def connect(file: str | Path, metrics: Metrics | None = None) -> DualWriteManager:
+    """The client of a synchronous application, by DOCFERRY_MONGO_URI and the standard AWS variables.
+
+    Raises: ConfigError; StoreError, if the ledger cannot be reached.
+    """
+    made = _client(file, metrics)
+    manager = DualWriteManager(made.parts, made.shadow)
+    made.parts.membership.join()
+    return manager
+
+
+async def connect_async(file: str | Path, metrics: Metrics | None = None) -> AsyncDualWriteManager:
+    """The client of an asynchronous application. Raises as `connect` does."""
+    made = await asyncio.to_thread(_client, file, metrics)
+    doors = {"mongo": AsyncMongoDoor(made.uri, made.database), "calls": AsyncCalls(made.session)}
+    manager = AsyncDualWriteManager(replace(made.parts, **doors), made.shadow)
+    await asyncio.to_thread(made.parts.membership.join)
+    return manager
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Client:
+    """Blocking parts, and what asynchronous doors are made of."""
+
+    parts: Parts
+    shadow: Shadow
+    uri: str = field(repr=False)
+    database: str
+    session: boto3.Session = field(repr=False)
+
+
+def _client(file: str | Path, metrics: Metrics | None) -> _Client:
+    migration = load_migration(file)
+    connections = connections_from_environment(migration)
+    ledger = DynamoLedger(connections.session, migration.ledger.table, migration.name, HASTY)
+    membership = Membership(ledger, who, region=migration.target.region)
+    parts = Parts(
+        mappings=migration.mappings,
+        patterns=migration.access_patterns,
+        mongo=SyncMongoDoor(connections.mongo_uri, migration.source.database),
+        calls=SyncCalls(connections.session),
+        membership=membership,
+        metrics=Metered(metrics or default_metrics(), membership),
+    )
+    return _Client(
+        parts=parts,
+        shadow=Shadow(parts, migration.validate.masked),
+        uri=connections.mongo_uri,
+        database=migration.source.database,
+        session=connections.session,
+    )
 
 
 def who(name: str = "") -> Identity:

@@ -51,6 +51,19 @@ def test_change_on_top_of_what_was_read_is_taken_and_a_late_one_refused(ledger: 
     assert third.revision > second.revision > first.revision
 
 
+def test_write_that_depends_on_another_record_is_refused_once_that_has_changed(ledger: Ledger) -> None:
+    mode = ledger.write("mode", "all", {"epoch": 1}, expect=None)
+    first = ledger.write("instances", "a", {"epoch": 1}, expect=None, unchanged=[mode])
+    assert ledger.read("instances", "a") == first
+    ledger.write("mode", "all", {"epoch": 2}, expect=mode)
+    with pytest.raises(ConditionFailed):
+        ledger.write("instances", "b", {"epoch": 1}, expect=None, unchanged=[mode])
+    with pytest.raises(ConditionFailed):
+        ledger.write("instances", "a", {"epoch": 9}, expect=first, unchanged=[mode])
+    assert ledger.read("instances", "b") is None
+    assert ledger.read("instances", "a") == first
+
+
 def test_record_that_is_gone_cannot_be_changed(ledger: Ledger) -> None:
     record = ledger.write("s", "k", {"n": 1}, expect=None)
     ledger.delete(record)

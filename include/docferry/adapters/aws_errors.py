@@ -177,7 +177,7 @@ def error_for(operation: str, code: str, message: str, status: int = 0) -> Store
     if known: an unknown code with a 5xx is the server's trouble (Unavailable), any other is permanent.
     """
     short = code.rsplit("#", 1)[-1].split(":", 1)[0]
-    kind = ERRORS.get(short)
+    kind = _cancelled(message) if short == "TransactionCanceledException" else ERRORS.get(short)
     if kind is not None:
         return kind(f"{operation}: {message} [{short}]", operation=operation, code=short)
     # An HTML page (a load balancer's, or moto's for what it does not implement) is no message for a person.
@@ -189,6 +189,22 @@ def error_for(operation: str, code: str, message: str, status: int = 0) -> Store
     return PermanentStoreError(
         f"{operation}: {text} [{short}, which docferry does not know]", operation=operation, code=short
     )
+
+
+def _cancelled(message: str) -> type[StoreError]:
+    """Why a transaction was cancelled, from the reasons that its message lists, one an item.
+
+    Only a condition that failed, or items in conflict with other requests: then it may be tried again as it is.
+    """
+    if "ConditionalCheckFailed" in message:
+        return ConditionFailed
+    if "ValidationError" in message or "ItemCollectionSizeLimitExceeded" in message:
+        return RequestRefused
+    if "TransactionConflict" in message:
+        return Unavailable
+    if "ThrottlingError" in message or "ProvisionedThroughputExceeded" in message:
+        return Throttled
+    return ConditionFailed
 
 
 def error_for_sdk(operation: str, error: BotoCoreError) -> StoreError:

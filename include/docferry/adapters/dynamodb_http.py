@@ -199,7 +199,7 @@ class DynamoHttp:
         if checksum is not None and checksum != str(zlib.crc32(reply)).encode():
             raise Unavailable(f"the reply to {operation} arrived damaged (crc32)", operation=operation)
         if status != 200:
-            raise _error(operation, status, reply)
+            raise error_of(operation, status, reply)
         return reply
 
     async def _send(self, operation: str, body: bytes, guard: Guard | None) -> tuple[int, dict[bytes, bytes], bytes]:
@@ -251,7 +251,8 @@ async def _read_body(reader: asyncio.StreamReader, headers: dict[bytes, bytes]) 
     return b"".join(chunks)
 
 
-def _error(operation: str, status: int, reply: bytes) -> StoreError:
+def error_of(operation: str, status: int, reply: bytes) -> StoreError:
+    """The error for a reply that is not 200."""
     try:
         body = orjson.loads(reply)
         code = str(body.get("__type", "")).rpartition("#")[2]

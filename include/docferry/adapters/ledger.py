@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -33,8 +33,8 @@ READS = 5
 class DynamoLedger:
     """Ledger over a boto3 session. One table serves any number of migrations."""
 
-    def __init__(self, session: boto3.Session, table: str, migration: str) -> None:
-        self._client = session.client("dynamodb", config=_PATIENT)
+    def __init__(self, session: boto3.Session, table: str, migration: str, config: Config | None = None) -> None:
+        self._client = session.client("dynamodb", config=config or _PATIENT)
         self._table, self._migration = table, migration
 
     def __repr__(self) -> str:
@@ -66,7 +66,15 @@ class DynamoLedger:
                 return found
             query["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
 
-    def write(self, section: str, key: str, body: Mapping[str, Any], *, expect: Record | None) -> Record:
+    def write(
+        self,
+        section: str,
+        key: str,
+        body: Mapping[str, Any],
+        *,
+        expect: Record | None,
+        unchanged: Sequence[Record] = (),
+    ) -> Record:
         # A new record counts on from the time: one that was deleted and made anew is never taken for the old one.
         revision = expect.revision + 1 if expect else time.time_ns() // 1000
         item = self._key(section, key) | {
@@ -75,9 +83,14 @@ class DynamoLedger:
             "nonce": {"S": uuid.uuid4().hex},
             "body": _to_boto(from_plain(dict(body))),
         }
+        put = {"TableName": self._table, "Item": item, **_condition(expect)}
         try:
             with translated("ledger PutItem"):
-                self._client.put_item(TableName=self._table, Item=item, **_condition(expect))
+                if unchanged:
+                    checks = [{"ConditionCheck": self._check(one)} for one in unchanged]
+                    self._client.transact_write_items(TransactItems=[{"Put": put}, *checks])
+                else:
+                    self._client.put_item(**put)
         except ConditionFailed:
             if not self._is_stored(item):
                 raise
@@ -88,6 +101,9 @@ class DynamoLedger:
             self._client.delete_item(
                 TableName=self._table, Key=self._key(record.section, record.key), **_condition(record)
             )
+
+    def _check(self, record: Record) -> dict[str, Any]:
+        return {"TableName": self._table, "Key": self._key(record.section, record.key), **_condition(record)}
 
     def _is_stored(self, item: Mapping[str, Any]) -> bool:
         """Whether our own write got through and only its answer was lost: boto3 sends it again, and that one fails."""

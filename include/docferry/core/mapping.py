@@ -196,7 +196,7 @@ class Mapping:
 
     def keys(self, document: Document) -> list[ItemKey]:
         """The keys of a document's items, root first, without encoding its content. Raises as `encode` does."""
-        found = [self._root_key(document)]
+        found = [self.root_key(document)]
         pk = found[0][0]
         for child in self.children.values():
             value = lookup(document, child.path)
@@ -204,7 +204,8 @@ class Mapping:
                 found += [_child_key(child, pk, element, index) for index, element in enumerate(value)]
         return found
 
-    def _root_key(self, document: Document) -> ItemKey:
+    def root_key(self, document: Document) -> ItemKey:
+        """The key of the root item. Raises DocumentError."""
         pk = check_length(self.root.pk.render_key(document), False, "PK")
         return pk, check_length(self.root.sk.render_key(document), True, "SK")
 
@@ -217,7 +218,7 @@ class Mapping:
         hints: Hints = {}
         of_all: Item = {"_id": encode_id(document["_id"], hints)} | ({"_t": _hint_map(hints)} if hints else {})
         try:
-            pk, sk = self._root_key(document)
+            pk, sk = self.root_key(document)
         except DocumentError:
             return []
         found = [_stub(pk, sk, self.root, of_all)]

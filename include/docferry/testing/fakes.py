@@ -116,11 +116,21 @@ class FakeLedger:
         matching = [copied for record in found if record.key.startswith(prefix) and (copied := _copy(record))]
         return sorted(matching, key=lambda record: record.key.encode())
 
-    def write(self, section: str, key: str, body: Mapping[str, Any], *, expect: Record | None) -> Record:
+    def write(
+        self,
+        section: str,
+        key: str,
+        body: Mapping[str, Any],
+        *,
+        expect: Record | None,
+        unchanged: Sequence[Record] = (),
+    ) -> Record:
         self.faults.before()
         place = (section, key)
         with self._lock:
             self._require(place, expect)
+            for one in unchanged:
+                self._require((one.section, one.key), one)
             self._last[place] = self._last.get(place, 0) + 1
             record = Record(section, key, self._last[place], _stored(body))
             self._records[place] = record

@@ -1,0 +1,95 @@
+"""The client of an application under migration: in place of pymongo's database, it follows the mode (DESIGN 6).
+
+    db = docferry.connect("shop.yaml")
+    db["users"].update_one({"username": "ann"}, {"$inc": {"visits": 1}})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from docferry.client.calls import Calls
+from docferry.client.collections import AsyncCollection, Collection
+from docferry.client.membership import describe
+from docferry.client.parts import Parts
+from docferry.client.queries import Queries
+from docferry.client.running import run
+from docferry.client.shadow import Shadow
+
+
+class _Manager:
+    """What both have in common. Make one a process, and share it."""
+
+    def __init__(self, parts: Parts, shadow: Shadow) -> None:
+        self._parts, self._shadow = parts, shadow
+        parts.membership.on_fork += [parts.mongo.forked, parts.calls.forked, shadow.forked]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._parts.membership!r})"
+
+    def get_metrics(self) -> dict[str, Any]:
+        """The counts since this process began, and the playbook's flags as they are now."""
+        membership = self._parts.membership
+        counts = membership.counts()
+        return {**_playbook(counts), "counts": counts, "configuration": describe(membership.state)}
+
+    @property
+    def instance(self) -> str:
+        """By this the ledger knows this process."""
+        return self._parts.membership.id
+
+
+def _playbook(counts: Mapping[str, int]) -> dict[str, int]:
+    """The playbook's five counters."""
+    writes = ("insert_one", "insert_many", "update_one", "replace_one", "delete_one", "find_one_and_update",
+              "find_one_and_delete", "update_many", "delete_many")  # fmt: skip
+    failed = sum(number for name, number in counts.items() if name.startswith("dual_put.failed."))
+    return {
+        "mongo_writes": sum(counts.get(f"mongodb.{one}", 0) - counts.get(f"mongodb.{one}.failed", 0) for one in writes),
+        "mongo_write_failures": sum(counts.get(f"mongodb.{one}.failed", 0) for one in writes),
+        "dynamodb_writes": counts.get("dual_put.written", 0)
+        + sum(counts.get(f"dynamodb.{one}", 0) - counts.get(f"dynamodb.{one}.failed", 0) for one in writes),
+        "dynamodb_write_failures": failed + sum(counts.get(f"dynamodb.{one}.failed", 0) for one in writes),
+        "validation_failures": counts.get("shadow.mismatch", 0),
+    }
+
+
+class DualWriteManager(_Manager):
+    """For a synchronous application. Thread-safe; a fork becomes an instance of its own."""
+
+    def __getitem__(self, name: str) -> Collection:
+        return Collection(name, Calls(self._parts, name), Queries(self._parts, name, self._shadow))
+
+    def __enter__(self) -> DualWriteManager:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the migration; connections are closed."""
+        self._parts.membership.leave()
+        self._shadow.close()
+        run(self._parts.mongo.close())
+        run(self._parts.calls.close())
+
+
+class AsyncDualWriteManager(_Manager):
+    """For an asynchronous application. Belongs to one event loop."""
+
+    def __getitem__(self, name: str) -> AsyncCollection:
+        return AsyncCollection(name, Calls(self._parts, name), Queries(self._parts, name, self._shadow))
+
+    async def __aenter__(self) -> AsyncDualWriteManager:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Leave the migration; connections are closed."""
+        self._parts.membership.leave()
+        self._shadow.close()
+        await self._parts.mongo.close()
+        await self._parts.calls.close()

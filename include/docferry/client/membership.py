@@ -1,0 +1,329 @@
+"""This process as a member of the migration: it holds a lease, follows the mode, and acknowledges each change of it.
+
+A thread asks the ledger for the mode several times a second, and renews the lease. A write begins under the state that was
+last seen and counts as in flight until it has ended; an epoch is acknowledged when no write of an earlier one is in flight.
+Whether the lease still holds is looked at on the monotonic clock at the moment a request is signed.
+
+While MongoDB leads, a process that cannot reach the ledger goes on with MongoDB alone; once DynamoDB leads, it may not write.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from docferry.core.instances import INSTANCES, Instance, Wrote
+from docferry.core.modes import MODE, Mode, ModeState, state_of
+from docferry.errors import ConditionFailed, LeaderUnknown, LeaseLost, MigrationError, WritesHeld
+from docferry.ports import Identity, Ledger, Record
+from docferry.ports_client import Calls
+
+BEAT_S = 0.25
+HOLDING_BEAT_S = 0.05
+"""While writes wait, every moment counts."""
+LEASE_S = 10.0
+REMEMBER_S = 60.0
+"""How long what was written is remembered: reverse replication is hardly ever that far behind (DESIGN 6)."""
+MOST_REMEMBERED = 2_000
+"""About 200 KB in the ledger."""
+MOST_SHAPES = 100
+MOST_EXAMPLES = 20
+HOLD_GRACE_S = 5.0
+"""How much longer than its deadline a hold is waited for: somebody must see that it has passed, and put it back."""
+MOST_HOLD_S = 60.0
+STEP_S = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A write that has begun. `alone`: the ledger is out of reach, MongoDB is written and nothing else."""
+
+    state: ModeState
+    alone: bool = False
+
+
+class Membership:
+    """One process's part in the migration. Thread-safe; survives a fork, as a new instance."""
+
+    def __init__(self, ledger: Ledger, identity: Callable[[], Identity], *, region: str = "", lease_s: float = LEASE_S):
+        self._ledger, self._identity, self._region, self._lease_s = ledger, identity, region, lease_s
+        self.on_fork: list[Callable[[], None]] = []
+        self._begin()
+        _ALL.add(self)
+
+    def __repr__(self) -> str:
+        return f"Membership({self._id!r}, {self._state})"
+
+    def _begin(self) -> None:
+        """As nobody yet: nothing is registered, nothing in flight."""
+        self._lock = threading.Lock()  # never held while the ledger is asked
+        self._asking = threading.Lock()
+        self._pid = os.getpid()
+        self._id = uuid.uuid4().hex
+        self._state = ModeState()
+        self._record: Record | None = None
+        self._acknowledged = -1
+        self._deadline = 0.0
+        self._renewed = 0.0
+        self._in_flight: dict[int, int] = {}
+        self._counts: dict[str, int] = {}
+        self._unserved: dict[str, int] = {}
+        self._wrote: deque[tuple[float, Wrote]] = deque(maxlen=MOST_REMEMBERED)
+        self._examples: deque[str] = deque(maxlen=MOST_EXAMPLES)
+        self._closing = threading.Event()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.trouble: MigrationError | None = None
+
+    # --- beginning and ending ----------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    @property
+    def state(self) -> ModeState:
+        """The mode as it was last seen."""
+        return self._state
+
+    def join(self) -> None:
+        """Register, and follow the mode from now on. Nothing is done twice. Raises StoreError if the ledger cannot be reached."""
+        if self._thread is not None:
+            return
+        with self._asking:
+            if self._thread is not None:
+                return
+            self._register()
+            self._thread = threading.Thread(target=self._follow, name="docferry membership", daemon=True)
+            self._thread.start()
+
+    def leave(self) -> None:
+        """Say that this process has ended. What is in flight must have ended."""
+        self._closing.set()
+        self._wake.set()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join(timeout=5)
+        self._deadline = 0.0
+        with self._asking:
+            if self._record is not None:
+                self._write_instance(self._acknowledged, ended=True)
+
+    def _register(self) -> None:
+        """Under the epoch of now: while it is being written, the mode may not change."""
+        while True:
+            asked = time.monotonic()
+            mode = self._ledger.read(*MODE)
+            try:
+                if mode is None:
+                    mode = self._ledger.write(*MODE, ModeState().to_body(), expect=None)
+                state = state_of(mode.body)
+                self._record, self._state = None, state
+                body = self._instance(state.epoch, ended=False).to_body()
+                self._record = self._ledger.write(INSTANCES, self._id, body, expect=None, unchanged=[mode])
+            except ConditionFailed:
+                continue
+            self._acknowledged = state.epoch
+            self._deadline, self._renewed = asked + self._lease_s * 0.8, asked
+            return
+
+    def after_fork(self) -> None:
+        """In the child: it is another process, and knows nothing yet."""
+        self._begin()
+        for forget in self.on_fork:
+            forget()
+
+    # --- writes ------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def writing(self, begun: Begun) -> Iterator[ModeState]:
+        """The block in which a write that has begun is carried out."""
+        try:
+            yield begun.state
+        finally:
+            if not begun.alone:
+                with self._lock:
+                    left = self._in_flight[begun.state.epoch] - 1
+                    if left:
+                        self._in_flight[begun.state.epoch] = left
+                    else:
+                        del self._in_flight[begun.state.epoch]
+                if begun.state.epoch != self._state.epoch:
+                    self._wake.set()  # somebody may be waiting for the acknowledgement
+
+    async def begin(self, calls: Calls) -> Begun:
+        """Begin a write: at once, or when the leader has been changed.
+
+        Raises: WritesHeld, if that does not end in time; LeaderUnknown, if DynamoDB led when the ledger was last reached.
+        """
+        self.join()
+        began = time.monotonic()
+        while (begun := self._begun()) is None:
+            if time.monotonic() - began > self._patience_s():
+                raise WritesHeld(f"writes are held since {time.monotonic() - began:.1f} s: {self._state}")
+            await calls.sleep(STEP_S)
+        if waited := time.monotonic() - began:
+            self.count("held_ms", int(waited * 1000))
+        return begun
+
+    def _begun(self) -> Begun | None:
+        with self._lock:
+            state = self._state
+            held = state.mode is Mode.HOLD
+            if time.monotonic() <= self._deadline:
+                if held:
+                    return None
+                self._in_flight[state.epoch] = self._in_flight.get(state.epoch, 0) + 1
+                return Begun(state)
+        if held:
+            return None
+        if state.mode.dynamodb_leads:
+            raise LeaderUnknown(f"the ledger has not been reached for {self._lease_s:.0f} s, and DynamoDB led then: {state}")
+        return Begun(state, alone=True)
+
+    def _patience_s(self) -> float:
+        left_s = self._state.deadline_ms / 1000 - time.time() + HOLD_GRACE_S
+        return min(MOST_HOLD_S, max(HOLD_GRACE_S, left_s))
+
+    def check(self) -> None:
+        """The guard of every signature. Raises LeaseLost."""
+        if time.monotonic() > self._deadline:
+            raise LeaseLost(f"{INSTANCES}/{self._id}")
+
+    def look(self) -> ModeState:
+        """Ask the ledger for the mode now. Raises StoreError."""
+        self._see(self._ledger.read(*MODE))
+        return self._state
+
+    # --- what is counted ---------------------------------------------------------------------------------------------
+
+    def count(self, name: str, number: int = 1) -> None:
+        with self._lock:
+            self._counts[name] = self._counts.get(name, 0) + number
+
+    def count_unserved(self, shape: str) -> None:
+        """A call that DynamoDB could not have answered."""
+        with self._lock:
+            if shape in self._unserved or len(self._unserved) < MOST_SHAPES:
+                self._unserved[shape] = self._unserved.get(shape, 0) + 1
+            else:
+                self._unserved["other shapes"] = self._unserved.get("other shapes", 0) + 1
+
+    def give_example(self, what: str) -> None:
+        """Where the databases were seen to differ, in words without values."""
+        with self._lock:
+            self._examples.append(what)
+
+    def remember(self, wrote: Wrote) -> None:
+        """An item that was written while DynamoDB leads."""
+        with self._lock:
+            self._wrote.append((time.monotonic(), wrote))
+
+    def counts(self) -> Mapping[str, int]:
+        with self._lock:
+            return dict(self._counts)
+
+    # --- following ---------------------------------------------------------------------------------------------------
+
+    def _follow(self) -> None:
+        closing = self._closing
+        while not closing.is_set():
+            self._wake.wait(HOLDING_BEAT_S if self._state.mode is Mode.HOLD else BEAT_S)
+            self._wake.clear()
+            try:
+                with self._asking:
+                    self._beat()
+                self.trouble = None
+            except MigrationError as error:
+                self.trouble = error  # the lease runs out unless a later beat works; `check` and `begin` look at that
+
+    def _beat(self) -> None:
+        self._see(self._ledger.read(*MODE))
+        if self._closing.is_set():
+            return
+        late = time.monotonic() - self._renewed > self._lease_s / 4
+        with self._lock:
+            epoch = self._state.epoch
+            if any(begun < epoch for begun in self._in_flight):
+                epoch = self._acknowledged
+        if late or epoch != self._acknowledged:
+            self._write_instance(epoch, ended=False)
+
+    def _see(self, record: Record | None) -> None:
+        state = state_of(record.body) if record else ModeState()
+        with self._lock:
+            if state.epoch >= self._state.epoch:
+                self._state = state
+
+    def _write_instance(self, epoch: int, *, ended: bool) -> None:
+        asked = time.monotonic()
+        body = self._instance(epoch, ended=ended).to_body()
+        try:
+            self._record = self._ledger.write(INSTANCES, self._id, body, expect=self._record)
+        except ConditionFailed:
+            current = self._ledger.read(INSTANCES, self._id)
+            if current is None or current.body["mark"] != body["mark"]:
+                self._deadline = 0.0  # struck off: register as another one
+                self._id = uuid.uuid4().hex
+                self._register()
+                return
+            self._record = current  # an earlier write of ours, whose answer was lost
+            self._write_instance(epoch, ended=ended)
+            return
+        self._acknowledged = epoch
+        self._deadline, self._renewed = (0.0 if ended else asked + self._lease_s * 0.8), asked
+
+    def _instance(self, epoch: int, *, ended: bool) -> Instance:
+        now = time.time_ns() // 1_000_000
+        recent = time.monotonic() - REMEMBER_S
+        identity = self._identity()
+        with self._lock:
+            counts, unserved, wrote = dict(self._counts), dict(self._unserved), list(self._wrote)
+            examples = tuple(self._examples)
+        return Instance(
+            id=self._id,
+            name=identity.name,
+            mark=identity.mark,
+            epoch=epoch,
+            registered_ms=int(self._record.body["registered"]) if self._record else now,
+            beat_ms=now,
+            until_ms=now + int(self._lease_s * 1000),
+            ended=ended,
+            mode=str(self._state.mode),
+            region=self._region,
+            counts=counts,
+            unserved=unserved,
+            examples=examples,
+            wrote=[one for at, one in wrote if at > recent],
+        )
+
+
+_ALL: weakref.WeakSet[Membership] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for membership in list(_ALL):
+        membership.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def describe(state: ModeState) -> Mapping[str, Any]:
+    """The playbook's flags."""
+    return {
+        "mode": str(state.mode),
+        "write_to_mongo": state.write_to_mongo,
+        "write_to_dynamodb": state.write_to_dynamodb,
+        "read_from_dynamodb": state.read_from_dynamodb,
+        "validate_writes": state.validate_writes,
+    }

@@ -1,0 +1,67 @@
+"""What the client counts: for the ledger, where flips look at it, and for whoever watches the application.
+
+The default is OpenTelemetry, if its API is installed; else only the ledger's counts are kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from docferry.client.membership import Membership
+from docferry.ports_client import Metrics
+
+NAMESPACE = "docferry.client"
+
+
+class NoMetrics:
+    """Nobody watches."""
+
+    def record(self, database: str, operation: str, seconds: float, error: str = "") -> None: ...
+
+    def count(self, name: str, number: int = 1) -> None: ...
+
+
+class OpenTelemetryMetrics:
+    """Counts and latencies as instruments of OpenTelemetry's global meter."""
+
+    def __init__(self, meter: Any) -> None:
+        self._calls = meter.create_counter(f"{NAMESPACE}.calls", description="calls by database and operation")
+        self._failures = meter.create_counter(f"{NAMESPACE}.failures", description="failed calls, by the error's type")
+        self._seconds = meter.create_histogram(f"{NAMESPACE}.latency", unit="s")
+        self._events = meter.create_counter(f"{NAMESPACE}.events")
+
+    def record(self, database: str, operation: str, seconds: float, error: str = "") -> None:
+        about = {"db.system": database, "db.operation": operation}
+        self._calls.add(1, about)
+        self._seconds.record(seconds, about)
+        if error:
+            self._failures.add(1, about | {"error.type": error})
+
+    def count(self, name: str, number: int = 1) -> None:
+        self._events.add(number, {"event": name})
+
+
+def default_metrics() -> Metrics:
+    """OpenTelemetry's if its API is there."""
+    try:
+        from opentelemetry import metrics
+    except ImportError:
+        return NoMetrics()
+    return OpenTelemetryMetrics(metrics.get_meter(NAMESPACE))
+
+
+class Metered:
+    """Tells the application's metrics, and keeps the counts that go into the ledger."""
+
+    def __init__(self, metrics: Metrics, membership: Membership) -> None:
+        self._metrics, self._membership = metrics, membership
+
+    def record(self, database: str, operation: str, seconds: float, error: str = "") -> None:
+        self._metrics.record(database, operation, seconds, error)
+        self._membership.count(f"{database}.{operation}")
+        if error:
+            self._membership.count(f"{database}.{operation}.failed")
+
+    def count(self, name: str, number: int = 1) -> None:
+        self._metrics.count(name, number)
+        self._membership.count(name, number)

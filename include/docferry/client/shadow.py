@@ -1,0 +1,139 @@
+"""Shadow reads: what a read asked for is asked again of both databases, off the application's way, and compared.
+
+A thread of its own does it, with blocking doors. Lag is no mismatch: what differs is looked at again until it is equal, or has
+stayed different for a while. What the thread does not get to is counted, not queued without end.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from docferry.client.parts import Parts, Plan
+from docferry.client.running import run
+from docferry.core.diff import compare_values
+from docferry.core.mapping import Document
+from docferry.core.mapping import Mapping as DocumentMapping
+from docferry.core.masking import Masks, shown_id
+from docferry.errors import DocumentError, MigrationError
+
+MOST_WAITING = 200
+MOST_DOCUMENTS = 20
+"""Of one query; a longer list is compared as far as this."""
+SETTLE_S = 3.0
+"""How long a difference must stay until it is one: replication is hardly ever that late."""
+LOOK_S = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One read to be compared, and since when it has been seen different (monotonic seconds; 0.0: not yet looked at)."""
+
+    collection: str
+    filter: Mapping[str, Any] = field(repr=False)
+    plan: Plan
+    since: float = 0.0
+
+
+class Shadow:
+    """Compares reads. `parts` are blocking; the thread starts with the first read that is offered."""
+
+    def __init__(self, parts: Parts, masked: Masks, settle_s: float = SETTLE_S) -> None:
+        self._parts, self._masked, self._settle_s = parts, masked, settle_s
+        self._queue: queue.Queue[Asked] = queue.Queue(MOST_WAITING)
+        self._suspects: list[Asked] = []
+        self._closing = threading.Event()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def __repr__(self) -> str:
+        return f"Shadow({self._queue.qsize()} waiting, {len(self._suspects)} suspects)"
+
+    def offer(self, collection: str, query: Mapping[str, Any], plan: Plan) -> None:
+        """Compare this read some time soon. Never waits."""
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="docferry shadow reads", daemon=True)
+                self._thread.start()
+        try:
+            self._queue.put_nowait(Asked(collection=collection, filter=query, plan=plan))
+        except queue.Full:
+            self._parts.metrics.count("shadow.skipped")
+
+    def forked(self) -> None:
+        """This process is a fork: the thread stayed behind."""
+        self.__init__(self._parts, self._masked, self._settle_s)  # type: ignore[misc]
+
+    def close(self) -> None:
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+
+    def _work(self) -> None:
+        closing = self._closing
+        while not closing.is_set():
+            for asked in self._due():
+                try:
+                    self._look(asked)
+                except MigrationError as error:
+                    self._parts.metrics.count(f"shadow.failed.{type(error).__name__}")
+                except Exception as error:  # noqa: BLE001 - a driver's error: the read is not compared, and that is counted
+                    self._parts.metrics.count(f"shadow.failed.{type(error).__name__}")
+
+    def _due(self) -> Iterator[Asked]:
+        try:
+            yield self._queue.get(timeout=LOOK_S)
+        except queue.Empty:
+            suspects, self._suspects = self._suspects, []
+            yield from suspects
+
+    def _look(self, asked: Asked) -> None:
+        mapping = self._parts.mappings[asked.collection]
+        different = run(self._compare(mapping, asked))
+        now = time.monotonic()
+        if different is None:
+            self._parts.metrics.count("shadow.equal")
+            if asked.since:
+                self._parts.metrics.count("shadow.late")
+        elif asked.since and now - asked.since > self._settle_s:
+            self._parts.metrics.count("shadow.mismatch")
+            self._parts.membership.give_example(different)
+        else:
+            since = asked.since or now
+            self._suspects.append(Asked(collection=asked.collection, filter=asked.filter, plan=asked.plan, since=since))
+
+    async def _compare(self, mapping: DocumentMapping, asked: Asked) -> str | None:
+        """What differs, in words without values; None if nothing does."""
+        reader = self._parts.reader(mapping)
+        cursor = self._parts.mongo.find(mapping.collection, asked.filter, limit=MOST_DOCUMENTS)
+        seen = False
+        try:
+            while (expected := await cursor.fetch()) is not None:
+                seen = True
+                try:
+                    key = mapping.root_key(expected)
+                except DocumentError:
+                    continue  # a dead letter: no flip while one is open
+                stored = reader.document(await reader.place(key))
+                if (paths := _paths(expected, stored)) is not None:
+                    return f"{mapping.collection} {shown_id(mapping.id_text(expected), self._masked)}: {paths}"
+        finally:
+            await cursor.close()
+        if seen or asked.plan.where.query is not None:
+            return None
+        async for found in reader.find(asked.plan.where):
+            document = reader.document(found)
+            if document is not None and asked.plan.filter.matches(document):
+                return f"{mapping.collection} {shown_id(mapping.id_text(document), self._masked)}: only in DynamoDB"
+        return None
+
+
+def _paths(expected: Document, stored: Document | None) -> str | None:
+    if stored is None:
+        return "not in DynamoDB"
+    paths = [path[1:] for path, _, _ in compare_values(expected, stored, "")]
+    return ", ".join(paths[:5]) if paths else None

@@ -1,0 +1,89 @@
+"""Application processes, as the ledger knows them. Pure.
+
+An instance holds a lease and says which epoch it has acknowledged: that no write which it began under an earlier one is in
+flight any more. While DynamoDB leads it also says what it wrote last: reverse replication must have applied that before the
+leader changes, because a DynamoDB stream has no watermark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+INSTANCES = "instances"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wrote:
+    """One item that an instance wrote: its table, key, and the version that it got."""
+
+    table: str
+    key: tuple[str, str] = field(repr=False)
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """One process. Times are milliseconds since 1970 on its own clock.
+
+    `epoch` is the last that it has acknowledged; `until_ms` when its lease ends; `counts` what its client has counted;
+    `unserved` the calls that DynamoDB could not have answered, by shape.
+    """
+
+    id: str
+    name: str
+    mark: str
+    epoch: int
+    registered_ms: int
+    beat_ms: int
+    until_ms: int
+    ended: bool = False
+    mode: str = ""
+    region: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    unserved: Mapping[str, int] = field(default_factory=dict)
+    examples: Sequence[str] = ()
+    wrote: Sequence[Wrote] = ()
+
+    def is_live(self, now_ms: int) -> bool:
+        """It may still write by what it knows: it has not ended, and its lease has not."""
+        return not self.ended and self.until_ms >= now_ms
+
+    def to_body(self) -> dict[str, Any]:
+        """For the ledger."""
+        return {
+            "name": self.name,
+            "mark": self.mark,
+            "epoch": self.epoch,
+            "registered": self.registered_ms,
+            "beat": self.beat_ms,
+            "until": self.until_ms,
+            "ended": self.ended,
+            "mode": self.mode,
+            "region": self.region,
+            "counts": dict(self.counts),
+            "unserved": dict(self.unserved),
+            "examples": list(self.examples),
+            "wrote": [[one.table, *one.key, one.version] for one in self.wrote],
+        }
+
+
+def instance_of(key: str, body: Mapping[str, Any]) -> Instance:
+    """The inverse of `to_body`."""
+    return Instance(
+        id=key,
+        name=str(body["name"]),
+        mark=str(body["mark"]),
+        epoch=int(body["epoch"]),
+        registered_ms=int(body["registered"]),
+        beat_ms=int(body["beat"]),
+        until_ms=int(body["until"]),
+        ended=bool(body["ended"]),
+        mode=str(body["mode"]),
+        region=str(body["region"]),
+        counts={name: int(number) for name, number in body["counts"].items()},
+        unserved={name: int(number) for name, number in body["unserved"].items()},
+        examples=tuple(body["examples"]),
+        wrote=tuple(Wrote(table=one[0], key=(one[1], one[2]), version=one[3]) for one in body["wrote"]),
+    )
