@@ -63,6 +63,9 @@ class MongoDoor(Protocol):
         Raises: WritesFenced, if MongoDB refused the write because writes are blocked (nothing was written).
         """
 
+    def seen_time(self) -> Timestamp | None:
+        """The latest cluster time that a reply bore: before whatever is done from now on."""
+
     def find(self, collection: str, query: Mapping[str, Any], **options: Any) -> Cursor: ...
 
     async def read_at(self, collection: str, document_id: Any, time: Timestamp) -> Document | None:
@@ -87,6 +90,9 @@ class MongoDoor(Protocol):
 
     def bulk_write_error(self, collection: str, failures: Sequence[tuple[int, Exception]], inserted: int) -> Exception:
         """`failures` are the positions and errors of documents that were not inserted."""
+
+    def not_inserted(self, error: Exception, documents: int, ordered: bool) -> frozenset[int] | None:
+        """The positions that an insert_many left out, by its error; None if the error does not tell."""
 
     def is_write_error(self, error: Exception) -> bool:
         """Whether MongoDB, or what stands for it, refused one write."""

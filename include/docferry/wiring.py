@@ -87,8 +87,8 @@ def connect(file: str | Path, metrics: Metrics | None = None) -> DualWriteManage
 async def connect_async(file: str | Path, metrics: Metrics | None = None) -> AsyncDualWriteManager:
     """The client of an asynchronous application. Raises as `connect` does."""
     made = await asyncio.to_thread(_client, file, metrics)
-    doors = {"mongo": AsyncMongoDoor(made.uri, made.database), "calls": AsyncCalls(made.session)}
-    manager = AsyncDualWriteManager(replace(made.parts, **doors), made.shadow)
+    mongo, calls = AsyncMongoDoor(made.uri, made.database), AsyncCalls(made.session)
+    manager = AsyncDualWriteManager(replace(made.parts, mongo=mongo, calls=calls), made.shadow)
     await asyncio.to_thread(made.parts.membership.join)
     return manager
 

@@ -19,6 +19,7 @@ PROBLEM = Problem(where="tables.Shop", what="is wrong", suggestion="mend it", li
 ARGUMENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "ConfigError": (("shop.yaml", [PROBLEM]), {}),
     "PreflightFailed": (("MongoDB", [PROBLEM]), {}),
+    "DuplicateKey": (("users", ["username"]), {}),
     "EstateDrift": ((["Shop: no stream"],), {}),
     "LeaseHeld": (("chunk", "ann", 12.5), {}),
     "LeaseLost": (("chunk",), {}),
@@ -90,7 +91,10 @@ def test_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
 
 def test_only_transient_errors_and_those_that_pass_are_retryable() -> None:
     retryable = {kind.__name__ for kind in CLASSES if kind.retryable}
-    assert retryable == {"TransientStoreError", "Throttled", "Unavailable", "TimedOut", "LeaseHeld", "Stopped"}
+    assert retryable == {
+        "TransientStoreError", "Throttled", "Unavailable", "TimedOut", "LeaseHeld", "Stopped", "WritesHeld", "LeaderUnknown",
+        "TornDocument",
+    }  # fmt: skip
 
 
 def test_every_class_says_what_it_means() -> None:

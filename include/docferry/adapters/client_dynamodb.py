@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import random
+import socket
 import ssl
 import threading
 import time
@@ -87,10 +87,10 @@ class SyncCalls:
                 elapsed = time.monotonic() - started
                 if elapsed > self._retry_for_s:
                     raise RetryExhausted(operation, attempt, elapsed, str(error)) from error
-                time.sleep(full_jitter(attempt) if attempt > 1 else random.uniform(0, 0.02))  # noqa: S311 - spread
+                await self.sleep(full_jitter(attempt))
 
     async def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
+        time.sleep(seconds)  # noqa: ASYNC251 - it blocks, as all of this does
 
     def forked(self) -> None:
         self._lock = threading.Lock()
@@ -131,19 +131,24 @@ class _Connection:
                 endpoint.host, endpoint.port, timeout=CONNECT_TIMEOUT_S, context=tls
             )
 
+    def _socket(self) -> socket.socket:
+        if self.http.sock is None:
+            self.http.connect()
+        opened: socket.socket = self.http.sock
+        opened.settimeout(REQUEST_TIMEOUT_S)
+        return opened
+
     def send(self, operation: str, body: bytes, guard: Guard | None) -> tuple[int, bytes]:
         """(status, body) of the reply. A connection that the server has closed meanwhile is opened anew."""
         try:
-            if self.http.sock is None:
-                self.http.connect()
-                self.http.sock.settimeout(REQUEST_TIMEOUT_S)
+            wire = self._socket()
             signed_at = datetime.now(UTC)  # before the guard: see DynamoHttp
             if guard is not None:
                 guard()
             with translated(operation):
                 head = self._signer.headers(TARGET + operation, body, signed_at)
-            self.http.sock.sendall(head + body)
-            response = http.client.HTTPResponse(self.http.sock, method="POST")
+            wire.sendall(head + body)
+            response = http.client.HTTPResponse(wire, method="POST")
             response.begin()
             data = response.read()
         except TimeoutError as error:

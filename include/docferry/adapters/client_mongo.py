@@ -6,9 +6,7 @@ hands each reply to the call that caused it, which runs in the same thread, or i
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -114,6 +112,9 @@ class _Door:
     def forked(self) -> None:
         self._client = None
 
+    def seen_time(self) -> Timestamp | None:
+        return self._listener.latest
+
     def inserted(self, ids: Sequence[Any], *, many: bool = False) -> Any:
         return results.InsertManyResult(list(ids), True) if many else results.InsertOneResult(ids[0], True)
 
@@ -142,6 +143,12 @@ class _Door:
             "writeErrors": listed, "writeConcernErrors": [], "nInserted": inserted,
             "nUpserted": 0, "nMatched": 0, "nModified": 0, "nRemoved": 0, "upserted": [],
         })  # fmt: skip
+
+    def not_inserted(self, error: Exception, documents: int, ordered: bool) -> frozenset[int] | None:
+        if not isinstance(error, pymongo_errors.BulkWriteError):
+            return None
+        failed = [int(one["index"]) for one in error.details["writeErrors"]]
+        return frozenset(range(min(failed), documents) if ordered and failed else failed)
 
     def is_write_error(self, error: Exception) -> bool:
         return isinstance(error, pymongo_errors.WriteError)

@@ -273,7 +273,5 @@ def _sorted(options: dict[str, Any]) -> dict[str, Any]:
 def _refusal(collection: str, name: str) -> Exception:
     """AttributeError for what pymongo has not either, so that copying and inspecting work as usual."""
     if name in _REFUSED:
-        return CallRefused(
-            what=f"{collection}.{name} is not supported by this client", suggestion=_REFUSED[name]
-        )
+        return CallRefused(what=f"{collection}.{name} is not supported by this client", suggestion=_REFUSED[name])
     return AttributeError(name)

@@ -1,7 +1,7 @@
 """The client of an application under migration: in place of pymongo's database, it follows the mode (DESIGN 6).
 
-    db = docferry.connect("shop.yaml")
-    db["users"].update_one({"username": "ann"}, {"$inc": {"visits": 1}})
+db = docferry.connect("shop.yaml")
+db["users"].update_one({"username": "ann"}, {"$inc": {"visits": 1}})
 """
 
 from __future__ import annotations

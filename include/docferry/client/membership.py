@@ -186,7 +186,9 @@ class Membership:
         if held:
             return None
         if state.mode.dynamodb_leads:
-            raise LeaderUnknown(f"the ledger has not been reached for {self._lease_s:.0f} s, and DynamoDB led then: {state}")
+            raise LeaderUnknown(
+                f"the ledger has not been reached for {self._lease_s:.0f} s, and DynamoDB led then: {state}"
+            )
         return Begun(state, alone=True)
 
     def _patience_s(self) -> float:

@@ -18,6 +18,7 @@ from docferry.core.mapping import Mapping as DocumentMapping
 from docferry.core.settings import AccessPattern
 from docferry.ports_client import Calls, MongoDoor
 
+MONGO, DYNAMODB = "mongodb", "dynamodb"
 Sort = Sequence[tuple[str, int]]
 
 

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from docferry.client.parts import Parts, Plan, Sort, timed
+from docferry.client.parts import DYNAMODB, MONGO, Parts, Plan, Sort, timed
 from docferry.client.shadow import Shadow
 from docferry.core.access import shape_of
 from docferry.core.mapping import Document
@@ -20,8 +20,6 @@ from docferry.core.mapping import Mapping as DocumentMapping
 from docferry.core.modes import Mode, ModeState
 from docferry.core.projection import project, sort_documents
 from docferry.errors import CallRefused, MigrationError
-
-MONGO, DYNAMODB = "mongodb", "dynamodb"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +65,9 @@ class Queries:
             self._parts.membership.count_unserved(shape_of(self._name, "count_documents", query.filter))
         options = {name: value for name, value in (("skip", query.skip), ("limit", query.limit)) if value}
         with timed(self._metrics, MONGO, "count_documents"):
-            result = await self._parts.mongo.run(self._name, "count_documents", query.filter, **options, **query.options)
+            result = await self._parts.mongo.run(
+                self._name, "count_documents", query.filter, **options, **query.options
+            )
         return int(result.value)
 
     async def find(self, query: Query, method: str = "find") -> AsyncGenerator[Document]:

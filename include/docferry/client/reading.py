@@ -150,7 +150,8 @@ class Reader:
     async def _index(self, query: IndexQuery) -> AsyncIterator[list[ItemKey]]:
         """The keys of root items in an index's partition, a page at a time, in its order."""
         names = {"#pk": f"{query.index}PK", "#sk": f"{query.index}SK", "#p": "PK", "#s": "SK", "#e": "entityType"}
-        condition, values = "#pk = :pk", {":pk": {"S": query.partition}}
+        condition = "#pk = :pk"
+        values: dict[str, Any] = {":pk": {"S": query.partition}}
         if query.low is not None and query.high is not None:
             condition += " AND #sk BETWEEN :low AND :high"
             values |= {":low": {"S": query.low}, ":high": {"S": query.high}}

@@ -13,12 +13,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from docferry.errors import MoveRefused
-
 
 MODE = ("mode", "all")
 """The ledger's section and key of the state: one cutover group."""
@@ -142,7 +142,7 @@ class ModeState:
         }
 
 
-def state_of(body: dict[str, Any]) -> ModeState:
+def state_of(body: Mapping[str, Any]) -> ModeState:
     """The inverse of `to_body`."""
     return ModeState(
         mode=Mode(body["mode"]),

@@ -1,0 +1,123 @@
+"""Writes of one collection while DynamoDB leads: read, change, write if nobody else has written in between."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from bson.objectid import ObjectId
+
+from docferry.client.parts import Parts, Plan, Sort
+from docferry.client.reading import Found
+from docferry.core.mapping import Document
+from docferry.core.mapping import Mapping as DocumentMapping
+from docferry.core.modes import ModeState
+from docferry.core.projection import sort_documents
+from docferry.errors import CallRefused, ConditionFailed, DuplicateKey, Unavailable, UpdateRefused
+
+T = TypeVar("T")
+
+TRY_AGAIN = 12
+"""How often a write is tried that somebody else was quicker to write each time."""
+
+Change = Callable[[Document], Document]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a write did. `before` None: nothing matched; `after` None: nothing is there now."""
+
+    before: Document | None
+    after: Document | None
+
+
+class LeadingWrites:
+    """Writes of one collection to DynamoDB alone. Raises what pymongo would, where MongoDB would have refused."""
+
+    def __init__(self, parts: Parts, name: str) -> None:
+        self._parts, self._name = parts, name
+        self._mongo, self._metrics = parts.mongo, parts.metrics
+        self._mapping = parts.mapping(name)
+
+    def __repr__(self) -> str:
+        return f"LeadingWrites({self._name!r})"
+
+    def _require_mapping(self) -> DocumentMapping:
+        if self._mapping is None:
+            raise CallRefused(
+                what=f"the migration file has no collection {self._name}, and DynamoDB leads",
+                suggestion="add it to the file's collections before the switch",
+            )
+        return self._mapping
+
+    async def insert(self, state: ModeState, document: Document) -> None:
+        mapping = self._require_mapping()
+        reader, putter = self._parts.reader(mapping), self._parts.putter(mapping)
+
+        async def attempt() -> None:
+            place = await reader.place(mapping.root_key(document))
+            if place.live:
+                raise DuplicateKey(self._name, sorted(mapping.root.pk.fields))
+            await putter.replace(place, document, state.floor)
+
+        await self._until_taken(attempt)
+
+    async def change(
+        self,
+        state: ModeState,
+        query: Mapping[str, Any],
+        change: Change | None,
+        otherwise: Callable[[], Document] | None,
+        sort: Sort = (),
+    ) -> Changed:
+        """Change the first document that matches (`change` None removes it), or insert what `otherwise` makes."""
+        mapping = self._require_mapping()
+        plan = self._parts.plan(mapping, query, sort)
+        putter = self._parts.putter(mapping)
+
+        async def attempt() -> Changed:
+            found, before = await self._first(mapping, plan, sort)
+            if found is None or before is None:
+                if otherwise is None:
+                    return Changed(None, None)
+                made = otherwise()
+                made.setdefault("_id", ObjectId())
+                await self.insert(state, made)
+                return Changed(None, made)
+            after = change(before) if change is not None else None
+            if after != before or change is None:
+                await putter.replace(found, after, state.floor)
+            return Changed(before, after)
+
+        return await self._until_taken(attempt)
+
+    async def _until_taken(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Read, change, write, and once more if somebody else has written in between."""
+        for number in range(TRY_AGAIN):
+            try:
+                return await attempt()
+            except ConditionFailed:
+                self._metrics.count("lock.missed")
+                await self._parts.calls.sleep(0.005 * number)
+            except DuplicateKey as error:
+                raise self._mongo.duplicate_key(self._name, "_".join(f"{one}_1" for one in error.fields)) from error
+            except UpdateRefused as error:
+                raise self._mongo.write_error(error.code, str(error)) from error
+        raise Unavailable(
+            f"{self._name}: the document was changed by others {TRY_AGAIN} times in a row", operation="write"
+        )
+
+    async def _first(self, mapping: DocumentMapping, plan: Plan, sort: Sort) -> tuple[Found | None, Document | None]:
+        reader = self._parts.reader(mapping)
+        matching: list[tuple[Found, Document]] = []
+        async for found in reader.find(plan.where):
+            document = reader.document(found)
+            if document is not None and plan.filter.matches(document):
+                matching.append((found, document))
+                if not sort:
+                    break
+        if not matching:
+            return None, None
+        first = sort_documents([document for _, document in matching], sort)[0] if sort else matching[0][1]
+        return next((found, document) for found, document in matching if document is first)

@@ -1,0 +1,140 @@
+"""The mode in the ledger, and the application's processes that follow it.
+
+Every change is conditional on the state that was read, and is kept in the section `moves`: who, when, why. Which changes there
+are is `core.modes`' affair; what must be true before one is `flows.flip`'s and `flows.cutover`'s.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from docferry.core.instances import INSTANCES, Instance, instance_of
+from docferry.core.modes import MODE, ModeState, state_of
+from docferry.errors import ConditionFailed, MoveRefused
+from docferry.flows.state import now_ms
+from docferry.ports import Identity, Ledger, Record, StopSignal
+
+MOVES = "moves"
+CLOCKS_S = 2.0
+"""By so much an instance's clock may be ahead of ours: its lease is taken to end so much later."""
+POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One change of the mode, as it is remembered."""
+
+    epoch: int
+    before: str
+    after: str
+    by: str
+    why: str
+    at_ms: int
+
+
+def mode_record(ledger: Ledger) -> Record:
+    """The record of the mode; made, as MONGO_ONLY, where there is none."""
+    while True:
+        found = ledger.read(*MODE)
+        if found is not None:
+            return found
+        try:
+            return ledger.write(*MODE, ModeState().to_body(), expect=None)
+        except ConditionFailed:
+            continue
+
+
+def read_mode(ledger: Ledger) -> ModeState:
+    """The mode of now; reads only."""
+    found = ledger.read(*MODE)
+    return state_of(found.body) if found else ModeState()
+
+
+def change_mode(ledger: Ledger, before: Record, after: ModeState, identity: Identity, why: str) -> Record:
+    """Make `after` the mode, if it is still the one that was read.
+
+    Raises: MoveRefused, if somebody else has changed it.
+    """
+    was = state_of(before.body)
+    try:
+        record = ledger.write(*MODE, after.to_body(), expect=before)
+    except ConditionFailed as error:
+        now = read_mode(ledger)
+        raise MoveRefused(f"the mode has changed meanwhile: it was {was}, and is {now}") from error
+    body = {"before": str(was), "after": str(after), "by": identity.name, "why": why, "at": now_ms()}
+    ledger.write(MOVES, f"{after.epoch:012d}", body, expect=None)
+    return record
+
+
+def list_moves(ledger: Ledger) -> list[Move]:
+    """All changes of the mode, the first one first."""
+    return [
+        Move(
+            epoch=int(one.key),
+            before=one.body["before"],
+            after=one.body["after"],
+            by=one.body["by"],
+            why=one.body["why"],
+            at_ms=int(one.body["at"]),
+        )
+        for one in ledger.list(MOVES)
+    ]
+
+
+# --- instances -------------------------------------------------------------------------------------------------------
+
+
+def list_instances(ledger: Ledger) -> list[Instance]:
+    """All processes of the application that have registered and not been cleared away."""
+    return [instance_of(one.key, one.body) for one in ledger.list(INSTANCES)]
+
+
+def live_instances(ledger: Ledger, identity: Identity) -> list[Instance]:
+    """Those that may still write: neither ended, nor proved dead, nor with a lease that has run out."""
+    now = now_ms() - int(CLOCKS_S * 1000)
+    return [one for one in list_instances(ledger) if one.is_live(now) and not identity.ended(one.mark)]
+
+
+def unacknowledged(instances: Sequence[Instance], epoch: int) -> list[Instance]:
+    """Those that may have writes of an earlier epoch in flight."""
+    return [one for one in instances if one.epoch < epoch]
+
+
+def wait_for_acknowledgements(
+    ledger: Ledger, identity: Identity, epoch: int, until: float, stop: StopSignal
+) -> Sequence[Instance]:
+    """Wait until every live instance has acknowledged `epoch`, or monotonic time `until`; those that have not are returned."""
+    while True:
+        left = unacknowledged(live_instances(ledger, identity), epoch)
+        if not left or time.monotonic() > until or stop.is_set():
+            return left
+        time.sleep(POLL_S)
+
+
+def clear_instances(ledger: Ledger, identity: Identity, older_than_s: float = 24 * 3600.0) -> int:
+    """Remove the records of processes that ended long ago. Returns how many."""
+    limit = now_ms() - int(older_than_s * 1000)
+    cleared = 0
+    for record in ledger.list(INSTANCES):
+        one = instance_of(record.key, record.body)
+        if one.until_ms < limit and (one.ended or identity.ended(one.mark) or one.until_ms < limit):
+            ledger.delete(record)
+            cleared += 1
+    return cleared
+
+
+def describe_instance(one: Instance) -> dict[str, Any]:
+    """For people and machines: no key, no value."""
+    return {
+        "id": one.id,
+        "name": one.name,
+        "mode": one.mode,
+        "epoch": one.epoch,
+        "live": one.is_live(now_ms()),
+        "seen_s_ago": max(0.0, (now_ms() - one.beat_ms) / 1000),
+        "unserved": dict(one.unserved),
+        "mismatches": one.counts.get("shadow.mismatch", 0),
+    }

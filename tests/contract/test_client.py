@@ -1,0 +1,247 @@
+"""The client does what pymongo does, in every mode: the same calls, the same results, the same errors."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+import pytest
+from backfilling.rig import Rig
+from bson import Decimal128, Int64, ObjectId
+from docferry.embedded import EmbeddedStack
+from serving.rig import MODES, Asynchronous, Blocking, Db, Plain, application, connected, empty, outcome, set_mode
+
+ANN, BOB = ObjectId("650000000000000000000001"), ObjectId("650000000000000000000002")
+WHEN = datetime(2024, 1, 15, 15, 45)
+
+
+def user(name: str, document_id: ObjectId, **more: Any) -> dict[str, Any]:
+    return {
+        "_id": document_id, "username": name, "email": f"{name}@example.com", "status": "active", "visits": 1,
+        "profile": {"firstName": name.title(), "location": {"city": "Seattle"}}, "lastLoginAt": WHEN, "createdAt": WHEN,
+        "addresses": [{"type": "home", "city": "Seattle"}, {"type": "work", "city": "Tacoma"}],
+    } | more  # fmt: skip
+
+
+def order(number: int, owner: ObjectId = ANN, **more: Any) -> dict[str, Any]:
+    return {
+        "_id": ObjectId(f"66{number:022x}"), "userId": owner, "status": "pending", "totalAmount": Decimal128("12.50"),
+        "currency": "USD", "createdAt": datetime(2024, 1, 1 + number), "updatedAt": WHEN,
+        "items": [{"productId": ObjectId(f"67{number:022x}"), "quantity": 2, "price": Decimal128("6.25"), "name": "x"}],
+    } | more  # fmt: skip
+
+
+Case = Callable[[Db], list[Any]]
+
+
+def insert_and_find(db: Db) -> list[Any]:
+    return [
+        outcome(lambda: db.call("users", "insert_one", user("ann", ANN))),
+        outcome(lambda: db.call("users", "find_one", {"username": "ann"})),
+        outcome(lambda: db.call("users", "find_one", {"email": "ann@example.com"})),
+        outcome(lambda: db.call("users", "find_one", {"username": "nobody"})),
+        outcome(lambda: db.call("users", "find_one", {"username": "ann", "status": "gone"})),
+        outcome(lambda: db.call("users", "find_one", {"username": "ann"}, {"username": 1, "_id": 0})),
+        outcome(lambda: db.call("users", "count_documents", {"username": "ann"})),
+    ]
+
+
+def insert_twice(db: Db) -> list[Any]:
+    return [
+        outcome(lambda: db.call("users", "insert_one", user("ann", ANN))),
+        outcome(lambda: db.call("users", "insert_one", user("ann", BOB))),
+        outcome(lambda: db.call("orders", "insert_one", order(1))),
+        outcome(lambda: db.call("orders", "insert_one", order(1))),
+        outcome(lambda: db.call("orders", "find_one", order(1)["_id"])),
+    ]
+
+
+def insert_many(db: Db) -> list[Any]:
+    return [
+        outcome(lambda: db.call("orders", "insert_many", [order(number) for number in range(4)])),
+        outcome(lambda: db.call("orders", "insert_many", [order(5), order(1), order(6)])),
+        outcome(lambda: db.call("orders", "insert_many", [order(7), order(1), order(8)], ordered=False)),
+        outcome(lambda: sorted(one["_id"] for one in db.call("orders", "find", {"userId": ANN}))),
+        outcome(
+            lambda: db.call("orders", "find", {"_id": {"$in": [order(2)["_id"], order(3)["_id"]]}}, sort=[("_id", 1)])
+        ),
+    ]
+
+
+def update(db: Db) -> list[Any]:
+    db.call("users", "insert_one", user("ann", ANN))
+    by_name = {"username": "ann"}
+    return [
+        outcome(lambda: db.call("users", "update_one", by_name, {"$set": {"status": "idle"}, "$inc": {"visits": 2}})),
+        outcome(lambda: db.call("users", "update_one", by_name, {"$set": {"status": "idle"}})),
+        outcome(lambda: db.call("users", "update_one", {"username": "nobody"}, {"$set": {"status": "idle"}})),
+        outcome(lambda: db.call("users", "update_one", by_name, {"$set": {"big": Int64(7)}})),
+        outcome(lambda: db.call("users", "find_one", by_name)),
+        outcome(
+            lambda: db.call(
+                "users", "update_one", by_name, {"$push": {"addresses": {"type": "home", "city": "Yakima"}}}
+            )
+        ),
+        outcome(lambda: db.call("users", "find_one", by_name)),
+        outcome(lambda: db.call("users", "update_one", by_name, {"$unset": {"email": 1}})),
+        outcome(lambda: db.call("users", "find_one", {"email": "ann@example.com"})),
+        outcome(lambda: db.call("users", "find_one", by_name)),
+        outcome(lambda: db.call("users", "update_one", {"email": "ann@example.com"}, {"$set": {"status": "idle"}})),
+    ]
+
+
+def update_what_cannot_be(db: Db) -> list[Any]:
+    db.call("users", "insert_one", user("ann", ANN))
+    by_name = {"username": "ann"}
+    return [
+        outcome(lambda: db.call("users", "update_one", by_name, {"$inc": {"status": 1}})),
+        outcome(lambda: db.call("users", "update_one", by_name, {"$set": {"_id": BOB}})),
+        outcome(lambda: db.call("users", "update_one", by_name, {"$set": {"a": 1}, "$unset": {"a": 1}})),
+        outcome(lambda: db.call("users", "find_one", by_name)),
+    ]
+
+
+def upsert(db: Db) -> list[Any]:
+    by_name = {"username": "ann"}
+    change = {"$set": {"email": "ann@example.com"}, "$setOnInsert": {"_id": ANN, "visits": 1}}
+    return [
+        outcome(lambda: db.call("users", "update_one", by_name, change, upsert=True)),
+        outcome(lambda: db.call("users", "update_one", by_name, change, upsert=True)),
+        outcome(lambda: db.call("users", "find_one", by_name)),
+        outcome(lambda: db.call("orders", "replace_one", {"_id": order(1)["_id"]}, order(1), upsert=True)),
+        outcome(lambda: db.call("orders", "find_one", order(1)["_id"])),
+    ]
+
+
+def replace(db: Db) -> list[Any]:
+    db.call("orders", "insert_one", order(1))
+    by_id = {"_id": order(1)["_id"]}
+    return [
+        outcome(lambda: db.call("orders", "replace_one", by_id, order(1, status="paid", items=[]))),
+        outcome(lambda: db.call("orders", "find_one", by_id)),
+        outcome(lambda: db.call("orders", "replace_one", by_id, {"status": "odd", "createdAt": WHEN, "userId": ANN})),
+        outcome(lambda: db.call("orders", "find_one", by_id)),
+        outcome(lambda: db.call("orders", "replace_one", {"_id": ANN}, {"status": "odd"})),
+    ]
+
+
+def move_a_key(db: Db) -> list[Any]:
+    db.call("users", "insert_one", user("ann", ANN))
+    db.call("users", "insert_one", user("bob", BOB))
+    return [
+        outcome(lambda: db.call("users", "update_one", {"username": "ann"}, {"$set": {"username": "bob"}})),
+        outcome(lambda: db.call("users", "update_one", {"username": "bob"}, {"$set": {"username": "eve"}})),
+        outcome(lambda: db.call("users", "update_one", {"username": "ann"}, {"$set": {"username": "bob"}})),
+        outcome(lambda: db.call("users", "find_one", {"username": "bob"})),
+        outcome(lambda: db.call("users", "find_one", {"username": "eve"})),
+    ]
+
+
+def delete(db: Db) -> list[Any]:
+    db.call("users", "insert_one", user("ann", ANN))
+    return [
+        outcome(lambda: db.call("users", "delete_one", {"username": "nobody"})),
+        outcome(lambda: db.call("users", "delete_one", {"username": "ann"})),
+        outcome(lambda: db.call("users", "find_one", {"username": "ann"})),
+        outcome(lambda: db.call("users", "find_one", {"email": "ann@example.com"})),
+        outcome(lambda: db.call("users", "delete_one", {"username": "ann"})),
+        outcome(lambda: db.call("users", "insert_one", user("ann", BOB))),
+        outcome(lambda: db.call("users", "find_one", {"username": "ann"})),
+    ]
+
+
+def find_and_update(db: Db) -> list[Any]:
+    db.call("users", "insert_one", user("ann", ANN))
+    by_name, change = {"username": "ann"}, {"$inc": {"visits": 1}}
+    return [
+        outcome(lambda: db.call("users", "find_one_and_update", by_name, change)),
+        outcome(lambda: db.call("users", "find_one_and_update", by_name, change, return_document=True)),
+        outcome(lambda: db.call("users", "find_one_and_update", by_name, change, projection={"visits": 1, "_id": 0})),
+        outcome(lambda: db.call("users", "find_one_and_update", {"username": "nobody"}, change)),
+        outcome(lambda: db.call("users", "find_one", by_name)),
+    ]
+
+
+def lists(db: Db) -> list[Any]:
+    for number in range(12):
+        db.call("orders", "insert_one", order(number, status="paid" if number % 3 else "pending"))
+    newest = [("createdAt", -1)]
+    return [
+        outcome(lambda: db.call("orders", "find", {"userId": ANN}, sort=newest)),
+        outcome(lambda: db.call("orders", "find", {"userId": ANN}, sort=newest, limit=3)),
+        outcome(lambda: db.call("orders", "find", {"userId": ANN}, sort=newest, limit=3, skip=2)),
+        outcome(
+            lambda: db.call("orders", "find", {"userId": ANN, "createdAt": {"$gte": datetime(2024, 1, 8)}}, sort=newest)
+        ),
+        outcome(
+            lambda: db.call("orders", "find", {"userId": ANN, "createdAt": {"$lt": datetime(2024, 1, 3)}}, sort=newest)
+        ),
+        outcome(lambda: db.call("orders", "find", {"status": "pending"}, {"_id": 1}, sort=[("_id", 1)])),
+        outcome(lambda: db.call("orders", "find_one", {"userId": ANN}, sort=newest)),
+        outcome(lambda: db.call("orders", "count_documents", {"status": "pending"})),
+        outcome(lambda: db.call("orders", "find", {"userId": BOB})),
+    ]
+
+
+def active_in_city(db: Db) -> list[Any]:
+    db.call("users", "insert_one", user("ann", ANN))
+    db.call("users", "insert_one", user("bob", BOB, status="idle"))
+    here = {"profile.location.city": "Seattle", "status": "active"}
+    return [
+        outcome(lambda: db.call("users", "find", here)),
+        outcome(lambda: db.call("users", "find", here | {"lastLoginAt": {"$gte": datetime(2024, 1, 1)}})),
+        outcome(lambda: db.call("users", "find", here | {"lastLoginAt": {"$gte": datetime(2025, 1, 1)}})),
+    ]
+
+
+CASES: dict[str, Case] = {
+    one.__name__: one
+    for one in (
+        insert_and_find, insert_twice, insert_many, update, update_what_cannot_be, upsert, replace, move_a_key, delete,
+        find_and_update, lists, active_in_city,
+    )
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def expected(stack: EmbeddedStack) -> Callable[[str], list[Any]]:
+    """What pymongo does, once for each case."""
+    found: dict[str, list[Any]] = {}
+
+    def of(case: str) -> list[Any]:
+        if case not in found:
+            plain = Plain(stack.env()["DOCFERRY_APP_MONGO_URI"], f"plain{uuid.uuid4().hex[:8]}")
+            plain.database["users"].create_index("username", unique=True)
+            plain.database["users"].create_index("email", unique=True, sparse=True)
+            found[case] = CASES[case](plain)
+            plain.close()
+        return found[case]
+
+    return of
+
+
+@pytest.fixture(scope="module", params=[(mode, kind) for mode in MODES for kind in (Blocking, Asynchronous)], ids=str)
+def served(
+    request: pytest.FixtureRequest, stack: EmbeddedStack, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Rig, Db]]:
+    mode, kind = request.param
+    rig = application(stack, tmp_path_factory.mktemp("served"), f"client{uuid.uuid4().hex[:8]}")
+    with pytest.MonkeyPatch.context() as patch:
+        connected(rig, patch, stack)
+        set_mode(rig, MODES[mode])
+        db = kind(rig)
+        yield rig, db
+        db.close()
+    rig.mongo.drop_database(rig.migration.source.database)
+    rig.close()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_call_has_pymongos_outcome_in_every_mode(
+    served: tuple[Rig, Db], expected: Callable[[str], list[Any]], case: str
+) -> None:
+    rig, db = served
+    empty(rig)
+    assert CASES[case](db) == expected(case)
