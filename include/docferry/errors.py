@@ -16,6 +16,8 @@ MigrationError(retryable=False)
 ├ RetryExhausted(attempts, elapsed_s)       cause chained
 ├ TooManyDeadLetters(collection, share)
 ├ ValidationFailed(summary)
+├ CallRefused(what, suggestion)             the client cannot do this call, or not in this mode
+├ UpdateRefused(code)                       the write error that MongoDB gives for the same update
 ├ Stopped                                   asked to stop; a re-run continues
 └ InvariantBroken                           our bug; never caught
 
@@ -253,6 +255,22 @@ class ValidationFailed(MigrationError):
     def __init__(self, message: str, summary: Mapping[str, Any]) -> None:
         super().__init__(message)
         self.summary = dict(summary)
+
+
+class CallRefused(MigrationError):
+    """The client cannot do this call (in this mode). `what` names it, `suggestion` what to declare or use instead."""
+
+    def __init__(self, what: str, suggestion: str) -> None:
+        super().__init__(f"the client cannot do this call: {what}; {suggestion}")
+        self.what, self.suggestion = what, suggestion
+
+
+class UpdateRefused(MigrationError):
+    """MongoDB refuses this update of this document. `code` is MongoDB's own; nothing was written."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Stopped(MigrationError):
