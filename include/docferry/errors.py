@@ -21,6 +21,8 @@ MigrationError(retryable=False)
 ├ DuplicateKey(collection, fields)          while DynamoDB leads: the key belongs to another document
 ├ TornDocument                              a document's items do not fit together: MongoDB has it whole
 ├ LeaderUnknown                             this process may not write: it does not know which database leads
+├ CallRefused(what, suggestion)             the client cannot do this call, or not in this mode
+├ UpdateRefused(code)                       the write error that MongoDB gives for the same update
 ├ Stopped                                   asked to stop; a re-run continues
 └ InvariantBroken                           our bug; never caught
 
@@ -292,6 +294,22 @@ class LeaderUnknown(MigrationError):
     """DynamoDB led when this process last heard, and it has not reached the ledger since. Nothing was written."""
 
     retryable = True
+
+
+class CallRefused(MigrationError):
+    """The client cannot do this call (in this mode). `what` names it, `suggestion` what to declare or use instead."""
+
+    def __init__(self, what: str, suggestion: str) -> None:
+        super().__init__(f"the client cannot do this call: {what}; {suggestion}")
+        self.what, self.suggestion = what, suggestion
+
+
+class UpdateRefused(MigrationError):
+    """MongoDB refuses this update of this document. `code` is MongoDB's own; nothing was written."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Stopped(MigrationError):

@@ -15,13 +15,13 @@ from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectI
 from bson.datetime_ms import DatetimeMS
 from docferry.adapters.mongo import MongoSource
 from docferry.core.codec import BSON_OPTIONS
+from docferry.core.order import order_key
 from docferry.core.raw import id_bytes, id_of
 from docferry.embedded import EmbeddedStack
 from docferry.errors import RequestRefused, TimedOut
 from docferry.ports import Bounds, Source
 from docferry.testing import strategies as draw
 from docferry.testing.fakes import FakeSource
-from docferry.testing.order import order_key
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymongo import MongoClient, WriteConcern

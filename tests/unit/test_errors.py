@@ -26,6 +26,8 @@ ARGUMENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "RetryExhausted": (("PutItem", 3, 2.5, "throttled"), {}),
     "StreamEnded": (("the collection was dropped",), {"reason": "drop", "collections": ("users",)}),
     "TooManyDeadLetters": (("users", 3, 100, 0.01), {}),
+    "CallRefused": (("the query operator $where", "use $and"), {}),
+    "UpdateRefused": ((14, "not a number"), {}),
     "ValidationFailed": (("they differ", {"missing": 1}), {}),
 }
 

@@ -24,6 +24,7 @@ from docferry.core.codec import BSON_OPTIONS, AttributeValue, from_plain, plain_
 from docferry.core.keys import MISSING, lookup
 from docferry.core.limits import BATCH_GET_KEYS, BATCH_ITEMS, NUMBER_MAX_ADJUSTED, NUMBER_MIN_ADJUSTED, item_write_units
 from docferry.core.mapping import Item, ItemKey, KeyFields, check_size, key_of
+from docferry.core.order import order_key
 from docferry.core.raw import id_bytes, id_of
 from docferry.errors import (
     ConditionFailed,
@@ -51,7 +52,6 @@ from docferry.ports import (
     StreamPosition,
     Written,
 )
-from docferry.testing.order import order_key
 
 NESTING_OF_ATTRIBUTES = 32
 NUMBER_DIGITS = 38
