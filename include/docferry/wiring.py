@@ -107,8 +107,11 @@ class _Client:
 def _client(file: str | Path, metrics: Metrics | None) -> _Client:
     migration = load_migration(file)
     connections = connections_from_environment(migration)
-    ledger = DynamoLedger(connections.session, migration.ledger.table, migration.name, HASTY)
-    membership = Membership(ledger, who, region=migration.target.region)
+    membership = Membership(
+        lambda: DynamoLedger(connections.session, migration.ledger.table, migration.name, HASTY),
+        who,
+        region=migration.target.region,
+    )
     parts = Parts(
         mappings=migration.mappings,
         patterns=migration.access_patterns,

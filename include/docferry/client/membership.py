@@ -53,8 +53,10 @@ class Begun:
 class Membership:
     """One process's part in the migration. Thread-safe; survives a fork, as a new instance."""
 
-    def __init__(self, ledger: Ledger, identity: Callable[[], Identity], *, region: str = "", lease_s: float = LEASE_S):
-        self._ledger, self._identity, self._region, self._lease_s = ledger, identity, region, lease_s
+    def __init__(
+        self, open_ledger: Callable[[], Ledger], identity: Callable[[], Identity], *, region: str = "", lease_s: float = LEASE_S
+    ) -> None:
+        self._open_ledger, self._identity, self._region, self._lease_s = open_ledger, identity, region, lease_s
         self.on_fork: list[Callable[[], None]] = []
         self._begin()
         _ALL.add(self)
@@ -66,7 +68,7 @@ class Membership:
         """As nobody yet: nothing is registered, nothing in flight."""
         self._lock = threading.Lock()  # never held while the ledger is asked
         self._asking = threading.Lock()
-        self._pid = os.getpid()
+        self._opened: Ledger | None = None
         self._id = uuid.uuid4().hex
         self._state = ModeState()
         self._record: Record | None = None
@@ -82,6 +84,13 @@ class Membership:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self.trouble: MigrationError | None = None
+
+    @property
+    def _ledger(self) -> Ledger:
+        """A process has connections of its own."""
+        if self._opened is None:
+            self._opened = self._open_ledger()
+        return self._opened
 
     # --- beginning and ending ----------------------------------------------------------------------------------------
 

@@ -65,7 +65,9 @@ class Shadow:
             self._parts.metrics.count("shadow.skipped")
 
     def forked(self) -> None:
-        """This process is a fork: the thread stayed behind."""
+        """This process is a fork: the thread stayed behind, and what was open is the other's."""
+        self._parts.mongo.forked()
+        self._parts.calls.forked()
         self.__init__(self._parts, self._masked, self._settle_s)  # type: ignore[misc]
 
     def close(self) -> None:

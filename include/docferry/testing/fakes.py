@@ -65,6 +65,7 @@ class Faults:
         self._lock = threading.Lock()
         self._before: list[MigrationError] = []
         self._after: list[MigrationError] = []
+        self._always: MigrationError | None = None
 
     def fail_next(self, *errors: MigrationError) -> None:
         """The next calls raise these, one each, and do nothing."""
@@ -76,7 +77,18 @@ class Faults:
         with self._lock:
             self._after += errors
 
+    def fail_always(self, error: MigrationError) -> None:
+        """Every call raises this and does nothing, until `clear`."""
+        self._always = error
+
+    def clear(self) -> None:
+        """Nothing goes wrong any more."""
+        with self._lock:
+            self._before, self._after, self._always = [], [], None
+
     def before(self) -> None:
+        if self._always is not None:
+            raise self._always
         self._raise_first(self._before)
 
     def after(self) -> None:
