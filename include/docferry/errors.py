@@ -18,8 +18,8 @@ MigrationError(retryable=False)
 ├ ValidationFailed(summary)
 ├ MoveRefused                               the mode cannot become that one from here
 ├ WritesHeld                                writes waited for a change of the leader that did not end in time
-├ DuplicateKey(collection, fields)          while DynamoDB leads: the key belongs to another document
-├ TornDocument                              a document's items do not fit together: MongoDB has it whole
+├ KeyTaken(collection, fields)          while DynamoDB leads: the key belongs to another document
+├ TornRead                              a document's items do not fit together: MongoDB has it whole
 ├ LeaderUnknown                             this process may not write: it does not know which database leads
 ├ CallRefused(what, suggestion)             the client cannot do this call, or not in this mode
 ├ UpdateRefused(code)                       the write error that MongoDB gives for the same update
@@ -276,7 +276,7 @@ class WritesHeld(MigrationError):
     retryable = True
 
 
-class DuplicateKey(MigrationError):
+class KeyTaken(MigrationError):
     """The key is another document's. The application sees pymongo's DuplicateKeyError."""
 
     def __init__(self, collection: str, fields: Sequence[str]) -> None:
@@ -284,7 +284,7 @@ class DuplicateKey(MigrationError):
         self.collection, self.fields = collection, tuple(fields)
 
 
-class TornDocument(MigrationError):
+class TornRead(MigrationError):
     """The items of a document do not fit together: they are of different times."""
 
     retryable = True

@@ -19,7 +19,7 @@ PROBLEM = Problem(where="tables.Shop", what="is wrong", suggestion="mend it", li
 ARGUMENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "ConfigError": (("shop.yaml", [PROBLEM]), {}),
     "PreflightFailed": (("MongoDB", [PROBLEM]), {}),
-    "DuplicateKey": (("users", ["username"]), {}),
+    "KeyTaken": (("users", ["username"]), {}),
     "EstateDrift": ((["Shop: no stream"],), {}),
     "LeaseHeld": (("chunk", "ann", 12.5), {}),
     "LeaseLost": (("chunk",), {}),
@@ -95,7 +95,7 @@ def test_only_transient_errors_and_those_that_pass_are_retryable() -> None:
     retryable = {kind.__name__ for kind in CLASSES if kind.retryable}
     assert retryable == {
         "TransientStoreError", "Throttled", "Unavailable", "TimedOut", "LeaseHeld", "Stopped", "WritesHeld", "LeaderUnknown",
-        "TornDocument",
+        "TornRead",
     }  # fmt: skip
 
 

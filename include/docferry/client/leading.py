@@ -14,7 +14,7 @@ from docferry.core.mapping import Document
 from docferry.core.mapping import Mapping as DocumentMapping
 from docferry.core.modes import ModeState
 from docferry.core.projection import sort_documents
-from docferry.errors import CallRefused, ConditionFailed, DuplicateKey, Unavailable, UpdateRefused
+from docferry.errors import CallRefused, ConditionFailed, KeyTaken, Unavailable, UpdateRefused
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class LeadingWrites:
         async def attempt() -> None:
             place = await reader.place(mapping.root_key(document))
             if place.live:
-                raise DuplicateKey(self._name, sorted(mapping.root.pk.fields))
+                raise KeyTaken(self._name, sorted(mapping.root.pk.fields))
             await putter.replace(place, document, state.floor)
 
         await self._until_taken(attempt)
@@ -100,7 +100,7 @@ class LeadingWrites:
             except ConditionFailed:
                 self._metrics.count("lock.missed")
                 await self._parts.calls.sleep(0.005 * number)
-            except DuplicateKey as error:
+            except KeyTaken as error:
                 raise self._mongo.duplicate_key(self._name, "_".join(f"{one}_1" for one in error.fields)) from error
             except UpdateRefused as error:
                 raise self._mongo.write_error(error.code, str(error)) from error

@@ -20,7 +20,7 @@ from docferry.core.limits import TRANSACTION_ITEMS
 from docferry.core.mapping import VOLATILE, Document, Item, Mapping, check_size, key_of
 from docferry.core.tombstones import tombstone
 from docferry.core.versions import version_text
-from docferry.errors import CallRefused, ConditionFailed, DuplicateKey, InvariantBroken
+from docferry.errors import CallRefused, ConditionFailed, KeyTaken, InvariantBroken
 from docferry.ports import Guard
 from docferry.ports_client import Calls
 
@@ -78,7 +78,7 @@ class Putter:
         """One document from what was found to what it shall be; None is no document.
 
         Holds:  all items in one transaction; each place still as it was read; versions rise, and are above `floor`.
-        Raises: ConditionFailed, if somebody was quicker: read again; DuplicateKey, if the key is another document's;
+        Raises: ConditionFailed, if somebody was quicker: read again; KeyTaken, if the key is another document's;
                 CallRefused, if it takes more than 100 items; DocumentError; StoreError.
         """
         there = dict(before.all) if before else {}
@@ -88,7 +88,7 @@ class Putter:
             if before is None or key != before.key:
                 place = await self._reader.place(key)
                 if place.live:
-                    raise DuplicateKey(self._mapping.collection, sorted(self._mapping.root.pk.fields))
+                    raise KeyTaken(self._mapping.collection, sorted(self._mapping.root.pk.fields))
                 there |= place.all
                 stored = max(stored, place.version)
         version = max(stored, floor) + 1

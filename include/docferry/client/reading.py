@@ -15,7 +15,7 @@ from docferry.core.access import IndexQuery, ReadPlan
 from docferry.core.limits import BATCH_GET_KEYS
 from docferry.core.mapping import Document, Item, ItemKey, Mapping, digest, key_of
 from docferry.core.versions import parse_version
-from docferry.errors import TornDocument
+from docferry.errors import TornRead
 from docferry.ports_client import Calls
 
 READ_AGAIN = 5
@@ -56,7 +56,7 @@ class Reader:
         return self._mapping.decode(found.live).document if found.live else None
 
     async def find(self, plan: ReadPlan) -> AsyncIterator[Found]:
-        """All documents that a plan leads to, in its order. Raises StoreError, RetryExhausted, TornDocument."""
+        """All documents that a plan leads to, in its order. Raises StoreError, RetryExhausted, TornRead."""
         if plan.query is None:
             for found in await self.places(plan.keys):
                 if found.live:
@@ -77,14 +77,14 @@ class Reader:
         return [self._found(key, [items[key]] if key in items else []) for key in keys]
 
     async def place(self, key: ItemKey) -> Found:
-        """What lies under one root key. Raises TornDocument if its items do not fit together, read after read."""
+        """What lies under one root key. Raises TornRead if its items do not fit together, read after read."""
         for attempt in range(READ_AGAIN):
             if attempt:
                 await self._calls.sleep(0.01 * attempt)
             found = self._found(key, await self._partition(key))
             if self._is_whole(found):
                 return found
-        raise TornDocument(f"{self._mapping.collection}: a document's items did not fit together in {READ_AGAIN} reads")
+        raise TornRead(f"{self._mapping.collection}: a document's items did not fit together in {READ_AGAIN} reads")
 
     # --- items -------------------------------------------------------------------------------------------------------
 
