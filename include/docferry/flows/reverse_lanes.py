@@ -85,6 +85,7 @@ class _Part:
     number: int = 0
     place: Place | None = None
     holder: bool = False
+    set_aside: bool = False
     tries: int = 0
 
 
@@ -294,7 +295,8 @@ class ReverseLanes:
         letter; and the record that `part` is of stays unapplied until this one has been looked at again.
         """
         mapping = next(one for one in self.work.entities[part.table].values() if one.collection == part.lane[0])
-        if part.holder and not part.tries:
+        if not part.set_aside and any(one.holder for one in self._lanes[part.lane].waiting):
+            part.set_aside = True
             self.work.guard()
             await to_its_end(self.work.sink.delete, mapping.collection, part.id_data)
         if error.holder is not None and error.holder != part.id_data:
