@@ -4,15 +4,17 @@ MigrationError(retryable=False)
 ├ ConfigError(problems)
 ├ DocumentError(namespace, id, path)        dead-lettered and counted; the run fails above a threshold
 │  ├ UnsupportedType · UnmappedField · TooDeep · ItemTooLarge
-│  └ KeyNotRepresentable · KeyTooLong · KeyCollision · ImagesLost · RefusedByStore
+│  ├ KeyNotRepresentable · KeyTooLong · KeyCollision · ImagesLost · RefusedByStore
+│  └ DuplicateKey · TornDocument · ItemsUnreadable        on the way back to MongoDB
 ├ StoreError(operation, code)               adapters only, raise … from
-│  ├ TransientStoreError(retryable=True)    Throttled · Unavailable · TimedOut
-│  └ PermanentStoreError                    AccessDenied · TableMissing · ConditionFailed · RequestRefused · WritesFenced
+│  ├ TransientStoreError(retryable=True)    Throttled · Unavailable · TimedOut · IteratorExpired
+│  └ PermanentStoreError                    AccessDenied · TableMissing · ConditionFailed · RequestRefused · WritesFenced · StreamTrimmed
 ├ PreflightFailed(problems)                 what only the server knows says no
 ├ EstateDrift(differences)                  a table is not what the file says, and may not be changed unasked
 ├ LeaseHeld(name, holder) · LeaseLost(name)
 ├ ResumeTokenLost                           the oplog no longer holds the position: backfill again
 ├ StreamEnded(reason, collections)          drop, rename, dropDatabase, invalidate, images missing: backfill again
+├ NotApplied(left, within_s)                MongoDB does not hold yet what DynamoDB does
 ├ RetryExhausted(attempts, elapsed_s)       cause chained
 ├ TooManyDeadLetters(collection, share)
 ├ ValidationFailed(summary)
@@ -143,6 +145,20 @@ class RefusedByStore(DocumentError):
     """DynamoDB refused this one item, though the request was well formed."""
 
 
+class DuplicateKey(DocumentError):
+    """A unique index of MongoDB holds the same for another document. `holder` is its id as BSON, None if it is not known."""
+
+    holder: bytes | None = None
+
+
+class TornDocument(DocumentError):
+    """The items of a document do not fit together, at every look: the root's digest is not that of its children."""
+
+
+class ItemsUnreadable(DocumentError):
+    """Items that make no document, or one that would have another key than they have."""
+
+
 class StoreError(MigrationError):
     """MongoDB or AWS answered with an error. `code` is the vendor's own."""
 
@@ -169,6 +185,10 @@ class TimedOut(TransientStoreError):
     """No answer in time. The write may or may not have happened."""
 
 
+class IteratorExpired(TransientStoreError):
+    """A shard's iterator lives 15 minutes: open another one behind the last record read."""
+
+
 class PermanentStoreError(StoreError):
     """Will not work however often it is tried. Unknown vendor codes land here, loudly."""
 
@@ -193,6 +213,15 @@ class RequestRefused(PermanentStoreError):
 
 class WritesFenced(PermanentStoreError):
     """MongoDB takes no writes of the application: it has been fenced. Nothing was written."""
+
+
+class StreamTrimmed(PermanentStoreError):
+    """Records of a DynamoDB stream that were not read yet are gone: it keeps them for 24 hours, and none once it is off."""
+
+    hint = (
+        "Some changes will never reach MongoDB by the stream: before going back compare all documents, mend MongoDB from "
+        "DynamoDB, and record a new start."
+    )
 
 
 class EstateDrift(MigrationError):
@@ -237,6 +266,21 @@ class StreamEnded(MigrationError):
     def __init__(self, message: str, *, reason: str, collections: Sequence[str] = (), position: Any = None) -> None:
         super().__init__(message)
         self.reason, self.collections, self.position = reason, tuple(collections), position
+
+
+class NotApplied(MigrationError):
+    """MongoDB does not hold, or not in time, what DynamoDB does. `left` names the documents, as (collection, id)."""
+
+    retryable = True
+
+    def __init__(self, left: Sequence[tuple[str, str]], within_s: float) -> None:
+        named = ", ".join(f"{collection} {id}" for collection, id in left[:5])
+        more = f" and {len(left) - 5} more" if len(left) > 5 else ""
+        super().__init__(
+            f"MongoDB does not hold yet what DynamoDB does for {named}{more}, after {within_s:.0f} s. "
+            f"Does reverse replication run, and has it dead letters? See `docferry reverse`."
+        )
+        self.left, self.within_s = tuple(left), within_s
 
 
 class RetryExhausted(MigrationError):

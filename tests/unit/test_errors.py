@@ -23,6 +23,7 @@ ARGUMENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "EstateDrift": ((["Shop: no stream"],), {}),
     "LeaseHeld": (("chunk", "ann", 12.5), {}),
     "LeaseLost": (("chunk",), {}),
+    "NotApplied": (([("users", "ann")], 5.0), {}),
     "RetryExhausted": (("PutItem", 3, 2.5, "throttled"), {}),
     "StreamEnded": (("the collection was dropped",), {"reason": "drop", "collections": ("users",)}),
     "TooManyDeadLetters": (("users", 3, 100, 0.01), {}),
@@ -93,10 +94,9 @@ def test_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
 
 def test_only_transient_errors_and_those_that_pass_are_retryable() -> None:
     retryable = {kind.__name__ for kind in CLASSES if kind.retryable}
-    assert retryable == {
-        "TransientStoreError", "Throttled", "Unavailable", "TimedOut", "LeaseHeld", "Stopped", "WritesHeld", "LeaderUnknown",
-        "TornRead",
-    }  # fmt: skip
+    transient = {"TransientStoreError", "Throttled", "Unavailable", "TimedOut", "IteratorExpired"}
+    client = {"WritesHeld", "LeaderUnknown", "TornRead"}
+    assert retryable == transient | client | {"LeaseHeld", "NotApplied", "Stopped"}
 
 
 def test_every_class_says_what_it_means() -> None:

@@ -19,9 +19,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from docferry.errors import (
     AccessDenied,
     ConditionFailed,
+    IteratorExpired,
     PermanentStoreError,
     RequestRefused,
     StoreError,
+    StreamTrimmed,
     TableMissing,
     Throttled,
     TimedOut,
@@ -70,6 +72,8 @@ _CODES: dict[type[StoreError], tuple[str, ...]] = {
         "DependencyTimeoutException",
     ),
     TimedOut: ("RequestTimeout", "RequestTimeoutException"),
+    IteratorExpired: ("ExpiredIteratorException",),
+    StreamTrimmed: ("TrimmedDataAccessException",),
     AccessDenied: (
         "AccessDenied",
         "AccessDeniedException",

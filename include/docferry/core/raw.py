@@ -85,3 +85,18 @@ def ids_filter(ids: Sequence[bytes]) -> bytes:
     found = [find_value(one, b"") for one in ids]
     array = document_of(*((kind, str(index).encode(), value) for index, (kind, value) in enumerate(found)))
     return document_of((DOCUMENT, b"_id", document_of((ARRAY, b"$in", array))))
+
+
+def same_content(one: bytes, other: bytes) -> bool:
+    """Whether two documents hold the same, types included, in whatever order their fields are."""
+    return one == other or _ordered(decode_document(one)) == _ordered(decode_document(other))
+
+
+def _ordered(document: dict[str, Any]) -> bytes:
+    return bson.encode(_sorted(document))
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _sorted(value[name]) for name in sorted(value)}
+    return [_sorted(inner) for inner in value] if isinstance(value, list) else value

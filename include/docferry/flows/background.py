@@ -71,6 +71,19 @@ async def unless_stopped(work: Coroutine[Any, Any, T], stop: StopSignal) -> T:
             await asyncio.wait([task], timeout=ENDING_S)
 
 
+async def to_its_end(call: Callable[..., T], *arguments: Any) -> T:
+    """The result of a blocking write, which is waited for even by who is cancelled: once it was sent it may still happen,
+    and nobody else may write to the same place before that is known."""
+    task = asyncio.ensure_future(aside(call, *arguments))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # looked at: whoever was cancelled has no use for it
+        raise
+
+
 def _deliver(
     loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], put: Callable[[Any], None], value: Any
 ) -> None:

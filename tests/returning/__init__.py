@@ -1,0 +1,1 @@
+"""Applications that write to DynamoDB, and MongoDB that follows, for tests of the way back."""
