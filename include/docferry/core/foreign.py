@@ -80,7 +80,7 @@ class Client:
         }
 
 
-class Clients:
+class Seen:
     """Looks, added up by (appName, driver, user, host)."""
 
     def __init__(self, settings: CutoverSettings) -> None:
@@ -105,7 +105,7 @@ class Clients:
             self._found[key].looks += 1
             self._found[key].most = max(self._found[key].most, number)
 
-    def found(self) -> tuple[Client, ...]:
+    def clients(self) -> tuple[Client, ...]:
         """Everybody so far: who writes first, then who reads."""
         for client in self._found.values():
             known = self._writers if client.does is Doing.WRITE else self._writers | self._readers
