@@ -5,7 +5,7 @@ Connections: DOCFERRY_MONGO_URI, and for AWS the standard variables (AWS_ENDPOIN
 
 Exit codes:
   0  done
-  1  the databases differ, repair left something, or dead letters stay dead
+  1  the databases differ, repair left something, dead letters stay dead, or not everything is healthy
   2  wrong usage, migration file or environment
   3  refused: a preflight check, a difference in the estate, a lease that somebody holds, too many dead letters,
      a purge that is not proved safe (the dry run's, too)
@@ -47,6 +47,7 @@ from docferry.embedded.stack import EmbeddedStack, render_exports
 from docferry.flows import backfill as load
 from docferry.flows import state
 from docferry.flows.check import check_source
+from docferry.flows.health import Health, health_of
 from docferry.flows.images import render_images, switch_images_on
 from docferry.flows.loading import Backfill
 from docferry.flows.majority import wait_for_majority
@@ -59,7 +60,8 @@ from docferry.flows.validate import Validation, latest_report, validate
 from docferry.ports import Target
 from docferry.wiring import MONGO_URI, Connections, connections_from_environment, desired, who
 
-EXIT_DIFFERENT, EXIT_USAGE, EXIT_REFUSED, EXIT_SERVER, EXIT_STOPPED, EXIT_BUG = 1, 2, 3, 4, 5, 70
+EXIT_DIFFERENT = EXIT_UNHEALTHY = 1
+EXIT_USAGE, EXIT_REFUSED, EXIT_SERVER, EXIT_STOPPED, EXIT_BUG = 2, 3, 4, 5, 70
 EXIT_CODES: tuple[tuple[type[errors.MigrationError], int], ...] = (
     (errors.ValidationFailed, EXIT_DIFFERENT),
     (errors.ConfigError, EXIT_USAGE),
@@ -562,6 +564,26 @@ def status(file: str, as_json: bool) -> None:
     told = f"last validation: {last['verdict']} ({last['confidence']})" if last else "never validated"
     names = ("collection", "state", "chunks", "read", "written", "dead letters", "held by")
     show(body, as_json, _table(names, rows) + told)
+
+
+@main.command()
+@file_argument
+@json_option
+@explained
+def health(file: str, as_json: bool) -> int:
+    """Members, tables, lag, the last validation, dead letters, the application's instances; exit 0 only if all are healthy."""
+    migration, connections = _open(file)
+    with closing(connections.source(migration)) as source:
+        job = Health(
+            migration=migration,
+            source=source,
+            ledger=connections.ledger(migration),
+            estate=connections.estate(migration),
+            identity=who(),
+        )
+        report = health_of(job)
+    show(report.to_dict(), as_json, report.render())
+    return 0 if report.ok else EXIT_UNHEALTHY
 
 
 if __name__ == "__main__":

@@ -91,6 +91,7 @@ class _MigrationFile(_Model):
     dax: s.DaxSettings | None = None
     backfill: s.BackfillSettings = Field(default_factory=s.BackfillSettings)
     validate_: s.ValidateSettings = Field(default_factory=s.ValidateSettings, alias="validate")
+    cutover: s.CutoverSettings = Field(default_factory=s.CutoverSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +110,7 @@ class Migration:
     dax: s.DaxSettings | None
     backfill: s.BackfillSettings
     validate: s.ValidateSettings
+    cutover: s.CutoverSettings
     mappings: Mapping[str, DocumentMapping] = field(compare=False, repr=False)
 
     def mapping(self, collection: str) -> DocumentMapping:
@@ -296,6 +298,7 @@ _SHAPES: dict[str, type] = {
     "dax": s.DaxSettings,
     "backfill": s.BackfillSettings,
     "validate": s.ValidateSettings,
+    "cutover": s.CutoverSettings,
     "capacity": s.Capacity,
     "item": _ItemFile,
 }
@@ -335,6 +338,7 @@ _RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {
     },
     "validate_": {"first_differences": (0, 100_000), "settle_s": (0, 3_600)},
     "dax": {"nodes": (1, 11)},
+    "cutover": {"hold_s": (1, 300), "drain_s": (0, 300)},
 }
 _CAPACITY: Mapping[str, tuple[float, float]] = {
     "read_units": (1, 10_000_000),
@@ -353,7 +357,7 @@ class _Checker:
         self.sound = False
 
     def problems(self) -> list[Problem]:
-        found = [*self._secrets(), *self._tables(), *self._target(), *self._numbers(), *self._names()]
+        found = [*self._secrets(), *self._tables(), *self._target(), *self._numbers(), *self._names(), *self._cutover()]
         for name, collection in self.file.collections.items():
             found += self._collection(name, collection or _CollectionFile())
         self.sound = not found
@@ -390,6 +394,21 @@ class _Checker:
             value = getattr(settings, key)
             if value is not None and not low <= value <= high:  # not <=: NaN is in no range
                 yield self._problem((*path, key), f"{value} is out of range", f"from {low:,} to {high:,}")
+
+    def _cutover(self) -> Iterator[Problem]:
+        cutover = self.file.cutover
+        if not cutover.drain_s < cutover.hold_s:
+            at = ("cutover", "drain_s")
+            yield self._problem(
+                at, f"{cutover.drain_s} leaves nothing of hold_s for the fence", "make it less than hold_s"
+            )
+        for key in ("app_users", "waived_writers", "waived_readers"):
+            names = getattr(cutover, key)
+            if not all(name.strip() for name in names):
+                yield self._problem(("cutover", key), "holds a name that is empty", "remove it")
+        if cutover.fence == "revoke" and not cutover.app_users:
+            at = ("cutover", "app_users")
+            yield self._problem(at, "names nobody whose roles could be revoked", "name the application's users")
 
     def _target(self) -> Iterator[Problem]:
         target = self.file.target
@@ -620,6 +639,7 @@ def _build(file: _MigrationFile, source: str, digest: str) -> Migration:
         dax=file.dax,
         backfill=file.backfill,
         validate=file.validate_,
+        cutover=file.cutover,
         mappings={settings.name: DocumentMapping(settings) for settings in collections},
     )
 

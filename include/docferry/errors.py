@@ -15,6 +15,8 @@ MigrationError(retryable=False)
 ├ ResumeTokenLost                           the oplog no longer holds the position: backfill again
 ├ StreamEnded(reason, collections)          drop, rename, dropDatabase, invalidate, images missing: backfill again
 ├ NotApplied(left, within_s)                MongoDB does not hold yet what DynamoDB does
+├ FenceFailed(in_the_way)                   MongoDB's fence was not up by the deadline
+├ FenceBroken(strays)                       somebody wrote to MongoDB behind the fence
 ├ RetryExhausted(attempts, elapsed_s)       cause chained
 ├ TooManyDeadLetters(collection, share)
 ├ ValidationFailed(summary)
@@ -281,6 +283,35 @@ class NotApplied(MigrationError):
             f"Does reverse replication run, and has it dead letters? See `docferry reverse`."
         )
         self.left, self.within_s = tuple(left), within_s
+
+
+class FenceFailed(MigrationError):
+    """The fence could not be raised by the deadline. `in_the_way` describes the transactions and operations that kept it
+    from being raised; `taken_back` says whether everything is as it was before."""
+
+    def __init__(self, message: str, *, in_the_way: Sequence[str] = (), taken_back: bool = True) -> None:
+        self.in_the_way, self.taken_back = tuple(in_the_way), taken_back
+        after = (
+            "It was taken back: the application writes as before."
+            if taken_back
+            else "It could NOT be taken back: MongoDB may refuse the application's writes until the fence is lifted, "
+            "which any process can do from the ledger's record."
+        )
+        listing = "".join(f"\n  - {one}" for one in self.in_the_way)
+        super().__init__(f"{message}. {after}" + (f" In its way:{listing}" if listing else ""))
+
+
+class FenceBroken(MigrationError):
+    """Writes are in the oplog behind the fence, and they are not docferry's: DynamoDB must not lead. `strays` say where, when
+    and by whom."""
+
+    def __init__(self, since: str, strays: Sequence[str]) -> None:
+        listing = "\n".join(f"  - {one}" for one in strays)
+        super().__init__(
+            f"{len(strays)} write(s) of others are in MongoDB's oplog behind the fence of {since}; keep MongoDB leading, and "
+            f"find who passed it\n{listing}"
+        )
+        self.since, self.strays = since, tuple(strays)
 
 
 class RetryExhausted(MigrationError):

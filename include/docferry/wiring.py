@@ -18,6 +18,8 @@ from docferry.adapters.dynamodb_http import DynamoHttp
 from docferry.adapters.estate import AwsEstate
 from docferry.adapters.ledger import DynamoLedger
 from docferry.adapters.mongo import MongoSource
+from docferry.adapters.mongo_fence import MongoFence
+from docferry.adapters.mongo_users import MongoClients
 from docferry.adapters.process import identity
 from docferry.client.manager import AsyncDualWriteManager, DualWriteManager
 from docferry.client.membership import Membership
@@ -42,6 +44,12 @@ class Connections:
 
     def source(self, migration: Migration) -> MongoSource:
         return MongoSource(self.mongo_uri, migration.source.database)
+
+    def fence(self, migration: Migration) -> MongoFence:
+        return MongoFence(self.mongo_uri, migration.source.database, migration.name, list(migration.mappings))
+
+    def clients(self) -> MongoClients:
+        return MongoClients(self.mongo_uri)
 
     def ledger(self, migration: Migration) -> DynamoLedger:
         return DynamoLedger(self.session, migration.ledger.table, migration.name)

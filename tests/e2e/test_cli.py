@@ -39,6 +39,7 @@ COMMANDS = (
     "purge",
     "dead-letters",
     "status",
+    "health",
 )
 WIDE = {"COLUMNS": "200"}
 TRACEBACK = "Traceback (most recent call last)"

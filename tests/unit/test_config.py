@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from docferry.config import MAX_FILE_BYTES, Migration, load_migration, migration_files, parse_migration
+from docferry.core.settings import CutoverSettings
 from docferry.errors import ConfigError, Problem
 from hypothesis import given
 from hypothesis import strategies as st
@@ -215,6 +216,40 @@ def test_problems_of_form_and_of_meaning_are_reported_at_once_in_the_order_of_th
     lines = [problem.line or 0 for problem in problems]
     assert lines == sorted(lines)
     assert 0 not in lines
+
+
+def test_cutover_is_read_and_has_defaults() -> None:
+    assert parse_migration(SMALL.encode()).cutover == CutoverSettings()
+    text = (
+        SMALL
+        + "cutover: {app_users: [app, myapp.batch], kill_transactions: true, hold_s: 20, fence: revoke, waived_readers: [web]}"
+    )
+    cutover = parse_migration(text.encode()).cutover
+    assert cutover == CutoverSettings(
+        app_users=("app", "myapp.batch"), kill_transactions=True, hold_s=20.0, fence="revoke", waived_readers=("web",)
+    )
+
+
+@pytest.mark.parametrize(
+    ("cutover", "where", "word"),
+    [
+        ("{holds: 3}", "cutover.holds", "did you mean hold_s?"),
+        ("{hold_s: 0}", "cutover.hold_s", "out of range"),
+        ("{hold_s: .nan}", "cutover.hold_s", "out of range"),
+        ("{hold_s: 5, drain_s: 5}", "cutover.drain_s", "leaves nothing of hold_s"),
+        ("{drain_s: -1}", "cutover.drain_s", "out of range"),
+        ("{fence: perhaps}", "cutover.fence", "'write_block'"),
+        ("{app_users: app}", "cutover.app_users", "tuple"),
+        ("{app_users: ['']}", "cutover.app_users", "empty"),
+        ("{fence: revoke}", "cutover.app_users", "names nobody"),
+        ("{kill_transactions: perhaps}", "cutover.kill_transactions", "boolean"),
+    ],
+)
+def test_cutover_that_cannot_be_is_refused(cutover: str, where: str, word: str) -> None:
+    problems = problems_of(f"{SMALL}cutover: {cutover}")
+    assert any(word in str(problem) and problem.where.startswith(where) and problem.line for problem in problems), (
+        problems
+    )
 
 
 def test_every_problem_is_in_the_message() -> None:

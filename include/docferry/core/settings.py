@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 
 Billing = Literal["on_demand", "provisioned"]
 Unmapped = Literal["keep", "drop", "refuse"]
+Fence = Literal["auto", "write_block", "revoke"]
 
 
 class _Strict:
@@ -119,6 +120,25 @@ class ValidateSettings(_Strict):
     first_differences: int = 100
     settle_s: float = 30.0
     schedule: str | None = "0 2 * * *"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutoverSettings(_Strict):
+    """Changing who leads. Users are `<database>.<name>` (without a database: of admin).
+
+    `fence`: how MongoDB is made to refuse the application's writes; revocation takes roles from `app_users`, who are all
+    that the application logs in as. Writes wait `hold_s` seconds at most, of which the last `drain_s` are kept for what comes
+    after the fence. Transactions in the fence's way are waited for, and with `kill_transactions` killed after half of the
+    time. `waived_writers` and `waived_readers` (users, or appNames) may go on using MongoDB, knowingly.
+    """
+
+    app_users: tuple[str, ...] = ()
+    kill_transactions: bool = False
+    hold_s: float = 10.0
+    drain_s: float = 4.0
+    fence: Fence = "auto"
+    waived_writers: tuple[str, ...] = ()
+    waived_readers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

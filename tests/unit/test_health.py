@@ -1,0 +1,227 @@
+"""Health on fakes: each part in each state, and no part that keeps another from being told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from bson.timestamp import Timestamp
+from docferry.core.estate import TABLE_KEYS, TableState
+from docferry.core.estate_values import IndexState
+from docferry.errors import ItemTooLarge, Unavailable
+from docferry.flows import health as well
+from docferry.flows import state
+from docferry.flows.health import Health, HealthReport, Part, Status, health_of
+from docferry.flows.validation_report import LATEST, SECTION
+from docferry.ports import Identity, MemberFacts, StreamPosition
+from validating.world import World
+
+PARTS = ["replica_set", "tables", "lag_forward", "lag_reverse", "consistency", "letters", "application"]
+KEYS = TABLE_KEYS
+MEMBERS = tuple(
+    MemberFacts(name=f"db{number}:27017", state=name, follows=name != "ARBITER")
+    for number, name in enumerate(("PRIMARY", "SECONDARY", "ARBITER"))
+)
+
+
+class Estate:
+    """AWS as far as health looks at it."""
+
+    def __init__(self) -> None:
+        indexes = tuple(IndexState(name=name, keys=KEYS) for name in ("GSI1", "GSI2"))
+        self.tables: dict[str, TableState] = {
+            "Shop": TableState(name="Shop", keys=KEYS, indexes=indexes, stream="NEW_AND_OLD_IMAGES"),
+            "DocferryLedger": TableState(name="DocferryLedger", keys=KEYS),
+        }
+
+    def fetch_table(self, name: str, region: str | None = None) -> TableState | None:
+        return self.tables.get(name)
+
+
+class Case:
+    """A world in which everything is well, until a test changes something."""
+
+    def __init__(self) -> None:
+        self.world, self.estate = World(), Estate()
+        facts = self.world.source.facts
+        self.world.source.facts = replace(facts, members=MEMBERS, write_majority=2)
+        self.replicator: dict[str, Any] = {"owner": "somebody", "mark": "alive", "until": state.now_ms() + 60_000}
+        position = StreamPosition(time=self.world.source.cluster_time(), token={"_data": "x"}, scope="database:fake")
+        self.replicator |= state.position_body(position) | {"at": state.now_ms(), "pending": 0, "lag_s": 0}
+        self.validated("EQUAL")
+        self.job = Health(
+            migration=self.world.migration,
+            source=self.world.source,
+            ledger=self.world.ledger,
+            estate=self.estate,  # type: ignore[arg-type]
+            identity=Identity(name="me", mark="me", ended=lambda mark: mark == "dead"),
+        )
+
+    def validated(self, verdict: str, age_s: float = 60.0) -> None:
+        at = state.now_ms() - int(age_s * 1_000)
+        text = json.dumps({"at_ms": at, "verdict": verdict, "equal_up_to_date": None}).encode()
+        body = {"at": at, "ok": verdict == "EQUAL", "report": text, "digest": "d"}
+        self.world.ledger.write(SECTION, LATEST, body, expect=self.world.ledger.read(SECTION, LATEST))
+
+    def look(self) -> HealthReport:
+        known = self.world.ledger.read(*state.REPLICATION)
+        self.world.ledger.write(*state.REPLICATION, self.replicator, expect=known)
+        return health_of(self.job)
+
+
+@pytest.fixture
+def case() -> Case:
+    return Case()
+
+
+def test_everything_well_is_healthy(case: Case) -> None:
+    report = case.look()
+    assert {name: part.why for name, part in report.parts.items() if part.status is not Status.HEALTHY} == {}
+    assert list(report.parts) == PARTS
+    assert (report.status, report.ok) == (Status.HEALTHY, True)
+    assert json.loads(json.dumps(report.to_dict()))["parts"]["tables"]["facts"] == {
+        "tables": {"Shop": "ACTIVE", "DocferryLedger": "ACTIVE"}
+    }
+    assert report.render().splitlines()[-1] == "shop is healthy"
+
+
+def table(case: Case, **changes: Any) -> None:
+    case.estate.tables["Shop"] = replace(case.estate.tables["Shop"], **changes)
+
+
+def members(case: Case, *states: str) -> None:
+    found = tuple(
+        replace(one, state=name, follows=name in ("PRIMARY", "SECONDARY"))
+        for one, name in zip(MEMBERS, states, strict=True)
+    )
+    follow = sum(one.follows for one in found)
+    source = case.world.source
+    source.facts = replace(source.facts, members=found, write_majority_ok=follow >= source.facts.write_majority)
+
+
+def letter(case: Case) -> None:
+    state.open_letter(case.world.ledger, "users", ItemTooLarge("too large", id="7"), b"", 7)
+
+
+def replicator(case: Case, **changes: Any) -> None:
+    case.replicator |= changes
+
+
+BAD = Status.UNHEALTHY
+NOT_KNOWN = Status.UNKNOWN
+CASES: dict[str, tuple[Callable[[Case], Any], str, Status, str]] = {
+    "no majority": (lambda c: members(c, "PRIMARY", "DOWN", "ARBITER"), "replica_set", BAD, "too few data-bearing"),
+    "member away": (lambda c: members(c, "PRIMARY", "SECONDARY", "DOWN"), "replica_set", BAD, "db2:27017 is DOWN"),
+    "members unseen": (
+        lambda c: setattr(c.world.source, "facts", replace(c.world.source.facts, members=())),
+        "replica_set", NOT_KNOWN, "clusterMonitor",
+    ),
+    "no replica set": (
+        lambda c: setattr(c.world.source, "facts", replace(c.world.source.facts, replica_set=None)),
+        "replica_set", BAD, "no replica set",
+    ),
+    "table missing": (lambda c: c.estate.tables.pop("Shop"), "tables", BAD, "Shop does not exist"),
+    "ledger missing": (lambda c: c.estate.tables.pop("DocferryLedger"), "tables", BAD, "DocferryLedger does not exist"),
+    "table inaccessible": (lambda c: table(c, status="ARCHIVED"), "tables", BAD, "Shop is ARCHIVED"),
+    "index missing": (lambda c: table(c, indexes=()), "tables", BAD, "has no index GSI1"),
+    "index in the making": (
+        lambda c: table(c, indexes=(IndexState(name="GSI1", keys=KEYS, status="CREATING"), IndexState(name="GSI2", keys=KEYS))),
+        "tables", BAD, "index GSI1 is CREATING",
+    ),
+    "replica failed": (lambda c: table(c, replicas={"eu-west-1": "REGION_DISABLED"}), "tables", BAD, "eu-west-1"),
+    "no stream": (lambda c: table(c, stream=None), "tables", BAD, "has no stream"),
+    "never replicated": (lambda c: c.replicator.pop("token"), "lag_forward", NOT_KNOWN, "has not begun"),
+    "nobody replicates": (
+        lambda c: replicator(c, owner="", ended="the oplog is gone"), "lag_forward", BAD, "ended with: the oplog is gone",
+    ),
+    "replicator died": (lambda c: replicator(c, mark="dead"), "lag_forward", BAD, "nobody replicates"),
+    "replicator hangs": (lambda c: replicator(c, at=state.now_ms() - 90_000), "lag_forward", BAD, "has not noted a position"),
+    "behind": (
+        lambda c: setattr(c.world.source, "_now", Timestamp(40, 0)), "lag_forward", BAD, "39 s behind",
+    ),
+    "window": (
+        lambda c: [setattr(c.world.source, "_now", Timestamp(20, 0)), setattr(c.world.source, "window_s", 30.0)],
+        "lag_forward", BAD, "half of the window",
+    ),
+    "waits": (lambda c: replicator(c, waits="has too few"), "lag_forward", BAD, "it waits"),
+    "position lost": (lambda c: replicator(c, lost=True), "lag_forward", BAD, "load anew"),
+    "reverse unjudged": (
+        lambda c: c.world.ledger.write("reverse", "x", {}, expect=None), "lag_reverse", NOT_KNOWN, "nobody here can judge",
+    ),
+    "never validated": (
+        lambda c: c.world.ledger.delete(c.world.ledger.read(SECTION, LATEST)), "consistency", NOT_KNOWN, "never been compared",
+    ),
+    "different": (lambda c: c.validated("DIFFERENT"), "consistency", BAD, "DIFFERENT"),
+    "undecided": (lambda c: c.validated("UNDECIDED"), "consistency", NOT_KNOWN, "UNDECIDED"),
+    "old report": (lambda c: c.validated("EQUAL", 27 * 3600.0), "consistency", NOT_KNOWN, "older than 26 h"),
+    "old and different": (lambda c: c.validated("DIFFERENT", 27 * 3600.0), "consistency", BAD, "DIFFERENT"),
+    "letter": (letter, "letters", BAD, "users has 1 open"),
+    "instance unjudged": (
+        lambda c: c.world.ledger.write("instances", "x", {}, expect=None), "application", NOT_KNOWN, "nobody here can judge",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", CASES)
+def test_one_part_that_is_not_well_is_told_and_makes_all_of_it_so(case: Case, what: str) -> None:
+    change, part, status, word = CASES[what]
+    change(case)
+    report = case.look()
+    others = {name: one.why for name, one in report.parts.items() if name != part and one.status is not Status.HEALTHY}
+    assert others == {}
+    assert report.parts[part].status is status
+    assert word in report.parts[part].why
+    assert (report.status, report.ok) == (status, False)
+    assert word in report.render()
+
+
+def test_unhealthy_is_worse_than_unknown(case: Case) -> None:
+    letter(case)
+    case.replicator.pop("token")
+    assert case.look().status is Status.UNHEALTHY
+
+
+def test_error_of_one_part_makes_that_part_unknown_and_the_rest_is_told(case: Case) -> None:
+    case.look()
+    case.world.source.faults.fail_next(Unavailable("no primary anywhere"))
+    part = health_of(case.job).parts["replica_set"]
+    assert (part.status, part.why) == (Status.UNKNOWN, "Unavailable: no primary anywhere")
+    case.world.ledger.faults.fail_next(*[Unavailable("the ledger is away")] * 99)
+    report = health_of(case.job)
+    told = {name for name, one in report.parts.items() if "Unavailable: the ledger is away" in one.why}
+    assert told == {"lag_forward", "lag_reverse", "consistency", "letters", "application"}
+    assert report.parts["tables"].status is Status.HEALTHY
+
+
+def test_bug_of_one_part_is_told_by_its_place_and_not_by_its_message(case: Case) -> None:
+    def broken() -> Part:
+        raise KeyError("s3cr3t of a document")
+
+    report = health_of(replace(case.job, application=broken))
+    part = report.parts["application"]
+    assert part.status is Status.UNKNOWN
+    assert "KeyError" in part.why
+    assert "broken" in part.why
+    assert "s3cr3t" not in report.render() + json.dumps(report.to_dict())
+
+
+def test_hooks_judge_their_parts(case: Case) -> None:
+    case.look()
+    case.world.ledger.write("instances", "a", {}, expect=None)
+    case.world.ledger.write("reverse", "a", {}, expect=None)
+    live = Part(status=Status.HEALTHY, why="2 instances", facts={"instances": 2})
+    behind = Part(status=Status.UNHEALTHY, why="90 s behind")
+    report = health_of(replace(case.job, application=lambda: live, reverse=lambda: behind))
+    assert (report.parts["application"], report.parts["lag_reverse"]) == (live, behind)
+    assert report.status is Status.UNHEALTHY
+
+
+def test_health_changes_nothing(case: Case) -> None:
+    case.look()
+    before = {place: record.revision for place, record in case.world.ledger._records.items()}
+    health_of(case.job)
+    assert {place: record.revision for place, record in case.world.ledger._records.items()} == before
+    assert well.LAG_S < 60
