@@ -15,6 +15,7 @@ MigrationError(retryable=False)
 ├ ResumeTokenLost                           the oplog no longer holds the position: backfill again
 ├ StreamEnded(reason, collections)          drop, rename, dropDatabase, invalidate, images missing: backfill again
 ├ NotApplied(left, within_s)                MongoDB does not hold yet what DynamoDB does
+├ HoldFailed(steps)                         the leader was not changed, and everything is as it was
 ├ FenceFailed(in_the_way)                   MongoDB's fence was not up by the deadline
 ├ FenceBroken(strays)                       somebody wrote to MongoDB behind the fence
 ├ RetryExhausted(attempts, elapsed_s)       cause chained
@@ -283,6 +284,17 @@ class NotApplied(MigrationError):
             f"Does reverse replication run, and has it dead letters? See `docferry reverse`."
         )
         self.left, self.within_s = tuple(left), within_s
+
+
+class HoldFailed(MigrationError):
+    """The leader could not be changed while writes waited. `steps` says how long each part took, in seconds."""
+
+    def __init__(self, why: str, steps: Mapping[str, float] | None = None) -> None:
+        done = ", ".join(f"{name} after {seconds:.2f} s" for name, seconds in (steps or {}).items())
+        super().__init__(
+            f"the leader was not changed: {why}. Everything is as it was before." + (f" ({done})" if done else "")
+        )
+        self.why, self.steps = why, dict(steps or {})
 
 
 class FenceFailed(MigrationError):

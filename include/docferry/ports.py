@@ -174,8 +174,11 @@ class Source(Protocol):
 
     def collection_facts(self, collection: str) -> CollectionFacts: ...
 
-    def stream_position(self) -> StreamPosition:
-        """The position of now, of the database's change stream."""
+    def stream_position(self, at: Timestamp | None = None) -> StreamPosition:
+        """The position of now, or of a time, in the database's change stream: everything before that time lies behind it.
+
+        Raises: ResumeTokenLost if the oplog no longer reaches back to `at`.
+        """
 
     def follow(self, position: StreamPosition, key_fields: Mapping[str, KeyFields]) -> Feed:
         """The change stream from a position on, for the collections named, with these fields of pre-images.

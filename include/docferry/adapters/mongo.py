@@ -108,8 +108,10 @@ class MongoSource:
         self._seen = max(self._seen, reply["operationTime"])
         return self._seen
 
-    def stream_position(self) -> StreamPosition:
+    def stream_position(self, at: Timestamp | None = None) -> StreamPosition:
         scope = f"database:{self._database.name}"
+        if at is not None:
+            return StreamPosition(time=at, token=self._token_at(at), scope=scope)
         with mongo_errors("open the change stream"), self._database.watch(max_await_time_ms=200) as stream:
             stream.try_next()
             token = stream.resume_token
@@ -117,6 +119,15 @@ class MongoSource:
             raise errors.Unavailable("the change stream gave no resume token", operation="watch")
         # Read after the token: every page is at this time or later, so following from the token misses nothing.
         return StreamPosition(time=self.cluster_time(), token=dict(token), scope=scope)
+
+    def _token_at(self, at: Timestamp) -> Mapping[str, Any]:
+        """Of an empty first batch: the point in the stream before the first event of that time."""
+        stream = {"$changeStream": {"startAtOperationTime": at}}
+        with mongo_errors("open the change stream at a time"):
+            command = {"aggregate": 1, "pipeline": [stream], "cursor": {"batchSize": 0}}
+            cursor = self._database.command(command)["cursor"]
+            self._database.command({"killCursors": cursor["ns"].partition(".")[2], "cursors": [cursor["id"]]})
+        return dict(cursor["postBatchResumeToken"])
 
     def follow(self, position: StreamPosition, key_fields: Mapping[str, KeyFields]) -> MongoFeed:
         return MongoFeed(self._client, self._database.name, position, key_fields)

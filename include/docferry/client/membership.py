@@ -54,7 +54,12 @@ class Membership:
     """One process's part in the migration. Thread-safe; survives a fork, as a new instance."""
 
     def __init__(
-        self, open_ledger: Callable[[], Ledger], identity: Callable[[], Identity], *, region: str = "", lease_s: float = LEASE_S
+        self,
+        open_ledger: Callable[[], Ledger],
+        identity: Callable[[], Identity],
+        *,
+        region: str = "",
+        lease_s: float = LEASE_S,
     ) -> None:
         self._open_ledger, self._identity, self._region, self._lease_s = open_ledger, identity, region, lease_s
         self.on_fork: list[Callable[[], None]] = []

@@ -20,7 +20,7 @@ from docferry.core.limits import TRANSACTION_ITEMS
 from docferry.core.mapping import VOLATILE, Document, Item, Mapping, check_size, key_of
 from docferry.core.tombstones import tombstone
 from docferry.core.versions import version_text
-from docferry.errors import CallRefused, ConditionFailed, KeyTaken, InvariantBroken
+from docferry.errors import CallRefused, ConditionFailed, InvariantBroken, KeyTaken
 from docferry.ports import Guard
 from docferry.ports_client import Calls
 

@@ -28,6 +28,7 @@ from bson.timestamp import Timestamp
 
 from docferry.config import Migration
 from docferry.errors import (
+    ConditionFailed,
     InvariantBroken,
     PreflightFailed,
     Problem,
@@ -43,6 +44,7 @@ from docferry.flows.background import aside
 from docferry.flows.check import require_followable
 from docferry.flows.loading import BULK, GIVE_BACK_S, budget_of, calm_collector
 from docferry.flows.majority import MajorityWatch, wait_for_majority
+from docferry.flows.modes import read_mode
 from docferry.flows.retry import retrying
 from docferry.flows.windows import Windows, windows_of
 from docferry.ports import Batch, Feed, Identity, Ledger, Progress, Source, StopSignal, StreamPosition, Target
@@ -64,6 +66,9 @@ STALLED_S = 3.0
 """From this lag on MongoDB is asked whether its members are there."""
 SIGNATURE_LIVES_S = 15 * 60.0
 """A request that was signed before its sender lost its lease may still be accepted for so long."""
+
+ROOM = ("replication", "room")
+"""Where somebody asks the replicator to make room, for a while."""
 
 COUNTERS = ("events", "written", "superseded", "dead", "passed")
 
@@ -119,17 +124,29 @@ class ReplicationReport:
         }
 
 
+@dataclass(slots=True)
+class Until:
+    """Up to which time to apply: it may be set while replication runs, as a fence's is. `lag_s` is told meanwhile."""
+
+    time: Timestamp | None = None
+    lag_s: float | None = None
+
+
 async def replicate(
     job: Replication,
     target: Target,
     *,
     for_s: float | None = None,
-    until: Timestamp | None = None,
+    until: Timestamp | Until | None = None,
+    leading: bool = False,
 ) -> ReplicationReport:
     """Follow the change stream until asked to stop, for `for_s` seconds, or until everything up to `until` is applied.
 
+    Whoever is to change the leader asks a replicator to make room (`ask_for_room`): it then ends by itself. `leading` is
+    that one's own.
+
     Raises: Stopped (before it began), LeaseHeld (somebody else follows, named), LeaseLost,
-            PreflightFailed (not loaded yet, images off),
+            PreflightFailed (not loaded yet, images off, MongoDB does not lead),
             StreamEnded, ResumeTokenLost, RetryExhausted, StoreError. Whatever it raises, a later run goes on where all was
             applied.
     Waits:  while MongoDB has no majority of data-bearing members; it says so.
@@ -139,16 +156,17 @@ async def replicate(
     await aside(require_followable, job.migration, job.source, stop=job.stop)
     lease = await asyncio.to_thread(state.take_or_create, job.ledger, *state.REPLICATION, job.identity, LEASE_S)
     try:
+        await asyncio.to_thread(_require_mongodb_leads, job.ledger, leading)
         position = await asyncio.to_thread(open_for_following, job.ledger, job.migration, lease)
     except BaseException:
         await asyncio.to_thread(lease.release)
         raise
-    follower = _Follower(job, target, lease, position)
+    follower = _Follower(job, target, lease, position, leading)
     if for_s is not None:
         for_s -= time.monotonic() - asked
     try:
         with calm_collector():
-            await follower.run(for_s, until)
+            await follower.run(for_s, until if isinstance(until, Until) else Until(until))
     except (StreamEnded, ResumeTokenLost) as error:
         lost = {"lost": True} if isinstance(error, ResumeTokenLost) else {}
         await follower.close({"ended": str(error)} | lost)
@@ -159,6 +177,30 @@ async def replicate(
     await follower.close({"ended": ""})
     follower.report.check()
     return follower.report
+
+
+def ask_for_room(ledger: Ledger, by: str, for_s: float) -> None:
+    """Ask whoever replicates to end, and others not to begin, for so many seconds; 0 takes it back."""
+    body = {"by": by, "until": state.now_ms() + int(for_s * 1000)}
+    while True:
+        try:
+            ledger.write(*ROOM, body, expect=ledger.read(*ROOM))
+        except ConditionFailed:
+            continue
+        return
+
+
+def _require_mongodb_leads(ledger: Ledger, leading: bool) -> None:
+    """Raises PreflightFailed. While DynamoDB leads, what MongoDB's stream tells is what reverse replication wrote."""
+    mode = read_mode(ledger)
+    room = ledger.read(*ROOM)
+    problem = None
+    if mode.leader.dynamodb_leads:
+        problem = Problem(where="mode", what=f"is {mode}: DynamoDB leads", suggestion="docferry reverse")
+    elif not leading and room is not None and int(room.body["until"]) > state.now_ms():
+        problem = Problem(where="mode", what=f"{room.body['by']} is changing the leader", suggestion="wait")
+    if problem is not None:
+        raise PreflightFailed("replication", [problem])
 
 
 def open_for_following(ledger: Ledger, migration: Migration, lease: state.Lease) -> StreamPosition:
@@ -206,8 +248,11 @@ def _not_loaded(ledger: Ledger, collection: str) -> Problem | None:
 
 
 class _Follower:
-    def __init__(self, job: Replication, target: Target, lease: state.Lease, position: StreamPosition) -> None:
-        self.job, self.lease = job, lease
+    def __init__(
+        self, job: Replication, target: Target, lease: state.Lease, position: StreamPosition, leading: bool
+    ) -> None:
+        self.job, self.lease, self.leading = job, lease, leading
+        self.makes_room = False
         self.report = ReplicationReport()
         self.began = time.monotonic()
         budget = state.LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
@@ -233,7 +278,7 @@ class _Follower:
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
-    async def run(self, for_s: float | None, until: Timestamp | None) -> None:
+    async def run(self, for_s: float | None, until: Until) -> None:
         """Read and apply until it is over, then wait for what is on its way; so, too, where the stream ends."""
         ends = time.monotonic() + for_s if for_s is not None else None
         stop = self.job.stop
@@ -241,6 +286,7 @@ class _Follower:
             await aside(retrying, "read the ledger", self._look_at_ledger, stop, stop=stop)
             while not self._is_over(ends, until):
                 await self._read_on()
+                until.lag_s = self.report.lag_s
         except Stopped:
             self.job.progress.say("replication stops")
         except (StreamEnded, ResumeTokenLost):
@@ -275,12 +321,12 @@ class _Follower:
         begins = [self.follow_from.get(name) for name in ended.collections or self.lanes.mappings]
         return all(begin is not None and ended.position.time < begin for begin in begins)
 
-    def _is_over(self, ends: float | None, until: Timestamp | None) -> bool:
+    def _is_over(self, ends: float | None, until: Until) -> bool:
         self._raise_failure()
         self.lease.check()
-        if self.job.stop.is_set() or (ends is not None and time.monotonic() > ends):
+        if self.job.stop.is_set() or self.makes_room or (ends is not None and time.monotonic() > ends):
             return True
-        return until is not None and not self.lanes.pending and self._has_passed(until)
+        return until.time is not None and not self.lanes.pending and self._has_passed(until.time)
 
     def _has_passed(self, until: Timestamp) -> bool:
         """Whether all events of that time are read: those of a large transaction come in several batches."""
@@ -331,6 +377,13 @@ class _Follower:
 
     # --- books -------------------------------------------------------------------------------------------------------
 
+    def _look_for_others(self) -> None:
+        """Whether somebody is about to change the leader, and needs to follow the stream himself."""
+        asked = self.job.ledger.read(*ROOM)
+        if asked is not None and int(asked.body["until"]) > state.now_ms() and not self.leading:
+            self.job.progress.say(f"replication makes room for {asked.body['by']}")
+            self.makes_room = True
+
     async def _keep_books(self) -> None:
         now = time.monotonic()
         if now - self.checkpointed < CHECKPOINT_S:
@@ -344,6 +397,7 @@ class _Follower:
             if now - self.listed > LETTERS_S:
                 await aside(self._look_at_ledger, stop=stop)
             await aside(self.lease.update, self._body(), stop=stop)
+            await aside(self._look_for_others, stop=stop)
         except TransientStoreError as error:  # the lease is still checked before each write
             self.job.progress.say(f"replication cannot keep its position: {error}")
             return

@@ -644,9 +644,13 @@ class FakeSource:
             images=self.images.get(collection, True),
         )
 
-    def stream_position(self) -> StreamPosition:
+    def stream_position(self, at: Timestamp | None = None) -> StreamPosition:
         self.faults.before()
-        return self._position(self._now, len(self._events))
+        if at is None:
+            return self._position(self._now, len(self._events))
+        if at < self.history_from:
+            raise ResumeTokenLost("the history no longer reaches back to that time")
+        return self._position(at, sum(event.time < at for event in self._events))
 
     def _position(self, time: Timestamp, behind: int) -> StreamPosition:
         """Behind so many events."""

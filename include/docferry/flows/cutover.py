@@ -1,0 +1,412 @@
+"""Changing who leads: one flow in one process, in seconds, or everything is as it was (DESIGN 6).
+
+There:  DYNAMODB_READS (100 %) -> HOLD -> DYNAMODB_ONLY
+        1. This process becomes the replicator, and compares what has changed since the last validation, until little is left.
+        2. HOLD, with a deadline: writes wait. Every live instance says that it has none in flight.
+        3. MongoDB is fenced: what has not acknowledged, or never asked us, is refused. Everything up to the fence is applied.
+        4. What has changed since the last look is compared exactly; nobody but docferry has written behind the fence.
+        5. Where reverse replication begins is noted, and DynamoDB leads.
+
+If any of that fails, or the deadline comes, the fence is lifted and the mode goes back. A process that dies in the middle
+leaves that to `back_out`, which every `watch_hold` and the next replicator do once the deadline has passed.
+
+The state in the ledger is HOLD, or where it was, or where it is going; reads never stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from bson.timestamp import Timestamp
+
+from docferry.config import Migration
+from docferry.core.diff import Difference
+from docferry.core.instances import Instance
+from docferry.core.modes import Mode, ModeState, state_of
+from docferry.core.versions import snapshot_version
+from docferry.errors import (
+    HoldFailed,
+    InvariantBroken,
+    LeaseHeld,
+    MigrationError,
+    MoveRefused,
+    PreflightFailed,
+    Problem,
+    Stopped,
+)
+from docferry.flows import state
+from docferry.flows.background import aside
+from docferry.flows.changed import Watching, compare_changed
+from docferry.flows.comparing import Validation
+from docferry.flows.fence import Fencing, Recorded, fence, lift, recorded_fence, require_quiet
+from docferry.flows.modes import (
+    change_mode,
+    mode_record,
+    read_mode,
+    unacknowledged,
+    wait_for_acknowledgements,
+)
+from docferry.flows.replicate import Replication, Until, ask_for_room, replicate
+from docferry.flows.reverse import record_stream_start
+from docferry.flows.validate import latest_report
+from docferry.ports import Fence, Identity, Ledger, Progress, Record, Source, StopSignal, Streams, Target
+
+ROOM_S = 120.0
+"""How long others make room for; said again when half of it has passed."""
+TAKE_OVER_S = 60.0
+NEAR_S = 2.0
+"""How far replication may lag when writes begin to wait."""
+CATCH_UP_S = 300.0
+FEW = 500
+"""Changed documents that are left to be compared while writes wait."""
+LOOKS = 20
+GRACE_S = 1.0
+"""How long after the deadline others put HOLD back: whoever holds is to do it himself."""
+POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cutover:
+    """Everything a change of leader needs."""
+
+    migration: Migration
+    source: Source
+    fence: Fence
+    streams: Streams
+    ledger: Ledger
+    identity: Identity
+    progress: Progress
+    stop: StopSignal
+
+    def fencing(self) -> Fencing:
+        return Fencing(
+            migration=self.migration, fence=self.fence, ledger=self.ledger, identity=self.identity,
+            progress=self.progress, stop=self.stop,
+        )  # fmt: skip
+
+    def validation(self) -> Validation:
+        return Validation(
+            migration=self.migration, source=self.source, ledger=self.ledger, identity=self.identity,
+            progress=self.progress, stop=self.stop,
+        )  # fmt: skip
+
+    def replication(self) -> Replication:
+        return Replication(
+            migration=self.migration, source=self.source, ledger=self.ledger, identity=self.identity,
+            progress=self.progress, stop=self.stop,
+        )  # fmt: skip
+
+
+@dataclass(slots=True, kw_only=True)
+class SwitchReport:
+    """A change of leader. `held_s` is how long writes waited at most, `steps` how long each part of that took, in seconds."""
+
+    before: str
+    after: str
+    epoch: int
+    instances: int
+    compared: int
+    held_s: float
+    steps: dict[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "before": self.before,
+            "after": self.after,
+            "epoch": self.epoch,
+            "instances": self.instances,
+            "compared": self.compared,
+            "held_s": round(self.held_s, 3),
+            "steps": {name: round(seconds, 3) for name, seconds in self.steps.items()},
+        }
+
+
+async def switch_to_dynamodb(job: Cutover, target: Target) -> SwitchReport:
+    """DynamoDB leads from now on; MongoDB is fenced and follows.
+
+    Raises: PreflightFailed or MoveRefused, before anything was touched; HoldFailed, if it could not be finished in time, with
+            the reason: everything is as it was. Whatever it raises after HOLD, it has gone back, or says that it could not.
+    """
+    await aside(require_ready, job, stop=job.stop)
+    report = await aside(latest_report, job.ledger)
+    assert report is not None
+    since = Timestamp(report.equal_up_to.time, report.equal_up_to.inc)
+    until = Until()
+    ask_for_room(job.ledger, job.identity.name, ROOM_S)
+    watching: Watching | None = None
+    following = asyncio.create_task(_follow(job, target, until))
+    try:
+        watching = await aside(Watching, job.validation(), since, stop=job.stop)
+        await _come_near(job, until, following)
+        await _compare_until_few(job, target, watching, following)
+        return await _Hold(job, target, watching, until, following).run()
+    finally:
+        if not following.done():
+            following.cancel()
+        with suppress(BaseException):
+            await following
+        if watching is not None:
+            await watching.close()
+        ask_for_room(job.ledger, job.identity.name, 0)
+
+
+# --- before writes wait ----------------------------------------------------------------------------------------------
+
+
+def require_ready(job: Cutover) -> None:
+    """Raises PreflightFailed with everything that keeps DynamoDB from leading; MoveRefused if the mode does."""
+    mode = read_mode(job.ledger)
+    mode.hold(Mode.DYNAMODB_ONLY, 0)
+    problems = list(_not_ready(job))
+    if problems:
+        raise PreflightFailed(f"{job.migration.name}: DynamoDB as the leader", problems)
+
+
+def _not_ready(job: Cutover) -> Sequence[Problem]:
+    problems: list[Problem] = []
+    report = latest_report(job.ledger)
+    if report is None or not report.ok or report.equal_up_to is None:
+        what = (
+            "no full validation has been recorded"
+            if report is None
+            else "the last full validation did not find all equal"
+        )
+        problems.append(Problem(where="validation", what=what, suggestion="docferry validate, and repair"))
+    for one in job.migration.collections:
+        letters = state.list_letters(job.ledger, one.name)
+        if letters:
+            what = f"has {len(letters)} open dead letter(s): these documents are MongoDB's alone"
+            problems.append(Problem(where=f"collections.{one.name}", what=what, suggestion="docferry dead-letters"))
+    return problems
+
+
+async def _follow(job: Cutover, target: Target, until: Until) -> None:
+    """Become the replicator, as soon as the one of before has made room."""
+    began = time.monotonic()
+    while True:
+        try:
+            await replicate(job.replication(), target, until=until, leading=True)
+            return
+        except LeaseHeld as error:
+            if time.monotonic() - began > TAKE_OVER_S:
+                raise
+            job.progress.say(f"waiting for the replicator of before to end: {error}")
+            await asyncio.sleep(0.5)
+
+
+def _raise_if_ended(following: asyncio.Task[None]) -> None:
+    if following.done():
+        following.result()
+        raise InvariantBroken("replication ended before it was told up to when")
+
+
+async def _come_near(job: Cutover, until: Until, following: asyncio.Task[None]) -> None:
+    """Until replication is close behind."""
+    began = time.monotonic()
+    while until.lag_s is None or until.lag_s > NEAR_S:
+        _raise_if_ended(following)
+        _raise_if_stopped(job)
+        if time.monotonic() - began > CATCH_UP_S:
+            what = f"lags {until.lag_s} s" if until.lag_s is not None else "could not tell how far it is behind"
+            problem = Problem(where="replication", what=what, suggestion="wait until it has caught up")
+            raise PreflightFailed("DynamoDB as the leader", [problem])
+        await asyncio.sleep(POLL_S)
+
+
+async def _compare_until_few(job: Cutover, target: Target, watching: Watching, following: asyncio.Task[None]) -> None:
+    """Compare what has changed since the last look, look after look, until what is left is compared in no time."""
+    for look in range(LOOKS):
+        _raise_if_ended(following)
+        now = await aside(job.source.cluster_time, stop=job.stop)
+        await watching.read_until(now)
+        if watching.changed.documents <= FEW:
+            return
+        changed = watching.changed
+        watching.start_over(now)
+        job.progress.say(f"look {look + 1}: comparing {changed.documents:,} documents that have changed meanwhile")
+        left = await _still_different(job, target, changed, now)
+        for collection, ids in left.ids.items():
+            watching.changed.ids.setdefault(collection, {}).update(ids)
+        for table, keys in left.keys.items():
+            watching.changed.keys.setdefault(table, {}).update(keys)
+    what = f"{watching.changed.documents:,} documents change between two looks"
+    raise PreflightFailed(
+        "DynamoDB as the leader", [Problem(where="traffic", what=what, suggestion="switch when there is less of it")]
+    )
+
+
+async def _still_different(job: Cutover, target: Target, changed: Any, now: Timestamp) -> Any:
+    """What of these must be looked at again: while things move, a difference proves nothing yet."""
+    found = await compare_changed(job.validation(), target, changed, now)
+    return changed if found else type(changed)(now, changed.read_up_to)
+
+
+def _raise_if_stopped(job: Cutover) -> None:
+    if job.stop.is_set():
+        raise Stopped("asked to stop before the leader was changed; nothing has changed")
+
+
+# --- while writes wait -----------------------------------------------------------------------------------------------
+
+
+class _Hold:
+    """From HOLD to the new leader, or back."""
+
+    def __init__(
+        self, job: Cutover, target: Target, watching: Watching, until: Until, following: asyncio.Task[None]
+    ) -> None:
+        self.job, self.target, self.watching, self.until, self.following = job, target, watching, until, following
+        self.steps: dict[str, float] = {}
+        self.began = self.marked = 0.0
+
+    async def run(self) -> SwitchReport:
+        job = self.job
+        hold_s = job.migration.cutover.hold_s
+        before = await aside(mode_record, job.ledger)
+        held = state_of(before.body).hold(Mode.DYNAMODB_ONLY, state.now_ms() + int(hold_s * 1000))
+        self.began = self.marked = time.monotonic()
+        record = await asyncio.to_thread(change_mode, job.ledger, before, held, job.identity, "DynamoDB is to lead")
+        try:
+            async with asyncio.timeout(hold_s):
+                instances, compared, time_of_fence = await self._until_equal(held)
+            after = await self._go_ahead(record, held, time_of_fence)
+        except BaseException as error:
+            await asyncio.shield(asyncio.to_thread(_back_out_after, job, error))
+            if isinstance(error, TimeoutError):
+                raise HoldFailed(f"{hold_s:.0f} s have passed", self.steps) from error
+            raise
+        held_s = time.monotonic() - self.began
+        job.progress.say(f"DynamoDB leads; writes waited for {held_s:.2f} s at most")
+        return SwitchReport(
+            before=str(state_of(before.body)), after=str(after), epoch=after.epoch, instances=instances, compared=compared,
+            held_s=held_s, steps=self.steps,
+        )  # fmt: skip
+
+    def _mark(self, step: str) -> None:
+        now = time.monotonic()
+        self.steps[step] = now - self.marked
+        self.marked = now
+
+    async def _until_equal(self, held: ModeState) -> tuple[int, int, Timestamp]:
+        """(live instances, documents compared, time of the fence), once both databases are equal and nothing moves."""
+        job, cutover = self.job, self.job.migration.cutover
+        acks_until = time.monotonic() + cutover.hold_s - cutover.drain_s
+        silent = await asyncio.to_thread(
+            wait_for_acknowledgements, job.ledger, job.identity, held.epoch, acks_until, job.stop
+        )
+        _raise_if_stopped(job)
+        if silent:
+            raise HoldFailed(_silent(silent), self.steps)
+        self._mark("acknowledged")
+        fenced = await asyncio.to_thread(fence, job.fencing(), max(1.0, acks_until - time.monotonic()))
+        self._mark("fenced")
+        self.until.time = fenced.time
+        await asyncio.gather(self.following, self.watching.read_until(fenced.time))
+        self._mark("drained")
+        await asyncio.to_thread(require_quiet, job.fencing(), fenced.time)
+        changed = self.watching.changed
+        at = await aside(job.source.cluster_time, stop=job.stop)
+        different = await compare_changed(job.validation(), self.target, changed, at)
+        if different:
+            raise HoldFailed(_different(different), self.steps)
+        self._mark("compared")
+        live = await asyncio.to_thread(wait_for_acknowledgements, job.ledger, job.identity, held.epoch, 0.0, job.stop)
+        if live:
+            raise HoldFailed(_silent(live), self.steps)
+        return len(await aside(_live, job)), changed.documents, fenced.time
+
+    async def _go_ahead(self, record: Record, held: ModeState, time_of_fence: Timestamp) -> ModeState:
+        job = self.job
+        tables = sorted({mapping.table for mapping in job.migration.mappings.values()})
+        await asyncio.to_thread(record_stream_start, job.ledger, job.streams, tables)
+        after = held.go_ahead(snapshot_version(time_of_fence))
+        if state.now_ms() >= held.deadline_ms:
+            raise HoldFailed("the deadline has passed", self.steps)
+        await asyncio.to_thread(change_mode, job.ledger, record, after, job.identity, "DynamoDB leads")
+        self._mark("switched")
+        return after
+
+
+def _live(job: Cutover) -> list[Instance]:
+    from docferry.flows.modes import live_instances
+
+    return live_instances(job.ledger, job.identity)
+
+
+def _silent(instances: Sequence[Instance]) -> str:
+    names = ", ".join(f"{one.name} ({one.id[:8]})" for one in instances[:5])
+    return f"{len(instances)} instance(s) have not acknowledged: {names}"
+
+
+def _different(found: Sequence[Difference]) -> str:
+    one = found[0]
+    return (
+        f"{len(found)} difference(s) were found, the first in {one.collection} {one.id} {one.path} ({one.kind.value})"
+    )
+
+
+# --- going back ------------------------------------------------------------------------------------------------------
+
+
+def back_out(job: Cutover, why: str) -> ModeState:
+    """From HOLD to where it was: the fence is lifted first, if MongoDB led. Idempotent.
+
+    Raises: FenceFailed, StoreError, RetryExhausted: then HOLD stays, and whoever calls this next goes on.
+    """
+    while True:
+        record = mode_record(job.ledger)
+        held = state_of(record.body)
+        if held.mode is not Mode.HOLD:
+            return held
+        if held.behind is not None and not held.behind.dynamodb_leads:
+            lift(job.fencing())
+        back = held.go_back()
+        try:
+            change_mode(job.ledger, record, back, job.identity, why)
+        except MoveRefused:
+            continue
+        job.progress.say(f"the mode is {back} again: {why}")
+        return back
+
+
+def _back_out_after(job: Cutover, error: BaseException) -> None:
+    """Go back; if that fails, too, the error says so: whoever watches the hold, or the next replicator, goes on."""
+    why = f"{type(error).__name__}: {error}" if isinstance(error, MigrationError) else type(error).__name__
+    try:
+        back_out(job, why[:500])
+    except MigrationError as lost:
+        error.add_note(
+            f"(and it could not go back: {lost}; `docferry mode FILE --go-back` does, as soon as that is mended)"
+        )
+
+
+def is_overdue(mode: ModeState, grace_s: float = GRACE_S) -> bool:
+    """A hold whose deadline has passed: whoever began it does not live, or cannot go back."""
+    return mode.mode is Mode.HOLD and state.now_ms() > mode.deadline_ms + int(grace_s * 1000)
+
+
+def watch_hold(job: Cutover, is_over: StopSignal) -> None:
+    """Put a hold back that nobody ends, until told that the change is over. For a second process or task."""
+    while not is_over.is_set() and not job.stop.is_set():
+        if is_overdue(read_mode(job.ledger)):
+            back_out(job, "the deadline has passed, and whoever held has not gone back")
+        time.sleep(0.25)
+
+
+def fence_is_left(ledger: Ledger) -> bool:
+    """A fence that nobody needs: MongoDB leads, and no hold is on."""
+    mode = read_mode(ledger)
+    return mode.write_to_mongo and recorded_fence(ledger)[0] is not Recorded.DOWN
+
+
+def silent_instances(ledger: Ledger, identity: Identity) -> list[Instance]:
+    """Live instances that do not follow the mode of now."""
+    from docferry.flows.modes import live_instances
+
+    return unacknowledged(live_instances(ledger, identity), read_mode(ledger).epoch)
