@@ -72,10 +72,13 @@ class GatedTarget:
         return Written(refused, frozenset(superseded), 0.0)
 
     async def put_all(self, table: str, items: Sequence[Packed], budget: Budget, guard: Guard) -> Written:
-        for item in self.random.sample(list(items), len(items)):
+        refused: dict[int, DocumentError] = {}
+        for at in self.random.sample(range(len(items)), len(items)):
             await self.gates.wait()
-            await self.side.target.put_all(table, [item], budget, guard)
-        return Written({}, frozenset(), 0.0)
+            written = await self.side.target.put_all(table, [items[at]], budget, guard)
+            if written.refused:
+                refused[at] = written.refused[0]
+        return Written(refused, frozenset(), 0.0)
 
     async def get_all(self, table: str, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
         await self.gates.wait()  # what is read may be newer than the time at which it is judged
