@@ -7,25 +7,7 @@ from typing import Any
 import pytest
 from docferry.core.projection import project, sort_documents
 from docferry.errors import CallRefused
-
-Document = dict[str, Any]
-ANN: Document = {"_id": 1, "n": "ann", "a": {"b": 1, "c": 2}, "l": [{"x": 1, "y": 2}, 5, [{"x": 3}]]}
-
-SHOWN: list[tuple[Any, Document]] = [
-    (None, ANN),
-    ({}, ANN),
-    ([], ANN),
-    (["n"], {"_id": 1, "n": "ann"}),
-    ({"n": True, "_id": 0}, {"n": "ann"}),
-    ({"_id": 1}, {"_id": 1}),
-    ({"_id": 0}, {"n": ANN["n"], "a": ANN["a"], "l": ANN["l"]}),
-    ({"a": 0, "l": 0.0}, {"_id": 1, "n": "ann"}),
-    ({"a.b": 1, "n.z": 1, "m": 1}, {"_id": 1, "a": {"b": 1}}),
-    ({"a": {"b": 1}}, {"_id": 1, "a": {"b": 1}}),
-    ({"l.x": 1}, {"_id": 1, "l": [{"x": 1}, [{"x": 3}]]}),
-    ({"l.x": 0, "n": 0, "a": 0}, {"_id": 1, "l": [{"y": 2}, 5, [{}]]}),
-    ({"l.0": 1}, {"_id": 1, "l": [{}, [{}]]}),
-]
+from speaking.cases import ANN, SHOWN, Document
 
 REFUSED: list[tuple[Any, str]] = [
     ({"l": {"$slice": 1}}, r"\$slice"),
