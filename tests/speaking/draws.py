@@ -30,7 +30,17 @@ def _containers(inner: SearchStrategy[Any]) -> SearchStrategy[Any]:
 
 values = st.one_of(scalars, st.recursive(scalars, _containers, max_leaves=5)).map(lambda value: real({"v": value})["v"])
 subdocuments = st.dictionaries(names, values, max_size=3)
-fields = st.dictionaries(names, values, max_size=4).map(real)
+numbers = st.sampled_from(
+    tuple(value for value in SCALARS if isinstance(value, int | float | Decimal128) and not isinstance(value, bool))
+)
+fields = st.dictionaries(
+    names, st.one_of(values, numbers, st.lists(values, max_size=4), subdocuments), min_size=1, max_size=5
+).map(real)
+
+
+def _mostly(usual: SearchStrategy[Any], odd: SearchStrategy[Any]) -> SearchStrategy[Any]:
+    return st.sampled_from(range(20)).flatmap(lambda chance: odd if chance == 19 else usual)
+
 
 # --- queries ---------------------------------------------------------------------------------------------------------
 
@@ -42,9 +52,9 @@ def _one(word: str, operands: SearchStrategy[Any]) -> SearchStrategy[Document]:
     return operands.map(lambda operand: {word: operand})
 
 
-def _operators(inner: SearchStrategy[Document]) -> SearchStrategy[Document]:
+def _operators(inner: SearchStrategy[Document], depth: int = 2) -> SearchStrategy[Document]:
     plain = [_one(word, values) for word in ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte")]
-    on_value = st.deferred(lambda: _operators(inner))
+    on_value = _operators(inner, depth - 1) if depth else st.one_of(*plain)
     return st.one_of(
         *plain,
         st.builds(lambda low, high: {"$gte": low, "$lt": high}, values, values),
@@ -72,10 +82,6 @@ queries = st.recursive(equalities, _queries, max_leaves=3)
 
 # --- updates ---------------------------------------------------------------------------------------------------------
 
-NUMBERS = tuple(
-    value for value in SCALARS if isinstance(value, int | float | Decimal128) and not isinstance(value, bool)
-)
-numbers = st.sampled_from(NUMBERS)
 _pushes = st.fixed_dictionaries(
     {"$each": st.lists(values, max_size=3)},
     optional={
@@ -90,32 +96,40 @@ _arguments: dict[str, SearchStrategy[Any]] = {
     "$set": values,
     "$setOnInsert": values,
     "$unset": st.just(""),
-    "$inc": st.one_of(numbers, numbers, values),
-    "$mul": st.one_of(numbers, numbers, values),
+    "$inc": _mostly(numbers, values),
+    "$mul": _mostly(numbers, values),
     "$min": values,
     "$max": values,
-    "$rename": st.one_of(paths, paths, values),
+    "$rename": _mostly(paths, values),
     "$push": st.one_of(values, _pushes, _pushes),
-    "$pull": st.one_of(values, _operators(equalities), queries),
-    "$addToSet": st.one_of(
-        values, _one("$each", st.lists(values, max_size=3)), st.builds(lambda v: {"$each": v}, values)
-    ),
-    "$pop": st.one_of(st.sampled_from((1, -1, 1.0)), values),
+    "$pull": st.one_of(values, _operators(equalities), equalities, _mostly(equalities, queries)),
+    "$addToSet": _mostly(st.one_of(values, _one("$each", st.lists(values, max_size=3))), _one("$each", values)),
+    "$pop": _mostly(st.sampled_from((1, -1, 1.0)), values),
 }
-_targets = st.one_of(
-    paths, paths, paths, paths, st.sampled_from(("_id", "_id.a", "", "a.", ".a", "a..b", "$a", "a.$b", "$a.b"))
-)
+_odd_paths = st.sampled_from(("_id", "_id", "_id.a", "", "a.", ".a", "a..b", "$a", "a.$b", "$a.b"))
+_targets = _mostly(paths, _odd_paths)
 
 
 @st.composite
 def updates(pick: st.DrawFn) -> Document:
+    """One or two operators. Now and then two of their paths conflict."""
+    may_conflict = pick(st.sampled_from(range(10))) == 9
     found: Document = {}
-    for word in pick(st.lists(st.sampled_from(sorted(_arguments)), min_size=1, max_size=3, unique=True)):
-        found[word] = pick(st.dictionaries(_targets, _arguments[word], min_size=1, max_size=3))
+    used: set[str] = set()
+    for word in pick(st.lists(st.sampled_from(sorted(_arguments)), min_size=1, max_size=2, unique=True)):
+        drawn = pick(st.dictionaries(_targets, _arguments[word], min_size=1, max_size=2))
+        kept = {}
+        for path, argument in drawn.items():
+            tops = {path.partition(".")[0]}
+            if word == "$rename" and isinstance(argument, str):
+                tops.add(argument.partition(".")[0])
+            if may_conflict or not tops & used:
+                kept[path] = argument
+            used |= tops
+        found[word] = kept
     return found
 
 
-ids = st.integers(0, 10**6)
 projections = st.builds(
     lambda names, wanted, key: {**dict.fromkeys(names, wanted), **key},
     st.lists(paths, max_size=3),
