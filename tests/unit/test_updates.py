@@ -87,6 +87,7 @@ def test_upsert_that_mongodb_refuses_is_refused_with_its_code(query: Document, u
 
 def test_replacement_keeps_the_id_first_and_nothing_else() -> None:
     assert list(check_replacement({"_id": 1, "a": 1}, {"b": 2, "_id": 1}).items()) == [("_id", 1), ("b", 2)]
+    assert list(check_replacement({"_id": 1, "a": 1}, {"b": 2}).items()) == [("_id", 1), ("b", 2)]
     assert list(check_replacement({}, {"b": 2, "_id": 1}).items()) == [("_id", 1), ("b", 2)]
 
 
