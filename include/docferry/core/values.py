@@ -13,7 +13,7 @@ from typing import Any, Final
 import bson
 from bson import Code, DBRef, Decimal128
 
-from docferry.core.codec import BSON_OPTIONS
+from docferry.core.codec import BSON_OPTIONS, INT64_MAX, INT64_MIN
 from docferry.core.diff import bson_type
 from docferry.core.order import ABSENT
 
@@ -34,13 +34,17 @@ def fields_of(value: Any) -> Mapping[str, Any] | None:
 
 
 def whole_number(value: Any) -> int | None:
-    """The integer that a number of any type is; None if it is none."""
+    """The 64-bit integer that a number of any type is; None if it is none."""
     if isinstance(value, Decimal128):
         number = value.to_decimal()
-        return int(number) if number.is_finite() and number == number.to_integral_value() else None
-    if isinstance(value, float):
-        return int(value) if value.is_integer() else None
-    return int(value) if isinstance(value, int) and not isinstance(value, bool) else None
+        if not number.is_finite() or number.adjusted() > 18 or number != number.to_integral_value():
+            return None
+        whole = int(number)
+    elif isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer():
+        whole = int(value)
+    else:
+        return None
+    return whole if INT64_MIN <= whole <= INT64_MAX else None
 
 
 def is_true(value: Any) -> bool:

@@ -1,0 +1,1 @@
+"""MongoDB's query and update language, ours against the real one."""

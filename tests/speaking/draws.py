@@ -1,0 +1,139 @@
+"""Documents, queries, updates, projections and sorts over few names and few values, so that they meet."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Timestamp
+from docferry.testing.strategies import real
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from speaking.cases import Document
+
+NAMES = ("a", "b", "c", "0", "1")
+SCALARS: tuple[Any, ...] = (
+    0, 1, 2, -1, 2**31 - 1, Int64(1), Int64(2**63 - 1), Int64(-(2**63)), 0.0, -0.0, 1.0, 1.5, 0.1, 1e300, 2.0**53, float("inf"),
+    *map(Decimal128, ("0", "1", "1.00", "-0", "0.1", "1E+3", "9.999999999999999999999999999999999E+6144", "Infinity")),
+    "", "a", "b", "1", None, True, False, datetime(2024, 1, 1), datetime(1970, 1, 1), Timestamp(1, 1), ObjectId("0" * 24), b"",
+    b"a", Binary(b"a", 5), MinKey(), MaxKey(), Code("f"), Code("f", {"a": 1}), DBRef("c", 1), DBRef("c", 1, a=1), float("nan"),
+)  # fmt: skip
+names = st.sampled_from(NAMES)
+paths = st.one_of(names, st.lists(names, min_size=1, max_size=3).map(".".join))
+scalars = st.one_of(st.sampled_from((0, 1, 2, "a", None)), st.sampled_from(SCALARS))
+
+
+def _containers(inner: SearchStrategy[Any]) -> SearchStrategy[Any]:
+    return st.one_of(st.lists(inner, max_size=3), st.dictionaries(names, inner, max_size=3))
+
+
+values = st.one_of(scalars, st.recursive(scalars, _containers, max_leaves=5)).map(lambda value: real({"v": value})["v"])
+subdocuments = st.dictionaries(names, values, max_size=3)
+numbers = st.sampled_from(
+    tuple(value for value in SCALARS if isinstance(value, int | float | Decimal128) and not isinstance(value, bool))
+)
+fields = st.dictionaries(
+    names, st.one_of(values, numbers, st.lists(values, max_size=4), subdocuments), min_size=1, max_size=5
+).map(real)
+
+
+def _mostly(usual: SearchStrategy[Any], odd: SearchStrategy[Any]) -> SearchStrategy[Any]:
+    return st.sampled_from(range(20)).flatmap(lambda chance: odd if chance == 19 else usual)
+
+
+# --- queries ---------------------------------------------------------------------------------------------------------
+
+TYPES = ("double", "string", "object", "array", "binData", "objectId", "bool", "date", "null", "javascript", "int", "timestamp",
+    "long", "decimal", "minKey", "maxKey", "number", "javascriptWithScope", 16, 2.0, Decimal128("4"))  # fmt: skip
+
+
+def _one(word: str, operands: SearchStrategy[Any]) -> SearchStrategy[Document]:
+    return operands.map(lambda operand: {word: operand})
+
+
+def _operators(inner: SearchStrategy[Document], depth: int = 2) -> SearchStrategy[Document]:
+    plain = [_one(word, values) for word in ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte")]
+    on_value = _operators(inner, depth - 1) if depth else st.one_of(*plain)
+    return st.one_of(
+        *plain,
+        st.builds(lambda low, high: {"$gte": low, "$lt": high}, values, values),
+        _one("$in", st.lists(values, max_size=3)),
+        _one("$nin", st.lists(values, max_size=3)),
+        _one("$exists", st.sampled_from((True, False, 0, 1.0, None, "", Decimal128("0")))),
+        _one("$size", st.sampled_from((0, 1, 2.0, Int64(3), Decimal128("1")))),
+        _one("$type", st.one_of(st.sampled_from(TYPES), st.lists(st.sampled_from(TYPES), min_size=1, max_size=2))),
+        _one("$all", st.lists(values, max_size=2)),
+        _one("$all", st.lists(_one("$elemMatch", st.one_of(inner, on_value)), min_size=1, max_size=2)),
+        _one("$not", on_value),
+        _one("$elemMatch", st.one_of(inner, on_value)),
+    )
+
+
+def _queries(inner: SearchStrategy[Document]) -> SearchStrategy[Document]:
+    operators = _operators(inner)
+    conditions = st.dictionaries(paths, st.one_of(values, operators, operators), min_size=1, max_size=2)
+    clauses = st.lists(inner, min_size=1, max_size=2)
+    return st.one_of(conditions, conditions, *(_one(word, clauses) for word in ("$and", "$or", "$nor")))
+
+
+equalities = st.dictionaries(paths, values, max_size=2)
+queries = st.recursive(equalities, _queries, max_leaves=3)
+
+# --- updates ---------------------------------------------------------------------------------------------------------
+
+_pushes = st.fixed_dictionaries(
+    {"$each": st.lists(values, max_size=3)},
+    optional={
+        "$position": st.sampled_from((0, 1, -1, 5, -5, 1.0)),
+        "$slice": st.sampled_from((0, 1, 2, -1, -2, 9, Int64(-9))),
+        "$sort": st.one_of(
+            st.sampled_from((1, -1, 1.0)), st.dictionaries(paths, st.sampled_from((1, -1)), min_size=1, max_size=2)
+        ),
+    },
+)
+_arguments: dict[str, SearchStrategy[Any]] = {
+    "$set": values,
+    "$setOnInsert": values,
+    "$unset": st.just(""),
+    "$inc": _mostly(numbers, values),
+    "$mul": _mostly(numbers, values),
+    "$min": values,
+    "$max": values,
+    "$rename": _mostly(paths, values),
+    "$push": st.one_of(values, _pushes, _pushes),
+    "$pull": st.one_of(values, _operators(equalities), equalities, _mostly(equalities, queries)),
+    "$addToSet": _mostly(st.one_of(values, _one("$each", st.lists(values, max_size=3))), _one("$each", values)),
+    "$pop": _mostly(st.sampled_from((1, -1, 1.0)), values),
+}
+_odd_paths = st.sampled_from(("_id", "_id", "_id.a", "", "a.", ".a", "a..b", "$a", "a.$b", "$a.b"))
+_targets = _mostly(paths, _odd_paths)
+
+
+@st.composite
+def updates(pick: st.DrawFn) -> Document:
+    """One or two operators. Now and then two of their paths conflict."""
+    may_conflict = pick(st.sampled_from(range(10))) == 9
+    found: Document = {}
+    used: set[str] = set()
+    for word in pick(st.lists(st.sampled_from(sorted(_arguments)), min_size=1, max_size=2, unique=True)):
+        drawn = pick(st.dictionaries(_targets, _arguments[word], min_size=1, max_size=2))
+        kept = {}
+        for path, argument in drawn.items():
+            tops = {path.partition(".")[0]}
+            if word == "$rename" and isinstance(argument, str):
+                tops.add(argument.partition(".")[0])
+            if may_conflict or not tops & used:
+                kept[path] = argument
+            used |= tops
+        found[word] = kept
+    return found
+
+
+projections = st.builds(
+    lambda names, wanted, key: {**dict.fromkeys(names, wanted), **key},
+    st.lists(paths, max_size=3),
+    st.sampled_from((0, 1, True, False, 2.5, Decimal128("0"))),
+    st.sampled_from(({}, {"_id": 0}, {"_id": 1}, {"_id": True})),
+)
+sorts = st.lists(st.tuples(paths, st.sampled_from((1, -1))), max_size=2, unique_by=lambda pair: pair[0])
