@@ -13,7 +13,9 @@ from docferry.adapters.dynamodb_http import DynamoHttp
 from docferry.adapters.estate import AwsEstate
 from docferry.adapters.ledger import DynamoLedger
 from docferry.adapters.mongo import MongoSource
+from docferry.adapters.mongo_sink import MongoSink
 from docferry.adapters.process import identity
+from docferry.adapters.streams import DynamoStreams
 from docferry.config import Migration
 from docferry.core.estate import DesiredEstate, desired_estate
 from docferry.errors import ConfigError, Problem
@@ -31,6 +33,12 @@ class Connections:
 
     def source(self, migration: Migration) -> MongoSource:
         return MongoSource(self.mongo_uri, migration.source.database)
+
+    def sink(self, migration: Migration) -> MongoSink:
+        return MongoSink(self.mongo_uri, migration.source.database)
+
+    def streams(self, migration: Migration) -> DynamoStreams:
+        return DynamoStreams(self.session)
 
     def ledger(self, migration: Migration) -> DynamoLedger:
         return DynamoLedger(self.session, migration.ledger.table, migration.name)
