@@ -55,6 +55,8 @@ from docferry.flows.provision import ProvisionReport, add_replicas, provision, r
 from docferry.flows.purge import PurgeReport, purge
 from docferry.flows.repair import ReplayReport, repair, replay_letters
 from docferry.flows.replicate import Replication, replicate
+from docferry.flows.reverse import Reverse, ReverseReport, record_stream_start, reverse
+from docferry.flows.reverse_letters import list_reverse_letters
 from docferry.flows.status import status_of
 from docferry.flows.validate import Validation, latest_report, validate
 from docferry.ports import Target
@@ -366,6 +368,56 @@ def replicate_command(file: str, for_s: float | None, until_caught_up: bool, as_
     show(body, as_json, text)
 
 
+@main.command("reverse")
+@file_argument
+@click.option("--for", "for_s", type=click.FloatRange(0), metavar="SECONDS", help="End after so long.")
+@click.option("--until-caught-up", is_flag=True, help="End when what had been written at the start is applied.")
+@click.option(
+    "--start-here",
+    is_flag=True,
+    help="Note that following begins now, and end. MongoDB must hold all that DynamoDB does, and nobody be writing.",
+)
+@json_option
+@explained
+def reverse_command(file: str, for_s: float | None, until_caught_up: bool, start_here: bool, as_json: bool) -> None:
+    """Make MongoDB follow DynamoDB's streams, while DynamoDB leads, from the start that was noted. Ctrl-C ends it."""
+    with stop_on_signals() as stop, CliProgress() as progress:
+        migration, connections = _open(file)
+        streams, ledger = connections.streams(migration), connections.ledger(migration)
+        if start_here:
+            tables = [table.name for table in migration.tables]
+            record_stream_start(ledger, streams, tables)
+            show({"started": tables}, as_json, f"following begins here: {', '.join(tables)}")
+            return
+        with closing(connections.sink(migration)) as sink:
+            job = Reverse(
+                migration=migration,
+                streams=streams,
+                sink=sink,
+                ledger=ledger,
+                identity=who(),
+                progress=progress,
+                stop=stop,
+            )
+            report: ReverseReport = _with_target(
+                job, connections, lambda target: reverse(job, target, for_s=for_s, until_caught_up=until_caught_up)
+            )
+        letters = [letter.to_dict() for letter in list_reverse_letters(ledger)]
+    show(report.to_dict() | {"dead_letters": letters}, as_json, _reverse_text(report, letters))
+
+
+def _reverse_text(report: ReverseReport, letters: Sequence[dict[str, Any]]) -> str:
+    lag = "unknown" if report.lag_s is None else f"{report.lag_s:,.0f} s"
+    ignored = "".join(f"; ignored, {name}: {count:,}" for name, count in report.ignored_by.items())
+    rows = [(one["collection"], one["id"], one["reason"], one["message"][:70]) for one in letters]
+    found = _table(("collection", "document", "reason", "what"), rows) if rows else ""
+    return (
+        f"{report.records:,} records = {report.applied:,} applied + {report.same:,} the same already + {report.removed:,} "
+        f"removed + {report.ignored:,} ignored + {report.dead:,} dead letters ({report.letters:,} open); "
+        f"{report.rate:,.0f} records/s; lag {lag}{ignored}\n{found}"
+    ).rstrip()
+
+
 async def _load_all(job: Backfill, connections: Connections, names: Sequence[str]) -> list[load.CollectionReport]:
     target = connections.target(job.migration)
     try:
@@ -434,7 +486,9 @@ def _validation(file: str, stop: threading.Event, progress: CliProgress) -> tupl
     return job, connections
 
 
-def _with_target(job: Validation | Replication, connections: Connections, flow: Callable[[Target], Any]) -> Any:
+def _with_target(
+    job: Validation | Replication | Reverse, connections: Connections, flow: Callable[[Target], Any]
+) -> Any:
     async def run() -> Any:
         target = connections.target(job.migration)
         try:

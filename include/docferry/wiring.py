@@ -19,8 +19,10 @@ from docferry.adapters.estate import AwsEstate
 from docferry.adapters.ledger import DynamoLedger
 from docferry.adapters.mongo import MongoSource
 from docferry.adapters.mongo_fence import MongoFence
+from docferry.adapters.mongo_sink import MongoSink
 from docferry.adapters.mongo_users import MongoClients
 from docferry.adapters.process import identity
+from docferry.adapters.streams import DynamoStreams
 from docferry.client.manager import AsyncDualWriteManager, DualWriteManager
 from docferry.client.membership import Membership
 from docferry.client.metrics import Metered, default_metrics
@@ -50,6 +52,12 @@ class Connections:
 
     def clients(self) -> MongoClients:
         return MongoClients(self.mongo_uri)
+
+    def sink(self, migration: Migration) -> MongoSink:
+        return MongoSink(self.mongo_uri, migration.source.database)
+
+    def streams(self, migration: Migration) -> DynamoStreams:
+        return DynamoStreams(self.session)
 
     def ledger(self, migration: Migration) -> DynamoLedger:
         return DynamoLedger(self.session, migration.ledger.table, migration.name)

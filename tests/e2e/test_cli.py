@@ -34,6 +34,7 @@ COMMANDS = (
     "replicas",
     "backfill",
     "replicate",
+    "reverse",
     "validate",
     "repair",
     "purge",

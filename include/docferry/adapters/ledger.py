@@ -5,7 +5,6 @@ Every change is conditional on the revision that was read, so two who change the
 
 from __future__ import annotations
 
-import base64
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ import boto3
 from botocore.config import Config
 
 from docferry.adapters.aws_errors import translated
+from docferry.adapters.boto_values import from_boto, to_boto
 from docferry.core.codec import from_plain, to_plain
 from docferry.errors import ConditionFailed, InvariantBroken, Unavailable
 from docferry.ports import Record
@@ -81,7 +81,7 @@ class DynamoLedger:
             "rev": {"N": str(revision)},
             "schema": {"N": str(SCHEMA)},
             "nonce": {"S": uuid.uuid4().hex},
-            "body": _to_boto(from_plain(dict(body))),
+            "body": to_boto(from_plain(dict(body))),
         }
         put = {"TableName": self._table, "Item": item, **_condition(expect)}
         try:
@@ -120,7 +120,7 @@ class DynamoLedger:
         if int(item["schema"]["N"]) != SCHEMA:
             raise InvariantBroken(f"ledger record of schema {item['schema']['N']}, this docferry knows {SCHEMA}")
         section = item["PK"]["S"].removeprefix(self._migration + "#")
-        body = _plain(to_plain(_from_boto(item["body"])))
+        body = _plain(to_plain(from_boto(item["body"])))
         return Record(section, item["SK"]["S"], int(item["rev"]["N"]), body)
 
 
@@ -147,29 +147,6 @@ def _condition(expect: Record | None) -> dict[str, Any]:
         "ExpressionAttributeNames": {"#rev": "rev"},
         "ExpressionAttributeValues": {":rev": {"N": str(expect.revision)}},
     }
-
-
-def _to_boto(value: dict[str, Any]) -> dict[str, Any]:
-    """boto3 wants binary as bytes, our wire form has it as base64."""
-    ((tag, content),) = value.items()
-    if tag == "B":
-        return {"B": base64.b64decode(content)}
-    if tag == "M":
-        return {"M": {name: _to_boto(inner) for name, inner in content.items()}}
-    if tag == "L":
-        return {"L": [_to_boto(inner) for inner in content]}
-    return value
-
-
-def _from_boto(value: Mapping[str, Any]) -> dict[str, Any]:
-    ((tag, content),) = value.items()
-    if tag == "B":
-        return {"B": base64.b64encode(content).decode()}
-    if tag == "M":
-        return {"M": {name: _from_boto(inner) for name, inner in content.items()}}
-    if tag == "L":
-        return {"L": [_from_boto(inner) for inner in content]}
-    return dict(value)
 
 
 def _plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ CODES: Mapping[int, type[errors.StoreError]] = {
     18: errors.AccessDenied,  # AuthenticationFailed
     8000: errors.AccessDenied,  # AtlasError: bad auth
     50: errors.TimedOut,  # MaxTimeMSExpired: the member lags behind the snapshot asked for, or is overloaded
+    64: errors.TimedOut,  # WriteConcernFailed: not acknowledged by enough members in time; it may still be
     202: errors.TimedOut,  # NetworkInterfaceExceededTimeLimit
     262: errors.TimedOut,  # ExceededTimeLimit
     239: errors.TimedOut,  # SnapshotTooOld: the page is read again at a newer time

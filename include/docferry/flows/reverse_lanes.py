@@ -42,7 +42,7 @@ from docferry.flows.reverse_letters import (
     letter_in,
     open_reverse_letter,
 )
-from docferry.flows.reverse_reading import Place, place_of, places_of, read_document, root_place
+from docferry.flows.reverse_reading import Place, maps_to, place_of, places_of, read_document, root_place
 from docferry.flows.reverse_shards import Outcome, Pending
 from docferry.ports import Guard, Ledger, Record, Sink, StopSignal, StreamRecord, Target
 
@@ -282,8 +282,7 @@ class ReverseLanes:
 
     @staticmethod
     def _maps_to(current: bytes, place: Place) -> bool:
-        present = root_place(place.mapping, current)
-        return present is not None and (present.pk, present.sk) == (place.pk, place.sk)
+        return maps_to(current, place)
 
     # --- documents in each other's way -------------------------------------------------------------------------------
 
@@ -357,7 +356,7 @@ class ReverseLanes:
     def _is_at(letter: ReverseLetter, part: _Part) -> bool:
         if part.place is None or not letter.id_data:
             return letter.key == part.key
-        return place_of(part.place.mapping, letter.id_data, letter.key) == part.place
+        return place_of(part.place.mapping, letter.id_data, letter.key).is_at(part.place)
 
     async def end(self) -> None:
         """End the lanes. A write that has begun is waited for; what was not finished is to be read again."""

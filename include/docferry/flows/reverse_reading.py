@@ -40,6 +40,9 @@ class Place:
         """(collection, id as text): equal for the int32 and the int64 of one value, which are one id in MongoDB, too."""
         return self.mapping.collection, self.name
 
+    def is_at(self, other: Place) -> bool:
+        return (self.pk, self.sk) == (other.pk, other.sk)
+
 
 def place_of(mapping: DocumentMapping, id_data: bytes, key: ItemKey) -> Place:
     """The place of a document of which one item has, or had, this key."""
@@ -83,6 +86,12 @@ def root_place(mapping: DocumentMapping, data: bytes) -> Place | None:
     return place_of(mapping, bson.encode({"": document["_id"]}), key_of(stubs[0])) if stubs else None
 
 
+def maps_to(data: bytes, place: Place) -> bool:
+    """Whether MongoDB's copy of a document maps to this very place."""
+    present = root_place(place.mapping, data)
+    return present is not None and present.is_at(place)
+
+
 async def read_document(target: Target, place: Place) -> bytes | None:
     """The document at a place, as BSON; None if no live root of it is there.
 
@@ -99,8 +108,7 @@ async def read_document(target: Target, place: Place) -> bytes | None:
         what = f"{len(roots)} roots" if len(roots) > 1 else "the root's digest is not that of its children"
         raise TornDocument(f"the items do not fit together: {what}")
     data = _encoded(mapping, [roots[0], *children])
-    expected = root_place(mapping, data)
-    if expected is None or (expected.pk, expected.sk) != (place.pk, place.sk):
+    if not maps_to(data, place):
         raise ItemsUnreadable("by its content the document would have another key than its items have", path="PK")
     return data
 

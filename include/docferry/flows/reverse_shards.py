@@ -92,8 +92,8 @@ class TableStream:
     since_ms: int
     shards: dict[str, ShardPosition] = field(default_factory=dict)
 
-    def learn(self, listed: Sequence[Shard]) -> bool:
-        """Take note of new shards, and forget finished ones that are not listed any more; whether there were new ones.
+    def learn(self, listed: Sequence[Shard]) -> None:
+        """Take note of new shards, and forget finished ones that are not listed any more.
 
         Raises: StreamTrimmed if a shard is gone that was not read to its end.
         """
@@ -107,7 +107,11 @@ class TableStream:
             del self.shards[known.id]
         new = [shard for shard in listed if shard.id not in self.shards]
         self.shards |= {shard.id: ShardPosition(shard.id, shard.parent) for shard in new}
-        return bool(new)
+
+    def lacks_children(self) -> bool:
+        """Whether a finished shard has none that are known. One that was closed has some, if the stream is still on."""
+        parents = {one.parent for one in self.shards.values()}
+        return any(one.finished and one.id not in parents for one in self.shards.values())
 
     def readable(self) -> list[ShardPosition]:
         """Those that may be read now: not ended, and the parent finished or unknown."""
@@ -135,7 +139,8 @@ class TableStream:
 
     def has_caught_up(self, asked_ms: int) -> bool:
         """Whether all that was read is applied, and every open shard has answered since that there is nothing more."""
-        return all(one.finished or (not one.window and one.asked_ms >= asked_ms) for one in self.shards.values())
+        answered = all(one.finished or (not one.window and one.asked_ms >= asked_ms) for one in self.shards.values())
+        return answered and not self.lacks_children()
 
     def forget_unapplied(self) -> None:
         """Read again whatever is not applied."""
