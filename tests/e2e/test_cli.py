@@ -209,6 +209,25 @@ def test_counts_of_a_backfill_add_up(shop: Shop) -> None:
     assert sum(one["items"] for one in by_name.values()) == len(shop.dump())
 
 
+def test_health_tells_each_part_and_ends_with_1_while_nobody_replicates(shop: Shop) -> None:
+    shop.run("validate")
+    plain, machine = shop.run("health"), shop.run("health", "--json")
+    assert (plain.code, machine.code) == (1, 1)
+    parts = {name: part["status"] for name, part in machine.json["parts"].items()}
+    assert parts.pop("lag_forward") in ("unhealthy", "unknown")
+    assert set(parts) == {"replica_set", "tables", "lag_reverse", "consistency", "letters", "application"}
+    assert (parts["replica_set"], parts["tables"], parts["consistency"]) == ("healthy", "healthy", "healthy")
+    assert machine.json["status"] in plain.out.splitlines()[-1]
+
+
+def test_health_of_servers_that_are_away_is_unknown_part_by_part(shop: Shop) -> None:
+    away = shop.run("health", "--json", AWS_ENDPOINT_URL_DYNAMODB="http://127.0.0.1:1")
+    assert away.code == 1
+    assert away.json["parts"]["replica_set"]["status"] == "healthy"
+    assert away.json["parts"]["letters"]["status"] == "unknown"
+    assert "127.0.0.1:1" in away.json["parts"]["letters"]["why"]
+
+
 def test_status_knows_the_last_validation_and_the_dead_letters(shop: Shop) -> None:
     assert shop.run("validate").code == 0
     body = shop.run("status", "--json").json

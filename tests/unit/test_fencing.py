@@ -156,11 +156,12 @@ def may(privileges: list[Privilege], action: str, database: str, collection: str
     return any(action in one.actions and one.covers(database, collection) for one in privileges)
 
 
-@pytest.mark.parametrize("resource", [("myapp", ""), ("", ""), ("myapp", "users")])
+@pytest.mark.parametrize("resource", [("myapp", ""), ("", ""), ("myapp", "users"), ("", "users")])
 def test_only_writes_to_the_migrations_collections_are_taken(resource: tuple[str, str]) -> None:
     before = [on(*resource)]
     kept = without_writes(before, WIDE)
-    for database, collection in [("myapp", "users"), ("myapp", "orders"), ("myapp", "sessions"), ("blog", "posts")]:
+    places = [("myapp", "users"), ("myapp", "orders"), ("myapp", "sessions"), ("blog", "posts"), ("blog", "users")]
+    for database, collection in places:
         moved = database == "myapp" and collection in SCOPE.collections
         for action in READ_WRITE:
             was = may(before, action, database, collection)

@@ -13,7 +13,7 @@ Source: https://www.mongodb.com/docs/v6.0/reference/command/setUserWriteBlockMod
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -216,11 +216,16 @@ def without_writes(privileges: Sequence[Privilege], scope: Scope) -> list[Privil
             continue
         if reading := one.actions - WRITE_ACTIONS:
             kept.append(Privilege(resource=one.resource, actions=reading))
-        for database, collection in scope.elsewhere:
-            if one.covers(database, collection) and one.resource.get("collection") == "":
-                resource = {"db": database, "collection": collection}
-                kept.append(Privilege(resource=resource, actions=one.actions))
+        kept += _elsewhere(one, scope)
     return kept
+
+
+def _elsewhere(one: Privilege, scope: Scope) -> Iterator[Privilege]:
+    """What a privilege that reaches beyond the migration's collections allows there."""
+    named = one.resource.get("collection")
+    for database, collection in scope.elsewhere if named is not None else ():
+        if one.resource["db"] in ("", database) and (named == "" or collection in ("", named)):
+            yield Privilege(resource={"db": database, "collection": collection or named}, actions=one.actions)
 
 
 # --- which kind will hold --------------------------------------------------------------------------------------------
