@@ -8,7 +8,8 @@ MigrationError(retryable=False)
 │  └ DuplicateKey · TornDocument · ItemsUnreadable        on the way back to MongoDB
 ├ StoreError(operation, code)               adapters only, raise … from
 │  ├ TransientStoreError(retryable=True)    Throttled · Unavailable · TimedOut · IteratorExpired
-│  └ PermanentStoreError                    AccessDenied · TableMissing · ConditionFailed · RequestRefused · WritesFenced · StreamTrimmed
+│  └ PermanentStoreError                    AccessDenied · TableMissing · ConditionFailed · RequestRefused
+│     └ WritesFenced · StreamTrimmed
 ├ PreflightFailed(problems)                 what only the server knows says no
 ├ EstateDrift(differences)                  a table is not what the file says, and may not be changed unasked
 ├ LeaseHeld(name, holder) · LeaseLost(name)

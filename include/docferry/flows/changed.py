@@ -68,7 +68,8 @@ class Watching:
     """Follows the change stream beside replication, and only takes notes."""
 
     def __init__(self, job: Validation, since: Timestamp) -> None:
-        self._job, self._feed = job, None
+        self._job = job
+        self._feed: Feed | None = None
         self.changed = Changed(since, job.source.stream_position(since))
 
     async def read_until(self, time: Timestamp) -> None:
@@ -87,11 +88,10 @@ class Watching:
 
     async def _read(self) -> None:
         job = self._job
-        feed: Feed | None = self._feed
-        if feed is None:
+        if self._feed is None:
             fields = {name: mapping.key_fields for name, mapping in job.migration.mappings.items()}
-            feed = self._feed = await aside(job.source.follow, self.changed.read_up_to, fields, stop=job.stop)
-        batch = await aside(feed.read, READ_WAIT_S, stop=job.stop)
+            self._feed = await aside(job.source.follow, self.changed.read_up_to, fields, stop=job.stop)
+        batch = await aside(self._feed.read, READ_WAIT_S, stop=job.stop)
         for change in batch.changes:
             self.changed.see(change, job.migration.mapping(change.collection))
         self.changed.read_up_to = batch.position
@@ -129,7 +129,7 @@ async def _compare_page(
                     path=error.path,
                     expected="a document that DynamoDB can hold",
                     actual=error.reason,
-                )  # fmt: skip
+                )
             )
     stored = await target.get_all(mapping.table, [key_of(item) for _, items in expected for item in items])
     for data, items in expected:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,6 +46,7 @@ from docferry.flows.comparing import Validation
 from docferry.flows.fence import Fencing, Recorded, fence, lift, recorded_fence, require_quiet
 from docferry.flows.modes import (
     change_mode,
+    live_instances,
     mode_record,
     read_mode,
     unacknowledged,
@@ -133,10 +134,7 @@ async def switch_to_dynamodb(job: Cutover, target: Target) -> SwitchReport:
     Raises: PreflightFailed or MoveRefused, before anything was touched; HoldFailed, if it could not be finished in time, with
             the reason: everything is as it was. Whatever it raises after HOLD, it has gone back, or says that it could not.
     """
-    await aside(require_ready, job, stop=job.stop)
-    report = await aside(latest_report, job.ledger)
-    assert report is not None
-    since = Timestamp(report.equal_up_to.time, report.equal_up_to.inc)
+    since = await aside(require_ready, job, stop=job.stop)
     until = Until()
     ask_for_room(job.ledger, job.identity.name, ROOM_S)
     watching: Watching | None = None
@@ -159,25 +157,24 @@ async def switch_to_dynamodb(job: Cutover, target: Target) -> SwitchReport:
 # --- before writes wait ----------------------------------------------------------------------------------------------
 
 
-def require_ready(job: Cutover) -> None:
-    """Raises PreflightFailed with everything that keeps DynamoDB from leading; MoveRefused if the mode does."""
-    mode = read_mode(job.ledger)
-    mode.hold(Mode.DYNAMODB_ONLY, 0)
-    problems = list(_not_ready(job))
-    if problems:
-        raise PreflightFailed(f"{job.migration.name}: DynamoDB as the leader", problems)
+def require_ready(job: Cutover) -> Timestamp:
+    """The time up to which all is known to be equal.
 
-
-def _not_ready(job: Cutover) -> Sequence[Problem]:
-    problems: list[Problem] = []
+    Raises: PreflightFailed with everything that keeps DynamoDB from leading; MoveRefused if the mode does.
+    """
+    read_mode(job.ledger).hold(Mode.DYNAMODB_ONLY, 0)
     report = latest_report(job.ledger)
-    if report is None or not report.ok or report.equal_up_to is None:
-        what = (
-            "no full validation has been recorded"
-            if report is None
-            else "the last full validation did not find all equal"
-        )
-        problems.append(Problem(where="validation", what=what, suggestion="docferry validate, and repair"))
+    problems = list(_not_ready(job, report))
+    if problems or report is None:
+        raise PreflightFailed(f"{job.migration.name}: DynamoDB as the leader", problems)
+    return state.decode_time(report["equal_up_to"])
+
+
+def _not_ready(job: Cutover, report: Mapping[str, Any] | None) -> Sequence[Problem]:
+    problems: list[Problem] = []
+    if report is None or not report["ok"] or not report["equal_up_to"]:
+        what = "none has been recorded" if report is None else "the last one did not find all equal"
+        problems.append(Problem(where="full validation", what=what, suggestion="docferry validate, and repair"))
     for one in job.migration.collections:
         letters = state.list_letters(job.ledger, one.name)
         if letters:
@@ -334,8 +331,6 @@ class _Hold:
 
 
 def _live(job: Cutover) -> list[Instance]:
-    from docferry.flows.modes import live_instances
-
     return live_instances(job.ledger, job.identity)
 
 
@@ -407,6 +402,4 @@ def fence_is_left(ledger: Ledger) -> bool:
 
 def silent_instances(ledger: Ledger, identity: Identity) -> list[Instance]:
     """Live instances that do not follow the mode of now."""
-    from docferry.flows.modes import live_instances
-
     return unacknowledged(live_instances(ledger, identity), read_mode(ledger).epoch)

@@ -18,11 +18,11 @@ import bson
 from docferry.core.codec import BSON_OPTIONS
 from docferry.core.keys import MISSING, lookup
 from docferry.core.mapping import Item, ItemKey, key_of
+from docferry.core.order import order_key
 from docferry.core.raw import id_bytes, id_name, id_of
 from docferry.errors import DuplicateKey, IteratorExpired, RefusedByStore, StreamTrimmed
 from docferry.ports import Shard, StreamFacts, StreamPage, StreamRecord
 from docferry.testing.fakes import FakeTarget, Faults
-from docferry.testing.order import order_key
 
 ALL_KEYS = 1 << 32
 
