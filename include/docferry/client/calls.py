@@ -18,6 +18,7 @@ from docferry.client.leading import Changed, LeadingWrites
 from docferry.client.membership import Begun
 from docferry.client.parts import DYNAMODB, Parts, Sort, timed
 from docferry.core.access import shape_of
+from docferry.core.filters import compile_filter
 from docferry.core.mapping import Document
 from docferry.core.modes import ModeState
 from docferry.core.projection import project
@@ -131,7 +132,7 @@ class Calls:
                 state,
                 query,
                 lambda document: check_replacement(document, replacement),
-                (lambda: upsert_document(query, replacement, now=_now())) if upsert else None,
+                (lambda: _inserted_replacement(query, replacement)) if upsert else None,
             )
             return self._update_result(found)
 
@@ -258,7 +259,15 @@ class Calls:
         if found.before is None:
             upserted = found.after["_id"] if found.after is not None else None
             return self._mongo.updated(matched=0, modified=0, upserted_id=upserted)
-        return self._mongo.updated(matched=1, modified=int(found.after != found.before))
+        return self._mongo.updated(matched=1, modified=int(found.after is not found.before))
+
+
+def _inserted_replacement(query: Mapping[str, Any], replacement: Mapping[str, Any]) -> Document:
+    """What replace_one inserts where nothing matches: the query gives the `_id`, if anything does."""
+    pinned = compile_filter(query).equalities
+    known = {"_id": pinned["_id"]} if "_id" in pinned else {}
+    made: Document = check_replacement(known, replacement) if known else dict(replacement)
+    return made
 
 
 def _now() -> datetime:

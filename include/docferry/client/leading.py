@@ -10,6 +10,7 @@ from bson.objectid import ObjectId
 
 from docferry.client.parts import Parts, Plan, Sort
 from docferry.client.reading import Found
+from docferry.core.diff import compare_values
 from docferry.core.mapping import Document
 from docferry.core.mapping import Mapping as DocumentMapping
 from docferry.core.modes import ModeState
@@ -26,7 +27,7 @@ Change = Callable[[Document], Document]
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What a write did. `before` None: nothing matched; `after` None: nothing is there now."""
+    """What a write did. `before` None: nothing matched; `after` None: nothing is there now, `before` itself: nothing changed."""
 
     before: Document | None
     after: Document | None
@@ -86,8 +87,9 @@ class LeadingWrites:
                 await self.insert(state, made)
                 return Changed(None, made)
             after = change(before) if change is not None else None
-            if after != before or change is None:
-                await putter.replace(found, after, state.floor)
+            if after is not None and not any(compare_values(before, after, "")):
+                return Changed(before, before)
+            await putter.replace(found, after, state.floor)
             return Changed(before, after)
 
         return await self._until_taken(attempt)
