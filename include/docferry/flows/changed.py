@@ -74,8 +74,10 @@ class Watching:
 
     async def read_until(self, time: Timestamp) -> None:
         """Up to and including that time. Raises as `Feed.read` does; Stopped."""
-        while self.changed.read_up_to.time <= time:
-            await self._read()
+        at, more = self.changed.read_up_to.time, True
+        while at < time or (at == time and more):  # those of a large transaction come in several batches
+            more = await self._read()
+            at = self.changed.read_up_to.time
 
     def start_over(self, since: Timestamp) -> None:
         """What is behind `since` has been found equal."""
@@ -86,7 +88,8 @@ class Watching:
             await aside(self._feed.close, within_s=2.0)
             self._feed = None
 
-    async def _read(self) -> None:
+    async def _read(self) -> bool:
+        """Whether there was anything."""
         job = self._job
         if self._feed is None:
             fields = {name: mapping.key_fields for name, mapping in job.migration.mappings.items()}
@@ -95,6 +98,7 @@ class Watching:
         for change in batch.changes:
             self.changed.see(change, job.migration.mapping(change.collection))
         self.changed.read_up_to = batch.position
+        return bool(batch.changes)
 
 
 async def compare_changed(job: Validation, target: Target, changed: Changed, at: Timestamp) -> list[Difference]:
