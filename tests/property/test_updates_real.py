@@ -103,7 +103,7 @@ def test_update_leaves_the_document_that_mongodb_leaves(things: Things, pairs: l
 
 
 @given(query=draws.queries, update=draws.updates())
-@examples(5)
+@examples(2)
 def test_upsert_inserts_the_document_that_mongodb_inserts(things: Things, query: Document, update: Document) -> None:
     things.delete_many({})
     try:
@@ -149,7 +149,7 @@ def test_replacement_leaves_the_document_that_mongodb_leaves(
     documents=st.lists(draws.fields, min_size=1, max_size=3),
     projections=st.lists(draws.projections, min_size=1, max_size=4),
 )
-@examples(5)
+@examples(2)
 def test_projection_shows_what_mongodb_shows(
     things: Things, documents: list[Document], projections: list[Document]
 ) -> None:
@@ -161,12 +161,11 @@ def test_projection_shows_what_mongodb_shows(
             with pytest.raises(OperationFailure):
                 list(things.find({}, projection))
             continue
-        assert shown([*ours]) == list(things.find({}, projection).sort("_id", 1)), projection
         assert ours == [bson.encode(one) for one in things.find({}, projection).sort("_id", 1)], projection
 
 
 @given(documents=st.lists(draws.fields, min_size=1, max_size=8), sort=draws.sorts)
-@examples(5)
+@examples(2)
 def test_sort_gives_the_order_that_mongodb_gives(
     things: Things, documents: list[Document], sort: list[tuple[str, int]]
 ) -> None:

@@ -60,6 +60,7 @@ def test_sort_leads_through_arrays_by_name_and_by_place() -> None:
     documents: list[Document] = [{"i": 0, "a": [{"b": 3}, {"b": 9}]}, {"i": 1, "a": [{"b": 5}, {"b": 2}]}]
     assert [one["i"] for one in sort_documents(documents, [("a.b", 1)])] == [1, 0]
     assert [one["i"] for one in sort_documents(documents, [("a.0.b", 1)])] == [0, 1]
+    assert [one["a"] for one in sort_documents([{"a": 0}, {"a": []}], [("a.b", 1)])] == [0, []]
 
 
 @pytest.mark.parametrize(

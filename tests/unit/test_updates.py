@@ -76,13 +76,18 @@ def test_upsert_takes_the_id_of_the_update_where_the_filter_has_none() -> None:
         ({"_id": 1}, {"$set": {"_id": 2}}, 66),
         ({"a": 1, "$and": [{"a": 2}]}, {"$set": {"b": 1}}, 54),
         ({"a": {"b": 1}, "a.c": 1}, {"$set": {"b": 1}}, 54),
-        ({"a": 1}, {"$set": {"_id": [1]}}, 53),
+        ({"a": 1}, {"$set": {"_id": [1]}}, 54),
     ],
 )
 def test_upsert_that_mongodb_refuses_is_refused_with_its_code(query: Document, update: Document, code: int) -> None:
     with pytest.raises(UpdateRefused) as caught:
         upsert_document(query, update, now=NOW)
     assert caught.value.code == code
+
+
+def test_upsert_of_a_name_with_a_dollar_is_refused_by_name() -> None:
+    with pytest.raises(CallRefused, match=r"'\$a'"):
+        upsert_document({}, {"$set": {"$a": 1}}, now=NOW)
 
 
 def test_replacement_keeps_the_id_first_and_nothing_else() -> None:

@@ -204,4 +204,4 @@ def _in_array(array: list[Any], rest: Path) -> list[Any]:
     found: list[Any] = []
     for element in array:
         found += _sorted_by(element, rest)[1] if isinstance(element, dict) else [None]
-    return found or [ABSENT]
+    return found or [None]

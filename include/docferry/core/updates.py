@@ -59,6 +59,9 @@ def apply_update(document: Document, update: Mapping[str, Any], *, now: datetime
     before = bson.encode(document)
     working: Document = _unfolded(document)
     for path, change in plan.steps():
+        if inserting and path[0][0] == "$":
+            # MongoDB stores some of these and refuses others.
+            raise CallRefused(f"an upsert of '{path[0]}'", "use a name that does not start with $")
         _apply(working, path, change)
         touched = path[0] == "_id" or (isinstance(change, _Rename) and change.source[0] == "_id")
         if touched and "_id" in document and not _same_bits(working, document):
@@ -378,8 +381,10 @@ def _insertable(document: Document) -> Document:
     if "_id" not in document:
         return document
     key = document["_id"]
-    if isinstance(key, list | Regex):
-        raise UpdateRefused(INVALID_ID_FIELD, f"The '_id' value cannot be of type {type_name(key)}")
+    if isinstance(key, list):
+        raise UpdateRefused(NOT_SINGLE_VALUE_FIELD, "the immutable field '_id' was found to be an array")
+    if isinstance(key, Regex):
+        raise UpdateRefused(INVALID_ID_FIELD, "The '_id' value cannot be of type regex")
     if isinstance(key, dict) and any(name[:1] == "$" for name in key):
         raise UpdateRefused(DOLLAR_PREFIXED_FIELD_NAME, "_id fields may not contain '$'-prefixed fields")
     return {"_id": key, **document}
