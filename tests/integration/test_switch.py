@@ -12,10 +12,12 @@ import pytest
 from backfilling.rig import Rig, eventually
 from docferry import wiring
 from docferry.adapters.mongo_fence import MongoFence
+from docferry.adapters.mongo_sink import MongoSink
 from docferry.adapters.streams import DynamoStreams
 from docferry.core.modes import Mode
 from docferry.embedded import EmbeddedStack
 from docferry.flows.cutover import Cutover, SwitchReport, back_out, switch_to_dynamodb
+from docferry.flows.cutover_back import switch_to_mongodb
 from docferry.flows.fence import Recorded, recorded_fence
 from docferry.flows.modes import read_mode
 from docferry.wiring import who
@@ -73,6 +75,47 @@ def switch(rig: Rig, job: Cutover | None = None) -> SwitchReport:
             await target.close()
 
     return asyncio.run(work())
+
+
+def switch_back(rig: Rig, job: Cutover | None = None) -> SwitchReport:
+    sink = MongoSink(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database)
+
+    async def work() -> SwitchReport:
+        target = rig.target()
+        try:
+            return await switch_to_mongodb(job or job_of(rig), target, sink)
+        finally:
+            await target.close()
+
+    return asyncio.run(work())
+
+
+def more(traffic: Traffic, writes: int = 100) -> None:
+    before = traffic.writes
+    eventually(lambda: traffic.writes > before + writes, "more writes")
+
+
+def test_way_there_and_back_under_traffic_loses_nothing(rig: Rig) -> None:
+    with wiring.connect(rig.file) as manager, Traffic(manager) as traffic:
+        with Following(rig):
+            set_mode(rig, MODES["DYNAMODB_READS 100"])
+            more(traffic)
+            assert validate(rig).ok
+        switch(rig)
+        more(traffic, 200)
+        back = switch_back(rig)
+        assert read_mode(rig.ledger).mode is Mode.MONGO_ONLY
+        assert recorded_fence(rig.ledger)[0] is Recorded.DOWN
+        more(traffic)
+        with Following(rig):
+            more(traffic)
+    assert traffic.errors == []
+    assert in_mongodb(rig.database) == traffic.acknowledged()
+    assert back.held_s < 3
+    with Following(rig):
+        pass
+    assert validate(rig).ok
+    assert in_dynamodb(rig.dynamodb, rig.table) == traffic.acknowledged()
 
 
 def test_dynamodb_leads_and_no_acknowledged_write_is_lost(rig: Rig) -> None:

@@ -45,6 +45,7 @@ from docferry.flows.changed import Watching, compare_changed
 from docferry.flows.comparing import Validation
 from docferry.flows.fence import Fencing, Recorded, fence, lift, recorded_fence, require_quiet
 from docferry.flows.modes import (
+    ask_for_room,
     change_mode,
     live_instances,
     mode_record,
@@ -52,13 +53,13 @@ from docferry.flows.modes import (
     unacknowledged,
     wait_for_acknowledgements,
 )
-from docferry.flows.replicate import Replication, Until, ask_for_room, replicate
+from docferry.flows.replicate import Replication, Until, replicate
 from docferry.flows.reverse import record_stream_start
 from docferry.flows.validate import latest_report
 from docferry.ports import Fence, Identity, Ledger, Progress, Record, Source, StopSignal, Streams, Target
 
 ROOM_S = 120.0
-"""How long others make room for; said again when half of it has passed."""
+"""How long others make room for; asked again when writes begin to wait."""
 TAKE_OVER_S = 60.0
 NEAR_S = 2.0
 """How far replication may lag when writes begin to wait."""
@@ -69,6 +70,7 @@ LOOKS = 20
 GRACE_S = 1.0
 """How long after the deadline others put HOLD back: whoever holds is to do it himself."""
 POLL_S = 0.05
+REFENCE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +210,7 @@ async def _come_near(job: Cutover, until: Until, following: asyncio.Task[None]) 
     began = time.monotonic()
     while until.lag_s is None or until.lag_s > NEAR_S:
         _raise_if_ended(following)
-        _raise_if_stopped(job)
+        raise_if_stopped(job)
         if time.monotonic() - began > CATCH_UP_S:
             what = f"lags {until.lag_s} s" if until.lag_s is not None else "could not tell how far it is behind"
             problem = Problem(where="replication", what=what, suggestion="wait until it has caught up")
@@ -244,7 +246,7 @@ async def _still_different(job: Cutover, target: Target, changed: Any, now: Time
     return changed if found else type(changed)(now, changed.read_up_to)
 
 
-def _raise_if_stopped(job: Cutover) -> None:
+def raise_if_stopped(job: Cutover) -> None:
     if job.stop.is_set():
         raise Stopped("asked to stop before the leader was changed; nothing has changed")
 
@@ -267,6 +269,7 @@ class _Hold:
         hold_s = job.migration.cutover.hold_s
         before = await aside(mode_record, job.ledger)
         held = state_of(before.body).hold(Mode.DYNAMODB_ONLY, state.now_ms() + int(hold_s * 1000))
+        await asyncio.to_thread(ask_for_room, job.ledger, job.identity.name, ROOM_S)
         self.began = self.marked = time.monotonic()
         record = await asyncio.to_thread(change_mode, job.ledger, before, held, job.identity, "DynamoDB is to lead")
         try:
@@ -274,7 +277,7 @@ class _Hold:
                 instances, compared, time_of_fence = await self._until_equal(held)
             after = await self._go_ahead(record, held, time_of_fence)
         except BaseException as error:
-            await asyncio.shield(asyncio.to_thread(_back_out_after, job, error))
+            await asyncio.shield(asyncio.to_thread(back_out_after, job, error))
             if isinstance(error, TimeoutError):
                 raise HoldFailed(f"{hold_s:.0f} s have passed", self.steps) from error
             raise
@@ -297,9 +300,9 @@ class _Hold:
         silent = await asyncio.to_thread(
             wait_for_acknowledgements, job.ledger, job.identity, held.epoch, acks_until, job.stop
         )
-        _raise_if_stopped(job)
+        raise_if_stopped(job)
         if silent:
-            raise HoldFailed(_silent(silent), self.steps)
+            raise HoldFailed(describe_silent(silent), self.steps)
         self._mark("acknowledged")
         fenced = await asyncio.to_thread(fence, job.fencing(), max(1.0, acks_until - time.monotonic()))
         self._mark("fenced")
@@ -315,7 +318,7 @@ class _Hold:
         self._mark("compared")
         live = await asyncio.to_thread(wait_for_acknowledgements, job.ledger, job.identity, held.epoch, 0.0, job.stop)
         if live:
-            raise HoldFailed(_silent(live), self.steps)
+            raise HoldFailed(describe_silent(live), self.steps)
         return len(await aside(_live, job)), changed.documents, fenced.time
 
     async def _go_ahead(self, record: Record, held: ModeState, time_of_fence: Timestamp) -> ModeState:
@@ -334,7 +337,7 @@ def _live(job: Cutover) -> list[Instance]:
     return live_instances(job.ledger, job.identity)
 
 
-def _silent(instances: Sequence[Instance]) -> str:
+def describe_silent(instances: Sequence[Instance]) -> str:
     names = ", ".join(f"{one.name} ({one.id[:8]})" for one in instances[:5])
     return f"{len(instances)} instance(s) have not acknowledged: {names}"
 
@@ -350,7 +353,7 @@ def _different(found: Sequence[Difference]) -> str:
 
 
 def back_out(job: Cutover, why: str) -> ModeState:
-    """From HOLD to where it was: the fence is lifted first, if MongoDB led. Idempotent.
+    """From HOLD to where it was: the fence is lifted first if MongoDB led, and stands if DynamoDB did. Idempotent.
 
     Raises: FenceFailed, StoreError, RetryExhausted: then HOLD stays, and whoever calls this next goes on.
     """
@@ -361,6 +364,8 @@ def back_out(job: Cutover, why: str) -> ModeState:
             return held
         if held.behind is not None and not held.behind.dynamodb_leads:
             lift(job.fencing())
+        else:
+            fence(job.fencing(), REFENCE_S)  # it stands, unless the way back had lifted it already
         back = held.go_back()
         try:
             change_mode(job.ledger, record, back, job.identity, why)
@@ -370,7 +375,7 @@ def back_out(job: Cutover, why: str) -> ModeState:
         return back
 
 
-def _back_out_after(job: Cutover, error: BaseException) -> None:
+def back_out_after(job: Cutover, error: BaseException) -> None:
     """Go back; if that fails, too, the error says so: whoever watches the hold, or the next replicator, goes on."""
     why = f"{type(error).__name__}: {error}" if isinstance(error, MigrationError) else type(error).__name__
     try:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from docferry.core.instances import INSTANCES, Instance, instance_of
-from docferry.core.modes import MODE, ModeState, state_of
-from docferry.errors import ConditionFailed, MoveRefused
+from docferry.core.modes import MODE, Mode, ModeState, state_of
+from docferry.errors import ConditionFailed, LeaseHeld, MoveRefused, PreflightFailed, Problem
 from docferry.flows.state import now_ms
 from docferry.ports import Identity, Ledger, Record, StopSignal
 
@@ -82,6 +82,47 @@ def list_moves(ledger: Ledger) -> list[Move]:
         )
         for one in ledger.list(MOVES)
     ]
+
+
+# --- room for whoever changes the leader -----------------------------------------------------------------------------
+
+ROOM = ("replication", "room")
+"""Where somebody asks whoever replicates, in either direction, to make room for a while."""
+
+
+def ask_for_room(ledger: Ledger, by: str, for_s: float) -> None:
+    """Ask whoever replicates to end, and others not to begin, for so many seconds; 0 takes it back."""
+    body = {"by": by, "until": now_ms() + int(for_s * 1000)}
+    while True:
+        try:
+            ledger.write(*ROOM, body, expect=ledger.read(*ROOM))
+        except ConditionFailed:
+            continue
+        return
+
+
+def who_needs_room(ledger: Ledger) -> LeaseHeld | None:
+    """Who is about to change the leader and must replicate himself, as the error for whoever else would; None if nobody is."""
+    asked = ledger.read(*ROOM)
+    left_s = (int(asked.body["until"]) - now_ms()) / 1000 if asked is not None else 0.0
+    return LeaseHeld("replication", str(asked.body["by"]), left_s) if asked is not None and left_s > 0 else None
+
+
+def require_direction(ledger: Ledger, *, forward: bool, leading: bool) -> None:
+    """Only the direction that the leader gives, and only who may: `leading` is whoever changes the leader.
+
+    Why: what one direction writes shows in the stream that the other one follows.
+    Raises: PreflightFailed; LeaseHeld while somebody else changes the leader.
+    """
+    mode = read_mode(ledger)
+    subject = "replication" if forward else "reverse replication"
+    if mode.leader.dynamodb_leads is forward:
+        what, instead = ("DynamoDB leads", "docferry reverse") if forward else ("MongoDB leads", "docferry replicate")
+        raise PreflightFailed(subject, [Problem(where="mode", what=f"is {mode}: {what}", suggestion=instead)])
+    if mode.mode is Mode.FINAL:
+        raise PreflightFailed(subject, [Problem(where="mode", what="is FINAL: nothing is replicated any more")])
+    if not leading and (somebody := who_needs_room(ledger)):
+        raise somebody
 
 
 # --- instances -------------------------------------------------------------------------------------------------------

@@ -28,7 +28,6 @@ from bson.timestamp import Timestamp
 
 from docferry.config import Migration
 from docferry.errors import (
-    ConditionFailed,
     InvariantBroken,
     PreflightFailed,
     Problem,
@@ -44,7 +43,7 @@ from docferry.flows.background import aside
 from docferry.flows.check import require_followable
 from docferry.flows.loading import BULK, GIVE_BACK_S, budget_of, calm_collector
 from docferry.flows.majority import MajorityWatch, wait_for_majority
-from docferry.flows.modes import read_mode
+from docferry.flows.modes import require_direction, who_needs_room
 from docferry.flows.retry import retrying
 from docferry.flows.windows import Windows, windows_of
 from docferry.ports import Batch, Feed, Identity, Ledger, Progress, Source, StopSignal, StreamPosition, Target
@@ -66,9 +65,6 @@ STALLED_S = 3.0
 """From this lag on MongoDB is asked whether its members are there."""
 SIGNATURE_LIVES_S = 15 * 60.0
 """A request that was signed before its sender lost its lease may still be accepted for so long."""
-
-ROOM = ("replication", "room")
-"""Where somebody asks the replicator to make room, for a while."""
 
 COUNTERS = ("events", "written", "superseded", "dead", "passed")
 
@@ -156,7 +152,7 @@ async def replicate(
     await aside(require_followable, job.migration, job.source, stop=job.stop)
     lease = await asyncio.to_thread(state.take_or_create, job.ledger, *state.REPLICATION, job.identity, LEASE_S)
     try:
-        await asyncio.to_thread(_require_mongodb_leads, job.ledger, leading)
+        await asyncio.to_thread(require_direction, job.ledger, forward=True, leading=leading)
         position = await asyncio.to_thread(open_for_following, job.ledger, job.migration, lease)
     except BaseException:
         await asyncio.to_thread(lease.release)
@@ -177,30 +173,6 @@ async def replicate(
     await follower.close({"ended": ""})
     follower.report.check()
     return follower.report
-
-
-def ask_for_room(ledger: Ledger, by: str, for_s: float) -> None:
-    """Ask whoever replicates to end, and others not to begin, for so many seconds; 0 takes it back."""
-    body = {"by": by, "until": state.now_ms() + int(for_s * 1000)}
-    while True:
-        try:
-            ledger.write(*ROOM, body, expect=ledger.read(*ROOM))
-        except ConditionFailed:
-            continue
-        return
-
-
-def _require_mongodb_leads(ledger: Ledger, leading: bool) -> None:
-    """Raises PreflightFailed. While DynamoDB leads, what MongoDB's stream tells is what reverse replication wrote."""
-    mode = read_mode(ledger)
-    room = ledger.read(*ROOM)
-    problem = None
-    if mode.leader.dynamodb_leads:
-        problem = Problem(where="mode", what=f"is {mode}: DynamoDB leads", suggestion="docferry reverse")
-    elif not leading and room is not None and int(room.body["until"]) > state.now_ms():
-        problem = Problem(where="mode", what=f"{room.body['by']} is changing the leader", suggestion="wait")
-    if problem is not None:
-        raise PreflightFailed("replication", [problem])
 
 
 def open_for_following(ledger: Ledger, migration: Migration, lease: state.Lease) -> StreamPosition:
@@ -379,9 +351,8 @@ class _Follower:
 
     def _look_for_others(self) -> None:
         """Whether somebody is about to change the leader, and needs to follow the stream himself."""
-        asked = self.job.ledger.read(*ROOM)
-        if asked is not None and int(asked.body["until"]) > state.now_ms() and not self.leading:
-            self.job.progress.say(f"replication makes room for {asked.body['by']}")
+        if not self.leading and (somebody := who_needs_room(self.job.ledger)):
+            self.job.progress.say(f"replication makes room for {somebody.holder}")
             self.makes_room = True
 
     async def _keep_books(self) -> None:

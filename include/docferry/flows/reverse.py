@@ -37,6 +37,7 @@ from docferry.errors import (
 from docferry.flows import state
 from docferry.flows.background import aside
 from docferry.flows.loading import GIVE_BACK_S, calm_collector
+from docferry.flows.modes import require_direction, who_needs_room
 from docferry.flows.reverse_lanes import Returning, ReverseLanes
 from docferry.flows.reverse_readers import ShardReaders, wait_for_a_move
 from docferry.flows.reverse_shards import Outcome, TableStream, begin, decode_stream, encode_stream
@@ -178,20 +179,30 @@ def _recorded(lease: state.Lease, migration: Migration) -> dict[str, TableStream
 
 
 async def reverse(
-    job: Reverse, target: Target, *, for_s: float | None = None, until_caught_up: bool = False
+    job: Reverse,
+    target: Target,
+    *,
+    for_s: float | None = None,
+    until_caught_up: bool = False,
+    leading: bool = False,
+    report: ReverseReport | None = None,
 ) -> ReverseReport:
     """Follow the streams until asked to stop, for `for_s` seconds, or until what had been written at the start is applied.
+
+    It makes room for whoever is to change the leader (`modes.ask_for_room`); `leading` is that one's own. `report` is kept up to
+    date meanwhile.
 
     Raises: LeaseHeld (somebody else follows, named), LeaseLost, PreflightFailed (no start recorded), StreamTrimmed,
             RetryExhausted, StoreError. Whatever it raises, a later run goes on where all was applied.
     """
     lease = await asyncio.to_thread(state.take_or_create, job.ledger, *RECORD, job.identity, LEASE_S)
     try:
+        await asyncio.to_thread(require_direction, job.ledger, forward=False, leading=leading)
         tables = _recorded(lease, job.migration)
     except BaseException as error:
         await asyncio.to_thread(lease.release, {"ended": str(error)})
         raise
-    follower = _Follower(job, target, lease, tables)
+    follower = _Follower(job, target, lease, tables, leading, report or ReverseReport())
     try:
         with calm_collector():
             await follower.run(for_s, until_caught_up)
@@ -204,9 +215,18 @@ async def reverse(
 
 
 class _Follower:
-    def __init__(self, job: Reverse, target: Target, lease: state.Lease, tables: Mapping[str, TableStream]) -> None:
+    def __init__(
+        self,
+        job: Reverse,
+        target: Target,
+        lease: state.Lease,
+        tables: Mapping[str, TableStream],
+        leading: bool,
+        report: ReverseReport,
+    ) -> None:
         self.job, self.lease, self.tables = job, lease, tables
-        self.report = ReverseReport()
+        self.leading, self.makes_room = leading, False
+        self.report = report
         self.began = time.monotonic()
         work = Returning(
             entities={name: job.migration.entities(name) for name in tables},
@@ -248,7 +268,7 @@ class _Follower:
     def _is_over(self, ends: float, asked_ms: int | None) -> bool:
         self._raise_failure()
         self.lease.check()
-        if self.job.stop.is_set() or time.monotonic() > ends:
+        if self.job.stop.is_set() or self.makes_room or time.monotonic() > ends:
             return True
         self.readers.advance()
         self.caught_up = asked_ms is not None and not self.lanes.parts and self.readers.have_caught_up(asked_ms)
@@ -279,6 +299,7 @@ class _Follower:
                 self.lanes.retry_letters()
                 self.listed = now
             await aside(self.lease.update, self._body(), stop=self.job.stop)
+            await aside(self._look_for_others, stop=self.job.stop)
         except TransientStoreError as error:  # the lease is still checked before each write
             self.job.progress.say(f"reverse replication cannot keep its position: {error}")
             return
@@ -288,6 +309,11 @@ class _Follower:
             raise StreamTrimmed(
                 "the oldest change that is not applied is older than the 24 h for which the stream keeps it"
             )
+
+    def _look_for_others(self) -> None:
+        if not self.leading and (somebody := who_needs_room(self.job.ledger)):
+            self.job.progress.say(f"reverse replication makes room for {somebody.holder}")
+            self.makes_room = True
 
     def _measure(self) -> None:
         """Lag: since the last time that it was measured every shard must have answered."""

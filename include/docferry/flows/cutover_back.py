@@ -1,0 +1,248 @@
+"""The way back: MongoDB leads again, and nothing that was written while DynamoDB led is lost (DESIGN 6 and 9).
+
+        DYNAMODB_ONLY -> HOLD -> MONGO_ONLY
+        1. This process becomes the one that replicates in reverse, and catches up.
+        2. HOLD, with a deadline: writes wait. Every live instance says that it has none in flight, and what it wrote last.
+        3. MongoDB holds what DynamoDB does for each of these writes: a DynamoDB stream has no watermark, so the documents
+           themselves are compared.
+        4. Where forward replication goes on is noted, the fence is lifted, and MongoDB leads.
+
+Nothing fences DynamoDB. So a process that vanished without a word is out-waited for the life of a signature before anything
+begins, or waived by whoever knows that it is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from docferry.core.instances import Instance
+from docferry.core.mapping import ItemKey
+from docferry.core.modes import Mode, ModeState, state_of
+from docferry.core.versions import parse_version
+from docferry.errors import HoldFailed, InvariantBroken, LeaseHeld, NotApplied, PreflightFailed, Problem
+from docferry.flows import state
+from docferry.flows.background import aside
+from docferry.flows.cutover import (
+    CATCH_UP_S,
+    POLL_S,
+    ROOM_S,
+    TAKE_OVER_S,
+    Cutover,
+    SwitchReport,
+    back_out_after,
+    describe_silent,
+    raise_if_stopped,
+)
+from docferry.flows.fence import lift
+from docferry.flows.modes import (
+    ask_for_room,
+    change_mode,
+    list_instances,
+    live_instances,
+    mode_record,
+    read_mode,
+    wait_for_acknowledgements,
+)
+from docferry.flows.replicate import SIGNATURE_LIVES_S
+from docferry.flows.reverse import Reverse, ReverseReport, reverse
+from docferry.flows.reverse_proof import Write, wait_until_applied
+from docferry.ports import Record, Sink, Target
+
+NEAR_S = 5.0
+"""How far reverse replication may lag when writes begin to wait."""
+
+
+async def switch_to_mongodb(job: Cutover, target: Target, sink: Sink, waived: Sequence[str] = ()) -> SwitchReport:
+    """MongoDB leads from now on; forward replication goes on from here.
+
+    `waived` names instances (their ids) that vanished and are known to be gone.
+
+    Raises: PreflightFailed or MoveRefused, before anything was touched; HoldFailed, if it could not be finished in time, with
+            the reason: everything is as it was.
+    """
+    await aside(require_ready_to_return, job, waived, stop=job.stop)
+    ask_for_room(job.ledger, job.identity.name, ROOM_S)
+    stop, report = threading.Event(), ReverseReport()
+    following = asyncio.create_task(_follow(job, target, sink, stop, report))
+    try:
+        await _come_near(job, report, following)
+        # What can be proved before writes wait need not be proved while they do: an item that has not been written since is
+        # as it was.
+        proved = await asyncio.to_thread(_written_last, job)
+        await wait_until_applied(_reverse_job(job, sink, stop), target, sorted(proved), CATCH_UP_S)
+        return await _HoldBack(job, target, sink, stop, following, proved).run()
+    finally:
+        stop.set()
+        with suppress(BaseException):
+            await following
+        ask_for_room(job.ledger, job.identity.name, 0)
+
+
+def require_ready_to_return(job: Cutover, waived: Sequence[str]) -> None:
+    """Raises PreflightFailed with every instance that vanished and may have a request on its way; MoveRefused."""
+    read_mode(job.ledger).hold(Mode.MONGO_ONLY, 0)
+    problems = []
+    for one in vanished_instances(job):
+        left_s = one.until_ms / 1000 + SIGNATURE_LIVES_S - time.time()
+        if one.id not in waived:
+            what = f"vanished without a word; a request that it signed may still arrive for {left_s / 60:.0f} min"
+            advice = f"wait for it, or waive it if it is known to be gone: --waive {one.id}"
+            problems.append(Problem(where=f"instance {one.name}", what=what, suggestion=advice))
+    if problems:
+        raise PreflightFailed(f"{job.migration.name}: MongoDB as the leader", problems)
+
+
+def vanished_instances(job: Cutover) -> list[Instance]:
+    """Instances that did not say that they end, whose last signed requests may still be alive."""
+    live = {one.id for one in live_instances(job.ledger, job.identity)}
+    limit = state.now_ms() - int(SIGNATURE_LIVES_S * 1000)
+    return [
+        one
+        for one in list_instances(job.ledger)
+        if not one.ended and one.id not in live and one.until_ms > limit and not job.identity.ended(one.mark)
+    ]
+
+
+def _reverse_job(job: Cutover, sink: Sink, stop: threading.Event) -> Reverse:
+    return Reverse(
+        migration=job.migration, streams=job.streams, sink=sink, ledger=job.ledger, identity=job.identity,
+        progress=job.progress, stop=stop,
+    )  # fmt: skip
+
+
+async def _follow(job: Cutover, target: Target, sink: Sink, stop: threading.Event, report: ReverseReport) -> None:
+    """Become the one who replicates in reverse, as soon as the one of before has made room."""
+    work, began = _reverse_job(job, sink, stop), time.monotonic()
+    while True:
+        try:
+            await reverse(work, target, leading=True, report=report)
+            return
+        except LeaseHeld as error:
+            if time.monotonic() - began > TAKE_OVER_S:
+                raise
+            job.progress.say(f"waiting for the reverse replicator of before to end: {error}")
+            await asyncio.sleep(0.5)
+
+
+def _written_last(job: Cutover) -> set[Write]:
+    """The last version that an instance says it gave to each item in the last minute."""
+    versions: dict[tuple[str, ItemKey], int] = {}
+    for one in list_instances(job.ledger):
+        for wrote in one.wrote:
+            place = (wrote.table, wrote.key)
+            versions[place] = max(versions.get(place, 0), parse_version(wrote.version))
+    return {Write(table, key, version) for (table, key), version in versions.items()}
+
+
+def _raise_if_ended(following: asyncio.Task[None]) -> None:
+    if following.done():
+        following.result()
+        raise InvariantBroken("reverse replication ended before it was told to")
+
+
+async def _come_near(job: Cutover, report: ReverseReport, following: asyncio.Task[None]) -> None:
+    """Until reverse replication is close behind, without a dead letter."""
+    began = time.monotonic()
+    while report.lag_s is None or report.lag_s > NEAR_S:
+        _raise_if_ended(following)
+        raise_if_stopped(job)
+        if time.monotonic() - began > CATCH_UP_S:
+            what = f"lags {report.lag_s} s" if report.lag_s is not None else "could not tell how far it is behind"
+            problem = Problem(where="reverse replication", what=what, suggestion="wait until it has caught up")
+            raise PreflightFailed("MongoDB as the leader", [problem])
+        await asyncio.sleep(POLL_S)
+    if report.letters:
+        what = f"has {report.letters} dead letter(s): MongoDB does not hold these documents as DynamoDB does"
+        raise PreflightFailed("MongoDB as the leader", [Problem(where="reverse replication", what=what)])
+
+
+class _HoldBack:
+    """From HOLD to MongoDB as the leader, or back."""
+
+    def __init__(
+        self,
+        job: Cutover,
+        target: Target,
+        sink: Sink,
+        stop: threading.Event,
+        following: asyncio.Task[None],
+        proved: set[Write],
+    ) -> None:
+        self.job, self.target, self.sink, self.stop, self.following = job, target, sink, stop, following
+        self.proved = proved
+        self.steps: dict[str, float] = {}
+        self.began = self.marked = 0.0
+
+    async def run(self) -> SwitchReport:
+        job, hold_s = self.job, self.job.migration.cutover.hold_s
+        before = await aside(mode_record, job.ledger)
+        held = state_of(before.body).hold(Mode.MONGO_ONLY, state.now_ms() + int(hold_s * 1000))
+        await asyncio.to_thread(ask_for_room, job.ledger, job.identity.name, ROOM_S)
+        self.began = self.marked = time.monotonic()
+        record = await asyncio.to_thread(change_mode, job.ledger, before, held, job.identity, "MongoDB is to lead")
+        try:
+            async with asyncio.timeout(hold_s):
+                instances, compared = await self._until_equal(held)
+            after = await asyncio.to_thread(self._go_ahead, record, held)
+        except BaseException as error:
+            await asyncio.shield(asyncio.to_thread(back_out_after, job, error))
+            if isinstance(error, TimeoutError):
+                raise HoldFailed(f"{hold_s:.0f} s have passed", self.steps) from error
+            if isinstance(error, NotApplied):
+                raise HoldFailed(str(error), self.steps) from error
+            raise
+        held_s = time.monotonic() - self.began
+        job.progress.say(f"MongoDB leads; writes waited for {held_s:.2f} s at most")
+        return SwitchReport(
+            before=str(state_of(before.body)), after=str(after), epoch=after.epoch, instances=instances, compared=compared,
+            held_s=held_s, steps=self.steps,
+        )  # fmt: skip
+
+    def _mark(self, step: str) -> None:
+        now = time.monotonic()
+        self.steps[step] = now - self.marked
+        self.marked = now
+
+    async def _until_equal(self, held: ModeState) -> tuple[int, int]:
+        """(live instances, writes compared), once MongoDB holds all that DynamoDB does and nobody writes."""
+        job, cutover = self.job, self.job.migration.cutover
+        acks_until = time.monotonic() + cutover.hold_s - cutover.drain_s
+        silent = await asyncio.to_thread(
+            wait_for_acknowledgements, job.ledger, job.identity, held.epoch, acks_until, job.stop
+        )
+        raise_if_stopped(job)
+        if silent:
+            raise HoldFailed(describe_silent(silent), self.steps)
+        self._mark("acknowledged")
+        writes = sorted(await asyncio.to_thread(_written_last, job) - self.proved)
+        work = _reverse_job(job, self.sink, self.stop)
+        left_s = held.deadline_ms / 1000 - time.time()
+        await wait_until_applied(work, self.target, writes, max(0.5, left_s - 1.0))
+        _raise_if_ended(self.following)
+        self._mark("applied")
+        self.stop.set()
+        await self.following
+        live = await asyncio.to_thread(live_instances, job.ledger, job.identity)
+        return len(live), len(writes)
+
+    def _go_ahead(self, record: Record, held: ModeState) -> ModeState:
+        """Note where forward replication goes on, while nobody writes to MongoDB; then let them."""
+        job = self.job
+        position = job.source.stream_position()
+        follower = job.ledger.read(*state.REPLICATION)
+        if follower is None:
+            raise InvariantBroken("DynamoDB leads, but nobody has ever replicated forward")
+        body = {**follower.body, **state.position_body(position), "owner": "", "pending": 0, "ended": ""}
+        job.ledger.write(*state.REPLICATION, body, expect=follower)
+        if state.now_ms() >= held.deadline_ms:
+            raise HoldFailed("the deadline has passed", self.steps)
+        lift(job.fencing())
+        self._mark("lifted")
+        after = held.go_ahead(0)
+        change_mode(job.ledger, record, after, job.identity, "MongoDB leads")
+        self._mark("switched")
+        return after
