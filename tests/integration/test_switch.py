@@ -22,10 +22,10 @@ from docferry.core.instances import INSTANCES, instance_of
 from docferry.core.modes import Mode
 from docferry.embedded import EmbeddedStack
 from docferry.errors import FenceFailed, HoldFailed, MoveRefused, PreflightFailed
-from docferry.flows import cutover, modes
+from docferry.flows import approvals, cutover, modes
 from docferry.flows.cutover import Cutover, SwitchReport, back_out, switch_to_dynamodb
 from docferry.flows.cutover_back import switch_to_mongodb
-from docferry.flows.fence import Recorded, fence, recorded_fence
+from docferry.flows.fence import Recorded, fence, lift, recorded_fence
 from docferry.flows.modes import change_mode, mode_record, read_mode
 from docferry.flows.state import now_ms
 from docferry.wiring import who
@@ -54,6 +54,7 @@ def rig(own_stack: EmbeddedStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     connected(made, monkeypatch, own_stack)
     yield made
     back_out(job_of(made), "the test is over")
+    lift(job_of(made).fencing())
     end(made)
 
 
@@ -74,6 +75,11 @@ def job_of(rig: Rig, stop: Any = None) -> Cutover:
         progress=Said(),
         stop=stop or threading.Event(),
     )
+
+
+def approved(rig: Rig) -> None:
+    evidence = approvals.evidence_of(rig.ledger)["digest"]
+    approvals.approve(rig.ledger, approvals.STOP_MONGO_WRITES, evidence, "a manager", "it is time")
 
 
 def switch(rig: Rig, job: Cutover | None = None) -> SwitchReport:
@@ -111,6 +117,7 @@ def test_way_there_and_back_under_traffic_loses_nothing(rig: Rig) -> None:
             set_mode(rig, MODES["DYNAMODB_READS 100"])
             more(traffic)
             assert validate(rig).ok
+        approved(rig)
         switch(rig)
         more(traffic, 200)
         back = switch_back(rig)
@@ -133,6 +140,7 @@ def test_dynamodb_leads_and_no_acknowledged_write_is_lost(rig: Rig) -> None:
             set_mode(rig, MODES["DYNAMODB_READS 100"])
             eventually(lambda: traffic.writes > 100, "some writes")
             assert validate(rig).ok
+        approved(rig)
         report = switch(rig)
         assert read_mode(rig.ledger).mode is Mode.DYNAMODB_ONLY
         before = traffic.writes
@@ -156,6 +164,7 @@ def ready(rig: Rig) -> None:
     with Following(rig):
         set_mode(rig, MODES["DYNAMODB_READS 100"])
         assert validate(rig).ok
+    approved(rig)
 
 
 def as_before(rig: Rig, manager: DualWriteManager) -> None:
@@ -261,5 +270,9 @@ def test_switch_is_refused_before_anything_is_touched(rig: Rig) -> None:
         switch(rig)
     set_mode(rig, READS)
     with pytest.raises(PreflightFailed, match="full validation: none has been recorded"):
+        switch(rig)
+    with Following(rig):
+        assert validate(rig).ok
+    with pytest.raises(PreflightFailed, match="stop_mongo_writes: has no approval"):
         switch(rig)
     assert read_mode(rig.ledger) == READS
