@@ -279,10 +279,7 @@ class _Hold:
                 instances, compared, time_of_fence = await self._until_equal(held)
             after = await self._go_ahead(record, held, time_of_fence)
         except BaseException as error:
-            await asyncio.shield(asyncio.to_thread(back_out_after, job, error))
-            if isinstance(error, TimeoutError):
-                raise HoldFailed(f"{hold_s:.0f} s have passed", self.steps) from error
-            raise
+            raise await asyncio.shield(asyncio.to_thread(back_out_after, job, error, self.steps)) from error
         held_s = time.monotonic() - self.began
         job.progress.say(f"DynamoDB leads; writes waited for {held_s:.2f} s at most")
         return SwitchReport(
@@ -377,15 +374,17 @@ def back_out(job: Cutover, why: str) -> ModeState:
         return back
 
 
-def back_out_after(job: Cutover, error: BaseException) -> None:
-    """Go back; if that fails, too, the error says so: whoever watches the hold, or the next replicator, goes on."""
+def back_out_after(job: Cutover, error: BaseException, steps: Mapping[str, float]) -> BaseException:
+    """Go back, and say so: the error to raise. If going back fails, too, whoever watches the hold goes on."""
     why = f"{type(error).__name__}: {error}" if isinstance(error, MigrationError) else type(error).__name__
+    why = error.why if isinstance(error, HoldFailed) else why
+    if isinstance(error, TimeoutError):
+        why = f"{job.migration.cutover.hold_s:.0f} s have passed"
     try:
         back_out(job, why[:500])
     except MigrationError as lost:
-        error.add_note(
-            f"(and it could not go back: {lost}; `docferry mode FILE --go-back` does, as soon as that is mended)"
-        )
+        return HoldFailed(why, steps, stuck=str(lost))
+    return HoldFailed(why, steps) if isinstance(error, MigrationError | TimeoutError) else error
 
 
 def is_overdue(mode: ModeState, grace_s: float = GRACE_S) -> bool:
