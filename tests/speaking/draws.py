@@ -34,8 +34,11 @@ NUMBERS = tuple(
     value for value in SCALARS if isinstance(value, int | float | Decimal128) and not isinstance(value, bool)
 )
 numbers = st.sampled_from(NUMBERS)
+lines = st.lists(
+    st.dictionaries(names, st.one_of(scalars, st.lists(scalars, max_size=2)), min_size=1, max_size=2), max_size=3
+)
 fields = st.dictionaries(
-    names, st.one_of(values, numbers, st.lists(values, max_size=4), subdocuments), min_size=1, max_size=5
+    names, st.one_of(values, numbers, st.lists(values, max_size=4), subdocuments, lines, lines), min_size=1, max_size=5
 ).map(real)
 
 
@@ -147,10 +150,17 @@ def places(value: Any, above: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...
     return found
 
 
+def _place(pick: st.DrawFn, document: Document) -> tuple[tuple[str, ...], Any]:
+    """Half of the time one that is deep inside, if any is: there the rules about arrays are."""
+    found = places(document)
+    deep = [place for place in found if len(place[0]) > 1 and not isinstance(place[1], dict)]
+    return pick(st.sampled_from(deep if deep and pick(st.booleans()) else found))
+
+
 @st.composite
 def queries_for(pick: st.DrawFn, documents: list[Document]) -> Document:
     """A query about something that is in one of the documents, or about anything."""
-    path, value = pick(st.sampled_from(places(pick(st.sampled_from(documents)))))
+    path, value = _place(pick, pick(st.sampled_from(documents)))
     kind = pick(
         st.sampled_from(("any", "any", "equal", "compare", "in", "all", "elemMatch", "not", "size", "exists", "type"))
     )
@@ -182,7 +192,7 @@ def updates_for(pick: st.DrawFn, document: Document) -> Document:
     """An update of something that is in the document, with an operator that suits it, or any update."""
     if pick(st.sampled_from(range(4))) == 3:
         return pick(updates())
-    path, value = pick(st.sampled_from(places(document)))
+    path, value = _place(pick, document)
     words = ["$set", "$unset", "$min", "$max", "$rename"]
     if isinstance(value, list):
         words = [*words, "$push", "$pull", "$addToSet", "$pop"] * 2
