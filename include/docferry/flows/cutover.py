@@ -231,7 +231,7 @@ async def _compare_until_few(job: Cutover, target: Target, watching: Watching, f
         changed = watching.changed
         watching.start_over(now)
         job.progress.say(f"look {look + 1}: comparing {changed.documents:,} documents that have changed meanwhile")
-        left = await _still_different(job, target, changed, now)
+        left = await compare_changed(job.validation(), target, changed, now)
         for collection, ids in left.ids.items():
             watching.changed.ids.setdefault(collection, {}).update(ids)
         for table, keys in left.keys.items():
@@ -240,12 +240,6 @@ async def _compare_until_few(job: Cutover, target: Target, watching: Watching, f
     raise PreflightFailed(
         "DynamoDB as the leader", [Problem(where="traffic", what=what, suggestion="switch when there is less of it")]
     )
-
-
-async def _still_different(job: Cutover, target: Target, changed: Any, now: Timestamp) -> Any:
-    """What of these must be looked at again: while things move, a difference proves nothing yet."""
-    found = await compare_changed(job.validation(), target, changed, now)
-    return changed if found else type(changed)(now, changed.read_up_to)
 
 
 def raise_if_stopped(job: Cutover) -> None:
@@ -311,9 +305,9 @@ class _Hold:
         await asyncio.to_thread(require_quiet, job.fencing(), fenced.time)
         changed = self.watching.changed
         at = await aside(job.source.cluster_time, stop=job.stop)
-        different = await compare_changed(job.validation(), self.target, changed, at)
-        if different:
-            raise HoldFailed(_different(different), self.steps)
+        compared = await compare_changed(job.validation(), self.target, changed, at)
+        if compared.differences:
+            raise HoldFailed(_different(compared.differences), self.steps)
         self._mark("compared")
         live = await asyncio.to_thread(wait_for_acknowledgements, job.ledger, job.identity, held.epoch, 0.0, job.stop)
         if live:
