@@ -7,10 +7,11 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
-from backfilling.rig import Rig
+from backfilling.rig import Rig, rig_of
 from bson import Decimal128, ObjectId
 from docferry.client import AsyncDynamoDBClient, Delete, DynamoDBClient, Ended, Put, Update
 from docferry.embedded import EmbeddedStack
@@ -368,3 +369,76 @@ def test_writes_are_counted_as_the_playbooks_counters_have_them(shop: Asking) ->
     shop.transact([Put(collection="orders", document=order(1))])
     shop.update("order_with_items", {"$set": {"status": "paid"}}, orderId=order(1)["_id"])
     assert shop.db.manager.get_metrics()["dynamodb_writes"] == before + 2
+
+
+# --- other keys than the shop's --------------------------------------------------------------------------------------
+
+HALLS: dict[str, Any] = {
+    "migration": "halls",
+    "tables": {},
+    "collections": {
+        "seats": {"item": {"entity": "SEAT", "key": {"PK": "HALL#{hall}", "SK": "SEAT#{_id}"}}},
+        "bills": {
+            "item": {"entity": "BILL", "key": {"PK": "BILL#{_id}", "SK": "DATA"}},
+            "children": {
+                "lines": {
+                    "entity": "LINE",
+                    "key": {"SK": "LINE#{index:03d}"},
+                    "index": {"GSI1": {"PK": "SKU#{sku}", "SK": "AT#{at}"}},
+                    "types": {"at": "date"},
+                }
+            },
+        },
+    },
+    "access_patterns": {
+        "seats_in_hall": {"collection": "seats", "PK": "HALL#{hall}"},
+        "seat": {"collection": "seats", "PK": "HALL#{hall}", "SK": "SEAT#{seat}"},
+        "bills_with": {"collection": "bills", "index": "GSI1", "PK": "SKU#{sku}"},
+    },
+}
+
+
+@pytest.fixture
+def halls(stack: EmbeddedStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Asking]:
+    mark = uuid.uuid4().hex[:8]
+    tree = HALLS | {"tables": {f"Halls{mark}": {"indexes": ["GSI1"]}}}
+    rig = rig_of(stack.env(), tmp_path, tree, f"halls{mark}")
+    connected(rig, monkeypatch, stack)
+    set_mode(rig, MODES["DYNAMODB_ONLY"])
+    db = Blocking(rig)
+    yield Asking(rig, db)
+    db.close()
+    rig.close()
+
+
+def test_pattern_of_a_partition_pages_through_its_documents(halls: Asking) -> None:
+    seats = [{"_id": ObjectId(f"68{number:022x}"), "hall": "big", "row": number % 2} for number in range(5)]
+    halls.insert("seats", *seats, {"_id": ANN, "hall": "small"})
+    first = halls.query("seats_in_hall", hall="big", limit=3)
+    assert first.documents == seats[:3]
+    assert halls.query("seats_in_hall", hall="big", limit=3, start=first.next).documents == seats[3:]
+    assert halls.query("seats_in_hall", hall="big", since=seats[3]["_id"], backwards=True).documents == [
+        seats[4],
+        seats[3],
+    ]
+    assert halls.get("seat", hall="big", seat=str(seats[2]["_id"])) == seats[2]
+    assert halls.batch_get("seats", [{"_id": seats[1]["_id"], "hall": "big"}, {"_id": ANN, "hall": "big"}]) == [
+        seats[1],
+        None,
+    ]
+    with pytest.raises(CallRefused, match="has the fields _id, hall"):
+        halls.batch_get("seats", [ANN])
+
+
+def test_pattern_of_an_element_gives_each_document_once(halls: Asking) -> None:
+    def bill(number: int, *lines: tuple[str, int]) -> dict[str, Any]:
+        made = [{"sku": sku, "at": datetime(2024, 1, day)} for sku, day in lines]
+        return {"_id": ObjectId(f"69{number:022x}"), "lines": made}
+
+    bills = [bill(0, ("cup", 1), ("pin", 2)), bill(1, ("cup", 3), ("cup", 4)), bill(2, ("pin", 5))]
+    halls.insert("bills", *bills)
+    assert halls.query("bills_with", sku="cup").documents == bills[:2]
+    assert halls.query("bills_with", sku="pin", since="2024-01-03").documents == [bills[2]]
+    assert halls.query("bills_with", sku="cup", until="2024-01-02").documents == [bills[0]]
+    with pytest.raises(CallRefused, match="use query"):
+        halls.get("bills_with", sku="cup")

@@ -112,6 +112,13 @@ collections:
         key: {SK: "LINE#{index:03d}"}
         index: {GSI1: {PK: "SKU#{sku}-x", SK: "AT#{at}"}}
         types: {at: date}
+  seats:
+    item: {entity: SEAT, key: {PK: "HALL#{hall}", SK: "SEAT#{_id}"}}
+    children:
+      bookings:
+        entity: BOOKING
+        key: {SK: "BOOKING#{index:03d}"}
+        index: {GSI1: {PK: "GUEST#{guest}", SK: BOOKING}}
 access_patterns: {}
 """
 ODD = parse_migration(FILE.encode(), "odd.yaml")
@@ -157,6 +164,7 @@ def test_pattern_of_an_element_leads_to_its_document() -> None:
         ("bills", "GSI1", {"PK": "SKU#{sku}"}),
         ("bills", None, {"PK": "BILL#{_id}", "SK": "LINE#{n}"}),
         ("bills", None, {"PK": "BILL#{_id}", "SK": "{anything}"}),
+        ("seats", "GSI1", {"PK": "GUEST#{guest}"}),  # the item does not tell which seat it belongs to
     ],
 )
 def test_pattern_that_lines_up_with_nothing_is_refused(collection: str, index: str | None, key: dict[str, str]) -> None:
