@@ -33,12 +33,29 @@ class Changed:
     after: Document | None
 
 
+async def until_taken(parts: Parts, name: str, attempt: Callable[[], Awaitable[T]]) -> T:
+    """Read, change, write, and once more if somebody else has written in between. `name` is what is written to.
+
+    Raises: what pymongo raises for a taken key and for a refused update; Unavailable.
+    """
+    for number in range(TRY_AGAIN):
+        try:
+            return await attempt()
+        except ConditionFailed:
+            parts.metrics.count("lock.missed")
+            await parts.calls.sleep(0.005 * number)
+        except KeyTaken as error:
+            raise parts.mongo.duplicate_key(error.collection, "_".join(f"{one}_1" for one in error.fields)) from error
+        except UpdateRefused as error:
+            raise parts.mongo.write_error(error.code, str(error)) from error
+    raise Unavailable(f"{name}: the document was changed by others {TRY_AGAIN} times in a row", operation="write")
+
+
 class LeadingWrites:
     """Writes of one collection to DynamoDB alone. Raises what pymongo would, where MongoDB would have refused."""
 
     def __init__(self, parts: Parts, name: str) -> None:
         self._parts, self._name = parts, name
-        self._mongo, self._metrics = parts.mongo, parts.metrics
         self._mapping = parts.mapping(name)
 
     def __repr__(self) -> str:
@@ -62,7 +79,7 @@ class LeadingWrites:
                 raise KeyTaken(self._name, sorted(mapping.root.pk.fields))
             await putter.replace(place, document, state.floor)
 
-        await self._until_taken(attempt)
+        await until_taken(self._parts, self._name, attempt)
 
     async def change(
         self,
@@ -92,23 +109,7 @@ class LeadingWrites:
             await putter.replace(found, after, state.floor)
             return Changed(before, after)
 
-        return await self._until_taken(attempt)
-
-    async def _until_taken(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Read, change, write, and once more if somebody else has written in between."""
-        for number in range(TRY_AGAIN):
-            try:
-                return await attempt()
-            except ConditionFailed:
-                self._metrics.count("lock.missed")
-                await self._parts.calls.sleep(0.005 * number)
-            except KeyTaken as error:
-                raise self._mongo.duplicate_key(self._name, "_".join(f"{one}_1" for one in error.fields)) from error
-            except UpdateRefused as error:
-                raise self._mongo.write_error(error.code, str(error)) from error
-        raise Unavailable(
-            f"{self._name}: the document was changed by others {TRY_AGAIN} times in a row", operation="write"
-        )
+        return await until_taken(self._parts, self._name, attempt)
 
     async def _first(self, mapping: DocumentMapping, plan: Plan, sort: Sort) -> tuple[Found | None, Document | None]:
         reader = self._parts.reader(mapping)
