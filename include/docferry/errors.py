@@ -22,6 +22,7 @@ MigrationError(retryable=False)
 ├ RetryExhausted(attempts, elapsed_s)       cause chained
 ├ TooManyDeadLetters(collection, share)
 ├ ValidationFailed(summary)
+├ SteppedBack(why, mode, examples)          flipped reads went past a bound, and the mode is the one of before
 ├ MoveRefused                               the mode cannot become that one from here
 ├ WritesHeld                                writes waited for a change of the leader that did not end in time
 ├ KeyTaken(collection, fields)          while DynamoDB leads: the key belongs to another document
@@ -352,6 +353,15 @@ class ValidationFailed(MigrationError):
     def __init__(self, message: str, summary: Mapping[str, Any]) -> None:
         super().__init__(message)
         self.summary = dict(summary)
+
+
+class SteppedBack(MigrationError):
+    """Reads from DynamoDB went past a bound; the mode is the one of before. `examples` say where, never what."""
+
+    def __init__(self, why: str, mode: str, examples: Sequence[str] = ()) -> None:
+        listing = "".join(f"\n  - {one}" for one in examples)
+        super().__init__(f"{why}; the mode is {mode} again" + (f". For example:{listing}" if listing else ""))
+        self.why, self.mode, self.examples = why, mode, tuple(examples)
 
 
 class MoveRefused(MigrationError):

@@ -77,6 +77,10 @@ class Rig:
         self.own["myapp"]["users"].insert_many([{"_id": number, "n": 0} for number in range(10)])
         self.own["myapp"]["orders"].insert_one({"_id": 1})
 
+    def client_as(self, name: str, password: str = "secret") -> Client:
+        """A client of another user of admin; the caller closes it."""
+        return MongoClient(self.stack.mongo.address(0), directConnection=True, username=name, password=password)
+
     def roles(self, name: str = "app", database: str = "admin") -> list[tuple[str, str]]:
         """What a user holds, as MongoDB says it."""
         found = self.own["admin"].command("usersInfo", {"user": name, "db": database})["users"][0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from docferry.flows.reverse import Reverse, ReverseReport, record_stream_start, 
 from docferry.flows.reverse_letters import list_reverse_letters
 from docferry.flows.reverse_proof import wait_until_applied
 from docferry.ports import Target
+from killing.victims import Victim
 from replicating.rig import assert_equal, end, live_shop, verdict
 from returning.application import Application, begin_here, job_of, switch_stream_on
 
@@ -102,3 +104,20 @@ def test_table_without_a_stream_is_refused_by_name(rig: Rig) -> None:
     rig.dynamodb.update_table(TableName=rig.table, StreamSpecification={"StreamEnabled": False})
     with pytest.raises(PreflightFailed, match=rf"tables\.{rig.table}: has no stream"):
         record_stream_start(rig.ledger, streams, [rig.table])
+
+
+def test_command_begins_where_it_is_told_follows_and_tells_what_it_did(rig: Rig, tmp_path: Path) -> None:
+    switch_stream_on(rig)
+    log = tmp_path / "log"
+    with Victim(rig, log, "reverse", "--until-caught-up") as early:
+        assert early.wait(60.0) == 3
+    assert "no start is recorded" in early.said()
+    with Victim(rig, log, "reverse", "--start-here") as start:
+        assert start.wait(60.0) == 0
+    application = Application(rig, 5)
+    for _ in range(5):
+        application.step()
+    with Victim(rig, log, "reverse", "--until-caught-up") as last:
+        assert last.wait(60.0) == 0, last.said()
+    assert re.search(r"\d+ records = \d+ applied \+ \d+ the same already \+ \d+ removed .* lag 0 s", last.said())
+    assert_equal(rig)

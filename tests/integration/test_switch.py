@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +16,25 @@ from docferry import wiring
 from docferry.adapters.mongo_fence import MongoFence
 from docferry.adapters.mongo_sink import MongoSink
 from docferry.adapters.streams import DynamoStreams
+from docferry.client import DualWriteManager
+from docferry.client.running import run
+from docferry.core.instances import INSTANCES, instance_of
 from docferry.core.modes import Mode
 from docferry.embedded import EmbeddedStack
+from docferry.errors import FenceFailed, HoldFailed, MoveRefused, PreflightFailed
+from docferry.flows import approvals, cutover, modes
 from docferry.flows.cutover import Cutover, SwitchReport, back_out, switch_to_dynamodb
 from docferry.flows.cutover_back import switch_to_mongodb
-from docferry.flows.fence import Recorded, recorded_fence
-from docferry.flows.modes import read_mode
+from docferry.flows.fence import Recorded, fence, lift, recorded_fence
+from docferry.flows.modes import change_mode, mode_record, read_mode
+from docferry.flows.state import now_ms
 from docferry.wiring import who
 from replicating.rig import Following, Said, end, live_shop
 from serving.rig import MODES, connected, set_mode
 from serving.traffic import Traffic, in_dynamodb, in_mongodb
 from validating.planting import validate
+
+READS = MODES["DYNAMODB_READS 100"]
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +54,7 @@ def rig(own_stack: EmbeddedStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     connected(made, monkeypatch, own_stack)
     yield made
     back_out(job_of(made), "the test is over")
+    lift(job_of(made).fencing())
     end(made)
 
 
@@ -66,6 +77,11 @@ def job_of(rig: Rig, stop: Any = None) -> Cutover:
     )
 
 
+def approved(rig: Rig) -> None:
+    evidence = approvals.evidence_of(rig.ledger)["digest"]
+    approvals.approve(rig.ledger, approvals.STOP_MONGO_WRITES, evidence, "a manager", "it is time")
+
+
 def switch(rig: Rig, job: Cutover | None = None) -> SwitchReport:
     async def work() -> SwitchReport:
         target = rig.target()
@@ -77,13 +93,13 @@ def switch(rig: Rig, job: Cutover | None = None) -> SwitchReport:
     return asyncio.run(work())
 
 
-def switch_back(rig: Rig, job: Cutover | None = None) -> SwitchReport:
+def switch_back(rig: Rig, job: Cutover | None = None, waived: Sequence[str] = ()) -> SwitchReport:
     sink = MongoSink(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database)
 
     async def work() -> SwitchReport:
         target = rig.target()
         try:
-            return await switch_to_mongodb(job or job_of(rig), target, sink)
+            return await switch_to_mongodb(job or job_of(rig), target, sink, waived)
         finally:
             await target.close()
 
@@ -101,6 +117,7 @@ def test_way_there_and_back_under_traffic_loses_nothing(rig: Rig) -> None:
             set_mode(rig, MODES["DYNAMODB_READS 100"])
             more(traffic)
             assert validate(rig).ok
+        approved(rig)
         switch(rig)
         more(traffic, 200)
         back = switch_back(rig)
@@ -113,8 +130,7 @@ def test_way_there_and_back_under_traffic_loses_nothing(rig: Rig) -> None:
     assert in_mongodb(rig.database) == traffic.acknowledged()
     assert back.held_s < 3
     with Following(rig):
-        pass
-    assert validate(rig).ok
+        assert validate(rig).ok
     assert in_dynamodb(rig.dynamodb, rig.table) == traffic.acknowledged()
 
 
@@ -124,6 +140,7 @@ def test_dynamodb_leads_and_no_acknowledged_write_is_lost(rig: Rig) -> None:
             set_mode(rig, MODES["DYNAMODB_READS 100"])
             eventually(lambda: traffic.writes > 100, "some writes")
             assert validate(rig).ok
+        approved(rig)
         report = switch(rig)
         assert read_mode(rig.ledger).mode is Mode.DYNAMODB_ONLY
         before = traffic.writes
@@ -137,3 +154,125 @@ def test_dynamodb_leads_and_no_acknowledged_write_is_lost(rig: Rig) -> None:
     assert in_mongodb(rig.database) == at_switch
     assert report.held_s < 3
     assert report.instances == 1
+
+
+# --- what goes back --------------------------------------------------------------------------------------------------
+
+
+def ready(rig: Rig) -> None:
+    """All reads come from DynamoDB, and all is known to be equal."""
+    with Following(rig):
+        set_mode(rig, MODES["DYNAMODB_READS 100"])
+        assert validate(rig).ok
+    approved(rig)
+
+
+def as_before(rig: Rig, manager: DualWriteManager) -> None:
+    """The mode is what it was, MongoDB takes writes, and nobody is asked to make room."""
+    mode = read_mode(rig.ledger)
+    assert (mode.mode, mode.percent) == (Mode.DYNAMODB_READS, 100)
+    assert recorded_fence(rig.ledger)[0] is Recorded.DOWN
+    assert modes.who_needs_room(rig.ledger) is None
+    eventually(
+        lambda: manager["users"].update_one({"username": "users-0"}, {"$inc": {"n": 1}}).matched_count == 1, "a write"
+    )
+
+
+def quick(rig: Rig, **cutover_settings: Any) -> Cutover:
+    """A hold that is over soon."""
+    job = job_of(rig)
+    settings = replace(job.migration.cutover, **{"hold_s": 3.0, "drain_s": 1.5, **cutover_settings})
+    return replace(job, migration=replace(job.migration, cutover=settings))
+
+
+def test_instance_that_does_not_acknowledge_is_named_and_everything_goes_back(rig: Rig) -> None:
+    with wiring.connect(rig.file) as manager:
+        ready(rig)
+        held = manager._parts.membership
+        begun = run(held.begin(manager._parts.calls))  # a write that is in flight and does not end
+        with held.writing(begun), pytest.raises(HoldFailed, match=r"1 instance\(s\) have not acknowledged.*as it was"):
+            switch(rig, quick(rig))
+        as_before(rig, manager)
+
+
+def test_transaction_that_keeps_the_fence_down_is_named_and_everything_goes_back(
+    rig: Rig, own_stack: EmbeddedStack
+) -> None:
+    with wiring.connect(rig.file) as manager, own_stack.mongo.client("app") as app, app.start_session() as session:
+        ready(rig)
+        with session.start_transaction():
+            app[rig.migration.source.database]["orders"].find_one({}, session=session)
+            with pytest.raises((HoldFailed, FenceFailed), match="transaction"):
+                switch(rig, quick(rig))
+            session.abort_transaction()
+        as_before(rig, manager)
+
+
+def test_difference_that_is_found_while_writes_wait_sends_everything_back(rig: Rig) -> None:
+    with wiring.connect(rig.file) as manager:
+        ready(rig)
+        manager["users"].update_one({"username": "users-0"}, {"$set": {"status": "idle"}})
+        key = {"PK": {"S": "USER#users-0"}, "SK": {"S": "PROFILE"}}
+
+        def plant() -> None:
+            rig.dynamodb.update_item(
+                TableName=rig.table, Key=key, UpdateExpression="SET #s = :x", ExpressionAttributeNames={"#s": "status"},
+                ExpressionAttributeValues={":x": {"S": "wrong"}},
+            )  # fmt: skip
+
+        plant()
+        with pytest.raises(HoldFailed, match=r"1 difference\(s\).*users .*status"):
+            switch(rig)
+        as_before(rig, manager)
+
+
+def test_hold_that_nobody_ends_is_put_back_by_whoever_watches(rig: Rig) -> None:
+    with wiring.connect(rig.file) as manager:
+        ready(rig)
+        job, before = job_of(rig), mode_record(rig.ledger)
+        held = READS.hold(Mode.DYNAMODB_ONLY, int(time.time() * 1000) + 300)
+        change_mode(rig.ledger, before, replace(held, epoch=2), job.identity, "and then it died")
+        fence(job.fencing(), 5.0)
+        over = threading.Event()
+        watcher = threading.Thread(target=cutover.watch_hold, args=(job, over), daemon=True)
+        watcher.start()
+        eventually(lambda: read_mode(rig.ledger).mode is not Mode.HOLD, "the hold to be put back")
+        over.set()
+        watcher.join(timeout=5)
+        as_before(rig, manager)
+
+
+def test_vanished_instance_is_out_waited_or_waived_by_name(rig: Rig) -> None:
+    with wiring.connect(rig.file) as manager:
+        ready(rig)
+        switch(rig)
+        gone = replace(
+            instance_of("gone", manager_record(rig, manager)), id="gone", mark="elsewhere", until_ms=now_ms() - 5_000
+        )
+        rig.ledger.write(INSTANCES, "gone", gone.to_body(), expect=None)
+        with pytest.raises(PreflightFailed, match=r"vanished without a word.*--waive gone"):
+            switch_back(rig)
+        assert read_mode(rig.ledger).mode is Mode.DYNAMODB_ONLY
+        assert switch_back(rig, waived=("gone",)).after == "MONGO_ONLY"
+
+
+def manager_record(rig: Rig, manager: DualWriteManager) -> Any:
+    record = rig.ledger.read(INSTANCES, manager.instance)
+    assert record is not None
+    return record.body
+
+
+def test_switch_is_refused_before_anything_is_touched(rig: Rig) -> None:
+    with pytest.raises(MoveRefused, match="MONGO_ONLY cannot be held"):
+        switch(rig)
+    set_mode(rig, replace(READS, percent=50))
+    with pytest.raises(MoveRefused, match="only 50 % of the reads"):
+        switch(rig)
+    set_mode(rig, READS)
+    with pytest.raises(PreflightFailed, match="full validation: none has been recorded"):
+        switch(rig)
+    with Following(rig):
+        assert validate(rig).ok
+    with pytest.raises(PreflightFailed, match="stop_mongo_writes: has no approval"):
+        switch(rig)
+    assert read_mode(rig.ledger) == READS

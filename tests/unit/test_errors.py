@@ -27,6 +27,7 @@ ARGUMENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "LeaseLost": (("chunk",), {}),
     "NotApplied": (([("users", "ann")], 5.0), {}),
     "RetryExhausted": (("PutItem", 3, 2.5, "throttled"), {}),
+    "SteppedBack": (("2 of 40 compared reads differ", "DUAL_WRITE", ["users ann: status"]), {}),
     "StreamEnded": (("the collection was dropped",), {"reason": "drop", "collections": ("users",)}),
     "TooManyDeadLetters": (("users", 3, 100, 0.01), {}),
     "CallRefused": (("the query operator $where", "use $and"), {}),

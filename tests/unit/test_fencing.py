@@ -222,9 +222,8 @@ def test_plan_comes_back_from_the_ledger_as_far_as_lifting_needs_it() -> None:
     assert FencePlan.from_body(block.to_body()) == block
 
 
-@pytest.mark.parametrize("wrote", [True, False, None])
-def test_transaction_is_told_by_who_it_is_and_for_how_long(wrote: bool | None) -> None:
-    one = OpenTransaction(app="", user="", client="10.0.0.7:4711", open_s=83.04, wrote=wrote, session=b"secret")
+def test_transaction_is_told_by_who_it_is_and_for_how_long() -> None:
+    one = OpenTransaction(app="", user="", client="10.0.0.7:4711", open_s=83.04, session=b"secret")
     assert "10.0.0.7:4711" in str(one)
     assert "83.0 s" in str(one)
     assert "secret" not in repr(one)

@@ -21,8 +21,9 @@ from docferry.errors import (
 )
 from docferry.flows.reverse import RECORD, ReverseReport, record_stream_start, reverse
 from docferry.flows.reverse_proof import Write
+from docferry.flows.status import status_of
 from docferry.ports import StreamPage
-from returning.rig import TABLE, Back, hurry
+from returning.rig import MIGRATION, TABLE, Back, hurry
 
 ANN: dict[str, Any] = {"_id": 1, "name": "ann", "mail": "a", "addresses": [{"street": "one"}, {"street": "two"}]}
 BOB: dict[str, Any] = {"_id": 2, "name": "bob", "mail": "b"}
@@ -82,7 +83,7 @@ def test_one_look_answers_all_records_of_a_document_that_came_before_it(back: Ba
     back.streams.page_records = 100
     report = back.follow()
     assert counts(report) == {"records": 20, "applied": 1, "same": 19}
-    assert back.sink.writes == 1
+    assert back.target.requests["Query"] == back.sink.writes == 1
 
 
 def test_shards_that_split_while_it_runs_are_read_to_their_end_and_then_their_children(back: Back) -> None:
@@ -159,6 +160,15 @@ def test_run_for_a_time_ends_and_one_that_is_stopped_keeps_what_is_applied(back:
     assert back.follow(for_s=0.3).applied == 1
     back.stop.set()
     assert counts(back.follow(for_s=60)) == {}
+
+
+def test_status_tells_how_far_it_is(back: Back) -> None:
+    back.put("users", BOB)
+    back.follow()
+    told = status_of(MIGRATION, back.ledger)["reverse"]
+    assert (told["records"], told["applied"], told["lag_s"], told["owner"]) == (1, 1, 0, "")
+    assert told["begun_ms"] <= told["applied_up_to_ms"]
+    assert status_of(MIGRATION, Back().ledger)["reverse"] is None
 
 
 # --- what is passed over ---------------------------------------------------------------------------------------------

@@ -220,7 +220,7 @@ class MongoFence:
                 continue
             if "transaction" in one:
                 transaction = _transaction(one, user)
-                if transaction.wrote is not False and transaction.open_s >= since:
+                if transaction.open_s >= since:
                     found.append(transaction)
             elif not is_resting(one) and may_write(one) and _running_s(one) >= since:
                 found.append(_running(one, user))
@@ -337,17 +337,8 @@ def _transaction(operation: Operation, user: str) -> OpenTransaction:
         user=user,
         client=str(operation.get("client", "")),
         open_s=float(operation["transaction"].get("timeOpenMicros", 0)) / 1e6,
-        wrote=_wrote(operation),
         session=bson.encode(operation.get("lsid") or {}),
     )
-
-
-def _wrote(operation: Operation) -> bool | None:
-    """By the locks that the transaction holds: a collection is locked in mode w once it has been written to."""
-    locks = operation.get("locks")
-    if locks is None:
-        return None
-    return locks.get("Collection") in ("w", "W")
 
 
 def _running_s(operation: Operation) -> float:

@@ -61,7 +61,7 @@ def app_of(operation: Operation) -> str:
 def driver_of(operation: Operation) -> str:
     """The driver's name and version, or ''."""
     driver = (operation.get("clientMetadata") or {}).get("driver") or {}
-    return f"{driver.get('name', '')} {driver.get('version', '')}".strip()
+    return f"{driver.get('name', '')} {driver.get('version', '')}".replace("| ", " ").strip("| ")  # PyMongo|c 4.20.0|
 
 
 def is_internal(operation: Operation) -> bool:

@@ -23,7 +23,7 @@ _WITHIN_S = 20.0
 """The server gives up a write after so long, too: an attempt that was given up does not happen behind the next one."""
 _OF_THE_DOCUMENT: Mapping[int, str] = {
     52: "a field of it begins with $",  # DollarPrefixedFieldName
-    66: "its _id differs in type from the one that is stored",  # ImmutableField
+    66: "a field of it cannot be changed",  # ImmutableField
     121: "it fails the collection's validator",  # DocumentValidationFailure
     10334: "it is over 16 MB",  # BSONObjectTooLarge
     17280: "an index key of it is too long",  # KeyTooLong

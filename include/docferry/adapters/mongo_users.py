@@ -74,7 +74,7 @@ class MongoClients:
 def _is_foreign(operation: Operation, own: str) -> bool:
     """A connection of somebody else. With access control, who has not logged in can neither read nor write."""
     user = user_of(operation, {})
-    if is_internal(operation) or (own and not user):
+    if is_internal(operation) or operation.get("type") == "idleSession" or (own and not user):
         return False
     return not (app_of(operation) == APP and user == own)
 

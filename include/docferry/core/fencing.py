@@ -53,19 +53,20 @@ class FenceState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenTransaction:
-    """A transaction that is open on the primary. `wrote` None: cannot be told. `session` is BSON of its lsid."""
+    """A transaction that is open on the primary. `session` is BSON of its lsid.
+
+    Whether it has written cannot be told: one that reads holds the same locks (shown on 6.0.5), and they keep a fence out.
+    """
 
     app: str
     user: str
     client: str
     open_s: float
-    wrote: bool | None
     session: bytes = field(repr=False)
 
     def __str__(self) -> str:
-        wrote = {True: "has written", False: "has only read", None: "may have written"}[self.wrote]
         who = f"{self.app or 'no appName'} (user {self.user or 'unknown'}, {self.client})"
-        return f"{who}: transaction open for {self.open_s:.1f} s, {wrote}"
+        return f"{who}: transaction open for {self.open_s:.1f} s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,8 +234,8 @@ def _elsewhere(one: Privilege, scope: Scope) -> Iterator[Privilege]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserFacts:
-    """One user. `bypasses` the write block; `writes` to the migration's collections; `any_resource`: by a role such as root,
-    which is over everything and cannot be taken in part."""
+    """One user. `bypasses` the write block; `writes` to the migration's collections; `any_resource`: by a role over
+    every resource (anyResource), which cannot be taken in part."""
 
     id: str
     bypasses: bool
@@ -321,7 +322,7 @@ def _against_revoke(facts: FenceFacts, settings: CutoverSettings) -> tuple[Probl
                 Problem(where=where, what=f"there is no user {name}", suggestion="<database>.<name>, as in usersInfo")
             )
         elif user.any_resource:
-            what = f"{name} has a role over every resource, such as root, which cannot be taken in part"
+            what = f"{name} has a role over every resource (anyResource), which cannot be taken in part"
             problems.append(
                 Problem(where=where, what=what, suggestion="give the application readWrite on its database")
             )

@@ -40,6 +40,7 @@ from docferry.errors import (
     Stopped,
 )
 from docferry.flows import state
+from docferry.flows.approvals import STOP_MONGO_WRITES, require_approval
 from docferry.flows.background import aside
 from docferry.flows.changed import Watching, compare_changed
 from docferry.flows.comparing import Validation
@@ -169,6 +170,7 @@ def require_ready(job: Cutover) -> Timestamp:
     problems = list(_not_ready(job, report))
     if problems or report is None:
         raise PreflightFailed(f"{job.migration.name}: DynamoDB as the leader", problems)
+    require_approval(job.ledger, STOP_MONGO_WRITES)
     return state.decode_time(report["equal_up_to"])
 
 

@@ -49,6 +49,7 @@ from docferry.flows.modes import (
 )
 from docferry.flows.replicate import SIGNATURE_LIVES_S
 from docferry.flows.reverse import Reverse, ReverseReport, reverse
+from docferry.flows.reverse_letters import list_reverse_letters
 from docferry.flows.reverse_proof import Write, wait_until_applied
 from docferry.ports import Record, Sink, Target
 
@@ -92,6 +93,9 @@ def require_ready_to_return(job: Cutover, waived: Sequence[str]) -> None:
             what = f"vanished without a word; a request that it signed may still arrive for {left_s / 60:.0f} min"
             advice = f"wait for it, or waive it if it is known to be gone: --waive {one.id}"
             problems.append(Problem(where=f"instance {one.name}", what=what, suggestion=advice))
+    if letters := list_reverse_letters(job.ledger):
+        what = f"has {len(letters)} dead letter(s): MongoDB does not hold these documents as DynamoDB does"
+        problems.append(Problem(where="reverse replication", what=what, suggestion="docferry status"))
     if problems:
         raise PreflightFailed(f"{job.migration.name}: MongoDB as the leader", problems)
 
@@ -223,6 +227,8 @@ class _HoldBack:
         left_s = held.deadline_ms / 1000 - time.time()
         await wait_until_applied(work, self.target, writes, max(0.5, left_s - 1.0))
         _raise_if_ended(self.following)
+        if letters := await asyncio.to_thread(list_reverse_letters, job.ledger):
+            raise HoldFailed(f"reverse replication has {len(letters)} dead letter(s)", self.steps)
         self._mark("applied")
         self.stop.set()
         await self.following

@@ -334,7 +334,8 @@ class ReverseLanes:
 
     async def _bury(self, part: _Part, error: DocumentError) -> None:
         error.namespace, error.id = part.lane
-        if part.lane in self.letters and part.pending is None:
+        known = self.letters.get(part.lane)
+        if known is not None and part.pending is None and self._is_at(letter_in(known), part):
             return  # looked at again, and it is still so
         self.letters[part.lane] = await aside(
             open_reverse_letter, self.work.ledger, part.table, part.key, part.id_data, error

@@ -7,6 +7,8 @@ from typing import Any
 from docferry.config import Migration
 from docferry.flows import state
 from docferry.flows.loading import Counts, counts_of
+from docferry.flows.reverse import COUNTERS as REVERSE_COUNTERS
+from docferry.flows.reverse import RECORD as REVERSE
 from docferry.ports import Ledger
 
 
@@ -17,6 +19,7 @@ def status_of(migration: Migration, ledger: Ledger) -> dict[str, Any]:
         "migration": migration.name,
         "stream_position": state.encode_time(position.time) if position else None,
         "replication": _replication(ledger),
+        "reverse": _reverse(ledger),
         "collections": [_collection(name, ledger) for name in migration.mappings],
     }
 
@@ -43,6 +46,17 @@ def _replication(ledger: Ledger) -> dict[str, Any] | None:
     lag = int(body.get("lag_s", -1))
     found = {"applied_up_to": body["time"], "at_ms": body.get("at"), "lag_s": None if lag < 0 else lag}
     return found | {"behind": body.get("pending", 0)} | {name: body[name] for name in names if name in body}
+
+
+def _reverse(ledger: Ledger) -> dict[str, Any] | None:
+    """How far reverse replication is, as of its last checkpoint `at_ms`. None: no start is recorded."""
+    record = ledger.read(*REVERSE)
+    if record is None or "tables" not in record.body:
+        return None
+    body = record.body
+    names = ("owner", *REVERSE_COUNTERS, "letters", "pending", "lag_s", "in_danger", "ended")
+    found = {"begun_ms": body["begun"], "applied_up_to_ms": body["reached"], "at_ms": body.get("at")}
+    return found | {name: body[name] for name in names if name in body}
 
 
 def _collection(name: str, ledger: Ledger) -> dict[str, Any]:

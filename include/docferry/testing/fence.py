@@ -64,11 +64,11 @@ class FakeFence:
 
     # --- what the application does
 
-    def begin(self, app: str = "shop", *, wrote: bool = True, open_s: float = 5.0, looks: int | None = None) -> None:
+    def begin(self, app: str = "shop", *, open_s: float = 5.0, looks: int | None = None) -> None:
         """A transaction is open; it ends after so many looks at it."""
         session = bson.encode({"id": len(self._passing), "uid": b"app"})
         client = f"127.0.0.1:{40_000 + len(self._passing)}"
-        what = OpenTransaction(app=app, user=APP, client=client, open_s=open_s, wrote=wrote, session=session)
+        what = OpenTransaction(app=app, user=APP, client=client, open_s=open_s, session=session)
         self._passing.append(_Passing(what, looks))
 
     def run(self, what: str = "update in myapp.users", *, looks: int | None = None) -> None:
