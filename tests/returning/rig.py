@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from docferry.config import parse_migration
 from docferry.core.mapping import Item, key_of
+from docferry.core.modes import MODE, Mode, ModeState
 from docferry.core.tombstones import tombstone
 from docferry.flows.reverse import Reverse, ReverseReport, record_stream_start, reverse
 from docferry.flows.reverse_letters import ReverseLetter, list_reverse_letters
@@ -68,6 +69,7 @@ class Back:
         self.target.create_table(TABLE)
         self.streams, self.sink = FakeStreams(self.target), FakeSink({"users": [("mail",)]})
         self.streams.switch_on(TABLE)
+        self.ledger.write(*MODE, ModeState(mode=Mode.DYNAMODB_ONLY, epoch=1).to_body(), expect=None)
         self.stop = threading.Event()
         self.version = 0
         self._items: dict[tuple[str, Any], list[Item]] = {}

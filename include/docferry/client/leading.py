@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,8 +21,9 @@ from docferry.errors import CallRefused, ConditionFailed, KeyTaken, Unavailable,
 
 T = TypeVar("T")
 
-TRY_AGAIN = 12
-"""How often a write is tried that somebody else was quicker to write each time."""
+TRY_AGAIN_S = 10.0
+"""How long a write is tried that somebody else is quicker to write each time."""
+LONGEST_WAIT_S = 0.25
 
 Change = Callable[[Document], Document]
 
@@ -95,20 +98,25 @@ class LeadingWrites:
         return await self._until_taken(attempt)
 
     async def _until_taken(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Read, change, write, and once more if somebody else has written in between."""
-        for number in range(TRY_AGAIN):
+        """Read, change, write, and once more if somebody else has written in between.
+
+        Many processes that change one document must not meet again and again: each waits for a random time (full jitter).
+        """
+        began, number = time.monotonic(), 0
+        while True:
             try:
                 return await attempt()
-            except ConditionFailed:
+            except ConditionFailed as error:
                 self._metrics.count("lock.missed")
-                await self._parts.calls.sleep(0.005 * number)
+                number += 1
+                if time.monotonic() - began > TRY_AGAIN_S:
+                    what = f"the document was changed by others {number} times in a row, for {TRY_AGAIN_S:.0f} s"
+                    raise Unavailable(f"{self._name}: {what}", operation="write") from error
+                await self._parts.calls.sleep(random.uniform(0, min(LONGEST_WAIT_S, 0.005 * 2 ** min(number, 10))))  # noqa: S311
             except KeyTaken as error:
                 raise self._mongo.duplicate_key(self._name, "_".join(f"{one}_1" for one in error.fields)) from error
             except UpdateRefused as error:
                 raise self._mongo.write_error(error.code, str(error)) from error
-        raise Unavailable(
-            f"{self._name}: the document was changed by others {TRY_AGAIN} times in a row", operation="write"
-        )
 
     async def _first(self, mapping: DocumentMapping, plan: Plan, sort: Sort) -> tuple[Found | None, Document | None]:
         reader = self._parts.reader(mapping)
