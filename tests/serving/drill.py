@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
-import signal
-import sys
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from backfilling.rig import Rig, eventually
 from docferry.adapters.mongo_fence import MongoFence
 from docferry.adapters.mongo_sink import MongoSink
 from docferry.adapters.streams import DynamoStreams
 from docferry.core.modes import Mode
-from docferry.embedded import EmbeddedStack
+from docferry.embedded import EmbeddedStack, drill_application
 from docferry.embedded.drill_application import COUNTERS, make_counters
-from docferry.embedded.processes import ChildProcess, start_child
+from docferry.embedded.processes import log_tail
+from docferry.flows import approvals
 from docferry.flows.cutover import Cutover, SwitchReport, switch_to_dynamodb
 from docferry.flows.cutover_back import switch_to_mongodb
-from docferry.flows.modes import change_mode, mode_record, read_mode
+from docferry.flows.flip import Flip, begin_dual_write, flip_reads
+from docferry.flows.modes import read_mode
 from docferry.flows.reverse import Reverse, reverse
 from docferry.wiring import who
 from independent.aftermath import compare_with_dynamodb, compare_with_mongodb
@@ -32,17 +35,30 @@ from validating.planting import validate
 PROCESSES = 8
 RATE = 10.0
 """Requests/s of each; seven of ten are writes."""
-MORE = 30
+MORE = 20
 """Requests that each process must have had answered before the next step."""
+
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["docferry.embedded.drill_application", "docferry.wiring"])
+
+
+def _run(words: Sequence[str], env: Mapping[str, str], log: str) -> None:
+    """`python -m docferry.embedded.drill_application WORDS`, its output in `log`: an import costs seconds, a fork nothing."""
+    os.environ.update(env)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for number in (1, 2):
+        os.dup2(descriptor, number)
+    drill_application.main(list(words), standalone_mode=False)
 
 
 class Processes:
     """The application. Each process has a history and a log of its own in `directory`."""
 
     def __init__(self, rig: Rig, stack: EmbeddedStack, directory: Path, number: int = PROCESSES) -> None:
-        self._env = {**os.environ, **rig.env, "DOCFERRY_MONGO_URI": stack.env()["DOCFERRY_APP_MONGO_URI"]}
+        self._env = {**rig.env, "DOCFERRY_MONGO_URI": stack.env()["DOCFERRY_APP_MONGO_URI"]}
         self._file, self._directory = rig.file, directory
-        self.children: dict[int, ChildProcess] = {}
+        self.children: dict[int, Any] = {}
         self._answers: dict[int, _Answers] = {}
         for one in range(number):
             self._start(one)
@@ -52,18 +68,21 @@ class Processes:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for child in self.children.values():
-            child.signal(signal.SIGKILL)
-            child.stop()
+            child.kill()
+            child.join(20.0)
 
     def history(self, number: int) -> Path:
         return self._directory / f"history-{number}.jsonl"
 
+    def _log(self, number: int) -> Path:
+        return self._directory / f"application-{number}.log"
+
     def _start(self, number: int) -> None:
         path = self.history(number)
-        words = ["--file", self._file, "--history", path, "--number", str(number), "--rate", str(RATE)]
-        command = [sys.executable, "-m", "docferry.embedded.drill_application", *words]
-        log = self._directory / f"application-{number}.log"
-        self.children[number] = start_child(command, name=f"application {number}", log=log, env=self._env)
+        words = ["--file", self._file, "--history", path, "--number", number, "--rate", RATE]
+        arguments = ([str(word) for word in words], self._env, str(self._log(number)))
+        self.children[number] = _FORKS.Process(target=_run, args=arguments, daemon=True)
+        self.children[number].start()
         self._answers[number] = _Answers(path)
 
     def await_more(self, answers: int = MORE) -> None:
@@ -71,8 +90,8 @@ class Processes:
         before = {number: one.count() for number, one in self._answers.items()}
 
         def had() -> bool:
-            for child in self.children.values():
-                assert child.is_alive(), f"{child}: {child.log_tail()}"
+            for number, child in self.children.items():
+                assert child.is_alive(), f"application {number}: {log_tail(self._log(number))}"
             return all(self._answers[number].count() >= count + answers for number, count in before.items())
 
         eventually(had, f"{answers} more answers for each process", 60.0, 0.05)
@@ -80,10 +99,10 @@ class Processes:
     def end(self) -> list[Path]:
         """End all of their own accord; their histories."""
         for child in self.children.values():
-            child.signal(signal.SIGTERM)
-        for child in self.children.values():
-            child.wait(60.0)
-            assert child.exit_code() == 0, child.log_tail()
+            child.terminate()
+        for number, child in self.children.items():
+            child.join(60.0)
+            assert child.exitcode == 0, f"application {number}: {child.exitcode} {log_tail(self._log(number))}"
         return [self.history(number) for number in self.children]
 
 
@@ -174,9 +193,16 @@ def change_leader(rig: Rig, *, back: bool) -> SwitchReport:
     return asyncio.run(work())
 
 
-def move(rig: Rig, to: Mode, percent: int = 0) -> None:
-    """To a mode with the same leader, by the rules."""
-    change_mode(rig.ledger, mode_record(rig.ledger), read_mode(rig.ledger).move(to, percent), who("the drill"), "drill")
+def flip_of(rig: Rig) -> Flip:
+    return Flip(
+        migration=rig.migration, ledger=rig.ledger, identity=who("the drill"), progress=Said(), stop=threading.Event()
+    )
+
+
+def approve(rig: Rig, phase: str) -> None:
+    """On the evidence of now, as a person would."""
+    evidence = approvals.evidence_of(rig.ledger)["digest"]
+    approvals.approve(rig.ledger, phase, evidence, "the drill", "it is rehearsed")
 
 
 # --- the drill -------------------------------------------------------------------------------------------------------
@@ -221,17 +247,21 @@ class Drill:
         self.switches: list[SwitchReport] = []
 
     def to_dynamodb(self, *percents: int) -> None:
-        with Following(self.rig) as following:
+        """As the playbook has it: dual writes, validation, approvals, reads in steps, the leader."""
+        rig = self.rig
+        with Following(rig) as following:
             following.await_all()
-            move(self.rig, Mode.DUAL_WRITE, 50)
+            begin_dual_write(flip_of(rig))
             self.processes.await_more()
-            for percent in percents:
-                move(self.rig, Mode.DYNAMODB_READS, percent)
-                self.processes.await_more()
-            report = validate(self.rig)
+            report = validate(rig)
             assert report.ok, report
-            self.switches.append(change_leader(self.rig, back=False))
-        assert read_mode(self.rig.ledger).mode is Mode.DYNAMODB_ONLY
+            approve(rig, approvals.FLIP_READS)
+            for percent in percents:
+                flip_reads(flip_of(rig), percent)
+                self.processes.await_more()
+            approve(rig, approvals.STOP_MONGO_WRITES)
+            self.switches.append(change_leader(rig, back=False))
+        assert read_mode(rig.ledger).mode is Mode.DYNAMODB_ONLY
 
     def to_mongodb(self) -> None:
         self.switches.append(change_leader(self.rig, back=True))

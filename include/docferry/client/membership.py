@@ -15,12 +15,13 @@ import time
 import uuid
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from docferry.core.instances import INSTANCES, Instance, Wrote
+from docferry.core.mapping import ItemKey
 from docferry.core.modes import MODE, Mode, ModeState, state_of
 from docferry.errors import ConditionFailed, LeaderUnknown, LeaseLost, MigrationError, WritesHeld
 from docferry.ports import Identity, Ledger, Record
@@ -318,8 +319,18 @@ class Membership:
             counts=counts,
             unserved=unserved,
             examples=examples,
-            wrote=[one for at, one in wrote if at > recent],
+            wrote=_latest(one for at, one in wrote if at > recent),
         )
+
+
+def _latest(wrote: Iterable[Wrote]) -> list[Wrote]:
+    """Of each item the highest version, in the order of their first writes: what is written often takes no more room."""
+    found: dict[tuple[str, ItemKey], Wrote] = {}
+    for one in wrote:
+        before = found.setdefault((one.table, one.key), one)
+        if one.version > before.version:
+            found[one.table, one.key] = one
+    return list(found.values())
 
 
 _ALL: weakref.WeakSet[Membership] = weakref.WeakSet()

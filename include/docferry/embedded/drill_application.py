@@ -34,8 +34,8 @@ READS_SHARE = 0.3
 USERS = 4
 ORDERS = 4
 """Documents of each writer. Few: each is written often, and no partition of an index grows large."""
-COUNTERS = ("counter-0", "counter-1")
-COUNTED_SHARE = 0.12
+COUNTERS = tuple(f"counter-{number}" for number in range(4))
+COUNTED_SHARE = 0.08
 DEBT_S = 0.1
 """How far behind its schedule a thread may catch up. What is older is given up: an application does not burst."""
 OPENED = datetime(2024, 1, 1)  # noqa: DTZ001 - as the client reads dates

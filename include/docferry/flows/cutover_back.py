@@ -259,7 +259,7 @@ class _HoldBack:
     def _go_ahead(self, record: Record, held: ModeState) -> ModeState:
         """Note where forward replication goes on, while nobody writes to MongoDB; then let them."""
         job = self.job
-        position = job.source.stream_position()
+        position = job.source.stream_position(job.source.cluster_time())  # without waiting for the stream to move
         follower = job.ledger.read(*state.REPLICATION)
         if follower is None:
             raise InvariantBroken("DynamoDB leads, but nobody has ever replicated forward")
