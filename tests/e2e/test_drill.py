@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from docferry.embedded import EmbeddedStack
 from replicating.rig import end
-from serving.drill import PROCESSES, drill, shop_for_drill
+from serving.drill import KILLED, PROCESSES, drill, shop_for_drill
 
 RUNS = int(os.environ.get("DOCFERRY_DRILL_RUNS", "1"))
 """`make soak` asks for 10."""
@@ -35,13 +35,13 @@ def test_drill_there_and_back_and_there_again_loses_nothing(
         drilled = drill(rig, own_stack, tmp_path)
     finally:
         end(rig)
-    print(f"\n{drilled}")
-    verdict = drilled.verdict
-    assert verdict.counts == (0, 0, 0, 0), drilled
-    assert verdict.killed == []
-    assert all(one.held_s < LONGEST_HOLD_S for one in drilled.switches), drilled
-    assert all(one.instances == PROCESSES for one in drilled.switches[:-1]), drilled
+    told, verdict = f"\n{drilled}", drilled.verdict
+    print(told)
+    assert verdict.counts == (0, 0, 0, 0), told
+    assert verdict.killed == [KILLED]
+    assert all(one.held_s < LONGEST_HOLD_S for one in drilled.switches), told
+    assert all(one.instances == PROCESSES for one in drilled.switches[:-1]), told
     assert verdict.held_s, "no write was held"
-    assert max(verdict.held_s) < LONGEST_HOLD_S, drilled
-    assert max(verdict.pauses_s) < LONGEST_PAUSE_S, drilled
-    assert verdict.requests["write"] / verdict.seconds >= LEAST_WRITES_PER_S, drilled
+    assert max(verdict.held_s) < LONGEST_HOLD_S, told
+    assert max(verdict.pauses_s) < LONGEST_PAUSE_S, told
+    assert verdict.requests["write"] / verdict.seconds >= LEAST_WRITES_PER_S, told

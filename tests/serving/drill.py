@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ from validating.planting import validate
 PROCESSES = 8
 RATE = 10.0
 """Requests/s of each; seven of ten are writes."""
+KILLED = 3
+"""One process dies while DynamoDB leads, and another takes its place."""
 MORE = 20
 """Requests that each process must have had answered before the next step."""
 
@@ -60,8 +63,8 @@ class Processes:
         self._file, self._directory = rig.file, directory
         self.children: dict[int, Any] = {}
         self._answers: dict[int, _Answers] = {}
-        for one in range(number):
-            self._start(one)
+        for _ in range(number):
+            self.start()
 
     def __enter__(self) -> Processes:
         return self
@@ -77,7 +80,9 @@ class Processes:
     def _log(self, number: int) -> Path:
         return self._directory / f"application-{number}.log"
 
-    def _start(self, number: int) -> None:
+    def start(self) -> None:
+        """One more process."""
+        number = len(self.children)
         path = self.history(number)
         words = ["--file", self._file, "--history", path, "--number", number, "--rate", RATE]
         arguments = ([str(word) for word in words], self._env, str(self._log(number)))
@@ -85,22 +90,30 @@ class Processes:
         self.children[number].start()
         self._answers[number] = _Answers(path)
 
+    def kill(self, number: int) -> None:
+        """In the middle of its requests: its history ends with what nobody heard of."""
+        self._answers.pop(number)
+        self.children[number].kill()
+        self.children[number].join(20.0)
+        assert self.children[number].exitcode == -signal.SIGKILL
+
     def await_more(self, answers: int = MORE) -> None:
         """Until each process has had so many more requests answered."""
         before = {number: one.count() for number, one in self._answers.items()}
 
         def had() -> bool:
-            for number, child in self.children.items():
-                assert child.is_alive(), f"application {number}: {log_tail(self._log(number))}"
+            for number in self._answers:
+                assert self.children[number].is_alive(), f"application {number}: {log_tail(self._log(number))}"
             return all(self._answers[number].count() >= count + answers for number, count in before.items())
 
         eventually(had, f"{answers} more answers for each process", 60.0, 0.05)
 
     def end(self) -> list[Path]:
-        """End all of their own accord; their histories."""
-        for child in self.children.values():
-            child.terminate()
-        for number, child in self.children.items():
+        """End all of their own accord; the histories of these and of those that were killed."""
+        for number in self._answers:
+            self.children[number].terminate()
+        for number in self._answers:
+            child = self.children[number]
             child.join(60.0)
             assert child.exitcode == 0, f"application {number}: {child.exitcode} {log_tail(self._log(number))}"
         return [self.history(number) for number in self.children]
@@ -210,7 +223,7 @@ def approve(rig: Rig, phase: str) -> None:
 
 @dataclass
 class Drilled:
-    """What came of a drill. `verdict`: the histories against each database, when it led and all was quiet."""
+    """What came of a drill. `verdict` is of the histories against each database, when it led and all was quiet."""
 
     switches: list[SwitchReport] = field(default_factory=list)
     verdict: Verdict = field(default_factory=Verdict)
@@ -274,6 +287,9 @@ def drill(rig: Rig, stack: EmbeddedStack, directory: Path) -> Drilled:
         processes.await_more()
         walk.to_dynamodb(10, 50, 100)
         with Returning(rig):
+            processes.await_more()
+            processes.kill(KILLED)
+            processes.start()
             processes.await_more()
         walk.to_mongodb()
         processes.await_more()

@@ -28,8 +28,8 @@ from docferry.ports import Identity, Ledger, Record
 from docferry.ports_client import Calls
 
 BEAT_S = 0.25
-HOLDING_BEAT_S = 0.05
-"""While writes wait, every moment counts."""
+HOLDING_BEAT_S = 0.1
+"""While writes wait, every moment counts; but so does what all processes together ask of the ledger."""
 LEASE_S = 10.0
 REMEMBER_S = 60.0
 """How long what was written is remembered: reverse replication is hardly ever that far behind (DESIGN 6)."""
