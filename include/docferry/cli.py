@@ -16,18 +16,11 @@ Exit codes:
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import sys
 import threading
-import time
-import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +29,25 @@ import click
 import uvloop
 from bson.json_util import CANONICAL_JSON_OPTIONS, dumps
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from docferry import errors
+from docferry import cli_cutover, errors
+from docferry.cli_common import (
+    EXIT_DIFFERENT,
+    EXIT_REFUSED,
+    EXIT_UNHEALTHY,
+    CliProgress,
+    dry_option,
+    explained,
+    file_argument,
+    json_option,
+    only_option,
+    open_migration,
+    screen,
+    show,
+    stop_on_signals,
+    with_target,
+)
 from docferry.config import Migration, load_migration
 from docferry.core.codec import BSON_OPTIONS
 from docferry.embedded.shop import load_shop
@@ -55,132 +63,11 @@ from docferry.flows.provision import ProvisionReport, add_replicas, provision, r
 from docferry.flows.purge import PurgeReport, purge
 from docferry.flows.repair import ReplayReport, repair, replay_letters
 from docferry.flows.replicate import Replication, replicate
-from docferry.flows.reverse import Reverse, ReverseReport, record_stream_start, reverse
+from docferry.flows.reverse import Reverse, ReverseReport, reverse
 from docferry.flows.reverse_letters import list_reverse_letters
 from docferry.flows.status import status_of
 from docferry.flows.validate import Validation, latest_report, validate
-from docferry.ports import Target
 from docferry.wiring import MONGO_URI, Connections, connections_from_environment, desired, who
-
-EXIT_DIFFERENT = EXIT_UNHEALTHY = 1
-EXIT_USAGE, EXIT_REFUSED, EXIT_SERVER, EXIT_STOPPED, EXIT_BUG = 2, 3, 4, 5, 70
-EXIT_CODES: tuple[tuple[type[errors.MigrationError], int], ...] = (
-    (errors.ValidationFailed, EXIT_DIFFERENT),
-    (errors.ConfigError, EXIT_USAGE),
-    (errors.Stopped, EXIT_STOPPED),
-    (errors.InvariantBroken, EXIT_BUG),
-    (errors.StoreError, EXIT_SERVER),
-    (errors.RetryExhausted, EXIT_SERVER),
-    (errors.MigrationError, EXIT_REFUSED),
-)
-
-screen = Console(stderr=True)
-
-
-class CliProgress:
-    """Progress as bars on a terminal, as a line every few seconds elsewhere."""
-
-    LINE_S = 10.0
-
-    def __init__(self) -> None:
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
-            console=screen,
-            disable=not screen.is_terminal,
-        )
-        self._tasks: dict[str, Any] = {}
-        self._told = time.monotonic()
-
-    def __enter__(self) -> CliProgress:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def say(self, text: str) -> None:
-        screen.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def advance(self, subject: str, done: int, total: int, note: str = "") -> None:
-        task = self._tasks.get(subject)
-        if task is None:
-            task = self._tasks[subject] = self._bars.add_task(subject, total=max(total, done), note=note)
-        self._bars.update(task, completed=done, total=max(total, done), note=note)
-        if not screen.is_terminal and time.monotonic() - self._told > self.LINE_S:
-            self._told = time.monotonic()
-            self.say(f"{subject}: {done} of {max(total, done)} {note}".rstrip())
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """The first SIGINT or SIGTERM asks to stop; the second ends the process at once (nothing is lost then either)."""
-    stop = threading.Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, frame: Any) -> None:
-        stop.set()
-        screen.print("stopping; what was acknowledged is kept (once more to quit at once)")
-        signal.signal(number, signal.SIG_DFL)
-
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def explained(command: Callable[..., int | None]) -> Callable[..., None]:
-    """Errors of ours end with their message and exit code, without a traceback.
-
-    Anything else is a bug: its place is shown, but not its message, which may quote a document.
-    """
-
-    @wraps(command)
-    def run(*args: Any, **options: Any) -> None:
-        try:
-            code = command(*args, **options) or 0
-        except errors.MigrationError as error:
-            code = next(code for kind, code in EXIT_CODES if isinstance(error, kind))
-            _tell_error(type(error).__name__, str(error), options.get("as_json", False), _problems_of(error))
-        except Exception as error:  # noqa: BLE001 - the last stop: told, with an exit code of its own
-            code = EXIT_BUG
-            place = "".join(traceback.format_tb(error.__traceback__))
-            _tell_error(
-                type(error).__name__, f"a bug of ours; please report it\n{place}", options.get("as_json", False)
-            )
-        sys.exit(code)
-
-    return run
-
-
-def _problems_of(error: errors.MigrationError) -> list[dict[str, Any]] | None:
-    if isinstance(error, errors.ConfigError | errors.PreflightFailed):
-        return [asdict(one) for one in error.problems]
-    return None
-
-
-def _tell_error(name: str, message: str, as_json: bool, problems: list[dict[str, Any]] | None = None) -> None:
-    if as_json:
-        print(json.dumps({"error": name, "message": message} | ({"problems": problems} if problems else {})))
-    screen.print(f"[red]{name}[/red]: ", end="")
-    screen.print(message, markup=False, highlight=False, soft_wrap=True)
-
-
-file_argument = click.argument("file", type=click.Path(dir_okay=False))
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-only_option = click.option("--only", multiple=True, metavar="COLLECTION", help="Only this collection; repeatable.")
-dry_option = click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
-
-
-def show(body: Any, as_json: bool, text: str = "") -> None:
-    """The result, for a machine or for a person."""
-    print(json.dumps(body, default=str) if as_json or not text else text, flush=True)
 
 
 def _epilog() -> str:
@@ -191,6 +78,9 @@ def _epilog() -> str:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_epilog())
 def main() -> None:
     """Carry a live application from MongoDB to DynamoDB, and back if need be."""
+
+
+cli_cutover.add_to(main)
 
 
 @main.command()
@@ -266,7 +156,7 @@ def _has_mongo() -> bool:
 @explained
 def provision_command(file: str, dry_run: bool, allow_changes: bool, as_json: bool) -> None:
     """Switch change stream images on; create or verify ledger, tables, indexes, PITR, TTL, tags, and the DAX cluster."""
-    migration, connections = _open(file)
+    migration, connections = open_migration(file)
     with closing(connections.source(migration)) as source, CliProgress() as progress:
         images = switch_images_on(migration, source, dry_run=dry_run, progress=progress)
     report = _provisioned(provision, migration, connections, dry_run, allow_changes)
@@ -281,7 +171,7 @@ def provision_command(file: str, dry_run: bool, allow_changes: bool, as_json: bo
 @explained
 def replicas(file: str, dry_run: bool, allow_changes: bool, as_json: bool) -> None:
     """Add the file's replica regions. After the load: bulk puts refuse global tables."""
-    report = _provisioned(add_replicas, *_open(file), dry_run, allow_changes)
+    report = _provisioned(add_replicas, *open_migration(file), dry_run, allow_changes)
     show(report.to_dict(), as_json, render_plan(report))
 
 
@@ -311,7 +201,7 @@ def backfill_command(
     file: str, only: tuple[str, ...], dry_run: bool, waive_oplog_window: bool, again: bool, as_json: bool
 ) -> None:
     """Load the collections. Run again to continue; what is complete stays untouched."""
-    migration, connections = _open(file)
+    migration, connections = open_migration(file)
     with stop_on_signals() as stop, CliProgress() as progress:
         identity = who()
         job = Backfill(
@@ -347,7 +237,7 @@ def backfill_command(
 def replicate_command(file: str, for_s: float | None, until_caught_up: bool, as_json: bool) -> None:
     """Follow MongoDB's change stream from where the backfill began, or from where it was left. Ctrl-C ends it."""
     with stop_on_signals() as stop, CliProgress() as progress:
-        migration, connections = _open(file)
+        migration, connections = open_migration(file)
         source = connections.source(migration)
         job = Replication(
             migration=migration,
@@ -358,7 +248,9 @@ def replicate_command(file: str, for_s: float | None, until_caught_up: bool, as_
             stop=stop,
         )
         until = source.cluster_time() if until_caught_up else None
-        report = _with_target(job, connections, lambda target: replicate(job, target, for_s=for_s, until=until))
+        report = with_target(
+            job.migration, connections, lambda target: replicate(job, target, for_s=for_s, until=until)
+        )
     body = report.to_dict()
     lag = "unknown" if report.lag_s is None else f"{report.lag_s:.0f} s"
     text = (
@@ -372,23 +264,13 @@ def replicate_command(file: str, for_s: float | None, until_caught_up: bool, as_
 @file_argument
 @click.option("--for", "for_s", type=click.FloatRange(0), metavar="SECONDS", help="End after so long.")
 @click.option("--until-caught-up", is_flag=True, help="End when what had been written at the start is applied.")
-@click.option(
-    "--start-here",
-    is_flag=True,
-    help="Note that following begins now, and end. MongoDB must hold all that DynamoDB does, and nobody be writing.",
-)
 @json_option
 @explained
-def reverse_command(file: str, for_s: float | None, until_caught_up: bool, start_here: bool, as_json: bool) -> None:
-    """Make MongoDB follow DynamoDB's streams, while DynamoDB leads, from the start that was noted. Ctrl-C ends it."""
+def reverse_command(file: str, for_s: float | None, until_caught_up: bool, as_json: bool) -> None:
+    """Make MongoDB follow DynamoDB's streams, while DynamoDB leads, from where it began to. Ctrl-C ends it."""
     with stop_on_signals() as stop, CliProgress() as progress:
-        migration, connections = _open(file)
+        migration, connections = open_migration(file)
         streams, ledger = connections.streams(migration), connections.ledger(migration)
-        if start_here:
-            tables = [table.name for table in migration.tables]
-            record_stream_start(ledger, streams, tables)
-            show({"started": tables}, as_json, f"following begins here: {', '.join(tables)}")
-            return
         with closing(connections.sink(migration)) as sink:
             job = Reverse(
                 migration=migration,
@@ -399,8 +281,10 @@ def reverse_command(file: str, for_s: float | None, until_caught_up: bool, start
                 progress=progress,
                 stop=stop,
             )
-            report: ReverseReport = _with_target(
-                job, connections, lambda target: reverse(job, target, for_s=for_s, until_caught_up=until_caught_up)
+            report: ReverseReport = with_target(
+                job.migration,
+                connections,
+                lambda target: reverse(job, target, for_s=for_s, until_caught_up=until_caught_up),
             )
         letters = [letter.to_dict() for letter in list_reverse_letters(ledger)]
     show(report.to_dict() | {"dead_letters": letters}, as_json, _reverse_text(report, letters))
@@ -424,11 +308,6 @@ async def _load_all(job: Backfill, connections: Connections, names: Sequence[str
         return [await load.backfill_collection(job, target, name) for name in names]
     finally:
         await target.close()
-
-
-def _open(file: str) -> tuple[Migration, Connections]:
-    migration = load_migration(file)
-    return migration, connections_from_environment(migration)
 
 
 def _plan_text(plan: load.BackfillPlan) -> str:
@@ -474,7 +353,7 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _validation(file: str, stop: threading.Event, progress: CliProgress) -> tuple[Validation, Connections]:
-    migration, connections = _open(file)
+    migration, connections = open_migration(file)
     job = Validation(
         migration=migration,
         source=connections.source(migration),
@@ -484,19 +363,6 @@ def _validation(file: str, stop: threading.Event, progress: CliProgress) -> tupl
         stop=stop,
     )
     return job, connections
-
-
-def _with_target(
-    job: Validation | Replication | Reverse, connections: Connections, flow: Callable[[Target], Any]
-) -> Any:
-    async def run() -> Any:
-        target = connections.target(job.migration)
-        try:
-            return await flow(target)
-        finally:
-            await target.close()
-
-    return uvloop.run(run())
 
 
 @main.command("validate")
@@ -509,7 +375,7 @@ def validate_command(file: str, only: tuple[str, ...], sample: int | None, as_js
     """Compare both databases, in both directions, field by field."""
     with stop_on_signals() as stop, CliProgress() as progress:
         job, connections = _validation(file, stop, progress)
-        report = _with_target(job, connections, lambda target: validate(job, target, only, sample))
+        report = with_target(job.migration, connections, lambda target: validate(job, target, only, sample))
     show(report.to_dict(), as_json, report.render())
     return 0 if report.ok else EXIT_DIFFERENT
 
@@ -524,7 +390,7 @@ def repair_command(file: str, only: tuple[str, ...], dry_run: bool, as_json: boo
     """Mend what validation finds, by the version rules. Validate again afterwards."""
     with stop_on_signals() as stop, CliProgress() as progress:
         job, connections = _validation(file, stop, progress)
-        report = _with_target(job, connections, lambda target: repair(job, target, only, dry_run))
+        report = with_target(job.migration, connections, lambda target: repair(job, target, only, dry_run))
     body = report.to_dict()
     counts = ", ".join(f"{name} {value}" for name, value in body.items() if name != "found")
     found = report.before.render() if report.before else ""
@@ -544,7 +410,7 @@ def purge_command(file: str, dry_run: bool, as_json: bool) -> int:
     """
     with stop_on_signals() as stop, CliProgress() as progress:
         job, connections = _validation(file, stop, progress)
-        report: PurgeReport = _with_target(job, connections, lambda target: purge(job, target, dry_run))
+        report: PurgeReport = with_target(job.migration, connections, lambda target: purge(job, target, dry_run))
     show(report.to_dict(), as_json, report.render())
     return 0 if report.proof.holds else EXIT_REFUSED
 
@@ -576,7 +442,9 @@ def dead_letters(file: str, only: tuple[str, ...], shown: str | None, replay: bo
 
 
 def _replay(job: Validation, connections: Connections, collection: str) -> ReplayReport:
-    report: ReplayReport = _with_target(job, connections, lambda target: replay_letters(job, target, collection))
+    report: ReplayReport = with_target(
+        job.migration, connections, lambda target: replay_letters(job, target, collection)
+    )
     return report
 
 
@@ -598,7 +466,7 @@ def _show_letter(job: Validation, names: Sequence[str], id_text: str) -> int:
 @explained
 def status(file: str, as_json: bool) -> None:
     """What the ledger knows: progress of each collection, dead letters, the last validation."""
-    migration, connections = _open(file)
+    migration, connections = open_migration(file)
     body = status_of(migration, connections.ledger(migration)) | {
         "validation": latest_report(connections.ledger(migration))
     }
@@ -626,7 +494,7 @@ def status(file: str, as_json: bool) -> None:
 @explained
 def health(file: str, as_json: bool) -> int:
     """Members, tables, lag, the last validation, dead letters, the application's instances; exit 0 only if all are healthy."""
-    migration, connections = _open(file)
+    migration, connections = open_migration(file)
     with closing(connections.source(migration)) as source:
         job = Health(
             migration=migration,

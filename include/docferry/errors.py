@@ -289,14 +289,18 @@ class NotApplied(MigrationError):
 
 
 class HoldFailed(MigrationError):
-    """The leader could not be changed while writes waited. `steps` says how long each part took, in seconds."""
+    """The leader could not be changed while writes waited. `steps` says how long each part took, in seconds; `stuck` why
+    it could not go back, empty if everything is as it was."""
 
-    def __init__(self, why: str, steps: Mapping[str, float] | None = None) -> None:
+    def __init__(self, why: str, steps: Mapping[str, float] | None = None, stuck: str = "") -> None:
         done = ", ".join(f"{name} after {seconds:.2f} s" for name, seconds in (steps or {}).items())
-        super().__init__(
-            f"the leader was not changed: {why}. Everything is as it was before." + (f" ({done})" if done else "")
-        )
-        self.why, self.steps = why, dict(steps or {})
+        after = "Everything is as it was before."
+        if stuck:
+            after = (
+                f"It could NOT go back ({stuck}): writes wait until somebody does; mend that, then `docferry rollback`."
+            )
+        super().__init__(f"the leader was not changed: {why}. {after}" + (f" ({done})" if done else ""))
+        self.why, self.steps, self.stuck = why, dict(steps or {}), stuck
 
 
 class FenceFailed(MigrationError):

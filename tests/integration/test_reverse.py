@@ -20,6 +20,7 @@ from docferry.ports import Target
 from killing.victims import Victim
 from replicating.rig import assert_equal, end, live_shop, verdict
 from returning.application import Application, begin_here, job_of, switch_stream_on
+from returning.rig import dynamodb_leads
 
 T = TypeVar("T")
 
@@ -106,14 +107,17 @@ def test_table_without_a_stream_is_refused_by_name(rig: Rig) -> None:
         record_stream_start(rig.ledger, streams, [rig.table])
 
 
-def test_command_begins_where_it_is_told_follows_and_tells_what_it_did(rig: Rig, tmp_path: Path) -> None:
+def test_command_follows_from_where_dynamodb_began_to_lead_and_tells_what_it_did(rig: Rig, tmp_path: Path) -> None:
     switch_stream_on(rig)
     log = tmp_path / "log"
     with Victim(rig, log, "reverse", "--until-caught-up") as early:
         assert early.wait(60.0) == 3
-    assert "no start is recorded" in early.said()
-    with Victim(rig, log, "reverse", "--start-here") as start:
-        assert start.wait(60.0) == 0
+    assert "MongoDB leads" in early.said()
+    dynamodb_leads(rig.ledger)
+    with Victim(rig, log, "reverse", "--until-caught-up") as without:
+        assert without.wait(60.0) == 3
+    assert "no start is recorded" in without.said()
+    begin_here(rig)
     application = Application(rig, 5)
     for _ in range(5):
         application.step()

@@ -23,6 +23,8 @@ from independent import judge
 from replicating.rig import Said
 from validating.planting import MAKERS
 
+from returning.rig import dynamodb_leads
+
 Document = dict[str, Any]
 
 
@@ -95,6 +97,7 @@ def switch_stream_on(rig: Rig) -> DynamoStreams:
 def begin_here(rig: Rig) -> DynamoStreams:
     """DynamoDB leads from here on."""
     streams = switch_stream_on(rig)
+    dynamodb_leads(rig.ledger)
     record_stream_start(rig.ledger, streams, [rig.table])
     leads = ModeState(mode=Mode.DYNAMODB_ONLY, epoch=1).to_body()
     rig.ledger.write(*MODE, leads, expect=rig.ledger.read(*MODE))

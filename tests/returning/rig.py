@@ -15,6 +15,7 @@ from docferry.core.tombstones import tombstone
 from docferry.flows.reverse import Reverse, ReverseReport, record_stream_start, reverse
 from docferry.flows.reverse_letters import ReverseLetter, list_reverse_letters
 from docferry.flows.reverse_proof import Write, wait_until_applied
+from docferry.ports import Ledger
 from docferry.testing.fake_streams import FakeSink, FakeStreams
 from docferry.testing.fakes import FakeLedger, FakeTarget
 from docferry.wiring import who
@@ -61,6 +62,11 @@ class Said:
     def advance(self, subject: str, done: int, total: int, note: str = "") -> None: ...
 
 
+def dynamodb_leads(ledger: Ledger) -> None:
+    """As the switch leaves it."""
+    ledger.write(*MODE, ModeState(mode=Mode.DYNAMODB_ONLY, epoch=1).to_body(), expect=ledger.read(*MODE))
+
+
 class Back:
     """DynamoDB, its stream, and MongoDB. `put` and `remove` are what the application does, each in one transaction."""
 
@@ -75,6 +81,7 @@ class Back:
         self._items: dict[tuple[str, Any], list[Item]] = {}
 
     def start(self) -> None:
+        dynamodb_leads(self.ledger)
         record_stream_start(self.ledger, self.streams, [TABLE])
 
     def put(self, collection: str, *documents: dict[str, Any]) -> list[Write]:

@@ -30,11 +30,15 @@ def _containers(inner: SearchStrategy[Any]) -> SearchStrategy[Any]:
 
 values = st.one_of(scalars, st.recursive(scalars, _containers, max_leaves=5)).map(lambda value: real({"v": value})["v"])
 subdocuments = st.dictionaries(names, values, max_size=3)
-numbers = st.sampled_from(
-    tuple(value for value in SCALARS if isinstance(value, int | float | Decimal128) and not isinstance(value, bool))
+NUMBERS = tuple(
+    value for value in SCALARS if isinstance(value, int | float | Decimal128) and not isinstance(value, bool)
+)
+numbers = st.sampled_from(NUMBERS)
+lines = st.lists(
+    st.dictionaries(names, st.one_of(scalars, st.lists(scalars, max_size=2)), min_size=1, max_size=2), max_size=3
 )
 fields = st.dictionaries(
-    names, st.one_of(values, numbers, st.lists(values, max_size=4), subdocuments), min_size=1, max_size=5
+    names, st.one_of(values, numbers, st.lists(values, max_size=4), subdocuments, lines, lines), min_size=1, max_size=5
 ).map(real)
 
 
@@ -129,6 +133,89 @@ def updates(pick: st.DrawFn) -> Document:
         found[word] = kept
     return found
 
+
+# --- what meets a document -------------------------------------------------------------------------------------------
+
+
+def places(value: Any, above: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
+    """(path, value) of everything inside; into an array by the number of the element, and without it."""
+    found: list[tuple[tuple[str, ...], Any]] = [(above, value)] if above else []
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            found += places(inner, (*above, name))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            found += places(inner, (*above, str(index)))
+            found += places(inner, above)
+    return found
+
+
+def _place(pick: st.DrawFn, document: Document) -> tuple[tuple[str, ...], Any]:
+    """Half of the time one that is deep inside, if any is: there the rules about arrays are."""
+    found = places(document)
+    deep = [place for place in found if len(place[0]) > 1 and not isinstance(place[1], dict)]
+    return pick(st.sampled_from(deep if deep and pick(st.booleans()) else found))
+
+
+@st.composite
+def queries_for(pick: st.DrawFn, documents: list[Document]) -> Document:
+    """A query about something that is in one of the documents, or about anything."""
+    path, value = _place(pick, pick(st.sampled_from(documents)))
+    kind = pick(
+        st.sampled_from(("any", "any", "equal", "compare", "in", "all", "elemMatch", "not", "size", "exists", "type"))
+    )
+    name = ".".join(path)
+    operand: Any = value
+    if kind == "any":
+        return pick(queries)
+    if kind == "compare":
+        operand = {pick(st.sampled_from(("$eq", "$ne", "$gt", "$gte", "$lt", "$lte"))): value}
+    elif kind in ("in", "all"):
+        operand = {"$" + kind: [value, *pick(st.lists(values, max_size=1))]}
+    elif kind == "not":
+        operand = {"$not": {pick(st.sampled_from(("$eq", "$gt", "$lte"))): value}}
+    elif kind == "elemMatch":
+        operand = {"$elemMatch": {pick(st.sampled_from(("$eq", "$gte", "$ne"))): value}}
+        if len(path) > 1 and pick(st.booleans()):
+            name, operand = ".".join(path[:-1]), {"$elemMatch": {path[-1]: value}}
+    elif kind == "size":
+        operand = {"$size": len(value) if isinstance(value, list) else 1}
+    elif kind == "exists":
+        operand = {"$exists": pick(st.booleans())}
+    elif kind == "type":
+        operand = {"$type": pick(st.sampled_from(TYPES))}
+    return {name: operand}
+
+
+@st.composite
+def updates_for(pick: st.DrawFn, document: Document) -> Document:
+    """An update of something that is in the document, with an operator that suits it, or any update."""
+    if pick(st.sampled_from(range(4))) == 3:
+        return pick(updates())
+    path, value = _place(pick, document)
+    words = ["$set", "$unset", "$min", "$max", "$rename"]
+    if isinstance(value, list):
+        words = [*words, "$push", "$pull", "$addToSet", "$pop"] * 2
+    elif isinstance(value, int | float | Decimal128) and not isinstance(value, bool):
+        words = [*words, "$inc", "$mul"] * 2
+    word = pick(st.sampled_from(words))
+    argument = pick(_arguments[word])
+    if word in ("$pull", "$addToSet") and isinstance(value, list) and value and pick(st.booleans()):
+        argument = pick(st.sampled_from(value))
+    if pick(st.sampled_from(range(5))) == 4:
+        path = (*path, pick(names))
+    return {word: {".".join(path): argument}}
+
+
+@st.composite
+def documents_with_queries(pick: st.DrawFn) -> tuple[list[Document], list[Document]]:
+    documents = pick(st.lists(fields, min_size=1, max_size=6))
+    return documents, pick(st.lists(queries_for(documents), min_size=1, max_size=6))
+
+
+documents_with_updates = st.lists(
+    fields.flatmap(lambda document: st.tuples(st.just(document), updates_for(document))), min_size=1, max_size=6
+)
 
 projections = st.builds(
     lambda names, wanted, key: {**dict.fromkeys(names, wanted), **key},

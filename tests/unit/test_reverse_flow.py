@@ -23,7 +23,7 @@ from docferry.flows.reverse import RECORD, ReverseReport, record_stream_start, r
 from docferry.flows.reverse_proof import Write, unapplied
 from docferry.flows.status import status_of
 from docferry.ports import StreamPage
-from returning.rig import MIGRATION, TABLE, Back, hurry
+from returning.rig import MIGRATION, TABLE, Back, dynamodb_leads, hurry
 
 ANN: dict[str, Any] = {"_id": 1, "name": "ann", "mail": "a", "addresses": [{"street": "one"}, {"street": "two"}]}
 BOB: dict[str, Any] = {"_id": 2, "name": "bob", "mail": "b"}
@@ -300,8 +300,10 @@ def test_stream_without_images_is_refused(back: Back) -> None:
 
 def test_following_without_a_recorded_start_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     hurry(monkeypatch)
+    back = Back()
+    dynamodb_leads(back.ledger)
     with pytest.raises(PreflightFailed, match=r"tables\.Items: no start is recorded"):
-        Back().follow()
+        back.follow()
 
 
 def test_two_do_not_follow_at_once_and_no_start_is_recorded_under_a_follower(back: Back) -> None:

@@ -47,6 +47,8 @@ def order_key(value: Any) -> OrderKey:
     Raises: TypeError for what is not a BSON value.
     """
     found = _BY_TYPE.get(type(value)) or _by_kind(value)
+    if found is _CODE and value.scope is not None:
+        found = _SCOPED_CODE
     return (found[0], *found[1](value))
 
 
@@ -101,8 +103,11 @@ def _date(value: datetime) -> OrderKey:
 
 
 def _code(value: Code) -> OrderKey:
-    text = str(value).encode()
-    return (0, text) if value.scope is None else (1, text, _document(value.scope))
+    return (str(value).encode(),)
+
+
+def _scoped_code(value: Code) -> OrderKey:
+    return (*_code(value), *_document(value.scope))
 
 
 def _regex(value: Regex[Any]) -> OrderKey:
@@ -115,6 +120,7 @@ def _nothing(value: Any) -> OrderKey:
     return ()
 
 
+_CODE, _SCOPED_CODE = (60, _code), (65, _scoped_code)
 _BY_TYPE: Final[dict[type, tuple[int, Callable[[Any], OrderKey]]]] = {
     MinKey: (RANK_OF_MIN_KEY, _nothing),
     Absent: (RANK_OF_ABSENT, _nothing),
@@ -124,7 +130,7 @@ _BY_TYPE: Final[dict[type, tuple[int, Callable[[Any], OrderKey]]]] = {
     int: (10, _integer),
     float: (10, _double),
     Decimal128: (10, _decimal),
-    Code: (60, _code),  # before str: a Code is a str in Python
+    Code: _CODE,  # before str: a Code is a str in Python
     str: (15, lambda value: (value.encode(),)),
     dict: (20, _document),
     DBRef: (20, _document),

@@ -63,9 +63,11 @@ def _arithmetic(word: str, verb: str, operation: Operation) -> Callable[[str, An
                     TYPE_MISMATCH, f"Cannot apply {word} to the field '{at}' of non-numeric type {type_name(old)}"
                 )
             try:
-                return combine(operation, argument, old)
+                new = combine(operation, argument, old)
             except OverflowError:
                 raise UpdateRefused(BAD_VALUE, f"{word} takes the field '{at}' out of the range of 64 bits") from None
+            # An equal number of the same type changes nothing: a zero keeps its sign, a decimal its digits.
+            return old if type(new) is type(old) and same(new, old) else new
 
         created = argument if operation is Operation.ADD else combine(operation, argument, 0)
         return Operator(update=update, create=lambda: created)

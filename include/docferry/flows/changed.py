@@ -15,7 +15,7 @@ from docferry.core.diff import Difference, Kind, differences_of, is_tombstone
 from docferry.core.mapping import Item, ItemKey, key_of
 from docferry.core.mapping import Mapping as DocumentMapping
 from docferry.core.masking import shown_id, shown_key
-from docferry.core.raw import decode_document, encode_raw, id_text
+from docferry.core.raw import decode_document, encode_raw, id_of, id_text
 from docferry.errors import DocumentError, PreflightFailed, Problem
 from docferry.flows.background import aside
 from docferry.flows.comparing import PAGE_DOCUMENTS, Validation, keys_accounted_for, read_ids
@@ -101,55 +101,69 @@ class Watching:
         return bool(batch.changes)
 
 
-async def compare_changed(job: Validation, target: Target, changed: Changed, at: Timestamp) -> list[Difference]:
-    """Everything in which the items of these documents are not those of MongoDB at `at`; exact, for when nothing moves."""
-    found: list[Difference] = []
+@dataclass(slots=True)
+class Compared:
+    """What differs, in words, and which documents and keys these are: to be looked at again while things move."""
+
+    differences: list[Difference] = field(default_factory=list)
+    ids: dict[str, dict[bytes, None]] = field(default_factory=dict, repr=False)
+    keys: dict[str, dict[ItemKey, None]] = field(default_factory=dict, repr=False)
+
+    def differs(self, collection: str, id_data: bytes, found: Sequence[Difference]) -> None:
+        if found:
+            self.differences += found
+            self.ids.setdefault(collection, {})[id_data] = None
+
+    def is_extra(self, table: str, key: ItemKey, found: Difference) -> None:
+        self.differences.append(found)
+        self.keys.setdefault(table, {})[key] = None
+
+
+async def compare_changed(job: Validation, target: Target, changed: Changed, at: Timestamp) -> Compared:
+    """Everything in which the items of these documents are not those of MongoDB at `at`; proof, when nothing moves."""
+    compared = Compared()
     for collection, ids in changed.ids.items():
         mapping, listed = job.migration.mapping(collection), list(ids)
         for start in range(0, len(listed), PAGE_DOCUMENTS):
-            found += await _compare_page(job, target, mapping, listed[start : start + PAGE_DOCUMENTS], at)
+            await _compare_page(job, target, mapping, listed[start : start + PAGE_DOCUMENTS], at, compared)
     for table, keys in changed.keys.items():
-        found += await _compare_keys(job, target, table, list(keys), at)
-    return found
+        await _compare_keys(job, target, table, list(keys), at, compared)
+    return compared
 
 
 async def _compare_page(
-    job: Validation, target: Target, mapping: DocumentMapping, ids: Sequence[bytes], at: Timestamp
-) -> list[Difference]:
-    masked = job.migration.validate.masked
-    found: list[Difference] = []
+    job: Validation, target: Target, mapping: DocumentMapping, ids: Sequence[bytes], at: Timestamp, compared: Compared
+) -> None:
+    name, masked = mapping.collection, job.migration.validate.masked
     expected: list[tuple[bytes, list[Item]]] = []
-    for data in await aside(read_ids, job, mapping.collection, ids, at, stop=job.stop):
+    for data in await aside(read_ids, job, name, ids, at, stop=job.stop):
         try:
             expected.append((data, encode_raw(mapping, data, 0)))
         except DocumentError as error:
-            found.append(
-                Difference(
-                    kind=Kind.UNACCOUNTED,
-                    collection=mapping.collection,
-                    id=shown_id(id_text(data), masked),
-                    pk="",
-                    sk="",
-                    path=error.path,
-                    expected="a document that DynamoDB can hold",
-                    actual=error.reason,
-                )
-            )
+            compared.differs(name, id_of(data), [_unstorable(name, shown_id(id_text(data), masked), error)])
     stored = await target.get_all(mapping.table, [key_of(item) for _, items in expected for item in items])
     for data, items in expected:
-        for item in items:
-            found += differences_of(mapping, item, stored.get(key_of(item)), id_text(data), masked)
-    return found
+        found = [differences_of(mapping, item, stored.get(key_of(item)), id_text(data), masked) for item in items]
+        compared.differs(name, id_of(data), [one for of_item in found for one in of_item])
 
 
 async def _compare_keys(
-    job: Validation, target: Target, table: str, keys: Sequence[ItemKey], at: Timestamp
-) -> list[Difference]:
+    job: Validation, target: Target, table: str, keys: Sequence[ItemKey], at: Timestamp, compared: Compared
+) -> None:
     """Items that are alive where no document has one any more."""
     stored = await target.get_all(table, keys)
     live = [item for item in stored.values() if not is_tombstone(item)]
     accounted = await aside(keys_accounted_for, job, table, live, at, stop=job.stop) if live else set()
-    return [_extra(job, item) for item in live if key_of(item) not in accounted]
+    for item in live:
+        if key_of(item) not in accounted:
+            compared.is_extra(table, key_of(item), _extra(job, item))
+
+
+def _unstorable(collection: str, shown: str, error: DocumentError) -> Difference:
+    return Difference(
+        kind=Kind.UNACCOUNTED, collection=collection, id=shown, pk="", sk="", path=error.path,
+        expected="a document that DynamoDB can hold", actual=error.reason,
+    )  # fmt: skip
 
 
 def _extra(job: Validation, item: Item) -> Difference:

@@ -231,7 +231,7 @@ async def _compare_until_few(job: Cutover, target: Target, watching: Watching, f
         changed = watching.changed
         watching.start_over(now)
         job.progress.say(f"look {look + 1}: comparing {changed.documents:,} documents that have changed meanwhile")
-        left = await _still_different(job, target, changed, now)
+        left = await compare_changed(job.validation(), target, changed, now)
         for collection, ids in left.ids.items():
             watching.changed.ids.setdefault(collection, {}).update(ids)
         for table, keys in left.keys.items():
@@ -240,12 +240,6 @@ async def _compare_until_few(job: Cutover, target: Target, watching: Watching, f
     raise PreflightFailed(
         "DynamoDB as the leader", [Problem(where="traffic", what=what, suggestion="switch when there is less of it")]
     )
-
-
-async def _still_different(job: Cutover, target: Target, changed: Any, now: Timestamp) -> Any:
-    """What of these must be looked at again: while things move, a difference proves nothing yet."""
-    found = await compare_changed(job.validation(), target, changed, now)
-    return changed if found else type(changed)(now, changed.read_up_to)
 
 
 def raise_if_stopped(job: Cutover) -> None:
@@ -279,10 +273,7 @@ class _Hold:
                 instances, compared, time_of_fence = await self._until_equal(held)
             after = await self._go_ahead(record, held, time_of_fence)
         except BaseException as error:
-            await asyncio.shield(asyncio.to_thread(back_out_after, job, error))
-            if isinstance(error, TimeoutError):
-                raise HoldFailed(f"{hold_s:.0f} s have passed", self.steps) from error
-            raise
+            raise await asyncio.shield(asyncio.to_thread(back_out_after, job, error, self.steps)) from error
         held_s = time.monotonic() - self.began
         job.progress.say(f"DynamoDB leads; writes waited for {held_s:.2f} s at most")
         return SwitchReport(
@@ -314,9 +305,9 @@ class _Hold:
         await asyncio.to_thread(require_quiet, job.fencing(), fenced.time)
         changed = self.watching.changed
         at = await aside(job.source.cluster_time, stop=job.stop)
-        different = await compare_changed(job.validation(), self.target, changed, at)
-        if different:
-            raise HoldFailed(_different(different), self.steps)
+        compared = await compare_changed(job.validation(), self.target, changed, at)
+        if compared.differences:
+            raise HoldFailed(_different(compared.differences), self.steps)
         self._mark("compared")
         live = await asyncio.to_thread(wait_for_acknowledgements, job.ledger, job.identity, held.epoch, 0.0, job.stop)
         if live:
@@ -377,15 +368,17 @@ def back_out(job: Cutover, why: str) -> ModeState:
         return back
 
 
-def back_out_after(job: Cutover, error: BaseException) -> None:
-    """Go back; if that fails, too, the error says so: whoever watches the hold, or the next replicator, goes on."""
+def back_out_after(job: Cutover, error: BaseException, steps: Mapping[str, float]) -> BaseException:
+    """Go back, and say so: the error to raise. If going back fails, too, whoever watches the hold goes on."""
     why = f"{type(error).__name__}: {error}" if isinstance(error, MigrationError) else type(error).__name__
+    why = error.why if isinstance(error, HoldFailed) else why
+    if isinstance(error, TimeoutError):
+        why = f"{job.migration.cutover.hold_s:.0f} s have passed"
     try:
         back_out(job, why[:500])
     except MigrationError as lost:
-        error.add_note(
-            f"(and it could not go back: {lost}; `docferry mode FILE --go-back` does, as soon as that is mended)"
-        )
+        return HoldFailed(why, steps, stuck=str(lost))
+    return HoldFailed(why, steps) if isinstance(error, MigrationError | TimeoutError) else error
 
 
 def is_overdue(mode: ModeState, grace_s: float = GRACE_S) -> bool:

@@ -23,7 +23,7 @@ from docferry.core.instances import Instance
 from docferry.core.mapping import ItemKey
 from docferry.core.modes import Mode, ModeState, state_of
 from docferry.core.versions import parse_version
-from docferry.errors import HoldFailed, InvariantBroken, LeaseHeld, NotApplied, PreflightFailed, Problem
+from docferry.errors import HoldFailed, InvariantBroken, LeaseHeld, PreflightFailed, Problem
 from docferry.flows import state
 from docferry.flows.background import aside
 from docferry.flows.cutover import (
@@ -214,12 +214,7 @@ class _HoldBack:
                 instances, compared = await self._until_equal(held)
             after = await asyncio.to_thread(self._go_ahead, record, held)
         except BaseException as error:
-            await asyncio.shield(asyncio.to_thread(back_out_after, job, error))
-            if isinstance(error, TimeoutError):
-                raise HoldFailed(f"{hold_s:.0f} s have passed", self.steps) from error
-            if isinstance(error, NotApplied):
-                raise HoldFailed(str(error), self.steps) from error
-            raise
+            raise await asyncio.shield(asyncio.to_thread(back_out_after, job, error, self.steps)) from error
         held_s = time.monotonic() - self.began
         job.progress.say(f"MongoDB leads; writes waited for {held_s:.2f} s at most")
         return SwitchReport(

@@ -1,0 +1,251 @@
+"""The commands that change where the application reads and writes: the playbook's phases 4 and 5, its stop and its rollback."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+from typing import Any
+
+import click
+
+from docferry.cli_common import (
+    CliProgress,
+    dry_option,
+    explained,
+    file_argument,
+    json_option,
+    open_migration,
+    show,
+    stop_on_signals,
+    with_target,
+)
+from docferry.config import Migration
+from docferry.core.modes import Mode, ModeState
+from docferry.errors import MoveRefused, PreflightFailed, Problem
+from docferry.flows import approvals, flip
+from docferry.flows.cutover import Cutover, SwitchReport, back_out, is_overdue, require_ready, switch_to_dynamodb
+from docferry.flows.cutover_back import require_ready_to_return, switch_to_mongodb
+from docferry.flows.fence import lift
+from docferry.flows.modes import change_mode, describe_instance, list_instances, list_moves, mode_record, read_mode
+from docferry.ports import StopSignal
+from docferry.wiring import Connections, who
+
+
+def add_to(group: click.Group) -> None:
+    """All of them, as commands of `group`."""
+    for command in (mode, approve, dual_write, flip_reads, stop_mongo_writes, rollback, finalize):
+        group.add_command(command)
+
+
+@click.command()
+@file_argument
+@json_option
+@explained
+def mode(file: str, as_json: bool) -> None:
+    """Which database leads, who follows it, and how it came to this."""
+    migration, connections = open_migration(file)
+    ledger = connections.ledger(migration)
+    now, instances, moves = read_mode(ledger), list_instances(ledger), list_moves(ledger)
+    body = {
+        "mode": now.to_body() | {"read_from_dynamodb": now.read_from_dynamodb, "write_to_mongo": now.write_to_mongo,
+                                 "write_to_dynamodb": now.write_to_dynamodb, "validate_writes": now.validate_writes},
+        "instances": [describe_instance(one) for one in instances],
+        "moves": [{name: getattr(one, name) for name in one.__dataclass_fields__} for one in moves],
+    }  # fmt: skip
+    lines = [f"{migration.name}: {now} (epoch {now.epoch})"]
+    lines += [
+        f"  {one.name} ({one.id[:8]}): {'ended' if one.ended else f'epoch {one.epoch}, {one.mode}'}"
+        for one in instances
+    ]
+    lines += [f"  {one.before} -> {one.after}: {one.why} ({one.by})" for one in moves[-5:]]
+    show(body, as_json, "\n".join(lines))
+
+
+@click.command()
+@file_argument
+@click.argument("phase", type=click.Choice(approvals.PHASES))
+@click.option("--why", required=True, help="Kept with the approval.")
+@click.option(
+    "--evidence",
+    default="",
+    metavar="DIGEST",
+    help="The validation report that you have seen; the last one by default.",
+)
+@json_option
+@explained
+def approve(file: str, phase: str, why: str, evidence: str, as_json: bool) -> None:
+    """Allow a phase that changes who serves, on the evidence of a validation report."""
+    migration, connections = open_migration(file)
+    ledger = connections.ledger(migration)
+    report = approvals.evidence_of(ledger)
+    found = approvals.approve(ledger, phase, evidence or str(report["digest"]), who().name, why)
+    text = f"{phase} is approved by {found.by} on report {found.evidence[:12]}: all equal up to {report['equal_up_to_date']}"
+    show(found.to_dict(), as_json, text)
+
+
+@click.command("dual-write")
+@file_argument
+@click.option(
+    "--compare",
+    type=click.IntRange(0, 100),
+    default=100,
+    show_default=True,
+    help="Percent of the reads that are compared.",
+)
+@json_option
+@explained
+def dual_write(file: str, compare: int, as_json: bool) -> None:
+    """The application writes to both databases from now on; MongoDB leads."""
+    _flip(file, as_json, lambda job: flip.begin_dual_write(job, compare))
+
+
+@click.command("flip-reads")
+@file_argument
+@click.option(
+    "--percent",
+    type=click.IntRange(1, 100),
+    required=True,
+    help="Of the reads, by key; 1, 10, 50, 100 is the usual ramp.",
+)
+@click.option(
+    "--soak",
+    "soak_s",
+    type=click.FloatRange(0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long it is watched.",
+)
+@json_option
+@explained
+def flip_reads(file: str, percent: int, soak_s: float, as_json: bool) -> None:
+    """A share of the reads comes from DynamoDB from now on; it steps back by itself if what is seen goes past a bound."""
+    _flip(file, as_json, lambda job: flip.flip_reads(job, percent, soak_s))
+
+
+def _flip(file: str, as_json: bool, change: Any) -> None:
+    migration, connections = open_migration(file)
+    with stop_on_signals() as stop, CliProgress() as progress:
+        job = flip.Flip(
+            migration=migration, ledger=connections.ledger(migration), identity=who(), progress=progress, stop=stop
+        )
+        report = change(job)
+    show(report.to_dict(), as_json, f"{migration.name}: {report.mode}")
+
+
+@click.command("stop-mongo-writes")
+@file_argument
+@dry_option
+@json_option
+@explained
+def stop_mongo_writes(file: str, dry_run: bool, as_json: bool) -> None:
+    """DynamoDB leads: writes wait for a moment, MongoDB is fenced, everything is applied and compared. Or all stays as it was."""
+    migration, connections = open_migration(file)
+    with stop_on_signals() as stop, CliProgress() as progress:
+        job = cutover_job(migration, connections, progress, stop)
+        if dry_run:
+            require_ready(job)
+            show({"ready": True}, as_json, f"{migration.name}: DynamoDB can become the leader; nothing was changed")
+            return
+        report = with_target(migration, connections, lambda target: switch_to_dynamodb(job, target))
+    show(report.to_dict(), as_json, _told(report))
+
+
+@click.command()
+@file_argument
+@dry_option
+@click.option(
+    "--waive", multiple=True, metavar="INSTANCE", help="An instance that vanished and is known to be gone; repeatable."
+)
+@json_option
+@explained
+def rollback(file: str, dry_run: bool, waive: tuple[str, ...], as_json: bool) -> None:
+    """MongoDB leads again, from whatever mode; nothing that was written meanwhile is lost."""
+    migration, connections = open_migration(file)
+    with stop_on_signals() as stop, CliProgress() as progress:
+        job = cutover_job(migration, connections, progress, stop)
+        now = read_mode(job.ledger)
+        if dry_run:
+            show(
+                {"mode": str(now), "would": _way_back(job, now, waive)}, as_json, f"{now}: {_way_back(job, now, waive)}"
+            )
+            return
+        if now.mode is Mode.HOLD:
+            now = _end_hold(job, now)
+        if now.mode is Mode.DYNAMODB_ONLY:
+            with closing(connections.sink(migration)) as sink:
+                report = with_target(migration, connections, lambda target: switch_to_mongodb(job, target, sink, waive))
+            show(report.to_dict(), as_json, _told(report))
+            return
+        if now.mode is not Mode.MONGO_ONLY:
+            back = flip.Flip(
+                migration=migration, ledger=job.ledger, identity=job.identity, progress=progress, stop=stop
+            )
+            flip.back_to_mongodb(back, "rolled back")
+        lift(job.fencing())
+    show({"mode": "MONGO_ONLY"}, as_json, f"{migration.name}: MONGO_ONLY")
+
+
+def _way_back(job: Cutover, now: ModeState, waive: tuple[str, ...]) -> str:
+    """What a rollback would do. Raises PreflightFailed if it would be refused."""
+    if now.mode is Mode.DYNAMODB_ONLY:
+        require_ready_to_return(job, waive)
+        return "writes wait for a moment, MongoDB has applied everything, the fence is lifted, MongoDB leads"
+    if now.mode is Mode.FINAL:
+        raise MoveRefused("FINAL is the end: MongoDB is not kept up to date any more")
+    if now.mode is Mode.MONGO_ONLY:
+        return "nothing: MongoDB leads"
+    return "a change of mode: the application reads and writes MongoDB alone"
+
+
+def _end_hold(job: Cutover, now: ModeState) -> ModeState:
+    """A hold that somebody is carrying out is left to him."""
+    if not is_overdue(now):
+        what = "a change of the leader is on its way"
+        problem = Problem(where="mode", what=f"is {now}: {what}", suggestion="wait for it, or for its deadline")
+        raise PreflightFailed("rollback", [problem])
+    return back_out(job, "rolled back by hand: nobody had ended the hold")
+
+
+@click.command()
+@file_argument
+@click.option(
+    "--confirm", required=True, metavar="MIGRATION", help="The migration's name, typed: from here there is no way back."
+)
+@json_option
+@explained
+def finalize(file: str, confirm: str, as_json: bool) -> None:
+    """The soak is over: reverse replication stops, and MongoDB is left as it is."""
+    migration, connections = open_migration(file)
+    if confirm != migration.name:
+        what = f"'{confirm}' is not the migration's name"
+        raise PreflightFailed("finalize", [Problem(where="--confirm", what=what, suggestion=migration.name)])
+    ledger = connections.ledger(migration)
+    record = mode_record(ledger)
+    after = read_mode(ledger).move(Mode.FINAL)
+    change_mode(ledger, record, after, who(), "the soak is over")
+    show({"mode": str(after)}, as_json, f"{migration.name}: {after}; MongoDB is not kept up to date any more")
+
+
+def cutover_job(
+    migration: Migration, connections: Connections, progress: CliProgress, stop: StopSignal | threading.Event
+) -> Cutover:
+    """What a change of leader needs."""
+    return Cutover(
+        migration=migration,
+        source=connections.source(migration),
+        fence=connections.fence(migration),
+        streams=connections.streams(migration),
+        ledger=connections.ledger(migration),
+        identity=who(),
+        progress=progress,
+        stop=stop,
+    )
+
+
+def _told(report: SwitchReport) -> str:
+    steps = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in report.steps.items())
+    return (
+        f"{report.before} -> {report.after}: writes waited {report.held_s:.2f} s at most ({steps}); {report.instances} "
+        f"instance(s); {report.compared:,} compared"
+    )
