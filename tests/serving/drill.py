@@ -34,8 +34,10 @@ from replicating.rig import Following, Said, live_shop
 from validating.planting import validate
 
 PROCESSES = 8
-RATE = 10.0
-"""Requests/s of each; seven of ten are writes."""
+RATE = 9.0
+"""Requests/s of each; eight of ten are writes."""
+COMPARED = 20
+"""Percent of the reads, during dual writes."""
 KILLED = 3
 """One process dies while DynamoDB leads, and another takes its place."""
 MORE = 20
@@ -264,7 +266,7 @@ class Drill:
         rig = self.rig
         with Following(rig) as following:
             following.await_all()
-            begin_dual_write(flip_of(rig))
+            begin_dual_write(flip_of(rig), COMPARED)
             self.processes.await_more()
             report = validate(rig)
             assert report.ok, report

@@ -29,7 +29,7 @@ from docferry.embedded.drill_history import Document, History
 from docferry.embedded.words import FIRST_NAMES, ORDER_STATUSES, PLACES, TAGS
 
 WRITERS = 3
-READS_SHARE = 0.3
+READS_SHARE = 0.2
 """Of all requests; the reader has them to itself, so that reads go on while writes wait."""
 USERS = 4
 ORDERS = 4
