@@ -40,7 +40,9 @@ test: venv ## every test, on two cores, from nothing
 	@echo "==> fetching mongod and the emulators, if they are not cached"
 	@$(BIN)/python -c 'from docferry.embedded import tools as t; t.ensure_mongod(print); t.ensure_ministack(print); t.ensure_moto(print)'
 	@echo "==> running the tests"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST) --ignore tests/e2e/test_drill.py
+	@echo "==> running the drill, which measures how long writes wait, by itself"
+	@$(BIN)/python -m pytest -s tests/e2e/test_drill.py
 
 check: venv ## lint, formatting, types, layers
 	$(BIN)/ruff check .
@@ -49,13 +51,15 @@ check: venv ## lint, formatting, types, layers
 	MYPYPATH=include:plugins $(BIN)/mypy --ignore-missing-imports --package docferry_airflow
 	$(BIN)/lint-imports
 
-soak: venv ## convergence at length: 20,000 runs in memory, 200 on real servers (DOCFERRY_SOAK_RUNS, _REAL_RUNS, _SEED=n|random)
+soak: venv ## convergence at length: 20,000 runs in memory, 200 on real servers (DOCFERRY_SOAK_RUNS, _REAL_RUNS, _SEED=n|random), and ten drills (DOCFERRY_DRILL_RUNS)
 	@seed=$${DOCFERRY_SOAK_SEED:-0}; [ "$$seed" != random ] || seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); \
 	  runs=$${DOCFERRY_SOAK_RUNS:-20000}; real=$${DOCFERRY_SOAK_REAL_RUNS:-200}; \
 	  echo "==> $$runs runs in memory and $$real on real servers, seeds from $$seed"; \
 	  DOCFERRY_SOAK_SEED=$$seed DOCFERRY_SOAK_RUNS=$$runs DOCFERRY_SOAK_REAL_RUNS=$$real \
 	  $(BIN)/python -m pytest -n 2 --dist worksteal --durations=0 -k interleaving tests/property/test_convergence.py \
 	    tests/property/test_convergence_real.py
+	@runs=$${DOCFERRY_DRILL_RUNS:-10}; echo "==> $$runs drills: there, back, and there again"; \
+	  DOCFERRY_DRILL_RUNS=$$runs $(BIN)/python -m pytest -s tests/e2e/test_drill.py
 
 bench: venv ## how fast it is, against the playbook's loop and boto3
 	@kept=0; for one in backfill validate replicate; do $(BIN)/python -m benchmarks.$$one || kept=1; done; exit $$kept

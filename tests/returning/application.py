@@ -12,6 +12,7 @@ from docferry.adapters.mongo import MongoSource
 from docferry.adapters.mongo_sink import MongoSink
 from docferry.adapters.streams import DynamoStreams
 from docferry.core.mapping import Item, key_of
+from docferry.core.modes import MODE, Mode, ModeState
 from docferry.core.tombstones import tombstone
 from docferry.core.versions import snapshot_version
 from docferry.flows.reverse import Reverse, record_stream_start
@@ -98,6 +99,8 @@ def begin_here(rig: Rig) -> DynamoStreams:
     streams = switch_stream_on(rig)
     dynamodb_leads(rig.ledger)
     record_stream_start(rig.ledger, streams, [rig.table])
+    leads = ModeState(mode=Mode.DYNAMODB_ONLY, epoch=1).to_body()
+    rig.ledger.write(*MODE, leads, expect=rig.ledger.read(*MODE))
     return streams
 
 

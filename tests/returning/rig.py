@@ -75,6 +75,7 @@ class Back:
         self.target.create_table(TABLE)
         self.streams, self.sink = FakeStreams(self.target), FakeSink({"users": [("mail",)]})
         self.streams.switch_on(TABLE)
+        self.ledger.write(*MODE, ModeState(mode=Mode.DYNAMODB_ONLY, epoch=1).to_body(), expect=None)
         self.stop = threading.Event()
         self.version = 0
         self._items: dict[tuple[str, Any], list[Item]] = {}

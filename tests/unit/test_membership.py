@@ -15,6 +15,7 @@ from docferry.client.membership import Membership
 from docferry.client.running import run
 from docferry.core.instances import INSTANCES, Instance, Wrote, instance_of
 from docferry.core.modes import MODE, Mode, ModeState
+from docferry.core.versions import version_text
 from docferry.errors import LeaderUnknown, LeaseLost, TimedOut, WritesHeld
 from docferry.flows import modes
 from docferry.ports import Identity
@@ -227,3 +228,15 @@ def test_fork_is_an_instance_of_its_own(ledger: FakeLedger, member: Membership) 
         other, calls, registered = told.read().split()
     os.waitpid(child, 0)
     assert (other != member.id, calls, registered) == (True, "1", "True")
+
+
+def test_process_tells_of_each_item_only_the_highest_version(member: Membership, ledger: FakeLedger) -> None:
+    """Threads remember in any order, and what is written often must not fill the record."""
+    member.join()
+    for version in (1, 3, 2):
+        member.remember(Wrote(table="T", key=("A", "S"), version=version_text(version)))
+    member.remember(Wrote(table="T", key=("B", "S"), version=version_text(1)))
+    member.leave()
+    (record,) = ledger.list(INSTANCES)
+    told = [(wrote.key[0], wrote.version) for wrote in instance_of(record.key, record.body).wrote]
+    assert told == [("A", version_text(3)), ("B", version_text(1))]

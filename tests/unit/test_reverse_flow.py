@@ -20,7 +20,7 @@ from docferry.errors import (
     Unavailable,
 )
 from docferry.flows.reverse import RECORD, ReverseReport, record_stream_start, reverse
-from docferry.flows.reverse_proof import Write
+from docferry.flows.reverse_proof import Write, unapplied
 from docferry.flows.status import status_of
 from docferry.ports import StreamPage
 from returning.rig import MIGRATION, TABLE, Back, dynamodb_leads, hurry
@@ -428,3 +428,30 @@ def test_proof_waits_for_a_follower(back: Back) -> None:
     back.stop.set()
     follower.join(20)
     assert back.users() == [ANN]
+
+
+def test_one_look_names_only_the_writes_that_are_not_applied(back: Back) -> None:
+    """A document that is written all the time must not hide that the others are there."""
+    done = back.put("users", ANN)
+    back.follow()
+    open_writes = back.put("users", BOB)
+    found = asyncio.run(unapplied(back.job(), back.target, [*done, *open_writes]))
+    assert {write for write, _ in found} == set(open_writes)
+
+
+def test_look_reads_each_document_once_however_many_of_its_items_were_written(
+    back: Back, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes = back.put("users", ANN)
+    assert len(writes) > 2
+    back.follow()
+    asked: list[str] = []
+    ask = back.target._request
+
+    async def counted(operation: str, table: str) -> Any:
+        asked.append(operation)
+        return await ask(operation, table)
+
+    monkeypatch.setattr(back.target, "_request", counted)
+    back.prove(writes)
+    assert asked == ["BatchGetItem", "Query"]

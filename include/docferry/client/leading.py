@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,8 +21,9 @@ from docferry.errors import CallRefused, ConditionFailed, KeyTaken, Unavailable,
 
 T = TypeVar("T")
 
-TRY_AGAIN = 12
-"""How often a write is tried that somebody else was quicker to write each time."""
+TRY_AGAIN_S = 10.0
+"""How long a write is tried that somebody else is quicker to write each time."""
+LONGEST_WAIT_S = 0.25
 
 Change = Callable[[Document], Document]
 
@@ -36,19 +39,25 @@ class Changed:
 async def until_taken(parts: Parts, name: str, attempt: Callable[[], Awaitable[T]]) -> T:
     """Read, change, write, and once more if somebody else has written in between. `name` is what is written to.
 
+    Many processes that change one document must not meet again and again: each waits for a random time (full jitter).
+
     Raises: what pymongo raises for a taken key and for a refused update; Unavailable.
     """
-    for number in range(TRY_AGAIN):
+    began, number = time.monotonic(), 0
+    while True:
         try:
             return await attempt()
-        except ConditionFailed:
+        except ConditionFailed as error:
             parts.metrics.count("lock.missed")
-            await parts.calls.sleep(0.005 * number)
+            number += 1
+            if time.monotonic() - began > TRY_AGAIN_S:
+                what = f"the document was changed by others {number} times in a row, for {TRY_AGAIN_S:.0f} s"
+                raise Unavailable(f"{name}: {what}", operation="write") from error
+            await parts.calls.sleep(random.uniform(0, min(LONGEST_WAIT_S, 0.005 * 2 ** min(number, 10))))  # noqa: S311
         except KeyTaken as error:
             raise parts.mongo.duplicate_key(error.collection, "_".join(f"{one}_1" for one in error.fields)) from error
         except UpdateRefused as error:
             raise parts.mongo.write_error(error.code, str(error)) from error
-    raise Unavailable(f"{name}: the document was changed by others {TRY_AGAIN} times in a row", operation="write")
 
 
 class LeadingWrites:

@@ -15,20 +15,21 @@ import time
 import uuid
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from docferry.core.instances import INSTANCES, Instance, Wrote
+from docferry.core.mapping import ItemKey
 from docferry.core.modes import MODE, Mode, ModeState, state_of
 from docferry.errors import ConditionFailed, LeaderUnknown, LeaseLost, MigrationError, WritesHeld
 from docferry.ports import Identity, Ledger, Record
 from docferry.ports_client import Calls
 
 BEAT_S = 0.25
-HOLDING_BEAT_S = 0.05
-"""While writes wait, every moment counts."""
+HOLDING_BEAT_S = 0.1
+"""While writes wait, every moment counts; but so does what all processes together ask of the ledger."""
 LEASE_S = 10.0
 REMEMBER_S = 60.0
 """How long what was written is remembered: reverse replication is hardly ever that far behind (DESIGN 6)."""
@@ -318,8 +319,18 @@ class Membership:
             counts=counts,
             unserved=unserved,
             examples=examples,
-            wrote=[one for at, one in wrote if at > recent],
+            wrote=_latest(one for at, one in wrote if at > recent),
         )
+
+
+def _latest(wrote: Iterable[Wrote]) -> list[Wrote]:
+    """Of each item the highest version, in the order of their first writes: what is written often takes no more room."""
+    found: dict[tuple[str, ItemKey], Wrote] = {}
+    for one in wrote:
+        before = found.setdefault((one.table, one.key), one)
+        if one.version > before.version:
+            found[one.table, one.key] = one
+    return list(found.values())
 
 
 _ALL: weakref.WeakSet[Membership] = weakref.WeakSet()

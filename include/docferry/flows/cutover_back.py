@@ -50,11 +50,13 @@ from docferry.flows.modes import (
 from docferry.flows.replicate import SIGNATURE_LIVES_S
 from docferry.flows.reverse import Reverse, ReverseReport, reverse
 from docferry.flows.reverse_letters import list_reverse_letters
-from docferry.flows.reverse_proof import Write, wait_until_applied
+from docferry.flows.reverse_proof import LOOK_AGAIN_S, Write, unapplied, wait_until_applied
 from docferry.ports import Record, Sink, Target
 
 NEAR_S = 5.0
 """How far reverse replication may lag when writes begin to wait."""
+FEW = 200
+"""Items that are left to be proved while writes wait, beside what is written until then."""
 
 
 async def switch_to_mongodb(job: Cutover, target: Target, sink: Sink, waived: Sequence[str] = ()) -> SwitchReport:
@@ -71,10 +73,7 @@ async def switch_to_mongodb(job: Cutover, target: Target, sink: Sink, waived: Se
     following = asyncio.create_task(_follow(job, target, sink, stop, report))
     try:
         await _come_near(job, report, following)
-        # What can be proved before writes wait need not be proved while they do: an item that has not been written since is
-        # as it was.
-        proved = await asyncio.to_thread(_written_last, job)
-        await wait_until_applied(_reverse_job(job, sink, stop), target, sorted(proved), CATCH_UP_S)
+        proved = await _prove_ahead(job, target, _reverse_job(job, sink, stop), following)
         return await _HoldBack(job, target, sink, stop, following, proved).run()
     finally:
         stop.set()
@@ -164,6 +163,28 @@ async def _come_near(job: Cutover, report: ReverseReport, following: asyncio.Tas
         raise PreflightFailed("MongoDB as the leader", [Problem(where="reverse replication", what=what)])
 
 
+async def _prove_ahead(job: Cutover, target: Target, work: Reverse, following: asyncio.Task[None]) -> set[Write]:
+    """The writes that are proved before writes wait, and need not be while they do: an item not written since is as it was.
+
+    Documents that are written all the time are behind whenever they are looked at. Those few are left for later.
+    Raises: PreflightFailed, if they do not become few.
+    """
+    began, proved = time.monotonic(), set[Write]()
+    while True:
+        written = await asyncio.to_thread(_written_last, job) - proved
+        left = await unapplied(work, target, sorted(written))
+        proved |= written - {write for write, _ in left}
+        if len(left) <= FEW:
+            return proved
+        _raise_if_ended(following)
+        raise_if_stopped(job)
+        if time.monotonic() - began > CATCH_UP_S:
+            what = f"{len(left)} of the items written last are not in MongoDB yet"
+            problem = Problem(where="reverse replication", what=what, suggestion="wait until it has caught up")
+            raise PreflightFailed("MongoDB as the leader", [problem])
+        await asyncio.sleep(LOOK_AGAIN_S)
+
+
 class _HoldBack:
     """From HOLD to MongoDB as the leader, or back."""
 
@@ -233,7 +254,7 @@ class _HoldBack:
     def _go_ahead(self, record: Record, held: ModeState) -> ModeState:
         """Note where forward replication goes on, while nobody writes to MongoDB; then let them."""
         job = self.job
-        position = job.source.stream_position()
+        position = job.source.stream_position(job.source.cluster_time())  # without waiting for the stream to move
         follower = job.ledger.read(*state.REPLICATION)
         if follower is None:
             raise InvariantBroken("DynamoDB leads, but nobody has ever replicated forward")

@@ -44,7 +44,7 @@ async def wait_until_applied(job: Reverse, target: Target, writes: Sequence[Writ
     while left:
         if job.stop.is_set():
             raise Stopped("asked to stop while waiting for MongoDB to hold what DynamoDB does")
-        found = await _unapplied(job, target, left)
+        found = await unapplied(job, target, left)
         left, named = [write for write, _ in found], list(dict.fromkeys(name for _, name in found))
         if not left:
             return
@@ -53,33 +53,63 @@ async def wait_until_applied(job: Reverse, target: Target, writes: Sequence[Writ
         await asyncio.sleep(LOOK_AGAIN_S)
 
 
-async def _unapplied(job: Reverse, target: Target, writes: Sequence[Write]) -> list[tuple[Write, tuple[str, str]]]:
-    """Those of which MongoDB does not hold what DynamoDB does, with their documents."""
+async def unapplied(job: Reverse, target: Target, writes: Sequence[Write]) -> list[tuple[Write, tuple[str, str]]]:
+    """One look: the writes of which MongoDB does not hold what DynamoDB does (see `wait_until_applied`), with their documents.
+
+    Items are read a hundred at once, and each document once, however many of its items were written. What could not be read
+    for now counts as not applied.
+    Raises: StoreError that does not pass.
+    """
+    try:
+        items = await _items(target, writes)
+    except TransientStoreError:
+        return [(write, (write.table, item_name(write.key))) for write in writes]
+    found: list[tuple[Write, tuple[str, str]]] = []
+    at: list[tuple[Write, Place]] = []
+    for write in writes:
+        item = items.get((write.table, write.key))
+        if item is None or not _shows(item, write.version):
+            found.append((write, (write.table, item_name(write.key))))
+            continue
+        record = StreamRecord(sequence="", key=write.key, created_ms=0, new=item)
+        for place in places_of(record, job.migration.entities(write.table)):
+            if isinstance(place, ItemsUnreadable):
+                found.append((write, (place.namespace, item_name(write.key))))
+            elif isinstance(place, Place):
+                at.append((write, place))
+    lacking = await _lacking(job, target, [place for _, place in at])
+    return found + [(write, place.document) for write, place in at if _name(place) in lacking]
+
+
+async def _items(target: Target, writes: Sequence[Write]) -> dict[tuple[str, ItemKey], Item]:
+    keys: dict[str, dict[ItemKey, None]] = {}
+    for write in writes:
+        keys.setdefault(write.table, {})[write.key] = None
+    return {
+        (table, key): item
+        for table, wanted in keys.items()
+        for key, item in (await target.get_all(table, list(wanted))).items()
+    }
+
+
+def _name(place: Place) -> tuple[str, bytes, str, str]:
+    return place.mapping.collection, place.id, place.pk, place.sk
+
+
+async def _lacking(job: Reverse, target: Target, places: Sequence[Place]) -> set[tuple[str, bytes, str, str]]:
+    """The places (by `_name`) of documents that MongoDB does not hold as DynamoDB does."""
     slots = asyncio.Semaphore(AT_ONCE)
 
-    async def look(write: Write) -> tuple[str, str] | None:
+    async def holds(place: Place) -> bool:
         async with slots:
             try:
-                return await _lacking(job, target, write)
+                return await _holds(job, target, place)
             except TransientStoreError:
-                return write.table, item_name(write.key)  # not known yet: the deadline tells
+                return False  # not known yet: the next look tells
 
-    answers = await asyncio.gather(*(look(write) for write in writes))
-    return [(write, name) for write, name in zip(writes, answers, strict=True) if name is not None]
-
-
-async def _lacking(job: Reverse, target: Target, write: Write) -> tuple[str, str] | None:
-    """The document that MongoDB does not hold as DynamoDB does; None if it does."""
-    item = (await target.get_all(write.table, [write.key])).get(write.key)
-    if item is None or not _shows(item, write.version):
-        return write.table, item_name(write.key)
-    record = StreamRecord(sequence="", key=write.key, created_ms=0, new=item)
-    for place in places_of(record, job.migration.entities(write.table)):
-        if isinstance(place, ItemsUnreadable):
-            return place.namespace, item_name(write.key)
-        if isinstance(place, Place) and not await _holds(job, target, place):
-            return place.document
-    return None
+    each = {_name(place): place for place in places}
+    answers = await asyncio.gather(*map(holds, each.values()))
+    return {name for name, held in zip(each, answers, strict=True) if not held}
 
 
 def _shows(item: Item, version: int) -> bool:

@@ -1,0 +1,305 @@
+"""An application of many processes, moved to DynamoDB, back, and there again, by the real flows on real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from backfilling.rig import Rig, eventually
+from docferry.adapters.mongo_fence import MongoFence
+from docferry.adapters.mongo_sink import MongoSink
+from docferry.adapters.streams import DynamoStreams
+from docferry.core.modes import Mode
+from docferry.embedded import EmbeddedStack, drill_application
+from docferry.embedded.drill_application import COUNTERS, make_counters
+from docferry.embedded.processes import log_tail
+from docferry.flows import approvals
+from docferry.flows.cutover import Cutover, SwitchReport, switch_to_dynamodb
+from docferry.flows.cutover_back import switch_to_mongodb
+from docferry.flows.flip import Flip, begin_dual_write, flip_reads
+from docferry.flows.modes import read_mode
+from docferry.flows.reverse import Reverse, reverse
+from docferry.wiring import who
+from independent.aftermath import compare_with_dynamodb, compare_with_mongodb
+from independent.history import Replayed, Verdict, read_history
+from replicating.rig import Following, Said, live_shop
+from validating.planting import validate
+
+PROCESSES = 8
+RATE = 9.0
+"""Requests/s of each; eight of ten are writes."""
+COMPARED = 20
+"""Percent of the reads, during dual writes."""
+KILLED = 3
+"""One process dies while DynamoDB leads, and another takes its place."""
+MORE = 20
+"""Requests that each process must have had answered before the next step."""
+
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["docferry.embedded.drill_application", "docferry.wiring"])
+
+
+def _run(words: Sequence[str], env: Mapping[str, str], log: str) -> None:
+    """`python -m docferry.embedded.drill_application WORDS`, its output in `log`: an import costs seconds, a fork nothing."""
+    os.environ.update(env)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for number in (1, 2):
+        os.dup2(descriptor, number)
+    drill_application.main(list(words), standalone_mode=False)
+
+
+class Processes:
+    """The application. Each process has a history and a log of its own in `directory`."""
+
+    def __init__(self, rig: Rig, stack: EmbeddedStack, directory: Path, number: int = PROCESSES) -> None:
+        self._env = {**rig.env, "DOCFERRY_MONGO_URI": stack.env()["DOCFERRY_APP_MONGO_URI"]}
+        self._file, self._directory = rig.file, directory
+        self.children: dict[int, Any] = {}
+        self._answers: dict[int, _Answers] = {}
+        for _ in range(number):
+            self.start()
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for child in self.children.values():
+            child.kill()
+            child.join(20.0)
+
+    def history(self, number: int) -> Path:
+        return self._directory / f"history-{number}.jsonl"
+
+    def _log(self, number: int) -> Path:
+        return self._directory / f"application-{number}.log"
+
+    def start(self) -> None:
+        """One more process."""
+        number = len(self.children)
+        path = self.history(number)
+        words = ["--file", self._file, "--history", path, "--number", number, "--rate", RATE]
+        arguments = ([str(word) for word in words], self._env, str(self._log(number)))
+        self.children[number] = _FORKS.Process(target=_run, args=arguments, daemon=True)
+        self.children[number].start()
+        self._answers[number] = _Answers(path)
+
+    def kill(self, number: int) -> None:
+        """In the middle of its requests: its history ends with what nobody heard of."""
+        self._answers.pop(number)
+        self.children[number].kill()
+        self.children[number].join(20.0)
+        assert self.children[number].exitcode == -signal.SIGKILL
+
+    def await_more(self, answers: int = MORE) -> None:
+        """Until each process has had so many more requests answered."""
+        before = {number: one.count() for number, one in self._answers.items()}
+
+        def had() -> bool:
+            for number in self._answers:
+                assert self.children[number].is_alive(), f"application {number}: {log_tail(self._log(number))}"
+            return all(self._answers[number].count() >= count + answers for number, count in before.items())
+
+        eventually(had, f"{answers} more answers for each process", 60.0, 0.05)
+
+    def end(self) -> list[Path]:
+        """End all of their own accord; the histories of these and of those that were killed."""
+        for number in self._answers:
+            self.children[number].terminate()
+        for number in self._answers:
+            child = self.children[number]
+            child.join(60.0)
+            assert child.exitcode == 0, f"application {number}: {child.exitcode} {log_tail(self._log(number))}"
+        return [self.history(number) for number in self.children]
+
+
+class _Answers:
+    """How many requests of a history have been answered so far."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._offset, self._count = path, 0, 0
+
+    def count(self) -> int:
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                whole, end, _ = file.read().rpartition(b"\n")
+            self._offset += len(whole) + len(end)
+            self._count += whole.count(b'{"at": "end"')
+        return self._count
+
+
+class Returning:
+    """Reverse replication in a thread for as long as the block lasts, as an operator would have it. Its error is the block's."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig, self._stop = rig, threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._work())
+        except BaseException as error:
+            self._error = error
+
+    async def _work(self) -> None:
+        rig, target = self._rig, self._rig.target()
+        job = Reverse(
+            migration=rig.migration, streams=DynamoStreams(rig._session), sink=sink_of(rig), ledger=rig.ledger,
+            identity=who("reverse replicator"), progress=Said(), stop=self._stop,
+        )  # fmt: skip
+        try:
+            await reverse(job, target)
+        finally:
+            await target.close()
+
+    def __enter__(self) -> Returning:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join(60)
+        if kind is None and self._error is not None:
+            raise self._error
+
+
+# --- the flows -------------------------------------------------------------------------------------------------------
+
+
+def sink_of(rig: Rig) -> MongoSink:
+    return MongoSink(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database)
+
+
+def cutover_of(rig: Rig) -> Cutover:
+    source = rig.migration.source.database
+    job = rig.job()
+    return Cutover(
+        migration=rig.migration,
+        source=job.source,
+        fence=MongoFence(rig.env["DOCFERRY_MONGO_URI"], source, rig.migration.name, list(rig.migration.mappings)),
+        streams=DynamoStreams(rig._session),
+        ledger=rig.ledger,
+        identity=who("the switch"),
+        progress=Said(),
+        stop=threading.Event(),
+    )
+
+
+def change_leader(rig: Rig, *, back: bool) -> SwitchReport:
+    async def work() -> SwitchReport:
+        target = rig.target()
+        try:
+            if back:
+                return await switch_to_mongodb(cutover_of(rig), target, sink_of(rig))
+            return await switch_to_dynamodb(cutover_of(rig), target)
+        finally:
+            await target.close()
+
+    return asyncio.run(work())
+
+
+def flip_of(rig: Rig) -> Flip:
+    return Flip(
+        migration=rig.migration, ledger=rig.ledger, identity=who("the drill"), progress=Said(), stop=threading.Event()
+    )
+
+
+def approve(rig: Rig, phase: str) -> None:
+    """On the evidence of now, as a person would."""
+    evidence = approvals.evidence_of(rig.ledger)["digest"]
+    approvals.approve(rig.ledger, phase, evidence, "the drill", "it is rehearsed")
+
+
+# --- the drill -------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Drilled:
+    """What came of a drill. `verdict` is of the histories against each database, when it led and all was quiet."""
+
+    switches: list[SwitchReport] = field(default_factory=list)
+    verdict: Verdict = field(default_factory=Verdict)
+
+    def __str__(self) -> str:
+        switches = [
+            f"{one.before} -> {one.after}: writes held {one.held_s:.2f} s {_steps(one)}" for one in self.switches
+        ]
+        return "\n".join([*switches, str(self.verdict)])
+
+
+def _steps(report: SwitchReport) -> str:
+    return ", ".join(f"{name} {seconds:.2f}" for name, seconds in report.steps.items())
+
+
+def shop_for_drill(stack: EmbeddedStack, directory: Path) -> Rig:
+    """A shop with counters, loaded; nobody replicates yet."""
+    rig = live_shop(stack.env(), directory, load=False)
+    rig.dynamodb.update_table(
+        TableName=rig.table,
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
+    )
+    rig.database["users"].create_index("email", unique=True, sparse=True)
+    make_counters(rig.database["users"])
+    rig.load()
+    return rig
+
+
+class Drill:
+    """The way there, back, and there again. Each step waits until every process has gone on."""
+
+    def __init__(self, rig: Rig, processes: Processes) -> None:
+        self.rig, self.processes = rig, processes
+        self.switches: list[SwitchReport] = []
+
+    def to_dynamodb(self, *percents: int) -> None:
+        """As the playbook has it: dual writes, validation, approvals, reads in steps, the leader."""
+        rig = self.rig
+        with Following(rig) as following:
+            following.await_all()
+            begin_dual_write(flip_of(rig), COMPARED)
+            self.processes.await_more()
+            report = validate(rig)
+            assert report.ok, report
+            approve(rig, approvals.FLIP_READS)
+            for percent in percents:
+                flip_reads(flip_of(rig), percent)
+                self.processes.await_more()
+            approve(rig, approvals.STOP_MONGO_WRITES)
+            self.switches.append(change_leader(rig, back=False))
+        assert read_mode(rig.ledger).mode is Mode.DYNAMODB_ONLY
+
+    def to_mongodb(self) -> None:
+        self.switches.append(change_leader(self.rig, back=True))
+        assert read_mode(self.rig.ledger).mode is Mode.MONGO_ONLY
+
+
+def drill(rig: Rig, stack: EmbeddedStack, directory: Path) -> Drilled:
+    with Processes(rig, stack, directory) as processes:
+        walk = Drill(rig, processes)
+        processes.await_more()
+        walk.to_dynamodb(10, 50, 100)
+        with Returning(rig):
+            processes.await_more()
+            processes.kill(KILLED)
+            processes.start()
+            processes.await_more()
+        walk.to_mongodb()
+        processes.await_more()
+        walk.to_dynamodb(100)
+        processes.await_more()
+        histories = [read_history(path) for path in processes.end()]
+    replayed = Replayed(histories, dict.fromkeys(COUNTERS, 0))
+    compare_with_dynamodb(replayed, rig.dynamodb, rig.table)
+    walk.to_mongodb()
+    compare_with_mongodb(replayed, rig.database)
+    return Drilled(switches=walk.switches, verdict=replayed.verdict)
