@@ -40,7 +40,7 @@ COMPARED = 20
 """Percent of the reads, during dual writes."""
 KILLED = 3
 """One process dies while DynamoDB leads, and another takes its place."""
-MORE = 20
+MORE = 15
 """Requests that each process must have had answered before the next step."""
 
 
