@@ -26,6 +26,8 @@ from docferry.adapters.mongo_sink import MongoSink
 from docferry.adapters.mongo_users import MongoClients
 from docferry.adapters.process import identity
 from docferry.adapters.streams import DynamoStreams
+from docferry.client import hurried
+from docferry.client.hurried import HurriedCalls
 from docferry.client.manager import AsyncDualWriteManager, DualWriteManager
 from docferry.client.membership import Membership
 from docferry.client.metrics import Metered, default_metrics
@@ -110,7 +112,9 @@ async def connect_async(file: str | Path, metrics: Metrics | None = None) -> Asy
     made = await asyncio.to_thread(_client, file, metrics)
     cache = AsyncDaxCalls(made.open_dax) if made.open_dax else None
     parts = _routed(made.parts, AsyncCalls(made.session), cache)
-    manager = AsyncDualWriteManager(replace(parts, mongo=AsyncMongoDoor(made.uri, made.database)), made.shadow)
+    beside = HurriedCalls(AsyncCalls(made.session, hurried.RETRY_FOR_S, hurried.TIMEOUT_S))
+    parts = replace(parts, mongo=AsyncMongoDoor(made.uri, made.database), beside=beside)
+    manager = AsyncDualWriteManager(parts, made.shadow)
     await asyncio.to_thread(made.parts.membership.join)
     return manager
 
@@ -151,6 +155,7 @@ def _client(file: str | Path, metrics: Metrics | None) -> _Client:
         patterns=migration.access_patterns,
         mongo=SyncMongoDoor(connections.mongo_uri, migration.source.database),
         calls=SyncCalls(connections.session),
+        beside=HurriedCalls(SyncCalls(connections.session, hurried.RETRY_FOR_S, hurried.TIMEOUT_S)),
         membership=membership,
         metrics=Metered(metrics or default_metrics(), membership),
     )

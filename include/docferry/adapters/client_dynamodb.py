@@ -38,9 +38,11 @@ RETRY_FOR_S = 10.0
 class AsyncCalls:
     """Calls of an asynchronous application. Belongs to the event loop that first uses it."""
 
-    def __init__(self, session: boto3.Session, retry_for_s: float = RETRY_FOR_S) -> None:
-        self._session, self._retry_for_s = session, retry_for_s
-        self._http = DynamoHttp(session, retry_for_s)
+    def __init__(
+        self, session: boto3.Session, retry_for_s: float = RETRY_FOR_S, timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> None:
+        self._session, self._retry_for_s, self._timeout_s = session, retry_for_s, timeout_s
+        self._http = DynamoHttp(session, retry_for_s, timeout_s)
 
     def __repr__(self) -> str:
         return f"AsyncCalls({self._http!r})"
@@ -53,7 +55,7 @@ class AsyncCalls:
         await asyncio.sleep(seconds)
 
     def forked(self) -> None:
-        self._http = DynamoHttp(self._session, self._retry_for_s)
+        self._http = DynamoHttp(self._session, self._retry_for_s, self._timeout_s)
 
     async def close(self) -> None:
         await self._http.close()
@@ -62,7 +64,10 @@ class AsyncCalls:
 class SyncCalls:
     """Calls of a synchronous application: may be shared between threads, each of which waits for its own answer."""
 
-    def __init__(self, session: boto3.Session, retry_for_s: float = RETRY_FOR_S) -> None:
+    def __init__(
+        self, session: boto3.Session, retry_for_s: float = RETRY_FOR_S, timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> None:
+        self._timeout_s = timeout_s
         self._endpoint = endpoint_of(session)
         self._credentials = session.get_credentials()
         if self._credentials is None:
@@ -105,7 +110,7 @@ class SyncCalls:
     def _once(self, operation: str, body: bytes, guard: Guard | None) -> bytes:
         with self._lock:
             connection = self._idle.pop() if self._idle else None
-        connection = connection or _Connection(self._endpoint, self._credentials, self._tls)
+        connection = connection or _Connection(self._endpoint, self._credentials, self._tls, self._timeout_s)
         try:
             reply = connection.send(operation, body, guard)
         except BaseException:
@@ -122,7 +127,8 @@ class SyncCalls:
 class _Connection:
     """One connection, and the signer of its requests: a signer keeps the day's key, and is not shared between threads."""
 
-    def __init__(self, endpoint: Endpoint, credentials: Any, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, endpoint: Endpoint, credentials: Any, tls: ssl.SSLContext | None, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
         self._signer, self._place = Signer(credentials, endpoint), endpoint.authority
         if tls is None:
             self.http = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=CONNECT_TIMEOUT_S)
@@ -135,7 +141,7 @@ class _Connection:
         if self.http.sock is None:
             self.http.connect()
         opened: socket.socket = self.http.sock
-        opened.settimeout(REQUEST_TIMEOUT_S)
+        opened.settimeout(self._timeout_s)
         return opened
 
     def send(self, operation: str, body: bytes, guard: Guard | None) -> tuple[int, bytes]:
@@ -152,7 +158,7 @@ class _Connection:
             response.begin()
             data = response.read()
         except TimeoutError as error:
-            text = f"DynamoDB did not answer {operation} within {REQUEST_TIMEOUT_S:.0f} s"
+            text = f"DynamoDB did not answer {operation} within {self._timeout_s:.0f} s"
             raise TimedOut(text, operation=operation) from error
         except (OSError, http.client.HTTPException) as error:
             text = f"the connection to DynamoDB at {self._place} broke in {operation}: {type(error).__name__}"

@@ -148,7 +148,9 @@ class Pool:
 class DynamoHttp:
     """Calls DynamoDB operations with bodies of bytes. Use it from one event loop, close it there."""
 
-    def __init__(self, session: boto3.Session, retry_for_s: float = RETRY_FOR_S) -> None:
+    def __init__(
+        self, session: boto3.Session, retry_for_s: float = RETRY_FOR_S, timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> None:
         self.endpoint = endpoint_of(session)
         credentials = session.get_credentials()
         if credentials is None:
@@ -156,7 +158,7 @@ class DynamoHttp:
             raise StoreError(text, operation="sign", code="NoCredentials")
         self._signer = Signer(credentials, self.endpoint)
         self._pool = Pool(self.endpoint)
-        self._retry_for_s = retry_for_s
+        self._retry_for_s, self._timeout_s = retry_for_s, timeout_s
         self.throttles = 0
 
     def __repr__(self) -> str:
@@ -185,10 +187,10 @@ class DynamoHttp:
 
     async def _once(self, operation: str, body: bytes, guard: Guard | None) -> bytes:
         try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
                 status, headers, reply = await self._send(operation, body, guard)
         except TimeoutError as error:
-            text = f"DynamoDB did not answer {operation} within {REQUEST_TIMEOUT_S:.0f} s"
+            text = f"DynamoDB did not answer {operation} within {self._timeout_s:.0f} s"
             raise TimedOut(text, operation=operation) from error
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, IndexError) as error:
             text = (

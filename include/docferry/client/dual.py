@@ -144,7 +144,7 @@ class DualWrites:
         assert self._mapping is not None
         try:
             with timed(self._metrics, DYNAMODB, "put"):
-                outcome = await put(self._parts.putter(self._mapping))
+                outcome = await put(self._parts.putter(self._mapping, beside=True))
         except MigrationError as error:
             self._metrics.count(f"dual_put.failed.{type(error).__name__}")
             return

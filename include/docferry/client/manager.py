@@ -23,7 +23,7 @@ class _Manager:
 
     def __init__(self, parts: Parts, shadow: Shadow) -> None:
         self._parts, self._shadow = parts, shadow
-        parts.membership.on_fork += [parts.mongo.forked, parts.calls.forked, shadow.forked]
+        parts.membership.on_fork += [parts.mongo.forked, parts.calls.forked, parts.beside.forked, shadow.forked]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._parts.membership!r})"
@@ -78,6 +78,7 @@ class DualWriteManager(_Manager):
         self._shadow.close()
         run(self._parts.mongo.close())
         run(self._parts.calls.close())
+        run(self._parts.beside.close())
 
 
 class AsyncDualWriteManager(_Manager):
@@ -98,3 +99,4 @@ class AsyncDualWriteManager(_Manager):
         self._shadow.close()
         await self._parts.mongo.close()
         await self._parts.calls.close()
+        await self._parts.beside.close()

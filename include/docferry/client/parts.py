@@ -30,6 +30,8 @@ class Parts:
     patterns: Sequence[AccessPattern]
     mongo: MongoDoor
     calls: Calls
+    beside: Calls
+    """DynamoDB while MongoDB leads: what it does not answer soon is given up."""
     membership: Membership
     metrics: Metered
     cached: Calls | None = None
@@ -38,11 +40,12 @@ class Parts:
     def mapping(self, collection: str) -> DocumentMapping | None:
         return self.mappings.get(collection)
 
-    def reader(self, mapping: DocumentMapping) -> Reader:
-        return Reader(mapping, self.calls)
+    def reader(self, mapping: DocumentMapping, *, beside: bool = False) -> Reader:
+        return Reader(mapping, self.beside if beside else self.calls)
 
-    def putter(self, mapping: DocumentMapping) -> Putter:
-        return Putter(mapping, self.calls, self.membership.check, self.membership.remember)
+    def putter(self, mapping: DocumentMapping, *, beside: bool = False) -> Putter:
+        calls = self.beside if beside else self.calls
+        return Putter(mapping, calls, self.membership.check, self.membership.remember)
 
     def plan(self, mapping: DocumentMapping, query: Mapping[str, Any], sort: Sort = ()) -> Plan:
         """How DynamoDB answers a query. Raises CallRefused."""

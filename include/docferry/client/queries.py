@@ -156,7 +156,7 @@ class Queries:
 
     async def _collect(self, mapping: DocumentMapping, query: Query, plan: Plan) -> list[Document]:
         """All that match, in order; reading stops at the limit where DynamoDB gives the order that was asked for."""
-        reader = self._parts.reader(mapping)
+        reader = self._parts.reader(mapping, beside=not self._parts.membership.state.leader.dynamodb_leads)
         in_order = not query.sort or (plan.where.query is not None and plan.where.query.sorted)
         enough = query.skip + query.limit if query.limit and in_order else None
         found: list[Document] = []

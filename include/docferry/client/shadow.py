@@ -126,7 +126,7 @@ class Shadow:
 
     async def _compare(self, mapping: DocumentMapping, asked: Asked) -> str | None:
         """What differs, in words without values; None if nothing does."""
-        reader = self._parts.reader(mapping)
+        reader = self._parts.reader(mapping, beside=True)
         cursor = self._parts.mongo.find(mapping.collection, asked.filter, limit=MOST_DOCUMENTS)
         seen = False
         try:
