@@ -87,13 +87,14 @@ class ServerFacts:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionFacts:
     """One collection. `kind` is collection, view, timeseries or missing; `unique` the field sets that a full unique
-    index keeps unique; `images` whether change stream pre- and post-images are on; sizes in bytes."""
+    index keeps unique, `partly_unique` those of partial ones; `images` whether change stream pre- and post-images are on; sizes in bytes."""
 
     name: str
     kind: str
     documents: int
     average_bytes: float
     unique: tuple[frozenset[str], ...]
+    partly_unique: tuple[frozenset[str], ...] = ()
     images: bool = False
 
 

@@ -257,6 +257,18 @@ def manager_record(rig: Rig, manager: DualWriteManager) -> Any:
     return record.body
 
 
+def test_unique_index_that_no_key_stands_for_keeps_dynamodb_from_leading_unless_it_is_waived(rig: Rig) -> None:
+    with wiring.connect(rig.file):
+        rig.database["users"].create_index("email", unique=True)
+        ready(rig)
+        with pytest.raises(
+            PreflightFailed, match=r"users\.email: is unique in MongoDB.*waived_unique: \[users\.email\]"
+        ):
+            switch(rig)
+        assert read_mode(rig.ledger) == READS
+        assert switch(rig, quick(rig, hold_s=10.0, waived_unique=("users.email",))).after == "DYNAMODB_ONLY"
+
+
 def test_switch_is_refused_before_anything_is_touched(rig: Rig) -> None:
     with pytest.raises(MoveRefused, match="MONGO_ONLY cannot be held"):
         switch(rig)

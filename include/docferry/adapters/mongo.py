@@ -97,6 +97,9 @@ class MongoSource:
             average_bytes=float(stats.get("avgObjSize", 0)),
             images=bool(found[0].get("options", {}).get("changeStreamPreAndPostImages", {}).get("enabled")),
             unique=tuple(frozenset(index["key"]) for index in indexes if _is_fully_unique(index)),
+            partly_unique=tuple(
+                frozenset(index["key"]) for index in indexes if index.get("unique") and not _is_fully_unique(index)
+            ),
         )
 
     # --- time --------------------------------------------------------------------------------------------------------

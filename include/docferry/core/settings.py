@@ -130,6 +130,8 @@ class CutoverSettings(_Strict):
     that the application logs in as. Writes wait `hold_s` seconds at most, of which the last `drain_s` are kept for what comes
     after the fence. Transactions in the fence's way are waited for, and with `kill_transactions` killed after half of the
     time. `waived_writers` and `waived_readers` (users, or appNames) may go on using MongoDB, knowingly.
+    `waived_unique` are unique indexes (`<collection>.<field>`, several fields joined by `,`) that nobody enforces once
+    DynamoDB leads.
     """
 
     app_users: tuple[str, ...] = ()
@@ -139,6 +141,7 @@ class CutoverSettings(_Strict):
     fence: Fence = "auto"
     waived_writers: tuple[str, ...] = ()
     waived_readers: tuple[str, ...] = ()
+    waived_unique: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

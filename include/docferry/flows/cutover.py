@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -178,12 +178,27 @@ def _not_ready(job: Cutover, report: Mapping[str, Any] | None) -> Sequence[Probl
     if report is None or not report["ok"] or not report["equal_up_to"]:
         what = "none has been recorded" if report is None else "the last one did not find all equal"
         problems.append(Problem(where="full validation", what=what, suggestion="docferry validate, and repair"))
+    problems += _unenforced(job)
     for one in job.migration.collections:
         letters = state.list_letters(job.ledger, one.name)
         if letters:
             what = f"has {len(letters)} open dead letter(s): these documents are MongoDB's alone"
             problems.append(Problem(where=f"collections.{one.name}", what=what, suggestion="docferry dead-letters"))
     return problems
+
+
+def _unenforced(job: Cutover) -> Iterator[Problem]:
+    """Unique indexes that DynamoDB's keys do not stand for: two documents could be made alike once it leads."""
+    waived = set(job.migration.cutover.waived_unique)
+    for mapping in job.migration.mappings.values():
+        key = mapping.root.pk.fields | mapping.root.sk.fields
+        facts = job.source.collection_facts(mapping.collection)
+        for unique in (*facts.unique, *facts.partly_unique):
+            name = f"{mapping.collection}.{','.join(sorted(unique))}"
+            if unique != {"_id"} and not key <= unique and name not in waived:
+                what = "is unique in MongoDB, and nothing keeps it so once DynamoDB leads"
+                advice = f"see to it in the application, and waive it: cutover.waived_unique: [{name}]"
+                yield Problem(where=name, what=what, suggestion=advice)
 
 
 async def _follow(job: Cutover, target: Target, until: Until) -> None:
