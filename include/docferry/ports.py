@@ -86,8 +86,9 @@ class ServerFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionFacts:
-    """One collection. `kind` is collection, view, timeseries or missing; `unique` the field sets that a full unique
-    index keeps unique, `partly_unique` those of partial ones; `images` whether change stream pre- and post-images are on; sizes in bytes."""
+    """One collection. `kind` is collection, view, timeseries or missing; `unique` the field sets that a full unique index
+    keeps unique, `partly_unique` those of partial ones; `images` whether change stream pre- and post-images are on; sizes in
+    bytes."""
 
     name: str
     kind: str
