@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import closing
 from typing import Any
 
@@ -20,20 +19,18 @@ from docferry.cli_common import (
     with_target,
 )
 from docferry.config import Migration
-from docferry.core.modes import Mode, ModeState
-from docferry.errors import MoveRefused, PreflightFailed, Problem
+from docferry.errors import PreflightFailed, Problem
 from docferry.flows import approvals, flip
-from docferry.flows.cutover import Cutover, SwitchReport, back_out, is_overdue, require_ready, switch_to_dynamodb
-from docferry.flows.cutover_back import require_ready_to_return, switch_to_mongodb
-from docferry.flows.fence import lift
-from docferry.flows.modes import change_mode, describe_instance, list_instances, list_moves, mode_record, read_mode
-from docferry.ports import StopSignal
+from docferry.flows.cutover import Cutover, SwitchReport, require_ready, switch_to_dynamodb
+from docferry.flows.modes import describe_instance, list_instances, list_moves, read_mode
+from docferry.flows.rollback import finalize, plan_rollback, roll_back
+from docferry.ports import Progress, StopSignal
 from docferry.wiring import Connections, who
 
 
 def add_to(group: click.Group) -> None:
     """All of them, as commands of `group`."""
-    for command in (mode, approve, dual_write, flip_reads, stop_mongo_writes, rollback, finalize):
+    for command in (mode, approve, dual_write, flip_reads, stop_mongo_writes, rollback, finalize_command):
         group.add_command(command)
 
 
@@ -126,10 +123,7 @@ def flip_reads(file: str, percent: int, soak_s: float, as_json: bool) -> None:
 def _flip(file: str, as_json: bool, change: Any) -> None:
     migration, connections = open_migration(file)
     with stop_on_signals() as stop, CliProgress() as progress:
-        job = flip.Flip(
-            migration=migration, ledger=connections.ledger(migration), identity=who(), progress=progress, stop=stop
-        )
-        report = change(job)
+        report = change(_flip_job(migration, connections, progress, stop))
     show(report.to_dict(), as_json, f"{migration.name}: {report.mode}")
 
 
@@ -155,81 +149,46 @@ def stop_mongo_writes(file: str, dry_run: bool, as_json: bool) -> None:
 @file_argument
 @dry_option
 @click.option(
-    "--waive", multiple=True, metavar="INSTANCE", help="An instance that vanished and is known to be gone; repeatable."
+    "--waive", multiple=True, metavar="INSTANCE", help="One that vanished and is known to be gone; repeatable."
 )
 @json_option
 @explained
 def rollback(file: str, dry_run: bool, waive: tuple[str, ...], as_json: bool) -> None:
     """MongoDB leads again, from whatever mode; nothing that was written meanwhile is lost."""
     migration, connections = open_migration(file)
-    with stop_on_signals() as stop, CliProgress() as progress:
+    with stop_on_signals() as stop, CliProgress() as progress, closing(connections.sink(migration)) as sink:
         job = cutover_job(migration, connections, progress, stop)
-        now = read_mode(job.ledger)
+        would = plan_rollback(job, waive)
         if dry_run:
-            show(
-                {"mode": str(now), "would": _way_back(job, now, waive)}, as_json, f"{now}: {_way_back(job, now, waive)}"
-            )
+            show({"mode": str(read_mode(job.ledger)), "would": would}, as_json, would)
             return
-        if now.mode is Mode.HOLD:
-            now = _end_hold(job, now)
-        if now.mode is Mode.DYNAMODB_ONLY:
-            with closing(connections.sink(migration)) as sink:
-                report = with_target(migration, connections, lambda target: switch_to_mongodb(job, target, sink, waive))
-            show(report.to_dict(), as_json, _told(report))
-            return
-        if now.mode is not Mode.MONGO_ONLY:
-            back = flip.Flip(
-                migration=migration, ledger=job.ledger, identity=job.identity, progress=progress, stop=stop
-            )
-            flip.back_to_mongodb(back, "rolled back")
-        lift(job.fencing())
-    show({"mode": "MONGO_ONLY"}, as_json, f"{migration.name}: MONGO_ONLY")
+        report = with_target(migration, connections, lambda target: roll_back(job, target, sink, waive))
+    show(report.to_dict(), as_json, _told(report))
 
 
-def _way_back(job: Cutover, now: ModeState, waive: tuple[str, ...]) -> str:
-    """What a rollback would do. Raises PreflightFailed if it would be refused."""
-    if now.mode is Mode.DYNAMODB_ONLY:
-        require_ready_to_return(job, waive)
-        return "writes wait for a moment, MongoDB has applied everything, the fence is lifted, MongoDB leads"
-    if now.mode is Mode.FINAL:
-        raise MoveRefused("FINAL is the end: MongoDB is not kept up to date any more")
-    if now.mode is Mode.MONGO_ONLY:
-        return "nothing: MongoDB leads"
-    return "a change of mode: the application reads and writes MongoDB alone"
-
-
-def _end_hold(job: Cutover, now: ModeState) -> ModeState:
-    """A hold that somebody is carrying out is left to him."""
-    if not is_overdue(now):
-        what = "a change of the leader is on its way"
-        problem = Problem(where="mode", what=f"is {now}: {what}", suggestion="wait for it, or for its deadline")
-        raise PreflightFailed("rollback", [problem])
-    return back_out(job, "rolled back by hand: nobody had ended the hold")
-
-
-@click.command()
+@click.command("finalize")
 @file_argument
-@click.option(
-    "--confirm", required=True, metavar="MIGRATION", help="The migration's name, typed: from here there is no way back."
-)
+@click.option("--confirm", required=True, metavar="MIGRATION", help="The migration's name: there is no way back.")
 @json_option
 @explained
-def finalize(file: str, confirm: str, as_json: bool) -> None:
+def finalize_command(file: str, confirm: str, as_json: bool) -> None:
     """The soak is over: reverse replication stops, and MongoDB is left as it is."""
     migration, connections = open_migration(file)
     if confirm != migration.name:
         what = f"'{confirm}' is not the migration's name"
         raise PreflightFailed("finalize", [Problem(where="--confirm", what=what, suggestion=migration.name)])
-    ledger = connections.ledger(migration)
-    record = mode_record(ledger)
-    after = read_mode(ledger).move(Mode.FINAL)
-    change_mode(ledger, record, after, who(), "the soak is over")
+    with stop_on_signals() as stop, CliProgress() as progress:
+        after = finalize(_flip_job(migration, connections, progress, stop))
     show({"mode": str(after)}, as_json, f"{migration.name}: {after}; MongoDB is not kept up to date any more")
 
 
-def cutover_job(
-    migration: Migration, connections: Connections, progress: CliProgress, stop: StopSignal | threading.Event
-) -> Cutover:
+def _flip_job(migration: Migration, connections: Connections, progress: Progress, stop: StopSignal) -> flip.Flip:
+    return flip.Flip(
+        migration=migration, ledger=connections.ledger(migration), identity=who(), progress=progress, stop=stop
+    )
+
+
+def cutover_job(migration: Migration, connections: Connections, progress: Progress, stop: StopSignal) -> Cutover:
     """What a change of leader needs."""
     return Cutover(
         migration=migration,

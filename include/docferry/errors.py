@@ -29,6 +29,8 @@ MigrationError(retryable=False)
 ├ TornRead                              a document's items do not fit together: MongoDB has it whole
 ├ LeaderUnknown                             this process may not write: it does not know which database leads
 ├ CallRefused(what, suggestion)             the client cannot do this call, or not in this mode
+├ DocumentNotFound                          nothing is there to be updated; nothing was written
+├ NotAsExpected                             the document is not as the write expects it; nothing was written
 ├ UpdateRefused(code)                       the write error that MongoDB gives for the same update
 ├ Stopped                                   asked to stop; a re-run continues
 └ InvariantBroken                           our bug; never caught
@@ -404,6 +406,14 @@ class CallRefused(MigrationError):
     def __init__(self, what: str, suggestion: str) -> None:
         super().__init__(f"the client cannot do this call: {what}; {suggestion}")
         self.what, self.suggestion = what, suggestion
+
+
+class DocumentNotFound(MigrationError):
+    """There is no document where one was to be changed. Nothing was written."""
+
+
+class NotAsExpected(MigrationError):
+    """The document is there, and not as the write expects it (`expect`). Nothing was written."""
 
 
 class UpdateRefused(MigrationError):

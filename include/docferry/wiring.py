@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ProfileNotFound
 
+from docferry.adapters.client_dax import AsyncDaxCalls, SyncDaxCalls, opener
 from docferry.adapters.client_dynamodb import AsyncCalls, SyncCalls
 from docferry.adapters.client_mongo import AsyncMongoDoor, SyncMongoDoor
 from docferry.adapters.dynamodb import DynamoTarget
@@ -27,12 +30,13 @@ from docferry.client.manager import AsyncDualWriteManager, DualWriteManager
 from docferry.client.membership import Membership
 from docferry.client.metrics import Metered, default_metrics
 from docferry.client.parts import Parts
+from docferry.client.routing import RoutedCalls
 from docferry.client.shadow import Shadow
 from docferry.config import Migration, load_migration
 from docferry.core.estate import DesiredEstate, desired_estate
 from docferry.errors import ConfigError, Problem
 from docferry.ports import Identity
-from docferry.ports_client import Metrics
+from docferry.ports_client import Calls, Metrics
 
 MONGO_URI = "DOCFERRY_MONGO_URI"
 
@@ -95,7 +99,8 @@ def connect(file: str | Path, metrics: Metrics | None = None) -> DualWriteManage
     Raises: ConfigError; StoreError, if the ledger cannot be reached.
     """
     made = _client(file, metrics)
-    manager = DualWriteManager(made.parts, made.shadow)
+    cache = SyncDaxCalls(made.open_dax) if made.open_dax else None
+    manager = DualWriteManager(_routed(made.parts, made.parts.calls, cache), made.shadow)
     made.parts.membership.join()
     return manager
 
@@ -103,10 +108,22 @@ def connect(file: str | Path, metrics: Metrics | None = None) -> DualWriteManage
 async def connect_async(file: str | Path, metrics: Metrics | None = None) -> AsyncDualWriteManager:
     """The client of an asynchronous application. Raises as `connect` does."""
     made = await asyncio.to_thread(_client, file, metrics)
-    mongo, calls = AsyncMongoDoor(made.uri, made.database), AsyncCalls(made.session)
-    manager = AsyncDualWriteManager(replace(made.parts, mongo=mongo, calls=calls), made.shadow)
+    cache = AsyncDaxCalls(made.open_dax) if made.open_dax else None
+    parts = _routed(made.parts, AsyncCalls(made.session), cache)
+    manager = AsyncDualWriteManager(replace(parts, mongo=AsyncMongoDoor(made.uri, made.database)), made.shadow)
     await asyncio.to_thread(made.parts.membership.join)
     return manager
+
+
+def _routed(parts: Parts, plain: Calls, cache: Calls | None) -> Parts:
+    """The parts with these calls, and a cache before them once DynamoDB leads."""
+    if cache is None:
+        return replace(parts, calls=plain)
+
+    def leads() -> bool:
+        return parts.membership.state.leader.dynamodb_leads
+
+    return replace(parts, calls=RoutedCalls(plain, cache, leads), cached=RoutedCalls(plain, cache, leads, lists=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +135,7 @@ class _Client:
     uri: str = field(repr=False)
     database: str
     session: boto3.Session = field(repr=False)
+    open_dax: Callable[[], Any] | None
 
 
 def _client(file: str | Path, metrics: Metrics | None) -> _Client:
@@ -142,6 +160,7 @@ def _client(file: str | Path, metrics: Metrics | None) -> _Client:
         uri=connections.mongo_uri,
         database=migration.source.database,
         session=connections.session,
+        open_dax=opener(connections.session, migration.dax, migration.target.region) if migration.dax else None,
     )
 
 

@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 from airflow_rig import ROOT, SETTINGS, write_migration
 
-PHASES = ("provision", "backfill", "replicate", "validate", "replicas", "purge")
+PHASES = (
+    "provision", "backfill", "replicate", "validate", "replicas", "purge", "dual_write", "flip_reads", "stop_mongo_writes",
+    "reverse", "rollback", "finalize",
+)  # fmt: skip
 RUNBOOK = ("**Enter when**", "**Steps**", "**Done when**", "**If it fails**", "**Roll back by**")
 PARSE_S = 0.5
 
@@ -109,8 +112,8 @@ def test_continuous_runs_have_logical_dates_of_their_own(parsed: dict[str, Any])
     assert all(len(set(dates)) == 2 for dates in found), found
 
 
-def test_validate_and_replicate_have_a_schedule_and_the_others_run_on_request(parsed: dict[str, Any]) -> None:
-    schedules = {"validate": "0 2 * * *", "replicate": "@continuous"}
+def test_validate_and_both_replications_have_a_schedule_and_the_others_run_on_request(parsed: dict[str, Any]) -> None:
+    schedules = {"validate": "0 2 * * *", "replicate": "@continuous", "reverse": "@continuous"}
     for dag_id, dag in parsed["dags"].items():
         phase = dag_id.partition(".")[2]
         if phase in schedules:

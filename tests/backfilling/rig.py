@@ -226,6 +226,11 @@ def generic_rig(
     return _rig(env, directory, tree, mark, database, settings)
 
 
+def rig_of(env: Mapping[str, str], directory: Path, tree: Mapping[str, Any], database: str) -> Rig:
+    """A migration file of the test's own, as far as its tables and collections go."""
+    return _rig(env, directory, dict(tree), uuid.uuid4().hex[:8], database, {})
+
+
 def _rig(
     env: Mapping[str, str], directory: Path, tree: dict[str, Any], mark: str, database: str, settings: Mapping[str, Any]
 ) -> Rig:

@@ -9,7 +9,7 @@ from collections import Counter
 from converging.sides import FakeSide, Side
 from converging.world import Diverged, World
 
-RUNS = int(os.environ.get("DOCFERRY_SOAK_RUNS", "1200"))
+RUNS = int(os.environ.get("DOCFERRY_SOAK_RUNS", "960"))
 REAL_RUNS = int(os.environ.get("DOCFERRY_SOAK_REAL_RUNS", "16"))
 """`make soak` asks for 20,000 and 200."""
 SEED = int(os.environ.get("DOCFERRY_SOAK_SEED", "0"))

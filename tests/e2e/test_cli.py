@@ -41,7 +41,20 @@ COMMANDS = (
     "dead-letters",
     "status",
     "health",
+    "mode",
+    "approve",
+    "dual-write",
+    "flip-reads",
+    "stop-mongo-writes",
+    "rollback",
+    "finalize",
 )
+NEEDED = {
+    "approve": ("flip_reads", "--why", "it is equal"),
+    "flip-reads": ("--percent", "1"),
+    "finalize": ("--confirm", "cli"),
+}
+"""What a command does not do without."""
 WIDE = {"COLUMNS": "200"}
 TRACEBACK = "Traceback (most recent call last)"
 
@@ -311,7 +324,7 @@ def test_1_while_a_replayed_letter_stays_dead_and_0_once_it_is_fixed(fresh: Shop
 def test_2_for_a_bad_file_with_every_problem_at_once(fresh: Shop) -> None:
     fresh.change_file(nonsense={"a": 1}, backfill={"chunk_documents": -1})
     for command in COMMANDS[1:]:
-        ran = fresh.run(command, "--json")
+        ran = fresh.run(command, *NEEDED.get(command, ()), "--json")
         refused(ran, 2)
         problems = as_document(ran, "ConfigError")["problems"]
         assert {"nonsense", "backfill.chunk_documents"} <= {one["where"] for one in problems}

@@ -10,7 +10,7 @@ import pytest
 from returning.rules import BROKEN, one_run, rule_broken
 from returning.world import Diverged
 
-RUNS = int(os.environ.get("DOCFERRY_SOAK_RUNS", "240"))
+RUNS = int(os.environ.get("DOCFERRY_SOAK_RUNS", "120"))
 SEED = int(os.environ.get("DOCFERRY_SOAK_SEED", "0"))
 SHARES = 4
 RUNS_TO_BREAK = 400

@@ -77,7 +77,7 @@ def shown(outcomes: list[Outcome]) -> list[Any]:
 
 
 @given(case=draws.documents_with_queries())
-@examples(5)
+@examples(2)
 def test_query_finds_the_documents_that_mongodb_finds(
     things: Things, case: tuple[list[Document], list[Document]]
 ) -> None:
@@ -90,7 +90,7 @@ def test_query_finds_the_documents_that_mongodb_finds(
 
 
 @given(pairs=draws.documents_with_updates)
-@examples(5)
+@examples(2)
 def test_update_leaves_the_document_that_mongodb_leaves(things: Things, pairs: list[tuple[Document, Document]]) -> None:
     stored = fill(things, [document for document, _ in pairs])
     theirs = written(things, [UpdateOne({"_id": index}, update) for index, (_, update) in enumerate(pairs)])

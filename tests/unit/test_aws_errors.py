@@ -86,3 +86,10 @@ def test_call_chains_the_cause_and_none_is_only_for_what_does_not_exist() -> Non
     assert call_or_none(fails, "ResourceNotFoundException", code="ResourceNotFoundException") is None  # type: ignore[arg-type]
     with pytest.raises(AccessDenied):
         call_or_none(fails, "ResourceNotFoundException", code="AccessDeniedException")  # type: ignore[arg-type]
+
+
+def test_message_that_quotes_the_request_loses_the_quotation() -> None:
+    said = "1 validation error detected: Value '[{\"email\": \"ann@example.com\"}]' at 'transactItems' failed"
+    error = error_for("TransactWriteItems", "ValidationException", said, 400)
+    assert "ann@example.com" not in str(error)
+    assert "a value at 'transactItems' failed" in str(error)

@@ -10,6 +10,7 @@ plus the common ones of https://docs.aws.amazon.com/amazondynamodb/latest/develo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -158,6 +159,9 @@ _CODES: dict[type[StoreError], tuple[str, ...]] = {
 }
 ERRORS: dict[str, type[StoreError]] = {code: kind for kind, codes in _CODES.items() for code in codes}
 
+_QUOTED = re.compile(r"Value '.*' at", re.DOTALL)
+"""A ValidationException may quote the request, items included: what is in a document stays out of errors."""
+
 _SDK: dict[str, type[StoreError]] = {
     "ReadTimeoutError": TimedOut,
     "ConnectTimeoutError": TimedOut,
@@ -180,6 +184,7 @@ def error_for(operation: str, code: str, message: str, status: int = 0) -> Store
     `code` may carry a namespace ("com.amazonaws.dynamodb.v20120810#ThrottlingException"). `status` is the HTTP status
     if known: an unknown code with a 5xx is the server's trouble (Unavailable), any other is permanent.
     """
+    message = _QUOTED.sub("a value at", message)
     short = code.rsplit("#", 1)[-1].split(":", 1)[0]
     kind = _cancelled(message) if short == "TransactionCanceledException" else ERRORS.get(short)
     if kind is not None:

@@ -4,6 +4,20 @@
 databases are. `DynamoDBClient` offers the file's access patterns by name.
 """
 
+from docferry.client.dynamodb import AsyncDynamoDBClient, DynamoDBClient
 from docferry.client.manager import AsyncDualWriteManager, DualWriteManager
+from docferry.client.named import Ended, Page, ScanPage
+from docferry.client.named_writes import Delete, Put, Update
 
-__all__ = ["AsyncDualWriteManager", "DualWriteManager"]
+__all__ = [
+    "AsyncDualWriteManager",
+    "AsyncDynamoDBClient",
+    "Delete",
+    "DualWriteManager",
+    "DynamoDBClient",
+    "Ended",
+    "Page",
+    "Put",
+    "ScanPage",
+    "Update",
+]

@@ -36,12 +36,35 @@ class Changed:
     after: Document | None
 
 
+async def until_taken(parts: Parts, name: str, attempt: Callable[[], Awaitable[T]]) -> T:
+    """Read, change, write, and once more if somebody else has written in between. `name` is what is written to.
+
+    Many processes that change one document must not meet again and again: each waits for a random time (full jitter).
+
+    Raises: what pymongo raises for a taken key and for a refused update; Unavailable.
+    """
+    began, number = time.monotonic(), 0
+    while True:
+        try:
+            return await attempt()
+        except ConditionFailed as error:
+            parts.metrics.count("lock.missed")
+            number += 1
+            if time.monotonic() - began > TRY_AGAIN_S:
+                what = f"the document was changed by others {number} times in a row, for {TRY_AGAIN_S:.0f} s"
+                raise Unavailable(f"{name}: {what}", operation="write") from error
+            await parts.calls.sleep(random.uniform(0, min(LONGEST_WAIT_S, 0.005 * 2 ** min(number, 10))))  # noqa: S311
+        except KeyTaken as error:
+            raise parts.mongo.duplicate_key(error.collection, "_".join(f"{one}_1" for one in error.fields)) from error
+        except UpdateRefused as error:
+            raise parts.mongo.write_error(error.code, str(error)) from error
+
+
 class LeadingWrites:
     """Writes of one collection to DynamoDB alone. Raises what pymongo would, where MongoDB would have refused."""
 
     def __init__(self, parts: Parts, name: str) -> None:
         self._parts, self._name = parts, name
-        self._mongo, self._metrics = parts.mongo, parts.metrics
         self._mapping = parts.mapping(name)
 
     def __repr__(self) -> str:
@@ -65,7 +88,7 @@ class LeadingWrites:
                 raise KeyTaken(self._name, sorted(mapping.root.pk.fields))
             await putter.replace(place, document, state.floor)
 
-        await self._until_taken(attempt)
+        await until_taken(self._parts, self._name, attempt)
 
     async def change(
         self,
@@ -95,28 +118,7 @@ class LeadingWrites:
             await putter.replace(found, after, state.floor)
             return Changed(before, after)
 
-        return await self._until_taken(attempt)
-
-    async def _until_taken(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Read, change, write, and once more if somebody else has written in between.
-
-        Many processes that change one document must not meet again and again: each waits for a random time (full jitter).
-        """
-        began, number = time.monotonic(), 0
-        while True:
-            try:
-                return await attempt()
-            except ConditionFailed as error:
-                self._metrics.count("lock.missed")
-                number += 1
-                if time.monotonic() - began > TRY_AGAIN_S:
-                    what = f"the document was changed by others {number} times in a row, for {TRY_AGAIN_S:.0f} s"
-                    raise Unavailable(f"{self._name}: {what}", operation="write") from error
-                await self._parts.calls.sleep(random.uniform(0, min(LONGEST_WAIT_S, 0.005 * 2 ** min(number, 10))))  # noqa: S311
-            except KeyTaken as error:
-                raise self._mongo.duplicate_key(self._name, "_".join(f"{one}_1" for one in error.fields)) from error
-            except UpdateRefused as error:
-                raise self._mongo.write_error(error.code, str(error)) from error
+        return await until_taken(self._parts, self._name, attempt)
 
     async def _first(self, mapping: DocumentMapping, plan: Plan, sort: Sort) -> tuple[Found | None, Document | None]:
         reader = self._parts.reader(mapping)

@@ -35,6 +35,11 @@ class _Manager:
         return {**_playbook(counts), "counts": counts, "configuration": describe(membership.state)}
 
     @property
+    def parts(self) -> Parts:
+        """What a DynamoDBClient shares with this manager."""
+        return self._parts
+
+    @property
     def instance(self) -> str:
         """By this the ledger knows this process."""
         return self._parts.membership.id
@@ -43,7 +48,7 @@ class _Manager:
 def _playbook(counts: Mapping[str, int]) -> dict[str, int]:
     """The playbook's five counters."""
     writes = ("insert_one", "insert_many", "update_one", "replace_one", "delete_one", "find_one_and_update",
-              "find_one_and_delete", "update_many", "delete_many")  # fmt: skip
+              "find_one_and_delete", "update_many", "delete_many", "update", "transact")  # fmt: skip
     failed = sum(number for name, number in counts.items() if name.startswith("dual_put.failed."))
     return {
         "mongo_writes": sum(counts.get(f"mongodb.{one}", 0) - counts.get(f"mongodb.{one}.failed", 0) for one in writes),

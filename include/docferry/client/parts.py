@@ -32,6 +32,8 @@ class Parts:
     calls: Calls
     membership: Membership
     metrics: Metered
+    cached: Calls | None = None
+    """Where reads go that may be a moment old; None: to `calls`."""
 
     def mapping(self, collection: str) -> DocumentMapping | None:
         return self.mappings.get(collection)

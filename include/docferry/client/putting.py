@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -32,6 +33,15 @@ class Outcome(StrEnum):
     SUPERSEDED = "superseded"  # something newer is stored, or replication was quicker
     TOO_MANY = "too_many"  # more items than a transaction takes
     NOTHING = "nothing"  # the document has no items: it is a dead letter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """The change of one document, as items of a transaction."""
+
+    collection: str
+    puts: Sequence[dict[str, Any]] = field(repr=False)
+    wrote: Sequence[Wrote] = field(repr=False)
 
 
 class Putter:
@@ -75,11 +85,15 @@ class Putter:
     # --- while DynamoDB leads ----------------------------------------------------------------------------------------
 
     async def replace(self, before: Found | None, after: Document | None, floor: int) -> None:
-        """One document from what was found to what it shall be; None is no document.
+        """One document from what was found to what it shall be; None is no document. Raises as `prepare` and `commit` do."""
+        await self.commit([await self.prepare(before, after, floor)])
+
+    async def prepare(self, before: Found | None, after: Document | None, floor: int) -> Prepared:
+        """What `replace` writes, for a transaction that may hold more.
 
         Holds:  all items in one transaction; each place still as it was read; versions rise, and are above `floor`.
-        Raises: ConditionFailed, if somebody was quicker: read again; KeyTaken, if the key is another document's;
-                CallRefused, if it takes more than 100 items; DocumentError; StoreError.
+        Raises: KeyTaken, if the key is another document's; CallRefused, if it takes more than 100 items; DocumentError;
+                StoreError.
         """
         there = dict(before.all) if before else {}
         stored = before.version if before else 0
@@ -93,9 +107,23 @@ class Putter:
                 stored = max(stored, place.version)
         version = max(stored, floor) + 1
         wanted = self._wanted(before, after, version)
-        await self._transact([self._as_read(item, there.get(key_of(item))) for item in wanted])
-        for item in wanted:
-            self._remember(Wrote(table=self._mapping.table, key=key_of(item), version=version_text(version)))
+        return Prepared(
+            collection=self._mapping.collection,
+            puts=[self._as_read(item, there.get(key_of(item))) for item in wanted],
+            wrote=[
+                Wrote(table=self._mapping.table, key=key_of(item), version=version_text(version)) for item in wanted
+            ],
+        )
+
+    async def commit(self, prepared: Sequence[Prepared]) -> None:
+        """Write what was prepared, of any collection: all or none.
+
+        Raises: ConditionFailed, if somebody was quicker: read again; StoreError.
+        """
+        await self._transact([put for one in prepared for put in one.puts])
+        for one in prepared:
+            for wrote in one.wrote:
+                self._remember(wrote)
 
     def _wanted(self, before: Found | None, after: Document | None, version: int) -> list[Item]:
         """The items to be put: root, changed children, and tombstones for what goes away."""

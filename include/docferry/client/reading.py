@@ -15,12 +15,14 @@ from docferry.core.access import IndexQuery, ReadPlan
 from docferry.core.limits import BATCH_GET_KEYS
 from docferry.core.mapping import Document, Item, ItemKey, Mapping, digest, key_of
 from docferry.core.versions import parse_version
-from docferry.errors import TornRead
+from docferry.errors import RetryExhausted, TornRead
 from docferry.ports_client import Calls
 
 READ_AGAIN = 5
 """How often a document is read until its items fit together: another write was on its way each time."""
 INDEX_PAGE = 100
+PATIENCE = 8
+"""How often in a row DynamoDB may process none of a batch's keys: about five seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +44,13 @@ class Found:
 
 
 class Reader:
-    """Reads the documents of one collection."""
+    """Reads the documents of one collection.
 
-    def __init__(self, mapping: Mapping, calls: Calls) -> None:
-        self._mapping, self._calls = mapping, calls
+    Not `consistent`, it reads at half the price what may be a moment old, and what a cache may answer.
+    """
+
+    def __init__(self, mapping: Mapping, calls: Calls, *, consistent: bool = True) -> None:
+        self._mapping, self._calls, self._consistent = mapping, calls, consistent
         self._ttl = mapping.settings.ttl_attribute
 
     def __repr__(self) -> str:
@@ -86,6 +91,11 @@ class Reader:
                 return found
         raise TornRead(f"{self._mapping.collection}: a document's items did not fit together in {READ_AGAIN} reads")
 
+    async def whole(self, root: Item) -> Found:
+        """The place of a root item that has just been read: only one that has children is read again."""
+        key = key_of(root)
+        return await self.place(key) if "_digest" in root else self._found(key, [root])
+
     # --- items -------------------------------------------------------------------------------------------------------
 
     def _found(self, key: ItemKey, items: Sequence[Item]) -> Found:
@@ -114,11 +124,13 @@ class Reader:
         table = self._mapping.table
         if not self._mapping.children:
             wire = {"PK": {"S": key[0]}, "SK": {"S": key[1]}}
-            reply = await self._calls.call("GetItem", {"TableName": table, "Key": wire, "ConsistentRead": True})
+            reply = await self._calls.call(
+                "GetItem", {"TableName": table, "Key": wire, "ConsistentRead": self._consistent}
+            )
             return [reply["Item"]] if "Item" in reply else []
         return [item async for item in self._query({
             "TableName": table,
-            "ConsistentRead": True,
+            "ConsistentRead": self._consistent,
             "KeyConditionExpression": "PK = :pk",
             "ExpressionAttributeValues": {":pk": {"S": key[0]}},
         })]  # fmt: skip
@@ -133,18 +145,24 @@ class Reader:
             request = {**request, "ExclusiveStartKey": reply["LastEvaluatedKey"]}
 
     async def _batch(self, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
-        """All of up to 100 keys; what DynamoDB leaves unprocessed is asked for again."""
+        """All of up to 100 keys; what DynamoDB leaves unprocessed is asked for again.
+
+        Raises: RetryExhausted, if it has processed nothing PATIENCE times in a row.
+        """
         table = self._mapping.table
         left: list[Any] = [{"PK": {"S": pk}, "SK": {"S": sk}} for pk, sk in dict.fromkeys(keys)]
         found: dict[ItemKey, Item] = {}
-        pause_s = 0.0
+        pause_s, began, asked, idle = 0.0, time.monotonic(), 0, 0
         while left:
+            if idle >= PATIENCE:
+                raise RetryExhausted("BatchGetItem", asked, time.monotonic() - began, f"{len(left)} keys unprocessed")
             await self._calls.sleep(pause_s)
-            request = {"RequestItems": {table: {"Keys": left, "ConsistentRead": True}}}
+            request = {"RequestItems": {table: {"Keys": left, "ConsistentRead": self._consistent}}}
             reply = await self._calls.call("BatchGetItem", request)
             found.update((key_of(item), item) for item in reply["Responses"].get(table, ()))
             before, left = len(left), reply.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
-            pause_s = 0.05 if len(left) < before else min(1.0, pause_s * 2 + 0.05)
+            asked, idle = asked + 1, idle + 1 if len(left) == before else 0
+            pause_s = 0.05 if not idle else min(1.0, pause_s * 2 + 0.05)
         return found
 
     async def _index(self, query: IndexQuery) -> AsyncIterator[list[ItemKey]]:

@@ -44,14 +44,13 @@ from docferry.flows.approvals import STOP_MONGO_WRITES, require_approval
 from docferry.flows.background import aside
 from docferry.flows.changed import Watching, compare_changed
 from docferry.flows.comparing import Validation
-from docferry.flows.fence import Fencing, Recorded, fence, lift, recorded_fence, require_quiet
+from docferry.flows.fence import Fencing, fence, lift, require_quiet
 from docferry.flows.modes import (
     ask_for_room,
     change_mode,
     live_instances,
     mode_record,
     read_mode,
-    unacknowledged,
     wait_for_acknowledgements,
 )
 from docferry.flows.replicate import Replication, Until, replicate
@@ -386,20 +385,18 @@ def is_overdue(mode: ModeState, grace_s: float = GRACE_S) -> bool:
     return mode.mode is Mode.HOLD and state.now_ms() > mode.deadline_ms + int(grace_s * 1000)
 
 
-def watch_hold(job: Cutover, is_over: StopSignal) -> None:
-    """Put a hold back that nobody ends, until told that the change is over. For a second process or task."""
-    while not is_over.is_set() and not job.stop.is_set():
-        if is_overdue(read_mode(job.ledger)):
+def watch_hold(job: Cutover, for_s: float) -> bool:
+    """Watch until the leader has changed, or for so long; whether a hold had to be put back that nobody ended.
+
+    For a second process or task: whoever holds may die.
+    """
+    began, before = time.monotonic(), read_mode(job.ledger).leader.dynamodb_leads
+    while time.monotonic() - began < for_s and not job.stop.is_set():
+        now = read_mode(job.ledger)
+        if is_overdue(now):
             back_out(job, "the deadline has passed, and whoever held has not gone back")
+            return True
+        if now.leader.dynamodb_leads is not before:
+            return False
         time.sleep(0.25)
-
-
-def fence_is_left(ledger: Ledger) -> bool:
-    """A fence that nobody needs: MongoDB leads, and no hold is on."""
-    mode = read_mode(ledger)
-    return mode.write_to_mongo and recorded_fence(ledger)[0] is not Recorded.DOWN
-
-
-def silent_instances(ledger: Ledger, identity: Identity) -> list[Instance]:
-    """Live instances that do not follow the mode of now."""
-    return unacknowledged(live_instances(ledger, identity), read_mode(ledger).epoch)
+    return False

@@ -45,3 +45,29 @@ class CollectionLoadedSensor(BaseSensorOperator):
         for one in waited_for:
             log.info("%s: %s, %s of %s chunks", one["collection"], one["state"], one["chunks_done"], one["chunks"])
         return all(one["state"] == "complete" for one in waited_for)
+
+
+class DynamoDBLeadsSensor(BaseSensorOperator):
+    """Waits until DynamoDB leads: for whatever makes MongoDB follow it.
+
+    :param migration_file: Path of the migration file.
+    """
+
+    template_fields: Sequence[str] = ("migration_file",)
+
+    def __init__(self, *, migration_file: str, **kwargs: Any) -> None:
+        kwargs.setdefault("mode", "reschedule")
+        super().__init__(**kwargs)
+        self.migration_file = migration_file
+
+    def poke(self, context: Context) -> bool:
+        from docferry.config import load_migration
+        from docferry.core.modes import Mode
+        from docferry.flows.modes import read_mode
+
+        from docferry_airflow.hooks.connections import connections_from_airflow
+
+        migration = load_migration(self.migration_file)
+        mode = read_mode(connections_from_airflow(migration).ledger(migration))
+        log.info("the mode is %s", mode)
+        return mode.leader is Mode.DYNAMODB_ONLY

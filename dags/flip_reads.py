@@ -1,0 +1,36 @@
+"""Flip reads: 1, 10, 50 and then 100 % of the reads come from DynamoDB, each share watched before the next.
+
+**Enter when** dual writes have soaked, the last full validation found all equal, no dead letter is open, and no call of the
+application is left that DynamoDB could not answer (`docferry mode`).
+
+**Steps**
+1. `wait_for_approval` shows the validation report under Required Actions; the answer goes to the ledger.
+2. `flip_to_1` ... `flip_to_100` change the share, which is stable per key, and watch what the application counts: reads that fell
+   back to MongoDB, and compared reads that differ.
+
+**Done when** the run succeeds: all reads come from DynamoDB, and fall back to MongoDB for what is not there whole.
+
+**If it fails** a step that went past its bound has already stepped back by itself; its error says why, with examples. Mend the
+cause, validate, and start again: shares that are passed are passed quickly.
+
+**Roll back by** the DAG `rollback`: a change of mode, nothing is lost.
+"""
+
+from airflow.sdk import Param, chain
+from docferry_airflow.dag_factory import migrations, phase_dag
+from docferry_airflow.operators.cutover import FlipReadsOperator
+from docferry_airflow.sensors.approval import PhaseApprovalSensor
+
+RAMP = (1, 10, 50, 100)
+
+for migration in migrations():
+    params = {
+        "soak_minutes": Param(10, type="number", minimum=0, maximum=24 * 60, description="How long each share soaks.")
+    }
+    with phase_dag(migration, "flip_reads", doc=__doc__, params=params):
+        approved = PhaseApprovalSensor(task_id="wait_for_approval", phase="flip_reads")
+        flips = [
+            FlipReadsOperator(task_id=f"flip_to_{percent}", percent=percent, soak_minutes="{{ params.soak_minutes }}")
+            for percent in RAMP
+        ]
+        chain(approved, *flips)

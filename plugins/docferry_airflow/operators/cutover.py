@@ -1,0 +1,162 @@
+"""The phases that change where the application reads and writes: one flow of the library each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from docferry_airflow.operators.base import MigrationOperator, Work
+
+if TYPE_CHECKING:
+    from docferry.flows.cutover import Cutover
+    from docferry.flows.flip import Flip
+
+
+def flip_of(work: Work) -> Flip:
+    """What a flip needs."""
+    from docferry.flows.flip import Flip
+
+    return Flip(
+        migration=work.migration,
+        ledger=work.connections.ledger(work.migration),
+        identity=work.identity,
+        progress=work.progress,
+        stop=work.stop,
+    )
+
+
+@contextmanager
+def cutover_of(work: Work) -> Iterator[Cutover]:
+    """What a change of leader needs; MongoDB's connections are closed at the end."""
+    from docferry.flows.cutover import Cutover
+
+    with ExitStack() as opened:
+        yield Cutover(
+            migration=work.migration,
+            source=opened.enter_context(closing(work.connections.source(work.migration))),
+            fence=opened.enter_context(closing(work.connections.fence(work.migration))),
+            streams=work.connections.streams(work.migration),
+            ledger=work.connections.ledger(work.migration),
+            identity=work.identity,
+            progress=work.progress,
+            stop=work.stop,
+        )
+
+
+class BeginDualWriteOperator(MigrationOperator):
+    """The application writes to both databases from now on.
+
+    :param compare: Percent of its reads that are compared.
+    """
+
+    template_fields: Sequence[str] = ("migration_file", "compare")
+
+    def __init__(self, *, compare: int | str = 100, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.compare = compare
+
+    def carry_out(self, work: Work) -> dict[str, Any]:
+        from docferry.flows.flip import begin_dual_write
+
+        return begin_dual_write(flip_of(work), int(self.compare)).to_dict()
+
+
+class FlipReadsOperator(MigrationOperator):
+    """A share of the reads comes from DynamoDB from now on, watched for a while; it steps back by itself past its bound.
+
+    :param percent: Of the reads, by key.
+    :param soak_minutes: How long it is watched.
+    """
+
+    template_fields: Sequence[str] = ("migration_file", "percent", "soak_minutes")
+
+    def __init__(self, *, percent: int | str, soak_minutes: float | str = 10, **kwargs: Any) -> None:
+        kwargs.setdefault("retries", 0)  # after a step back somebody should look
+        super().__init__(**kwargs)
+        self.percent = percent
+        self.soak_minutes = soak_minutes
+
+    def carry_out(self, work: Work) -> dict[str, Any]:
+        from docferry.flows.flip import flip_reads
+
+        return flip_reads(flip_of(work), int(self.percent), float(self.soak_minutes) * 60).to_dict()
+
+
+class SwitchToDynamoDBOperator(MigrationOperator):
+    """DynamoDB leads: writes wait for seconds, MongoDB is fenced, everything is applied and compared. Or all stays as it was."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("retries", 0)
+        super().__init__(**kwargs)
+
+    def carry_out(self, work: Work) -> dict[str, Any]:
+        from docferry.flows.cutover import switch_to_dynamodb
+
+        with cutover_of(work) as job:
+            return work.with_target(lambda target: switch_to_dynamodb(job, target)).to_dict()
+
+
+class RollbackOperator(MigrationOperator):
+    """MongoDB leads again, from whatever mode; nothing that was written meanwhile is lost.
+
+    :param plan_only: Only say what would be done, and what would refuse it.
+    :param waived: Instances that vanished and are known to be gone.
+    """
+
+    template_fields: Sequence[str] = ("migration_file", "plan_only", "waived")
+
+    def __init__(self, *, plan_only: bool | str = False, waived: Sequence[str] | str = (), **kwargs: Any) -> None:
+        kwargs.setdefault("retries", 0)
+        super().__init__(**kwargs)
+        self.plan_only = plan_only
+        self.waived = waived
+
+    def carry_out(self, work: Work) -> dict[str, Any]:
+        from docferry.flows.rollback import plan_rollback, roll_back
+
+        with cutover_of(work) as job, closing(work.connections.sink(work.migration)) as sink:
+            would = plan_rollback(job, self.waived)
+            self.log.info("rollback: %s", would)
+            if self.plan_only:
+                return {"would": would}
+            return work.with_target(lambda target: roll_back(job, target, sink, self.waived)).to_dict()
+
+
+class FinalizeOperator(MigrationOperator):
+    """The soak is over: reverse replication stops, and there is no way back by replication any more.
+
+    :param confirmed: The migration's name, as somebody has typed it.
+    """
+
+    template_fields: Sequence[str] = ("migration_file", "confirmed")
+
+    def __init__(self, *, confirmed: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.confirmed = confirmed
+
+    def carry_out(self, work: Work) -> dict[str, Any]:
+        from docferry.errors import PreflightFailed, Problem
+        from docferry.flows.rollback import finalize
+
+        if self.confirmed != work.migration.name:
+            what = f"'{self.confirmed}' is not the migration's name"
+            raise PreflightFailed("finalize", [Problem(where="confirm", what=what, suggestion=work.migration.name)])
+        return {"mode": str(finalize(flip_of(work)))}
+
+
+class WatchHoldOperator(MigrationOperator):
+    """Puts a hold back that nobody ends: the second guard beside the task that changes the leader.
+
+    :param minutes: How long to watch at most. It ends as soon as the leader has changed.
+    """
+
+    def __init__(self, *, minutes: float = 30, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.minutes = minutes
+
+    def carry_out(self, work: Work) -> dict[str, Any]:
+        from docferry.flows.cutover import watch_hold
+
+        with cutover_of(work) as job:
+            return {"put_back": watch_hold(job, self.minutes * 60)}

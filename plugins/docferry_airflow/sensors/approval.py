@@ -1,0 +1,110 @@
+"""Waiting for somebody to allow a phase, on the evidence that is shown: in Airflow's Required Actions, or by the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseSensorOperator, Param
+from airflow.sdk.exceptions import AirflowFailException
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+APPROVE, REJECT = "Approve", "Reject"
+LEAST_WHY = 5
+
+
+class PhaseApprovalSensor(BaseSensorOperator):
+    """Passes when the ledger holds an approval for this phase and the last validation report. Otherwise it asks for one under
+    Required Actions, holding no slot, and writes the answer to the ledger. A newer report needs a new approval.
+
+    :param migration_file: Path of the migration file.
+    :param phase: The phase, as the ledger knows it.
+    """
+
+    template_fields: Sequence[str] = ("migration_file", "phase")
+
+    def __init__(self, *, migration_file: str, phase: str, **kwargs: Any) -> None:
+        kwargs.setdefault("mode", "reschedule")
+        super().__init__(**kwargs)
+        self.migration_file = migration_file
+        self.phase = phase
+
+    def poke(self, context: Context) -> bool:
+        """Whether there is evidence to decide on: a full validation that found all equal."""
+        return self._evidence() is not None
+
+    def execute(self, context: Context) -> Any:
+        super().execute(context)
+        report = self._evidence()
+        if report is None or self._approved(report) is not None:
+            return self._summary(report)
+        from airflow.sdk.exceptions import TaskAwaitingInput
+        from airflow.sdk.execution_time.hitl import upsert_hitl_detail
+
+        upsert_hitl_detail(
+            ti_id=context["ti"].id,
+            options=[APPROVE, REJECT],
+            subject=f"{self.phase}: may it go on?",
+            body=_body(self.phase, report),
+            params={"why": Param("", type="string", description="Kept with the approval.").serialize()},
+        )
+        raise TaskAwaitingInput(method_name="execute_complete", timeout=None)
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """The answer, checked against the evidence of now: it may have aged."""
+        from docferry.flows.approvals import approve
+
+        if "error" in event:
+            raise AirflowFailException(f"{self.phase}: nobody could be asked: {event['error']}")
+        by = (event.get("responded_by_user") or {}).get("name", "")
+        if event.get("chosen_options") != [APPROVE]:
+            raise AirflowFailException(f"{self.phase} was rejected by {by or 'nobody'}")
+        why = str((event.get("params_input") or {}).get("why", "")).strip()
+        if len(why) < LEAST_WHY:
+            raise AirflowFailException(f"{self.phase}: an approval says why, in {LEAST_WHY} characters at least")
+        report = self._evidence()
+        if report is None:
+            raise AirflowFailException(f"{self.phase}: the evidence is gone: validate again")
+        approve(self._ledger(), self.phase, str(report["digest"]), f"{by} (Airflow)", why)
+        return self._summary(report)
+
+    def _ledger(self) -> Any:
+        from docferry.config import load_migration
+
+        from docferry_airflow.hooks.connections import connections_from_airflow
+
+        migration = load_migration(self.migration_file)
+        return connections_from_airflow(migration).ledger(migration)
+
+    def _evidence(self) -> Mapping[str, Any] | None:
+        from docferry.errors import PreflightFailed
+        from docferry.flows.approvals import evidence_of
+
+        try:
+            return evidence_of(self._ledger())
+        except PreflightFailed as missing:
+            self.log.info("waiting for evidence: %s", missing)
+            return None
+
+    def _approved(self, report: Mapping[str, Any]) -> Any:
+        from docferry.flows.approvals import approval_of
+
+        return approval_of(self._ledger(), self.phase, str(report["digest"]))
+
+    def _summary(self, report: Mapping[str, Any] | None) -> dict[str, Any]:
+        found = self._approved(report) if report is not None else None
+        return found.to_dict() if found is not None else {}
+
+
+def _body(phase: str, report: Mapping[str, Any]) -> str:
+    """The evidence, for whoever decides."""
+    rows = "\n".join(
+        f"| {one['collection']} | {one['documents']:,} | {one['items']:,} |" for one in report["collections"]
+    )
+    return (
+        f"All compared documents are equal up to {report['equal_up_to_date']}.\n\n"
+        f"| collection | documents | items |\n| --- | --- | --- |\n{rows}\n\n"
+        f"Report {report['digest'][:12]}. After a newer validation, {phase} needs a new approval."
+    )

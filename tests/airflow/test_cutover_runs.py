@@ -1,0 +1,125 @@
+"""The phases that change who serves, as DAG runs in this process, under an application that writes: there, approved, and back."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow_rig import ROOT
+from backfilling.rig import Rig, eventually
+from docferry import wiring
+from docferry.core.modes import Mode
+from docferry.embedded import EmbeddedStack
+from docferry.embedded.airflow import aws_connection, mongo_connection
+from docferry.flows import approvals
+from docferry.flows.modes import read_mode
+from replicating.rig import Following, end, live_shop
+from serving.rig import connected
+from serving.traffic import Traffic, in_mongodb
+from validating.planting import validate
+
+MOMENTS = (datetime(2026, 2, 1, tzinfo=UTC) + timedelta(minutes=n) for n in itertools.count())
+
+
+@pytest.fixture
+def rig(airflow_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    with EmbeddedStack() as stack:
+        made = live_shop(stack.env(), tmp_path)
+        images = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+        made.dynamodb.update_table(TableName=made.table, StreamSpecification=images)
+        connected(made, monkeypatch, stack)
+        monkeypatch.setenv("DOCFERRY_MIGRATIONS", str(made.file.parent))
+        monkeypatch.setenv("AIRFLOW_CONN_MONGO_DEFAULT", mongo_connection(stack.mongo.uri("docferry")))
+        monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", aws_connection(stack.aws.env()))
+        yield made
+        end(made)
+
+
+@pytest.fixture
+def dags(rig: Rig) -> Any:
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+    from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db
+
+    bag = BundleDagBag(dag_folder=ROOT / "dags", bundle_path=ROOT / "dags", bundle_name="dags-folder")
+    assert bag.import_errors == {}
+    DagBundlesManager().sync_bundles_to_db()
+    sync_bag_to_db(bag, "dags-folder", None)
+    return bag.dags
+
+
+def run(dags: Any, rig: Rig, phase: str, **conf: Any) -> tuple[str, dict[str, Any]]:
+    """The run's state, and what its tasks returned."""
+    dag = dags[f"{rig.migration.name}.{phase}"]
+    done = dag.test(logical_date=next(MOMENTS), run_conf=dag.params.dump() | conf)
+    return str(done.state), {ti.task_id: ti.xcom_pull(task_ids=ti.task_id) for ti in done.get_task_instances()}
+
+
+@contextmanager
+def somebody_answers(rig: Rig, option: str, why: str) -> Iterator[list[str]]:
+    """As a person does under Required Actions: sees the request, and answers it through Airflow's own API."""
+    from airflow.api_fastapi.app import create_app, get_auth_manager
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+    from fastapi.testclient import TestClient
+
+    client = TestClient(create_app(apps="core"))
+    token = get_auth_manager().generate_jwt(SimpleAuthManagerUser(username="maria", role="admin"))
+    headers = {"Authorization": f"Bearer {token}"}
+    over, bodies = threading.Event(), list[str]()
+
+    def answer() -> None:
+        while not over.wait(0.5):
+            asked = client.get(
+                "/api/v2/dags/~/dagRuns/~/hitlDetails",
+                params={"response_received": False, "state": "awaiting_input"},
+                headers=headers,
+            ).json()
+            for one in asked["hitl_details"]:
+                ti = one["task_instance"]
+                bodies.append(one["body"])
+                time.sleep(1.0)
+                place = f"/api/v2/dags/{ti['dag_id']}/dagRuns/{ti['dag_run_id']}/taskInstances/{ti['task_id']}/-1/hitlDetails"
+                client.patch(place, json={"chosen_options": [option], "params_input": {"why": why}}, headers=headers)
+
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    try:
+        yield bodies
+    finally:
+        over.set()
+        thread.join(timeout=10)
+
+
+@pytest.mark.timeout(280)
+def test_phases_take_the_application_there_and_back(rig: Rig, dags: Any) -> None:
+    with wiring.connect(rig.file) as manager, Traffic(manager, writers=2) as traffic:
+        with Following(rig):
+            eventually(lambda: traffic.writes > 20, "some writes")
+            assert run(dags, rig, "dual_write")[0] == "success"
+            assert read_mode(rig.ledger).mode is Mode.DUAL_WRITE
+            assert validate(rig).ok
+            with somebody_answers(rig, "Approve", "seen and agreed") as bodies:
+                state, _ = run(dags, rig, "flip_reads", soak_minutes=0.02)
+            assert state == "success"
+            assert "All compared documents are equal up to" in bodies[0]
+            found = approvals.require_approval(rig.ledger, "flip_reads")
+            assert (found.by, found.why) == ("maria (Airflow)", "seen and agreed")
+            assert read_mode(rig.ledger).percent == 100
+            with somebody_answers(rig, "Approve", "tonight it is"):
+                state, returned = run(dags, rig, "stop_mongo_writes")
+        assert (state, returned["switch_to_dynamodb_only"]["after"]) == ("success", "DYNAMODB_ONLY")
+        before = traffic.writes
+        eventually(lambda: traffic.writes > before + 20, "writes to DynamoDB alone")
+        _, planned = run(dags, rig, "rollback", dry_run=True)
+        assert "MongoDB leads" in planned["give_mongodb_the_lead"]["would"]
+        assert read_mode(rig.ledger).mode is Mode.DYNAMODB_ONLY
+        state, returned = run(dags, rig, "rollback")
+        assert (state, returned["give_mongodb_the_lead"]["after"]) == ("success", "MONGO_ONLY")
+    assert traffic.errors == []
+    assert in_mongodb(rig.database) == traffic.acknowledged()
