@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from docferry.client import leading as module
-from docferry.client.leading import LeadingWrites
+from docferry.client.leading import until_taken
 from docferry.client.running import run
 from docferry.errors import ConditionFailed, Unavailable
 
@@ -23,10 +23,8 @@ class Waits:
         self.slept.append(seconds)
 
 
-def writes(waits: Waits) -> LeadingWrites:
-    metrics = SimpleNamespace(count=lambda name: None)
-    parts: Any = SimpleNamespace(mongo=None, metrics=metrics, calls=waits, mapping=lambda name: None)
-    return LeadingWrites(parts, "users")
+def parts(waits: Waits) -> Any:
+    return SimpleNamespace(mongo=None, metrics=SimpleNamespace(count=lambda name: None), calls=waits)
 
 
 def met(times: int) -> Callable[[], Awaitable[str]]:
@@ -44,13 +42,13 @@ def met(times: int) -> Callable[[], Awaitable[str]]:
 
 def test_write_that_is_beaten_many_times_is_written_in_the_end() -> None:
     waits = Waits()
-    assert run(writes(waits)._until_taken(met(40))) == "written"
+    assert run(until_taken(parts(waits), "users", met(40))) == "written"
     assert len(waits.slept) == 40
 
 
 def test_waits_differ_so_that_writers_do_not_meet_again_and_are_bounded() -> None:
     waits = Waits()
-    run(writes(waits)._until_taken(met(40)))
+    run(until_taken(parts(waits), "users", met(40)))
     assert len(set(waits.slept)) == 40
     assert max(waits.slept) <= module.LONGEST_WAIT_S
 
@@ -58,4 +56,4 @@ def test_waits_differ_so_that_writers_do_not_meet_again_and_are_bounded() -> Non
 def test_write_that_is_beaten_for_too_long_fails_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TRY_AGAIN_S", -1.0)
     with pytest.raises(Unavailable, match="users: the document was changed by others 1 times in a row"):
-        run(writes(Waits())._until_taken(met(1)))
+        run(until_taken(parts(Waits()), "users", met(1)))
