@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ from docferry.core.diff import compare_values
 from docferry.core.mapping import Document
 from docferry.core.mapping import Mapping as DocumentMapping
 from docferry.core.masking import Masks, shown_id
-from docferry.errors import DocumentError, MigrationError
+from docferry.errors import DocumentError
 
 MOST_WAITING = 200
 MOST_DOCUMENTS = 20
@@ -27,16 +28,22 @@ MOST_DOCUMENTS = 20
 SETTLE_S = 3.0
 """How long a difference must stay until it is one: replication is hardly ever that late."""
 LOOK_S = 0.25
+MOST_SUSPECTS = 500
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Asked:
-    """One read to be compared, and since when it has been seen different (monotonic seconds; 0.0: not yet looked at)."""
+    """A read to be compared. While it is suspected: since when (monotonic seconds), and how often it was asked meanwhile."""
 
     collection: str
     filter: Mapping[str, Any] = field(repr=False)
     plan: Plan
     since: float = 0.0
+    times: int = 1
+
+    @property
+    def name(self) -> tuple[Any, ...]:
+        return self.collection, self.plan.where
 
 
 class Shadow:
@@ -45,7 +52,8 @@ class Shadow:
     def __init__(self, parts: Parts, masked: Masks, settle_s: float = SETTLE_S) -> None:
         self._parts, self._masked, self._settle_s = parts, masked, settle_s
         self._queue: queue.Queue[Asked] = queue.Queue(MOST_WAITING)
-        self._suspects: list[Asked] = []
+        self._suspects: dict[tuple[Any, ...], Asked] = {}
+        self._looked = 0.0
         self._closing = threading.Event()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -81,32 +89,40 @@ class Shadow:
             for asked in self._due():
                 try:
                     self._look(asked)
-                except MigrationError as error:
-                    self._parts.metrics.count(f"shadow.failed.{type(error).__name__}")
-                except Exception as error:  # noqa: BLE001 - a driver's error: the read is not compared, and that is counted
+                except Exception as error:  # noqa: BLE001 - also a driver's: the read is not compared, and that is counted
+                    self._suspects.pop(asked.name, None)
                     self._parts.metrics.count(f"shadow.failed.{type(error).__name__}")
 
     def _due(self) -> Iterator[Asked]:
-        try:
-            yield self._queue.get(timeout=LOOK_S)
-        except queue.Empty:
-            suspects, self._suspects = self._suspects, []
-            yield from suspects
+        """The next read; and the suspects, every now and then, however many reads are waiting."""
+        with suppress(queue.Empty):
+            asked = self._queue.get(timeout=LOOK_S)
+            if (suspect := self._suspects.get(asked.name)) is None:
+                yield asked
+            else:
+                suspect.times += 1
+        if time.monotonic() - self._looked >= LOOK_S:
+            self._looked = time.monotonic()
+            yield from list(self._suspects.values())
 
     def _look(self, asked: Asked) -> None:
-        mapping = self._parts.mappings[asked.collection]
-        different = run(self._compare(mapping, asked))
+        different = run(self._compare(self._parts.mappings[asked.collection], asked))
         now = time.monotonic()
         if different is None:
-            self._parts.metrics.count("shadow.equal")
-            if asked.since:
-                self._parts.metrics.count("shadow.late")
-        elif asked.since and now - asked.since > self._settle_s:
-            self._parts.metrics.count("shadow.mismatch")
+            self._decide(asked, "shadow.equal")
+            self._parts.metrics.count("shadow.late", asked.times if asked.since else 0)
+        elif not asked.since and len(self._suspects) < MOST_SUSPECTS:
+            asked.since = now
+            self._suspects[asked.name] = asked
+        elif not asked.since:
+            self._parts.metrics.count("shadow.skipped")
+        elif now - asked.since > self._settle_s:
+            self._decide(asked, "shadow.mismatch")
             self._parts.membership.give_example(different)
-        else:
-            since = asked.since or now
-            self._suspects.append(Asked(collection=asked.collection, filter=asked.filter, plan=asked.plan, since=since))
+
+    def _decide(self, asked: Asked, outcome: str) -> None:
+        self._suspects.pop(asked.name, None)
+        self._parts.metrics.count(outcome, asked.times)
 
     async def _compare(self, mapping: DocumentMapping, asked: Asked) -> str | None:
         """What differs, in words without values; None if nothing does."""

@@ -1,0 +1,143 @@
+"""Flipping the reads: what keeps them from being flipped, and a share that steps back by itself when what it sees is wrong."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from backfilling.rig import Rig, eventually
+from docferry import wiring
+from docferry.client import DualWriteManager
+from docferry.core.modes import Mode
+from docferry.embedded import EmbeddedStack
+from docferry.errors import MoveRefused, PreflightFailed, SteppedBack
+from docferry.flows import approvals, flip
+from docferry.flows.flip import Flip
+from docferry.flows.modes import read_mode
+from docferry.wiring import who
+from replicating.rig import Following, Said, end, live_shop
+from serving.rig import connected
+from validating.planting import validate
+
+USERS = 40
+PLANTED = 2
+"""Of 40: five percent."""
+
+
+@pytest.fixture
+def rig(stack: EmbeddedStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    made = live_shop(stack.env(), tmp_path, load=False)
+    made.database["users"].insert_many([{"username": f"u{number}", "status": "active"} for number in range(USERS)])
+    made.load()
+    connected(made, monkeypatch, stack)
+    yield made
+    end(made)
+
+
+def job_of(rig: Rig) -> Flip:
+    return Flip(
+        migration=rig.migration, ledger=rig.ledger, identity=who("a flip"), progress=Said(), stop=threading.Event()
+    )
+
+
+def equal_and_approved(rig: Rig) -> None:
+    assert validate(rig).ok
+    evidence = approvals.evidence_of(rig.ledger)["digest"]
+    approvals.approve(rig.ledger, approvals.FLIP_READS, evidence, "a manager", "all is equal")
+
+
+def plant(rig: Rig) -> None:
+    """Behind docferry's back: what replication never sees."""
+    for number in range(PLANTED):
+        rig.dynamodb.update_item(
+            TableName=rig.table, Key={"PK": {"S": f"USER#u{number}"}, "SK": {"S": "PROFILE"}},
+            UpdateExpression="SET #s = :x", ExpressionAttributeNames={"#s": "status"},
+            ExpressionAttributeValues={":x": {"S": "s3cr3t"}},
+        )  # fmt: skip
+
+
+class Reads:
+    """Reads all users, over and over, for as long as the block lasts."""
+
+    def __init__(self, manager: DualWriteManager) -> None:
+        self.manager, self.over = manager, threading.Event()
+        self.failed: list[BaseException] = []
+        self._thread = threading.Thread(target=self._read, daemon=True)
+
+    def _read(self) -> None:
+        while not self.over.is_set():
+            for number in range(USERS):
+                try:
+                    assert self.manager["users"].find_one({"username": f"u{number}"}) is not None
+                except BaseException as error:
+                    self.failed.append(error)
+                time.sleep(0.005)
+
+    def __enter__(self) -> Reads:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.over.set()
+        self._thread.join(timeout=10)
+
+
+def test_share_that_sees_planted_differences_steps_back_by_itself_and_says_why(rig: Rig) -> None:
+    with wiring.connect(rig.file) as manager, Following(rig):
+        eventually(lambda: not list(flip._replicating(job_of(rig))), "replication to be close behind")
+        flip.begin_dual_write(job_of(rig), compare=0)
+        equal_and_approved(rig)
+        plant(rig)
+        began = time.monotonic()
+        with Reads(manager) as reads, pytest.raises(SteppedBack) as stepped:
+            flip.flip_reads(job_of(rig), 100, soak_s=60.0)
+        assert time.monotonic() - began < 30
+        assert reads.failed == []
+    assert "compared reads differ" in stepped.value.why
+    assert any("users" in one and "status" in one for one in stepped.value.examples)
+    assert "s3cr3t" not in str(stepped.value)
+    assert read_mode(rig.ledger).mode is Mode.DUAL_WRITE
+
+
+def test_share_that_sees_nothing_wrong_stays(rig: Rig) -> None:
+    with wiring.connect(rig.file) as manager, Following(rig):
+        eventually(lambda: not list(flip._replicating(job_of(rig))), "replication to be close behind")
+        flip.begin_dual_write(job_of(rig))
+        equal_and_approved(rig)
+        with Reads(manager) as reads:
+            report = flip.flip_reads(job_of(rig), 50, soak_s=6.0)
+        assert reads.failed == []
+        assert report.seen.served > 0
+        assert (report.seen.mismatches, report.seen.fell_back) == (0, 0)
+        assert read_mode(rig.ledger).percent == 50
+        assert flip.back_to_mongodb(job_of(rig), "enough").mode == "MONGO_ONLY"
+
+
+def test_what_is_missing_keeps_the_reads_where_they_are_and_all_of_it_is_said(rig: Rig) -> None:
+    with pytest.raises(MoveRefused, match="MONGO_ONLY cannot become DYNAMODB_READS"):
+        flip.flip_reads(job_of(rig), 10)
+    with pytest.raises(PreflightFailed, match="replication: does not run"):
+        flip.begin_dual_write(job_of(rig))
+    with Following(rig):
+        eventually(lambda: not list(flip._replicating(job_of(rig))), "replication to be close behind")
+        flip.begin_dual_write(job_of(rig))
+        with pytest.raises(PreflightFailed, match="full validation: none has been recorded"):
+            flip.flip_reads(job_of(rig), 10)
+        assert validate(rig).ok
+        with pytest.raises(PreflightFailed, match="flip_reads: has no approval"):
+            flip.flip_reads(job_of(rig), 10)
+        equal_and_approved(rig)
+        with pytest.raises(PreflightFailed, match="no instance is registered"):
+            flip.flip_reads(job_of(rig), 10)
+        with wiring.connect(rig.file) as manager:
+            assert list(manager["users"].find({"status": "nobody's"})) == []
+            eventually(lambda: list(flip._served(job_of(rig))), "the call to be counted")
+            with pytest.raises(
+                PreflightFailed, match=r"users\.find\(status\): was called 1 time\(s\), and DynamoDB cannot"
+            ):
+                flip.flip_reads(job_of(rig), 10)
+    assert read_mode(rig.ledger).mode is Mode.DUAL_WRITE
