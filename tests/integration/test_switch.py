@@ -248,7 +248,9 @@ def test_vanished_instance_is_out_waited_or_waived_by_name(rig: Rig) -> None:
         with pytest.raises(PreflightFailed, match=r"vanished without a word.*--waive gone"):
             switch_back(rig)
         assert read_mode(rig.ledger).mode is Mode.DYNAMODB_ONLY
-        assert switch_back(rig, waived=("gone",)).after == "MONGO_ONLY"
+        report = switch_back(rig, waived=("gone",))
+        assert report.after == "MONGO_ONLY"
+        assert "caught up with the dead" in report.steps
 
 
 def manager_record(rig: Rig, manager: DualWriteManager) -> Any:

@@ -74,7 +74,7 @@ async def switch_to_mongodb(job: Cutover, target: Target, sink: Sink, waived: Se
     try:
         await _come_near(job, report, following)
         proved = await _prove_ahead(job, target, _reverse_job(job, sink, stop), following)
-        return await _HoldBack(job, target, sink, stop, following, proved).run()
+        return await _HoldBack(job, target, sink, stop, following, proved, report).run()
     finally:
         stop.set()
         with suppress(BaseException):
@@ -97,6 +97,13 @@ def require_ready_to_return(job: Cutover, waived: Sequence[str]) -> None:
         problems.append(Problem(where="reverse replication", what=what, suggestion="docferry status"))
     if problems:
         raise PreflightFailed(f"{job.migration.name}: MongoDB as the leader", problems)
+
+
+def _died_without_a_word(job: Cutover) -> bool:
+    """Whether an instance ended lately without saying what it wrote last."""
+    live = {one.id for one in live_instances(job.ledger, job.identity)}
+    limit = state.now_ms() - int(SIGNATURE_LIVES_S * 1000)
+    return any(not one.ended and one.id not in live and one.until_ms > limit for one in list_instances(job.ledger))
 
 
 def vanished_instances(job: Cutover) -> list[Instance]:
@@ -196,9 +203,10 @@ class _HoldBack:
         stop: threading.Event,
         following: asyncio.Task[None],
         proved: set[Write],
+        report: ReverseReport,
     ) -> None:
         self.job, self.target, self.sink, self.stop, self.following = job, target, sink, stop, following
-        self.proved = proved
+        self.proved, self.report = proved, report
         self.steps: dict[str, float] = {}
         self.began = self.marked = 0.0
 
@@ -238,6 +246,7 @@ class _HoldBack:
         if silent:
             raise HoldFailed(describe_silent(silent), self.steps)
         self._mark("acknowledged")
+        await self._catch_up_with_the_dead()
         writes = sorted(await asyncio.to_thread(_written_last, job) - self.proved)
         work = _reverse_job(job, self.sink, self.stop)
         left_s = held.deadline_ms / 1000 - time.time()
@@ -250,6 +259,17 @@ class _HoldBack:
         await self.following
         live = await asyncio.to_thread(live_instances, job.ledger, job.identity)
         return len(live), len(writes)
+
+    async def _catch_up_with_the_dead(self) -> None:
+        """What a process wrote since its last word, and then died, is on nobody's list: the stream must tell. It has no
+        watermark, so every shard must have answered, after now, that there is nothing more."""
+        asked_ms = state.now_ms()
+        if not await asyncio.to_thread(_died_without_a_word, self.job):
+            return
+        while self.report.reached_ms < asked_ms:
+            _raise_if_ended(self.following)
+            await asyncio.sleep(POLL_S)
+        self._mark("caught up with the dead")
 
     def _go_ahead(self, record: Record, held: ModeState) -> ModeState:
         """Note where forward replication goes on, while nobody writes to MongoDB; then let them."""

@@ -20,7 +20,7 @@ from docferry.ports import Identity, Ledger, Record, StopSignal
 MOVES = "moves"
 CLOCKS_S = 2.0
 """By so much an instance's clock may be ahead of ours: its lease is taken to end so much later."""
-POLL_S = 0.02
+POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

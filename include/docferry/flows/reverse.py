@@ -75,6 +75,7 @@ class ReverseReport:
     """What one run did: records = applied + same + removed + ignored + dead. `ignored_by` says how often for which reason
     (an unknown entityType by its name; one record may have two); `healed` are dead letters closed, `letters` those open.
 
+    `reached_ms`: everything that was written before that time (since 1970) is applied, as far as the shards' answers tell.
     `lag_s` is the age of the oldest record that is not applied, 0 once every shard has answered that there is nothing more;
     `window_left_s` how long the stream will still keep what is not applied.
     """
@@ -90,6 +91,7 @@ class ReverseReport:
     ignored_by: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     lag_s: float | None = None
+    reached_ms: int = 0
 
     def check(self) -> None:
         """Raises InvariantBroken if a record is unaccounted for."""
@@ -321,7 +323,7 @@ class _Follower:
         asked_ms, self.asked_ms = self.asked_ms, state.now_ms()
         caught_up = self.caught_up or (not self.lanes.parts and self.readers.have_caught_up(asked_ms))
         reached = asked_ms if caught_up else self.readers.reached_ms(self.asked_ms)
-        self.reached_ms = max(self.reached_ms, reached)
+        self.reached_ms = self.report.reached_ms = max(self.reached_ms, reached)
         self.report.lag_s = 0.0 if caught_up else max(0.0, (self.asked_ms - self.reached_ms) / 1000)
 
     def _body(self) -> dict[str, Any]:
