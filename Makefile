@@ -8,6 +8,9 @@ KEEP   ?=
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.docferry-ready
 
+# Minutes long, and sensitive to a busy machine: not among the tests of every change.
+CUTOVER := tests/e2e/test_cli_cutover.py tests/airflow/test_cutover_runs.py tests/e2e/test_drill.py
+
 .DEFAULT_GOAL := help
 .PHONY: help venv demo stop test drill soak check bench lock clean
 
@@ -40,7 +43,7 @@ test: venv ## every test, on two cores, from nothing
 	@echo "==> fetching mongod and the emulators, if they are not cached"
 	@$(BIN)/python -c 'from docferry.embedded import tools as t; t.ensure_mongod(print); t.ensure_ministack(print); t.ensure_moto(print)'
 	@echo "==> running the tests"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST) --ignore tests/e2e/test_drill.py
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST) $(addprefix --ignore=,$(CUTOVER))
 
 check: venv ## lint, formatting, types, layers
 	$(BIN)/ruff check .
@@ -49,8 +52,8 @@ check: venv ## lint, formatting, types, layers
 	MYPYPATH=include:plugins $(BIN)/mypy --ignore-missing-imports --package docferry_airflow
 	$(BIN)/lint-imports
 
-drill: venv ## eight applications go there and back, and an independent judge looks (it measures time: on an idle machine)
-	@$(BIN)/python -m pytest -s tests/e2e/test_drill.py
+drill: venv ## the whole cutover: by commands, by DAGs, and by eight applications with an independent judge (it measures time: on an idle machine)
+	@$(BIN)/python -m pytest -s $(CUTOVER)
 
 soak: venv ## convergence at length: 20,000 runs in memory, 200 on real servers (DOCFERRY_SOAK_RUNS, _REAL_RUNS, _SEED=n|random), and ten drills (DOCFERRY_DRILL_RUNS)
 	@seed=$${DOCFERRY_SOAK_SEED:-0}; [ "$$seed" != random ] || seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); \

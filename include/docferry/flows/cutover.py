@@ -52,6 +52,7 @@ from docferry.flows.modes import (
     mode_record,
     read_mode,
     wait_for_acknowledgements,
+    who_needs_room,
 )
 from docferry.flows.replicate import Replication, Until, replicate
 from docferry.flows.reverse import record_stream_start
@@ -71,6 +72,7 @@ GRACE_S = 1.0
 """How long after the deadline others put HOLD back: whoever holds is to do it himself."""
 POLL_S = 0.05
 REFENCE_S = 10.0
+BEGINS_WITHIN_S = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -401,17 +403,21 @@ def is_overdue(mode: ModeState, grace_s: float = GRACE_S) -> bool:
 
 
 def watch_hold(job: Cutover, for_s: float) -> bool:
-    """Watch until the leader has changed, or for so long; whether a hold had to be put back that nobody ended.
+    """Watch a change of leader to its end, for so long at most; whether a hold had to be put back that nobody ended.
 
-    For a second process or task: whoever holds may die.
+    For a second process or task: whoever holds may die. One that does not begin soon is not waited for.
     """
-    began, before = time.monotonic(), read_mode(job.ledger).leader.dynamodb_leads
+    began, seen = time.monotonic(), False
     while time.monotonic() - began < for_s and not job.stop.is_set():
         now = read_mode(job.ledger)
         if is_overdue(now):
             back_out(job, "the deadline has passed, and whoever held has not gone back")
             return True
-        if now.leader.dynamodb_leads is not before:
+        at_work = who_needs_room(job.ledger) is not None or now.mode is Mode.HOLD
+        if seen and not at_work:
+            return False
+        seen = seen or at_work
+        if not seen and time.monotonic() - began > BEGINS_WITHIN_S:
             return False
         time.sleep(0.25)
     return False

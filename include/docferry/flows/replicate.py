@@ -439,7 +439,8 @@ class _Follower:
         deadline = time.monotonic() + (2.0 if self.job.stop.is_set() else DRAIN_S)
         while self.lanes.pending and self.lanes.failure is None and time.monotonic() < deadline:
             await self._wait_for_a_move(0.5)
-        self._raise_failure()
+        with suppress(Stopped):  # a lane that waited for the budget, or for MongoDB: what it had is read again
+            self._raise_failure()
         if not self.job.stop.is_set():
             await aside(self._look_at_mongo, False)  # the lag that is told is that of the end
 

@@ -148,7 +148,7 @@ class FinalizeOperator(MigrationOperator):
 class WatchHoldOperator(MigrationOperator):
     """Puts a hold back that nobody ends: the second guard beside the task that changes the leader.
 
-    :param minutes: How long to watch at most. It ends as soon as the leader has changed.
+    :param minutes: How long to watch at most. It ends with the change, or soon if there is none.
     """
 
     def __init__(self, *, minutes: float = 30, **kwargs: Any) -> None:
