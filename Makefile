@@ -8,11 +8,13 @@ KEEP   ?=
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.docferry-ready
 
-# Minutes long, and sensitive to a busy machine: not among the tests of every change.
-CUTOVER := tests/e2e/test_cli_cutover.py tests/airflow/test_cutover_runs.py tests/e2e/test_drill.py
+# Changing who leads, at length: ten minutes more than the tests of every change have, and some measure time.
+CUTOVER := tests/integration/test_switch.py tests/integration/test_fence.py tests/integration/test_flip.py \
+  tests/integration/test_client_faults.py tests/faults/test_reverse_kill.py tests/property/test_return_converges.py \
+  tests/e2e/test_cli_cutover.py tests/airflow/test_cutover_runs.py tests/e2e/test_drill.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo stop test drill soak check bench lock clean
+.PHONY: help venv demo stop test cutover soak check bench lock clean
 
 help: ## show this
 	@echo "docferry: make TARGET"
@@ -52,8 +54,8 @@ check: venv ## lint, formatting, types, layers
 	MYPYPATH=include:plugins $(BIN)/mypy --ignore-missing-imports --package docferry_airflow
 	$(BIN)/lint-imports
 
-drill: venv ## the whole cutover: by commands, by DAGs, and by eight applications with an independent judge (it measures time: on an idle machine)
-	@$(BIN)/python -m pytest -s $(CUTOVER)
+cutover: venv ## changing who leads, at length: its faults, by commands, by DAGs, and by eight applications with an independent judge
+	@$(BIN)/python -m pytest $(CUTOVER)
 
 soak: venv ## convergence at length: 20,000 runs in memory, 200 on real servers (DOCFERRY_SOAK_RUNS, _REAL_RUNS, _SEED=n|random), and ten drills (DOCFERRY_DRILL_RUNS)
 	@seed=$${DOCFERRY_SOAK_SEED:-0}; [ "$$seed" != random ] || seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); \

@@ -27,6 +27,14 @@ def wait_for(process: subprocess.Popen[str], words: str) -> set[psutil.Process]:
     raise AssertionError(f"it ended without saying {words!r}")
 
 
+def command_of(process: psutil.Process) -> list[str]:
+    """Nothing, of one that has ended meanwhile."""
+    try:
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return []
+
+
 def left_of(seen: set[psutil.Process]) -> list[str]:
     return [str(process) for process in seen if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
@@ -59,7 +67,7 @@ def test_nothing_is_left_behind(
     )
     seen = wait_for(demo, words)
     if words == WRITING:
-        assert any("docferry.embedded.traffic" in process.cmdline() for process in seen)
+        assert any("docferry.embedded.traffic" in command_of(process) for process in seen)
     os.killpg(demo.pid, number)  # as a terminal does: everything in the foreground gets it
     demo.communicate(timeout=60)
     assert demo.returncode == code
