@@ -213,13 +213,16 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Call:
         times: int = 1,
         body: bytes = b"{}",
         retry_for_s: float = 10.0,
+        timeout_s: float = dynamodb_http.REQUEST_TIMEOUT_S,
         session: boto3.Session | None = None,
         guard: Callable[[], None] | None = None,
     ) -> Called:
         async def use() -> Called:
             async with Server(*answers) as server:
                 monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", server.url)
-                http = DynamoHttp(session or boto3.Session("key", "secret", region_name="us-east-1"), retry_for_s)
+                http = DynamoHttp(
+                    session or boto3.Session("key", "secret", region_name="us-east-1"), retry_for_s, timeout_s
+                )
                 called = Called(server, http)
                 try:
                     for _ in range(times):
@@ -330,23 +333,20 @@ def test_throttles_are_counted(call: Call) -> None:
     assert call(BAD["throttled"], BAD["throttled by another name"], reply()).http.throttles == 2
 
 
-def test_server_that_hangs_is_given_up_by_the_clock(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dynamodb_http, "REQUEST_TIMEOUT_S", 0.15)
-    called = call(hang, retry_for_s=0.0)
+def test_server_that_hangs_is_given_up_by_the_clock(call: Call) -> None:
+    called = call(hang, retry_for_s=0.0, timeout_s=0.15)
     assert isinstance(called.error, RetryExhausted)
     assert isinstance(called.error.__cause__, TimedOut)
-    again = call(hang, reply(BODY))
+    again = call(hang, reply(BODY), timeout_s=0.15)
     assert again.answers == [BODY]
     assert again.server.connections == 2  # the late answer must not be read as the next one's
 
 
-def test_server_that_hangs_in_the_middle_of_an_answer_is_given_up(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dynamodb_http, "REQUEST_TIMEOUT_S", 0.15)
-
+def test_server_that_hangs_in_the_middle_of_an_answer_is_given_up(call: Call) -> None:
     async def half(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
 
-    called = call(half, reply(BODY))
+    called = call(half, reply(BODY), timeout_s=0.15)
     assert called.answers == [BODY]
     assert called.server.connections == 2
 
