@@ -99,7 +99,7 @@ def test_drawn_documents_hold_every_bson_type_and_children(name: str) -> None:
         seen.update(draw.kinds_in(document))
         sizes.append(len(mapping.encode(document, VERSION)))
 
-    for_each_document(name, look, max_examples=700, derandomize=True, database=None)
+    for_each_document(name, look, max_examples=400, derandomize=True, database=None)
     assert seen == draw.BSON_KINDS
     if REVERSIBLE[name].children:
         assert sum(size > 1 for size in sizes) > len(sizes) / 4
