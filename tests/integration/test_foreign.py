@@ -110,7 +110,7 @@ def test_readers_writers_and_idle_clients_are_told_apart(stack: EmbeddedStack, d
     assert (found["batch"].user, found["batch"].host) == ("admin.app", "127.0.0.1")
     assert found["batch"].driver.startswith("PyMongo")
     assert found["batch"].most == 1
-    assert [one.app for one in report.clients if one.library] == [LIBRARY_APP]
+    assert [one.app for one in report.clients if one.own] == [LIBRARY_APP]
     assert [one.app for one in report.clients if one.waived] == ["reports"]
     assert "docferry" not in found
     assert not any(one.user in ("", "local.__system") for one in report.clients)

@@ -66,7 +66,7 @@ def test_what_a_look_cannot_see_is_said() -> None:
 
 def test_docferrys_own_library_is_known_by_its_name() -> None:
     report = watched(FakeClients([seen("docferry-client", Doing.WRITE, "myapp.users"), seen("docferry-clients")]))
-    assert [(one.app, one.library) for one in report.clients] == [
+    assert [(one.app, one.own) for one in report.clients] == [
         ("docferry-client", True),
         ("docferry-clients", False),
     ]

@@ -56,7 +56,7 @@ class Client:
     driver: str
     user: str
     host: str
-    library: bool = False
+    own: bool = False
     waived: bool = False
     looks: int = 0
     most: int = 0
@@ -69,7 +69,7 @@ class Client:
         return next((one for one in Doing if self.seen[one]), Doing.IDLE)
 
     def to_dict(self) -> dict[str, Any]:
-        names = ("app", "driver", "user", "host", "library", "waived", "looks")
+        names = ("app", "driver", "user", "host", "own", "waived", "looks")
         found = {name: getattr(self, name) for name in names}
         return found | {
             "connections": self.most,
@@ -94,8 +94,8 @@ class Seen:
             key = (one.app, one.driver, one.user, one.host)
             client = self._found.get(key)
             if client is None:
-                library = one.app == LIBRARY_APP
-                client = Client(app=one.app, driver=one.driver, user=one.user, host=one.host, library=library)
+                own = one.app == LIBRARY_APP
+                client = Client(app=one.app, driver=one.driver, user=one.user, host=one.host, own=own)
                 self._found[key] = client
             counted[key] = counted.get(key, 0) + 1
             client.seen[one.doing] += 1

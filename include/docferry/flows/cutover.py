@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -142,12 +142,14 @@ async def switch_to_dynamodb(job: Cutover, target: Target) -> SwitchReport:
     until = Until()
     ask_for_room(job.ledger, job.identity.name, ROOM_S)
     watching: Watching | None = None
-    following = asyncio.create_task(_follow(job, target, until))
+    following = asyncio.create_task(
+        take_over(job, "replicator", lambda: replicate(job.replication(), target, until=until, leading=True))
+    )
     try:
         watching = await aside(Watching, job.validation(), since, stop=job.stop)
-        await _come_near(job, until, following)
+        await come_near(job, "DynamoDB", "replication", NEAR_S, lambda: until.lag_s, following)
         await _compare_until_few(job, target, watching, following)
-        return await _Hold(job, target, watching, until, following).run()
+        return await _HoldMongoDB(job, target, following, watching, until).run()
     finally:
         if not following.done():
             following.cancel()
@@ -203,43 +205,51 @@ def _unenforced(job: Cutover) -> Iterator[Problem]:
                 yield Problem(where=name, what=what, suggestion=advice)
 
 
-async def _follow(job: Cutover, target: Target, until: Until) -> None:
-    """Become the replicator, as soon as the one of before has made room."""
+async def take_over(job: Cutover, what: str, follow: Callable[[], Awaitable[Any]]) -> None:
+    """Become the one who replicates (`what` says how), as soon as the one of before has made room."""
     began = time.monotonic()
     while True:
         try:
-            await replicate(job.replication(), target, until=until, leading=True)
+            await follow()
             return
         except LeaseHeld as error:
             if time.monotonic() - began > TAKE_OVER_S:
                 raise
-            job.progress.say(f"waiting for the replicator of before to end: {error}")
+            job.progress.say(f"waiting for the {what} of before to end: {error}")
             await asyncio.sleep(0.5)
 
 
-def _raise_if_ended(following: asyncio.Task[None]) -> None:
+def raise_if_ended(following: asyncio.Task[None]) -> None:
+    """Raises what ended replication; InvariantBroken if nothing did."""
     if following.done():
         following.result()
-        raise InvariantBroken("replication ended before it was told up to when")
+        raise InvariantBroken("replication ended before it was told to")
 
 
-async def _come_near(job: Cutover, until: Until, following: asyncio.Task[None]) -> None:
-    """Until replication is close behind."""
+async def come_near(
+    job: Cutover,
+    leader: str,
+    what: str,
+    near_s: float,
+    lag_s: Callable[[], float | None],
+    following: asyncio.Task[None],
+) -> None:
+    """Until replication (`what` names it) is close behind. Raises PreflightFailed if it does not get there."""
     began = time.monotonic()
-    while until.lag_s is None or until.lag_s > NEAR_S:
-        _raise_if_ended(following)
+    while (lag := lag_s()) is None or lag > near_s:
+        raise_if_ended(following)
         raise_if_stopped(job)
         if time.monotonic() - began > CATCH_UP_S:
-            what = f"lags {until.lag_s} s" if until.lag_s is not None else "could not tell how far it is behind"
-            problem = Problem(where="replication", what=what, suggestion="wait until it has caught up")
-            raise PreflightFailed("DynamoDB as the leader", [problem])
+            found = f"lags {lag} s" if lag is not None else "could not tell how far it is behind"
+            problem = Problem(where=what, what=found, suggestion="wait until it has caught up")
+            raise PreflightFailed(f"{leader} as the leader", [problem])
         await asyncio.sleep(POLL_S)
 
 
 async def _compare_until_few(job: Cutover, target: Target, watching: Watching, following: asyncio.Task[None]) -> None:
     """Compare what has changed since the last look, look after look, until what is left is compared in no time."""
     for look in range(LOOKS):
-        _raise_if_ended(following)
+        raise_if_ended(following)
         now = await aside(job.source.cluster_time, stop=job.stop)
         await watching.read_until(now)
         if watching.changed.documents <= FEW:
@@ -266,84 +276,114 @@ def raise_if_stopped(job: Cutover) -> None:
 # --- while writes wait -----------------------------------------------------------------------------------------------
 
 
-class _Hold:
-    """From HOLD to the new leader, or back."""
+class Hold:
+    """From HOLD to the new leader, or back. `until_equal` and `go_ahead` are what each direction does meanwhile."""
 
-    def __init__(
-        self, job: Cutover, target: Target, watching: Watching, until: Until, following: asyncio.Task[None]
-    ) -> None:
-        self.job, self.target, self.watching, self.until, self.following = job, target, watching, until, following
+    ahead: Mode
+    leader: str
+
+    def __init__(self, job: Cutover, target: Target, following: asyncio.Task[None]) -> None:
+        self.job, self.target, self.following = job, target, following
         self.steps: dict[str, float] = {}
-        self.began = self.marked = 0.0
+        self.marked = self.acks_until = 0.0
+        """Until when instances may acknowledge (monotonic seconds): the rest of the hold is for what comes behind."""
 
     async def run(self) -> SwitchReport:
-        job = self.job
-        hold_s = job.migration.cutover.hold_s
+        """Raises HoldFailed, with the reason; everything is as it was then, or the error says that it is not."""
+        job, hold_s = self.job, self.job.migration.cutover.hold_s
         before = await aside(mode_record, job.ledger)
-        held = state_of(before.body).hold(Mode.DYNAMODB_ONLY, state.now_ms() + int(hold_s * 1000))
+        held = state_of(before.body).hold(self.ahead, state.now_ms() + int(hold_s * 1000))
         await asyncio.to_thread(ask_for_room, job.ledger, job.identity.name, ROOM_S)
-        self.began = self.marked = time.monotonic()
-        record = await asyncio.to_thread(change_mode, job.ledger, before, held, job.identity, "DynamoDB is to lead")
+        began = self.marked = time.monotonic()
+        self.acks_until = began + hold_s - job.migration.cutover.drain_s
+        record = await asyncio.to_thread(
+            change_mode, job.ledger, before, held, job.identity, f"{self.leader} is to lead"
+        )
         try:
             async with asyncio.timeout(hold_s):
-                instances, compared, time_of_fence = await self._until_equal(held)
-            after = await self._go_ahead(record, held, time_of_fence)
+                await self._acknowledged(held)
+                instances, compared = await self.until_equal(held)
+            after = await self.go_ahead(record, held)
         except BaseException as error:
             raise await asyncio.shield(asyncio.to_thread(back_out_after, job, error, self.steps)) from error
-        held_s = time.monotonic() - self.began
-        job.progress.say(f"DynamoDB leads; writes waited for {held_s:.2f} s at most")
+        held_s = time.monotonic() - began
+        job.progress.say(f"{self.leader} leads; writes waited for {held_s:.2f} s at most")
         return SwitchReport(
             before=str(state_of(before.body)), after=str(after), epoch=after.epoch, instances=instances, compared=compared,
             held_s=held_s, steps=self.steps,
         )  # fmt: skip
 
-    def _mark(self, step: str) -> None:
+    async def until_equal(self, held: ModeState) -> tuple[int, int]:
+        """(live instances, how much was compared), once both databases are equal and nothing moves. Raises HoldFailed."""
+        raise NotImplementedError
+
+    async def go_ahead(self, record: Record, held: ModeState) -> ModeState:
+        """Make the mode what it was to become. Raises HoldFailed past the deadline."""
+        raise NotImplementedError
+
+    def mark(self, step: str) -> None:
+        """Note how long a step took."""
         now = time.monotonic()
         self.steps[step] = now - self.marked
         self.marked = now
 
-    async def _until_equal(self, held: ModeState) -> tuple[int, int, Timestamp]:
-        """(live instances, documents compared, time of the fence), once both databases are equal and nothing moves."""
-        job, cutover = self.job, self.job.migration.cutover
-        acks_until = time.monotonic() + cutover.hold_s - cutover.drain_s
+    def require_time(self, held: ModeState) -> None:
+        if state.now_ms() >= held.deadline_ms:
+            raise HoldFailed("the deadline has passed", self.steps)
+
+    async def require_acknowledged(self, held: ModeState, until: float) -> None:
+        """Every live instance says that it has no write in flight, by monotonic time `until`."""
+        job = self.job
         silent = await asyncio.to_thread(
-            wait_for_acknowledgements, job.ledger, job.identity, held.epoch, acks_until, job.stop
+            wait_for_acknowledgements, job.ledger, job.identity, held.epoch, until, job.stop
         )
         raise_if_stopped(job)
         if silent:
             raise HoldFailed(describe_silent(silent), self.steps)
-        self._mark("acknowledged")
-        fenced = await asyncio.to_thread(fence, job.fencing(), max(1.0, acks_until - time.monotonic()))
-        self._mark("fenced")
+
+    async def _acknowledged(self, held: ModeState) -> None:
+        await self.require_acknowledged(held, self.acks_until)
+        self.mark("acknowledged")
+
+
+class _HoldMongoDB(Hold):
+    """To DynamoDB."""
+
+    ahead, leader = Mode.DYNAMODB_ONLY, "DynamoDB"
+
+    def __init__(
+        self, job: Cutover, target: Target, following: asyncio.Task[None], watching: Watching, until: Until
+    ) -> None:
+        super().__init__(job, target, following)
+        self.watching, self.until = watching, until
+
+    async def until_equal(self, held: ModeState) -> tuple[int, int]:
+        job = self.job
+        fenced = await asyncio.to_thread(fence, job.fencing(), max(1.0, self.acks_until - time.monotonic()))
+        self.mark("fenced")
         self.until.time = fenced.time
         await asyncio.gather(self.following, self.watching.read_until(fenced.time))
-        self._mark("drained")
+        self.mark("drained")
         await asyncio.to_thread(require_quiet, job.fencing(), fenced.time)
         changed = self.watching.changed
         at = await aside(job.source.cluster_time, stop=job.stop)
         compared = await compare_changed(job.validation(), self.target, changed, at)
         if compared.differences:
             raise HoldFailed(_different(compared.differences), self.steps)
-        self._mark("compared")
-        live = await asyncio.to_thread(wait_for_acknowledgements, job.ledger, job.identity, held.epoch, 0.0, job.stop)
-        if live:
-            raise HoldFailed(describe_silent(live), self.steps)
-        return len(await aside(_live, job)), changed.documents, fenced.time
+        self.mark("compared")
+        await self.require_acknowledged(held, 0.0)
+        return len(await asyncio.to_thread(live_instances, job.ledger, job.identity)), changed.documents
 
-    async def _go_ahead(self, record: Record, held: ModeState, time_of_fence: Timestamp) -> ModeState:
+    async def go_ahead(self, record: Record, held: ModeState) -> ModeState:
         job = self.job
+        assert self.until.time is not None
         tables = sorted({mapping.table for mapping in job.migration.mappings.values()})
         await asyncio.to_thread(record_stream_start, job.ledger, job.streams, tables)
-        after = held.go_ahead(snapshot_version(time_of_fence))
-        if state.now_ms() >= held.deadline_ms:
-            raise HoldFailed("the deadline has passed", self.steps)
+        after = held.go_ahead(snapshot_version(self.until.time))
+        self.require_time(held)
         await asyncio.to_thread(change_mode, job.ledger, record, after, job.identity, "DynamoDB leads")
-        self._mark("switched")
+        self.mark("switched")
         return after
-
-
-def _live(job: Cutover) -> list[Instance]:
-    return live_instances(job.ledger, job.identity)
 
 
 def describe_silent(instances: Sequence[Instance]) -> str:

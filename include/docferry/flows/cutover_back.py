@@ -21,21 +21,22 @@ from contextlib import suppress
 
 from docferry.core.instances import Instance
 from docferry.core.mapping import ItemKey
-from docferry.core.modes import Mode, ModeState, state_of
+from docferry.core.modes import Mode, ModeState
 from docferry.core.versions import parse_version
-from docferry.errors import HoldFailed, InvariantBroken, LeaseHeld, PreflightFailed, Problem
+from docferry.errors import HoldFailed, InvariantBroken, PreflightFailed, Problem
 from docferry.flows import state
 from docferry.flows.background import aside
 from docferry.flows.cutover import (
     CATCH_UP_S,
     POLL_S,
     ROOM_S,
-    TAKE_OVER_S,
     Cutover,
+    Hold,
     SwitchReport,
-    back_out_after,
-    describe_silent,
+    come_near,
+    raise_if_ended,
     raise_if_stopped,
+    take_over,
 )
 from docferry.flows.fence import lift
 from docferry.flows.modes import (
@@ -43,9 +44,7 @@ from docferry.flows.modes import (
     change_mode,
     list_instances,
     live_instances,
-    mode_record,
     read_mode,
-    wait_for_acknowledgements,
 )
 from docferry.flows.replicate import SIGNATURE_LIVES_S
 from docferry.flows.reverse import Reverse, ReverseReport, reverse
@@ -70,11 +69,18 @@ async def switch_to_mongodb(job: Cutover, target: Target, sink: Sink, waived: Se
     await aside(require_ready_to_return, job, waived, stop=job.stop)
     ask_for_room(job.ledger, job.identity.name, ROOM_S)
     stop, report = threading.Event(), ReverseReport()
-    following = asyncio.create_task(_follow(job, target, sink, stop, report))
+    work = Reverse(
+        migration=job.migration, streams=job.streams, sink=sink, ledger=job.ledger, identity=job.identity,
+        progress=job.progress, stop=stop,
+    )  # fmt: skip
+    following = asyncio.create_task(
+        take_over(job, "reverse replicator", lambda: reverse(work, target, leading=True, report=report))
+    )
     try:
-        await _come_near(job, report, following)
-        proved = await _prove_ahead(job, target, _reverse_job(job, sink, stop), following)
-        return await _HoldBack(job, target, sink, stop, following, proved, report).run()
+        await come_near(job, "MongoDB", "reverse replication", NEAR_S, lambda: report.lag_s, following)
+        await aside(_require_no_letters, job, stop=job.stop)
+        proved = await _prove_ahead(job, target, work, following)
+        return await _HoldDynamoDB(job, target, following, work, stop, proved, report).run()
     finally:
         stop.set()
         with suppress(BaseException):
@@ -92,50 +98,33 @@ def require_ready_to_return(job: Cutover, waived: Sequence[str]) -> None:
             what = f"vanished without a word; a request that it signed may still arrive for {left_s / 60:.0f} min"
             advice = f"wait for it, or waive it if it is known to be gone: --waive {one.id}"
             problems.append(Problem(where=f"instance {one.name}", what=what, suggestion=advice))
-    if letters := list_reverse_letters(job.ledger):
-        what = f"has {len(letters)} dead letter(s): MongoDB does not hold these documents as DynamoDB does"
-        problems.append(Problem(where="reverse replication", what=what, suggestion="docferry status"))
+    problems += _letters(job)
     if problems:
         raise PreflightFailed(f"{job.migration.name}: MongoDB as the leader", problems)
 
 
-def _died_without_a_word(job: Cutover) -> bool:
-    """Whether an instance ended lately without saying what it wrote last."""
+def _letters(job: Cutover) -> list[Problem]:
+    letters = list_reverse_letters(job.ledger)
+    what = f"has {len(letters)} dead letter(s): MongoDB does not hold these documents as DynamoDB does"
+    return [Problem(where="reverse replication", what=what, suggestion="docferry status")] if letters else []
+
+
+def _require_no_letters(job: Cutover) -> None:
+    """Some may have been opened while reverse replication caught up."""
+    if problems := _letters(job):
+        raise PreflightFailed(f"{job.migration.name}: MongoDB as the leader", problems)
+
+
+def ended_without_a_word(job: Cutover) -> list[Instance]:
+    """Instances that did not say that they end, nor what they wrote last; their last signed requests may still be alive."""
     live = {one.id for one in live_instances(job.ledger, job.identity)}
     limit = state.now_ms() - int(SIGNATURE_LIVES_S * 1000)
-    return any(not one.ended and one.id not in live and one.until_ms > limit for one in list_instances(job.ledger))
+    return [one for one in list_instances(job.ledger) if not one.ended and one.id not in live and one.until_ms > limit]
 
 
 def vanished_instances(job: Cutover) -> list[Instance]:
-    """Instances that did not say that they end, whose last signed requests may still be alive."""
-    live = {one.id for one in live_instances(job.ledger, job.identity)}
-    limit = state.now_ms() - int(SIGNATURE_LIVES_S * 1000)
-    return [
-        one
-        for one in list_instances(job.ledger)
-        if not one.ended and one.id not in live and one.until_ms > limit and not job.identity.ended(one.mark)
-    ]
-
-
-def _reverse_job(job: Cutover, sink: Sink, stop: threading.Event) -> Reverse:
-    return Reverse(
-        migration=job.migration, streams=job.streams, sink=sink, ledger=job.ledger, identity=job.identity,
-        progress=job.progress, stop=stop,
-    )  # fmt: skip
-
-
-async def _follow(job: Cutover, target: Target, sink: Sink, stop: threading.Event, report: ReverseReport) -> None:
-    """Become the one who replicates in reverse, as soon as the one of before has made room."""
-    work, began = _reverse_job(job, sink, stop), time.monotonic()
-    while True:
-        try:
-            await reverse(work, target, leading=True, report=report)
-            return
-        except LeaseHeld as error:
-            if time.monotonic() - began > TAKE_OVER_S:
-                raise
-            job.progress.say(f"waiting for the reverse replicator of before to end: {error}")
-            await asyncio.sleep(0.5)
+    """Those of them whose process is not proved dead."""
+    return [one for one in ended_without_a_word(job) if not job.identity.ended(one.mark)]
 
 
 def _written_last(job: Cutover) -> set[Write]:
@@ -146,28 +135,6 @@ def _written_last(job: Cutover) -> set[Write]:
             place = (wrote.table, wrote.key)
             versions[place] = max(versions.get(place, 0), parse_version(wrote.version))
     return {Write(table, key, version) for (table, key), version in versions.items()}
-
-
-def _raise_if_ended(following: asyncio.Task[None]) -> None:
-    if following.done():
-        following.result()
-        raise InvariantBroken("reverse replication ended before it was told to")
-
-
-async def _come_near(job: Cutover, report: ReverseReport, following: asyncio.Task[None]) -> None:
-    """Until reverse replication is close behind, without a dead letter."""
-    began = time.monotonic()
-    while report.lag_s is None or report.lag_s > NEAR_S:
-        _raise_if_ended(following)
-        raise_if_stopped(job)
-        if time.monotonic() - began > CATCH_UP_S:
-            what = f"lags {report.lag_s} s" if report.lag_s is not None else "could not tell how far it is behind"
-            problem = Problem(where="reverse replication", what=what, suggestion="wait until it has caught up")
-            raise PreflightFailed("MongoDB as the leader", [problem])
-        await asyncio.sleep(POLL_S)
-    if report.letters:
-        what = f"has {report.letters} dead letter(s): MongoDB does not hold these documents as DynamoDB does"
-        raise PreflightFailed("MongoDB as the leader", [Problem(where="reverse replication", what=what)])
 
 
 async def _prove_ahead(job: Cutover, target: Target, work: Reverse, following: asyncio.Task[None]) -> set[Write]:
@@ -183,7 +150,7 @@ async def _prove_ahead(job: Cutover, target: Target, work: Reverse, following: a
         proved |= written - {write for write, _ in left}
         if len(left) <= FEW:
             return proved
-        _raise_if_ended(following)
+        raise_if_ended(following)
         raise_if_stopped(job)
         if time.monotonic() - began > CATCH_UP_S:
             what = f"{len(left)} of the items written last are not in MongoDB yet"
@@ -192,84 +159,51 @@ async def _prove_ahead(job: Cutover, target: Target, work: Reverse, following: a
         await asyncio.sleep(LOOK_AGAIN_S)
 
 
-class _HoldBack:
-    """From HOLD to MongoDB as the leader, or back."""
+class _HoldDynamoDB(Hold):
+    """To MongoDB."""
+
+    ahead, leader = Mode.MONGO_ONLY, "MongoDB"
 
     def __init__(
         self,
         job: Cutover,
         target: Target,
-        sink: Sink,
-        stop: threading.Event,
         following: asyncio.Task[None],
+        work: Reverse,
+        stop: threading.Event,
         proved: set[Write],
         report: ReverseReport,
     ) -> None:
-        self.job, self.target, self.sink, self.stop, self.following = job, target, sink, stop, following
-        self.proved, self.report = proved, report
-        self.steps: dict[str, float] = {}
-        self.began = self.marked = 0.0
+        super().__init__(job, target, following)
+        self.work, self.stop, self.proved, self.report = work, stop, proved, report
 
-    async def run(self) -> SwitchReport:
-        job, hold_s = self.job, self.job.migration.cutover.hold_s
-        before = await aside(mode_record, job.ledger)
-        held = state_of(before.body).hold(Mode.MONGO_ONLY, state.now_ms() + int(hold_s * 1000))
-        await asyncio.to_thread(ask_for_room, job.ledger, job.identity.name, ROOM_S)
-        self.began = self.marked = time.monotonic()
-        record = await asyncio.to_thread(change_mode, job.ledger, before, held, job.identity, "MongoDB is to lead")
-        try:
-            async with asyncio.timeout(hold_s):
-                instances, compared = await self._until_equal(held)
-            after = await asyncio.to_thread(self._go_ahead, record, held)
-        except BaseException as error:
-            raise await asyncio.shield(asyncio.to_thread(back_out_after, job, error, self.steps)) from error
-        held_s = time.monotonic() - self.began
-        job.progress.say(f"MongoDB leads; writes waited for {held_s:.2f} s at most")
-        return SwitchReport(
-            before=str(state_of(before.body)), after=str(after), epoch=after.epoch, instances=instances, compared=compared,
-            held_s=held_s, steps=self.steps,
-        )  # fmt: skip
-
-    def _mark(self, step: str) -> None:
-        now = time.monotonic()
-        self.steps[step] = now - self.marked
-        self.marked = now
-
-    async def _until_equal(self, held: ModeState) -> tuple[int, int]:
-        """(live instances, writes compared), once MongoDB holds all that DynamoDB does and nobody writes."""
-        job, cutover = self.job, self.job.migration.cutover
-        acks_until = time.monotonic() + cutover.hold_s - cutover.drain_s
-        silent = await asyncio.to_thread(
-            wait_for_acknowledgements, job.ledger, job.identity, held.epoch, acks_until, job.stop
-        )
-        raise_if_stopped(job)
-        if silent:
-            raise HoldFailed(describe_silent(silent), self.steps)
-        self._mark("acknowledged")
+    async def until_equal(self, held: ModeState) -> tuple[int, int]:
+        job = self.job
         await self._catch_up_with_the_dead()
         writes = sorted(await asyncio.to_thread(_written_last, job) - self.proved)
-        work = _reverse_job(job, self.sink, self.stop)
         left_s = held.deadline_ms / 1000 - time.time()
-        await wait_until_applied(work, self.target, writes, max(0.5, left_s - 1.0))
-        _raise_if_ended(self.following)
+        await wait_until_applied(self.work, self.target, writes, max(0.5, left_s - 1.0))
+        raise_if_ended(self.following)
         if letters := await asyncio.to_thread(list_reverse_letters, job.ledger):
             raise HoldFailed(f"reverse replication has {len(letters)} dead letter(s)", self.steps)
-        self._mark("applied")
+        self.mark("applied")
         self.stop.set()
         await self.following
-        live = await asyncio.to_thread(live_instances, job.ledger, job.identity)
-        return len(live), len(writes)
+        return len(await asyncio.to_thread(live_instances, job.ledger, job.identity)), len(writes)
 
     async def _catch_up_with_the_dead(self) -> None:
         """What a process wrote since its last word, and then died, is on nobody's list: the stream must tell. It has no
         watermark, so every shard must have answered, after now, that there is nothing more."""
         asked_ms = state.now_ms()
-        if not await asyncio.to_thread(_died_without_a_word, self.job):
+        if not await asyncio.to_thread(ended_without_a_word, self.job):
             return
         while self.report.reached_ms < asked_ms:
-            _raise_if_ended(self.following)
+            raise_if_ended(self.following)
             await asyncio.sleep(POLL_S)
-        self._mark("caught up with the dead")
+        self.mark("caught up with the dead")
+
+    async def go_ahead(self, record: Record, held: ModeState) -> ModeState:
+        return await asyncio.to_thread(self._go_ahead, record, held)
 
     def _go_ahead(self, record: Record, held: ModeState) -> ModeState:
         """Note where forward replication goes on, while nobody writes to MongoDB; then let them."""
@@ -280,11 +214,10 @@ class _HoldBack:
             raise InvariantBroken("DynamoDB leads, but nobody has ever replicated forward")
         body = {**follower.body, **state.position_body(position), "owner": "", "pending": 0, "ended": ""}
         job.ledger.write(*state.REPLICATION, body, expect=follower)
-        if state.now_ms() >= held.deadline_ms:
-            raise HoldFailed("the deadline has passed", self.steps)
+        self.require_time(held)
         lift(job.fencing())
-        self._mark("lifted")
+        self.mark("lifted")
         after = held.go_ahead(0)
         change_mode(job.ledger, record, after, job.identity, "MongoDB leads")
-        self._mark("switched")
+        self.mark("switched")
         return after

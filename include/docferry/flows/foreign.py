@@ -38,7 +38,7 @@ class ForeignReport:
     @property
     def foreign(self) -> tuple[Client, ...]:
         """Those that are not docferry's own library, and that the file does not waive."""
-        return tuple(one for one in self.clients if not (one.library or one.waived))
+        return tuple(one for one in self.clients if not (one.own or one.waived))
 
     @property
     def limits(self) -> str:
@@ -106,7 +106,7 @@ def foreigners(job: Watching, for_s: float) -> ForeignReport:
 
 
 def _line(one: Client) -> str:
-    known = " (docferry's own library)" if one.library else " (waived in the file)" if one.waived else ""
+    known = " (docferry's own library)" if one.own else " (waived in the file)" if one.waived else ""
     where = f" in {', '.join(sorted(one.namespaces)[:5])}" if one.namespaces else ""
     driver = one.driver or "unknown driver"
     who = f"{one.app or 'no appName'}, user {one.user or 'unknown'}, {one.host}, {driver}"
