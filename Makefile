@@ -41,7 +41,7 @@ demo: venv ## a shop from MongoDB through Airflow into DynamoDB, written to all 
 stop: venv ## stop what `make demo KEEP=1` left running
 	@$(BIN)/python -m docferry.embedded.demo --stop
 
-test: venv ## every test, on two cores, from nothing
+test: venv ## the tests, on two cores, from nothing; all but those of `make cutover`
 	@echo "==> fetching mongod and the emulators, if they are not cached"
 	@$(BIN)/python -c 'from docferry.embedded import tools as t; t.ensure_mongod(print); t.ensure_ministack(print); t.ensure_moto(print)'
 	@echo "==> running the tests"

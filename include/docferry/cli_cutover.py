@@ -18,6 +18,7 @@ from docferry.cli_common import (
     stop_on_signals,
     with_target,
 )
+from docferry.client.membership import describe
 from docferry.config import Migration
 from docferry.errors import PreflightFailed, Problem
 from docferry.flows import approvals, flip
@@ -44,8 +45,7 @@ def mode(file: str, as_json: bool) -> None:
     ledger = connections.ledger(migration)
     now, instances, moves = read_mode(ledger), list_instances(ledger), list_moves(ledger)
     body = {
-        "mode": now.to_body() | {"read_from_dynamodb": now.read_from_dynamodb, "write_to_mongo": now.write_to_mongo,
-                                 "write_to_dynamodb": now.write_to_dynamodb, "validate_writes": now.validate_writes},
+        "mode": now.to_body() | dict(describe(now)),
         "instances": [describe_instance(one) for one in instances],
         "moves": [{name: getattr(one, name) for name in one.__dataclass_fields__} for one in moves],
     }  # fmt: skip
