@@ -148,27 +148,32 @@ class Standalone:
 
         eventually(is_there, f"replication has come to {end}", timeout_s)
 
-    def kill(self, dag_id: str, run_id: str, task_id: str, *, with_supervisor: bool) -> TaskState:
-        """SIGKILL a task in the middle of its work; with its supervisor, Airflow learns of it by the missing heartbeat."""
-        deadline = time.monotonic() + WAIT_S
-        while time.monotonic() < deadline:
+    def kill(self, dag_id: str, run_id: str, *task_ids: str) -> list[TaskState]:
+        """SIGKILL a task of each of these in the middle of its work, whichever is seen at it first; and the last one's
+        supervisor, too, so that Airflow learns of it by the missing heartbeat."""
+        killed: dict[str, TaskState] = {}
+
+        def all_killed() -> bool:
             for task in self.api.tasks(dag_id, run_id):
-                mine = task.task_id == task_id and task.state == "running"
-                if mine and (process := self._process_of(task)) and self._is_at_work(task, run_id):
+                wanted = task.task_id in task_ids and task.task_id not in killed and task.state == "running"
+                if wanted and (process := self._process_of(task)) and self._is_at_work(task, run_id):
+                    with_supervisor = len(task_ids) > 1 and task.task_id == task_ids[-1]
                     for victim in [process.parent(), process] if with_supervisor else [process]:
                         assert victim is not None
                         victim.kill()
-                    return task
-            time.sleep(0.1)
-        raise AssertionError(f"{task_id} was never seen at work")
+                    killed[task.task_id] = task
+            return len(killed) == len(task_ids)
+
+        eventually(all_killed, f"all of {', '.join(task_ids)} are seen at work", every_s=0.1)
+        return [killed[name] for name in task_ids]
 
     def _is_at_work(self, task: TaskState, run_id: str) -> bool:
-        """By the ledger: it holds the replication lease, or a chunk of which it has written some, but not half."""
+        """By the ledger: it holds the replication lease, or a chunk of which it has written some, but not all."""
         if task.map_index < 0:
             return run_id in self.holder() and task.task_id in self.holder()
         mine = f"{run_id} {task.task_id}[{task.map_index}] try"
         chunks = [one.body for one in self.ledger.list(f"chunks:{task.task_id.partition('.')[0]}")]
-        return any(mine in one["owner"] and 0 < int(one["read"]) <= int(one["expected"]) // 2 for one in chunks)
+        return any(mine in one["owner"] and 0 < int(one["read"]) < int(one["expected"]) for one in chunks)
 
     def _process_of(self, task: TaskState) -> psutil.Process | None:
         for process in psutil.Process(self.airflow.process.pid).children(recursive=True):

@@ -82,8 +82,7 @@ def loaded(standalone: Standalone) -> Loaded:
     assert standalone.finished("provision")[1] == "success"
     standalone.switch_on("backfill")
     run_id = api.trigger("shop.backfill")
-    killed = [standalone.kill("shop.backfill", run_id, "users.load", with_supervisor=False)]
-    killed.append(standalone.kill("shop.backfill", run_id, "orders.load", with_supervisor=True))
+    killed = standalone.kill("shop.backfill", run_id, "users.load", "orders.load")
     ended = api.wait_for_run("shop.backfill", run_id, timeout_s=2 * WAIT_S)
     tasks = {task.name: task for task in api.tasks("shop.backfill", run_id)}
     assert ended == "success", "\n".join(f"{task.name} {task.state}" for task in tasks.values())
@@ -214,7 +213,7 @@ def test_the_command_line_and_a_second_run_are_told_that_a_dag_run_replicates(
 def test_a_killed_replicator_is_tried_again_and_goes_on(live: Live, standalone: Standalone) -> None:
     standalone.switch_on("validate")  # the next minute comes while this goes on
     before = standalone.replication()["events"]
-    killed = standalone.kill(REPLICATE, live.run_id, "follow_changes", with_supervisor=False)
+    [killed] = standalone.kill(REPLICATE, live.run_id, "follow_changes")
     standalone.lease_of(live.run_id, f"follow_changes try {killed.try_number + 1}")
     standalone.wait_until_followed()
     assert standalone.replication()["events"] > before
