@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from docferry.embedded import EmbeddedStack
 from docferry.embedded.airflow import AirflowApi, TaskState
+from docferry.embedded.independent import judge
 from docferry.embedded.shop import COLLECTIONS
 from docferry.embedded.traffic import TrafficProcess
 from docferry.flows import state
 from docferry.flows.replicate import TELL_S
 from grid import find_browser, look, trigger_by_clicks
-from independent import judge
 from pymongo import MongoClient
 from standalone import (
     DATABASE,

@@ -16,10 +16,10 @@ from backfilling.proxy import FaultProxy
 from backfilling.rig import Rig, eventually, generic_rig, shop_rig
 from docferry.adapters.mongo import MongoSource
 from docferry.embedded import EmbeddedReplicaSet, EmbeddedStack, load_shop, shop_documents
+from docferry.embedded.independent import judge
 from docferry.embedded.shop import COLLECTIONS, ShopPlan
 from docferry.errors import AccessDenied, RetryExhausted, TableMissing, Unavailable
 from docferry.flows import backfill, state
-from independent import judge
 
 pytestmark = pytest.mark.xdist_group("backfill_faults")
 PLAN = ShopPlan(users=60, awkward=60, unstorable=12)

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from backfilling.rig import Driver, Rig, eventually, shop_rig
 from docferry.embedded import EmbeddedStack, load_shop, shop_documents
+from docferry.embedded.independent import judge
 from docferry.embedded.shop import COLLECTIONS, ShopPlan
 from docferry.flows import state
-from independent import judge
 
 pytestmark = pytest.mark.xdist_group("backfill_kill")
 PLAN = ShopPlan(users=250, awkward=150, unstorable=12)

@@ -14,11 +14,11 @@ from backfilling.rig import Rig, eventually, shop_rig
 from bson import ObjectId
 from docferry.adapters.mongo import MongoSource
 from docferry.embedded import EmbeddedReplicaSet, EmbeddedStack, load_shop
+from docferry.embedded.independent import judge
 from docferry.embedded.shop import COLLECTIONS
 from docferry.embedded.traffic import TrafficProcess
 from docferry.flows import state
 from docferry.flows.check import check_source
-from independent import judge
 from killing.victims import Victim, applied_by, loaded_by
 from pymongo import WriteConcern
 

@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 from backfilling.rig import Rig, eventually, shop_rig
 from docferry.embedded import EmbeddedReplicaSet, EmbeddedStack, load_shop
+from docferry.embedded.independent import judge
 from docferry.embedded.shop import COLLECTIONS
 from docferry.embedded.traffic import TrafficProcess
 from docferry.flows import state
-from independent import judge
 from killing.victims import Victim, applied_by, loaded_by
 
 pytestmark = pytest.mark.xdist_group("replicate_kill")

@@ -23,10 +23,10 @@ from bson.raw_bson import RawBSONDocument
 from docferry.adapters.mongo import MongoSource
 from docferry.core.codec import BSON_TYPES
 from docferry.embedded import EmbeddedReplicaSet, EmbeddedStack
+from docferry.embedded.independent import judge
 from docferry.errors import TimedOut
 from docferry.flows import backfill, state
 from docferry.ports import Bounds
-from independent import judge
 
 pytestmark = pytest.mark.xdist_group("backfill_ids")
 OID = ObjectId("507f1f77bcf86cd799439011")

@@ -12,8 +12,8 @@ import pytest
 from backfilling.rig import Rig, shop_rig
 from bson import ObjectId
 from docferry.embedded import EmbeddedStack, load_shop, shop_documents
+from docferry.embedded.independent import judge
 from docferry.embedded.shop import COLLECTIONS, ShopCounts, ShopPlan
-from independent import judge
 
 pytestmark = pytest.mark.xdist_group("backfill_judged")
 USERS, AWKWARD, UNSTORABLE = 250, 250, 12

@@ -13,12 +13,12 @@ import pytest
 from backfilling.rig import Rig, shop_rig
 from docferry.core.versions import parse_version, version_time
 from docferry.embedded import EmbeddedStack, load_shop, shop_documents
+from docferry.embedded.independent import judge
 from docferry.embedded.shop import COLLECTIONS, ShopPlan
 from docferry.errors import RefusedByStore
 from docferry.flows import repair as mending
 from docferry.flows import state
 from docferry.ports import Written
-from independent import judge
 from validating.planting import (
     MAKERS,
     PLANTS,

@@ -19,11 +19,11 @@ from backfilling.rig import Rig, eventually
 from bson import Binary, Decimal128, ObjectId
 from bson.raw_bson import RawBSONDocument
 from docferry.embedded import EmbeddedStack
+from docferry.embedded.independent import judge
 from docferry.embedded.traffic import TrafficProcess, make_events
 from docferry.errors import LeaseHeld, PreflightFailed
 from docferry.flows import backfill, replicate, state
 from docferry.flows.loading import CONDITIONAL
-from independent import judge
 from pymongo import DeleteOne, InsertOne, ReplaceOne, UpdateOne
 from replicating.rig import (
     Following,

@@ -18,12 +18,12 @@ from bson import Binary
 from bson.timestamp import Timestamp
 from docferry.adapters.mongo import MongoSource
 from docferry.config import parse_migration
+from docferry.embedded.independent import judge
 from docferry.embedded.shop import COLLECTIONS
 from docferry.flows import state
 from docferry.flows.replicate import Replication, ReplicationReport, replicate
 from docferry.ports import Identity, StopSignal, Target
 from docferry.wiring import who
-from independent import judge
 from validating.planting import MAKERS
 
 CAUGHT_UP_S = 120.0

@@ -15,11 +15,11 @@ from docferry.core.mapping import Item, key_of
 from docferry.core.modes import MODE, Mode, ModeState
 from docferry.core.tombstones import tombstone
 from docferry.core.versions import snapshot_version
+from docferry.embedded.independent import judge
 from docferry.flows.reverse import Reverse, record_stream_start
 from docferry.flows.reverse_proof import Write
 from docferry.ports import StopSignal
 from docferry.wiring import who
-from independent import judge
 from replicating.rig import Said
 from validating.planting import MAKERS
 

@@ -20,6 +20,8 @@ from docferry.adapters.streams import DynamoStreams
 from docferry.core.modes import Mode
 from docferry.embedded import EmbeddedStack, drill_application
 from docferry.embedded.drill_application import COUNTERS, make_counters
+from docferry.embedded.independent.aftermath import compare_with_dynamodb, compare_with_mongodb
+from docferry.embedded.independent.history import Replayed, Verdict, read_history
 from docferry.embedded.processes import log_tail
 from docferry.flows import approvals
 from docferry.flows.cutover import Cutover, SwitchReport, switch_to_dynamodb
@@ -28,8 +30,6 @@ from docferry.flows.flip import Flip, begin_dual_write, flip_reads
 from docferry.flows.modes import read_mode
 from docferry.flows.reverse import Reverse, reverse
 from docferry.wiring import who
-from independent.aftermath import compare_with_dynamodb, compare_with_mongodb
-from independent.history import Replayed, Verdict, read_history
 from replicating.rig import Following, Said, live_shop
 from validating.planting import validate
 

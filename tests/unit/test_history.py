@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from bson import Decimal128, ObjectId, json_util
 from docferry.embedded.drill_history import History as Writing
-from independent.aftermath import compare_with_dynamodb, compare_with_mongodb
-from independent.history import Replayed, Verdict, read_history
-from independent.replay import replay
+from docferry.embedded.independent.aftermath import compare_with_dynamodb, compare_with_mongodb
+from docferry.embedded.independent.history import Replayed, Verdict, read_history
+from docferry.embedded.independent.replay import replay
 
 ANN, BOB = ObjectId("650000000000000000000001"), ObjectId("650000000000000000000002")
 VERSION = {"S": "650000000000000000ffff"}

@@ -183,7 +183,7 @@ def _negative(value: Any, text: str) -> Any:
 
 
 def _iso(text: str) -> datetime:
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ")
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ")  # noqa: DTZ007 - BSON's dates are naive, as pymongo has them
 
 
 _READERS: dict[tuple[str, str], Callable[[Any, str], Any]] = {
@@ -500,7 +500,7 @@ def _user(user: Document) -> Iterator[Expected]:
     apart = {"_id", "profile", "preferences"} | ({"addresses"} if addresses else set())
     fields = {"userId": user["_id"], **_kept(user, apart, _OURS | _USER_ATTRIBUTES)}
     fields |= _user_profile(user) | _user_preferences(user)
-    indexes = {}
+    indexes: dict[str, Any] = {}
     if _given(user.get("email")):
         indexes |= {"GSI1PK": f"EMAIL#{_key(user['email'])}", "GSI1SK": "USER"}
     city = ((user.get("profile") or {}).get("location") or {}).get("city")
@@ -514,7 +514,8 @@ def _user(user: Document) -> Iterator[Expected]:
 
 
 def _user_profile(user: Document) -> dict[str, Any]:
-    profile, fields = user.get("profile"), {}
+    profile: Any = user.get("profile")
+    fields: dict[str, Any] = {}
     if isinstance(profile, dict):
         names = {name: name for name in ("firstName", "lastName", "dateOfBirth", "avatar")}
         rest = _take(profile, names, fields)
@@ -526,10 +527,12 @@ def _user_profile(user: Document) -> dict[str, Any]:
 
 
 def _user_preferences(user: Document) -> dict[str, Any]:
-    preferences, fields = user.get("preferences"), {}
+    preferences: Any = user.get("preferences")
+    fields: dict[str, Any] = {}
     if isinstance(preferences, dict):
         rest = _take(preferences, {"theme": "theme"}, fields)
-        notifications, taken = rest.get("notifications"), {}
+        notifications: Any = rest.get("notifications")
+        taken: dict[str, Any] = {}
         if isinstance(notifications, dict):
             left = _take(notifications, {"email": "emailNotifications", "push": "pushNotifications"}, taken)
             fields |= taken
@@ -548,7 +551,7 @@ def _order(order: Document) -> Iterator[Expected]:
     pk, lines = f"ORDER#{_key(order['_id'])}", _children(order.get("items"))
     apart = {"_id"} | ({"items"} if lines else set())
     fields = {"orderId": order["_id"], **_kept(order, apart, _OURS | {"orderId"})}
-    indexes = {}
+    indexes: dict[str, Any] = {}
     if _given(order.get("userId"), order.get("createdAt")):
         indexes |= {"GSI1PK": f"USER#{_key(order['userId'])}", "GSI1SK": f"ORDER#{_key(order['createdAt'])}"}
     if _given(order.get("status")):
@@ -564,7 +567,7 @@ def _order(order: Document) -> Iterator[Expected]:
 def _product(product: Document) -> Iterator[Expected]:
     pk = f"PRODUCT#{_key(product['_id'])}"
     fields = {"productId": product["_id"], **_kept(product, {"_id"}, _OURS | {"productId"})}
-    indexes = {}
+    indexes: dict[str, Any] = {}
     if _given(product.get("categoryId"), product.get("name")):
         indexes |= {
             "GSI1PK": f"CATEGORY#{_key(product['categoryId'])}",
@@ -578,7 +581,7 @@ def _product(product: Document) -> Iterator[Expected]:
 def _category(category: Document) -> Iterator[Expected]:
     pk = f"CATEGORY#{_key(category['_id'])}"
     fields = {"categoryId": category["_id"], **_kept(category, {"_id"}, _OURS | {"categoryId"})}
-    indexes = {}
+    indexes: dict[str, Any] = {}
     if _given(category.get("parentId"), category.get("name")):
         indexes |= {"GSI1PK": f"PARENT#{_key(category['parentId'])}", "GSI1SK": f"CATEGORY#{_key(category['name'])}"}
     if _given(category.get("slug")):

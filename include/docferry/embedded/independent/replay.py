@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from independent.judge import canonical
+from docferry.embedded.independent.judge import canonical
 
 Document = dict[str, Any]
 State = Document | None

@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from independent import judge
-from independent.history import Replayed, Story, Verdict
-from independent.replay import Document
+from docferry.embedded.independent import judge
+from docferry.embedded.independent.history import Replayed, Story, Verdict
+from docferry.embedded.independent.replay import Document
 
 COLLECTIONS = ("users", "orders")
 

@@ -21,8 +21,8 @@ from typing import Any
 
 from bson import json_util
 
-from independent import judge
-from independent.replay import REFUSED, Document, State, matches, replay
+from docferry.embedded.independent import judge
+from docferry.embedded.independent.replay import REFUSED, Document, State, matches, replay
 
 NOT_DONE = frozenset({REFUSED, "WritesHeld", "CallRefused", "LeaderUnknown"})
 """Errors which say that nothing was written."""
@@ -72,7 +72,7 @@ class Request:
 
     @property
     def is_write(self) -> bool:
-        return self.about["kind"] != "read"
+        return str(self.about["kind"]) != "read"
 
     def __str__(self) -> str:
         about = self.about
