@@ -4,6 +4,7 @@ VENV   ?= .venv
 USERS  ?= 5000
 RATE   ?= 20
 KEEP   ?=
+APPROVE ?= demo
 
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.docferry-ready
@@ -35,8 +36,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
-demo: venv ## a shop from MongoDB through Airflow into DynamoDB, written to all the while, verified (USERS=5000, RATE=20 writes/s, KEEP=1 leaves it running)
-	@$(BIN)/python -m docferry.embedded.demo --users $(USERS) --rate $(RATE) $(if $(KEEP),--keep)
+demo: venv ## the whole playbook in Airflow, from MongoDB to DynamoDB, back and there again, under traffic, verified (USERS=5000, RATE=20 writes/s, APPROVE=me: you approve; KEEP=1 leaves it running)
+	@$(BIN)/python -m docferry.embedded.demo --users $(USERS) --rate $(RATE) --approve $(APPROVE) $(if $(KEEP),--keep)
 
 stop: venv ## stop what `make demo KEEP=1` left running
 	@$(BIN)/python -m docferry.embedded.demo --stop

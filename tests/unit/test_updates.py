@@ -77,6 +77,7 @@ def test_upsert_takes_the_id_of_the_update_where_the_filter_has_none() -> None:
         ({"a": 1, "$and": [{"a": 2}]}, {"$set": {"b": 1}}, 54),
         ({"a": {"b": 1}, "a.c": 1}, {"$set": {"b": 1}}, 54),
         ({"a": 1}, {"$set": {"_id": [1]}}, 54),
+        ({"$and": [{"a": 0}, {"a": 0}]}, {"$addToSet": {"a": {"$each": {"a": 1}}}}, 14),  # the update comes first
     ],
 )
 def test_upsert_that_mongodb_refuses_is_refused_with_its_code(query: Document, update: Document, code: int) -> None:

@@ -76,6 +76,7 @@ def upsert_document(filter: Mapping[str, Any], update: Mapping[str, Any], *, now
     The caller makes an `_id` where there is none.
     Raises: UpdateRefused with MongoDB's code; CallRefused for what is not supported.
     """
+    _parse(update, now, True)  # MongoDB refuses an update for itself before it looks at the filter
     seed = _seed(compile_filter(filter).pinned)
     return _insertable(apply_update(seed, update, now=now, inserting=True))
 

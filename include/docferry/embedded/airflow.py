@@ -18,6 +18,7 @@ import urllib.request
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -38,6 +39,7 @@ ANSWER_TIMEOUT_S = 90.0
 """Long: the API server of a busy machine takes its time."""
 POLL_S = 1.0
 STOP_S = 15.0
+ATTEMPTS = 4
 FINISHED = ("success", "failed")
 
 PASSED_ON = ("LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "HOME", "LD_LIBRARY_PATH", "PYTHONPATH")
@@ -224,6 +226,28 @@ class TaskState:
         return f"{self.task_id} [{self.label or self.map_index}]" if self.map_index >= 0 else self.task_id
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HumanRequest:
+    """A task that waits for somebody's answer."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    subject: str
+    body: str = field(repr=False)
+
+    @classmethod
+    def of(cls, detail: Mapping[str, Any]) -> HumanRequest:
+        task = detail["task_instance"]
+        return cls(
+            dag_id=task["dag_id"],
+            run_id=task["dag_run_id"],
+            task_id=task["task_id"],
+            subject=detail["subject"],
+            body=detail["body"] or "",
+        )
+
+
 @dataclass(slots=True)
 class AirflowApi:
     """The few calls of Airflow's REST API that the demo and the tests need."""
@@ -258,12 +282,15 @@ class AirflowApi:
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run and return its id."""
-        body = {"logical_date": None, "conf": dict(conf or {})}
-        return str(self._call("POST", f"/api/v2/dags/{_part(dag_id)}/dagRuns", body)["dag_run_id"])
+        # The id is ours, so that a second attempt after a lost answer makes no second run.
+        run_id = f"manual__{datetime.now(UTC).isoformat()}"
+        body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})}
+        self._insist("POST", f"/api/v2/dags/{_part(dag_id)}/dagRuns", body)
+        return run_id
 
     def set_paused(self, dag_id: str, paused: bool) -> None:
         """Switch a DAG off, or on: then its schedule counts, and its runs go on."""
-        self._call("PATCH", f"/api/v2/dags/{_part(dag_id)}?update_mask=is_paused", {"is_paused": paused})
+        self._insist("PATCH", f"/api/v2/dags/{_part(dag_id)}?update_mask=is_paused", {"is_paused": paused})
 
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
         """The latest hundred runs of a DAG, latest first, as Airflow has them: `dag_run_id`, `state`, `run_type`, ..."""
@@ -273,7 +300,9 @@ class AirflowApi:
 
     def end_run(self, dag_id: str, run_id: str, state: str) -> None:
         """Mark a run as `success` or `failed`, as a person does: Airflow ends its tasks."""
-        self._call("PATCH", f"/api/v2/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}?update_mask=state", {"state": state})
+        self._insist(
+            "PATCH", f"/api/v2/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}?update_mask=state", {"state": state}
+        )
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         return str(self.get(f"/api/v2/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}")["state"])
@@ -305,6 +334,18 @@ class AirflowApi:
         run = f"/api/v2/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}"
         return self.get(f"{run}/taskInstances/{_part(task_id)}/xcomEntries/return_value?deserialize=true")["value"]
 
+    def requests(self) -> list[HumanRequest]:
+        """What is under Required Actions: tasks that wait for somebody's answer, and hold no slot meanwhile."""
+        query = urlencode({"response_received": "false", "state": "awaiting_input", "limit": 100})
+        found = self.get(f"/api/v2/dags/~/dagRuns/~/hitlDetails?{query}")["hitl_details"]
+        return [HumanRequest.of(one) for one in found]
+
+    def answer(self, request: HumanRequest, option: str, **inputs: str) -> None:
+        """Answer a request, as a person does in the UI. Raises: RequestRefused if it has an answer."""
+        body = {"chosen_options": [option], "params_input": inputs}
+        run = f"/api/v2/dags/{_part(request.dag_id)}/dagRuns/{_part(request.run_id)}"
+        self._insist("PATCH", f"{run}/taskInstances/{_part(request.task_id)}/-1/hitlDetails", body)
+
     def log(self, dag_id: str, run_id: str, task: TaskState) -> str:
         """The log of a task's last attempt, as text."""
         run = f"/api/v2/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}"
@@ -333,7 +374,22 @@ class AirflowApi:
         return state
 
     def get(self, path: str) -> Any:
-        return self._call("GET", path)
+        return self._insist("GET", path)
+
+    def _insist(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """The answer, of a few attempts: `standalone` keeps its state in SQLite, where a writer now and then finds it locked."""
+        for attempt in range(ATTEMPTS):
+            try:
+                return self._call(method, path, body)
+            except Unavailable:
+                if attempt == ATTEMPTS - 1 or not self.is_healthy():
+                    raise
+                time.sleep(POLL_S)
+            except RequestRefused as error:
+                if attempt and error.code == "409":
+                    return {}  # an attempt before had been carried out
+                raise
+        raise AssertionError("unreachable")
 
     def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None, authenticated: bool = True) -> Any:
         headers = {"Content-Type": "application/json"}

@@ -1,8 +1,9 @@
 """What `make demo` runs: a shop in a real MongoDB, written to all the time, through a real Airflow, into DynamoDB, proved equal.
 
-    python -m docferry.embedded.demo [--users 5000] [--rate 20] [--keep] | --stop
+    python -m docferry.embedded.demo [--users 5000] [--rate 20] [--approve demo|me] [--keep] | --stop
 
-An application writes to MongoDB before, during and after the load, in a process of its own, while DynamoDB follows. Exit
+The DAG `playbook` from its first phase to its last. An application writes to MongoDB before, during and after the load, in a
+process of its own, while DynamoDB follows; then it takes up docferry's client and moves, is taken back, and moves again. Exit
 code 0 only if every number adds up; 1 if one does not or a DAG run fails; 130 after Ctrl-C. Nothing is left behind, unless
 `--keep`.
 """
@@ -87,10 +88,10 @@ def _undisturbed() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _demonstrate(teller: Teller, users: int, rate: float, keep: bool, build: Path) -> Report:
+def _demonstrate(teller: Teller, users: int, rate: float, keep: bool, by_hand: bool, build: Path) -> Report:
     teller.say("fetching what is missing, starting MongoDB and the AWS emulator")
     with EmbeddedStack(keep=keep, announce_in=build if keep else None, say=teller.say) as stack:
-        demo = Demo(teller, stack, users, rate, keep)
+        demo = Demo(teller, stack, build, users=users, rate=rate, keep=keep, by_hand=by_hand)
         try:
             report = demo.run()
             if keep:
@@ -130,9 +131,16 @@ def _finish(teller: Teller, report: Report, build: Path) -> int:
 @click.option(
     "--rate", default=20.0, show_default=True, type=click.FloatRange(min=0), help="Writes a second; 0 is nobody writes."
 )
+@click.option(
+    "--approve",
+    default="demo",
+    show_default=True,
+    type=click.Choice(["demo", "me"]),
+    help="Who answers what the phases ask: the demo, through Airflow's API, or you in the browser.",
+)
 @click.option("--keep", is_flag=True, help="Leave Airflow, MongoDB and the emulator running.")
 @click.option("--stop", is_flag=True, help="Stop what --keep left running.")
-def main(users: int, rate: float, keep: bool, stop: bool) -> None:
+def main(users: int, rate: float, approve: str, keep: bool, stop: bool) -> None:
     build = Path.cwd() / "build"
     build.mkdir(exist_ok=True)
     if stop:
@@ -141,13 +149,13 @@ def main(users: int, rate: float, keep: bool, stop: bool) -> None:
     if _is_kept(build):
         print("a demo that was kept is still running; stop it first: make stop", file=sys.stderr)
         sys.exit(1)
-    sys.exit(_run(users, rate, keep, build))
+    sys.exit(_run(users, rate, keep, approve == "me", build))
 
 
-def _run(users: int, rate: float, keep: bool, build: Path) -> int:
+def _run(users: int, rate: float, keep: bool, by_hand: bool, build: Path) -> int:
     with Teller() as teller:
         try:
-            report = _demonstrate(teller, users, rate, keep, build)
+            report = _demonstrate(teller, users, rate, keep, by_hand, build)
             return _finish(teller, report, build)
         except KeyboardInterrupt:
             teller.say("interrupted; nothing is left behind")

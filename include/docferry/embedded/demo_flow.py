@@ -1,10 +1,10 @@
-"""What the demo does: provision, an application that starts to write, backfill, replicate, validate in motion, and at rest."""
+"""What the demo does: the DAG `playbook` while an application writes; validation, in motion and at rest; the application moves."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +14,42 @@ from bson.timestamp import Timestamp
 from docferry.config import Migration, load_migration
 from docferry.embedded import demo_counts as counts
 from docferry.embedded.airflow import (
-    AirflowApi,
+    USER,
     EmbeddedAirflow,
-    TaskState,
     aws_connection,
     mongo_connection,
     repository,
 )
+from docferry.embedded.demo_cutover import RATE as APPLICATION_RATE
+from docferry.embedded.demo_cutover import SET_ASIDE, Move, set_aside
+from docferry.embedded.demo_playbook import Clerk, Phases, Playbook, failures
 from docferry.embedded.demo_report import InMotion, Replicated, Report, Row
 from docferry.embedded.demo_teller import Teller
+from docferry.embedded.drill_processes import Application
 from docferry.embedded.shop import ShopCounts, load_shop
 from docferry.embedded.stack import EmbeddedStack
 from docferry.embedded.traffic import TrafficProcess
-from docferry.errors import MigrationError, TimedOut, Unavailable
+from docferry.errors import StoreError, TimedOut, Unavailable
 from docferry.flows import state
 from docferry.flows.status import status_of
 from docferry.ports import Ledger
 from docferry.wiring import connections_from_environment
 
-DAGS = ("provision", "backfill", "replicate", "validate")
+DAGS = (
+    "playbook", "provision", "backfill", "replicate", "validate", "dual_write", "flip_reads", "stop_mongo_writes", "reverse",
+    "rollback", "finalize",
+)  # fmt: skip
+CONF = {"soak_minutes": 0.1, "soak_hours": 20 / 3600}
+"""Of the playbook. Hours and days elsewhere; here the rollback is rehearsed within the last soak."""
+MARKS = {
+    "backfill": "during the backfill",
+    "wait_until_followed": "while replication caught up",
+    "validate": "while validate compared",
+}
+"""Task of the playbook -> the name of the phase in which changes are counted."""
 CATCH_UP_S = 900.0
 STILL_S = 120.0
 """How long nothing may be applied while replication catches up: Airflow takes its time on a busy machine."""
-NEAR_S = 2
-"""A lag at which replication has caught up with the time of the backfill."""
 UNSTORABLE = 0.02
 """Share of the traffic that breaks documents, or heals them: their changes become dead letters."""
 PAUSED = {"AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True"}
@@ -47,8 +59,18 @@ PAUSED = {"AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True"}
 class Demo:
     """The open stack and Airflow, the traffic, and what is done with them. close() ends traffic and Airflow."""
 
-    def __init__(self, teller: Teller, stack: EmbeddedStack, users: int, rate: float, keep: bool) -> None:
-        self.teller, self.stack = teller, stack
+    def __init__(
+        self,
+        teller: Teller,
+        stack: EmbeddedStack,
+        build: Path,
+        *,
+        users: int,
+        rate: float,
+        keep: bool = False,
+        by_hand: bool = False,
+    ) -> None:
+        self.teller, self.stack, self.build, self.by_hand = teller, stack, build, by_hand
         self.report = Report(users=users, rate=rate)
         os.environ.update(stack.env())  # for what this process counts itself; Airflow gets connections instead
         self.migration = self._write_migration(users)
@@ -59,6 +81,12 @@ class Demo:
             self.traffic = TrafficProcess(
                 stack.mongo.uri("app"), stack.directory, database=database, rate=rate, unstorable=UNSTORABLE
             )
+        self.application = Application(
+            Path(self.migration.path),
+            {**stack.env(), "DOCFERRY_MONGO_URI": stack.mongo.uri("app")},
+            stack.directory,
+            rate=APPLICATION_RATE,
+        )
         self._writing = False
         self._began: list[tuple[str, Timestamp]] = []
         self._largest_lag_s = 0
@@ -87,28 +115,23 @@ class Demo:
         """Idempotent."""
         if self.traffic is not None:
             self.traffic.__exit__(None, None, None)
+        self.application.close()
         self.airflow.close()
 
     def run(self) -> Report:
         """All of it. Raises MigrationError if something fails rather than differs."""
         shop = self._prepare()
-        self._phase("provision")
+        clerk = Clerk(self.teller, self.airflow.api, self.by_hand)
+        phases = Phases(self.teller, self.airflow.api, self.migration.name, clerk)
+        phases.meanwhile = self._told
         self._begin_traffic()
-        load = self._phase("backfill", "during the backfill")
-        self._replicate()
-        if self.traffic is not None:
-            seen = self._phase("validate", "while validate compared")
-            self.report.in_motion = InMotion.of(self._result("validate", seen, "compare_every_document"))
-        until = self._end_traffic()
-        self._catch_up(until)
-        check = self._phase("validate", "validate again")
-        self.teller.say("counting both databases, and MongoDB's change stream, without docferry")
-        self._collect(load, check)
-        self._count_changes(until)
-        self.report.judge()
+        playbook = Playbook(phases, CONF, lambda task: self._mark(MARKS.get(task, "")))
+        self._carry_over(phases, playbook)
         if self.traffic is None:
             for row in self.report.rows:
                 self.report.problems += row.problems_at_rest(shop[row.collection])
+        self._move(phases, playbook)
+        self.report.phases |= playbook.seconds
         return self.report
 
     def _prepare(self) -> ShopCounts:
@@ -118,30 +141,50 @@ class Demo:
         shop = load_shop(self.uri, database=self.migration.source.database, users=self.report.users)
         say(f"the shop: {shop.documents:,} documents, {shop.unstorable} of them cannot be stored in DynamoDB")
         self.airflow.wait_until_ready()
-        self.airflow.api.wait_for_dags([f"{name}.{phase}" for phase in DAGS])
+        dags = [f"{name}.{phase}" for phase in DAGS]
+        self.airflow.api.wait_for_dags(dags)
+        for dag_id in dags:
+            self.airflow.api.set_paused(dag_id, False)
+        say(f"all DAGs of {name} are switched on; user {USER}, password {self.airflow.password} at {self.airflow.url}")
         return shop
+
+    def _carry_over(self, phases: Phases, playbook: Playbook) -> None:
+        """Load, follow and compare while the application writes to MongoDB; then, at rest, every document once more."""
+        playbook.await_task("validate")
+        if self.traffic is not None:
+            seen = phases.result("validate", playbook.child_of("validate"), "compare_every_document")
+            self.report.in_motion = InMotion.of(seen)
+        until = self._end_traffic()
+        self._catch_up(until)
+        check = phases.run("validate")
+        self.teller.say("counting both databases, and MongoDB's change stream, without docferry")
+        self._collect(phases, playbook.child_of("backfill"), check)
+        self._count_changes(until)
+        self.report.judge()
+
+    def _move(self, phases: Phases, playbook: Playbook) -> None:
+        """What DynamoDB cannot hold is set aside, and the application moves."""
+        aside = set_aside(self.uri, self.migration, self._ledger(), self.build)
+        self.teller.say(f"{aside} documents that DynamoDB cannot hold are set aside in {self.build / SET_ASIDE}")
+        move = Move(self.teller, phases, playbook, self.application, self.migration)
+        move.start(self.uri)
+        move.to_dynamodb()
+        move.there_and_back()
+        move.finish()
+        move.moved.approvals, move.moved.set_aside = phases.clerk.seen, aside
+        self.report.judge_the_move(move.moved)
 
     # --- phases ------------------------------------------------------------------------------------------------------
 
-    def _phase(self, phase: str, told: str = "") -> str:
-        """Run one DAG to its end; returns the run's id. `told` names the phase where the changes are counted."""
-        dag_id, api, began = f"{self.migration.name}.{phase}", self.airflow.api, time.monotonic()
-        ledger = self._ledger()
-        self._mark(told)
-        api.set_paused(dag_id, False)
-        run_id = api.trigger(dag_id)
-        self.teller.say(f"{dag_id}: started, see {self.airflow.url}/dags/{dag_id}")
-
-        def watch(tasks: Sequence[TaskState]) -> None:
-            self._require_traffic()
-            progress = _load_progress(self.migration, ledger) if phase == "backfill" else ""
-            self.teller.show(f"{dag_id}: {_task_progress(tasks)}{progress}")
-
-        state_of_run = api.wait_for_run(dag_id, run_id, watch=watch)
-        self._took(told or phase, began, f"{dag_id}: {state_of_run}")
-        if state_of_run != "success":
-            raise Unavailable(f"{dag_id} failed\n{_failures(api, dag_id, run_id)}")
-        return run_id
+    def _told(self) -> str:
+        """Progress, once a second. Raises Unavailable if the application has ended by itself."""
+        self._require_traffic()
+        try:
+            status = status_of(self.migration, self._ledger())
+        except StoreError:
+            return ""  # there is no ledger before provision; else told again in a second
+        self._largest_lag_s = max(self._largest_lag_s, (status["replication"] or {}).get("lag_s") or 0)
+        return _load_progress(status["collections"])
 
     def _took(self, phase: str, began: float, what: str) -> None:
         self.report.phases[phase] = time.monotonic() - began
@@ -154,9 +197,6 @@ class Demo:
 
     def _ledger(self) -> Ledger:
         return connections_from_environment(self.migration).ledger(self.migration)
-
-    def _result(self, phase: str, run_id: str, task_id: str) -> Any:
-        return self.airflow.api.result(f"{self.migration.name}.{phase}", run_id, task_id)
 
     # --- the application ---------------------------------------------------------------------------------------------
 
@@ -187,15 +227,6 @@ class Demo:
         return counts.now_in(self.uri)
 
     # --- replication -------------------------------------------------------------------------------------------------
-
-    def _replicate(self) -> None:
-        """Switch the DAG on, and wait until it has made up for the time of the backfill."""
-        dag_id, began = f"{self.migration.name}.replicate", time.monotonic()
-        self._mark("while replication caught up")
-        self.airflow.api.set_paused(dag_id, False)
-        self.teller.say(f"{dag_id}: switched on, one run follows the other, see {self.airflow.url}/dags/{dag_id}")
-        self._await_replication(lambda found: found["lag_s"] is not None and found["lag_s"] <= NEAR_S, "it catches up")
-        self._took("replicate", began, f"{dag_id}: follows MongoDB")
 
     def _catch_up(self, until: Timestamp) -> None:
         began, end = time.monotonic(), state.encode_time(until)
@@ -229,18 +260,18 @@ class Demo:
     def _require_no_failed_run(self, dag_id: str) -> None:
         for run in self.airflow.api.runs(dag_id):
             if run["state"] == "failed":
-                failed = _failures(self.airflow.api, dag_id, run["dag_run_id"])
+                failed = failures(self.airflow.api, dag_id, run["dag_run_id"])
                 raise Unavailable(f"{dag_id} failed\n{failed}")
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
-    def _collect(self, load_run: str, check_run: str) -> None:
-        compared = self._result("validate", check_run, "compare_every_document")
+    def _collect(self, phases: Phases, load_run: str, check_run: str) -> None:
+        compared = phases.result("validate", check_run, "compare_every_document")
         differences = {one["collection"]: one for one in compared["collections"]}
         documents, items = counts.count_documents(self.uri, self.migration), counts.count_items(self.migration)
         ledger = self._ledger()
         for name in self.migration.mappings:
-            loaded, found = self._result("backfill", load_run, f"{name}.finish"), differences[name]
+            loaded, found = phases.result("backfill", load_run, f"{name}.finish"), differences[name]
             row = Row(
                 collection=name,
                 documents_in_mongodb=documents[name],
@@ -274,21 +305,10 @@ class Demo:
 # --- words ------------------------------------------------------------------------------------------------------------
 
 
-def _task_progress(tasks: Sequence[TaskState]) -> str:
-    done = sum(task.state in ("success", "skipped") for task in tasks)
-    running = [task.name for task in tasks if task.state == "running"]
-    failed = [task.name for task in tasks if task.state in ("failed", "up_for_retry")]
-    text = f"{done} of {len(tasks)} tasks done"
-    text += f"; running {', '.join(running)}" if running else ""
-    return text + (f"; failed {', '.join(failed)}" if failed else "")
-
-
-def _load_progress(migration: Migration, ledger: Ledger) -> str:
-    """How far each collection is, by the checkpoints in the ledger."""
-    try:
-        collections = status_of(migration, ledger)["collections"]
-    except MigrationError:
-        return ""  # shown again in a second
+def _load_progress(collections: Sequence[Mapping[str, Any]]) -> str:
+    """How far each collection is, by the checkpoints in the ledger, until all are complete."""
+    if all(one["state"] == "complete" for one in collections):
+        return ""
     parts = [f"{one['collection']} {one['read']:,} of {one['expected']:,}" for one in collections if one["expected"]]
     return f"; documents: {', '.join(parts)}" if parts else ""
 
@@ -303,9 +323,3 @@ def _replication_progress(found: Mapping[str, Any]) -> str:
         return "has not begun"
     lag = "unknown" if found["lag_s"] is None else f"{found['lag_s']} s"
     return f"{found.get('events', 0):,} events, {found.get('rate', 0):,}/s, {found['behind']:,} on their way, lag {lag}"
-
-
-def _failures(api: AirflowApi, dag_id: str, run_id: str) -> str:
-    """The ends of the failed tasks' logs."""
-    failed = [task for task in api.tasks(dag_id, run_id) if task.state == "failed"]
-    return "\n".join(f"--- {task.name}\n{api.log(dag_id, run_id, task)[-3000:]}" for task in failed)

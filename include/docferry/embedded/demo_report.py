@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from docferry.embedded.demo_counts import StreamCounts
+from docferry.embedded.independent.history import Verdict
 from docferry.embedded.shop import CollectionCounts
 from docferry.embedded.traffic import TrafficReport
 
@@ -120,6 +121,93 @@ class InMotion:
         yield from _wrong("validate in motion", {"mismatches": (self.mismatches, 0), "pending": (self.pending, 0)})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RampStep:
+    """One share of the reads, and what was seen while it soaked."""
+
+    percent: int
+    soaked_s: float
+    served: int
+    fell_back: int
+    compared: int
+    mismatches: int
+
+    @classmethod
+    def of(cls, percent: int, flipped: Mapping[str, Any]) -> RampStep:
+        """From the summary that the task returned."""
+        return cls(percent=percent, soaked_s=flipped["soaked_s"], **flipped["seen"])
+
+
+@dataclass(slots=True, kw_only=True)
+class Moved:
+    """The application's way to DynamoDB, back and there again: what it was told, replayed by the independent judge.
+
+    `holds_s` is how long writes waited at most in each change of leader, `rollback_s` how long the whole rollback took,
+    `longest_write_s` what a single write of the application had to wait.
+    """
+
+    processes: int
+    holds_s: list[float] = field(default_factory=list)
+    rollback_s: float = 0.0
+    ramp: list[RampStep] = field(default_factory=list)
+    approvals: int = 0
+    set_aside: int = 0
+    acknowledged_writes: int = 0
+    reads: int = 0
+    seconds: float = 0.0
+    longest_write_s: float = 0.0
+    longest_pause_of_reads_s: float = 0.0
+    lost: list[str] = field(default_factory=list)
+    resurrected: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    contradicted: list[str] = field(default_factory=list)
+
+    def judge(self, verdict: Verdict) -> None:
+        self.acknowledged_writes = verdict.requests["write"] - len(verdict.failed)
+        self.reads, self.seconds = verdict.requests["read"], verdict.seconds
+        self.longest_write_s = max(verdict.writes_s, default=0.0)
+        self.longest_pause_of_reads_s = max(verdict.pauses_s, default=0.0)
+        for name in ("lost", "resurrected", "failed", "contradicted"):
+            setattr(self, name, list(getattr(verdict, name)))
+
+    def problems(self) -> Iterator[str]:
+        wrong = {"lost writes": self.lost, "resurrected deletes": self.resurrected, "failed requests": self.failed}
+        wrong |= {"contradicted reads": self.contradicted}
+        yield from _wrong("the application", {name: (len(found), 0) for name, found in wrong.items()})
+        if not self.acknowledged_writes:
+            yield "the application: no write was acknowledged"
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        rate = self.acknowledged_writes / self.seconds if self.seconds else 0.0
+        yield (
+            "the application",
+            f"{self.processes} processes, {self.acknowledged_writes:,} acknowledged writes ({rate:.0f}/s), {self.reads:,} reads "
+            f"in {self.seconds:.0f} s",
+        )
+        yield (
+            "the judge",
+            f"{len(self.lost)} lost, {len(self.resurrected)} resurrected, {len(self.failed)} failed requests, "
+            f"{len(self.contradicted)} contradicted reads",
+        )
+        yield (
+            "reads from DynamoDB",
+            "; ".join(
+                f"{one.percent} %: {one.served:,} served, {one.fell_back} fell back, {one.mismatches} of {one.compared:,} differ"
+                for one in self.ramp
+            ),
+        )
+        holds = ", ".join(f"{held:.2f}" for held in self.holds_s)
+        yield (
+            "writes waited",
+            f"{holds} s at most (there, back, there again); reads never longer than {self.longest_pause_of_reads_s:.2f} s",
+        )
+        yield "rollback drill", f"{self.rollback_s:.0f} s from the click to MongoDB in the lead, nothing lost"
+        yield (
+            "approvals",
+            f"{self.approvals}; {self.set_aside} documents that DynamoDB cannot hold were set aside first",
+        )
+
+
 @dataclass(slots=True, kw_only=True)
 class Report:
     """How the demo ended; written to build/demo-report.json."""
@@ -131,6 +219,7 @@ class Report:
     stream: StreamCounts | None = None
     replicated: Replicated | None = None
     in_motion: InMotion | None = None
+    moved: Moved | None = None
     problems: list[str] = field(default_factory=list)
     phases: dict[str, float] = field(default_factory=dict)
     hints: tuple[str, ...] = ()
@@ -143,6 +232,11 @@ class Report:
             if part is not None:
                 self.problems += part.problems()
         self.problems += self._problems_of_changes()
+
+    def judge_the_move(self, moved: Moved) -> None:
+        """The same of the application's way."""
+        self.moved = moved
+        self.problems += moved.problems()
 
     def _problems_of_changes(self) -> Iterator[str]:
         """MongoDB's own stream against what replication, and the traffic, say that they did."""
@@ -165,12 +259,16 @@ class Report:
             "rate": self.rate,
             "collections": [asdict(row) for row in self.rows],
             **{name: None if part is None else asdict(part) for name, part in parts.items()},
+            "application": None if self.moved is None else asdict(self.moved),
             "validate_in_motion": None if self.in_motion is None else asdict(self.in_motion),
             "seconds": {name: round(value, 1) for name, value in self.phases.items()},
         }
 
     def tables(self) -> list[Table]:
-        return [self._collections(), self._movement()]
+        tables = [self._collections(), _lines_of("In motion", self._lines())]
+        if self.moved is not None:
+            tables.append(_lines_of("The application's way to DynamoDB, back, and there again", self.moved.lines()))
+        return tables
 
     def _collections(self) -> Table:
         table = Table(title="From MongoDB to DynamoDB: the load, and both databases at the end")
@@ -180,12 +278,6 @@ class Report:
         for row in self.rows:
             end = (row.documents_in_mongodb, row.items_in_dynamodb, row.letters, row.mismatches, row.extra)
             table.add_row(row.collection, f"{row.read:,}", f"{row.rate:,.0f}", *(f"{number:,}" for number in end))
-        return table
-
-    def _movement(self) -> Table:
-        table = Table(title="In motion", show_header=False)
-        for name, text in self._lines():
-            table.add_row(name, text)
         return table
 
     def _lines(self) -> Iterator[tuple[str, str]]:
@@ -208,3 +300,10 @@ class Report:
                 f"{seen.documents:,} documents and {seen.items:,} items: {seen.mismatches} mismatches; {seen.rechecked:,} "
                 f"looked at again, in {seen.generations} generations",
             )
+
+
+def _lines_of(title: str, lines: Iterator[tuple[str, str]]) -> Table:
+    table = Table(title=title, show_header=False)
+    for name, text in lines:
+        table.add_row(name, text)
+    return table

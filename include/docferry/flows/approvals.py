@@ -14,9 +14,9 @@ from docferry.flows.validate import latest_report
 from docferry.ports import Ledger
 
 APPROVALS = "approvals"
-FLIP_READS, STOP_MONGO_WRITES = "flip_reads", "stop_mongo_writes"
-PHASES = (FLIP_READS, STOP_MONGO_WRITES)
-"""The phases that change who serves."""
+FLIP_READS, STOP_MONGO_WRITES, FINALIZE = "flip_reads", "stop_mongo_writes", "finalize"
+PHASES = (FLIP_READS, STOP_MONGO_WRITES, FINALIZE)
+"""The phases that change who serves, and the one that gives up the way back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,7 +85,7 @@ def begin_dual_write(job: Flip, compare: int = 100) -> FlipReport:
 
     Raises: PreflightFailed with everything that keeps it from beginning; MoveRefused.
     """
-    _require(job, "dual writes", [*_loaded(job), *_replicating(job)])
+    _require(job, "dual writes", [*_loaded(job), *lacking_replication(job.ledger)])
     return _move(job, Mode.DUAL_WRITE, compare, "dual writes begin")
 
 
@@ -98,7 +98,9 @@ def flip_reads(job: Flip, percent: int, soak_s: float = 0.0) -> FlipReport:
     mode = read_mode(job.ledger)
     mode.move(Mode.DYNAMODB_READS, percent)
     require_approval(job.ledger, FLIP_READS)
-    _require(job, "reads from DynamoDB", [*_replicating(job), *_equal(job), *_served(job), *_following(job)])
+    _require(
+        job, "reads from DynamoDB", [*lacking_replication(job.ledger), *_equal(job), *_served(job), *_following(job)]
+    )
     before = _seen(job)
     report = _move(job, Mode.DYNAMODB_READS, percent, f"{percent} % of the reads come from DynamoDB")
     _soak(job, report, mode, before, soak_s)
@@ -146,8 +148,9 @@ def _loaded(job: Flip) -> Iterator[Problem]:
             yield Problem(where=f"collections.{one.name}", what="is not loaded", suggestion=advice)
 
 
-def _replicating(job: Flip) -> Iterator[Problem]:
-    record = job.ledger.read(*state.REPLICATION)
+def lacking_replication(ledger: Ledger) -> Iterator[Problem]:
+    """What keeps DynamoDB from following MongoDB closely; nothing if it does."""
+    record = ledger.read(*state.REPLICATION)
     body = record.body if record is not None else {}
     age_s = (state.now_ms() - int(body.get("at", 0))) / 1000
     lag_s = int(body.get("lag_s", -1))

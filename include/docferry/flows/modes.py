@@ -84,6 +84,14 @@ def list_moves(ledger: Ledger) -> list[Move]:
     ]
 
 
+def dynamodb_has_led_s(ledger: Ledger) -> float:
+    """For how long DynamoDB has led on end, in seconds; 0 if it does not."""
+    moves = list_moves(ledger)
+    if read_mode(ledger).leader is not Mode.DYNAMODB_ONLY or not moves:
+        return 0.0
+    return max(0.001, (now_ms() - moves[-1].at_ms) / 1000)
+
+
 # --- room for whoever changes the leader -----------------------------------------------------------------------------
 
 ROOM = ("replication", "room")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from docferry.core.modes import Mode, ModeState
+from docferry.core.modes import Mode, ModeState, state_of
 from docferry.errors import MoveRefused, PreflightFailed, Problem
+from docferry.flows.approvals import FINALIZE, require_approval
 from docferry.flows.background import aside
 from docferry.flows.cutover import Cutover, SwitchReport, back_out, is_overdue
 from docferry.flows.cutover_back import require_ready_to_return, switch_to_mongodb
@@ -69,9 +70,13 @@ def _require_overdue(now: ModeState) -> None:
 
 
 def finalize(job: Flip) -> ModeState:
-    """The soak is over: reverse replication stops, and MongoDB is left as it is. Raises MoveRefused."""
+    """The soak is over: reverse replication stops, and MongoDB is left as it is.
+
+    Raises: MoveRefused; PreflightFailed without an approval.
+    """
     record = mode_record(job.ledger)
-    after = read_mode(job.ledger).move(Mode.FINAL)
+    after = state_of(record.body).move(Mode.FINAL)
+    require_approval(job.ledger, FINALIZE)
     change_mode(job.ledger, record, after, job.identity, "the soak is over")
     job.progress.say(f"the mode is {after}: MongoDB is not kept up to date any more")
     return after

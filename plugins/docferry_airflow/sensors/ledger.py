@@ -1,4 +1,4 @@
-"""Waiting for what the ledger says: for whatever must not run before the data is there."""
+"""Waiting for what the ledger says: for whatever must not begin before."""
 
 from __future__ import annotations
 
@@ -10,45 +10,14 @@ from airflow.sdk import BaseSensorOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from docferry.config import Migration
+    from docferry.ports import Ledger
 
 log = logging.getLogger(__name__)
 
 
-class CollectionLoadedSensor(BaseSensorOperator):
-    """Waits until the ledger says that collections have been loaded completely.
-
-    :param migration_file: Path of the migration file.
-    :param collections: The collections; empty means all.
-    """
-
-    template_fields: Sequence[str] = ("migration_file", "collections")
-
-    def __init__(self, *, migration_file: str, collections: Sequence[str] = (), **kwargs: Any) -> None:
-        kwargs.setdefault("mode", "reschedule")  # holds no worker slot while it waits
-        super().__init__(**kwargs)
-        self.migration_file = migration_file
-        self.collections = collections
-
-    def poke(self, context: Context) -> bool:
-        from docferry.config import load_migration
-        from docferry.flows.status import status_of
-
-        from docferry_airflow.hooks.connections import connections_from_airflow
-
-        migration = load_migration(self.migration_file)
-        for name in self.collections:
-            migration.mapping(name)  # An unknown collection is an error, not a long wait.
-        status = status_of(migration, connections_from_airflow(migration).ledger(migration))
-        waited_for = [
-            one for one in status["collections"] if not self.collections or one["collection"] in self.collections
-        ]
-        for one in waited_for:
-            log.info("%s: %s, %s of %s chunks", one["collection"], one["state"], one["chunks_done"], one["chunks"])
-        return all(one["state"] == "complete" for one in waited_for)
-
-
-class DynamoDBLeadsSensor(BaseSensorOperator):
-    """Waits until DynamoDB leads: for whatever makes MongoDB follow it.
+class LedgerSensor(BaseSensorOperator):
+    """Waits for what the ledger says of a migration. A subclass looks. It holds no worker slot meanwhile.
 
     :param migration_file: Path of the migration file.
     """
@@ -62,12 +31,94 @@ class DynamoDBLeadsSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> bool:
         from docferry.config import load_migration
-        from docferry.core.modes import Mode
-        from docferry.flows.modes import read_mode
 
         from docferry_airflow.hooks.connections import connections_from_airflow
 
         migration = load_migration(self.migration_file)
-        mode = read_mode(connections_from_airflow(migration).ledger(migration))
+        return self.look(migration, connections_from_airflow(migration).ledger(migration))
+
+    def look(self, migration: Migration, ledger: Ledger) -> bool:
+        """Whether it need not wait any more. What it waits for goes to the log."""
+        raise NotImplementedError
+
+
+class CollectionLoadedSensor(LedgerSensor):
+    """Waits until collections have been loaded completely.
+
+    :param collections: The collections; empty means all.
+    """
+
+    template_fields: Sequence[str] = ("migration_file", "collections")
+
+    def __init__(self, *, collections: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.collections = collections
+
+    def look(self, migration: Migration, ledger: Ledger) -> bool:
+        from docferry.flows.status import status_of
+
+        for name in self.collections:
+            migration.mapping(name)  # An unknown collection is an error, not a long wait.
+        status = status_of(migration, ledger)
+        waited_for = [
+            one for one in status["collections"] if not self.collections or one["collection"] in self.collections
+        ]
+        for one in waited_for:
+            log.info("%s: %s, %s of %s chunks", one["collection"], one["state"], one["chunks_done"], one["chunks"])
+        return all(one["state"] == "complete" for one in waited_for)
+
+
+class ReplicationNearSensor(LedgerSensor):
+    """Waits until DynamoDB follows MongoDB closely: the DAG `replicate` must be on."""
+
+    def look(self, migration: Migration, ledger: Ledger) -> bool:
+        from docferry.flows.flip import lacking_replication
+
+        lacking = list(lacking_replication(ledger))
+        for one in lacking:
+            log.info("replication %s: %s", one.what, one.suggestion)
+        return not lacking
+
+
+class ApplicationRunsSensor(LedgerSensor):
+    """Waits until the application runs with docferry's client: until one of its processes at least is registered."""
+
+    def look(self, migration: Migration, ledger: Ledger) -> bool:
+        from docferry.flows.modes import live_instances
+        from docferry.wiring import who
+
+        live = live_instances(ledger, who())
+        log.info("%d instance(s) of the application are registered", len(live))
+        return bool(live)
+
+
+class DynamoDBLeadsSensor(LedgerSensor):
+    """Waits until DynamoDB leads: for whatever makes MongoDB follow it."""
+
+    def look(self, migration: Migration, ledger: Ledger) -> bool:
+        from docferry.core.modes import Mode
+        from docferry.flows.modes import read_mode
+
+        mode = read_mode(ledger)
         log.info("the mode is %s", mode)
         return mode.leader is Mode.DYNAMODB_ONLY
+
+
+class DynamoDBHasLedSensor(LedgerSensor):
+    """Waits until DynamoDB has led for so long on end. A rollback meanwhile is waited for, too.
+
+    :param hours: How long.
+    """
+
+    template_fields: Sequence[str] = ("migration_file", "hours")
+
+    def __init__(self, *, hours: float | str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.hours = hours
+
+    def look(self, migration: Migration, ledger: Ledger) -> bool:
+        from docferry.flows.modes import dynamodb_has_led_s
+
+        led_s = dynamodb_has_led_s(ledger)
+        log.info("DynamoDB has led for %.2f of %s hours", led_s / 3600, self.hours)
+        return led_s > 0 and led_s >= float(self.hours) * 3600
