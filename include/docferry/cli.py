@@ -31,7 +31,7 @@ from bson.json_util import CANONICAL_JSON_OPTIONS, dumps
 from rich.console import Console
 from rich.table import Table
 
-from docferry import cli_cutover, errors
+from docferry import cli_cutover, cli_drill, errors
 from docferry.cli_common import (
     EXIT_DIFFERENT,
     EXIT_REFUSED,
@@ -81,6 +81,7 @@ def main() -> None:
 
 
 cli_cutover.add_to(main)
+main.add_command(cli_drill.drill_command)
 
 
 @main.command()

@@ -17,6 +17,7 @@ MigrationError(retryable=False)
 ├ StreamEnded(reason, collections)          drop, rename, dropDatabase, invalidate, images missing: backfill again
 ├ NotApplied(left, within_s)                MongoDB does not hold yet what DynamoDB does
 ├ HoldFailed(steps)                         the leader was not changed, and everything is as it was
+├ DrillFailed(command, code)                a command of a rehearsal failed
 ├ FenceFailed(in_the_way)                   MongoDB's fence was not up by the deadline
 ├ FenceBroken(strays)                       somebody wrote to MongoDB behind the fence
 ├ RetryExhausted(attempts, elapsed_s)       cause chained
@@ -303,6 +304,14 @@ class HoldFailed(MigrationError):
             )
         super().__init__(f"the leader was not changed: {why}. {after}" + (f" ({done})" if done else ""))
         self.why, self.steps, self.stuck = why, dict(steps or {}), stuck
+
+
+class DrillFailed(MigrationError):
+    """A command of a rehearsal ended with `code`, and said what follows."""
+
+    def __init__(self, command: str, code: int, said: str) -> None:
+        super().__init__(f"docferry {command} ended with {code}: {said}")
+        self.command, self.code = command, code
 
 
 class FenceFailed(MigrationError):

@@ -14,7 +14,7 @@ from airflow_rig import ROOT, SETTINGS, write_migration
 
 PHASES = (
     "provision", "backfill", "replicate", "validate", "replicas", "purge", "dual_write", "flip_reads", "stop_mongo_writes",
-    "reverse", "rollback", "finalize", "playbook",
+    "reverse", "rollback", "finalize", "playbook", "drill",
 )  # fmt: skip
 RUNBOOK = ("**Enter when**", "**Steps**", "**Done when**", "**If it fails**", "**Roll back by**")
 PARSE_S = 0.5

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import boto3
+import bson
 from bson import json_util
 from pymongo import MongoClient
 
@@ -31,6 +32,7 @@ MORE = 10
 SETTLE_S = 120.0
 SET_ASIDE = "set-aside.jsonl"
 RAMP = (1, 10, 50, 100)
+EXACTLY = json_util.CANONICAL_JSON_OPTIONS
 REHEARSAL = {"soak_minutes": 0.02}
 
 
@@ -42,13 +44,9 @@ def set_aside(uri: str, migration: Migration, ledger: Ledger, directory: Path) -
     number = 0
     with MongoClient[dict[str, Any]](uri) as client, (directory / SET_ASIDE).open("w") as file:
         for name in migration.mappings:
-            collection = client[migration.source.database][name]
-            for letter in state.list_letters(ledger, name):
-                query = {"_id": letter.id}
-                document = collection.find_one(query)
-                file.write(json_util.dumps({"collection": name, "document": document}) + "\n")
-                collection.delete_one(query)
-                number += 1
+            for document in _dead(ledger, name):
+                file.write(json_util.dumps({"collection": name, "document": document}, json_options=EXACTLY) + "\n")
+                number += client[migration.source.database][name].delete_one({"_id": document["_id"]}).deleted_count
     wait_until(
         lambda: not any(state.list_letters(ledger, name) for name in migration.mappings),
         timeout_s=SETTLE_S,
@@ -56,6 +54,14 @@ def set_aside(uri: str, migration: Migration, ledger: Ledger, directory: Path) -
         every_s=1.0,
     )
     return number
+
+
+def _dead(ledger: Ledger, collection: str) -> Iterator[dict[str, Any]]:
+    """The documents of a collection's dead letters, as the ledger keeps them."""
+    for letter in state.list_letters(ledger, collection):
+        record = state.letter_record(ledger, collection, letter.id)
+        if record is not None:
+            yield bson.decode(state.letter_document(ledger, record))
 
 
 class Move:

@@ -1,10 +1,10 @@
-"""What the demo does: the DAG `playbook` while an application writes; validation, in motion and at rest; the application moves."""
+"""What the demo does: the DAG `playbook` while an application writes; validation in motion and at rest; the application moves."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 

@@ -110,7 +110,7 @@ class Application:
         for child in ending:
             child.signal(signal.SIGTERM)
         for child in ending:
-            child.stop(grace_s=END_S)
+            child.wait(END_S)
             if child.exit_code() != 0:
                 raise Unavailable(f"{child.name} ended with {child.exit_code()}\n{child.log_tail()}")
         self._answers.clear()
