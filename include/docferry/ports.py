@@ -414,6 +414,9 @@ class Streams(Protocol):
         Raises: StreamTrimmed if what comes behind `after` is gone, or the shard.
         """
 
+    def latest(self, stream: str, shard: str) -> str:
+        """Where to read what is written from now on; good for fifteen minutes. Raises StreamTrimmed if the shard is gone."""
+
     def records(self, iterator: str, limit: int) -> StreamPage:
         """The next records. None may be given although there are some further on.
 

@@ -149,6 +149,27 @@ def test_open_shard_that_has_nothing_more_gives_an_iterator_to_go_on_with(world:
     assert [record.key for record in found] == [("a", "s")]
 
 
+def test_latest_begins_behind_what_was_written_before(world: World) -> None:
+    world.write([item("before")])
+    arn = arn_of(world)
+    assert read_all(world, 1)
+    (shard,) = world.streams.shards(arn)
+    place: str | None = world.streams.latest(arn, shard.id)
+    world.write([item("after")])
+    found: list[StreamRecord] = []
+
+    def read() -> bool:
+        nonlocal place
+        assert place is not None
+        page = world.streams.records(place, 10)
+        place = page.next
+        found.extend(page.records)
+        return bool(found)
+
+    eventually(read, "the record to come")
+    assert [record.key for record in found] == [("after", "s")]
+
+
 def test_transaction_comes_whole(world: World) -> None:
     world.write([item(pk) for pk in "abcde"])
     assert {record.key[0] for record in read_all(world, 5)} == set("abcde")

@@ -19,7 +19,7 @@ from docferry.errors import (
     TimedOut,
     Unavailable,
 )
-from docferry.flows.reverse import RECORD, ReverseReport, record_stream_start, reverse
+from docferry.flows.reverse import RECORD, ReverseReport, latest_of, record_stream_start, reverse
 from docferry.flows.reverse_proof import Write, unapplied
 from docferry.flows.status import status_of
 from docferry.ports import StreamPage
@@ -296,6 +296,36 @@ def test_stream_without_images_is_refused(back: Back) -> None:
     back.streams.images = False
     with pytest.raises(PreflightFailed, match="both images"):
         record_stream_start(back.ledger, back.streams, [TABLE])
+
+
+def marked_start(back: Back) -> None:
+    """As the switch does it: five records are in the stream, of which MongoDB has all."""
+    for number in range(5):
+        back.put("users", BOB | {"n": number})
+    latest = latest_of(back.streams, [TABLE])
+    record_stream_start(back.ledger, back.streams, [TABLE], latest)
+    back.put("users", BOB | {"n": 5})
+
+
+def test_start_at_a_mark_reads_nothing_that_was_written_before(back: Back) -> None:
+    marked_start(back)
+    assert back.follow().records == 1
+    assert [one["n"] for one in back.sink.all_of("users").values()] == [5]
+
+
+def test_start_at_a_mark_that_has_expired_reads_all_from_the_beginning(back: Back) -> None:
+    marked_start(back)
+    back.streams.expire_iterators()
+    assert back.follow().records == 6
+    assert [one["n"] for one in back.sink.all_of("users").values()] == [5]
+
+
+def test_second_run_goes_on_behind_what_the_first_one_applied_from_a_mark(back: Back) -> None:
+    marked_start(back)
+    back.follow()
+    back.put("users", BOB | {"n": 6})
+    assert back.follow().records == 1
+    assert [one["n"] for one in back.sink.all_of("users").values()] == [6]
 
 
 def test_following_without_a_recorded_start_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

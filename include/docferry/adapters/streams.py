@@ -54,9 +54,14 @@ class DynamoStreams:
             request["ExclusiveStartShardId"] = last
 
     def iterator(self, stream: str, shard: str, after: str | None) -> str:
-        where: dict[str, Any] = {"ShardIteratorType": "TRIM_HORIZON"}
-        if after is not None:
-            where = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": after}
+        if after is None:
+            return self._iterator(stream, shard, ShardIteratorType="TRIM_HORIZON")
+        return self._iterator(stream, shard, ShardIteratorType="AFTER_SEQUENCE_NUMBER", SequenceNumber=after)
+
+    def latest(self, stream: str, shard: str) -> str:
+        return self._iterator(stream, shard, ShardIteratorType="LATEST")
+
+    def _iterator(self, stream: str, shard: str, **where: str) -> str:
         try:
             reply = call(self._streams.get_shard_iterator, StreamArn=stream, ShardId=shard, **where)
         except TableMissing as error:

@@ -55,7 +55,7 @@ from docferry.flows.modes import (
     who_needs_room,
 )
 from docferry.flows.replicate import Replication, Until, replicate
-from docferry.flows.reverse import record_stream_start
+from docferry.flows.reverse import latest_of, record_stream_start
 from docferry.flows.validate import latest_report
 from docferry.ports import Fence, Identity, Ledger, Progress, Record, Source, StopSignal, Streams, Target
 
@@ -149,7 +149,8 @@ async def switch_to_dynamodb(job: Cutover, target: Target) -> SwitchReport:
         watching = await aside(Watching, job.validation(), since, stop=job.stop)
         await come_near(job, "DynamoDB", "replication", NEAR_S, lambda: until.lag_s, following)
         await _compare_until_few(job, target, watching, following)
-        return await _HoldMongoDB(job, target, following, watching, until).run()
+        latest = await asyncio.to_thread(latest_of, job.streams, tables_of(job))
+        return await _HoldMongoDB(job, target, following, watching, until, latest).run()
     finally:
         if not following.done():
             following.cancel()
@@ -268,6 +269,10 @@ async def _compare_until_few(job: Cutover, target: Target, watching: Watching, f
     )
 
 
+def tables_of(job: Cutover) -> list[str]:
+    return sorted({mapping.table for mapping in job.migration.mappings.values()})
+
+
 def raise_if_stopped(job: Cutover) -> None:
     if job.stop.is_set():
         raise Stopped("asked to stop before the leader was changed; nothing has changed")
@@ -352,10 +357,17 @@ class _HoldMongoDB(Hold):
     ahead, leader = Mode.DYNAMODB_ONLY, "DynamoDB"
 
     def __init__(
-        self, job: Cutover, target: Target, following: asyncio.Task[None], watching: Watching, until: Until
+        self,
+        job: Cutover,
+        target: Target,
+        following: asyncio.Task[None],
+        watching: Watching,
+        until: Until,
+        latest: Mapping[str, Mapping[str, str]],
     ) -> None:
+        """`latest`: where the streams' shards were shortly before, from which the way back follows them."""
         super().__init__(job, target, following)
-        self.watching, self.until = watching, until
+        self.watching, self.until, self.latest = watching, until, latest
 
     async def until_equal(self, held: ModeState) -> tuple[int, int]:
         job = self.job
@@ -377,8 +389,7 @@ class _HoldMongoDB(Hold):
     async def go_ahead(self, record: Record, held: ModeState) -> ModeState:
         job = self.job
         assert self.until.time is not None
-        tables = sorted({mapping.table for mapping in job.migration.mappings.values()})
-        await asyncio.to_thread(record_stream_start, job.ledger, job.streams, tables)
+        await asyncio.to_thread(record_stream_start, job.ledger, job.streams, tables_of(job), self.latest)
         after = held.go_ahead(snapshot_version(self.until.time))
         self.require_time(held)
         await asyncio.to_thread(change_mode, job.ledger, record, after, job.identity, "DynamoDB leads")

@@ -51,6 +51,8 @@ CHECKPOINT_S = 1.0
 LETTERS_S = 10.0
 TELL_S = 5.0
 DRAIN_S = 30.0
+MOST_MARKED = 200
+"""Open shards of a table that begin at an iterator of their own: it is kept in the ledger, in one record."""
 KEEP_S = 24 * 3600.0
 """How long a stream keeps a record. Source: AWS, "Change data capture for DynamoDB Streams", from memory."""
 
@@ -126,8 +128,25 @@ class ReverseReport:
 # --- where to begin --------------------------------------------------------------------------------------------------
 
 
-def record_stream_start(ledger: Ledger, streams: Streams, tables: Iterable[str]) -> None:
-    """Note where following is to begin: now, in the streams of these tables, in the place of any earlier start.
+def latest_of(streams: Streams, tables: Iterable[str]) -> dict[str, dict[str, str]]:
+    """For each table an iterator of each open shard that begins now: what was written before need not be read.
+
+    Called shortly before `record_stream_start`, so that writes need not wait for it. A table with very many shards has none:
+    its shards are read from their beginning.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for table in tables:
+        facts = streams.stream_of(table)
+        still_open = [one for one in streams.shards(facts.arn) if not one.closed] if facts is not None else []
+        if facts is not None and len(still_open) <= MOST_MARKED:
+            found[table] = {one.id: streams.latest(facts.arn, one.id) for one in still_open}
+    return found
+
+
+def record_stream_start(
+    ledger: Ledger, streams: Streams, tables: Iterable[str], latest: Mapping[str, Mapping[str, str]] | None = None
+) -> None:
+    """Note where following is to begin: now, or at `latest`, in the streams of these tables, in the place of any earlier start.
 
     Called while nobody writes to DynamoDB but replication, and MongoDB holds all that has been written so far.
     Raises: PreflightFailed, naming the tables without a stream that brings both images; LeaseHeld while somebody follows;
@@ -139,14 +158,16 @@ def record_stream_start(ledger: Ledger, streams: Streams, tables: Iterable[str])
         raise LeaseHeld("/".join(RECORD), str(record.body["owner"]), (int(record.body["until"]) - now_ms) / 1000)
     body: dict[str, Any] = {"owner": "", "mark": "", "until": 0, "reached": now_ms, "begun": now_ms}
     body["fence"] = int(record.body.get("fence", 0)) if record is not None else 0
-    body["tables"] = {one.table: encode_stream(one) for one in _begun(streams, tables, now_ms)}
+    body["tables"] = {one.table: encode_stream(one) for one in _begun(streams, tables, now_ms, latest or {})}
     try:
         ledger.write(*RECORD, body, expect=record)
     except ConditionFailed:
         raise LeaseHeld("/".join(RECORD), "somebody who has just begun", LEASE_S) from None
 
 
-def _begun(streams: Streams, tables: Iterable[str], now_ms: int) -> list[TableStream]:
+def _begun(
+    streams: Streams, tables: Iterable[str], now_ms: int, latest: Mapping[str, Mapping[str, str]]
+) -> list[TableStream]:
     found: list[TableStream] = []
     problems: list[Problem] = []
     for table in tables:
@@ -156,7 +177,7 @@ def _begun(streams: Streams, tables: Iterable[str], now_ms: int) -> list[TableSt
             advice = "docferry provision --allow-changes, with `stream: true` in the file"
             problems.append(Problem(where=f"tables.{table}", what=what, suggestion=advice))
         else:
-            found.append(begin(table, facts.arn, streams.shards(facts.arn), now_ms))
+            found.append(begin(table, facts.arn, streams.shards(facts.arn), now_ms, latest.get(table, {})))
     if problems:
         raise PreflightFailed("reverse replication", problems)
     return found

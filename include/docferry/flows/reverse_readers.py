@@ -108,7 +108,7 @@ class ShardReaders:
             self.lanes.moved.set()
 
     async def _read_to_its_end(self, stream: TableStream, shard: ShardPosition) -> None:
-        iterator: str | None = None
+        iterator: str | None = shard.latest if shard.read is None and shard.latest else None
         while not shard.ended:
             try:
                 if iterator is None:

@@ -47,13 +47,15 @@ class Pending:
 class ShardPosition:
     """One shard: applied behind `after`, read behind `read` (None: nothing yet); `ended`: read to its end.
 
-    `asked_ms` is when it was asked for the answer that was empty last, 0 while its last answer was not.
+    `asked_ms` is when it was asked for the answer that was empty last, 0 while its last answer was not. `latest` is an iterator
+    that begins shortly before the start, while it is good; without one a shard is read from its beginning.
     """
 
     id: str
     parent: str | None
     after: str | None = None
     finished: bool = False
+    latest: str = ""
     read: str | None = None
     read_ms: int = 0
     asked_ms: int = 0
@@ -148,15 +150,24 @@ class TableStream:
             shard.forget()
 
 
-def begin(table: str, arn: str, listed: Sequence[Shard], now_ms: int) -> TableStream:
-    """A start from here: closed shards are behind it, open ones are read from their beginning, and what is too early passed."""
-    shards = {shard.id: ShardPosition(shard.id, shard.parent, finished=shard.closed) for shard in listed}
+def begin(
+    table: str, arn: str, listed: Sequence[Shard], now_ms: int, latest: Mapping[str, str] | None = None
+) -> TableStream:
+    """A start from here: closed shards are behind it, open ones are read from `latest`, an iterator by shard, or, if there is
+    none, from their beginning, and what is too early passed."""
+    shards = {
+        shard.id: ShardPosition(shard.id, shard.parent, finished=shard.closed, latest=(latest or {}).get(shard.id, ""))
+        for shard in listed
+    }
     return TableStream(table, arn, now_ms, shards)
 
 
 def encode_stream(stream: TableStream) -> dict[str, Any]:
     """For the ledger. Packed: a large table has thousands of shards."""
-    rows = [[one.id, one.parent, one.after, one.finished] for one in stream.shards.values()]
+    rows = [
+        [one.id, one.parent, one.after, one.finished, one.latest if one.after is None else ""]
+        for one in stream.shards.values()
+    ]
     packed = zlib.compress(json.dumps(rows).encode())
     return {"arn": stream.arn, "since": stream.since_ms, "shards": packed}
 
@@ -164,5 +175,5 @@ def encode_stream(stream: TableStream) -> dict[str, Any]:
 def decode_stream(table: str, body: Mapping[str, Any]) -> TableStream:
     """The inverse of `encode_stream`."""
     rows = json.loads(zlib.decompress(body["shards"]))
-    shards = {row[0]: ShardPosition(row[0], row[1], row[2], row[3]) for row in rows}
+    shards = {row[0]: ShardPosition(*row) for row in rows}
     return TableStream(table, body["arn"], int(body["since"]), shards)

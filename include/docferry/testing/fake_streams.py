@@ -148,6 +148,13 @@ class FakeStreams:
             raise StreamTrimmed(f"shard {shard} is trimmed", operation="GetShardIterator")
         return self._name(stream, found, found.trimmed + behind)
 
+    def latest(self, stream: str, shard: str) -> str:
+        self.faults.before()
+        found = self._of(stream).get(shard)
+        if found is None:
+            raise StreamTrimmed(f"the stream has no shard {shard}", operation="GetShardIterator")
+        return self._name(stream, found, found.trimmed + len(found.records))
+
     def records(self, iterator: str, limit: int) -> StreamPage:
         self.faults.before()
         stream, name, generation, place = iterator.split("|")

@@ -32,8 +32,10 @@ class DrillOperator(BaseOperator):
         self._child: subprocess.Popen[str] | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
-        command = [sys.executable, "-m", "docferry.cli", "drill", "--processes", str(self.processes), "--json"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        command = [sys.executable, "-m", "docferry.cli", "drill", "--processes", str(int(self.processes)), "--json"]
+        with subprocess.Popen(  # noqa: S603 - our own command and a number
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as child:
             self._child = child
             assert child.stdout is not None
             assert child.stderr is not None
