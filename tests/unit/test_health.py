@@ -11,10 +11,14 @@ import pytest
 from bson.timestamp import Timestamp
 from docferry.core.estate import TABLE_KEYS, TableState
 from docferry.core.estate_values import IndexState
+from docferry.core.instances import INSTANCES, Instance
+from docferry.core.modes import MODE, Mode, ModeState
 from docferry.errors import ItemTooLarge, Unavailable
 from docferry.flows import health as well
 from docferry.flows import state
-from docferry.flows.health import Health, HealthReport, Part, Status, health_of
+from docferry.flows.health import Health, HealthReport, Status, health_of, lacking_health
+from docferry.flows.modes import MOVES
+from docferry.flows.reverse import RECORD
 from docferry.flows.validation_report import LATEST, SECTION
 from docferry.ports import Identity, MemberFacts, StreamPosition
 from validating.world import World
@@ -65,6 +69,36 @@ class Case:
         text = json.dumps({"at_ms": at, "verdict": verdict, "equal_up_to_date": None}).encode()
         body = {"at": at, "ok": verdict == "EQUAL", "report": text, "digest": "d"}
         self.world.ledger.write(SECTION, LATEST, body, expect=self.world.ledger.read(SECTION, LATEST))
+
+    def mode(self, mode: Mode, epoch: int = 1) -> None:
+        """Changed long ago."""
+        body = ModeState(mode=mode, epoch=epoch).to_body()
+        self.world.ledger.write(*MODE, body, expect=self.world.ledger.read(*MODE))
+        moved = {"before": "", "after": str(mode), "by": "me", "why": "", "at": state.now_ms() - 60_000}
+        self.world.ledger.write(MOVES, f"{epoch:012d}", moved, expect=None)
+
+    def instance(self, **changed: Any) -> None:
+        now = state.now_ms()
+        one = Instance(
+            id="i1", name="web", mark="alive", epoch=1, registered_ms=now, beat_ms=now, until_ms=now + 60_000
+        )
+        self.world.ledger.write(INSTANCES, "i1", replace(one, **changed).to_body(), expect=None)
+
+    def dynamodb_leads(self, *nothing: None, **changed: Any) -> None:
+        """With an application that follows, and a way back that is well but for what changes."""
+        self.mode(Mode.DYNAMODB_ONLY)
+        self.instance()
+        if not nothing:
+            now = state.now_ms()
+            body = {
+                "owner": "somebody",
+                "mark": "alive",
+                "until": now + 60_000,
+                "reached": now,
+                "begun": now,
+                "at": now,
+            }
+            self.world.ledger.write(*RECORD, body | {"tables": {}} | changed, expect=None)
 
     def look(self) -> HealthReport:
         known = self.world.ledger.read(*state.REPLICATION)
@@ -148,9 +182,15 @@ CASES: dict[str, tuple[Callable[[Case], Any], str, Status, str]] = {
     ),
     "waits": (lambda c: replicator(c, waits="has too few"), "lag_forward", BAD, "it waits"),
     "position lost": (lambda c: replicator(c, lost=True), "lag_forward", BAD, "load anew"),
-    "reverse unjudged": (
-        lambda c: c.world.ledger.write("reverse", "x", {}, expect=None), "lag_reverse", NOT_KNOWN, "nobody here can judge",
+    "nothing goes back": (lambda c: c.dynamodb_leads(None), "lag_reverse", BAD, "no start is recorded"),
+    "nobody goes back": (lambda c: c.dynamodb_leads(until=1), "lag_reverse", BAD, "nobody replicates in reverse"),
+    "back, and stands still": (
+        lambda c: c.dynamodb_leads(at=state.now_ms() - 90_000), "lag_reverse", BAD, "has not noted a position",
     ),
+    "back, and behind": (
+        lambda c: c.dynamodb_leads(reached=state.now_ms() - 90_000), "lag_reverse", BAD, "90 s behind",
+    ),
+    "back, with letters": (lambda c: c.dynamodb_leads(letters=2), "lag_reverse", BAD, "2 document(s) cannot be written"),
     "never validated": (
         lambda c: c.world.ledger.delete(c.world.ledger.read(SECTION, LATEST)), "consistency", NOT_KNOWN, "never been compared",
     ),
@@ -159,8 +199,13 @@ CASES: dict[str, tuple[Callable[[Case], Any], str, Status, str]] = {
     "old report": (lambda c: c.validated("EQUAL", 27 * 3600.0), "consistency", NOT_KNOWN, "older than 26 h"),
     "old and different": (lambda c: c.validated("DIFFERENT", 27 * 3600.0), "consistency", BAD, "DIFFERENT"),
     "letter": (letter, "letters", BAD, "users has 1 open"),
-    "instance unjudged": (
-        lambda c: c.world.ledger.write("instances", "x", {}, expect=None), "application", NOT_KNOWN, "nobody here can judge",
+    "nobody follows": (lambda c: c.mode(Mode.DUAL_WRITE), "application", NOT_KNOWN, "no instance is registered"),
+    "instance behind": (
+        lambda c: [c.mode(Mode.DUAL_WRITE), c.instance(epoch=0)], "application", BAD, "has not followed the change",
+    ),
+    "calls that cannot be answered": (
+        lambda c: [c.mode(Mode.DUAL_WRITE), c.instance(unserved={"orders.find {total}": 3})],
+        "application", BAD, "3 call(s) that DynamoDB cannot answer",
     ),
 }  # fmt: skip
 
@@ -197,26 +242,35 @@ def test_error_of_one_part_makes_that_part_unknown_and_the_rest_is_told(case: Ca
 
 
 def test_bug_of_one_part_is_told_by_its_place_and_not_by_its_message(case: Case) -> None:
-    def broken() -> Part:
+    def broken(name: str) -> TableState:
         raise KeyError("s3cr3t of a document")
 
-    report = health_of(replace(case.job, application=broken))
-    part = report.parts["application"]
+    case.look()
+    case.estate.fetch_table = broken  # type: ignore[assignment,method-assign]
+    report = health_of(case.job)
+    part = report.parts["tables"]
     assert part.status is Status.UNKNOWN
     assert "KeyError" in part.why
     assert "broken" in part.why
     assert "s3cr3t" not in report.render() + json.dumps(report.to_dict())
 
 
-def test_hooks_judge_their_parts(case: Case) -> None:
+def test_while_dynamodb_leads_the_way_back_counts_and_not_the_way_there(case: Case) -> None:
+    case.replicator["until"] = 1  # nobody replicates forward any more
+    case.dynamodb_leads()
+    report = case.look()
+    assert report.ok, report.render()
+    assert "nothing goes forward" in report.parts["lag_forward"].why
+    assert report.parts["lag_reverse"].facts["lag_s"] < 5
+
+
+def test_only_the_parts_that_a_phase_rests_on_are_asked(case: Case) -> None:
+    letter(case)
     case.look()
-    case.world.ledger.write("instances", "a", {}, expect=None)
-    case.world.ledger.write("reverse", "a", {}, expect=None)
-    live = Part(status=Status.HEALTHY, why="2 instances", facts={"instances": 2})
-    behind = Part(status=Status.UNHEALTHY, why="90 s behind")
-    report = health_of(replace(case.job, application=lambda: live, reverse=lambda: behind))
-    assert (report.parts["application"], report.parts["lag_reverse"]) == (live, behind)
-    assert report.status is Status.UNHEALTHY
+    assert list(health_of(case.job, ["tables", "replica_set"]).parts) == ["replica_set", "tables"]
+    assert list(lacking_health(case.job, ["tables", "replica_set"])) == []
+    (found,) = lacking_health(case.job, ["letters"])
+    assert (found.where, "users has 1 open" in found.what) == ("letters", True)
 
 
 def test_health_changes_nothing(case: Case) -> None:

@@ -236,6 +236,11 @@ class HumanRequest:
     subject: str
     body: str = field(repr=False)
 
+    @property
+    def phase(self) -> str:
+        """Of the DAG `<migration>.<phase>`."""
+        return self.dag_id.rpartition(".")[2]
+
     @classmethod
     def of(cls, detail: Mapping[str, Any]) -> HumanRequest:
         task = detail["task_instance"]

@@ -111,6 +111,7 @@ class Move:
 
     def finish(self) -> None:
         """For good; then every history is replayed against DynamoDB, by code that shares none with docferry."""
+        self._phases.clerk.not_yet.clear()
         self._playbook.await_task("finalize")
         self._await_more()
         histories = [read_history(path) for path in self._application.end()]

@@ -6,17 +6,21 @@ What cannot be told is `unknown`, and that is not healthy. A part that fails say
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from docferry.config import Migration
 from docferry.core.estate import TableState
+from docferry.core.modes import Mode
 from docferry.core.settings import TableSettings
-from docferry.errors import MigrationError
+from docferry.errors import MigrationError, Problem
 from docferry.flows import state
 from docferry.flows.check import lacking_majority
+from docferry.flows.modes import list_moves, live_instances, read_mode, unacknowledged
+from docferry.flows.reverse import KEEP_S
+from docferry.flows.reverse import RECORD as REVERSE_RECORD
 from docferry.flows.validate import latest_report
 from docferry.flows.windows import windows_of
 from docferry.ports import Estate, Identity, Ledger, Source
@@ -27,8 +31,8 @@ STALE_S = 60.0
 """A replicator notes its position every second."""
 REPORT_S = 26 * 3600.0
 """Validation runs each night; a report that is older may be of yesterday."""
-REVERSE, INSTANCES = "reverse", "instances"
-"""Sections of the ledger: the way back, and the application's instances."""
+FOLLOWS_WITHIN_S = 15.0
+"""An instance that has not followed a change of mode by then has not heard of it, or has a write that does not end."""
 
 
 class Status(StrEnum):
@@ -53,16 +57,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """Everything that health is asked of. `application` and `reverse` judge the application's instances and the way back, for
-    whoever knows them; without them, records of either are `unknown`."""
+    """Everything that health is asked of."""
 
     migration: Migration
     source: Source
     ledger: Ledger
     estate: Estate
     identity: Identity
-    application: Callable[[], Part] | None = None
-    reverse: Callable[[], Part] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,21 +97,26 @@ class HealthReport:
         return "\n".join([*lines, f"{self.migration} is {self.status.value}"])
 
 
-def health_of(job: Health) -> HealthReport:
-    """Ask every part, one after the other. Raises nothing that a part may raise."""
+def health_of(job: Health, only: Sequence[str] = ()) -> HealthReport:
+    """Ask every part, or those of these names, one after the other. Raises nothing that a part may raise."""
     asked: dict[str, Callable[[], Part]] = {
         "replica_set": lambda: _replica_set(job),
         "tables": lambda: _tables(job),
         "lag_forward": lambda: _lag_forward(job),
-        "lag_reverse": job.reverse
-        or (lambda: _unjudged(job, REVERSE, "nothing goes back: reverse replication has not begun")),
+        "lag_reverse": lambda: _lag_reverse(job),
         "consistency": lambda: _consistency(job),
         "letters": lambda: _letters(job),
-        "application": job.application
-        or (lambda: _unjudged(job, INSTANCES, "no instance of the application is registered")),
+        "application": lambda: _application(job),
     }
-    parts = {name: _told(ask) for name, ask in asked.items()}
+    parts = {name: _told(ask) for name, ask in asked.items() if not only or name in only}
     return HealthReport(migration=job.migration.name, at_ms=state.now_ms(), parts=parts)
+
+
+def lacking_health(job: Health, parts: Sequence[str]) -> Iterator[Problem]:
+    """What of these parts is not well, for whoever must not begin then: what cannot be told is not well either."""
+    for name, part in health_of(job, parts).parts.items():
+        if part.status is not Status.HEALTHY:
+            yield Problem(where=name, what=f"is {part.status.value}: {part.why}", suggestion="docferry health")
 
 
 def _told(ask: Callable[[], Part]) -> Part:
@@ -174,6 +180,8 @@ def _table(settings: TableSettings, table: TableState | None) -> list[str]:
 
 
 def _lag_forward(job: Health) -> Part:
+    if (mode := read_mode(job.ledger)).leader.dynamodb_leads:
+        return _part([], [], f"nothing goes forward: the mode is {mode}")
     record = job.ledger.read(*state.REPLICATION)
     if record is None or "token" not in record.body:
         return _part([], ["replication has not begun"])
@@ -226,8 +234,40 @@ def _letters(job: Health) -> Part:
     return _part(open_ and [*open_, "see `docferry dead-letters`"], [], "no dead letters", open=counts)
 
 
-def _unjudged(job: Health, section: str, none: str) -> Part:
-    """A part that nobody judges is well only while there is nothing of it."""
-    found = len(job.ledger.list(section))
-    unknown = [f"the ledger has {found} record(s) in `{section}`, and nobody here can judge them"] if found else []
-    return _part([], unknown, none, records=found)
+def _lag_reverse(job: Health) -> Part:
+    if (mode := read_mode(job.ledger)).leader is not Mode.DYNAMODB_ONLY:
+        return _part([], [], f"nothing goes back: the mode is {mode}")
+    record = job.ledger.read(*REVERSE_RECORD)
+    if record is None or "tables" not in record.body:
+        return _part(["no start is recorded: nothing written since DynamoDB leads would go back"], [])
+    body, now_ms = record.body, state.now_ms()
+    behind_s, noted_s = (now_ms - int(body["reached"])) / 1000, (now_ms - int(body.get("at", body["begun"]))) / 1000
+    wrong: list[str] = []
+    if state.lease_expired(body, job.identity):
+        ended = f", and its last run ended with: {body['ended']}" if body.get("ended") else ""
+        wrong.append(f"nobody replicates in reverse{ended}")
+    elif noted_s > STALE_S:
+        wrong.append(f"{body['owner']} has not noted a position for {noted_s:.0f} s")
+    if behind_s > LAG_S:
+        wrong.append(f"it is {behind_s:.0f} s behind")
+    if behind_s > KEEP_S / 2:
+        wrong.append("half of the 24 hours is used up for which a stream keeps its records")
+    if letters := int(body.get("letters", 0)):
+        wrong.append(f"{letters} document(s) cannot be written to MongoDB: see `docferry status`")
+    facts = {"lag_s": round(behind_s, 1), "owner": body.get("owner", ""), "letters": letters}
+    return _part(wrong, [], f"{behind_s:.0f} s behind DynamoDB", **facts)
+
+
+def _application(job: Health) -> Part:
+    """By what its processes note of themselves. While MongoDB alone serves, there need not be any."""
+    mode, live = read_mode(job.ledger), live_instances(job.ledger, job.identity)
+    changed_s = (state.now_ms() - max((one.at_ms for one in list_moves(job.ledger)), default=0)) / 1000
+    behind = unacknowledged(live, mode.epoch) if changed_s > FOLLOWS_WITHIN_S else []
+    wrong = [f"{one.name} has not followed the change to {mode} {changed_s:.0f} s ago" for one in behind]
+    unserved = sum(sum(one.unserved.values()) for one in live)
+    if unserved and mode.leader is not Mode.MONGO_ONLY:
+        wrong.append(f"{unserved} call(s) that DynamoDB cannot answer: see `docferry mode`")
+    none = f"no instance is registered, and the mode is {mode}: is the application down, or does it not use the client?"
+    unknown = [none] if not live and mode.mode is not Mode.MONGO_ONLY else []
+    well = f"{len(live)} instance(s) follow" if live else "no instance is registered, and none need be"
+    return _part(wrong, unknown, well, instances=len(live), mode=str(mode), unserved=unserved)
