@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from docferry.cli_common import (
+    EXIT_DIFFERENT,
     CliProgress,
     dry_option,
     explained,
@@ -20,9 +21,11 @@ from docferry.cli_common import (
 )
 from docferry.client.membership import describe
 from docferry.config import Migration
+from docferry.core.foreign import Doing
 from docferry.errors import PreflightFailed, Problem
 from docferry.flows import approvals, flip
 from docferry.flows.cutover import Cutover, SwitchReport, require_ready, switch_to_dynamodb
+from docferry.flows.foreign import Watching, foreigners
 from docferry.flows.modes import describe_instance, list_instances, list_moves, read_mode
 from docferry.flows.rollback import finalize, plan_rollback, roll_back
 from docferry.ports import Progress, StopSignal
@@ -31,7 +34,7 @@ from docferry.wiring import Connections, who
 
 def add_to(group: click.Group) -> None:
     """All of them, as commands of `group`."""
-    for command in (mode, approve, dual_write, flip_reads, stop_mongo_writes, rollback, finalize_command):
+    for command in (mode, clients, approve, dual_write, flip_reads, stop_mongo_writes, rollback, finalize_command):
         group.add_command(command)
 
 
@@ -56,6 +59,21 @@ def mode(file: str, as_json: bool) -> None:
     ]
     lines += [f"  {one.before} -> {one.after}: {one.why} ({one.by})" for one in moves[-5:]]
     show(body, as_json, "\n".join(lines))
+
+
+@click.command()
+@file_argument
+@click.option("--seconds", type=click.FloatRange(0.5, 3600), default=10.0, show_default=True, help="How long to look.")
+@json_option
+@explained
+def clients(file: str, seconds: float, as_json: bool) -> int:
+    """Who uses MongoDB without docferry's client: writers, readers, idle connections; exit 0 only if nobody writes."""
+    migration, connections = open_migration(file)
+    with stop_on_signals() as stop, CliProgress() as progress:
+        job = Watching(migration=migration, clients=connections.clients(), progress=progress, stop=stop)
+        found = foreigners(job, seconds)
+    show(found.to_dict(), as_json, found.render())
+    return EXIT_DIFFERENT if any(one.does is Doing.WRITE for one in found.foreign) else 0
 
 
 @click.command()
@@ -123,7 +141,7 @@ def flip_reads(file: str, percent: int, soak_s: float, as_json: bool) -> None:
 def _flip(file: str, as_json: bool, change: Any) -> None:
     migration, connections = open_migration(file)
     with stop_on_signals() as stop, CliProgress() as progress:
-        report = change(_flip_job(migration, connections, progress, stop))
+        report = change(cutover_job(migration, connections, progress, stop).flip())
     show(report.to_dict(), as_json, f"{migration.name}: {report.mode}")
 
 
@@ -178,14 +196,8 @@ def finalize_command(file: str, confirm: str, as_json: bool) -> None:
         what = f"'{confirm}' is not the migration's name"
         raise PreflightFailed("finalize", [Problem(where="--confirm", what=what, suggestion=migration.name)])
     with stop_on_signals() as stop, CliProgress() as progress:
-        after = finalize(_flip_job(migration, connections, progress, stop))
+        after = finalize(cutover_job(migration, connections, progress, stop))
     show({"mode": str(after)}, as_json, f"{migration.name}: {after}; MongoDB is not kept up to date any more")
-
-
-def _flip_job(migration: Migration, connections: Connections, progress: Progress, stop: StopSignal) -> flip.Flip:
-    return flip.Flip(
-        migration=migration, ledger=connections.ledger(migration), identity=who(), progress=progress, stop=stop
-    )
 
 
 def cutover_job(migration: Migration, connections: Connections, progress: Progress, stop: StopSignal) -> Cutover:
@@ -194,6 +206,8 @@ def cutover_job(migration: Migration, connections: Connections, progress: Progre
         migration=migration,
         source=connections.source(migration),
         fence=connections.fence(migration),
+        clients=connections.clients(),
+        estate=connections.estate(migration),
         streams=connections.streams(migration),
         ledger=connections.ledger(migration),
         identity=who(),

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from backfilling.rig import Rig, eventually
 from docferry import wiring
+from docferry.adapters.estate import AwsEstate
 from docferry.client import DualWriteManager
 from docferry.core.modes import Mode
 from docferry.embedded import EmbeddedStack
@@ -40,7 +41,13 @@ def rig(stack: EmbeddedStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def job_of(rig: Rig) -> Flip:
     return Flip(
-        migration=rig.migration, ledger=rig.ledger, identity=who("a flip"), progress=Said(), stop=threading.Event()
+        migration=rig.migration,
+        source=rig.job().source,
+        estate=AwsEstate(rig._session._session, "us-east-1"),
+        ledger=rig.ledger,
+        identity=who("a flip"),
+        progress=Said(),
+        stop=threading.Event(),
     )
 
 
@@ -88,7 +95,7 @@ class Reads:
 
 def test_share_that_sees_planted_differences_steps_back_by_itself_and_says_why(rig: Rig) -> None:
     with wiring.connect(rig.file) as manager, Following(rig):
-        eventually(lambda: not list(flip._replicating(job_of(rig))), "replication to be close behind")
+        eventually(lambda: not list(flip.lacking_replication(rig.ledger)), "replication to be close behind")
         flip.begin_dual_write(job_of(rig), compare=0)
         equal_and_approved(rig)
         plant(rig)
@@ -105,7 +112,7 @@ def test_share_that_sees_planted_differences_steps_back_by_itself_and_says_why(r
 
 def test_share_that_sees_nothing_wrong_stays(rig: Rig) -> None:
     with wiring.connect(rig.file) as manager, Following(rig):
-        eventually(lambda: not list(flip._replicating(job_of(rig))), "replication to be close behind")
+        eventually(lambda: not list(flip.lacking_replication(rig.ledger)), "replication to be close behind")
         flip.begin_dual_write(job_of(rig))
         equal_and_approved(rig)
         with Reads(manager) as reads:
@@ -123,7 +130,7 @@ def test_what_is_missing_keeps_the_reads_where_they_are_and_all_of_it_is_said(ri
     with pytest.raises(PreflightFailed, match="replication: does not run"):
         flip.begin_dual_write(job_of(rig))
     with Following(rig):
-        eventually(lambda: not list(flip._replicating(job_of(rig))), "replication to be close behind")
+        eventually(lambda: not list(flip.lacking_replication(rig.ledger)), "replication to be close behind")
         flip.begin_dual_write(job_of(rig))
         with pytest.raises(PreflightFailed, match="full validation: none has been recorded"):
             flip.flip_reads(job_of(rig), 10)

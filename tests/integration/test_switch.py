@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from backfilling.rig import Rig, eventually
 from docferry import wiring
+from docferry.adapters.estate import AwsEstate
 from docferry.adapters.mongo_fence import MongoFence
 from docferry.adapters.mongo_sink import MongoSink
+from docferry.adapters.mongo_users import MongoClients
 from docferry.adapters.streams import DynamoStreams
 from docferry.client import DualWriteManager
 from docferry.client.running import run
@@ -69,6 +71,8 @@ def job_of(rig: Rig, stop: Any = None) -> Cutover:
             rig.migration.name,
             list(rig.migration.mappings),
         ),
+        clients=MongoClients(rig.env["DOCFERRY_MONGO_URI"]),
+        estate=AwsEstate(rig._session._session, "us-east-1"),
         streams=DynamoStreams(rig._session),
         ledger=rig.ledger,
         identity=who("the switch"),

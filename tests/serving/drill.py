@@ -14,8 +14,10 @@ from types import TracebackType
 from typing import Any
 
 from backfilling.rig import Rig, eventually
+from docferry.adapters.estate import AwsEstate
 from docferry.adapters.mongo_fence import MongoFence
 from docferry.adapters.mongo_sink import MongoSink
+from docferry.adapters.mongo_users import MongoClients
 from docferry.adapters.streams import DynamoStreams
 from docferry.core.modes import Mode
 from docferry.embedded import EmbeddedStack, drill_application
@@ -187,6 +189,8 @@ def cutover_of(rig: Rig) -> Cutover:
         migration=rig.migration,
         source=job.source,
         fence=MongoFence(rig.env["DOCFERRY_MONGO_URI"], source, rig.migration.name, list(rig.migration.mappings)),
+        clients=MongoClients(rig.env["DOCFERRY_MONGO_URI"]),
+        estate=AwsEstate(rig._session._session, "us-east-1"),
         streams=DynamoStreams(rig._session),
         ledger=rig.ledger,
         identity=who("the switch"),
@@ -209,9 +213,7 @@ def change_leader(rig: Rig, *, back: bool) -> SwitchReport:
 
 
 def flip_of(rig: Rig) -> Flip:
-    return Flip(
-        migration=rig.migration, ledger=rig.ledger, identity=who("the drill"), progress=Said(), stop=threading.Event()
-    )
+    return cutover_of(rig).flip()
 
 
 def approve(rig: Rig, phase: str) -> None:

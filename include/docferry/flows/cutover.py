@@ -45,6 +45,9 @@ from docferry.flows.background import aside
 from docferry.flows.changed import Watching, compare_changed
 from docferry.flows.comparing import Validation
 from docferry.flows.fence import Fencing, fence, lift, require_quiet
+from docferry.flows.flip import Flip
+from docferry.flows.foreign import Watching as WatchingClients
+from docferry.flows.health import Health, lacking_health
 from docferry.flows.modes import (
     ask_for_room,
     change_mode,
@@ -54,10 +57,23 @@ from docferry.flows.modes import (
     wait_for_acknowledgements,
     who_needs_room,
 )
+from docferry.flows.readiness import SERVES, foreign_writers
 from docferry.flows.replicate import Replication, Until, replicate
 from docferry.flows.reverse import latest_of, record_stream_start
 from docferry.flows.validate import latest_report
-from docferry.ports import Fence, Identity, Ledger, Progress, Record, Source, StopSignal, Streams, Target
+from docferry.ports import (
+    Clients,
+    Estate,
+    Fence,
+    Identity,
+    Ledger,
+    Progress,
+    Record,
+    Source,
+    StopSignal,
+    Streams,
+    Target,
+)
 
 ROOM_S = 120.0
 """How long others make room for; asked again when writes begin to wait."""
@@ -82,7 +98,9 @@ class Cutover:
     migration: Migration
     source: Source
     fence: Fence
+    clients: Clients
     streams: Streams
+    estate: Estate
     ledger: Ledger
     identity: Identity
     progress: Progress
@@ -99,6 +117,20 @@ class Cutover:
             migration=self.migration, source=self.source, ledger=self.ledger, identity=self.identity,
             progress=self.progress, stop=self.stop,
         )  # fmt: skip
+
+    def flip(self) -> Flip:
+        return Flip(
+            migration=self.migration, source=self.source, estate=self.estate, ledger=self.ledger,
+            identity=self.identity, progress=self.progress, stop=self.stop,
+        )  # fmt: skip
+
+    def health(self) -> Health:
+        return Health(
+            migration=self.migration, source=self.source, ledger=self.ledger, estate=self.estate, identity=self.identity
+        )
+
+    def watching(self) -> WatchingClients:
+        return WatchingClients(migration=self.migration, clients=self.clients, progress=self.progress, stop=self.stop)
 
     def replication(self) -> Replication:
         return Replication(
@@ -172,6 +204,7 @@ def require_ready(job: Cutover) -> Timestamp:
     read_mode(job.ledger).hold(Mode.DYNAMODB_ONLY, 0)
     report = latest_report(job.ledger)
     problems = list(_not_ready(job, report))
+    problems += [*lacking_health(job.health(), SERVES), *foreign_writers(job.watching())]
     if problems or report is None:
         raise PreflightFailed(f"{job.migration.name}: DynamoDB as the leader", problems)
     require_approval(job.ledger, STOP_MONGO_WRITES)

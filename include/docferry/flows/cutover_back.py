@@ -39,6 +39,7 @@ from docferry.flows.cutover import (
     take_over,
 )
 from docferry.flows.fence import lift
+from docferry.flows.health import lacking_health
 from docferry.flows.modes import (
     ask_for_room,
     change_mode,
@@ -98,7 +99,7 @@ def require_ready_to_return(job: Cutover, waived: Sequence[str]) -> None:
             what = f"vanished without a word; a request that it signed may still arrive for {left_s / 60:.0f} min"
             advice = f"wait for it, or waive it if it is known to be gone: --waive {one.id}"
             problems.append(Problem(where=f"instance {one.name}", what=what, suggestion=advice))
-    problems += _letters(job)
+    problems += [*_letters(job), *lacking_health(job.health(), ("replica_set", "tables"))]
     if problems:
         raise PreflightFailed(f"{job.migration.name}: MongoDB as the leader", problems)
 

@@ -17,9 +17,10 @@ from docferry.core.modes import Mode, ModeState, state_of
 from docferry.errors import PreflightFailed, Problem, SteppedBack, Stopped
 from docferry.flows import state
 from docferry.flows.approvals import FLIP_READS, require_approval
+from docferry.flows.health import Health, lacking_health
 from docferry.flows.modes import change_mode, list_instances, live_instances, mode_record, read_mode, unacknowledged
 from docferry.flows.validate import latest_report
-from docferry.ports import Identity, Ledger, Progress, StopSignal
+from docferry.ports import Estate, Identity, Ledger, Progress, Source, StopSignal
 
 RAMP = (1, 10, 50, 100)
 LAG_S = 60.0
@@ -37,10 +38,17 @@ class Flip:
     """Everything a flip needs."""
 
     migration: Migration
+    source: Source
+    estate: Estate
     ledger: Ledger
     identity: Identity
     progress: Progress
     stop: StopSignal
+
+    def health(self) -> Health:
+        return Health(
+            migration=self.migration, source=self.source, ledger=self.ledger, estate=self.estate, identity=self.identity
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,9 +106,8 @@ def flip_reads(job: Flip, percent: int, soak_s: float = 0.0) -> FlipReport:
     mode = read_mode(job.ledger)
     mode.move(Mode.DYNAMODB_READS, percent)
     require_approval(job.ledger, FLIP_READS)
-    _require(
-        job, "reads from DynamoDB", [*lacking_replication(job.ledger), *_equal(job), *_served(job), *_following(job)]
-    )
+    lacking = [*lacking_replication(job.ledger), *_equal(job), *_served(job), *_following(job)]
+    _require(job, "reads from DynamoDB", [*lacking, *lacking_health(job.health(), ("replica_set", "tables"))])
     before = _seen(job)
     report = _move(job, Mode.DYNAMODB_READS, percent, f"{percent} % of the reads come from DynamoDB")
     _soak(job, report, mode, before, soak_s)

@@ -11,8 +11,9 @@ from docferry.flows.background import aside
 from docferry.flows.cutover import Cutover, SwitchReport, back_out, is_overdue
 from docferry.flows.cutover_back import require_ready_to_return, switch_to_mongodb
 from docferry.flows.fence import lift
-from docferry.flows.flip import Flip, back_to_mongodb
+from docferry.flows.flip import back_to_mongodb
 from docferry.flows.modes import change_mode, mode_record, read_mode
+from docferry.flows.readiness import foreign_readers
 from docferry.ports import Sink, Target
 
 
@@ -52,10 +53,7 @@ async def roll_back(job: Cutover, target: Target, sink: Sink, waived: Sequence[s
 def _to_mongodb_alone(job: Cutover, before: ModeState) -> ModeState:
     """MongoDB led all the while. A fence that somebody left is lifted."""
     if before.mode is not Mode.MONGO_ONLY:
-        flip = Flip(
-            migration=job.migration, ledger=job.ledger, identity=job.identity, progress=job.progress, stop=job.stop
-        )
-        back_to_mongodb(flip, "rolled back")
+        back_to_mongodb(job.flip(), "rolled back")
     lift(job.fencing())
     return read_mode(job.ledger)
 
@@ -69,14 +67,16 @@ def _require_overdue(now: ModeState) -> None:
         raise PreflightFailed("rollback", [problem])
 
 
-def finalize(job: Flip) -> ModeState:
+def finalize(job: Cutover) -> ModeState:
     """The soak is over: reverse replication stops, and MongoDB is left as it is.
 
-    Raises: MoveRefused; PreflightFailed without an approval.
+    Raises: MoveRefused; PreflightFailed without an approval, and with everybody who still works with MongoDB.
     """
     record = mode_record(job.ledger)
     after = state_of(record.body).move(Mode.FINAL)
     require_approval(job.ledger, FINALIZE)
+    if readers := list(foreign_readers(job.watching())):
+        raise PreflightFailed(f"{job.migration.name}: the end of MongoDB", readers)
     change_mode(job.ledger, record, after, job.identity, "the soak is over")
     job.progress.say(f"the mode is {after}: MongoDB is not kept up to date any more")
     return after

@@ -10,20 +10,6 @@ from docferry_airflow.operators.base import MigrationOperator, Work
 
 if TYPE_CHECKING:
     from docferry.flows.cutover import Cutover
-    from docferry.flows.flip import Flip
-
-
-def flip_of(work: Work) -> Flip:
-    """What a flip needs."""
-    from docferry.flows.flip import Flip
-
-    return Flip(
-        migration=work.migration,
-        ledger=work.connections.ledger(work.migration),
-        identity=work.identity,
-        progress=work.progress,
-        stop=work.stop,
-    )
 
 
 @contextmanager
@@ -36,6 +22,8 @@ def cutover_of(work: Work) -> Iterator[Cutover]:
             migration=work.migration,
             source=opened.enter_context(closing(work.connections.source(work.migration))),
             fence=opened.enter_context(closing(work.connections.fence(work.migration))),
+            clients=opened.enter_context(closing(work.connections.clients())),
+            estate=work.connections.estate(work.migration),
             streams=work.connections.streams(work.migration),
             ledger=work.connections.ledger(work.migration),
             identity=work.identity,
@@ -59,7 +47,8 @@ class BeginDualWriteOperator(MigrationOperator):
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.flows.flip import begin_dual_write
 
-        return begin_dual_write(flip_of(work), int(self.compare)).to_dict()
+        with cutover_of(work) as job:
+            return begin_dual_write(job.flip(), int(self.compare)).to_dict()
 
 
 class FlipReadsOperator(MigrationOperator):
@@ -80,7 +69,8 @@ class FlipReadsOperator(MigrationOperator):
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.flows.flip import flip_reads
 
-        return flip_reads(flip_of(work), int(self.percent), float(self.soak_minutes) * 60).to_dict()
+        with cutover_of(work) as job:
+            return flip_reads(job.flip(), int(self.percent), float(self.soak_minutes) * 60).to_dict()
 
 
 class SwitchToDynamoDBOperator(MigrationOperator):
@@ -142,7 +132,8 @@ class FinalizeOperator(MigrationOperator):
         if self.confirmed != work.migration.name:
             what = f"'{self.confirmed}' is not the migration's name"
             raise PreflightFailed("finalize", [Problem(where="confirm", what=what, suggestion=work.migration.name)])
-        return {"mode": str(finalize(flip_of(work)))}
+        with cutover_of(work) as job:
+            return {"mode": str(finalize(job))}
 
 
 class WatchHoldOperator(MigrationOperator):
