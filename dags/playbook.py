@@ -32,7 +32,7 @@ for migration in migrations():
         "soak_minutes": Param(10, type="number", minimum=0, maximum=24 * 60, description="How long each share soaks."),
         "soak_hours": Param(7 * 24, type="number", minimum=0, description="How long DynamoDB leads before the end."),
     }
-    with phase_dag(migration, "playbook", doc=__doc__, params=params, retries=0):
+    with phase_dag(migration, "playbook", doc=__doc__, params=params):
         chain(
             PhaseOperator(task_id="provision", phase="provision"),
             PhaseOperator(task_id="backfill", phase="backfill"),

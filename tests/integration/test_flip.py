@@ -34,6 +34,8 @@ def rig(stack: EmbeddedStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     made = live_shop(stack.env(), tmp_path, load=False)
     made.database["users"].insert_many([{"username": f"u{number}", "status": "active"} for number in range(USERS)])
     made.load()
+    images = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+    made.dynamodb.update_table(TableName=made.table, StreamSpecification=images)
     connected(made, monkeypatch, stack)
     yield made
     end(made)

@@ -286,6 +286,8 @@ def test_switch_is_refused_before_anything_is_touched(rig: Rig) -> None:
         switch(rig)
     with Following(rig):
         assert validate(rig).ok
-    with pytest.raises(PreflightFailed, match="stop_mongo_writes: has no approval"):
+    with pytest.raises(PreflightFailed, match="application: is unknown: no instance is registered"):
+        switch(rig)
+    with wiring.connect(rig.file), pytest.raises(PreflightFailed, match="stop_mongo_writes: has no approval"):
         switch(rig)
     assert read_mode(rig.ledger) == READS
