@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -466,7 +466,7 @@ def _show_letter(job: Validation, names: Sequence[str], id_text: str) -> int:
 @json_option
 @explained
 def status(file: str, as_json: bool) -> None:
-    """What the ledger knows: progress of each collection, dead letters, the last validation."""
+    """What the ledger knows: who leads, the application's instances, lag both ways, progress, dead letters, last validation."""
     migration, connections = open_migration(file)
     body = status_of(migration, connections.ledger(migration)) | {
         "validation": latest_report(connections.ledger(migration))
@@ -486,7 +486,21 @@ def status(file: str, as_json: bool) -> None:
     last = body["validation"]
     told = f"last validation: {last['verdict']} ({last['confidence']})" if last else "never validated"
     names = ("collection", "state", "chunks", "read", "written", "dead letters", "held by")
-    show(body, as_json, _table(names, rows) + told)
+    lines = [told, f"mode: {body['mode']}", *_lags(body)]
+    lines += [
+        f"instance {one['name']} ({one['id'][:8]}): {one['mode']}, epoch {one['epoch']}, seen {one['seen_s_ago']:.0f} s ago"
+        for one in body["instances"]
+    ]
+    show(body, as_json, _table(names, rows) + "\n".join(lines))
+
+
+def _lags(body: Mapping[str, Any]) -> Iterator[str]:
+    """How far both replications are, where they have begun."""
+    for name in ("replication", "reverse"):
+        found = body[name]
+        if found is not None:
+            lag = "unknown" if found.get("lag_s") is None else f"{float(found['lag_s']):.0f} s"
+            yield f"{name}: lag {lag}, by {found.get('owner') or 'nobody'}"
 
 
 @main.command()

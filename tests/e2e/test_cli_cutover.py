@@ -78,9 +78,12 @@ def test_way_there_and_back_by_commands(rig: Rig) -> None:
             assert run(rig, "flip-reads", "--percent", "10", "--soak", "2")["mode"] == "DYNAMODB_READS (10 %)"
             assert run(rig, "flip-reads", "--percent", "100", "--soak", "2")["mode"] == "DYNAMODB_READS (100 %)"
             run(rig, "approve", "stop_mongo_writes", "--why", "it is time")
+            assert run(rig, "clients", "--seconds", "1")["foreign_writers"] == 0
             assert run(rig, "stop-mongo-writes", "--dry-run") == {"ready": True}
             switched = run(rig, "stop-mongo-writes")
         assert (switched["after"], switched["instances"]) == ("DYNAMODB_ONLY", 1)
+        known = run(rig, "status")
+        assert (known["mode"], [one["mode"] for one in known["instances"]]) == ("DYNAMODB_ONLY", ["DYNAMODB_ONLY"])
         shown = run(rig, "mode")
         assert shown["mode"]["mode"] == "DYNAMODB_ONLY"
         assert [one["after"] for one in shown["moves"]][-3:] == [

@@ -7,16 +7,20 @@ from typing import Any
 from docferry.config import Migration
 from docferry.flows import state
 from docferry.flows.loading import Counts, counts_of
+from docferry.flows.modes import describe_instance, list_instances, read_mode
 from docferry.flows.reverse import COUNTERS as REVERSE_COUNTERS
 from docferry.flows.reverse import RECORD as REVERSE
 from docferry.ports import Ledger
 
 
 def status_of(migration: Migration, ledger: Ledger) -> dict[str, Any]:
-    """Progress of each collection (documents, from the chunks' checkpoints), and the recorded stream position."""
+    """Who leads, the application's instances, both replications, and progress of each collection (documents, from the chunks'
+    checkpoints)."""
     position = state.recorded_position(ledger)
     return {
         "migration": migration.name,
+        "mode": str(read_mode(ledger)),
+        "instances": [describe_instance(one) for one in list_instances(ledger) if not one.ended],
         "stream_position": state.encode_time(position.time) if position else None,
         "replication": _replication(ledger),
         "reverse": _reverse(ledger),
