@@ -122,6 +122,18 @@ def test_reached_is_the_time_of_the_oldest_record_that_is_not_applied(stream: Ta
     assert stream.reached_ms(49_000) == 49_000
 
 
+def test_finished_shard_holds_back_until_its_children_are_known() -> None:
+    stream = begin("T", "arn", [Shard(id="parent", parent=None, closed=False)], 1_000)
+    parent = stream.shards["parent"]
+    parent.take(record(1, 2_000)).left = 0
+    parent.ended = True
+    list(parent.advance())
+    assert (parent.finished, stream.reached_ms(9_000)) == (True, 2_000)
+    stream.learn([Shard(id="parent", parent=None, closed=True), Shard(id="child", parent="parent", closed=False)])
+    stream.shards["child"].asked_ms = 8_000
+    assert stream.reached_ms(9_000) == 8_000
+
+
 def test_record_is_early_only_if_no_clock_can_make_it_late() -> None:
     stream = begin("T", "arn", [PARENT], SKEW_MS * 2)
     assert stream.is_early(record(1, SKEW_MS - 1))

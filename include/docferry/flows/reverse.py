@@ -260,7 +260,7 @@ class _Follower:
             stop=job.stop,
         )
         self.lanes = ReverseLanes(work)
-        self.readers = ShardReaders(job.streams, self.lanes, tables, job.progress, job.stop)
+        self.readers = ShardReaders(job.streams, self.lanes, tables, job.progress, job.stop, leading)
         self.checkpointed = self.listed = self.told = float("-inf")
         self.asked_ms = state.now_ms()
         self.caught_up = False
@@ -294,6 +294,8 @@ class _Follower:
         if self.job.stop.is_set() or self.makes_room or time.monotonic() > ends:
             return True
         self.readers.advance()
+        if self.leading:  # whoever waits for it lets writes wait
+            self.report.reached_ms = max(self.report.reached_ms, self.readers.reached_ms(state.now_ms()))
         self.caught_up = asked_ms is not None and not self.lanes.parts and self.readers.have_caught_up(asked_ms)
         return self.caught_up
 

@@ -112,8 +112,11 @@ class TableStream:
 
     def lacks_children(self) -> bool:
         """Whether a finished shard has none that are known. One that was closed has some, if the stream is still on."""
+        return any(True for _ in self._childless())
+
+    def _childless(self) -> Iterator[ShardPosition]:
         parents = {one.parent for one in self.shards.values()}
-        return any(one.finished and one.id not in parents for one in self.shards.values())
+        return (one for one in self.shards.values() if one.finished and one.id not in parents)
 
     def readable(self) -> list[ShardPosition]:
         """Those that may be read now: not ended, and the parent finished or unknown."""
@@ -128,8 +131,10 @@ class TableStream:
         return record.created_ms < self.since_ms - SKEW_MS
 
     def reached_ms(self, now_ms: int) -> int:
-        """Up to when everything is applied. A shard that waits for its parent is as far as the parent."""
+        """Up to when everything is applied. A shard that waits for its parent is as far as the parent; one that is finished holds
+        back until its children are known."""
         reached = [self._shard_reached_ms(one) for one in self.shards.values() if not one.finished]
+        reached += [max(self.since_ms, one.read_ms) for one in self._childless()]
         return min([now_ms, *(one for one in reached if one is not None)])
 
     def _shard_reached_ms(self, shard: ShardPosition) -> int | None:
