@@ -65,6 +65,8 @@ soak: venv ## convergence at length: 20,000 runs in memory, 200 on real servers 
 	  DOCFERRY_SOAK_SEED=$$seed DOCFERRY_SOAK_RUNS=$$runs DOCFERRY_SOAK_REAL_RUNS=$$real \
 	  $(BIN)/python -m pytest -n 2 --dist worksteal --durations=0 -k interleaving tests/property/test_convergence.py \
 	    tests/property/test_convergence_real.py
+	@echo "==> 34 kills through fail-overs and silence"
+	@DOCFERRY_KILL_ROUNDS=$${DOCFERRY_KILL_ROUNDS:-17} $(BIN)/python -m pytest -s tests/faults/test_replicate_kill.py
 	@runs=$${DOCFERRY_DRILL_RUNS:-10}; echo "==> $$runs drills: there, back, and there again"; \
 	  DOCFERRY_DRILL_RUNS=$$runs $(BIN)/python -m pytest -s tests/e2e/test_drill.py
 
