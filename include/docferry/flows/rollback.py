@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from docferry.core.modes import Mode, ModeState
 from docferry.errors import MoveRefused, PreflightFailed, Problem
 from docferry.flows.background import aside
-from docferry.flows.cutover import Cutover, SwitchReport, back_out, is_overdue
+from docferry.flows.cutover import Cutover, SwitchReport, back_out
 from docferry.flows.cutover_back import require_ready_to_return, switch_to_mongodb
 from docferry.flows.fence import lift
 from docferry.flows.flip import Flip, back_to_mongodb
+from docferry.flows.guard import is_overdue
 from docferry.flows.modes import change_mode, mode_record, read_mode
 from docferry.ports import Sink, Target
 
