@@ -249,9 +249,10 @@ def replicate_command(file: str, for_s: float | None, until_caught_up: bool, as_
             stop=stop,
         )
         until = source.cluster_time() if until_caught_up else None
-        report = with_target(
-            job.migration, connections, lambda target: replicate(job, target, for_s=for_s, until=until)
-        )
+        with cli_cutover.second_guard(migration, connections, progress, stop):
+            report = with_target(
+                job.migration, connections, lambda target: replicate(job, target, for_s=for_s, until=until)
+            )
     body = report.to_dict()
     lag = "unknown" if report.lag_s is None else f"{report.lag_s:.0f} s"
     text = (
@@ -282,11 +283,12 @@ def reverse_command(file: str, for_s: float | None, until_caught_up: bool, as_js
                 progress=progress,
                 stop=stop,
             )
-            report: ReverseReport = with_target(
-                job.migration,
-                connections,
-                lambda target: reverse(job, target, for_s=for_s, until_caught_up=until_caught_up),
-            )
+            with cli_cutover.second_guard(migration, connections, progress, stop):
+                report: ReverseReport = with_target(
+                    job.migration,
+                    connections,
+                    lambda target: reverse(job, target, for_s=for_s, until_caught_up=until_caught_up),
+                )
         letters = [letter.to_dict() for letter in list_reverse_letters(ledger)]
     show(report.to_dict() | {"dead_letters": letters}, as_json, _reverse_text(report, letters))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import click
@@ -26,6 +27,7 @@ from docferry.errors import PreflightFailed, Problem
 from docferry.flows import approvals, flip
 from docferry.flows.cutover import Cutover, SwitchReport, require_ready, switch_to_dynamodb
 from docferry.flows.foreign import Watching, foreigners
+from docferry.flows.guard import WATCH_S, put_back, watch_hold
 from docferry.flows.modes import describe_instance, list_instances, list_moves, read_mode
 from docferry.flows.rollback import finalize, plan_rollback, roll_back
 from docferry.ports import Progress, StopSignal
@@ -214,6 +216,20 @@ def cutover_job(migration: Migration, connections: Connections, progress: Progre
         progress=progress,
         stop=stop,
     )
+
+
+@contextmanager
+def second_guard(
+    migration: Migration, connections: Connections, progress: Progress, stop: StopSignal
+) -> Iterator[None]:
+    """Around replication, in either direction: who changes the leader may die. A hold that nobody ended is put back before
+    replication begins; one for which it makes room is watched to its end."""
+    job = cutover_job(migration, connections, progress, stop)
+    put_back(job)
+    try:
+        yield
+    finally:
+        watch_hold(job, WATCH_S, begins_within_s=0.0)
 
 
 def _told(report: SwitchReport) -> str:

@@ -256,10 +256,10 @@ class LeaseHeld(MigrationError):
 
 
 class LeaseLost(MigrationError):
-    """Our lease was taken over while we were away: stop writing at once."""
+    """Our lease ran out or was taken over while we were away: stop writing at once."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"the lease on {name} was taken over; this attempt has stopped writing")
+        super().__init__(f"the lease on {name} was lost while this process was away; this attempt has stopped writing")
         self.name = name
 
 
@@ -293,17 +293,20 @@ class NotApplied(MigrationError):
 
 class HoldFailed(MigrationError):
     """The leader could not be changed while writes waited. `steps` says how long each part took, in seconds; `stuck` why
-    it could not go back, empty if everything is as it was."""
+    it could not go back, `went` where the mode has gone all the same; both empty if everything is as it was."""
 
-    def __init__(self, why: str, steps: Mapping[str, float] | None = None, stuck: str = "") -> None:
+    def __init__(self, why: str, steps: Mapping[str, float] | None = None, stuck: str = "", went: str = "") -> None:
         done = ", ".join(f"{name} after {seconds:.2f} s" for name, seconds in (steps or {}).items())
         after = "Everything is as it was before."
         if stuck:
             after = (
                 f"It could NOT go back ({stuck}): writes wait until somebody does; mend that, then `docferry rollback`."
             )
-        super().__init__(f"the leader was not changed: {why}. {after}" + (f" ({done})" if done else ""))
-        self.why, self.steps, self.stuck = why, dict(steps or {}), stuck
+        text = f"the leader was not changed: {why}. {after}"
+        if went:
+            text = f"the leader was changed, the mode is {went}; but then: {why}. See `docferry mode`."
+        super().__init__(text + (f" ({done})" if done else ""))
+        self.why, self.steps, self.stuck, self.went = why, dict(steps or {}), stuck, went
 
 
 class DrillFailed(MigrationError):

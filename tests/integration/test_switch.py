@@ -24,7 +24,7 @@ from docferry.core.instances import INSTANCES, instance_of
 from docferry.core.modes import Mode
 from docferry.embedded import EmbeddedStack
 from docferry.errors import FenceFailed, HoldFailed, MoveRefused, PreflightFailed
-from docferry.flows import approvals, cutover, modes
+from docferry.flows import approvals, guard, modes
 from docferry.flows.cutover import Cutover, SwitchReport, back_out, switch_to_dynamodb
 from docferry.flows.cutover_back import switch_to_mongodb
 from docferry.flows.fence import Recorded, fence, lift, recorded_fence
@@ -237,7 +237,7 @@ def test_hold_that_nobody_ends_is_put_back_by_whoever_watches(rig: Rig) -> None:
         held = READS.hold(Mode.DYNAMODB_ONLY, int(time.time() * 1000) + 300)
         change_mode(rig.ledger, before, replace(held, epoch=2), job.identity, "and then it died")
         fence(job.fencing(), 5.0)
-        assert cutover.watch_hold(job, 10.0)
+        assert guard.watch_hold(job, 10.0)
         as_before(rig, manager)
 
 

@@ -12,9 +12,11 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import pytest
 from backfilling.rig import Rig
@@ -24,10 +26,17 @@ from docferry.ports import Record
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["docferry.cli"])
 PR_SET_PDEATHSIG = 1
+STANDS_STILL = "it stands still"
 
 
-def _run(words: Sequence[str], env: Mapping[str, str], log: str, settings: Mapping[str, float]) -> None:
-    """`docferry WORDS`, its output in `log`. `settings` are module constants, such as docferry.flows.loading.CHECKPOINT_S."""
+def stand_still(*arguments: Any, **options: Any) -> None:
+    """In the place of a function, by `settings`: the process says so, and stays there until it is killed."""
+    print(STANDS_STILL, flush=True)
+    time.sleep(3600)
+
+
+def _run(words: Sequence[str], env: Mapping[str, str], log: str, settings: Mapping[str, Any]) -> None:
+    """`docferry WORDS`, its output in `log`. `settings` are names of modules, such as docferry.flows.loading.CHECKPOINT_S."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     os.environ.update(env)
@@ -45,7 +54,7 @@ def _run(words: Sequence[str], env: Mapping[str, str], log: str, settings: Mappi
 class Victim:
     """One run of a command. Use as a context manager, or start it and see to its end."""
 
-    def __init__(self, rig: Rig, log: Path, *words: str, settings: Mapping[str, float] | None = None) -> None:
+    def __init__(self, rig: Rig, log: Path, *words: str, settings: Mapping[str, Any] | None = None) -> None:
         self.words, self.log = words, log
         command = [words[0], str(rig.file), *words[1:]]
         self._process = _FORKS.Process(target=_run, args=(command, rig.env, str(log), settings or {}), daemon=True)

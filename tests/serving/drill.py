@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import multiprocessing
 import os
 import signal
@@ -42,6 +43,8 @@ COMPARED = 20
 """Percent of the reads, during dual writes."""
 KILLED = 3
 """One process dies while DynamoDB leads, and another takes its place."""
+RECENT = 200
+"""Lines of a history in which a request that is on its way has its beginning."""
 MORE = 15
 """Requests that each process must have had answered before the next step."""
 
@@ -66,6 +69,8 @@ class Processes:
         self._env = {**rig.env, "DOCFERRY_MONGO_URI": stack.env()["DOCFERRY_APP_MONGO_URI"]}
         self._file, self._directory = rig.file, directory
         self.children: dict[int, Any] = {}
+        self.killed: list[int] = []
+        self.frozen: set[int] = set()
         self._answers: dict[int, _Answers] = {}
         for _ in range(number):
             self.start()
@@ -75,7 +80,7 @@ class Processes:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for child in self.children.values():
-            child.kill()
+            child.kill()  # a frozen one, too
             child.join(20.0)
 
     def history(self, number: int) -> Path:
@@ -84,8 +89,8 @@ class Processes:
     def _log(self, number: int) -> Path:
         return self._directory / f"application-{number}.log"
 
-    def start(self) -> None:
-        """One more process."""
+    def start(self) -> int:
+        """One more process; its number."""
         number = len(self.children)
         path = self.history(number)
         words = ["--file", self._file, "--history", path, "--number", number, "--rate", RATE]
@@ -93,20 +98,45 @@ class Processes:
         self.children[number] = _FORKS.Process(target=_run, args=arguments, daemon=True)
         self.children[number].start()
         self._answers[number] = _Answers(path)
+        return number
+
+    def pid(self, number: int) -> int:
+        pid: int = self.children[number].pid
+        return pid
 
     def kill(self, number: int) -> None:
         """In the middle of its requests: its history ends with what nobody heard of."""
         self._answers.pop(number)
+        self.killed.append(number)
         self.children[number].kill()
         self.children[number].join(20.0)
         assert self.children[number].exitcode == -signal.SIGKILL
 
+    def freeze(self, number: int, *, in_a_write: bool = True) -> None:
+        """SIGSTOP, in the middle of a write unless said otherwise: tried until it is so."""
+
+        def frozen() -> bool:
+            os.kill(self.pid(number), signal.SIGSTOP)
+            eventually(lambda: _is_stopped(self.pid(number)), "the process to be stopped")
+            if not in_a_write or _begun_writes(self.history(number)):
+                return True
+            os.kill(self.pid(number), signal.SIGCONT)
+            return False
+
+        eventually(frozen, f"application {number} to be in the middle of a write", 60.0, 0.003)
+        self.frozen.add(number)
+
+    def release(self, number: int) -> None:
+        """SIGCONT."""
+        os.kill(self.pid(number), signal.SIGCONT)
+        self.frozen.discard(number)
+
     def await_more(self, answers: int = MORE) -> None:
-        """Until each process has had so many more requests answered."""
-        before = {number: one.count() for number, one in self._answers.items()}
+        """Until each process that is not frozen has had so many more requests answered."""
+        before = {number: one.count() for number, one in self._answers.items() if number not in self.frozen}
 
         def had() -> bool:
-            for number in self._answers:
+            for number in before:
                 assert self.children[number].is_alive(), f"application {number}: {log_tail(self._log(number))}"
             return all(self._answers[number].count() >= count + answers for number, count in before.items())
 
@@ -121,6 +151,23 @@ class Processes:
             child.join(60.0)
             assert child.exitcode == 0, f"application {number}: {child.exitcode} {log_tail(self._log(number))}"
         return [self.history(number) for number in self.children]
+
+
+def _is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def _begun_writes(path: Path) -> int:
+    """Writes that have begun, not in HOLD, and not ended, among the last lines of a history."""
+    whole, _, _ = path.read_text("ascii").rpartition("\n")
+    begun: set[str] = set()
+    for about in map(json.loads, whole.splitlines()[-RECENT:]):
+        number = json.dumps(about.get("n"))
+        if about["at"] == "begin" and about["kind"] != "read" and not about["mode"].startswith("HOLD"):
+            begun.add(number)
+        elif about["at"] == "end":
+            begun.discard(number)
+    return len(begun)
 
 
 class _Answers:
@@ -199,12 +246,12 @@ def cutover_of(rig: Rig) -> Cutover:
     )
 
 
-def change_leader(rig: Rig, *, back: bool) -> SwitchReport:
+def change_leader(rig: Rig, *, back: bool, waived: Sequence[str] = ()) -> SwitchReport:
     async def work() -> SwitchReport:
         target = rig.target()
         try:
             if back:
-                return await switch_to_mongodb(cutover_of(rig), target, sink_of(rig))
+                return await switch_to_mongodb(cutover_of(rig), target, sink_of(rig), waived)
             return await switch_to_dynamodb(cutover_of(rig), target)
         finally:
             await target.close()

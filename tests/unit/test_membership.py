@@ -140,6 +140,21 @@ def test_hold_that_does_not_end_is_a_clear_error(
         begin(member)
 
 
+def test_write_waits_until_the_deadline_of_the_hold_has_passed(
+    ledger: FakeLedger, member: Membership, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HOLD_GRACE_S", 0.5)
+    member.join()
+    began = time.monotonic()
+    held = READS.hold(Mode.DYNAMODB_ONLY, int(time.time() * 1000) + 1_500)
+    set_mode(ledger, held)
+    eventually(lambda: member.state.mode is Mode.HOLD)
+    ending = threading.Timer(began + 1.4 - time.monotonic(), lambda: set_mode(ledger, held.go_back()))
+    ending.start()
+    assert begin_and_end(member).state.mode is Mode.DYNAMODB_READS
+    ending.join()
+
+
 def test_process_without_ledger_goes_on_with_mongodb_alone(ledger: FakeLedger, member: Membership) -> None:
     member.join()
     ledger.faults.fail_always(TimedOut("no ledger"))
@@ -184,6 +199,47 @@ def test_frozen_process_may_not_sign_when_it_wakes(ledger: FakeLedger, monkeypat
         member.check()
     monkeypatch.undo()
     member.leave()
+
+
+def test_write_of_a_frozen_process_is_not_signed_under_the_lease_that_it_gets_when_it_wakes(
+    ledger: FakeLedger, member: Membership
+) -> None:
+    set_mode(ledger, LEADS)
+    begun = begin(member)
+    with member.writing(begun):
+        member.check()
+        member._deadline = 0.0  # as after a stop signal; meanwhile the leader was changed without it
+        set_mode(ledger, ModeState(mode=Mode.MONGO_ONLY, epoch=7))
+        eventually(lambda: member.state.epoch == 7 and member._deadline > 0)
+        with pytest.raises(LeaseLost):
+            member.check()
+        assert stored(ledger, member).epoch == LEADS.epoch, "it may still have a request on its way"
+        with member.writing(begin(member)):
+            member.check()
+        with pytest.raises(LeaseLost):
+            member.check()
+    eventually(lambda: stored(ledger, member).epoch == 7)
+
+
+def test_lease_that_is_over_begins_anew_only_under_a_mode_that_has_not_changed(
+    ledger: FakeLedger, member: Membership
+) -> None:
+    """Else it could go on by a mode that others took to be nobody's: they do not wait for who has no lease."""
+    set_mode(ledger, LEADS)
+    member.join()
+    write, seen = ledger.write, []
+
+    def changed_in_between(section: str, *words: Any, **more: Any) -> Any:
+        if section == INSTANCES and more.get("unchanged") and not seen:
+            seen.append(member.state.epoch)
+            set_mode(ledger, LEADS.hold(Mode.MONGO_ONLY, int(time.time() * 1000) + 60_000))
+        return write(section, *words, **more)
+
+    ledger.write = changed_in_between  # type: ignore[method-assign]
+    member._deadline = 0.0
+    eventually(lambda: member._deadline > 0)
+    assert seen == [5]
+    assert member.state.mode is Mode.HOLD
 
 
 def test_instance_that_was_struck_off_registers_as_another(ledger: FakeLedger, member: Membership) -> None:

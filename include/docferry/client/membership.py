@@ -4,6 +4,9 @@ A thread asks the ledger for the mode several times a second, and renews the lea
 last seen and counts as in flight until it has ended; an epoch is acknowledged when no write of an earlier one is in flight.
 Whether the lease still holds is looked at on the monotonic clock at the moment a request is signed.
 
+A lease that has run out is over: others may have changed the leader without this process. It is renewed only on condition that
+the mode is still the one that was just read, as when a process registers, and nothing that began under the old one is signed.
+
 While MongoDB leads, a process that cannot reach the ledger goes on with MongoDB alone; once DynamoDB leads, it may not write.
 """
 
@@ -15,8 +18,9 @@ import time
 import uuid
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,10 +49,16 @@ STEP_S = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A write that has begun. `alone`: the ledger is out of reach, MongoDB is written and nothing else."""
+    """A write that has begun, under the lease of that `term`. `alone`: the ledger is out of reach, MongoDB is written and
+    nothing else."""
 
     state: ModeState
     alone: bool = False
+    term: int = 0
+
+
+_carried_out: ContextVar[Begun | None] = ContextVar("docferry_carried_out", default=None)
+"""The write that is carried out in this thread or task: its signatures are guarded."""
 
 
 class Membership:
@@ -80,6 +90,7 @@ class Membership:
         self._record: Record | None = None
         self._acknowledged = -1
         self._deadline = 0.0
+        self._term = 0
         self._renewed = 0.0
         self._in_flight: dict[int, int] = {}
         self._counts: dict[str, int] = {}
@@ -147,7 +158,7 @@ class Membership:
             except ConditionFailed:
                 continue
             self._acknowledged = state.epoch
-            self._deadline, self._renewed = asked + self._lease_s * 0.8, asked
+            self._begin_term(asked)
             return
 
     def after_fork(self) -> None:
@@ -161,9 +172,11 @@ class Membership:
     @contextmanager
     def writing(self, begun: Begun) -> Iterator[ModeState]:
         """The block in which a write that has begun is carried out."""
+        token = _carried_out.set(begun)
         try:
             yield begun.state
         finally:
+            _carried_out.reset(token)
             if not begun.alone:
                 with self._lock:
                     left = self._in_flight[begun.state.epoch] - 1
@@ -182,7 +195,7 @@ class Membership:
         self.join()
         began = time.monotonic()
         while (begun := self._begun()) is None:
-            if time.monotonic() - began > self._patience_s():
+            if self._gives_up(time.monotonic() - began):
                 raise WritesHeld(f"writes are held since {time.monotonic() - began:.1f} s: {self._state}")
             await calls.sleep(STEP_S)
         if waited := time.monotonic() - began:
@@ -197,22 +210,26 @@ class Membership:
                 if held:
                     return None
                 self._in_flight[state.epoch] = self._in_flight.get(state.epoch, 0) + 1
-                return Begun(state)
+                return Begun(state, term=self._term)
         if held:
             return None
         if state.mode.dynamodb_leads:
             raise LeaderUnknown(
                 f"the ledger has not been reached for {self._lease_s:.0f} s, and DynamoDB led then: {state}"
             )
-        return Begun(state, alone=True)
+        return Begun(state, alone=True, term=self._term)
 
-    def _patience_s(self) -> float:
-        left_s = self._state.deadline_ms / 1000 - time.time() + HOLD_GRACE_S
-        return min(MOST_HOLD_S, max(HOLD_GRACE_S, left_s))
+    def _gives_up(self, waited_s: float) -> bool:
+        """Whether a write has waited for too long: past the hold's deadline, and what putting it back may take."""
+        overdue_s = time.time() - self._state.deadline_ms / 1000 - HOLD_GRACE_S
+        return waited_s > MOST_HOLD_S or (waited_s > HOLD_GRACE_S and overdue_s > 0)
 
     def check(self) -> None:
-        """The guard of every signature. Raises LeaseLost."""
-        if time.monotonic() > self._deadline:
+        """The guard of every signature. Raises LeaseLost, also for a write that began under an earlier lease than this one."""
+        begun = _carried_out.get()
+        with self._lock:
+            deadline, term = self._deadline, self._term
+        if time.monotonic() > deadline or (begun is not None and begun.term != term):
             raise LeaseLost(f"{INSTANCES}/{self._id}")
 
     def look(self) -> ModeState:
@@ -263,16 +280,18 @@ class Membership:
                 self.trouble = error  # the lease runs out unless a later beat works; `check` and `begin` look at that
 
     def _beat(self) -> None:
-        self._see(self._ledger.read(*MODE))
+        mode = self._ledger.read(*MODE)
+        self._see(mode)
         if self._closing.is_set():
             return
-        late = time.monotonic() - self._renewed > self._lease_s / 4
+        now = time.monotonic()
+        over, late = now > self._deadline, now - self._renewed > self._lease_s / 4
         with self._lock:
             epoch = self._state.epoch
             if any(begun < epoch for begun in self._in_flight):
                 epoch = self._acknowledged
-        if late or epoch != self._acknowledged:
-            self._write_instance(epoch, ended=False)
+        if over or late or epoch != self._acknowledged:
+            self._write_instance(epoch, ended=False, unchanged=[mode] if over and mode else [])
 
     def _see(self, record: Record | None) -> None:
         state = state_of(record.body) if record else ModeState()
@@ -280,23 +299,38 @@ class Membership:
             if state.epoch >= self._state.epoch:
                 self._state = state
 
-    def _write_instance(self, epoch: int, *, ended: bool) -> None:
-        asked = time.monotonic()
+    def _write_instance(self, epoch: int, *, ended: bool, unchanged: Sequence[Record] = ()) -> None:
+        """Renew the lease. One that is over by the time that it is written begins anew, if the mode is `unchanged`."""
+        asked, deadline = time.monotonic(), self._deadline
         body = self._instance(epoch, ended=ended).to_body()
         try:
-            self._record = self._ledger.write(INSTANCES, self._id, body, expect=self._record)
+            written = self._ledger.write(INSTANCES, self._id, body, expect=self._record, unchanged=unchanged)
         except ConditionFailed:
-            current = self._ledger.read(INSTANCES, self._id)
-            if current is None or current.body["mark"] != body["mark"]:
-                self._deadline = 0.0  # struck off: register as another one
-                self._id = uuid.uuid4().hex
-                self._register()
-                return
-            self._record = current  # an earlier write of ours, whose answer was lost
-            self._write_instance(epoch, ended=ended)
+            self._not_written(epoch, body, ended=ended, unchanged=unchanged)
             return
-        self._acknowledged = epoch
-        self._deadline, self._renewed = (0.0 if ended else asked + self._lease_s * 0.8), asked
+        self._record, self._acknowledged, self._renewed = written, epoch, asked
+        if ended:
+            self._deadline = 0.0
+        elif unchanged:
+            self._begin_term(asked)
+        elif time.monotonic() <= deadline:
+            self._deadline = asked + self._lease_s * 0.8
+
+    def _not_written(self, epoch: int, body: Mapping[str, Any], *, ended: bool, unchanged: Sequence[Record]) -> None:
+        current = self._ledger.read(INSTANCES, self._id)
+        if current is None or current.body["mark"] != body["mark"]:
+            self._deadline = 0.0  # struck off: register as another one
+            self._id = uuid.uuid4().hex
+            self._register()
+        elif self._record is None or current.revision != self._record.revision:
+            self._record = current  # an earlier write of ours, whose answer was lost
+            self._write_instance(epoch, ended=ended, unchanged=unchanged)
+        # else the mode has changed meanwhile: the next beat sees it
+
+    def _begin_term(self, asked: float) -> None:
+        with self._lock:
+            self._term += 1
+            self._deadline, self._renewed = asked + self._lease_s * 0.8, asked
 
     def _instance(self, epoch: int, *, ended: bool) -> Instance:
         now = time.time_ns() // 1_000_000

@@ -8,7 +8,7 @@ There:  DYNAMODB_READS (100 %) -> HOLD -> DYNAMODB_ONLY
         5. Where reverse replication begins is noted, and DynamoDB leads.
 
 If any of that fails, or the deadline comes, the fence is lifted and the mode goes back. A process that dies in the middle
-leaves that to `back_out`, which every `watch_hold` and the next replicator do once the deadline has passed.
+leaves that to `flows.guard`: who watches beside it, and whoever replicates next, put back what is past its deadline.
 
 The state in the ledger is HOLD, or where it was, or where it is going; reads never stop.
 """
@@ -55,7 +55,6 @@ from docferry.flows.modes import (
     mode_record,
     read_mode,
     wait_for_acknowledgements,
-    who_needs_room,
 )
 from docferry.flows.readiness import SERVES, foreign_writers
 from docferry.flows.replicate import Replication, Until, replicate
@@ -84,11 +83,8 @@ CATCH_UP_S = 300.0
 FEW = 500
 """Changed documents that are left to be compared while writes wait."""
 LOOKS = 20
-GRACE_S = 1.0
-"""How long after the deadline others put HOLD back: whoever holds is to do it himself."""
 POLL_S = 0.05
 REFENCE_S = 10.0
-BEGINS_WITHIN_S = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -343,7 +339,8 @@ class Hold:
                 instances, compared = await self.until_equal(held)
             after = await self.go_ahead(record, held)
         except BaseException as error:
-            raise await asyncio.shield(asyncio.to_thread(back_out_after, job, error, self.steps)) from error
+            going_back = asyncio.to_thread(back_out_after, job, error, self.steps, self.ahead)
+            raise await asyncio.shield(going_back) from error
         held_s = time.monotonic() - began
         job.progress.say(f"{self.leader} leads; writes waited for {held_s:.2f} s at most")
         return SwitchReport(
@@ -446,7 +443,7 @@ def _different(found: Sequence[Difference]) -> str:
 
 
 def back_out(job: Cutover, why: str) -> ModeState:
-    """From HOLD to where it was: the fence is lifted first if MongoDB led, and stands if DynamoDB did. Idempotent.
+    """From HOLD to where it was: the fence is lifted first if MongoDB led, and stands if DynamoDB does. Idempotent.
 
     Raises: FenceFailed, StoreError, RetryExhausted: then HOLD stays, and whoever calls this next goes on.
     """
@@ -454,6 +451,8 @@ def back_out(job: Cutover, why: str) -> ModeState:
         record = mode_record(job.ledger)
         held = state_of(record.body)
         if held.mode is not Mode.HOLD:
+            if held.mode.dynamodb_leads:
+                fence(job.fencing(), REFENCE_S)  # a process that was frozen may have lifted it behind the others' backs
             return held
         if held.behind is not None and not held.behind.dynamodb_leads:
             lift(job.fencing())
@@ -468,40 +467,16 @@ def back_out(job: Cutover, why: str) -> ModeState:
         return back
 
 
-def back_out_after(job: Cutover, error: BaseException, steps: Mapping[str, float]) -> BaseException:
+def back_out_after(job: Cutover, error: BaseException, steps: Mapping[str, float], ahead: Mode) -> BaseException:
     """Go back, and say so: the error to raise. If going back fails, too, whoever watches the hold goes on."""
     why = f"{type(error).__name__}: {error}" if isinstance(error, MigrationError) else type(error).__name__
     why = error.why if isinstance(error, HoldFailed) else why
     if isinstance(error, TimeoutError):
         why = f"{job.migration.cutover.hold_s:.0f} s have passed"
     try:
-        back_out(job, why[:500])
+        now = back_out(job, why[:500])
     except MigrationError as lost:
         return HoldFailed(why, steps, stuck=str(lost))
+    if now.mode is ahead:  # the change was made, and what came behind it failed
+        return HoldFailed(why, steps, went=str(now))
     return HoldFailed(why, steps) if isinstance(error, MigrationError | TimeoutError) else error
-
-
-def is_overdue(mode: ModeState, grace_s: float = GRACE_S) -> bool:
-    """A hold whose deadline has passed: whoever began it does not live, or cannot go back."""
-    return mode.mode is Mode.HOLD and state.now_ms() > mode.deadline_ms + int(grace_s * 1000)
-
-
-def watch_hold(job: Cutover, for_s: float) -> bool:
-    """Watch a change of leader to its end, for so long at most; whether a hold had to be put back that nobody ended.
-
-    For a second process or task: whoever holds may die. One that does not begin soon is not waited for.
-    """
-    began, seen = time.monotonic(), False
-    while time.monotonic() - began < for_s and not job.stop.is_set():
-        now = read_mode(job.ledger)
-        if is_overdue(now):
-            back_out(job, "the deadline has passed, and whoever held has not gone back")
-            return True
-        at_work = who_needs_room(job.ledger) is not None or now.mode is Mode.HOLD
-        if seen and not at_work:
-            return False
-        seen = seen or at_work
-        if not seen and time.monotonic() - began > BEGINS_WITHIN_S:
-            return False
-        time.sleep(0.25)
-    return False

@@ -8,10 +8,11 @@ from docferry.core.modes import Mode, ModeState, state_of
 from docferry.errors import MoveRefused, PreflightFailed, Problem
 from docferry.flows.approvals import FINALIZE, require_approval
 from docferry.flows.background import aside
-from docferry.flows.cutover import Cutover, SwitchReport, back_out, is_overdue
+from docferry.flows.cutover import Cutover, SwitchReport, back_out
 from docferry.flows.cutover_back import require_ready_to_return, switch_to_mongodb
 from docferry.flows.fence import lift
 from docferry.flows.flip import back_to_mongodb
+from docferry.flows.guard import is_overdue
 from docferry.flows.modes import change_mode, mode_record, read_mode
 from docferry.flows.readiness import foreign_readers
 from docferry.ports import Sink, Target

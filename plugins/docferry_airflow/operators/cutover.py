@@ -147,7 +147,7 @@ class WatchHoldOperator(MigrationOperator):
         self.minutes = minutes
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.flows.cutover import watch_hold
+        from docferry.flows.guard import watch_hold
 
         with cutover_of(work) as job:
             return {"put_back": watch_hold(job, self.minutes * 60)}

@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import Any
 
 from docferry_airflow.operators.base import MigrationOperator, Work
+from docferry_airflow.operators.cutover import cutover_of
 
 
 class ReverseOperator(MigrationOperator):
@@ -22,8 +23,11 @@ class ReverseOperator(MigrationOperator):
         self.minutes = minutes
 
     def carry_out(self, work: Work) -> dict[str, Any]:
+        from docferry.flows.guard import put_back
         from docferry.flows.reverse import Reverse, reverse
 
+        with cutover_of(work) as change:
+            put_back(change)
         with closing(work.connections.sink(work.migration)) as sink:
             job = Reverse(
                 migration=work.migration,

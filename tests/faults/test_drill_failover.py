@@ -1,0 +1,159 @@
+"""MongoDB fails over while writes wait: DynamoDB leads in the end, or everything goes back; the mode is never in between, the fence
+does not get lost with the primary, and no write does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from backfilling.rig import Rig
+from docferry.core.modes import Mode
+from docferry.embedded import EmbeddedReplicaSet, EmbeddedStack
+from docferry.errors import HoldFailed
+from docferry.flows import cutover
+from docferry.flows.fence import Recorded, recorded_fence
+from docferry.flows.modes import read_mode
+from pymongo.errors import OperationFailure
+from replicating.rig import Following
+from serving.drill import Processes, change_leader
+from serving.faulty import approve_again, assert_nothing_failed, assert_nothing_lost, faulty, judge, ready_to_switch
+
+HOLD = {"hold_s": 12.0, "drain_s": 6.0}
+LIFTED_WITHIN_S = 30.0
+"""How much later than its deadline a hold has gone back: a new primary must be there to lift the fence."""
+BEFORE_THE_FENCE, BEHIND_THE_FENCE = "wait_for_acknowledgements", "require_quiet"
+
+
+@pytest.fixture(scope="module")
+def own_stack() -> Iterator[EmbeddedStack]:
+    with EmbeddedStack(members=3) as stack:
+        yield stack
+
+
+def killed(mongo: EmbeddedReplicaSet) -> Callable[[], None]:
+    """The primary dies; what makes it come back."""
+    primary = mongo.primary()
+    mongo.kill(primary)
+
+    def start() -> None:
+        mongo.start(primary)
+        mongo.wait_until_healthy()
+
+    return start
+
+
+def stepped_down(mongo: EmbeddedReplicaSet) -> Callable[[], None]:
+    mongo.step_down()
+    return mongo.wait_until_healthy
+
+
+def switch_with(
+    fault: Callable[[], Any], place: str, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> tuple[HoldFailed | None, float]:
+    """Change the leader, with a fault where the switch calls the function of that name for the first time. The error, if it
+    went back, and how long it took from the fault on."""
+    original, happened = getattr(cutover, place), []
+
+    def faulty_call(*arguments: Any) -> Any:
+        if not happened:
+            assert read_mode(rig.ledger).mode is Mode.HOLD
+            happened.append(time.monotonic())
+            fault()
+        return original(*arguments)
+
+    failed = None
+    with monkeypatch.context() as patch:
+        patch.setattr(cutover, place, faulty_call)
+        try:
+            change_leader(rig, back=False)
+        except HoldFailed as error:
+            failed = error
+    return failed, time.monotonic() - happened[0]
+
+
+def app_is_fenced(stack: EmbeddedStack, rig: Rig) -> bool:
+    """MongoDB itself says so, whatever the ledger does."""
+    with stack.mongo.client("app") as client:
+        try:
+            client[rig.database.name]["strays"].insert_one({})
+        except OperationFailure as error:
+            assert "User writes blocked" in str(error)
+            return True
+    return False
+
+
+def assert_whole(stack: EmbeddedStack, rig: Rig, failed: HoldFailed | None) -> None:
+    """It went ahead and MongoDB is fenced, or it went back and it is not."""
+    mode, fence = read_mode(rig.ledger).mode, recorded_fence(rig.ledger)[0]
+    assert failed is None or failed.stuck == "", failed
+    expected = (Mode.DYNAMODB_ONLY, Recorded.UP) if failed is None else (Mode.DYNAMODB_READS, Recorded.DOWN)
+    assert (mode, fence) == expected
+    assert app_is_fenced(stack, rig) is (failed is None)
+
+
+def return_to_reads(rig: Rig, processes: Processes) -> None:
+    """From wherever it has gone, to where it can be switched again."""
+    if read_mode(rig.ledger).mode is Mode.DYNAMODB_ONLY:
+        processes.await_more(3)
+        change_leader(rig, back=True)
+    with Following(rig) as following:
+        following.await_all()
+        if read_mode(rig.ledger).mode is Mode.MONGO_ONLY:
+            ready_to_switch(rig, processes)
+        approve_again(rig)
+
+
+def test_primary_that_fails_while_writes_wait_loses_nothing(
+    own_stack: EmbeddedStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mongo = own_stack.mongo
+    with faulty(own_stack, tmp_path, cutover=HOLD) as (rig, processes):
+        with Following(rig) as following:
+            following.await_all()
+            ready_to_switch(rig, processes)
+        went: list[str] = []
+        for fault, place in ((killed, BEFORE_THE_FENCE), (stepped_down, BEHIND_THE_FENCE), (killed, BEHIND_THE_FENCE)):
+            mended: list[Callable[[], None]] = []
+            failed, took_s = switch_with(lambda: mended.append(fault(mongo)), place, rig, monkeypatch)  # noqa: B023
+            went.append(f"{fault.__name__} in {place}: {failed or 'went ahead'}, {took_s:.1f} s")
+            assert took_s < HOLD["hold_s"] + LIFTED_WITHIN_S
+            mended[0]()
+            assert_whole(own_stack, rig, failed)
+            return_to_reads(rig, processes)
+        print(*went, sep="\n")
+        change_leader(rig, back=False)
+        processes.await_more(5)
+        replayed = judge(rig, processes)
+    assert_nothing_lost(replayed)
+    assert_nothing_failed(replayed)
+
+
+def test_hold_goes_back_by_its_deadline_when_there_is_no_majority_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two members with data and an arbiter, and one of the two dies: there is a primary, and nothing that it does is safe."""
+    with EmbeddedStack(members=2, mongo={"arbiter": True}) as stack, faulty(stack, tmp_path) as (rig, processes):
+        mongo = stack.mongo
+        with Following(rig) as following:
+            following.await_all()
+            ready_to_switch(rig, processes)
+        for place in (BEFORE_THE_FENCE, BEHIND_THE_FENCE):
+            (down,) = mongo.secondaries()
+            failed, took_s = switch_with(lambda: mongo.kill(down), place, rig, monkeypatch)  # noqa: B023
+            print(f"{place}: {failed}, {took_s:.1f} s")
+            went_back = read_mode(rig.ledger).mode
+            mongo.start(down)
+            mongo.wait_until_healthy()
+            assert failed is not None, "DynamoDB leads, and nobody can have known that MongoDB had everything"
+            assert went_back is Mode.DYNAMODB_READS
+            assert_whole(stack, rig, failed)
+            return_to_reads(rig, processes)
+        change_leader(rig, back=False)
+        processes.await_more(5)
+        replayed = judge(rig, processes)
+    assert_nothing_lost(replayed)
+    assert_nothing_failed(replayed)
