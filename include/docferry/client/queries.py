@@ -55,6 +55,7 @@ class Queries:
 
     async def count(self, query: Query) -> int:
         """count_documents."""
+        self._parts.membership.join()
         state = self._parts.membership.state
         if state.leader.dynamodb_leads:
             number = 0
@@ -102,13 +103,13 @@ class Queries:
         try:
             with timed(self._metrics, MONGO, method):
                 document = await cursor.fetch()
+            if compare is not None:  # now: who wants one document, or some, never reads on to the end
+                self._shadow.offer(self._name, query.filter, compare)
             while document is not None:
                 yield document
                 document = await cursor.fetch()
         finally:
             await cursor.close()
-        if compare is not None and self._mapping is not None:
-            self._shadow.offer(self._name, query.filter, compare)
 
     # --- DynamoDB ----------------------------------------------------------------------------------------------------
 

@@ -76,6 +76,7 @@ class Shadow:
         """This process is a fork: the thread stayed behind, and what was open is the other's."""
         self._parts.mongo.forked()
         self._parts.calls.forked()
+        self._parts.beside.forked()
         self.__init__(self._parts, self._masked, self._settle_s)  # type: ignore[misc]
 
     def close(self) -> None:
