@@ -5,8 +5,8 @@ call, and boto3's with the same keys and conditions. Both take turns, call by ca
 moment of the machine hits them alike; the overhead is the ratio of the medians, in the median round. The shop's products, one
 item each.
 
-Reads that DynamoDB serves beside a leading MongoDB are compared in a thread, off the application's way. It is let finish between
-two calls: what it costs an application that is never idle depends on the cores, and on DynamoDB, which ministack is not.
+Beside a leading MongoDB reads are compared in a thread, off the application's way, all of them here. It is let finish between two
+calls: what it costs an application that is never idle depends on the cores, and on DynamoDB, which ministack is not.
 
 BENCH_CALLS (200) and BENCH_ROUNDS (3) change its size. Exit 1 if an overhead is above 15 %; numbers go to build/bench.json.
 """
@@ -40,10 +40,12 @@ from benchmarks.contenders import COLLECTION, SHOP, products
 CALLS = int(os.environ.get("BENCH_CALLS", "200"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 WARM = 10
+READ_PASSES = 4
+"""Reads are quick, and there the client's share is largest: more of them tell it better."""
 AT_MOST = 1.15
 MODES = {
     "MONGO_ONLY": ModeState(mode=Mode.MONGO_ONLY),
-    "DUAL_WRITE": ModeState(mode=Mode.DUAL_WRITE),
+    "DUAL_WRITE": ModeState(mode=Mode.DUAL_WRITE, percent=100),
     "DYNAMODB_READS": ModeState(mode=Mode.DYNAMODB_READS, percent=100),
     "DYNAMODB_ONLY": ModeState(mode=Mode.DYNAMODB_ONLY),
 }
@@ -137,7 +139,11 @@ class Bench:
         state, mapping = MODES[mode], self.migration.mapping(COLLECTION)
         mine = [make(mapping, next(source)) for _ in range(CALLS + WARM)]
         its = [make(mapping, next(source)) for _ in range(CALLS + WARM)]
-        return {name: await self._pairs(state, calls, mine, its) for name, calls in self.calls().items()}
+        found: dict[str, Times] = {}
+        for name, calls in self.calls().items():
+            passes = READ_PASSES if "find" in name else 1
+            found[name] = await self._pairs(state, calls, mine * passes, its * passes)
+        return found
 
     async def _pairs(
         self, state: ModeState, calls: tuple[Call, Call], mine: Sequence[Made], its: Sequence[Made]
@@ -159,7 +165,7 @@ class Bench:
         began = time.perf_counter()
         await call(state, one)
         took = time.perf_counter() - began
-        if state.mode is Mode.DYNAMODB_READS and call in (self.client.find_by_key, self.client.find_by_pattern):
+        if state.percent and call in (self.client.find_by_key, self.client.find_by_pattern):
             self.reads += 1
             while self.client.compared() < self.reads:
                 time.sleep(0.0005)  # noqa: ASYNC251 - nobody else is to do anything either
