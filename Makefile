@@ -11,7 +11,7 @@ STAMP  := $(VENV)/.docferry-ready
 
 # Changing who leads, at length: ten minutes more than the tests of every change have, and some measure time.
 CUTOVER := tests/integration/test_switch.py tests/integration/test_fence.py tests/integration/test_flip.py \
-  tests/integration/test_client_faults.py tests/faults/test_reverse_kill.py tests/property/test_return_converges.py \
+  tests/integration/test_rollback_many.py tests/integration/test_client_faults.py tests/faults/test_reverse_kill.py tests/property/test_return_converges.py \
   tests/e2e/test_cli_cutover.py tests/airflow/test_cutover_runs.py tests/e2e/test_drill.py
 
 .DEFAULT_GOAL := help
@@ -70,8 +70,8 @@ soak: venv ## convergence at length: 20,000 runs in memory, 200 on real servers 
 	@runs=$${DOCFERRY_DRILL_RUNS:-10}; echo "==> $$runs drills: there, back, and there again"; \
 	  DOCFERRY_DRILL_RUNS=$$runs $(BIN)/python -m pytest -s tests/e2e/test_drill.py
 
-bench: venv ## how fast it is, against the playbook's loop and boto3
-	@kept=0; for one in backfill validate replicate; do $(BIN)/python -m benchmarks.$$one || kept=1; done; exit $$kept
+bench: venv ## how fast it is, against the playbook's loop and boto3; and what the client costs over the calls that it makes
+	@kept=0; for one in backfill validate replicate client; do $(BIN)/python -m benchmarks.$$one || kept=1; done; exit $$kept
 
 lock: venv ## resolve requirements*.txt anew into requirements.lock
 	$(BIN)/uv pip compile --quiet --no-header --universal --python-version 3.11 requirements-dev.txt -o requirements.lock

@@ -16,7 +16,7 @@ from docferry.client.running import run
 from docferry.core.instances import INSTANCES, Instance, Wrote, instance_of
 from docferry.core.modes import MODE, Mode, ModeState
 from docferry.core.versions import version_text
-from docferry.errors import LeaderUnknown, LeaseLost, TimedOut, WritesHeld
+from docferry.errors import CallRefused, LeaderUnknown, LeaseLost, TimedOut, WritesHeld
 from docferry.flows import modes
 from docferry.ports import Identity
 from docferry.ports_client import Calls
@@ -266,6 +266,15 @@ def test_end_is_told(ledger: FakeLedger) -> None:
     member.leave()
     assert stored(ledger, member).ended
     assert modes.live_instances(ledger, identity()) == []
+
+
+def test_call_to_a_client_that_is_closed_is_refused(ledger: FakeLedger) -> None:
+    member = Membership(lambda: ledger, identity)
+    begin_and_end(member)
+    member.leave()
+    with pytest.raises(CallRefused, match="closed"):
+        begin(member)
+    assert stored(ledger, member).ended
 
 
 def test_fork_is_an_instance_of_its_own(ledger: FakeLedger, member: Membership) -> None:

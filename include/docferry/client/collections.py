@@ -104,7 +104,10 @@ class Cursor(_Cursor):
             raise StopIteration from None
 
     def to_list(self, length: int | None = None) -> list[Document]:
-        return list(self)[:length]
+        async def rest() -> list[Document]:
+            return [document async for document in self._open()]
+
+        return run(rest())[:length]
 
     def close(self) -> None:
         self._documents = self._documents or _nothing()

@@ -23,6 +23,7 @@ class _Manager:
 
     def __init__(self, parts: Parts, shadow: Shadow) -> None:
         self._parts, self._shadow = parts, shadow
+        self._calls: dict[str, tuple[Calls, Queries]] = {}
         parts.membership.on_fork += [parts.mongo.forked, parts.calls.forked, parts.beside.forked, shadow.forked]
 
     def __repr__(self) -> str:
@@ -33,6 +34,14 @@ class _Manager:
         membership = self._parts.membership
         counts = membership.counts()
         return {**_playbook(counts), "counts": counts, "configuration": describe(membership.state)}
+
+    def _of(self, name: str) -> tuple[Calls, Queries]:
+        """A collection's writes and reads; made once, because an application names its collections in every request."""
+        found = self._calls.get(name)
+        if found is None:
+            found = Calls(self._parts, name), Queries(self._parts, name, self._shadow)
+            self._calls[name] = found
+        return found
 
     @property
     def parts(self) -> Parts:
@@ -64,7 +73,7 @@ class DualWriteManager(_Manager):
     """For a synchronous application. Thread-safe; a fork becomes an instance of its own."""
 
     def __getitem__(self, name: str) -> Collection:
-        return Collection(name, Calls(self._parts, name), Queries(self._parts, name, self._shadow))
+        return Collection(name, *self._of(name))
 
     def __enter__(self) -> DualWriteManager:
         return self
@@ -85,7 +94,7 @@ class AsyncDualWriteManager(_Manager):
     """For an asynchronous application. Belongs to one event loop."""
 
     def __getitem__(self, name: str) -> AsyncCollection:
-        return AsyncCollection(name, Calls(self._parts, name), Queries(self._parts, name, self._shadow))
+        return AsyncCollection(name, *self._of(name))
 
     async def __aenter__(self) -> AsyncDualWriteManager:
         return self

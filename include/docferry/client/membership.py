@@ -27,7 +27,7 @@ from typing import Any
 from docferry.core.instances import INSTANCES, Instance, Wrote
 from docferry.core.mapping import ItemKey
 from docferry.core.modes import MODE, Mode, ModeState, state_of
-from docferry.errors import ConditionFailed, LeaderUnknown, LeaseLost, MigrationError, WritesHeld
+from docferry.errors import CallRefused, ConditionFailed, LeaderUnknown, LeaseLost, MigrationError, WritesHeld
 from docferry.ports import Identity, Ledger, Record
 from docferry.ports_client import Calls
 
@@ -121,9 +121,14 @@ class Membership:
         return self._state
 
     def join(self) -> None:
-        """Register, and follow the mode from now on. Nothing is done twice. Raises StoreError if the ledger cannot be reached."""
+        """Register, and follow the mode from now on. Nothing is done twice.
+
+        Raises: StoreError, if the ledger cannot be reached; CallRefused, once this process has left.
+        """
         if self._thread is not None:
             return
+        if self._closing.is_set():
+            raise CallRefused(what="a call to a client that is closed", suggestion="connect anew")
         with self._asking:
             if self._thread is not None:
                 return

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any
 
 from docferry.client.membership import Membership
@@ -66,13 +66,16 @@ class Plan:
         return self.where.spread
 
 
-@contextmanager
-def timed(metrics: Metered, database: str, operation: str) -> Iterator[None]:
+class timed:
     """Record one call to one database."""
-    began = time.perf_counter()
-    try:
-        yield
-    except BaseException as error:
-        metrics.record(database, operation, time.perf_counter() - began, type(error).__name__)
-        raise
-    metrics.record(database, operation, time.perf_counter() - began)
+
+    __slots__ = ("_about", "_began", "_metrics")
+
+    def __init__(self, metrics: Metered, database: str, operation: str) -> None:
+        self._metrics, self._about = metrics, (database, operation)
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._metrics.record(*self._about, time.perf_counter() - self._began, kind.__name__ if kind is not None else "")

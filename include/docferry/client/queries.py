@@ -7,19 +7,20 @@ shape, so that it is known before the flip.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from docferry.client.parts import DYNAMODB, MONGO, Parts, Plan, Sort, timed
 from docferry.client.shadow import Shadow
+from docferry.client.spreads import Spreads
 from docferry.core.access import shape_of
 from docferry.core.mapping import Document
 from docferry.core.mapping import Mapping as DocumentMapping
-from docferry.core.modes import Mode, ModeState
+from docferry.core.modes import Mode
 from docferry.core.projection import project, sort_documents
 from docferry.errors import CallRefused, MigrationError
+from docferry.ports_client import Cursor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,23 +46,45 @@ class Queries:
     def __init__(self, parts: Parts, name: str, shadow: Shadow) -> None:
         self._parts, self._name, self._shadow = parts, name, shadow
         self._metrics, self._mapping = parts.metrics, parts.mapping(name)
+        self._spreads = Spreads(self._mapping) if self._mapping is not None else None
 
     def __repr__(self) -> str:
         return f"Queries({self._name!r})"
 
     async def find_one(self, query: Query) -> Document | None:
-        async with aclosing(self.find(replace(query, limit=1), "find_one")) as found:
-            return await anext(found, None)
+        """`query` has a limit of 1."""
+        found, compare = await self._ask_dynamodb(query, "find_one")
+        if found is not None:
+            return found[0] if found else None
+        cursor = self._parts.mongo.find(self._name, query.filter, **query.for_mongo())
+        try:
+            return await self._first(cursor, query, "find_one", compare)
+        finally:
+            await cursor.close()
+
+    async def find(self, query: Query, method: str = "find") -> AsyncGenerator[Document]:
+        """The documents, from where the mode says."""
+        found, compare = await self._ask_dynamodb(query, method)
+        if found is not None:
+            for document in found:
+                yield document
+            return
+        cursor = self._parts.mongo.find(self._name, query.filter, **query.for_mongo())
+        try:
+            one = await self._first(cursor, query, method, compare)
+            while one is not None:
+                yield one
+                one = await cursor.fetch()
+        finally:
+            await cursor.close()
 
     async def count(self, query: Query) -> int:
         """count_documents."""
+        self._parts.membership.join()
         state = self._parts.membership.state
         if state.leader.dynamodb_leads:
-            number = 0
-            async for _ in self._from_dynamodb(query, self._served(query)):
-                number += 1
-            return number
-        if state.write_to_dynamodb and self._plan(query) is None:
+            return len(await self._from_dynamodb(query, self._served(query), "find"))
+        if state.write_to_dynamodb and self._spread(query) is None:
             self._parts.membership.count_unserved(shape_of(self._name, "count_documents", query.filter))
         options = {name: value for name, value in (("skip", query.skip), ("limit", query.limit)) if value}
         with timed(self._metrics, MONGO, "count_documents"):
@@ -70,47 +93,43 @@ class Queries:
             )
         return int(result.value)
 
-    async def find(self, query: Query, method: str = "find") -> AsyncGenerator[Document]:
-        """The documents, from where the mode says."""
-        self._parts.membership.join()
-        state = self._parts.membership.state
-        if state.leader.dynamodb_leads:
-            async for document in self._from_dynamodb(query, self._served(query), method):
-                yield document
-            return
-        plan = self._plan(query) if state.leader is not Mode.MONGO_ONLY else None
-        if plan is None:
-            if state.leader is not Mode.MONGO_ONLY:
-                self._parts.membership.count_unserved(shape_of(self._name, method, query.filter))
-        elif state.leader is Mode.DYNAMODB_READS and state.chosen(plan.spread):
-            found = await self._if_dynamodb_can(query, plan, method)
-            if found is not None:
-                for document in found:
-                    yield document
-                return
-        async for document in self._from_mongo(query, method, self._compares(state, plan)):
-            yield document
-
     # --- MongoDB -----------------------------------------------------------------------------------------------------
 
-    def _compares(self, state: ModeState, plan: Plan | None) -> Plan | None:
-        """The plan by which this read is compared with DynamoDB, if it is one of those that are."""
-        return plan if plan is not None and state.validate_writes and state.chosen(plan.spread) else None
-
-    async def _from_mongo(self, query: Query, method: str, compare: Plan | None) -> AsyncIterator[Document]:
-        cursor = self._parts.mongo.find(self._name, query.filter, **query.for_mongo())
-        try:
-            with timed(self._metrics, MONGO, method):
-                document = await cursor.fetch()
-            while document is not None:
-                yield document
-                document = await cursor.fetch()
-        finally:
-            await cursor.close()
-        if compare is not None and self._mapping is not None:
-            self._shadow.offer(self._name, query.filter, compare)
+    async def _first(self, cursor: Cursor, query: Query, method: str, compare: bool) -> Document | None:
+        """The first document. The read is compared from here on: who wants some documents never reads to the end."""
+        with timed(self._metrics, MONGO, method):
+            document = await cursor.fetch()
+        if compare:
+            self._shadow.offer(self._name, query.filter)
+        return document
 
     # --- DynamoDB ----------------------------------------------------------------------------------------------------
+
+    async def _ask_dynamodb(self, query: Query, method: str) -> tuple[list[Document] | None, bool]:
+        """What DynamoDB says, if it is to answer. None: MongoDB answers; and whether that is compared."""
+        members = self._parts.membership
+        members.join()
+        state = members.state
+        leader = state.leader
+        if leader is Mode.MONGO_ONLY:
+            return None, False
+        if leader.dynamodb_leads:
+            return await self._from_dynamodb(query, self._served(query), method), False
+        spread = self._spread(query)
+        if spread is None:
+            members.count_unserved(shape_of(self._name, method, query.filter))
+        elif state.chosen(spread):
+            if leader is Mode.DUAL_WRITE:
+                return None, True
+            return await self._if_dynamodb_can(query, self._served(query), method), False
+        return None, False
+
+    def _spread(self, query: Query) -> str | None:
+        """By what this read belongs to a share; None: DynamoDB cannot answer it."""
+        if self._spreads is None or query.options or query.projection is not None:
+            plan = self._plan(query)
+            return plan.spread if plan is not None else None
+        return self._spreads.of(query.filter, lambda: self._plan(query))
 
     def _plan(self, query: Query) -> Plan | None:
         """None: DynamoDB cannot answer this."""
@@ -135,7 +154,7 @@ class Queries:
     async def _if_dynamodb_can(self, query: Query, plan: Plan, method: str) -> list[Document] | None:
         """What DynamoDB has; None where MongoDB must be asked: nothing found, not whole, or no answer."""
         try:
-            found = [document async for document in self._from_dynamodb(query, plan, method)]
+            found = await self._from_dynamodb(query, plan, method)
         except MigrationError as error:
             self._metrics.count(f"read.fell_back.{type(error).__name__}")
             return None
@@ -143,16 +162,14 @@ class Queries:
             self._metrics.count("read.not_found")
             return None
         self._metrics.count("read.served")
-        if self._mapping is not None:
-            self._shadow.offer(self._name, query.filter, plan)
+        self._shadow.offer(self._name, query.filter)
         return found
 
-    async def _from_dynamodb(self, query: Query, plan: Plan, method: str = "find") -> AsyncIterator[Document]:
+    async def _from_dynamodb(self, query: Query, plan: Plan, method: str) -> list[Document]:
         assert self._mapping is not None
         with timed(self._metrics, DYNAMODB, method):
             found = await self._collect(self._mapping, query, plan)
-        for document in found:
-            yield project(document, query.projection)
+        return [project(document, query.projection) for document in found]
 
     async def _collect(self, mapping: DocumentMapping, query: Query, plan: Plan) -> list[Document]:
         """All that match, in order; reading stops at the limit where DynamoDB gives the order that was asked for."""

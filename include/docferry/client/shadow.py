@@ -51,7 +51,7 @@ class Shadow:
 
     def __init__(self, parts: Parts, masked: Masks, settle_s: float = SETTLE_S) -> None:
         self._parts, self._masked, self._settle_s = parts, masked, settle_s
-        self._queue: queue.Queue[Asked] = queue.Queue(MOST_WAITING)
+        self._queue: queue.Queue[tuple[str, Mapping[str, Any]]] = queue.Queue(MOST_WAITING)
         self._suspects: dict[tuple[Any, ...], Asked] = {}
         self._looked = 0.0
         self._closing = threading.Event()
@@ -61,14 +61,14 @@ class Shadow:
     def __repr__(self) -> str:
         return f"Shadow({self._queue.qsize()} waiting, {len(self._suspects)} suspects)"
 
-    def offer(self, collection: str, query: Mapping[str, Any], plan: Plan) -> None:
-        """Compare this read some time soon. Never waits."""
+    def offer(self, collection: str, query: Mapping[str, Any]) -> None:
+        """Compare this read some time soon; DynamoDB must be able to answer it. Never waits."""
         with self._starting:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="docferry shadow reads", daemon=True)
                 self._thread.start()
         try:
-            self._queue.put_nowait(Asked(collection=collection, filter=query, plan=plan))
+            self._queue.put_nowait((collection, query))
         except queue.Full:
             self._parts.metrics.count("shadow.skipped")
 
@@ -76,6 +76,7 @@ class Shadow:
         """This process is a fork: the thread stayed behind, and what was open is the other's."""
         self._parts.mongo.forked()
         self._parts.calls.forked()
+        self._parts.beside.forked()
         self.__init__(self._parts, self._masked, self._settle_s)  # type: ignore[misc]
 
     def close(self) -> None:
@@ -96,14 +97,23 @@ class Shadow:
     def _due(self) -> Iterator[Asked]:
         """The next read; and the suspects, every now and then, however many reads are waiting."""
         with suppress(queue.Empty):
-            asked = self._queue.get(timeout=LOOK_S)
-            if (suspect := self._suspects.get(asked.name)) is None:
-                yield asked
-            else:
+            asked = self._planned(*self._queue.get(timeout=LOOK_S))
+            if asked is not None and (suspect := self._suspects.get(asked.name)) is not None:
                 suspect.times += 1
+            elif asked is not None:
+                yield asked
         if time.monotonic() - self._looked >= LOOK_S:
             self._looked = time.monotonic()
             yield from list(self._suspects.values())
+
+    def _planned(self, collection: str, query: Mapping[str, Any]) -> Asked | None:
+        """Planned here, off the application's way. None, and counted: the application has changed its query since."""
+        try:
+            plan = self._parts.plan(self._parts.mappings[collection], query)
+        except Exception as error:  # noqa: BLE001 - also bson's
+            self._parts.metrics.count(f"shadow.failed.{type(error).__name__}")
+            return None
+        return Asked(collection=collection, filter=query, plan=plan)
 
     def _look(self, asked: Asked) -> None:
         different = run(self._compare(self._parts.mappings[asked.collection], asked))

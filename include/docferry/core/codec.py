@@ -297,7 +297,7 @@ def _timestamp(value: Timestamp, path: str, hints: Hints, depth: int) -> Attribu
 def _regex(value: Regex[Any], path: str, hints: Hints, depth: int) -> AttributeValue:
     if not isinstance(value.pattern, str):
         return _as_bson(value, path, hints)
-    hints[path] = f"regex:{value.flags}"
+    hints[path] = f"regex:{int(value.flags)}"  # of Regex("x", "i") it is an enum, which writes its name
     return {"S": value.pattern}
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Mapping as MappingABC
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -586,7 +586,10 @@ def check_size(item: Item) -> None:
 
 
 def digest(children: Sequence[Item]) -> str:
-    """Of the children's keys and content (never their versions: those move without the content). 32 hex digits."""
+    """Of the children's keys and content (never their versions: those move without the content). 32 hex digits.
+
+    BLAKE2b of 16 bytes over each child as JSON, in the order of their keys: docs/protocol.md tells it to other languages.
+    """
     state = hashlib.blake2b(digest_size=16)
     for item in sorted(children, key=key_of):
         state.update(_canonical(item))
@@ -594,18 +597,24 @@ def digest(children: Sequence[Item]) -> str:
 
 
 def _canonical(item: Item) -> bytes:
-    """An item's content in one spelling, whoever wrote it. Flat strings and numbers, the usual case, are quick."""
+    """An item's content in one spelling, whoever wrote it: JSON. Flat strings and numbers, the usual case, are quick."""
     parts: list[str] = []
     for name in sorted(item):
         if name in VOLATILE:
             continue
         ((tag, content),) = item[name].items()
-        if tag == "N":
-            content = content if content.isdigit() and content[0] != "0" else plain_number(Decimal(content))
-        elif tag != "S":
-            content = json.dumps(_canonical_value(item[name]), sort_keys=True)
-        parts += (name, tag, content)
-    return repr(parts).encode(errors="surrogatepass")
+        if tag == "S":
+            parts.append(f'{_json_text(name)}:{{"S":{_json_text(content)}}}')
+        elif tag == "N":
+            plain = content if content.isdigit() and content[0] != "0" else plain_number(Decimal(content))
+            parts.append(f'{_json_text(name)}:{{"N":"{plain}"}}')
+        else:
+            parts.append(f"{_json_text(name)}:{_json(_canonical_value(item[name]))}")
+    return f"{{{','.join(parts)}}}".encode()
+
+
+_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+_json_text: Callable[[str], str] = json.encoder.encode_basestring_ascii
 
 
 def _canonical_value(value: AttributeValue) -> AttributeValue:

@@ -1,0 +1,98 @@
+"""Vectors of what a write sends to DynamoDB, as `client.putting` sends it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from docferry.client.putting import Putter
+from docferry.client.reading import Reader
+from docferry.client.running import run
+from docferry.core.mapping import Document, Item, ItemKey, key_of
+from docferry.core.tombstones import tombstone
+from docferry.core.versions import version_text
+from docferry.ports import Guard
+from docferry.testing.vectors_documents import USER, VERSION, extended, mapping, timeless
+
+FLOOR = VERSION + 1_000
+
+
+class _Table:
+    """One table that answers reads, and keeps what is to be written."""
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self.items: dict[ItemKey, Item] = {key_of(item): item for item in items}
+        self.asked: list[Mapping[str, Any]] = []
+
+    async def call(self, operation: str, request: Mapping[str, Any], guard: Guard | None = None) -> dict[str, Any]:
+        if operation == "TransactWriteItems":
+            self.asked.append(request)
+            return {}
+        partition = request["ExpressionAttributeValues"][":pk"]["S"]
+        return {"Items": [item for (pk, _), item in sorted(self.items.items()) if pk == partition]}
+
+    async def sleep(self, seconds: float) -> None: ...
+
+    def forked(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+def writes() -> Any:
+    """`there`: the items of the document's partitions, as they are read. Versions and what a floor is: `versions.json`."""
+    users = mapping("users")
+    before = users.encode(dict(USER), VERSION)
+    changed = {**USER, "visits": 6, "addresses": [USER["addresses"][0], {"type": "work", "city": "Rome"}]}
+    graves = [tombstone(item, FLOOR + 7, "_ttl") for item in before]
+    return {
+        "beside": [
+            _beside("put", dict(USER), put=True),
+            _beside("put, no children", {**USER, "addresses": []}, put=True),
+            _beside("bury", dict(USER), put=False),
+        ],
+        "leading": [
+            _leading("insert", [], None, dict(USER)),
+            _leading("insert where something was deleted", graves, None, dict(USER)),
+            _leading("change the root, and swap a child for another", before, dict(USER), changed),
+            _leading("move to another key", before, dict(USER), {**USER, "username": "bob", "addresses": []}),
+            _leading("delete", before, dict(USER), None),
+        ],
+    }
+
+
+def _beside(what: str, document: Document, *, put: bool) -> dict[str, Any]:
+    """While MongoDB leads: the version is the change's own."""
+    table = _Table([])
+    putter = Putter(mapping("users"), table, lambda: None)
+    run(putter.put_newer(document, VERSION) if put else putter.bury_newer(document, VERSION))
+    return {
+        "what": what,
+        "document": extended(document),
+        "version": version_text(VERSION),
+        "request": _request(table),
+    }
+
+
+def _leading(what: str, there: Sequence[Item], before: Document | None, after: Document | None) -> dict[str, Any]:
+    users, table = mapping("users"), _Table(there)
+    at = before if before is not None else after
+    assert at is not None
+    found = run(Reader(users, table).place(users.root_key(at)))
+    run(Putter(users, table, lambda: None).replace(found, after, FLOOR))
+    return {
+        "what": what,
+        "there": [timeless(item) for item in there],
+        "before": extended(before),
+        "after": extended(after),
+        "floor": version_text(FLOOR),
+        "request": _request(table),
+    }
+
+
+def _request(table: _Table) -> dict[str, Any]:
+    (asked,) = table.asked
+    request: dict[str, Any] = copy.deepcopy(dict(asked)) | {"ClientRequestToken": "TOKEN"}
+    for one in request["TransactItems"]:
+        one["Put"]["Item"] = timeless(one["Put"]["Item"])
+    return request
