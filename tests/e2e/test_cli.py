@@ -48,6 +48,7 @@ COMMANDS = (
     "stop-mongo-writes",
     "rollback",
     "finalize",
+    "points",
 )
 NEEDED = {
     "approve": ("flip_reads", "--why", "it is equal"),
