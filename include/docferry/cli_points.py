@@ -143,7 +143,8 @@ def _described(point: Point) -> dict[str, Any]:
 
 
 def _listed(found: PointList) -> dict[str, Any]:
-    return {"points": [_described(point) for point in found.points], "unfinished": list(found.unfinished)}
+    half = [{"database": database, "point": point} for database, point in found.half]
+    return {"points": [_described(one) for one in found.points], "unfinished": list(found.unfinished), "half": half}
 
 
 def _list_text(migration: str, found: PointList) -> str:
@@ -153,6 +154,10 @@ def _list_text(migration: str, found: PointList) -> str:
         lines.append(
             f"unfinished, so no points: {names} (the next one that is made removes what has nobody working on it)"
         )
+    lines += [
+        f"{database} is half way to what {point} is: restore it over the live data again"
+        for database, point in found.half
+    ]
     return "\n".join(lines)
 
 

@@ -21,7 +21,7 @@ from docferry.errors import MoveRefused, PreflightFailed, Problem, ValidationFai
 from docferry.flows.foreign import Watching, foreigners
 from docferry.flows.modes import live_instances, read_mode
 from docferry.flows.points_dump import PAGE, Sum, current_pages
-from docferry.flows.points_state import WHOLE, Points, read_point
+from docferry.flows.points_state import OVER_LIVE, WHOLE, Points, read_point
 from docferry.flows.state import now_ms, take_or_create
 from docferry.ports import Bounds
 from docferry.ports_points import Database
@@ -115,7 +115,9 @@ def restore_over_live(job: Points, name: str, confirmed: str, beside: str = "") 
             raise MoveRefused(what)
 
     try:
-        lease.update({"state": "over live", "point": name, "sentence": plan.sentence, "at": now_ms()})
+        lease.update(
+            {"state": OVER_LIVE, "point": name, "database": plan.database, "sentence": plan.sentence, "at": now_ms()}
+        )
         _make_equal(job, plan, guard)
     except BaseException:
         lease.release()

@@ -7,13 +7,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from docferry.config import Migration
-from docferry.core.points import POINTS, Point, point_of
+from docferry.core.points import POINTS, RESTORES, Point, point_of
 from docferry.core.settings import RollbackPointSettings
 from docferry.errors import PreflightFailed, Problem, Stopped
 from docferry.ports import Clients, Identity, Ledger, Progress, StopSignal
 from docferry.ports_points import Backups, Database, MongoTools, PointFiles, Snapshots
 
-WHOLE = "whole"
+WHOLE, OVER_LIVE = "whole", "over live"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +49,12 @@ class Points:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointList:
-    """The whole points, the oldest first, and the names of what a crash left, or somebody is making right now."""
+    """The whole points, the oldest first; the names of what a crash left, or somebody is making right now; and the databases
+    that are half way to what a point is, as (database, point)."""
 
     points: tuple[Point, ...]
     unfinished: tuple[str, ...]
+    half: tuple[tuple[str, str], ...]
 
 
 def list_points(ledger: Ledger) -> PointList:
@@ -62,6 +64,11 @@ def list_points(ledger: Ledger) -> PointList:
     return PointList(
         points=tuple(sorted(whole, key=lambda point: point.made_ms)),
         unfinished=tuple(one.key for one in records if one.body.get("state") != WHOLE),
+        half=tuple(
+            (str(one.body["database"]), str(one.body["point"]))
+            for one in ledger.list(RESTORES)
+            if one.body.get("state") == OVER_LIVE
+        ),
     )
 
 
