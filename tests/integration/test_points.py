@@ -182,6 +182,25 @@ def test_what_an_own_dump_does_not_take_is_refused_by_name_and_all_at_once(
     assert not (tmp_path / "points").exists()
 
 
+def test_tables_that_are_not_there_yet_are_named_before_anything_is_dumped(rig: Rig, tmp_path: Path) -> None:
+    rig.dynamodb.delete_table(TableName=rig.table)
+    with pytest.raises(PreflightFailed, match=f"{rig.table}: is no table yet"):
+        make_point(work(rig), "first")
+    assert not (tmp_path / "points").exists()
+
+
+def test_point_that_somebody_makes_is_not_swept_away(rig: Rig, tmp_path: Path) -> None:
+    other = []
+
+    def make_another(collection: str) -> None:
+        if not other:
+            other.append(make_point(work(rig), "quick"))
+
+    make_point(while_reading(work(rig), make_another), "slow")
+    assert names(rig) == ["quick", "slow"]
+    assert verify_point(work(rig), "slow").ok
+
+
 # --- broken ----------------------------------------------------------------------------------------------------------
 
 

@@ -21,9 +21,12 @@ from docferry.flows.points_over import plan_over_live, restore_over_live
 from docferry.flows.points_restore import restore_beside
 from docferry.flows.points_state import list_points
 from docferry.wiring import who
+from following.rig import follow
 from pymongo import MongoClient
+from replicating.rig import live_shop
 from restoring.rig import change_file, contents, end, fill_plainly, points_rig, shapes, while_reading, work
 from serving.rig import set_mode
+from validating.planting import MAKERS, validate, with_target
 
 pytestmark = pytest.mark.xdist_group("points")
 
@@ -44,7 +47,7 @@ def rig(restored: Rig, monkeypatch: pytest.MonkeyPatch) -> Rig:
     """The live data has changed since: 4 made, 3 changed, 2 deleted. Pages are small."""
     monkeypatch.setattr(points_dump, "PAGE", 7)
     monkeypatch.setattr(points_over, "PAGE", 7)
-    monkeypatch.setattr(points_over, "LOOK_S", 0.2)
+    monkeypatch.setattr(points_over, "LOOK_S", 0.0)
     set_mode(restored, ModeState())
     restored.mongo.drop_database(restored.database.name)
     fill_plainly(restored.database)
@@ -134,13 +137,37 @@ def test_restore_that_is_stopped_half_way_says_so_and_is_run_again(rig: Rig) -> 
     assert list_points(job.ledger).half == ()
 
 
+def test_replication_follows_what_is_restored_over_live_data(
+    stack: EmbeddedStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(points_over, "LOOK_S", 0.0)
+    shop = live_shop(stack.env(), tmp_path)
+    change_file(shop, {"to": str(tmp_path / "points")})
+    with_target(shop, lambda target: follow(shop, target))
+    before = shop.scan()
+    make_point(work(shop), "first")
+    shop.database["users"].delete_one({"username": "users-0"})
+    shop.database["products"].update_many({}, {"$set": {"stock": 0}})
+    shop.database["orders"].insert_one(MAKERS["orders"]("new"))
+    with_target(shop, lambda target: follow(shop, target))
+    restore_beside(work(shop), "first")
+    restore_over_live(work(shop), "first", plan_over_live(work(shop), "first").sentence)
+    with_target(shop, lambda target: follow(shop, target))
+    assert validate(shop).ok
+    alive = {key for key, item in shop.scan().items() if "_deleted" not in item}
+    assert alive == set(before)
+    end(shop)
+
+
 @pytest.mark.parametrize("mode", [Mode.DUAL_WRITE, Mode.DYNAMODB_READS, Mode.HOLD, Mode.DYNAMODB_ONLY])
 def test_mode_in_which_somebody_counts_on_mongodb_forbids_it(rig: Rig, mode: Mode) -> None:
     set_mode(rig, ModeState(mode=mode, epoch=1, percent=100, behind=Mode.DYNAMODB_READS, ahead=Mode.DYNAMODB_ONLY))
     assert f"mode: is {mode}" in refusal(rig)
 
 
-def test_mode_that_changes_meanwhile_ends_it(rig: Rig) -> None:
+@pytest.mark.parametrize("every_s", [0.0, 60.0], ids=["at work", "at the end"])
+def test_mode_that_changes_meanwhile_ends_it(rig: Rig, every_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(points_over, "MODE_S", every_s)
     confirmed = sentence(rig)
 
     def change(collection: str) -> None:
@@ -175,6 +202,10 @@ def test_database_beside_that_was_changed_or_is_of_something_else_is_no_source(r
     told = refusal(rig)
     beside(rig)["users"].update_one({"_id": 1}, {"$set": {"n": 1}})
     assert "users: has been changed since it was restored" in told
+    beside(rig)["mine"].insert_one({})
+    told = refusal(rig)
+    beside(rig)["mine"].drop()
+    assert "mine: is not of the point" in told
     with pytest.raises(PreflightFailed, match="holds no finished restore of first"):
         plan_over_live(work(rig), "first", "elsewhere")
 

@@ -14,7 +14,7 @@ from bson.timestamp import Timestamp
 
 from docferry.core.modes import Mode
 from docferry.core.points import POINTS, Point, backup_name, name_at, name_problems
-from docferry.errors import PointFailed, PreflightFailed, Problem
+from docferry.errors import ConditionFailed, LeaseHeld, PointFailed, PreflightFailed, Problem
 from docferry.flows.modes import read_mode
 from docferry.flows.points_dump import dump_collections, require_dumpable
 from docferry.flows.points_mongodump import dump_archive
@@ -38,6 +38,11 @@ def plan_point(job: Points, name: str = "", snapshot: str = "") -> str:
     mode = read_mode(job.ledger)
     if mode.mode is Mode.HOLD:
         problems.append(Problem(where="mode", what=f"is {mode}", suggestion="wait until the leader has been changed"))
+    problems += [
+        Problem(where=table.name, what="is no table yet", suggestion="docferry provision")
+        for table in job.migration.tables
+        if job.backups.table_status(table.name) is None
+    ]
     if job.settings.method == "dump":
         with job.database(job.migration.source.database) as database:
             problems += require_dumpable(database, job.migration.source.database)
@@ -187,12 +192,29 @@ def sweep(job: Points) -> list[str]:
         if record.body.get("state") == WHOLE or not lease_expired(record.body, job.identity):
             continue
         job.check()
-        if to := str(record.body.get("to", "")):
-            job.files(to).remove(record.key)
-        for table in job.migration.tables:
-            for arn in job.backups.find(table.name, backup_name(job.migration.name, record.key)):
-                job.backups.delete(arn)
-        job.ledger.delete(record)
+        try:
+            _clear(job, record.key)
+        except (LeaseHeld, ConditionFailed):
+            continue  # somebody has begun to make it again, or to remove it: it is his now
         job.progress.say(f"{record.key} was never finished: what was left of it is removed")
         swept.append(record.key)
     return swept
+
+
+def _clear(job: Points, name: str) -> None:
+    """Under the point's lease: whoever makes a point of this name meanwhile keeps what is his."""
+    lease = take_or_create(job.ledger, POINTS, name, job.identity, LEASE_S)
+    try:
+        if lease.body.get("state") == WHOLE:
+            return
+        if to := str(lease.body.get("to", "")):
+            job.files(to).remove(name)
+        for table in job.migration.tables:
+            if job.backups.table_status(table.name) is not None:
+                for arn in job.backups.find(table.name, backup_name(job.migration.name, name)):
+                    job.backups.delete(arn)
+    finally:
+        lease.release()
+    record = job.ledger.read(POINTS, name)
+    if record is not None and lease_expired(record.body, job.identity):
+        job.ledger.delete(record)

@@ -8,6 +8,7 @@ ordinary change, which replication follows; a run that was killed is run again. 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from docferry.ports_points import Database
 
 LEASE_S = 60.0
 LOOK_S = 1.0
+MODE_S = 1.0
+"""How often it is looked whether the mode is still the one in which this was allowed."""
 Guard = Callable[[], None]
 
 _FORBIDDEN: Mapping[Mode, str] = {
@@ -106,25 +109,37 @@ def restore_over_live(job: Points, name: str, confirmed: str, beside: str = "") 
             [Problem(where="--confirm", what=what, suggestion=f"type exactly: {plan.sentence}")],
         )
     lease = take_or_create(job.ledger, RESTORES, f"over {plan.database}", job.identity, LEASE_S)
+    looked = time.monotonic()
 
     def guard() -> None:
+        nonlocal looked
         job.check()
         lease.check()
-        if str(now := read_mode(job.ledger)) != plan.mode:
-            what = f"the mode is {now} by now, not {plan.mode}: {plan.database} is left half restored; run it again"
-            raise MoveRefused(what)
+        if time.monotonic() - looked > MODE_S:
+            _require_mode(job, plan)
+            looked = time.monotonic()
 
     try:
         lease.update(
             {"state": OVER_LIVE, "point": name, "database": plan.database, "sentence": plan.sentence, "at": now_ms()}
         )
         _make_equal(job, plan, guard)
+        _require_mode(job, plan)
     except BaseException:
         lease.release()
         raise
     lease.release({"state": "done"})
     job.progress.say(f"{plan.database} is what {name} is")
     return plan
+
+
+def _require_mode(job: Points, plan: OverPlan) -> None:
+    """Raises MoveRefused, if the application has begun to count on this data meanwhile."""
+    if str(now := read_mode(job.ledger)) != plan.mode:
+        what = (
+            f"the mode is {now} by now, not {plan.mode}: {plan.database} is left half restored; look, then run it again"
+        )
+        raise MoveRefused(what)
 
 
 # --- what forbids it -------------------------------------------------------------------------------------------------
@@ -164,6 +179,8 @@ def _beside_problems(job: Points, point: Point, beside: str) -> Iterator[Problem
 def _changed_beside(job: Points, beside: str, old: Database, specs: Mapping[str, CollectionSpec]) -> Iterator[Problem]:
     record = job.ledger.read(RESTORES, beside)
     sums: Mapping[str, str] = record.body.get("sums", {}) if record is not None else {}
+    for name in sorted(specs.keys() - sums.keys()):
+        yield Problem(where=f"{beside}.{name}", what="is not of the point", suggestion="drop it, or move it elsewhere")
     for name, sha256 in sums.items():
         found = Sum()
         for page in current_pages(old, name, job.stop, job.check):
