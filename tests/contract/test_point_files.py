@@ -82,6 +82,22 @@ def test_directory_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Pa
         DirectoryFiles(str(tmp_path), "shop").write("one", "x", [b"x"])
 
 
+def test_upload_whose_source_breaks_leaves_no_parts_behind(stack_env: dict[str, str]) -> None:
+    """They would cost money, and no list of objects shows them."""
+    client = boto3.client("s3")
+    bucket = f"files-{uuid.uuid4().hex[:12]}"
+    client.create_bucket(Bucket=bucket)
+
+    def broken() -> Iterator[bytes]:
+        yield from LARGE
+        assert client.list_multipart_uploads(Bucket=bucket)["Uploads"]
+        raise KeyError("the source")
+
+    with pytest.raises(KeyError):
+        S3Files(boto3.Session(), f"s3://{bucket}", "shop").write("one", "users.bson", broken())
+    assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
+
+
 def test_parts_of_an_upload_that_nobody_completed_are_removed(stack_env: dict[str, str]) -> None:
     """A process that is killed aborts nothing."""
     client = boto3.client("s3")
