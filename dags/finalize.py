@@ -5,22 +5,27 @@
 **Steps**
 1. Type the migration's name into `confirm`.
 2. `wait_for_approval` asks under Required Actions. From there on there is no way back by replication.
-3. `leave_mongodb` makes the mode FINAL.
+3. `make_rollback_point`, if the file has `rollback_points`: the last one of MongoDB as it is, and a backup of each table.
+4. `leave_mongodb` makes the mode FINAL.
 
-**Done when** the run succeeds. Keep a backup of MongoDB. `_v` and `_t` stay on the items: the client lives on them.
+**Done when** the run succeeds. Keep the last rollback point, or another backup of MongoDB. `_v` and `_t` stay on the items: the
+client lives on them.
 
 **If it fails** nothing has changed: the error says why.
 
-**Roll back by** nothing.
+**Roll back by** nothing: a rollback point brings back what was (`docferry points FILE --restore`), not what has been written
+since.
 """
 
-from airflow.sdk import Param
+from airflow.sdk import Param, chain
 from docferry_airflow.dag_factory import migrations, phase_dag
 from docferry_airflow.operators.cutover import FinalizeOperator
+from docferry_airflow.operators.points import rollback_point, snapshot_param
 from docferry_airflow.sensors.approval import PhaseApprovalSensor
 
 for migration in migrations():
     params = {"confirm": Param("", type="string", description="The migration's name, typed.")}
-    with phase_dag(migration, "finalize", doc=__doc__, params=params):
+    with phase_dag(migration, "finalize", doc=__doc__, params=params | snapshot_param(migration)):
         approved = PhaseApprovalSensor(task_id="wait_for_approval", phase="finalize")
-        approved >> FinalizeOperator(task_id="leave_mongodb", confirmed="{{ params.confirm }}")
+        left = FinalizeOperator(task_id="leave_mongodb", confirmed="{{ params.confirm }}")
+        chain(approved, *rollback_point(migration), left)

@@ -5,10 +5,11 @@ Connections: DOCFERRY_MONGO_URI, and for AWS the standard variables (AWS_ENDPOIN
 
 Exit codes:
   0  done
-  1  the databases differ, repair left something, dead letters stay dead, or not everything is healthy
+  1  the databases differ, repair left something, dead letters stay dead, a rollback point is not what was recorded, or
+     not everything is healthy
   2  wrong usage, migration file or environment
   3  refused: a preflight check, a difference in the estate, a lease that somebody holds, too many dead letters,
-     a purge that is not proved safe (the dry run's, too)
+     a purge that is not proved safe (the dry run's, too), a rollback point that cannot be made, live data without --confirm
   4  a server could not be reached or said no
   5  stopped on request, run again to continue
   70 a bug of ours
@@ -31,7 +32,7 @@ from bson.json_util import CANONICAL_JSON_OPTIONS, dumps
 from rich.console import Console
 from rich.table import Table
 
-from docferry import cli_cutover, cli_drill, errors
+from docferry import cli_cutover, cli_drill, cli_points, errors
 from docferry.cli_common import (
     EXIT_DIFFERENT,
     EXIT_REFUSED,
@@ -82,6 +83,7 @@ def main() -> None:
 
 cli_cutover.add_to(main)
 main.add_command(cli_drill.drill_command)
+cli_points.add_to(main)
 
 
 @main.command()

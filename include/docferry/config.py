@@ -92,6 +92,7 @@ class _MigrationFile(_Model):
     backfill: s.BackfillSettings = Field(default_factory=s.BackfillSettings)
     validate_: s.ValidateSettings = Field(default_factory=s.ValidateSettings, alias="validate")
     cutover: s.CutoverSettings = Field(default_factory=s.CutoverSettings)
+    rollback_points: s.RollbackPointSettings | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +112,7 @@ class Migration:
     backfill: s.BackfillSettings
     validate: s.ValidateSettings
     cutover: s.CutoverSettings
+    rollback_points: s.RollbackPointSettings | None
     mappings: Mapping[str, DocumentMapping] = field(compare=False, repr=False)
 
     def mapping(self, collection: str) -> DocumentMapping:
@@ -299,6 +301,7 @@ _SHAPES: dict[str, type] = {
     "backfill": s.BackfillSettings,
     "validate": s.ValidateSettings,
     "cutover": s.CutoverSettings,
+    "rollback_points": s.RollbackPointSettings,
     "capacity": s.Capacity,
     "item": _ItemFile,
 }
@@ -358,6 +361,7 @@ class _Checker:
 
     def problems(self) -> list[Problem]:
         found = [*self._secrets(), *self._tables(), *self._target(), *self._numbers(), *self._names(), *self._cutover()]
+        found += self._rollback_points()
         for name, collection in self.file.collections.items():
             found += self._collection(name, collection or _CollectionFile())
         self.sound = not found
@@ -409,6 +413,24 @@ class _Checker:
         if cutover.fence == "revoke" and not cutover.app_users:
             at = ("cutover", "app_users")
             yield self._problem(at, "names nobody whose roles could be revoked", "name the application's users")
+
+    def _rollback_points(self) -> Iterator[Problem]:
+        points = self.file.rollback_points
+        if points is None:
+            return
+        at: Path_ = ("rollback_points", "to")
+        if points.method == "snapshot":
+            if points.to:
+                yield self._problem(at, "a snapshot is made elsewhere, and only named here", "remove to")
+        elif not points.to:
+            yield self._problem(at, "is missing", "an absolute path, or s3://bucket/prefix")
+        elif points.to.startswith("s3://"):
+            if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()/-]*)?", points.to):
+                yield self._problem(at, "is no bucket and prefix", "such as s3://backups/shop")
+        elif "://" in points.to:
+            yield self._problem(at, "is neither a path nor s3://", "an absolute path, or s3://bucket/prefix")
+        elif not Path(points.to).is_absolute():
+            yield self._problem(at, "is relative, and tasks run anywhere", "an absolute path, or s3://bucket/prefix")
 
     def _target(self) -> Iterator[Problem]:
         target = self.file.target
@@ -640,6 +662,7 @@ def _build(file: _MigrationFile, source: str, digest: str) -> Migration:
         backfill=file.backfill,
         validate=file.validate_,
         cutover=file.cutover,
+        rollback_points=file.rollback_points,
         mappings={settings.name: DocumentMapping(settings) for settings in collections},
     )
 

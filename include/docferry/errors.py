@@ -23,6 +23,7 @@ MigrationError(retryable=False)
 ├ RetryExhausted(attempts, elapsed_s)       cause chained
 ├ TooManyDeadLetters(collection, share)
 ├ ValidationFailed(summary)
+├ PointFailed(point, why)                   a rollback point could not be made; nothing lists as one
 ├ SteppedBack(why, mode, examples)          flipped reads went past a bound, and the mode is the one of before
 ├ MoveRefused                               the mode cannot become that one from here
 ├ WritesHeld                                writes waited for a change of the leader that did not end in time
@@ -371,6 +372,14 @@ class ValidationFailed(MigrationError):
     def __init__(self, message: str, summary: Mapping[str, Any]) -> None:
         super().__init__(message)
         self.summary = dict(summary)
+
+
+class PointFailed(MigrationError):
+    """A rollback point could not be made. Nothing lists as one, and nothing of the live data was touched."""
+
+    def __init__(self, point: str, why: str) -> None:
+        super().__init__(f"the rollback point {point} was not made: {why}")
+        self.point, self.why = point, why
 
 
 class SteppedBack(MigrationError):

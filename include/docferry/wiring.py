@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,14 @@ from docferry.adapters.dynamodb_http import DynamoHttp
 from docferry.adapters.estate import AwsEstate
 from docferry.adapters.ledger import DynamoLedger
 from docferry.adapters.mongo import MongoSource
+from docferry.adapters.mongo_database import MongoDatabase
 from docferry.adapters.mongo_fence import MongoFence
 from docferry.adapters.mongo_sink import MongoSink
+from docferry.adapters.mongo_tools import ProcessTools
 from docferry.adapters.mongo_users import MongoClients
+from docferry.adapters.point_backups import DynamoBackups, ExternalSnapshots
+from docferry.adapters.point_files import DirectoryFiles
+from docferry.adapters.point_s3 import S3Files
 from docferry.adapters.process import identity
 from docferry.adapters.streams import DynamoStreams
 from docferry.client import hurried
@@ -37,8 +43,10 @@ from docferry.client.shadow import Shadow
 from docferry.config import Migration, load_migration
 from docferry.core.estate import DesiredEstate, desired_estate
 from docferry.errors import ConfigError, Problem
-from docferry.ports import Identity
+from docferry.flows.points_state import Points
+from docferry.ports import Identity, Progress, StopSignal
 from docferry.ports_client import Calls, Metrics
+from docferry.ports_points import PointFiles
 
 MONGO_URI = "DOCFERRY_MONGO_URI"
 
@@ -74,6 +82,33 @@ class Connections:
     def target(self, migration: Migration) -> DynamoTarget:
         """Belongs to the event loop that first uses it; close it there."""
         return DynamoTarget(DynamoHttp(self.session), migration.backfill.concurrency)
+
+    def points(self, migration: Migration, who: Identity, progress: Progress, stop: StopSignal) -> Points:
+        """All that rollback points take. What it opens, it opens when it is needed, and closes."""
+
+        def files(to: str) -> PointFiles:
+            if to.startswith("s3://"):
+                return S3Files(self.session, to, migration.name)
+            return DirectoryFiles(to, migration.name)
+
+        @contextmanager
+        def database(name: str) -> Iterator[MongoDatabase]:
+            with closing(MongoDatabase(self.mongo_uri, name)) as opened:
+                yield opened
+
+        return Points(
+            migration=migration,
+            ledger=self.ledger(migration),
+            database=database,
+            files=files,
+            backups=DynamoBackups(self.session),
+            snapshots=ExternalSnapshots(self.session),
+            tools=ProcessTools(self.mongo_uri),
+            clients=lambda: closing(self.clients()),
+            identity=who,
+            progress=progress,
+            stop=stop,
+        )
 
 
 def connections_from_environment(migration: Migration) -> Connections:

@@ -54,6 +54,7 @@ print("RESULT" + json.dumps({
             "dates": first_dates(serialized[dag.dag_id]),
             "run_types": sorted(dag.allowed_run_types or ()), "params": {k: p.schema for k, p in dag.params.items()},
             "defaults": {k: p.value for k, p in dag.params.items()},
+            "before": {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks},
             "unexplained": [k for k, p in dag.params.items() if not p.description],
         }
         for dag in bag.dags.values()
@@ -136,6 +137,22 @@ def test_purge_deletes_only_if_somebody_says_so(parsed: dict[str, Any]) -> None:
     dag = parsed["dags"]["shop.purge"]
     assert dag["tasks"] == ["purge_tombstones"]
     assert (dag["params"]["dry_run"]["type"], dag["defaults"]["dry_run"]) == ("boolean", True)
+
+
+def test_rollback_point_is_made_before_the_stop_is_approved_and_before_mongodb_is_left_if_the_file_has_them(
+    airflow_home: Path, parsed: dict[str, Any], tmp_path: Path
+) -> None:
+    for phase in ("stop_mongo_writes", "finalize"):
+        assert "make_rollback_point" not in parsed["dags"][f"shop.{phase}"]["tasks"]
+    write_migration(tmp_path, "kept", rollback_points={"to": "s3://backups/kept"})
+    write_migration(tmp_path, "named", rollback_points={"method": "snapshot"})
+    dags = parse(airflow_home, tmp_path)["dags"]
+    for name, params in (("kept", set()), ("named", {"snapshot"})):
+        stop, final = dags[f"{name}.stop_mongo_writes"], dags[f"{name}.finalize"]
+        assert stop["before"]["wait_for_approval"] == ["make_rollback_point"]
+        assert stop["before"]["make_rollback_point"] == ["compare_every_document"]
+        assert final["before"]["leave_mongodb"] == ["make_rollback_point"]
+        assert (set(stop["params"]), set(final["params"])) == (params, params | {"confirm"})
 
 
 def test_bad_migration_file_breaks_only_its_own_dags_and_all_its_problems_are_shown(

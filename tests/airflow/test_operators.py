@@ -16,6 +16,7 @@ from docferry import errors
 from docferry.config import load_migration
 from docferry.embedded import EmbeddedStack, load_shop
 from docferry.errors import MigrationError, Stopped
+from docferry.flows.points_state import list_points
 
 pytestmark = pytest.mark.usefixtures("airflow_home")
 
@@ -126,6 +127,26 @@ def test_purge_shows_the_proof_unasked_and_fails_with_what_is_missing_of_it_when
     asked = PurgeTombstonesOperator(task_id="purge", migration_file=path, prove_only=False)
     with pytest.raises(errors.PreflightFailed, match="docferry replicate"):
         asked.execute(context())
+
+
+def test_rollback_point_is_made_by_its_operator_and_its_summary_names_it(
+    connections: EmbeddedStack, tmp_path: Path
+) -> None:
+    from docferry_airflow.operators.points import RollbackPointOperator
+
+    points = {"to": str(tmp_path / "points")}
+    file = write_migration(tmp_path, "pointed", target={"replicas": []}, rollback_points=points)
+    rig = Rig(connections.env(), file, load_migration(file))
+    rig.provision()
+    rig.database["users"].insert_many([{"_id": number} for number in range(7)])
+    made = RollbackPointOperator(task_id="point", migration_file=str(file)).execute(context())
+    assert made["documents"] == 7
+    assert Path(made["where"], "pointed", "users.bson").stat().st_size == made["bytes"]
+    assert list(made["backups"]) == ["PointedTable"]
+    (point,) = list_points(rig.ledger).points
+    assert (point.name, point.by) == (made["point"], "airflow killed.backfill manual__1 users.load[0] try 1")
+    rig.mongo.drop_database("pointed")
+    rig.close()
 
 
 def test_a_failing_connection_is_an_error_that_names_it(

@@ -50,6 +50,7 @@ COMMANDS = (
     "stop-mongo-writes",
     "rollback",
     "finalize",
+    "points",
 )
 NEEDED = {
     "approve": ("flip_reads", "--why", "it is equal"),
@@ -181,6 +182,7 @@ EVERY: dict[str, tuple[str, ...]] = {
     "repair": ("repair",),
     "dead letters": ("dead-letters",),
     "status": ("status",),
+    "rollback points": ("points",),
 }
 
 
@@ -213,6 +215,59 @@ def test_run_again_changes_nothing_and_says_so(shop: Shop) -> None:
     assert (repaired["documents"], repaired["tombstones"]) == (0, 0)
     assert shop.dump() == before
     assert shop.dynamodb.describe_table(TableName=shop.table)["Table"] == tables
+
+
+def test_rollback_point_is_made_listed_verified_and_restored_by_commands(fresh: Shop, tmp_path: Path) -> None:
+    fill(fresh)
+    assert fresh.run("provision").code == 0
+    refused(fresh.run("points", "--make"), 3, "has no section rollback_points", "s3://bucket/prefix")
+    fresh.change_file(rollback_points={"to": str(tmp_path / "points")})
+    planned = fresh.run("points", "--make", "--name", "one", "--dry-run")
+    assert "Nothing was made." in planned.out
+    assert fresh.run("points", "--json").json == {"points": [], "unfinished": [], "half": []}
+    made = fresh.run("points", "--make", "--name", "one", "--json")
+    assert (made.code, made.json["documents"], made.json["mode"]) == (0, 13, "MONGO_ONLY"), made.err
+    refused(fresh.run("points", "--make", "--name", "one"), 3, "is there already")
+    assert "one: 13 documents" in fresh.run("points").out
+    assert "every document decoded" in fresh.run("points", "--verify", "one").out
+    assert fresh.run("points", "--restore", "one", "--dry-run").code == 0
+    restored = fresh.run("points", "--restore", "one", "--json")
+    beside = fresh.database.client[restored.json["database"]]
+    assert beside.command("dbStats")["objects"] == restored.json["documents"] == 13
+    over = ("--restore", "one", "--over-live")
+    refused(fresh.run("points", *over), 3, "is connected to MongoDB")
+    fresh.change_file(cutover={"waived_readers": ["docferry"], "waived_writers": ["docferry"]})
+    fresh.database["users"].delete_one({})
+    planned = fresh.run("points", *over, "--dry-run", "--json")
+    assert "of 12 documents 0 are lost and 0 go back" in planned.json["sentence"]
+    assert f"--confirm '{planned.json['sentence']}'" in fresh.run("points", *over, "--dry-run").out
+    refused(fresh.run("points", *over), 3, "nothing is overwritten without it")
+    done = fresh.run("points", *over, "--confirm", planned.json["sentence"])
+    assert (done.code, fresh.database["users"].count_documents({})) == (0, 3)
+    file = next((tmp_path / "points").rglob("users.bson"))
+    file.write_bytes(file.read_bytes()[:-1])
+    broken = fresh.run("points", "--verify", "one", "--json")
+    refused(broken, 1)
+    assert "users.bson" in broken.json["faults"][0]
+    assert "NOT WHAT WAS RECORDED" in fresh.run("points").out
+    for ran in (made, restored, planned, done, broken):
+        assert SECRET not in ran.out + ran.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--make", "--verify", "one"),
+        ("--name", "one"),
+        ("--snapshot", "snap-1", "--verify", "one"),
+        ("--into", "elsewhere"),
+        ("--over-live", "--make"),
+        ("--restore", "one", "--confirm", "yes"),
+    ],
+)
+def test_2_for_options_of_points_that_do_not_go_together(shop: Shop, words: tuple[str, ...]) -> None:
+    as_document(shop.run("points", *words, "--json"), "ConfigError")
+    refused(shop.run("points", *words), 2, "--")
 
 
 def test_counts_of_a_backfill_add_up(shop: Shop) -> None:

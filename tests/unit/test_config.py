@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from docferry.config import MAX_FILE_BYTES, Migration, load_migration, migration_files, parse_migration
-from docferry.core.settings import CutoverSettings
+from docferry.core.settings import CutoverSettings, RollbackPointSettings
 from docferry.errors import ConfigError, Problem
 from hypothesis import given
 from hypothesis import strategies as st
@@ -250,6 +250,34 @@ def test_cutover_that_cannot_be_is_refused(cutover: str, where: str, word: str) 
     assert any(word in str(problem) and problem.where.startswith(where) and problem.line for problem in problems), (
         problems
     )
+
+
+def test_rollback_points_are_none_unless_the_file_speaks_of_them() -> None:
+    assert parse_migration(SMALL.encode()).rollback_points is None
+    points = parse_migration((SMALL + "rollback_points: {to: 's3://backups/shop'}").encode()).rollback_points
+    assert points == RollbackPointSettings(method="dump", to="s3://backups/shop")
+    assert parse_migration((SMALL + "rollback_points: {method: snapshot}").encode()).rollback_points is not None
+
+
+@pytest.mark.parametrize(
+    ("points", "where", "word"),
+    [
+        ("{}", "rollback_points.to", "is missing"),
+        ("{method: mongodump}", "rollback_points.to", "is missing"),
+        ("{to: backups}", "rollback_points.to", "relative"),
+        ("{to: 's3://'}", "rollback_points.to", "such as s3://"),
+        ("{to: 's3://UPPER/x'}", "rollback_points.to", "such as s3://"),
+        ("{to: 'https://u:hunter2@h/x'}", "rollback_points.to", "neither a path nor s3://"),
+        ("{method: snapshot, to: /backups}", "rollback_points.to", "remove to"),
+        ("{methud: dump, to: /backups}", "rollback_points.methud", "did you mean method?"),
+        ("{method: copy, to: /backups}", "rollback_points.method", "'mongodump'"),
+        ("{to: [a]}", "rollback_points.to", "string"),
+    ],
+)
+def test_rollback_points_that_cannot_be_are_refused(points: str, where: str, word: str) -> None:
+    problems = problems_of(f"{SMALL}rollback_points: {points}")
+    assert any(word in str(problem) and problem.where == where and problem.line for problem in problems), problems
+    assert "hunter2" not in str(problems)
 
 
 def test_every_problem_is_in_the_message() -> None:

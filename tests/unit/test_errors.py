@@ -26,6 +26,7 @@ ARGUMENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "LeaseHeld": (("chunk", "ann", 12.5), {}),
     "LeaseLost": (("chunk",), {}),
     "NotApplied": (([("users", "ann")], 5.0), {}),
+    "PointFailed": (("before-the-stop", "the disk is full"), {}),
     "RetryExhausted": (("PutItem", 3, 2.5, "throttled"), {}),
     "SteppedBack": (("2 of 40 compared reads differ", "DUAL_WRITE", ["users ann: status"]), {}),
     "StreamEnded": (("the collection was dropped",), {"reason": "drop", "collections": ("users",)}),

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 Billing = Literal["on_demand", "provisioned"]
 Unmapped = Literal["keep", "drop", "refuse"]
 Fence = Literal["auto", "write_block", "revoke"]
+PointMethod = Literal["dump", "mongodump", "snapshot"]
 
 
 class _Strict:
@@ -142,6 +143,18 @@ class CutoverSettings(_Strict):
     waived_writers: tuple[str, ...] = ()
     waived_readers: tuple[str, ...] = ()
     waived_unique: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackPointSettings(_Strict):
+    """Rollback points of MongoDB; DynamoDB's tables are backed up by DynamoDB itself.
+
+    `method`: `dump` is docferry's own, for less than a gigabyte; `mongodump` runs that program; `snapshot` takes the name of
+    one that was made elsewhere. `to` is where the first two put their files: an absolute path or `s3://bucket/prefix`.
+    """
+
+    method: PointMethod = "dump"
+    to: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,53 @@
+"""Rollback points in a DAG: made, and read again, before a phase that cannot be undone by a change of mode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Param
+
+from docferry_airflow.operators.base import MigrationOperator, Work
+
+if TYPE_CHECKING:
+    from docferry.config import Migration
+
+
+class RollbackPointOperator(MigrationOperator):
+    """Make a rollback point of MongoDB and of DynamoDB's tables, and read it again.
+
+    A retry begins a new one and removes what this one left.
+
+    :param snapshot: With `method: snapshot` in the file, the name of the snapshot that somebody has made.
+    """
+
+    template_fields: Sequence[str] = ("migration_file", "snapshot")
+
+    def __init__(self, *, snapshot: str = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.snapshot = snapshot
+
+    def carry_out(self, work: Work) -> dict[str, Any]:
+        from docferry.flows.points import make_point
+
+        job = work.connections.points(work.migration, work.identity, work.progress, work.stop)
+        point = make_point(job, snapshot=self.snapshot)
+        summary = {"point": point.name, "where": point.where, "documents": point.documents, "bytes": point.bytes}
+        return summary | {"backups": dict(point.backups)}
+
+
+def snapshot_param(migration: Migration) -> dict[str, Param]:
+    """What whoever starts a run must say, if rollback points are somebody else's snapshots: nothing otherwise."""
+    points = migration.rollback_points
+    if points is None or points.method != "snapshot":
+        return {}
+    text = "The snapshot of MongoDB that you have just made: snap-…, s3://bucket/prefix, or a path."
+    return {"snapshot": Param("", type="string", description=text)}
+
+
+def rollback_point(migration: Migration) -> list[RollbackPointOperator]:
+    """The task that makes one; none, if the file does not speak of rollback points."""
+    if migration.rollback_points is None:
+        return []
+    snapshot = "{{ params.snapshot }}" if snapshot_param(migration) else ""
+    return [RollbackPointOperator(task_id="make_rollback_point", snapshot=snapshot)]
