@@ -505,6 +505,11 @@ def _lags(body: Mapping[str, Any]) -> Iterator[str]:
         if found is not None:
             lag = "unknown" if found.get("lag_s") is None else f"{float(found['lag_s']):.0f} s"
             yield f"{name}: lag {lag}, by {found.get('owner') or 'nobody'}"
+    counts = ((body["replication"] or {}).get("first") or {}).get("counts", {})
+    if any(mode in body["mode"] for mode in ("DUAL_WRITE", "DYNAMODB_READS")):
+        most = sorted(counts.items(), key=lambda one: -int(one[1]))[:10]
+        listing = "; ".join(f"{what} {int(count):,}" for what, count in most)
+        yield f"written to MongoDB alone, by whoever does not use the client, or by puts that failed: {listing or 'nothing'}"
 
 
 @main.command()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import zlib
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 
 from docferry.config import Migration
@@ -28,6 +28,8 @@ from docferry.flows.retry import retrying
 from docferry.ports import Budget, Change, Guard, Ledger, Source, StopSignal, StreamPosition, Target
 
 LANES = 128
+MOST_KINDS, NAMED_FIELDS = 100, 6
+"""Of changes that are counted apart, and of an update's fields that are named."""
 AT_ONCE = 32
 """Changes that are applied side by side: enough to keep the target's request slots (24 by default) busy, and few, because
 under load the oldest change gets its share among these."""
@@ -48,11 +50,27 @@ class Applying:
 
 @dataclass(slots=True)
 class Applied:
-    """What became of changes: each is written, superseded (all of it was stored already) or dead-lettered."""
+    """What became of changes: each is written, superseded (all of it was stored already) or dead-lettered.
+
+    `first` counts what is written by collection, operation and the fields that an update names: while the application writes
+    to both databases, these are the changes that nobody had written to DynamoDB before.
+    """
 
     written: int = 0
     superseded: int = 0
     dead: int = 0
+    first: Counter[str] = field(default_factory=Counter)
+
+    def note_first(self, change: Change) -> None:
+        what = describe_change(change)
+        self.first[what if what in self.first or len(self.first) < MOST_KINDS else "others"] += 1
+
+
+def describe_change(change: Change) -> str:
+    """Collection, operation, and which fields an update names: no value, and not what is inside a field."""
+    fields = sorted({path.partition(".")[0] for path in change.touched or ()})
+    names = ", ".join(fields[:NAMED_FIELDS]) + (", ..." if len(fields) > NAMED_FIELDS else "")
+    return f"{change.collection} {change.operation}" + (f" {names}" if names else "")
 
 
 @dataclass(slots=True, eq=False)
@@ -177,6 +195,8 @@ class Lanes:
             return
         self.counts.written += wrote
         self.counts.superseded += not wrote
+        if wrote:
+            self.counts.note_first(change)
         if letter is not None and letter < version:
             await aside(self._close_letter, change.collection, name, version)
 

@@ -43,7 +43,7 @@ from docferry.flows.background import aside
 from docferry.flows.check import require_followable
 from docferry.flows.loading import BULK, GIVE_BACK_S, budget_of, calm_collector
 from docferry.flows.majority import MajorityWatch, wait_for_majority
-from docferry.flows.modes import require_direction, who_needs_room
+from docferry.flows.modes import read_mode, require_direction, who_needs_room
 from docferry.flows.retry import retrying
 from docferry.flows.windows import Windows, windows_of
 from docferry.ports import Batch, Feed, Identity, Ledger, Progress, Source, StopSignal, StreamPosition, Target
@@ -247,6 +247,9 @@ class _Follower:
         self.feed: Feed | None = None
         self.checkpointed = self.looked = self.listed = self.told = 0.0
         self.stored = {name: int(lease.body.get(name, 0)) for name in COUNTERS}
+        first = lease.body.get("first") or {"epoch": -1, "counts": {}}
+        self.epoch = int(first["epoch"])
+        self.lanes.counts.first.update({name: int(count) for name, count in first["counts"].items()})
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -376,8 +379,12 @@ class _Follower:
         self._tell()
 
     def _look_at_ledger(self) -> None:
-        """Open letters, and from when on each collection is followed: others may have changed them."""
+        """Open letters, from when on each collection is followed, and the mode: others may have changed them."""
         self.lanes.look_for_letters()
+        epoch = read_mode(self.job.ledger).epoch
+        if epoch != self.epoch:  # who else writes is counted anew at each change of the mode
+            self.epoch = epoch
+            self.lanes.counts.first.clear()
         for name in self.lanes.mappings:
             header = self.job.ledger.read("backfill", name)
             if header is not None and "follow_from" in header.body:
@@ -407,6 +414,7 @@ class _Follower:
         self.report.position = applied.time
         body = state.position_body(applied) | {"at": state.now_ms(), "pending": self.lanes.pending}
         body |= {name: self.stored[name] + getattr(report, name) for name in COUNTERS}
+        body["first"] = {"epoch": self.epoch, "counts": dict(counts.first)}
         body["waits"] = self.majority.missing
         body["rate"] = round(self.report.rate)
         body["lag_s"] = -1 if self.report.lag_s is None else round(self.report.lag_s)

@@ -29,7 +29,9 @@ def status_of(migration: Migration, ledger: Ledger) -> dict[str, Any]:
 
 
 def _replication(ledger: Ledger) -> dict[str, Any] | None:
-    """How far replication is, as of its last checkpoint `at_ms`; `lag_s` None is unknown. None: it never ran."""
+    """How far replication is, as of its last checkpoint `at_ms`; `lag_s` None is unknown. None: it never ran. `first` counts,
+    since the mode has changed last, what nobody had written to DynamoDB before: by writers without the library, and failed puts.
+    """
     record = ledger.read(*state.REPLICATION)
     if record is None or "token" not in record.body:
         return None
@@ -44,6 +46,7 @@ def _replication(ledger: Ledger) -> dict[str, Any] | None:
         "rate",
         "oplog_left_s",
         "in_danger",
+        "first",
         "waits",
         "ended",
     )
