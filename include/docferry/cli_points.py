@@ -133,7 +133,8 @@ def _restore(job: Points, name: str, into: str, over_live: bool, confirm: str, d
         text = report.render() if dry_run else f"{report.database} is what {name} was"
     else:
         report = plan_restore(job, name, into) if dry_run else restore_beside(job, name, into)
-        text = f"would restore into: {report.database}, {report.tables}" if dry_run else report.render()
+        into = ", ".join(filter(None, (report.database, *report.tables.values())))
+        text = f"{name} would be restored into {into}. Nothing was made." if dry_run else report.render()
     show(report.to_dict(), as_json, text)
     return 0
 

@@ -170,9 +170,12 @@ def test_mode_that_changes_meanwhile_ends_it(rig: Rig, every_s: float, monkeypat
     monkeypatch.setattr(points_over, "MODE_S", every_s)
     confirmed = sentence(rig)
 
+    changed: list[str] = []
+
     def change(collection: str) -> None:
-        if list_points(rig.ledger).half:
+        if not changed and list_points(rig.ledger).half:
             set_mode(rig, ModeState(mode=Mode.DUAL_WRITE, epoch=9))
+            changed.append(collection)
 
     with pytest.raises(MoveRefused, match="half restored"):
         restore_over_live(while_reading(work(rig), change), "first", confirmed)
@@ -211,8 +214,12 @@ def test_database_beside_that_was_changed_or_is_of_something_else_is_no_source(r
 
 
 def test_unique_index_that_the_point_has_not_is_named_before_anything_is_deleted(rig: Rig) -> None:
+    rig.database["clustered"].create_index("n", unique=True)
+    rig.database["categories"].drop_index("n_1")
     rig.database["categories"].create_index("n", unique=True)
-    assert "categories.n_1: is unique, and the point has no such index" in refusal(rig)
+    told = refusal(rig)
+    assert "categories.n_1: is unique, and the point has no such unique index" in told
+    assert "clustered.n_1: is unique" in told
 
 
 def test_somebody_who_writes_meanwhile_is_told_of_at_the_end(rig: Rig) -> None:

@@ -66,6 +66,7 @@ def fill_plainly(database: Any) -> None:
     for name in ("users", "categories", "clustered"):
         database[name].insert_many([{"_id": number, "n": number} for number in range(30)])
     database["users"].create_index("n", unique=True)
+    database["categories"].create_index("n")
 
 
 def fill(database: Any) -> None:

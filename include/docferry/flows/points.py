@@ -195,7 +195,7 @@ def sweep(job: Points) -> list[str]:
         try:
             _clear(job, record.key)
         except (LeaseHeld, ConditionFailed):
-            continue  # somebody has begun to make it again, or to remove it: it is his now
+            continue  # somebody has finished it, or makes or removes it right now: it is his
         job.progress.say(f"{record.key} was never finished: what was left of it is removed")
         swept.append(record.key)
     return swept
@@ -206,7 +206,7 @@ def _clear(job: Points, name: str) -> None:
     lease = take_or_create(job.ledger, POINTS, name, job.identity, LEASE_S)
     try:
         if lease.body.get("state") == WHOLE:
-            return
+            raise ConditionFailed(f"{name} has been finished meanwhile")
         if to := str(lease.body.get("to", "")):
             job.files(to).remove(name)
         for table in job.migration.tables:

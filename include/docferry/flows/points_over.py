@@ -193,10 +193,10 @@ def _changed_beside(job: Points, beside: str, old: Database, specs: Mapping[str,
 def _index_problems(specs: Mapping[str, CollectionSpec], now: Mapping[str, CollectionSpec]) -> Iterator[Problem]:
     """What would refuse the point's documents, or order them otherwise."""
     for name in sorted(specs.keys() & now.keys()):
-        had = {str(index["name"]) for index in specs[name].indexes}
+        had = [dict(index) for index in specs[name].indexes]
         for index in now[name].indexes:
-            if index.get("unique") and str(index["name"]) not in had:
-                what = "is unique, and the point has no such index: its documents may not fit"
+            if index.get("unique") and dict(index) not in had:
+                what = "is unique, and the point has no such unique index: its documents may not fit"
                 yield Problem(where=f"{name}.{index['name']}", what=what, suggestion="drop the index first")
         if any(specs[name].options.get(option) != now[name].options.get(option) for option in _ORDERING):
             what = "is ordered otherwise than in the point (collation, clustered or capped)"
