@@ -21,7 +21,6 @@ from docferry.flows.fence import Recorded, recorded_fence
 from docferry.flows.modes import read_mode
 from replicating.rig import Following
 from serving.drill import Processes, change_leader
-from serving.rig import outcome
 from serving.faulty import (
     SOON,
     approve_again,
@@ -31,6 +30,7 @@ from serving.faulty import (
     judge,
     ready_to_switch,
 )
+from serving.rig import outcome
 
 HOLD = {"hold_s": 12.0, "drain_s": 6.0}
 LIFTED_WITHIN_S = 30.0
