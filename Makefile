@@ -14,7 +14,8 @@ DRILL := tests/e2e/test_drill.py
 # Changing who leads, at length and through faults: more minutes than the tests of every change have.
 CUTOVER := tests/integration/test_switch.py tests/integration/test_fence.py tests/integration/test_flip.py \
   tests/integration/test_rollback_many.py tests/integration/test_client_faults.py tests/faults/test_reverse_kill.py \
-  tests/property/test_return_converges.py tests/e2e/test_cli_cutover.py tests/airflow/test_cutover_runs.py
+  tests/property/test_return_converges.py tests/e2e/test_cli_cutover.py tests/airflow/test_cutover_runs.py \
+  $(wildcard tests/faults/test_drill_*.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo stop test cutover soak check bench lock clean

@@ -1,5 +1,5 @@
-"""Somebody who does not use the library holds a transaction open across the fence: it is out-waited, or killed if the file allows,
-or everything goes back; what it committed is in DynamoDB, and reads go on all the while.
+"""Somebody who does not use the library holds a transaction open across the fence: it is out-waited, or killed if the file
+allows, or everything goes back; what it committed is in DynamoDB, and reads go on all the while.
 """
 
 from __future__ import annotations

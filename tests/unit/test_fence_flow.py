@@ -306,6 +306,21 @@ def test_fence_that_cannot_be_taken_back_says_so_and_is_lifted_by_the_next(
     assert mongo.roles[APP] == ROLES
 
 
+@pytest.mark.parametrize("kind", ["write_block", "revoke"])
+def test_lift_that_no_majority_confirms_lets_the_application_write_and_is_finished_by_the_next(
+    mongo: FakeFence, ledger: FakeLedger, kind: str
+) -> None:
+    process = Process(mongo, ledger, fence=kind, app_users=("app",))
+    fence(process.job, WITHIN_S)
+    mongo.faults["lift_fence"].lose_next_answers(TimedOut("no majority has it yet", operation="lift", code="64"))
+    assert lift(process.job).lifted
+    mongo.write()
+    assert recorded(ledger) is Recorded.LIFTING
+    assert any("no majority has it yet" in line for line in process.said.lines)
+    assert lift(Process(mongo, ledger, "another").job).was is Recorded.LIFTING
+    assert recorded(ledger) is Recorded.DOWN
+
+
 def test_nothing_is_taken_before_it_is_in_the_ledger(revoking: Process, mongo: FakeFence, ledger: FakeLedger) -> None:
     fence(revoking.job, WITHIN_S)
     lift(revoking.job)

@@ -56,9 +56,12 @@ from docferry.core.fencing import (
 
 ATTEMPT_MS = 1_000
 """How long one attempt at the write block may wait, and readers behind it."""
-_MAJORITY = {"w": "majority", "wtimeout": 5_000}
+_MAJORITY = {"w": "majority", "wtimeout": 1_000}
+"""No longer: writes wait, and what no majority has yet is asked for again."""
 _SYSTEM = frozenset({"admin", "local", "config"})
 _ROLE_EXISTS, _ROLE_MISSING = 51002, 31
+_NO_MAJORITY_YET = "64"
+"""WriteConcernFailed, as `_change` has it. Source: mongo/src/mongo/base/error_codes.yml (6.0)."""
 _ENDING = frozenset({"drop", "renameCollection", "dropDatabase"})
 _OPERATIONS = {"i": "insert", "u": "update", "d": "delete", "c": "command"}
 _LOOK_SLACK_S = 0.05
@@ -237,20 +240,34 @@ class MongoFence:
         if plan.kind is FenceKind.WRITE_BLOCK:
             self._change("lift the write block", {"setUserWriteBlockMode": 1, "global": False, "maxTimeMS": ATTEMPT_MS})
             return
-        for grant in plan.grants:
-            self._give_back(grant)
+        unconfirmed = [one for grant in plan.grants for one in self._give_back(grant)]
         self._revoked_at = None
+        if unconfirmed:
+            raise unconfirmed[0]
 
-    def _give_back(self, grant: Grant) -> None:
+    def _give_back(self, grant: Grant) -> list[errors.TimedOut]:
+        """What the primary has done, and no majority has yet: the application may write all the same."""
         database, _, name = grant.user.partition(".")
         what = f"give {grant.user} its roles back"
-        self._change(what, {"grantRolesToUser": name, "roles": _named(grant), "writeConcern": _MAJORITY}, database)
+        given = self._try(what, {"grantRolesToUser": name, "roles": _named(grant), "writeConcern": _MAJORITY}, database)
         try:
-            # Takes it from whoever holds it, too.
-            self._change(what, {"dropRole": grant.stand_in, "writeConcern": _MAJORITY})
+            # Takes it from whoever holds it, too. Where there is no majority, it is waited for once.
+            concern = {"w": 1} if given else _MAJORITY
+            return given + self._try(what, {"dropRole": grant.stand_in, "writeConcern": concern})
         except errors.StoreError as error:
             if not error.code.startswith(f"{_ROLE_MISSING} "):
                 raise
+            return given
+
+    def _try(self, operation: str, command: Mapping[str, Any], database: str = "admin") -> list[errors.TimedOut]:
+        """Nothing, or that no majority has it yet. Raises what else went wrong."""
+        try:
+            self._change(operation, command, database)
+        except errors.TimedOut as error:
+            if error.code != _NO_MAJORITY_YET:
+                raise
+            return [error]
+        return []
 
     # --- state and proof ---------------------------------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ from docferry.errors import (
 )
 from docferry.flows import state
 from docferry.flows.approvals import STOP_MONGO_WRITES, require_approval
-from docferry.flows.background import aside
+from docferry.flows.background import aside, to_its_end
 from docferry.flows.changed import Watching, compare_changed
 from docferry.flows.comparing import Validation
 from docferry.flows.fence import Fencing, fence, lift, require_quiet
@@ -401,7 +401,8 @@ class _HoldMongoDB(Hold):
 
     async def until_equal(self, held: ModeState) -> tuple[int, int]:
         job = self.job
-        fenced = await asyncio.to_thread(fence, job.fencing(), max(1.0, self.acks_until - time.monotonic()))
+        # To its end: whoever goes back lifts the fence, and cannot while it is still being raised.
+        fenced = await to_its_end(fence, job.fencing(), max(1.0, self.acks_until - time.monotonic()))
         self.mark("fenced")
         self.until.time = fenced.time
         await asyncio.gather(self.following, self.watching.read_until(fenced.time))

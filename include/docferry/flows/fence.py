@@ -7,7 +7,8 @@ back exactly that. Whoever raises or lifts holds a lease on the record meanwhile
     down      no fence                                            nothing
     raising   no fence, a part, or all of it                      a lift to be done; `fence` and `lift` both begin with it
     up        the fence; `time` is behind every earlier write     the fence
-    lifting   all of it, a part, or no fence                      the rest of the lift
+    lifting   all of it, a part, or no fence (or no majority      the rest of the lift
+              that would keep it so)
 """
 
 from __future__ import annotations
@@ -241,15 +242,39 @@ def _plan(job: Fencing, for_s: float) -> FencePlan:
 def _lift(job: Fencing, lease: state.Lease, plan: FencePlan, stop: StopSignal) -> None:
     """Lift, look, and record it. Raises FenceFailed, Stopped, RetryExhausted, LeaseLost, StoreError."""
     lease.update({"state": Recorded.LIFTING.value})
-    _lift_in_mongo(job, plan, stop)
-    lease.update({"state": Recorded.DOWN.value, "time": ""})
+    lease.update({"state": _lift_in_mongo(job, plan, stop).value, "time": ""})
 
 
-def _lift_in_mongo(job: Fencing, plan: FencePlan, stop: StopSignal) -> None:
-    retrying("lift the fence", lambda: job.fence.lift_fence(plan), stop, for_s=LIFT_S)
-    found = _state(job, plan, LIFT_S, stop)
+def _lift_in_mongo(job: Fencing, plan: FencePlan, stop: StopSignal) -> Recorded:
+    """DOWN; or LIFTING, if the primary lets the application write, but has no majority behind it.
+
+    Why: nobody's writes wait for a member that is down; but after a fail-over the fence may be up once more, so whoever raises or
+    lifts next lifts it again.
+    """
+    trouble: TransientStoreError | None = None
+
+    def lift_once() -> FenceState:
+        nonlocal trouble
+        trouble = None
+        try:
+            job.fence.lift_fence(plan)
+        except TransientStoreError as error:
+            trouble = error
+        found = job.fence.fence_state(plan)
+        if found is not FenceState.DOWN and trouble is not None:
+            raise trouble
+        return found
+
+    found = retrying("lift the fence", lift_once, stop, for_s=LIFT_S)
     if found is not FenceState.DOWN:
         raise FenceFailed(f"the fence ({plan.kind}) was lifted, but MongoDB says that it is {found}", taken_back=False)
+    if trouble is None:
+        return Recorded.DOWN
+    job.progress.say(
+        f"the fence ({plan.kind}) is lifted, but MongoDB has not confirmed that a majority has it: after a fail-over it may be "
+        f"up again, and is then lifted by `docferry rollback` ({trouble})"
+    )
+    return Recorded.LIFTING
 
 
 # --- raising ---------------------------------------------------------------------------------------------------------
@@ -398,16 +423,16 @@ class _Raising:
         if self.trouble:
             what += f" (the last that MongoDB said: {self.trouble.rstrip('.')})"
         try:
-            _lift_in_mongo(self.job, self.plan, _Never())
+            lifted = _lift_in_mongo(self.job, self.plan, _Never())
         except MigrationError as lost:
             raise FenceFailed(f"{what}; lifting it: {lost}", in_the_way=in_the_way, taken_back=False) from error
-        self._record_down(error)
+        self._record_lifted(lifted, error)
         if isinstance(error, _Late):
             raise FenceFailed(what, in_the_way=in_the_way) from None
 
-    def _record_down(self, error: BaseException) -> None:
+    def _record_lifted(self, lifted: Recorded, error: BaseException) -> None:
         try:
-            self.lease.update({"state": Recorded.DOWN.value, "time": ""})
+            self.lease.update({"state": lifted.value, "time": ""})
         except MigrationError as lost:  # the next run lifts once more what is down already
             error.add_note(f"(and the ledger could not be told that the fence is down: {lost})")
 
