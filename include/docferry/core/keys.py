@@ -35,8 +35,8 @@ _PLACEHOLDER = re.compile(r"\{([^{}:]*)(?::(0[1-9][0-9]?)?(d))?\}")
 WIDTH_MAX: Final = 19
 """Digits of the longest integer. With 24, a padded integer could be read as an ObjectId."""
 
-_LOOKALIKE = re.compile(r"[0-9a-f]{24}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
-_INTEGER = re.compile(r"-?\d+")
+_LOOKALIKE = re.compile(r"[0-9a-f]{24}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
+_INTEGER = re.compile(r"-?\d+", re.ASCII)
 _SPECIAL = re.compile(r"[~#]")
 
 

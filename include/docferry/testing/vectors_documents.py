@@ -167,7 +167,7 @@ IN_KEYS: Final[tuple[Any, ...]] = (
 def keys() -> Any:
     """Of each template over each document: the table key, or what is refused, and the index key, or null: not in the index."""
     cases = [("X#{v}", {"v": value}) for value in IN_KEYS] + [("X#{_id}", {"_id": value}) for value in IN_KEYS]
-    cases += [("N#{v:d}", {"v": value}) for value in (5, -5, Int64(5), "5", "x", 5.0, OID)]
+    cases += [("N#{v:d}", {"v": value}) for value in (5, -5, Int64(5), "5", "\u0663", "x", 5.0, OID)]
     cases += [("N#{v:05d}", {"v": value}) for value in (5, -5, 123456, "00005")]
     cases += [("A#{a.b}#Z#{c}", {"a": {"b": "x#y"}, "c": "z"}), ("A#{a.b}", {"a": [{"b": 1}]}), ("X#{v}", {})]
     cases += [("ALL", {})]

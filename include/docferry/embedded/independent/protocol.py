@@ -18,7 +18,7 @@ import bson
 from bson import json_util
 
 Item = Mapping[str, Mapping[str, Any]]
-LOOKALIKE = re.compile(r"[0-9a-f]{24}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+LOOKALIKE = re.compile(r"[0-9a-f]{24}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 
 
 def bucket(spread: str) -> int:
@@ -43,7 +43,7 @@ def escaped(text: str) -> str:
 def in_key(value: Any, integer: bool = False) -> str:
     """A value in canonical Extended JSON, as it is written in a key."""
     if isinstance(value, str):
-        written_out = not value or LOOKALIKE.fullmatch(value) or (integer and re.fullmatch(r"-?\d+", value))
+        written_out = not value or LOOKALIKE.fullmatch(value) or (integer and re.fullmatch(r"-?[0-9]+", value))
         return ("~s" if written_out else "") + escaped(value)
     if value is None:
         return "~n"
@@ -85,7 +85,7 @@ def key(template: str, document: Mapping[str, Any]) -> str:
             value = value[step]
         text = in_key(value, bool(form))
         width = int(form[:-1] or 0) if form else 0
-        return text.zfill(width) if re.fullmatch(r"-?\d+", text) else text
+        return text.zfill(width) if re.fullmatch(r"-?[0-9]+", text) else text
 
     return re.sub(r"\{([^}]*)\}", one, template)
 
