@@ -20,6 +20,7 @@ import boto3
 import yaml
 from docferry.adapters.dynamodb import DynamoTarget
 from docferry.adapters.dynamodb_http import DynamoHttp
+from docferry.adapters.estate import AwsEstate
 from docferry.adapters.ledger import DynamoLedger
 from docferry.adapters.mongo import MongoSource
 from docferry.config import Migration, parse_migration
@@ -122,6 +123,9 @@ class Rig:
             run_mark=identity.mark,
         )
 
+    def estate(self) -> AwsEstate:
+        return AwsEstate(_Services(self._session._session, self.env["AWS_ENDPOINT_URL_DYNAMODB"]), "us-east-1")  # type: ignore[arg-type]
+
     def target(self, **options: Any) -> DynamoTarget:
         return DynamoTarget(DynamoHttp(self._session, **options), self.migration.backfill.concurrency)
 
@@ -177,6 +181,16 @@ class _Endpoint:
 
     def get_credentials(self) -> Any:
         return self._inner.get_credentials()
+
+
+class _Services:
+    """A botocore session whose every service is the stack's."""
+
+    def __init__(self, session: Any, url: str) -> None:
+        self._inner, self._url = session, url
+
+    def create_client(self, service: str, **options: Any) -> Any:
+        return self._inner.create_client(service, endpoint_url=self._url, **options)
 
 
 class Driver:

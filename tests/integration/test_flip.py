@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from backfilling.rig import Rig, eventually
 from docferry import wiring
-from docferry.adapters.estate import AwsEstate
 from docferry.client import DualWriteManager
 from docferry.core.modes import Mode
 from docferry.embedded import EmbeddedStack
@@ -45,7 +44,7 @@ def job_of(rig: Rig) -> Flip:
     return Flip(
         migration=rig.migration,
         source=rig.job().source,
-        estate=AwsEstate(rig._session._session, "us-east-1"),
+        estate=rig.estate(),
         ledger=rig.ledger,
         identity=who("a flip"),
         progress=Said(),

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from backfilling.rig import Rig, eventually
 from docferry import wiring
-from docferry.adapters.estate import AwsEstate
 from docferry.adapters.mongo_fence import MongoFence
 from docferry.adapters.mongo_sink import MongoSink
 from docferry.adapters.mongo_users import MongoClients
@@ -72,7 +71,7 @@ def job_of(rig: Rig, stop: Any = None) -> Cutover:
             list(rig.migration.mappings),
         ),
         clients=MongoClients(rig.env["DOCFERRY_MONGO_URI"]),
-        estate=AwsEstate(rig._session._session, "us-east-1"),
+        estate=rig.estate(),
         streams=DynamoStreams(rig._session),
         ledger=rig.ledger,
         identity=who("the switch"),

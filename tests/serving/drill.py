@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import Any
 
 from backfilling.rig import Rig, eventually
-from docferry.adapters.estate import AwsEstate
 from docferry.adapters.mongo_fence import MongoFence
 from docferry.adapters.mongo_sink import MongoSink
 from docferry.adapters.mongo_users import MongoClients
@@ -237,7 +236,7 @@ def cutover_of(rig: Rig) -> Cutover:
         source=job.source,
         fence=MongoFence(rig.env["DOCFERRY_MONGO_URI"], source, rig.migration.name, list(rig.migration.mappings)),
         clients=MongoClients(rig.env["DOCFERRY_MONGO_URI"]),
-        estate=AwsEstate(rig._session._session, "us-east-1"),
+        estate=rig.estate(),
         streams=DynamoStreams(rig._session),
         ledger=rig.ledger,
         identity=who("the switch"),
