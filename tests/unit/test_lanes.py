@@ -13,7 +13,7 @@ from docferry.core.mapping import Item
 from docferry.core.versions import parse_version
 from docferry.errors import Unavailable
 from docferry.flows import applying
-from docferry.flows.applying import Applying, Lanes
+from docferry.flows.applying import Applied, Applying, Lanes
 from docferry.ports import Change
 from docferry.testing.fakes import FakeLedger, FakeSource, FakeTarget
 
@@ -126,3 +126,25 @@ def test_error_ends_the_lanes_and_keeps_the_position() -> None:
         await world.lanes.end()
 
     asyncio.run(run())
+
+
+def change_of(touched: tuple[str, ...] | None, operation: str = "update") -> Change:
+    position = World().position
+    return Change(
+        collection="docs", operation=operation, id=b"", time=position.time, n=0, touched=touched, position=position
+    )
+
+
+def test_what_nobody_else_wrote_is_counted_by_collection_operation_and_field_and_by_nothing_inside_a_field() -> None:
+    counts = Applied()
+    for touched in [("email", "profile.phone.s3cr3t"), ("profile.fax", "email"), ("status",)]:
+        counts.note_first(change_of(touched))
+    counts.note_first(change_of(None, "insert"))
+    assert counts.first == {"docs update email, profile": 2, "docs update status": 1, "docs insert": 1}
+
+
+def test_kinds_of_changes_beyond_a_bound_are_counted_together() -> None:
+    counts = Applied()
+    for number in range(applying.MOST_KINDS + 50):
+        counts.note_first(change_of((f"field{number}",)))
+    assert (len(counts.first), counts.first["others"]) == (applying.MOST_KINDS + 1, 50)
