@@ -271,8 +271,7 @@ def main() -> int:
                 mode: {name: summary(rounds) for name, rounds in operations.items()}
                 for mode, operations in measured.items()
             }
-    for kind, modes in found.items():
-        show(kind, modes, console)
+            show(_kind(blocking), found[_kind(blocking)], console)
     worst = max(
         (one["ratio"], f"{kind}, {mode}, {name}")
         for kind, modes in found.items()
