@@ -57,8 +57,10 @@ class Cursor(Protocol):
 class MongoDoor(Protocol):
     """The application's MongoDB. Raises what pymongo raises, but for `errors.WritesFenced`."""
 
-    async def run(self, collection: str, method: str, *arguments: Any, **options: Any) -> MongoResult:
-        """One method of pymongo's collection.
+    async def run(
+        self, collection: str, method: str, *arguments: Any, heard: bool = True, **options: Any
+    ) -> MongoResult:
+        """One method of pymongo's collection. Not `heard`, the result has no replies: that is cheaper.
 
         Raises: WritesFenced, if MongoDB refused the write because writes are blocked (nothing was written).
         """

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import TracebackType
 from typing import Any
 
 from bson.timestamp import Timestamp
@@ -87,7 +88,7 @@ class _Door:
     """What both doors share.
 
     Clients are made on first use, and anew in a fork: pymongo's are not fork-safe. There are two: listening costs each command
-    some 20 us, a twentieth of a read, and only the replies of writes are listened to.
+    some 20 us, a twentieth of a read, and only the replies of writes beside which DynamoDB is written are listened to.
     """
 
     def __init__(self, uri: str, database: str) -> None:
@@ -172,14 +173,16 @@ class _Door:
         return isinstance(error, pymongo_errors.PyMongoError)
 
 
-@contextmanager
-def _fenced() -> Iterator[None]:
-    try:
-        yield
-    except pymongo_errors.OperationFailure as error:
-        if error.code in (WRITES_BLOCKED, UNAUTHORIZED):
+class _fenced:
+    """Says so where MongoDB refused because of a fence."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if isinstance(error, pymongo_errors.OperationFailure) and error.code in (WRITES_BLOCKED, UNAUTHORIZED):
             raise WritesFenced("MongoDB takes no writes of this application", operation="write") from error
-        raise
 
 
 class SyncMongoDoor(_Door):
@@ -188,10 +191,16 @@ class SyncMongoDoor(_Door):
     def _connect(self, *, listening: bool) -> MongoClient[Document]:
         return MongoClient(self._uri, **self._options(listening=listening))
 
-    async def run(self, collection: str, method: str, *arguments: Any, **options: Any) -> MongoResult:
+    async def run(
+        self, collection: str, method: str, *arguments: Any, heard: bool = True, **options: Any
+    ) -> MongoResult:
+        call = getattr(self._collection(collection, listening=heard), method)
+        if not heard:
+            with _fenced():
+                return MongoResult(value=call(*arguments, **options))
         before = self._listener.latest
         with _listening() as replies, _fenced():
-            value = getattr(self._collection(collection, listening=True), method)(*arguments, **options)
+            value = call(*arguments, **options)
         return self._result(value, replies, before)
 
     def find(self, collection: str, query: Mapping[str, Any], **options: Any) -> SyncCursor:
@@ -226,10 +235,16 @@ class AsyncMongoDoor(_Door):
     def _connect(self, *, listening: bool) -> AsyncMongoClient[Document]:
         return AsyncMongoClient(self._uri, **self._options(listening=listening))
 
-    async def run(self, collection: str, method: str, *arguments: Any, **options: Any) -> MongoResult:
+    async def run(
+        self, collection: str, method: str, *arguments: Any, heard: bool = True, **options: Any
+    ) -> MongoResult:
+        call = getattr(self._collection(collection, listening=heard), method)
+        if not heard:
+            with _fenced():
+                return MongoResult(value=await call(*arguments, **options))
         before = self._listener.latest
         with _listening() as replies, _fenced():
-            value = await getattr(self._collection(collection, listening=True), method)(*arguments, **options)
+            value = await call(*arguments, **options)
         return self._result(value, replies, before)
 
     def find(self, collection: str, query: Mapping[str, Any], **options: Any) -> AsyncCursor:

@@ -51,7 +51,7 @@ class Calls:
         self._refuse_sessions(options)
 
         async def mongo(state: ModeState) -> Any:
-            result = await self._dual.run("insert_one", document, **options)
+            result = await self._dual.run(state, "insert_one", document, **options)
             await self._dual.put(state, result, document)
             return result.value
 
@@ -68,7 +68,7 @@ class Calls:
         async def mongo(state: ModeState) -> Any:
             before = self._mongo.seen_time()
             try:
-                result = await self._dual.run("insert_many", documents, ordered=ordered, **options)
+                result = await self._dual.run(state, "insert_many", documents, ordered=ordered, **options)
             except Exception as error:
                 left_out = self._mongo.not_inserted(error, len(documents), ordered)
                 if left_out is not None:
@@ -143,9 +143,9 @@ class Calls:
 
         async def mongo(state: ModeState) -> Any:
             if not state.write_to_dynamodb or self._mapping is None:
-                return (await self._dual.run("delete_one", query, **options)).value
+                return (await self._dual.run(state, "delete_one", query, **options)).value
             # It returns what it removed: the keys of the items that go.
-            result = await self._dual.run("find_one_and_delete", query, **options)
+            result = await self._dual.run(state, "find_one_and_delete", query, **options)
             if result.value is not None:
                 await self._dual.bury(state, result, result.value)
             return self._mongo.deleted(int(result.value is not None))
@@ -201,7 +201,7 @@ class Calls:
         async def mongo(state: ModeState) -> Any:
             if state.write_to_dynamodb:
                 self._members.count_unserved(shape_of(self._name, method, query))
-            return (await self._dual.run(method, *arguments, **options)).value
+            return (await self._dual.run(state, method, *arguments, **options)).value
 
         async def dynamodb(state: ModeState) -> Any:
             raise CallRefused(

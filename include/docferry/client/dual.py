@@ -27,10 +27,11 @@ class DualWrites:
     def __repr__(self) -> str:
         return f"DualWrites({self._name!r})"
 
-    async def run(self, method: str, *arguments: Any, **options: Any) -> MongoResult:
-        """One method of pymongo's collection."""
+    async def run(self, state: ModeState, method: str, *arguments: Any, **options: Any) -> MongoResult:
+        """One method of pymongo's collection. What MongoDB says of it is heard where a dual put may follow."""
+        heard = state.write_to_dynamodb and self._mapping is not None
         with timed(self._metrics, MONGO, method):
-            return await self._mongo.run(self._name, method, *arguments, **options)
+            return await self._mongo.run(self._name, method, *arguments, heard=heard, **options)
 
     async def update(
         self,
@@ -43,12 +44,12 @@ class DualWrites:
     ) -> Any:
         """The update, and then the document as it was at that very time: what DynamoDB gets is what the write made."""
         if not state.write_to_dynamodb or self._mapping is None:
-            return (await self.run(method, query, change, upsert=upsert, **options)).value
+            return (await self.run(state, method, query, change, upsert=upsert, **options)).value
         one, document_id = await self._pin(query, options)
-        result = await self.run(method, one, change, upsert=upsert, **options)
+        result = await self.run(state, method, one, change, upsert=upsert, **options)
         if document_id is not None and result.value.matched_count == 0 and one is not query:
             # It matched a moment ago; now another document may.
-            result = await self.run(method, query, change, upsert=upsert, **options)
+            result = await self.run(state, method, query, change, upsert=upsert, **options)
             document_id = None
         if result.value.upserted_id is not None:
             document_id = result.value.upserted_id
@@ -62,11 +63,11 @@ class DualWrites:
         self, state: ModeState, query: Mapping[str, Any], update: Mapping[str, Any], options: Mapping[str, Any]
     ) -> Any:
         if not state.write_to_dynamodb or self._mapping is None:
-            return (await self.run("find_one_and_update", query, update, **options)).value
+            return (await self.run(state, "find_one_and_update", query, update, **options)).value
         one, document_id = await self._pin(query, {"sort": options.get("sort")})
-        result = await self.run("find_one_and_update", one, update, **options)
+        result = await self.run(state, "find_one_and_update", one, update, **options)
         if document_id is not None and result.value is None and one is not query and not options.get("upsert"):
-            result = await self.run("find_one_and_update", query, update, **options)
+            result = await self.run(state, "find_one_and_update", query, update, **options)
             document_id = None
         if document_id is None and isinstance(result.value, dict):
             document_id = result.value.get("_id")

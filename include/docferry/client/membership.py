@@ -198,13 +198,14 @@ class Membership:
         Raises: WritesHeld, if that does not end in time; LeaderUnknown, if DynamoDB led when the ledger was last reached.
         """
         self.join()
+        if (begun := self._begun()) is not None:
+            return begun
         began = time.monotonic()
         while (begun := self._begun()) is None:
             if self._gives_up(time.monotonic() - began):
                 raise WritesHeld(f"writes are held since {time.monotonic() - began:.1f} s: {self._state}")
             await calls.sleep(STEP_S)
-        if waited := time.monotonic() - began:
-            self.count("held_ms", int(waited * 1000))
+        self.count("held_ms", int((time.monotonic() - began) * 1000))
         return begun
 
     def _begun(self) -> Begun | None:

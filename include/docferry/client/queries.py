@@ -89,7 +89,7 @@ class Queries:
         options = {name: value for name, value in (("skip", query.skip), ("limit", query.limit)) if value}
         with timed(self._metrics, MONGO, "count_documents"):
             result = await self._parts.mongo.run(
-                self._name, "count_documents", query.filter, **options, **query.options
+                self._name, "count_documents", query.filter, heard=False, **options, **query.options
             )
         return int(result.value)
 
