@@ -4,6 +4,8 @@ its old mode is refused, or goes by the new one. Nothing is lost, and only the f
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,17 +19,21 @@ from docferry.embedded import EmbeddedStack
 from docferry.embedded.independent.history import Replayed, Request
 from docferry.errors import HoldFailed, PreflightFailed
 from docferry.flows import flip
+from docferry.flows.fence import LEASE_S as FENCE_LEASE_S
 from docferry.flows.fence import Recorded, recorded_fence
 from docferry.flows.flip import back_to_mongodb, begin_dual_write, flip_reads
 from docferry.flows.modes import list_instances, live_instances, read_mode, unacknowledged
 from docferry.flows.rollback import finalize
 from docferry.wiring import who
+from killing.victims import Victim, applied_by
 from replicating.rig import Following, Said
 from serving.drill import COMPARED, Processes, Returning, change_leader, flip_of
 from serving.faulty import (
+    SOON,
     WOKE,
     approve_again,
     assert_nothing_lost,
+    await_reads_again,
     failures,
     faulty,
     instance_of,
@@ -183,3 +189,28 @@ def test_process_frozen_across_the_way_back_loses_nothing(own_stack: EmbeddedSta
         replayed = judge(rig, processes)
     assert_nothing_lost(replayed)
     assert_only_frozen_failed(replayed, {0, 1}, longest=0)
+
+
+@pytest.mark.parametrize("fence", [Recorded.DOWN, Recorded.UP])
+def test_switch_that_is_frozen_past_its_deadline_changes_nothing_when_it_wakes(
+    own_stack: EmbeddedStack, tmp_path: Path, fence: Recorded
+) -> None:
+    with faulty(own_stack, tmp_path) as (rig, processes):
+        with Victim(rig, tmp_path / "replicate.log", "replicate") as replicator:
+            eventually(applied_by(rig, replicator), "the position to move", 60.0)
+            ready_to_switch(rig, processes)
+            with Victim(rig, tmp_path / "switch.log", "stop-mongo-writes") as switch:
+                eventually(lambda: read_mode(rig.ledger).mode is Mode.HOLD, "writes to wait", 60.0, 0.005)
+                eventually(lambda: recorded_fence(rig.ledger)[0] is fence, f"the fence to be {fence}", 20.0, 0.005)
+                os.kill(switch.pid, signal.SIGSTOP)
+                assert read_mode(rig.ledger).mode is Mode.HOLD, "it was too late"
+                await_reads_again(rig, SOON["hold_s"] + FENCE_LEASE_S + 10.0)
+                processes.await_more(3)
+                os.kill(switch.pid, signal.SIGCONT)
+                assert switch.wait(60) not in (0, None), switch.said()
+                assert "Everything is as it was" in switch.said()
+            await_reads_again(rig, 1.0)
+        processes.await_more(5)
+        replayed = judge(rig, processes)
+    assert_nothing_lost(replayed)
+    assert {one.error for one in failures(replayed)} <= {"WritesHeld"}, replayed.verdict

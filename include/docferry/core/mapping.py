@@ -64,7 +64,8 @@ Item = dict[str, AttributeValue]
 ItemKey = tuple[str, str]
 Document = dict[str, Any]
 
-SYSTEM: Final = frozenset({"PK", "SK", "_v", "_t", "_i", "_deleted", "_digest", "entityType"})
+SYSTEM: Final = frozenset({"PK", "SK", "_v", "_t", "_i", "_ttl", "_deleted", "_digest", "entityType"})
+"""Names that a document's own fields never get: they are escaped. `_ttl` also where the file names another TTL attribute."""
 VOLATILE: Final = frozenset({"_v", "_ttl", "_digest"})
 """Attributes that say when an item was written, not what it holds."""
 

@@ -1,0 +1,135 @@
+"""A hold whose holder died, on fakes: who puts it back, what is in the way, and what is said if the change was made after all."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+from backfilling.rig import Quiet
+from docferry.config import Migration, parse_migration
+from docferry.core.modes import MODE, Mode, ModeState
+from docferry.errors import HoldFailed, TimedOut
+from docferry.flows import guard, state
+from docferry.flows.cutover import Cutover, back_out, back_out_after
+from docferry.flows.fence import FENCE, LEASE_S, Recorded, fence, lift, recorded_fence
+from docferry.flows.guard import put_back, watch_hold
+from docferry.flows.modes import ask_for_room, read_mode, who_needs_room
+from docferry.ports import Identity
+from docferry.testing.fake_streams import FakeStreams
+from docferry.testing.fakes import FakeLedger, FakeSource, FakeTarget
+from docferry.testing.fence import FakeFence
+
+MIGRATION: Migration = parse_migration(b"""
+migration: fake
+source: {database: myapp}
+tables: {Tab: {}}
+collections: {users: {}}
+""")
+READS = ModeState(mode=Mode.DYNAMODB_READS, epoch=3, percent=100)
+LEADS = ModeState(mode=Mode.DYNAMODB_ONLY, epoch=3, floor=9)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "LOOK_S", 0.01)
+
+
+def job_of(mongo: FakeFence, ledger: FakeLedger, name: str = "guard") -> Cutover:
+    return Cutover(
+        migration=MIGRATION,
+        source=FakeSource({"users": ()}),
+        fence=mongo,
+        streams=FakeStreams(FakeTarget()),
+        ledger=ledger,
+        identity=Identity(name=name, mark=name, ended=lambda mark: False),
+        progress=Quiet(),
+        stop=threading.Event(),
+    )
+
+
+def set_mode(ledger: FakeLedger, mode: ModeState) -> None:
+    ledger.write(*MODE, mode.to_body(), expect=ledger.read(*MODE))
+
+
+def held(before: ModeState, ahead: Mode, left_s: float) -> ModeState:
+    return before.hold(ahead, state.now_ms() + int(left_s * 1000))
+
+
+def test_overdue_hold_is_put_back_and_replication_may_go_on() -> None:
+    mongo, ledger = FakeFence(), FakeLedger()
+    fence(job_of(mongo, ledger, "dead").fencing(), 1.0)
+    ask_for_room(ledger, "dead", 120)
+    set_mode(ledger, held(READS, Mode.DYNAMODB_ONLY, -2))
+    assert put_back(job_of(mongo, ledger))
+    assert (read_mode(ledger), mongo.blocked) == (replace(READS, epoch=5), False)
+    assert who_needs_room(ledger) is None
+    assert not put_back(job_of(mongo, ledger))
+
+
+def test_hold_that_somebody_is_carrying_out_is_left_to_him() -> None:
+    mongo, ledger = FakeFence(), FakeLedger()
+    set_mode(ledger, held(READS, Mode.DYNAMODB_ONLY, 60))
+    assert not put_back(job_of(mongo, ledger))
+    assert read_mode(ledger).mode is Mode.HOLD
+
+
+def test_watch_goes_on_while_the_fence_is_still_the_dead_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who died on another host while he raised the fence is not proved dead: his lease is out-waited."""
+    mongo, ledger = FakeFence(), FakeLedger()
+    set_mode(ledger, held(READS, Mode.DYNAMODB_ONLY, -2))
+    dead = state.take_or_create(ledger, *FENCE, job_of(mongo, ledger, "dead").identity, LEASE_S)
+    said: list[str] = []
+    job = job_of(mongo, ledger)
+
+    def heard(text: str) -> None:
+        said.append(text)
+        if len(said) == 3:
+            dead.release()
+
+    monkeypatch.setattr(job.progress, "say", heard)
+    assert watch_hold(job, 10.0)
+    assert "fence/mongodb is being worked on by dead" in said[0]
+    assert read_mode(ledger).mode is Mode.DYNAMODB_READS
+
+
+def test_guard_that_cannot_do_it_in_time_says_what_was_in_the_way() -> None:
+    mongo, ledger = FakeFence(), FakeLedger()
+    set_mode(ledger, held(READS, Mode.DYNAMODB_ONLY, 60))
+    job = job_of(mongo, ledger)
+    ledger.faults.fail_always(TimedOut("no ledger"))
+    with pytest.raises(TimedOut, match="no ledger"):
+        watch_hold(job, 0.1)
+
+
+def test_replicator_that_nobody_asked_for_room_does_not_stay() -> None:
+    mongo, ledger = FakeFence(), FakeLedger()
+    set_mode(ledger, READS)
+    assert not watch_hold(job_of(mongo, ledger), 60.0, begins_within_s=0.0)
+
+
+def test_fence_that_a_late_process_lifted_while_dynamodb_leads_is_up_again() -> None:
+    """It was frozen on the way back, and woke when the hold had been put back already."""
+    mongo, ledger = FakeFence(), FakeLedger()
+    job = job_of(mongo, ledger)
+    fence(job.fencing(), 1.0)
+    set_mode(ledger, LEADS)
+    lift(job.fencing())
+    assert back_out(job, "late").mode is Mode.DYNAMODB_ONLY
+    assert (mongo.blocked, recorded_fence(ledger)[0]) == (True, Recorded.UP)
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (READS, "the leader was not changed: no answer. Everything is as it was before."),
+        (LEADS, "the leader was changed, the mode is DYNAMODB_ONLY; but then: no answer. See `docferry mode`."),
+    ],
+    ids=["it went back", "it had gone ahead"],
+)
+def test_error_says_what_the_mode_is_in_fact(now: ModeState, said: str) -> None:
+    mongo, ledger = FakeFence(), FakeLedger()
+    set_mode(ledger, now)
+    error = back_out_after(job_of(mongo, ledger), HoldFailed("no answer"), {}, Mode.DYNAMODB_ONLY)
+    assert isinstance(error, HoldFailed)
+    assert str(error) == said
