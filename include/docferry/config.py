@@ -466,7 +466,7 @@ class _Checker:
     def _names(self) -> Iterator[Problem]:
         for name, table in self.file.tables.items():
             keys = {f"{index}{part}" for index in table.indexes for part in ("PK", "SK")}
-            if table.ttl_attribute in SYSTEM | keys | {"_id", ""} or table.ttl_attribute[0] == "~":
+            if table.ttl_attribute in (SYSTEM - {"_ttl"}) | keys | {"_id", ""} or table.ttl_attribute[0] == "~":
                 path = ("tables", name, "ttl_attribute")
                 yield self._problem(path, "is a name that docferry needs itself", "choose another, such as _ttl")
         ledger = self.file.ledger.table
