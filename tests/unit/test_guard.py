@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from backfilling.rig import Quiet
@@ -35,11 +36,17 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "LOOK_S", 0.01)
 
 
+NOT_ASKED: Any = None
+"""A guard looks at neither the connections nor AWS."""
+
+
 def job_of(mongo: FakeFence, ledger: FakeLedger, name: str = "guard") -> Cutover:
     return Cutover(
         migration=MIGRATION,
         source=FakeSource({"users": ()}),
         fence=mongo,
+        clients=NOT_ASKED,
+        estate=NOT_ASKED,
         streams=FakeStreams(FakeTarget()),
         ledger=ledger,
         identity=Identity(name=name, mark=name, ended=lambda mark: False),
