@@ -126,6 +126,16 @@ def test_fence_that_a_late_process_lifted_while_dynamodb_leads_is_up_again() -> 
     assert (mongo.blocked, recorded_fence(ledger)[0]) == (True, Recorded.UP)
 
 
+def test_fence_that_a_late_process_raised_while_mongodb_leads_is_lifted() -> None:
+    """It was frozen on the way there, and woke when the hold had been put back already."""
+    mongo, ledger = FakeFence(), FakeLedger()
+    job = job_of(mongo, ledger)
+    set_mode(ledger, READS)
+    fence(job.fencing(), 1.0)
+    assert back_out(job, "late") == READS
+    assert (mongo.blocked, recorded_fence(ledger)[0]) == (False, Recorded.DOWN)
+
+
 @pytest.mark.parametrize(
     ("now", "said"),
     [

@@ -401,6 +401,7 @@ class _HoldMongoDB(Hold):
 
     async def until_equal(self, held: ModeState) -> tuple[int, int]:
         job = self.job
+        self.require_time(held)
         # To its end: whoever goes back lifts the fence, and cannot while it is still being raised.
         fenced = await to_its_end(fence, job.fencing(), max(1.0, self.acks_until - time.monotonic()))
         self.mark("fenced")
@@ -452,8 +453,11 @@ def back_out(job: Cutover, why: str) -> ModeState:
         record = mode_record(job.ledger)
         held = state_of(record.body)
         if held.mode is not Mode.HOLD:
+            # Others have put it back while this process was frozen: what it did when it woke, it did behind their backs.
             if held.mode.dynamodb_leads:
-                fence(job.fencing(), REFENCE_S)  # a process that was frozen may have lifted it behind the others' backs
+                fence(job.fencing(), REFENCE_S)
+            else:
+                lift(job.fencing())
             return held
         if held.behind is not None and not held.behind.dynamodb_leads:
             lift(job.fencing())
