@@ -39,8 +39,9 @@ DAGS = (
     "playbook", "provision", "backfill", "replicate", "validate", "dual_write", "flip_reads", "stop_mongo_writes", "reverse",
     "rollback", "finalize",
 )  # fmt: skip
-CONF = {"soak_minutes": 0.1, "soak_hours": 20 / 3600}
-"""Of the playbook. Hours and days elsewhere; here the rollback is rehearsed within the last soak."""
+SOAK_S, SOAK_BY_HAND_S = 20.0, 180.0
+"""How long DynamoDB leads before the end is asked for: days elsewhere. Here the rollback is rehearsed within it; by hand nobody
+holds the request back until then."""
 MARKS = {
     "backfill": "during the backfill",
     "wait_until_followed": "while replication caught up",
@@ -125,7 +126,8 @@ class Demo:
         phases = Phases(self.teller, self.airflow.api, self.migration.name, clerk)
         phases.meanwhile = self._told
         self._begin_traffic()
-        playbook = Playbook(phases, CONF, lambda task: self._mark(MARKS.get(task, "")))
+        conf = {"soak_minutes": 0.1, "soak_hours": (SOAK_BY_HAND_S if self.by_hand else SOAK_S) / 3600}
+        playbook = Playbook(phases, conf, lambda task: self._mark(MARKS.get(task, "")))
         self._carry_over(phases, playbook)
         if self.traffic is None:
             for row in self.report.rows:

@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator, Param
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 APPROVE, REJECT = "Approve", "Reject"
 LEAST_WHY = 5
+SHOWN = "shown"
+"""Under this key the digest of the evidence is kept that somebody was shown."""
 
 
 class PhaseApprovalSensor(BaseSensorOperator):
@@ -43,6 +45,7 @@ class PhaseApprovalSensor(BaseSensorOperator):
         from airflow.sdk.exceptions import TaskAwaitingInput
         from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 
+        context["ti"].xcom_push(key=SHOWN, value=str(report["digest"]))
         upsert_hitl_detail(
             ti_id=context["ti"].id,
             options=[APPROVE, REJECT],
@@ -53,7 +56,7 @@ class PhaseApprovalSensor(BaseSensorOperator):
         raise TaskAwaitingInput(method_name="execute_complete", timeout=None)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
-        """The answer, checked against the evidence of now: it may have aged."""
+        """The answer, checked against the evidence of now: it may have aged, and then it is asked for anew."""
         from docferry.flows.approvals import approve
 
         if "error" in event:
@@ -67,7 +70,10 @@ class PhaseApprovalSensor(BaseSensorOperator):
         report = self._evidence()
         if report is None:
             raise AirflowFailException(f"{self.phase}: the evidence is gone: validate again")
-        approve(self._ledger(), self.phase, str(report["digest"]), f"{by} (Airflow)", why)
+        shown = context["ti"].xcom_pull(task_ids=self.task_id, key=SHOWN)
+        if shown != report["digest"]:
+            raise AirflowException(f"{self.phase}: a newer validation than the one that {by} saw: it is asked anew")
+        approve(self._ledger(), self.phase, shown, f"{by} (Airflow)", why)
         return self._summary(report)
 
     def _ledger(self) -> Any:
