@@ -54,17 +54,22 @@ CLOSE_S = 0.2
 
 @dataclass(slots=True)
 class _Look:
-    """One suspect in a look: what DynamoDB held, and in what MongoDB's copy was not that."""
+    """One suspect in a look: what DynamoDB held, and in what MongoDB's copy was not that.
+
+    `strayed`: the copy maps to a place that was not looked at, for it has come there since: this look proves nothing.
+    """
 
     one: Suspect
     held: list[Held] = field(default_factory=list)
     found: list[Difference] = field(default_factory=list)
     seen_ms: int = 0
+    strayed: bool = False
 
     @property
     def mark(self) -> bytes:
+        """What DynamoDB held, for telling whether it has moved since; never empty."""
         ordered = sorted(self.held, key=lambda held: (held.place.pk, held.place.sk))
-        return b"".join(held.mark for held in ordered)
+        return b"held" + b"".join(held.mark for held in ordered)
 
 
 class ReverseGenerations:
@@ -76,6 +81,7 @@ class ReverseGenerations:
         self.judged = Judged()
         self.reached_ms = 0
         self._moved = time.monotonic()
+        self._waited_for = False
 
     async def run(self) -> Judged:
         """Raises: StoreError, RetryExhausted, Stopped."""
@@ -84,8 +90,8 @@ class ReverseGenerations:
             await asyncio.sleep(self._pause_s())
             await self._see_how_far()
             self.judged.generations += 1
+            self._waited_for = False
             await self._look()
-            self._decide()
             self.judged.why = self._why_no_longer(time.monotonic() - began) if len(self.suspects) else ""
             if self.judged.why:
                 break
@@ -114,9 +120,9 @@ class ReverseGenerations:
         if time.monotonic() - self._moved > STILL_S:
             return f"reverse replication stands still at {_shown_time(self.reached_ms)}"
         if seconds > self.settle_s + BEHIND_S:
-            behind_s = (state.now_ms() - self.reached_ms) / 1000
-            late = behind_s > self.settle_s + CLOCKS_S
-            return f"reverse replication is {behind_s:.0f} s behind" if late else "some are written before each look"
+            if self._waited_for:
+                return f"reverse replication is {(state.now_ms() - self.reached_ms) / 1000:.0f} s behind"
+            return "some are written again before each look"
         return ""
 
     async def _aside(self, call: Callable[..., T], *arguments: object) -> T:
@@ -150,7 +156,7 @@ class ReverseGenerations:
             await asyncio.sleep(CLOSE_S)
             await self._compare(mapping, moving)
         for look in looks:
-            self._note(look.one, look.found, look.mark, look.seen_ms)
+            self._note(look.one, look.found, b"" if look.strayed else look.mark, look.seen_ms)
 
     async def _hold(self, mapping: DocumentMapping, page: Sequence[Suspect]) -> list[_Look]:
         """What DynamoDB holds at all places that are known of these documents, and where MongoDB's copies map to."""
@@ -177,6 +183,8 @@ class ReverseGenerations:
         copies = await self._copies(mapping, [look.one for look in looks])
         for look in looks:
             copy = copies.get(id_name(look.one.id))
+            own = root_place(mapping, copy) if copy is not None else None
+            look.strayed = own is not None and not any(own.is_at(held.place) for held in look.held)
             look.found = differences_of_copy(mapping, look.one.id, look.held, copy, self.masked)
 
     async def _copies(self, mapping: DocumentMapping, page: Sequence[Suspect]) -> dict[str, bytes]:
@@ -200,24 +208,24 @@ class ReverseGenerations:
     # --- judging -----------------------------------------------------------------------------------------------------
 
     def _note(self, one: Suspect, found: list[Difference], mark: bytes, seen_ms: int) -> None:
-        """What this look means for a suspect: it is none, or DynamoDB has moved, or it has not."""
+        """What this look means for a suspect: it is none; or DynamoDB has moved (an empty `mark`: or may have); or what was
+        proved for long enough, and is not on its way any more, is a mismatch.
+
+        `reached_ms` was asked before the look: what it has passed had been applied by then.
+        """
         if not found:
             self.suspects.drop(one)
             return
         moved, one.mark, one.found = one.mark != mark, mark, [found]
-        if moved or not one.proved_ms:
+        if moved or not mark or not one.proved_ms:
             one.proved_ms = seen_ms
-
-    def _decide(self) -> None:
-        """What has been proved for long enough, and is not on its way any more, is a mismatch.
-
-        `reached_ms` was asked before the look: what it has passed had been applied by then.
-        """
-        for one in self.suspects:
-            settled = state.now_ms() - one.proved_ms >= self.settle_s * 1000
-            if one.proved_ms and settled and self.reached_ms >= one.proved_ms + CLOCKS_S * 1000:
-                self.judged.mismatches.append(one)
-                self.suspects.drop(one)
+        elif seen_ms - one.proved_ms < self.settle_s * 1000:
+            return
+        elif self.reached_ms < one.proved_ms + CLOCKS_S * 1000:
+            self._waited_for = True
+        else:
+            self.judged.mismatches.append(one)
+            self.suspects.drop(one)
 
     def pending_difference(self, one: Suspect) -> Difference:
         """A suspect that could not be judged, as an entry of the report."""
