@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
 import pytest
 from bson import Int64
+from bson.timestamp import Timestamp
 from docferry.core.diff import Difference
 from docferry.core.mapping import key_of
 from docferry.core.modes import MODE, Mode, ModeState
+from docferry.core.raw import id_bytes
 from docferry.errors import PreflightFailed, Stopped
 from docferry.flows import reverse_judging
 from docferry.flows.repair import repair, replay_letters
@@ -242,6 +246,28 @@ def test_traffic_in_motion_gives_no_mismatch_and_what_is_planted_is_found_all_th
     assert report.collections[0].documents > 20
 
 
+def test_copy_that_comes_to_another_place_during_each_look_is_no_mismatch(world: Judged) -> None:
+    """What was read of DynamoDB says nothing of a place that MongoDB's copy maps to only since."""
+    cyd, moved = {"_id": 3, "name": "cyd"}, {"_id": 3, "name": "moved"}
+    world.tamper("users", cyd)
+    read_ids, asked = world.source.read_ids, []
+
+    def read(collection: str, ids: Sequence[bytes], at: Timestamp) -> list[bytes]:
+        if ids == [id_bytes(3)] and len(asked) < 40:
+            asked.append(1)
+            if len(asked) % 2:
+                world.tamper_away("users", 3)
+            else:
+                world.put("users", moved)
+                world.tamper("users", moved)
+            at = world.source.cluster_time()
+        return read_ids(collection, ids, at)
+
+    world.source.read_ids = read  # type: ignore[method-assign]
+    report = world.validate()
+    assert (report.verdict, len(asked)) == ("EQUAL", 40), report.render()
+
+
 def test_what_reverse_replication_brings_later_than_it_settles_is_no_mismatch(world: Judged) -> None:
     world.put("users", BOB | {"mail": "late"})
 
@@ -273,6 +299,27 @@ def test_difference_is_pending_where_reverse_replication_has_never_run() -> None
     world.tamper("notes", NOTE)
     report = world.validate_alone()
     assert (report.verdict, report.why_pending) == ("UNDECIDED", "reverse replication has never run")
+
+
+def test_document_that_mongodb_is_always_behind_with_is_equal_once_its_copy_becomes_what_was_read(
+    world: Judged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reverse_judging, "BEHIND_S", 3.0)
+    put = world.sink.put
+
+    def late(collection: str, document: bytes) -> None:
+        time.sleep(0.04)  # in a thread of its own
+        put(collection, document)
+
+    async def busy() -> None:
+        for turn in range(1_000_000):
+            world.put("notes", NOTE | {"turn": turn})
+            await asyncio.sleep(0.02)
+
+    world.sink.put = late  # type: ignore[method-assign]
+    report = world.validate(meanwhile=busy)
+    assert report.verdict == "EQUAL", report.render()
+    assert report.rechecked > 0, "it was behind"
 
 
 def test_document_that_is_written_before_each_look_is_pending_in_the_end(
