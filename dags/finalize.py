@@ -4,7 +4,8 @@
 
 **Steps**
 1. Type the migration's name into `confirm`.
-2. `wait_for_approval` asks under Required Actions. From there on there is no way back by replication.
+2. `wait_for_approval` asks under Required Actions, on the evidence of a validation made since DynamoDB leads. From there on
+   there is no way back by replication.
 3. `leave_mongodb` makes the mode FINAL.
 
 **Done when** the run succeeds. Keep a backup of MongoDB. `_v` and `_t` stay on the items: the client lives on them.

@@ -17,6 +17,7 @@ from docferry.core.modes import MODE, Mode, ModeState
 from docferry.core.raw import id_bytes
 from docferry.errors import PreflightFailed, Stopped
 from docferry.flows import reverse_judging
+from docferry.flows.approvals import evidence_of
 from docferry.flows.repair import repair, replay_letters
 from docferry.flows.validate import ValidationReport, latest_report, validate
 from returning.judged import Judged, hurry_judging
@@ -407,3 +408,26 @@ def test_repair_and_replay_are_refused_while_dynamodb_leads(world: Judged, mode:
     with pytest.raises(PreflightFailed, match=f"replaying dead letters: .*\n.*mode: is {mode}"):
         asyncio.run(replay_letters(world.validation(), world.target, "notes"))
     assert world.target.tables[TABLE] == before
+
+
+# --- as evidence -----------------------------------------------------------------------------------------------------
+
+
+def test_approval_rests_on_a_validation_made_since_the_same_database_leads(world: Judged) -> None:
+    reverse = world.validate()
+    assert evidence_of(world.ledger)["equal"] == reverse.equal
+    set_mode(world, ModeState(mode=Mode.DYNAMODB_READS, epoch=2, percent=100))
+    with pytest.raises(PreflightFailed, match="judged the database that leads now: the mode is DYNAMODB_READS"):
+        evidence_of(world.ledger)
+    assert world.validate_alone().direction == "forward"
+    assert evidence_of(world.ledger)["direction"] == "forward"
+    set_mode(world, ModeState(mode=Mode.DYNAMODB_ONLY, epoch=3))
+    with pytest.raises(PreflightFailed, match="judged the database that leads now: the mode is DYNAMODB_ONLY"):
+        evidence_of(world.ledger)
+
+
+def test_difference_in_mongodb_is_no_evidence(world: Judged) -> None:
+    world.tamper("notes", {"_id": 8})
+    world.validate()
+    with pytest.raises(PreflightFailed, match="did not find all equal"):
+        evidence_of(world.ledger)

@@ -110,7 +110,9 @@ class Move:
         self._await_more()
 
     def finish(self) -> None:
-        """For good; then every history is replayed against DynamoDB, by code that shares none with docferry."""
+        """For good, once MongoDB has been judged; then every history is replayed against DynamoDB, by code that shares none
+        with docferry."""
+        self._phases.run("validate")
         self._phases.clerk.not_yet.clear()
         self._playbook.await_task("finalize")
         self._await_more()
