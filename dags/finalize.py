@@ -4,9 +4,10 @@
 
 **Steps**
 1. Type the migration's name into `confirm`.
-2. `wait_for_approval` asks under Required Actions. From there on there is no way back by replication.
-3. `make_rollback_point`, if the file has `rollback_points`: the last one of MongoDB as it is, and a backup of each table.
-4. `leave_mongodb` makes the mode FINAL.
+2. `compare_every_document` judges MongoDB by DynamoDB: what is given up must be whole.
+3. `wait_for_approval` asks under Required Actions, on that evidence. From there on there is no way back by replication.
+4. `make_rollback_point`, if the file has `rollback_points`: the last one of MongoDB as it is, and a backup of each table.
+5. `leave_mongodb` makes the mode FINAL.
 
 **Done when** the run succeeds. Keep the last rollback point, or another backup of MongoDB. `_v` and `_t` stay on the items: the
 client lives on them.
@@ -21,11 +22,13 @@ from airflow.sdk import Param, chain
 from docferry_airflow.dag_factory import migrations, phase_dag
 from docferry_airflow.operators.cutover import FinalizeOperator
 from docferry_airflow.operators.points import rollback_point, snapshot_param
+from docferry_airflow.operators.validate import ValidateOperator
 from docferry_airflow.sensors.approval import PhaseApprovalSensor
 
 for migration in migrations():
     params = {"confirm": Param("", type="string", description="The migration's name, typed.")}
     with phase_dag(migration, "finalize", doc=__doc__, params=params | snapshot_param(migration)):
+        checked = ValidateOperator(task_id="compare_every_document")
         approved = PhaseApprovalSensor(task_id="wait_for_approval", phase="finalize")
         left = FinalizeOperator(task_id="leave_mongodb", confirmed="{{ params.confirm }}")
-        chain(approved, *rollback_point(migration), left)
+        chain(checked, approved, *rollback_point(migration), left)

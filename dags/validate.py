@@ -8,11 +8,16 @@ and whenever you start it.
 2. `compare_every_document` maps every document and compares it with its items, then looks for items without a document.
    With `sample`, only so many documents of each collection; the log says what that proves.
 
+While DynamoDB leads, the same run judges MongoDB: every document of DynamoDB must be what MongoDB holds, and nothing else may be
+there. What reverse replication has still to bring is no difference; a stream has no watermark, so the report says from when to
+when it looked. After `finalize` it refuses: MongoDB is not kept up to date any more.
+
 **Done when** the run succeeds: 0 missing, 0 different, 0 extra.
 
 **If it fails** with what could not be judged, replication is behind or stands still: see to that, then run it again. With
 differences, the log names keys and paths; `docferry validate` shows the values. Find out who wrote them,
-then run with `repair`. Anything else: run it again.
+then run with `repair`. While DynamoDB leads there is no `repair`: let `reverse` run, and see to its dead letters; what was
+changed in MongoDB by hand comes right when its document is next written to DynamoDB. Anything else: run it again.
 
 **Roll back by** nothing: comparing changes nothing, and repair writes only what MongoDB holds.
 """

@@ -107,7 +107,7 @@ def test_phases_take_the_application_there_and_back(rig: Rig, dags: Any) -> None
             with somebody_answers(rig, "Approve", "seen and agreed") as bodies:
                 state, _ = run(dags, rig, "flip_reads", soak_minutes=0.02)
             assert state == "success"
-            assert "All compared documents are equal up to" in bodies[0]
+            assert "All compared documents are equal: all that has not changed since" in bodies[0]
             found = approvals.require_approval(rig.ledger, "flip_reads")
             assert (found.by, found.why) == ("maria (Airflow)", "seen and agreed")
             assert read_mode(rig.ledger).percent == 100

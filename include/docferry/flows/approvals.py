@@ -5,12 +5,15 @@ The evidence is the last full validation: its digest is part of the record's key
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from docferry.core.modes import ModeState
 from docferry.errors import ConditionFailed, PreflightFailed, Problem
+from docferry.flows.modes import read_mode
 from docferry.flows.state import now_ms
-from docferry.flows.validate import latest_report
+from docferry.flows.validation_report import Direction, latest_report
 from docferry.ports import Ledger
 
 APPROVALS = "approvals"
@@ -34,16 +37,27 @@ class Approval:
 
 
 def evidence_of(ledger: Ledger) -> dict[str, Any]:
-    """The report that an approval is about: digest, verdict, and up to which time all is equal.
+    """The report that an approval is about: digest, verdict, and as of when all is equal.
 
-    Raises: PreflightFailed, if there is none, or it did not find all equal.
+    Raises: PreflightFailed, if there is none, it did not find all equal, or was made while the other database led.
     """
     report = latest_report(ledger)
-    if report is None or not report["ok"]:
-        what = "none has been recorded" if report is None else "the last one did not find all equal"
-        problem = Problem(where="full validation", what=what, suggestion="docferry validate, and repair")
-        raise PreflightFailed("the evidence for an approval", [problem])
+    problem = _no_evidence(report, read_mode(ledger))
+    if report is None or problem is not None:
+        raise PreflightFailed("the evidence for an approval", [problem] if problem else [])
     return report
+
+
+def _no_evidence(report: Mapping[str, Any] | None, mode: ModeState) -> Problem | None:
+    advice = "docferry validate" if mode.leader.dynamodb_leads else "docferry validate, and repair"
+    if report is None:
+        return Problem(where="full validation", what="none has been recorded", suggestion=advice)
+    if not report["ok"]:
+        return Problem(where="full validation", what="the last one did not find all equal", suggestion=advice)
+    if (report.get("direction") == Direction.REVERSE) is not mode.leader.dynamodb_leads:
+        what = f"the last one judged the database that leads now: the mode is {mode}"
+        return Problem(where="full validation", what=what, suggestion=advice)
+    return None
 
 
 def approve(ledger: Ledger, phase: str, evidence: str, by: str, why: str) -> Approval:

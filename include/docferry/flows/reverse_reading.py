@@ -16,7 +16,7 @@ from bson.errors import BSONError
 from docferry.core.diff import is_tombstone
 from docferry.core.mapping import Item, ItemKey, digest, key_of
 from docferry.core.mapping import Mapping as DocumentMapping
-from docferry.core.raw import decode_document, id_name
+from docferry.core.raw import decode_document, id_name, id_of
 from docferry.errors import DocumentError, ItemsUnreadable, TornDocument
 from docferry.flows.comparing import item_id
 from docferry.ports import StreamRecord, Target
@@ -77,13 +77,19 @@ def _id_in(item: Item) -> bytes | None:
         return None
 
 
-def root_place(mapping: DocumentMapping, data: bytes) -> Place | None:
-    """The place that MongoDB's copy of a document maps to; None if it maps to none."""
+def root_key_of(mapping: DocumentMapping, data: bytes) -> ItemKey | None:
+    """The key of the root item that MongoDB's copy of a document maps to; None if it maps to none."""
     try:
-        stubs = mapping.stubs(document := decode_document(data))
+        stubs = mapping.stubs(decode_document(data))
     except DocumentError:
         return None
-    return place_of(mapping, bson.encode({"": document["_id"]}), key_of(stubs[0])) if stubs else None
+    return key_of(stubs[0]) if stubs else None
+
+
+def root_place(mapping: DocumentMapping, data: bytes) -> Place | None:
+    """The place that MongoDB's copy of a document maps to; None if it maps to none."""
+    key = root_key_of(mapping, data)
+    return None if key is None else place_of(mapping, id_of(data), key)
 
 
 def maps_to(data: bytes, place: Place) -> bool:
@@ -95,11 +101,19 @@ def maps_to(data: bytes, place: Place) -> bool:
 async def read_document(target: Target, place: Place) -> bytes | None:
     """The document at a place, as BSON; None if no live root of it is there.
 
-    Raises: TornDocument if its items do not fit together (it was written while it was read, perhaps: look again);
-            ItemsUnreadable, naming no content; StoreError.
+    Raises: as `document_in` does; StoreError.
+    """
+    return document_in(place, await items_at(target, place))
+
+
+def document_in(place: Place, items: Sequence[Item]) -> bytes | None:
+    """The document that these items of a place make, as BSON; None if no live root of it is among them.
+
+    Raises: TornDocument if they do not fit together (it was written while it was read, perhaps, or they are not all: look
+            again); ItemsUnreadable, naming no content.
     """
     mapping = place.mapping
-    live = [item for item in await _items_at(target, place) if not is_tombstone(item) and _is_of(item, place)]
+    live = [item for item in items if not is_tombstone(item) and is_of(item, place)]
     roots = [item for item in live if _entity(item) == mapping.root.entity]
     children = [item for item in live if _entity(item) in mapping.children]
     if not roots:
@@ -113,7 +127,8 @@ async def read_document(target: Target, place: Place) -> bytes | None:
     return data
 
 
-async def _items_at(target: Target, place: Place) -> list[Item]:
+async def items_at(target: Target, place: Place) -> list[Item]:
+    """Every item at a place, of whichever document."""
     if place.mapping.children:
         return [item async for item in target.partition(place.mapping.table, place.pk)]
     return list((await target.get_all(place.mapping.table, [(place.pk, place.sk)])).values())
@@ -123,8 +138,8 @@ def _entity(item: Item) -> str:
     return str(item.get("entityType", {}).get("S", ""))
 
 
-def _is_of(item: Item, place: Place) -> bool:
-    """Somebody else's item in the same partition may be of no document at all."""
+def is_of(item: Item, place: Place) -> bool:
+    """Whether an item is of the document of this place; somebody else's in the same partition may be of none at all."""
     id_data = _id_in(item)
     return id_data is not None and id_name(id_data) == place.name
 

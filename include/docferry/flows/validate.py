@@ -45,7 +45,9 @@ from docferry.flows.comparing import (
 )
 from docferry.flows.generations import Generations, Judged, aged
 from docferry.flows.loading import calm_collector
+from docferry.flows.modes import read_mode
 from docferry.flows.retry import retrying
+from docferry.flows.reverse_validate import validate_mongodb
 from docferry.flows.suspects import Suspect, Suspects
 from docferry.flows.validation_progress import Keeper, Scan, SoFar, open_keeper
 from docferry.flows.validation_report import CollectionResult, ValidationReport, latest_report, record_report
@@ -70,11 +72,16 @@ async def validate(
 ) -> ValidationReport:
     """Compare the collections (all, or `only` these; all documents, or a `sample` of each) and record the report.
 
+    Whoever leads is right, and the other one is judged: while DynamoDB leads, that is `reverse_validate`'s affair.
+
     A full and recorded validation is leased and goes on where an earlier one was ended.
 
     Raises: PreflightFailed, StoreError, RetryExhausted, LeaseHeld, LeaseLost, Stopped (within five seconds). A difference
             is no error here: look at `ok`.
     """
+    mode = await aside(read_mode, job.ledger, stop=job.stop)
+    if mode.leader.dynamodb_leads:
+        return await validate_mongodb(job, target, only, sample, record)
     check = _Check(job, target, only, sample)
     return await unless_stopped(check.run(record), job.stop)
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 from bson.timestamp import Timestamp
@@ -23,9 +24,27 @@ SECTION, FULL, PARTIAL, LATEST = "reports", "validate", "validate-part", "latest
 """Where reports are kept: full ones, those of some collections or a sample, and the last full one once more."""
 
 
+class Direction(StrEnum):
+    """Which database is right, and which is judged: they change with the leader."""
+
+    FORWARD = "forward"
+    """MongoDB leads: DynamoDB must hold what it does."""
+    REVERSE = "reverse"
+    """DynamoDB leads: MongoDB must hold what it does."""
+
+
+JUDGED = {
+    Direction.FORWARD: "MongoDB leads: DynamoDB must hold what it does",
+    Direction.REVERSE: "DynamoDB leads: MongoDB must hold what it does",
+}
+
+
 @dataclass(slots=True, kw_only=True)
 class CollectionResult:
     """What validating one collection found. `unstorable` documents have a dead letter and rightly no items.
+
+    In reverse, `documents` are those of DynamoDB (of a sample: the sampled ones), and mismatches count documents: `extra` ones
+    are in MongoDB alone, of `unaccounted` ones the items make no document.
 
     `pending` are documents and items that looked different and could not be judged; they are no mismatches.
     """
@@ -64,6 +83,9 @@ class ValidationReport:
 
     `pending_keys` are pending items of no collection. `read_from` is the earliest snapshot of what was compared; ages are
     those of mismatches and of what is pending; `rechecked` counts documents and items, once for each look.
+
+    `looked_ms`: in reverse, from when to when looks were made. DynamoDB shows no past, and its streams have no watermark: there
+    is no time up to which all is equal.
     """
 
     migration: str
@@ -83,6 +105,8 @@ class ValidationReport:
     largest_age_s: float = 0.0
     generations: int = 1
     rechecked: int = 0
+    direction: Direction = Direction.FORWARD
+    looked_ms: tuple[int, int] = (0, 0)
 
     @property
     def foreign(self) -> int:
@@ -110,6 +134,17 @@ class ValidationReport:
         return self.read_from if self.ok and self.sample is None else None
 
     @property
+    def equal(self) -> str:
+        """What is equal, and as of when, in a sentence; "" if not all is, or not all was compared."""
+        if not self.ok or self.sample is not None:
+            return ""
+        if self.direction is Direction.REVERSE:
+            began, ended = map(_shown_time, self.looked_ms)
+            return f"MongoDB held what DynamoDB does, as of looks made from {began} to {ended}"
+        equal = self.equal_up_to
+        return f"all that has not changed since {_shown_date(equal)} is equal" if equal else ""
+
+    @property
     def verdict(self) -> str:
         """In one word."""
         if self.ok:
@@ -134,6 +169,7 @@ class ValidationReport:
         return {
             "migration": self.migration,
             "at_ms": self.at_ms,
+            "direction": self.direction.value,
             "ok": self.ok,
             "verdict": self.verdict,
             "sample": self.sample,
@@ -145,7 +181,10 @@ class ValidationReport:
             "pending": self.pending,
             "why_pending": self.why_pending,
             "equal_up_to": encode_time(equal) if equal else None,
-            "equal_up_to_date": datetime.fromtimestamp(equal.time, UTC).isoformat() if equal else None,
+            "equal_up_to_date": _shown_date(equal) if equal else None,
+            "equal": self.equal,
+            "looked_from": _shown_time(self.looked_ms[0]) if self.looked_ms[1] else None,
+            "looked_to": _shown_time(self.looked_ms[1]) if self.looked_ms[1] else None,
             "largest_age_s": self.largest_age_s,
             "generations": self.generations,
             "rechecked": self.rechecked,
@@ -155,14 +194,14 @@ class ValidationReport:
     def render(self) -> str:
         """The report for a person."""
         names = ("documents", "items", "unstorable", "missing", "different", "extra", "unaccounted")
-        lines = [f"{'collection':<20}" + "".join(f"{name:>13}" for name in names)]
+        lines = [JUDGED[self.direction], f"{'collection':<20}" + "".join(f"{name:>13}" for name in names)]
         for one in self.collections:
             lines.append(f"{one.collection:<20}" + "".join(f"{getattr(one, name):>13}" for name in names))
         if self.foreign:
             lines.append(f"{self.foreign} items belong to no collection of this migration")
         if self.unchecked:
             lines.append(
-                f"{self.unchecked} more suspects were not looked at again: repair these first, then validate again"
+                f"{self.unchecked} more suspects were not looked at again: mend these first, then validate again"
             )
         if self.pending:
             lines.append(f"{self.pending} could not be judged: {self.why_pending}")
@@ -170,10 +209,18 @@ class ValidationReport:
             where = f"{found.collection} {found.id} {found.path}".rstrip()
             told = f"expected {found.expected or '-'}, found {found.actual or '-'} (for {found.age_s:.0f} s)"
             lines.append(f"  {found.kind.value:<11} {where}: {told}  [{found.pk} / {found.sk}]")
-        if self.equal_up_to:
-            lines.append(f"all that has not changed since {self.to_dict()['equal_up_to_date']} is equal")
+        if self.equal:
+            lines.append(self.equal)
         lines.append(f"{self.verdict}: {self.confidence}")
         return "\n".join(lines)
+
+
+def _shown_date(at: Timestamp) -> str:
+    return datetime.fromtimestamp(at.time, UTC).isoformat()
+
+
+def _shown_time(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds")
 
 
 def record_report(ledger: Ledger, report: ValidationReport) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class ValidateOperator(MigrationOperator):
     """Compare every document with its items, and every item with its document. Fails if they differ.
 
+    Whoever leads is right: while DynamoDB does, MongoDB is judged.
+
     The full report, with both values of the first differences, goes to the ledger; the log names places only.
 
     :param collections: Only these; empty means all.
@@ -51,7 +53,8 @@ def _failure(report: ValidationReport) -> str:
         return f"{report.pending} documents or items could not be judged: {report.why_pending}"
     wrong = {one.collection: one.mismatches for one in report.collections if one.mismatches}
     named = ", ".join(f"{count} in {name}" for name, count in wrong.items()) or "items of no collection"
-    return f"the databases differ: {named}. `docferry validate` shows the values; the repair parameter mends them"
+    mends = "reverse replication mends MongoDB" if report.direction == "reverse" else "the repair parameter mends them"
+    return f"the databases differ: {named}. `docferry validate` shows the values; {mends}"
 
 
 def _summary(report: ValidationReport) -> dict[str, Any]:
@@ -66,6 +69,7 @@ def _report_lines(report: ValidationReport) -> list[str]:
         for one in report.collections
     ]
     lines += [f"{found.kind.value}: {found.pk} / {found.sk} {found.path}".rstrip() for found in report.differences]
+    lines += [report.equal] if report.equal else []
     return [*lines, f"{report.verdict.lower()}: {report.confidence}"]
 
 

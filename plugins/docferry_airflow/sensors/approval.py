@@ -110,7 +110,7 @@ def _body(phase: str, report: Mapping[str, Any]) -> str:
         f"| {one['collection']} | {one['documents']:,} | {one['items']:,} |" for one in report["collections"]
     )
     return (
-        f"All compared documents are equal up to {report['equal_up_to_date']}.\n\n"
+        f"All compared documents are equal: {report['equal']}.\n\n"
         f"| collection | documents | items |\n| --- | --- | --- |\n{rows}\n\n"
         f"Report {report['digest'][:12]}. After a newer validation, {phase} needs a new approval."
     )
