@@ -1,4 +1,4 @@
-"""An application of many processes, moved to DynamoDB, back, and there again, by the real flows on real servers."""
+"""An application of many processes, and the flows that move it, in this process, so that a test can get between their steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import os
 import signal
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,29 +18,23 @@ from docferry.adapters.mongo_fence import MongoFence
 from docferry.adapters.mongo_sink import MongoSink
 from docferry.adapters.mongo_users import MongoClients
 from docferry.adapters.streams import DynamoStreams
-from docferry.core.modes import Mode
 from docferry.embedded import EmbeddedStack, drill_application
-from docferry.embedded.drill_application import COUNTERS, make_counters
-from docferry.embedded.independent.aftermath import compare_with_dynamodb, compare_with_mongodb
-from docferry.embedded.independent.history import Replayed, Verdict, read_history
+from docferry.embedded.drill_application import make_counters
+from docferry.embedded.drill_processes import Answers
 from docferry.embedded.processes import log_tail
 from docferry.flows import approvals
 from docferry.flows.cutover import Cutover, SwitchReport, switch_to_dynamodb
 from docferry.flows.cutover_back import switch_to_mongodb
-from docferry.flows.flip import Flip, begin_dual_write, flip_reads
-from docferry.flows.modes import read_mode
+from docferry.flows.flip import Flip
 from docferry.flows.reverse import Reverse, reverse
 from docferry.wiring import who
-from replicating.rig import Following, Said, live_shop
-from validating.planting import validate
+from replicating.rig import Said, live_shop
 
 PROCESSES = 8
 RATE = 9.0
 """Requests/s of each; eight of ten are writes."""
 COMPARED = 20
 """Percent of the reads, during dual writes."""
-KILLED = 3
-"""One process dies while DynamoDB leads, and another takes its place."""
 RECENT = 200
 """Lines of a history in which a request that is on its way has its beginning."""
 MORE = 15
@@ -70,7 +63,7 @@ class Processes:
         self.children: dict[int, Any] = {}
         self.killed: list[int] = []
         self.frozen: set[int] = set()
-        self._answers: dict[int, _Answers] = {}
+        self._answers: dict[int, Answers] = {}
         for _ in range(number):
             self.start()
 
@@ -96,7 +89,7 @@ class Processes:
         arguments = ([str(word) for word in words], self._env, str(self._log(number)))
         self.children[number] = _FORKS.Process(target=_run, args=arguments, daemon=True)
         self.children[number].start()
-        self._answers[number] = _Answers(path)
+        self._answers[number] = Answers(path)
         return number
 
     def pid(self, number: int) -> int:
@@ -167,22 +160,6 @@ def _begun_writes(path: Path) -> int:
         elif about["at"] == "end":
             begun.discard(number)
     return len(begun)
-
-
-class _Answers:
-    """How many requests of a history have been answered so far."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._offset, self._count = path, 0, 0
-
-    def count(self) -> int:
-        if self._path.exists():
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                whole, end, _ = file.read().rpartition(b"\n")
-            self._offset += len(whole) + len(end)
-            self._count += whole.count(b'{"at": "end"')
-        return self._count
 
 
 class Returning:
@@ -271,24 +248,6 @@ def approve(rig: Rig, phase: str) -> None:
 # --- the drill -------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Drilled:
-    """What came of a drill. `verdict` is of the histories against each database, when it led and all was quiet."""
-
-    switches: list[SwitchReport] = field(default_factory=list)
-    verdict: Verdict = field(default_factory=Verdict)
-
-    def __str__(self) -> str:
-        switches = [
-            f"{one.before} -> {one.after}: writes held {one.held_s:.2f} s {_steps(one)}" for one in self.switches
-        ]
-        return "\n".join([*switches, str(self.verdict)])
-
-
-def _steps(report: SwitchReport) -> str:
-    return ", ".join(f"{name} {seconds:.2f}" for name, seconds in report.steps.items())
-
-
 def shop_for_drill(stack: EmbeddedStack, directory: Path) -> Rig:
     """A shop with counters, loaded; nobody replicates yet."""
     rig = live_shop(stack.env(), directory, load=False)
@@ -300,54 +259,3 @@ def shop_for_drill(stack: EmbeddedStack, directory: Path) -> Rig:
     make_counters(rig.database["users"])
     rig.load()
     return rig
-
-
-class Drill:
-    """The way there, back, and there again. Each step waits until every process has gone on."""
-
-    def __init__(self, rig: Rig, processes: Processes) -> None:
-        self.rig, self.processes = rig, processes
-        self.switches: list[SwitchReport] = []
-
-    def to_dynamodb(self, *percents: int) -> None:
-        """As the playbook has it: dual writes, validation, approvals, reads in steps, the leader."""
-        rig = self.rig
-        with Following(rig) as following:
-            following.await_all()
-            begin_dual_write(flip_of(rig), COMPARED)
-            self.processes.await_more()
-            report = validate(rig)
-            assert report.ok, report
-            approve(rig, approvals.FLIP_READS)
-            for percent in percents:
-                flip_reads(flip_of(rig), percent)
-                self.processes.await_more()
-            approve(rig, approvals.STOP_MONGO_WRITES)
-            self.switches.append(change_leader(rig, back=False))
-        assert read_mode(rig.ledger).mode is Mode.DYNAMODB_ONLY
-
-    def to_mongodb(self) -> None:
-        self.switches.append(change_leader(self.rig, back=True))
-        assert read_mode(self.rig.ledger).mode is Mode.MONGO_ONLY
-
-
-def drill(rig: Rig, stack: EmbeddedStack, directory: Path) -> Drilled:
-    with Processes(rig, stack, directory) as processes:
-        walk = Drill(rig, processes)
-        processes.await_more()
-        walk.to_dynamodb(10, 50, 100)
-        with Returning(rig):
-            processes.await_more()
-            processes.kill(KILLED)
-            processes.start()
-            processes.await_more()
-        walk.to_mongodb()
-        processes.await_more()
-        walk.to_dynamodb(100)
-        processes.await_more()
-        histories = [read_history(path) for path in processes.end()]
-    replayed = Replayed(histories, dict.fromkeys(COUNTERS, 0))
-    compare_with_dynamodb(replayed, rig.dynamodb, rig.table)
-    walk.to_mongodb()
-    compare_with_mongodb(replayed, rig.database)
-    return Drilled(switches=walk.switches, verdict=replayed.verdict)
