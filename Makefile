@@ -13,6 +13,7 @@ STAMP  := $(VENV)/.docferry-ready
 DRILL := tests/e2e/test_drill.py
 # Changing who leads, at length and through faults: more minutes than the tests of every change have.
 CUTOVER := tests/integration/test_switch.py tests/integration/test_fence.py tests/integration/test_flip.py \
+  tests/integration/test_validate_reverse.py tests/integration/test_points_over.py \
   tests/integration/test_rollback_many.py tests/integration/test_client_faults.py tests/faults/test_reverse_kill.py \
   tests/property/test_return_converges.py tests/e2e/test_cli_cutover.py tests/airflow/test_cutover_runs.py \
   $(wildcard tests/faults/test_drill_*.py)

@@ -143,7 +143,7 @@ def _walk(walk: Walk, application: Application, ramp: Sequence[int]) -> Verdict:
         walk.to_dynamodb(ramp, goes_on)
     with walk.running("reverse"):
         goes_on()
-        application.kill(len(ramp) % application.alive)
+        application.kill(application.alive // 2)
         application.start()
         goes_on()
         walk.to_mongodb()
