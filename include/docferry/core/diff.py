@@ -41,7 +41,7 @@ _VERSION = re.compile(r"[0-9a-f]{22}")
 
 
 class Kind(Enum):
-    """How an item can be wrong."""
+    """How an item can be wrong; or, while DynamoDB leads, a document of MongoDB: then read it with the databases exchanged."""
 
     MISSING = "missing"
     """MongoDB has the document (or child); DynamoDB has no item, or only a tombstone."""
@@ -50,7 +50,7 @@ class Kind(Enum):
     EXTRA = "extra"
     """DynamoDB has an item that no document accounts for."""
     UNACCOUNTED = "unaccounted"
-    """The document cannot be stored, and no dead letter says so."""
+    """The document cannot be stored, and no dead letter says so; or, while DynamoDB leads, items make no document."""
     PENDING = "pending"
     """It looked different, and could not be judged: replication is behind, or it changes at every look."""
 
