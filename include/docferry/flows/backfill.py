@@ -54,6 +54,7 @@ from docferry.flows.loading import (
     load_range,
     set_header,
 )
+from docferry.flows.modes import require_mongodb_leads
 from docferry.flows.retry import retrying
 from docferry.ports import (
     Ledger,
@@ -216,7 +217,7 @@ class Prepared:
 def prepare(job: Backfill, collection: str) -> Prepared:
     """Claim the collection for this run, record the stream position, and cut chunks. Repeating it changes nothing.
 
-    Raises: LeaseHeld if another run is at it, InvariantBroken, StoreError.
+    Raises: LeaseHeld if another run is at it, PreflightFailed unless MongoDB leads, InvariantBroken, StoreError.
     """
     settings = job.migration.mapping(collection).settings
     header = _claim(job, settings)
@@ -255,6 +256,7 @@ def _claim(job: Backfill, settings: CollectionSettings) -> Record:
             claimed = job.ledger.write("backfill", settings.name, body | _holder(job), expect=header)
         except ConditionFailed:
             continue  # somebody else claimed it first: look who
+        require_mongodb_leads(job.ledger, f"the backfill of {settings.name}")
         if body["state"] == "new" and body["mode"] == BULK and is_followed(job.ledger):
             # Looked at after the claim, as replication looks at the claims after it has said that it follows.
             return set_header(job, claimed, {"mode": CONDITIONAL})
@@ -275,9 +277,11 @@ def begin_again(job: Backfill, only: Sequence[str] = ()) -> list[str]:
     replication still has its position, it goes on from there, and applies what this load has read once more: deletes in
     between would be lost otherwise.
 
-    Raises: LeaseHeld if replication or a load is running, PreflightFailed if the position is lost and not all are named.
+    Raises: LeaseHeld if replication or a load is running, PreflightFailed if the position is lost and not all are named, and
+            unless MongoDB leads.
     """
     names = [settings.name for settings in _chosen(job.migration, only)]
+    require_mongodb_leads(job.ledger, "loading again")
     lease = state.take_or_create(job.ledger, *state.REPLICATION, job.identity, job.migration.backfill.lease_s)
     changes: dict[str, Any] = {}
     try:

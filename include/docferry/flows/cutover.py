@@ -60,6 +60,7 @@ from docferry.flows.readiness import SERVES, foreign_writers
 from docferry.flows.replicate import Replication, Until, replicate
 from docferry.flows.reverse import latest_of, record_stream_start
 from docferry.flows.validate import latest_report
+from docferry.flows.writers import open_loads, open_writers, unfinished_loads
 from docferry.ports import (
     Clients,
     Estate,
@@ -200,6 +201,9 @@ def require_ready(job: Cutover) -> Timestamp:
     read_mode(job.ledger).hold(Mode.DYNAMODB_ONLY, 0)
     report = latest_report(job.ledger)
     problems = list(_not_ready(job, report))
+    for one in [*open_loads(job.ledger, job.migration, job.identity), *open_writers(job.ledger, job.identity)]:
+        advice = "wait for its end: it would write what MongoDB holds over what the application writes"
+        problems.append(Problem(where="writers", what=one, suggestion=advice))
     problems += [*lacking_health(job.health(), SERVES), *foreign_writers(job.watching())]
     if problems or report is None:
         raise PreflightFailed(f"{job.migration.name}: DynamoDB as the leader", problems)
@@ -416,7 +420,15 @@ class _HoldMongoDB(Hold):
             raise HoldFailed(_different(compared.differences), self.steps)
         self.mark("compared")
         await self.require_acknowledged(held, 0.0)
+        await asyncio.to_thread(self._require_nobody_else)
         return len(await asyncio.to_thread(live_instances, job.ledger, job.identity)), changed.documents
+
+    def _require_nobody_else(self) -> None:
+        """A load or a repair may have begun since it was asked before the hold; what begins from now on sees the hold."""
+        job = self.job
+        others = [*unfinished_loads(job.ledger, job.migration), *open_writers(job.ledger, job.identity)]
+        if others:
+            raise HoldFailed(f"somebody else writes to DynamoDB: {others[0]}", self.steps)
 
     async def go_ahead(self, record: Record, held: ModeState) -> ModeState:
         job = self.job

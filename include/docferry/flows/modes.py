@@ -133,6 +133,26 @@ def require_direction(ledger: Ledger, *, forward: bool, leading: bool) -> None:
         raise somebody
 
 
+def require_mongodb_leads(ledger: Ledger, subject: str) -> None:
+    """Before anything writes to DynamoDB what MongoDB holds, beside replication.
+
+    Why: by its version it would win over what the application has written to DynamoDB since. Whoever writes says so in the ledger
+    first, and asks here then; whoever changes the leader says so first, and looks then for who writes: one sees the other.
+    Raises: PreflightFailed while DynamoDB leads, and while the leader is changed.
+    """
+    mode = read_mode(ledger)
+    if mode.leader is Mode.FINAL:
+        what, advice = "is FINAL: nothing of MongoDB belongs to DynamoDB", ""
+    elif mode.leader.dynamodb_leads:
+        what = f"is {mode}: DynamoDB leads, and this would write to it what MongoDB holds"
+        advice = "docferry reverse mends MongoDB; docferry health tells of its dead letters"
+    elif mode.mode is Mode.HOLD:
+        what, advice = f"is {mode}: the leader is being changed", "wait for it, or for its deadline"
+    else:
+        return
+    raise PreflightFailed(subject, [Problem(where="mode", what=what, suggestion=advice)])
+
+
 # --- instances -------------------------------------------------------------------------------------------------------
 
 

@@ -22,20 +22,19 @@ from bson.timestamp import Timestamp
 from docferry.core.diff import is_tombstone
 from docferry.core.mapping import Item, ItemKey, check_size
 from docferry.core.mapping import Mapping as DocumentMapping
-from docferry.core.modes import Mode
 from docferry.core.raw import decode_document, encode_raw, id_of, id_text
 from docferry.core.tombstones import tombstone
 from docferry.core.versions import parse_version, snapshot_version, version_time
-from docferry.errors import ConditionFailed, DocumentError, InvariantBroken, PreflightFailed, Problem, Stopped
+from docferry.errors import ConditionFailed, DocumentError, InvariantBroken, Stopped
 from docferry.flows import state
 from docferry.flows.background import aside, unless_stopped
 from docferry.flows.comparing import Validation, keys_accounted_for, read_ids
 from docferry.flows.loading import budget_of
-from docferry.flows.modes import read_mode
+from docferry.flows.modes import require_mongodb_leads
 from docferry.flows.retry import retrying
 from docferry.flows.validate import ValidationReport, validate
 from docferry.flows.writers import writing
-from docferry.ports import Guard, Ledger, Record, Target
+from docferry.ports import Guard, Record, Target
 
 BATCH_DOCUMENTS = 200
 TIME_PASSES_WITHIN_S = 25.0
@@ -93,7 +92,7 @@ async def repair(job: Validation, target: Target, only: Sequence[str] = (), dry_
     Raises: as `validate`, PreflightFailed while DynamoDB leads, LeaseHeld if another repair is under way, and InvariantBroken
             if a document is unaccounted for.
     """
-    await aside(_require_mongodb_leads, job.ledger, "repair", stop=job.stop)
+    await aside(require_mongodb_leads, job.ledger, "repair", stop=job.stop)
     before = await validate(job, target, only, record=not dry_run)
     report = RepairReport(dry_run=dry_run, before=before)
     if dry_run:
@@ -103,17 +102,6 @@ async def repair(job: Validation, target: Target, only: Sequence[str] = (), dry_
             await _mend(_Repair(job, target, report, leased), before, bool(only))
     report.check()
     return report
-
-
-def _require_mongodb_leads(ledger: Ledger, subject: str) -> None:
-    """What MongoDB holds would win over what the application has written to DynamoDB since."""
-    mode = read_mode(ledger)
-    if mode.leader is Mode.DYNAMODB_ONLY:
-        what = f"is {mode}: DynamoDB leads, and this would write to it what MongoDB holds"
-        advice = "docferry reverse mends MongoDB; docferry health tells of its dead letters"
-        raise PreflightFailed(subject, [Problem(where="mode", what=what, suggestion=advice)])
-    if mode.leader is Mode.FINAL:
-        raise PreflightFailed(subject, [Problem(where="mode", what="is FINAL: nothing of MongoDB belongs to DynamoDB")])
 
 
 async def _mend(work: _Repair, before: ValidationReport, only_some: bool) -> None:
@@ -317,7 +305,7 @@ async def replay_letters(job: Validation, target: Target, collection: str, ids: 
 
     Raises: PreflightFailed while DynamoDB leads.
     """
-    await aside(_require_mongodb_leads, job.ledger, "replaying dead letters", stop=job.stop)
+    await aside(require_mongodb_leads, job.ledger, "replaying dead letters", stop=job.stop)
     mapping = job.migration.mapping(collection)
     report = ReplayReport()
     records = await aside(job.ledger.list, f"dead:{collection}", stop=job.stop)

@@ -16,6 +16,7 @@ from docferry.errors import LeaseLost, Stopped
 from docferry.flows import state
 from docferry.flows.background import aside
 from docferry.flows.loading import BULK, GIVE_BACK_S
+from docferry.flows.modes import require_mongodb_leads
 from docferry.ports import Guard, Identity, Ledger, StopSignal
 
 WRITERS = "writers"
@@ -26,12 +27,13 @@ LEASE_S = 60.0
 async def writing(ledger: Ledger, identity: Identity, what: str, stop: StopSignal) -> AsyncIterator[Guard]:
     """Hold the lease `what` while the block reads and writes documents; the guard raises once it is lost.
 
-    Raises: LeaseHeld if somebody else is at it; Stopped.
+    Raises: LeaseHeld if somebody else is at it; PreflightFailed unless MongoDB leads; Stopped.
     """
     if stop.is_set():
         raise Stopped(f"asked to stop before the {what} began; nothing was changed")
     lease = await asyncio.to_thread(state.take_or_create, ledger, WRITERS, what, identity, LEASE_S)
     async with holding(lease):
+        await asyncio.to_thread(require_mongodb_leads, ledger, f"the {what}")
         yield lease.check
 
 
@@ -70,6 +72,16 @@ def open_loads(ledger: Ledger, migration: Migration, identity: Identity) -> list
             if not state.lease_expired(chunk.body, identity):
                 found.append(f"chunk {chunk.key} of {name} is held by {chunk.body['owner']}")
     return found
+
+
+def unfinished_loads(ledger: Ledger, migration: Migration) -> list[str]:
+    """Collections that are not loaded to their end, in words: a quick look."""
+    headers = {name: ledger.read("backfill", name) for name in migration.mappings}
+    return [
+        f"{name} is {header.body['state'] if header else 'not loaded'}"
+        for name, header in headers.items()
+        if header is None or header.body["state"] != "complete"
+    ]
 
 
 def open_writers(ledger: Ledger, identity: Identity) -> list[str]:
