@@ -64,9 +64,9 @@ class Case:
             identity=Identity(name="me", mark="me", ended=lambda mark: mark == "dead"),
         )
 
-    def validated(self, verdict: str, age_s: float = 60.0) -> None:
+    def validated(self, verdict: str, age_s: float = 60.0, direction: str = "forward") -> None:
         at = state.now_ms() - int(age_s * 1_000)
-        text = json.dumps({"at_ms": at, "verdict": verdict, "equal_up_to_date": None}).encode()
+        text = json.dumps({"at_ms": at, "verdict": verdict, "equal_up_to_date": None, "direction": direction}).encode()
         body = {"at": at, "ok": verdict == "EQUAL", "report": text, "digest": "d"}
         self.world.ledger.write(SECTION, LATEST, body, expect=self.world.ledger.read(SECTION, LATEST))
 
@@ -87,6 +87,7 @@ class Case:
     def dynamodb_leads(self, *nothing: None, **changed: Any) -> None:
         """With an application that follows, and a way back that is well but for what changes."""
         self.mode(Mode.DYNAMODB_ONLY)
+        self.validated("EQUAL", direction="reverse")
         self.instance()
         if not nothing:
             now = state.now_ms()
@@ -198,6 +199,9 @@ CASES: dict[str, tuple[Callable[[Case], Any], str, Status, str]] = {
     "undecided": (lambda c: c.validated("UNDECIDED"), "consistency", NOT_KNOWN, "UNDECIDED"),
     "old report": (lambda c: c.validated("EQUAL", 27 * 3600.0), "consistency", NOT_KNOWN, "older than 26 h"),
     "old and different": (lambda c: c.validated("DIFFERENT", 27 * 3600.0), "consistency", BAD, "DIFFERENT"),
+    "report of the other direction": (
+        lambda c: c.validated("EQUAL", direction="reverse"), "consistency", NOT_KNOWN, "judged the database that leads now",
+    ),
     "letter": (letter, "letters", BAD, "users has 1 open"),
     "nobody follows": (lambda c: c.mode(Mode.DUAL_WRITE), "application", NOT_KNOWN, "no instance is registered"),
     "instance behind": (

@@ -42,13 +42,14 @@ def evidence_of(ledger: Ledger) -> dict[str, Any]:
     Raises: PreflightFailed, if there is none, it did not find all equal, or was made while the other database led.
     """
     report = latest_report(ledger)
-    problem = _no_evidence(report, read_mode(ledger))
+    problem = no_evidence(report, read_mode(ledger))
     if report is None or problem is not None:
         raise PreflightFailed("the evidence for an approval", [problem] if problem else [])
     return report
 
 
-def _no_evidence(report: Mapping[str, Any] | None, mode: ModeState) -> Problem | None:
+def no_evidence(report: Mapping[str, Any] | None, mode: ModeState) -> Problem | None:
+    """Why a report proves nothing about the database that leads; None if it does."""
     advice = "docferry validate" if mode.leader.dynamodb_leads else "docferry validate, and repair"
     if report is None:
         return Problem(where="full validation", what="none has been recorded", suggestion=advice)

@@ -40,7 +40,7 @@ from docferry.errors import (
     Stopped,
 )
 from docferry.flows import state
-from docferry.flows.approvals import STOP_MONGO_WRITES, require_approval
+from docferry.flows.approvals import STOP_MONGO_WRITES, no_evidence, require_approval
 from docferry.flows.background import aside, to_its_end
 from docferry.flows.changed import Watching, compare_changed
 from docferry.flows.comparing import Validation
@@ -213,9 +213,11 @@ def require_ready(job: Cutover) -> Timestamp:
 
 def _not_ready(job: Cutover, report: Mapping[str, Any] | None) -> Sequence[Problem]:
     problems: list[Problem] = []
-    if report is None or not report["ok"] or not report["equal_up_to"]:
-        what = "none has been recorded" if report is None else "the last one did not find all equal"
-        problems.append(Problem(where="full validation", what=what, suggestion="docferry validate, and repair"))
+    missing = no_evidence(report, read_mode(job.ledger))
+    if missing is None and report is not None and not report["equal_up_to"]:
+        missing = Problem(where="full validation", what="does not say up to when all is equal", suggestion="again")
+    if missing is not None:
+        problems.append(missing)
     problems += _unenforced(job)
     for one in job.migration.collections:
         letters = state.list_letters(job.ledger, one.name)
