@@ -72,11 +72,11 @@ def test_replicator_and_backfill_wait_for_a_majority_say_why_and_go_on_when_the_
         rig.load()
         backfill = running.enter_context(Victim(rig, tmp_path / "backfill.log", "backfill", "--again", settings=QUICK))
         eventually(loaded_by(rig, backfill), "a checkpoint of the load to move")
-        replicator = running.enter_context(Victim(rig, tmp_path / "first.log", "replicate", settings=QUICK))
-        eventually(applied_by(rig, replicator), "the position to move")
-
-        down = mongo.secondaries()[0]
-        mongo.kill(down)
+        with backfill.frozen():  # it would have ended before the member is down
+            replicator = running.enter_context(Victim(rig, tmp_path / "first.log", "replicate", settings=QUICK))
+            eventually(applied_by(rig, replicator), "the position to move")
+            down = mongo.secondaries()[0]
+            mongo.kill(down)
         lonely = write_alone(rig)
         said = why(mongo, down)
         eventually(lambda: said.search(replicator.said()), "the replicator to say why", 60)

@@ -13,7 +13,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -88,6 +89,15 @@ class Victim:
             if self.is_alive():
                 os.kill(self.pid, signal.SIGKILL)
         return self.wait(20) == -signal.SIGKILL
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """SIGSTOP for as long as the block: what it is at stays undone meanwhile."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
 
     def wait(self, timeout_s: float) -> int:
         """Its exit code."""

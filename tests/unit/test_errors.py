@@ -21,6 +21,7 @@ ARGUMENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "PreflightFailed": (("MongoDB", [PROBLEM]), {}),
     "KeyTaken": (("users", ["username"]), {}),
     "EstateDrift": ((["Shop: no stream"],), {}),
+    "DrillFailed": (("backfill shop.yaml", 4, "Unavailable: nobody answers"), {}),
     "FenceBroken": (("0000000007:0000000001", ["insert in shop.users"]), {}),
     "FenceFailed": (("no fence in 5 s",), {"in_the_way": ("app: transaction",), "taken_back": False}),
     "LeaseHeld": (("chunk", "ann", 12.5), {}),
