@@ -11,6 +11,7 @@ from typing import Any
 import boto3
 import pytest
 from airflow_rig import ROOT, write_migration
+from backfilling.rig import table_names
 from docferry.embedded import EmbeddedStack, ShopCounts, load_shop
 
 NAME = "runs"
@@ -71,7 +72,7 @@ def runs(stack: EmbeddedStack, airflow_home: Path, tmp_path_factory: pytest.Temp
 def test_phases_carry_the_shop_and_a_second_run_changes_nothing(runs: Runs) -> None:
     state, states, _ = runs.run("provision", dry_run=True)
     assert state == "success"
-    assert runs.table not in runs.client.list_tables()["TableNames"]
+    assert runs.table not in table_names(runs.client)
 
     _, _, first = runs.run("provision")
     assert first["switch_images_on"]["collections"]["users"] == "switched on"
@@ -112,7 +113,7 @@ def test_phases_carry_the_shop_and_a_second_run_changes_nothing(runs: Runs) -> N
 
 @pytest.mark.timeout(300)
 def test_a_planted_difference_fails_validate_and_repair_mends_it(runs: Runs) -> None:
-    if runs.table not in runs.client.list_tables()["TableNames"]:
+    if runs.table not in table_names(runs.client):
         pytest.fail("the test above has to run first")
     found = runs.client.scan(
         TableName=runs.table, FilterExpression="entityType = :t", ExpressionAttributeValues={":t": {"S": "PRODUCT"}}

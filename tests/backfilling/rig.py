@@ -34,6 +34,11 @@ DRIVER = Path(__file__).with_name("driver.py")
 SHOP_FILE = Path(__file__).parents[2] / "include" / "migrations" / "shop.yaml"
 
 
+def table_names(client: Any) -> set[str]:
+    """Of all tables: the tests of a session make more than one page of them."""
+    return {name for page in client.get_paginator("list_tables").paginate() for name in page["TableNames"]}
+
+
 def eventually(condition: Callable[[], T], what: str, timeout_s: float = 30.0, every_s: float = 0.02) -> T:
     """The first true answer."""
     deadline = time.monotonic() + timeout_s

@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 import orjson
-from backfilling.rig import _Endpoint, session_of
+from backfilling.rig import _Endpoint, session_of, table_names
 from bson.timestamp import Timestamp
 from docferry.adapters.dynamodb import DynamoTarget
 from docferry.adapters.dynamodb_http import DynamoHttp
@@ -67,7 +67,7 @@ class RealServers:
 
     def _create_tables(self, *names: str) -> None:
         client = self.session.client("dynamodb")
-        for name in set(names) - set(client.list_tables()["TableNames"]):
+        for name in set(names) - table_names(client):
             keys = {"PK": "HASH", "SK": "RANGE"}
             client.create_table(
                 TableName=name,

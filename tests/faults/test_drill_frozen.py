@@ -18,7 +18,7 @@ from docferry.core.modes import Mode
 from docferry.embedded import EmbeddedStack
 from docferry.embedded.independent.history import Replayed, Request
 from docferry.errors import HoldFailed, PreflightFailed
-from docferry.flows import flip
+from docferry.flows import approvals, flip
 from docferry.flows.fence import LEASE_S as FENCE_LEASE_S
 from docferry.flows.fence import Recorded, recorded_fence
 from docferry.flows.flip import back_to_mongodb, begin_dual_write, flip_reads
@@ -27,7 +27,7 @@ from docferry.flows.rollback import finalize
 from docferry.wiring import who
 from killing.victims import Victim, applied_by
 from replicating.rig import Following, Said
-from serving.drill import COMPARED, Processes, Returning, change_leader, flip_of
+from serving.drill import COMPARED, Processes, Returning, approve, change_leader, cutover_of, flip_of
 from serving.faulty import (
     SOON,
     WOKE,
@@ -40,6 +40,7 @@ from serving.faulty import (
     judge,
     ready_to_switch,
 )
+from validating.planting import validate
 
 LEASE_OVER_S = 20.0
 
@@ -151,15 +152,19 @@ def test_process_frozen_across_each_change_on_the_way_there_loses_nothing(
         processes.release(4)
         processes.release(3)
         processes.await_more()
-        across(rig, processes, 2, finalize_it, Mode.FINAL)
+        with Returning(rig):
+            report = validate(rig)
+        assert report.ok, report
+        approve(rig, approvals.FINALIZE)
+        across(rig, processes, 2, lambda job: finalize_it(rig, job), Mode.FINAL)
         replayed = judge(rig, processes)
     assert_nothing_lost(replayed)
     assert_only_frozen_failed(replayed, {2, 3, 4}, longest=3)
 
 
-def finalize_it(job: flip.Flip) -> None:
+def finalize_it(rig: Rig, job: flip.Flip) -> None:
     """It waits for nobody: who is frozen is behind, and named."""
-    after = finalize(job)
+    after = finalize(cutover_of(rig))
     flip._await_acknowledgements(job, after)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import boto3
 import botocore.session
 import pytest
+from backfilling.rig import table_names
 from docferry.adapters.estate import AwsEstate
 from docferry.core.estate import DesiredEstate, desired_estate
 from docferry.core.settings import Capacity, DaxSettings, LedgerSettings, TableSettings, TargetSettings
@@ -186,7 +187,7 @@ def test_dry_run_touches_nothing(desired: DesiredEstate, estate: AwsEstate, dyna
     assert outcomes(report) == ["planned", "planned"]
     assert not report.changed_anything
     assert f"+ table {table_name(desired)}: create table" in render_plan(report)
-    existing = dynamodb.list_tables()["TableNames"]
+    existing = table_names(dynamodb)
     assert not {spec.name for spec in desired.tables} & set(existing)
 
 
@@ -261,9 +262,7 @@ def test_a_table_with_other_keys_is_refused_even_with_permission(
     )
     with pytest.raises(EstateDrift, match="id \\(S\\)"):
         run(desired, estate, allow_changes=True)
-    assert (
-        desired.tables[0].name not in dynamodb.list_tables()["TableNames"]
-    )  # the ledger comes first, and was not made
+    assert desired.tables[0].name not in table_names(dynamodb)  # the ledger comes first, and was not made
 
 
 # --- waiting, trouble, stopping ---------------------------------------------------------------------------------------
@@ -455,7 +454,7 @@ def test_dax_when_something_named_does_not_exist_creates_nothing(
         "dax.role_arn",
         "dax.parameters",
     }
-    assert not {spec.name for spec in desired.tables} & set(dynamodb.list_tables()["TableNames"])
+    assert not {spec.name for spec in desired.tables} & table_names(dynamodb)
 
 
 def test_dax_group_that_cannot_be_read_is_an_error_not_a_guess(cache: DaxSettings, estate: AwsEstate) -> None:
