@@ -4,7 +4,8 @@
 stream from the position that was recorded before the first page was read, in runs of `minutes`, one after the other.
 
 **Steps**
-1. `wait_until_loaded` holds no slot; it ends when the ledger says that every collection is complete.
+1. `wait_until_loaded` holds no slot; it ends when the ledger says that every collection is complete. So does
+   `wait_until_mongodb_leads`: while DynamoDB leads, the DAG `reverse` has its turn.
 2. `follow_changes` applies inserts, updates, deletes, moved keys and vanished children. Its log tells the lag, the rate, and how
    long the oplog still holds the position. A second one at the same time says that the lease is held, and by whom.
 
@@ -22,7 +23,7 @@ Changes that cannot be stored are dead letters and stop nothing: `docferry dead-
 from airflow.sdk import Param
 from docferry_airflow.dag_factory import CONTINUOUS, flag, migrations, phase_dag
 from docferry_airflow.operators.replicate import ReplicateOperator
-from docferry_airflow.sensors.ledger import CollectionLoadedSensor
+from docferry_airflow.sensors.ledger import CollectionLoadedSensor, MongoDBLeadsSensor
 
 for migration in migrations():
     params = {
@@ -36,4 +37,5 @@ for migration in migrations():
             minutes="{{ params.minutes }}",
             until_caught_up="{{ params.until_caught_up }}",
         )
-        loaded >> followed
+        leads = MongoDBLeadsSensor(task_id="wait_until_mongodb_leads", poke_interval=10, timeout=366 * 24 * 3600)
+        loaded >> leads >> followed

@@ -9,7 +9,7 @@ import pytest
 from airflow_rig import write_migration
 from docferry.config import Migration, load_migration
 from docferry.core.instances import INSTANCES, Instance
-from docferry.core.modes import Mode
+from docferry.core.modes import MODE, Mode, ModeState
 from docferry.flows import state
 from docferry.ports import Identity
 from docferry.testing.fakes import FakeLedger
@@ -137,10 +137,29 @@ def test_replication_is_waited_for_until_it_is_near(airflow_home: Path, migratio
     assert look("ReplicationNearSensor", migration, ledger)
 
 
+@pytest.mark.parametrize(
+    ("mode", "forward", "back"),
+    [
+        (ModeState(), True, False),
+        (ModeState(mode=Mode.DYNAMODB_READS, percent=100, epoch=3), True, False),
+        (ModeState(mode=Mode.DYNAMODB_READS, percent=100, epoch=3).hold(Mode.DYNAMODB_ONLY, 10**15), False, False),
+        (ModeState(mode=Mode.DYNAMODB_ONLY, epoch=4), False, True),
+        (ModeState(mode=Mode.FINAL, epoch=5), False, False),
+    ],
+    ids=str,
+)
+def test_each_direction_waits_for_its_turn_instead_of_failing_over_and_over(
+    airflow_home: Path, migration: Migration, mode: ModeState, forward: bool, back: bool
+) -> None:
+    ledger = FakeLedger()
+    ledger.write(*MODE, mode.to_body(), expect=None)
+    assert look("MongoDBLeadsSensor", migration, ledger) is forward
+    assert look("DynamoDBLeadsSensor", migration, ledger) is back
+
+
 def test_soak_counts_from_when_dynamodb_began_to_lead_and_not_while_it_does_not(
     airflow_home: Path, migration: Migration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from docferry.core.modes import MODE, ModeState
     from docferry.flows.modes import MOVES
 
     ledger, now = FakeLedger(), state.now_ms()

@@ -92,6 +92,18 @@ class ApplicationRunsSensor(LedgerSensor):
         return bool(live)
 
 
+class MongoDBLeadsSensor(LedgerSensor):
+    """Waits until MongoDB leads: for whatever makes DynamoDB follow it. A change of the leader is waited for, too."""
+
+    def look(self, migration: Migration, ledger: Ledger) -> bool:
+        from docferry.core.modes import Mode
+        from docferry.flows.modes import read_mode
+
+        mode = read_mode(ledger)
+        log.info("the mode is %s", mode)
+        return mode.mode is not Mode.HOLD and not mode.leader.dynamodb_leads
+
+
 class DynamoDBLeadsSensor(LedgerSensor):
     """Waits until DynamoDB leads: for whatever makes MongoDB follow it."""
 
