@@ -36,7 +36,7 @@ from docferry.embedded.tools import Say
 from docferry.errors import DrillFailed
 
 PROCESSES = 8
-RATE = 9.0
+RATE = 10.5
 """Requests/s of each process; eight of ten are writes."""
 USERS = 60
 """Few: an emulator's index slows down with the size of its partitions."""
