@@ -11,12 +11,13 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from docferry.embedded.airflow import AirflowApi
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, TimeoutError, sync_playwright
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SIZE = {"width": 1500, "height": 1000}
 WAIT_MS = 180_000
 RUN_MS = 400_000
+LOADS, BUTTON_MS = 4, 30_000
 SLIDE_MS = 1_500
 """The panels slide; a picture waits for that."""
 
@@ -56,12 +57,24 @@ def look(api: AirflowApi, dag_id: str, run_id: str, mapped_task: str, picture: P
         page.goto(f"{run}/tasks/{quote(mapped_task)}/mapped")
         page.get_by_text("ids before").first.wait_for()
         ranges = page.inner_text("body")
-        page.goto(run)
-        page.get_by_text("ids before").first.wait_for()
-        page.get_by_label("Expand all task groups").first.click()
+        _expand_groups(page, run)
         page.get_by_text("finish", exact=True).first.wait_for()
         take(page, picture)
         return Seen(grid=page.inner_text("body"), ranges=ranges)
+
+
+def _expand_groups(page: Page, run: str) -> None:
+    """The page now and then comes up without its buttons: a person loads it again."""
+    for _ in range(LOADS):
+        page.goto(run)
+        page.get_by_text("ids before").first.wait_for()
+        button = page.get_by_label("Expand all task groups").first
+        try:
+            button.click(timeout=BUTTON_MS)
+        except TimeoutError:
+            continue
+        return
+    raise AssertionError(f"{LOADS} loads of {run} had no button to expand the task groups")
 
 
 def take(page: Page, picture: Path) -> None:
