@@ -22,7 +22,6 @@ from docferry.cli_common import (
 )
 from docferry.client.membership import describe
 from docferry.config import Migration
-from docferry.core.foreign import Doing
 from docferry.errors import PreflightFailed, Problem
 from docferry.flows import approvals, flip
 from docferry.flows.cutover import Cutover, SwitchReport, require_ready, switch_to_dynamodb
@@ -75,7 +74,7 @@ def clients(file: str, seconds: float, as_json: bool) -> int:
         job = Watching(migration=migration, clients=connections.clients(), progress=progress, stop=stop)
         found = foreigners(job, seconds)
     show(found.to_dict(), as_json, found.render())
-    return EXIT_DIFFERENT if any(one.does is Doing.WRITE for one in found.foreign) else 0
+    return EXIT_DIFFERENT if found.writers else 0
 
 
 @click.command()

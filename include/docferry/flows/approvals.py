@@ -55,10 +55,16 @@ def no_evidence(report: Mapping[str, Any] | None, mode: ModeState) -> Problem | 
         return Problem(where="full validation", what="none has been recorded", suggestion=advice)
     if not report["ok"]:
         return Problem(where="full validation", what="the last one did not find all equal", suggestion=advice)
-    if (report.get("direction") == Direction.REVERSE) is not mode.leader.dynamodb_leads:
-        what = f"the last one judged the database that leads now: the mode is {mode}"
+    if what := of_another_leader(report, mode):
         return Problem(where="full validation", what=what, suggestion=advice)
     return None
+
+
+def of_another_leader(report: Mapping[str, Any], mode: ModeState) -> str:
+    """In words, that a report was made while the other database led; "" if it was not."""
+    if (report.get("direction") == Direction.REVERSE) is mode.leader.dynamodb_leads:
+        return ""
+    return f"the last one judged the database that leads now: the mode is {mode}"
 
 
 def approve(ledger: Ledger, phase: str, evidence: str, by: str, why: str) -> Approval:

@@ -122,9 +122,7 @@ class Cutover:
         )  # fmt: skip
 
     def health(self) -> Health:
-        return Health(
-            migration=self.migration, source=self.source, ledger=self.ledger, estate=self.estate, identity=self.identity
-        )
+        return self.flip().health()
 
     def watching(self) -> WatchingClients:
         return WatchingClients(migration=self.migration, clients=self.clients, progress=self.progress, stop=self.stop)

@@ -41,6 +41,11 @@ class ForeignReport:
         return tuple(one for one in self.clients if not (one.own or one.waived))
 
     @property
+    def writers(self) -> tuple[Client, ...]:
+        """Those of them that were met writing."""
+        return tuple(one for one in self.foreign if one.does is Doing.WRITE)
+
+    @property
     def limits(self) -> str:
         """What such looks cannot see."""
         every_ms = 1_000 * self.seconds / max(1, self.looks + self.failed)
@@ -59,7 +64,7 @@ class ForeignReport:
         return {
             "clients": [one.to_dict() for one in self.clients],
             "foreign": len(self.foreign),
-            "foreign_writers": sum(one.does is Doing.WRITE for one in self.foreign),
+            "foreign_writers": len(self.writers),
             "looks": self.looks,
             "failed": self.failed,
             "unseen": list(self.unseen),

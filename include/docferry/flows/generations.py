@@ -155,19 +155,11 @@ class Generations:
     # --- a look ------------------------------------------------------------------------------------------------------
 
     async def _look(self, when: When) -> None:
-        documents: dict[str, list[Suspect]] = {}
-        items: dict[str, list[Suspect]] = {}
-        for one in self.suspects:
-            if one.key is None:
-                documents.setdefault(one.collection, []).append(one)
-            else:
-                items.setdefault(one.table, []).append(one)
-        for collection, found in documents.items():
-            for page in _pages(found):
-                await self._look_at_documents(self.job.migration.mapping(collection), page, when)
-        for table, found in items.items():
-            for page in _pages(found):
-                await self._look_at_items(table, page, when)
+        documents, items = list(self.suspects.documents(PAGE_DOCUMENTS)), list(self.suspects.items(PAGE_DOCUMENTS))
+        for collection, page in documents:
+            await self._look_at_documents(self.job.migration.mapping(collection), page, when)
+        for table, page in items:  # those that looking at documents has added have their turn in the next look
+            await self._look_at_items(table, page, when)
 
     async def _look_at_documents(self, mapping: DocumentMapping, page: Sequence[Suspect], when: When) -> None:
         self.judged.rechecked += len(page)
@@ -352,10 +344,6 @@ def _items_of(mapping: DocumentMapping, data: bytes) -> list[Item]:
         return encode_raw(mapping, data, 0)
     except DocumentError:
         return []
-
-
-def _pages(suspects: Sequence[Suspect]) -> Iterable[Sequence[Suspect]]:
-    return (suspects[start : start + PAGE_DOCUMENTS] for start in range(0, len(suspects), PAGE_DOCUMENTS))
 
 
 def _unaccounted(collection: str, shown: str, error: DocumentError) -> Difference:

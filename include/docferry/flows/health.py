@@ -17,7 +17,7 @@ from docferry.core.modes import Mode
 from docferry.core.settings import TableSettings
 from docferry.errors import MigrationError, Problem
 from docferry.flows import state
-from docferry.flows.approvals import no_evidence
+from docferry.flows.approvals import of_another_leader
 from docferry.flows.check import lacking_majority
 from docferry.flows.modes import list_moves, live_instances, read_mode, unacknowledged
 from docferry.flows.reverse import KEEP_S
@@ -224,8 +224,8 @@ def _consistency(job: Health) -> Part:
     told = f"the last validation, {age_s / 3600:.1f} h ago, found them {report['verdict']}"
     wrong = [told] if report["verdict"] == "DIFFERENT" else []
     unknown = [told] if report["verdict"] not in ("EQUAL", "DIFFERENT") else []
-    if (other := no_evidence({**report, "ok": True}, read_mode(job.ledger))) is not None:
-        unknown.append(other.what)
+    if other := of_another_leader(report, read_mode(job.ledger)):
+        unknown.append(other)
     if age_s > REPORT_S:
         unknown.append(f"it is older than {REPORT_S / 3600:.0f} h: run validate")
     return _part(wrong, unknown, told, **facts, equal_up_to=equal)

@@ -17,16 +17,13 @@ SERVES = ("replica_set", "tables", "application")
 
 def foreign_writers(job: Watching) -> Iterator[Problem]:
     """Whoever writes to MongoDB without docferry's client: behind the fence his writes fail. Raises StoreError."""
-    report = _looked(job)
-    for one in report.foreign:
-        if one.does is Doing.WRITE:
-            yield _problem(one, "writes", "waived_writers")
+    for one in _looked(job).writers:
+        yield _problem(one, "writes", "waived_writers")
 
 
 def foreign_readers(job: Watching) -> Iterator[Problem]:
     """Whoever still works with MongoDB, which is not kept up to date from now on. Raises StoreError."""
-    report = _looked(job)
-    for one in report.foreign:
+    for one in _looked(job).foreign:
         if one.does is not Doing.IDLE:
             yield _problem(one, "reads" if one.does is Doing.READ else "writes", "waived_readers")
 

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TypeVar
 
 from docferry.core.diff import Difference, Kind, is_tombstone
@@ -39,6 +38,7 @@ from docferry.flows.reverse_looks import (
 )
 from docferry.flows.reverse_reading import Place, place_of, root_place
 from docferry.flows.suspects import Suspect, Suspects
+from docferry.flows.validation_report import shown_ms
 from docferry.ports import Target
 
 T = TypeVar("T")
@@ -118,7 +118,7 @@ class ReverseGenerations:
         if not self.reached_ms:
             return "reverse replication has never run"
         if time.monotonic() - self._moved > STILL_S:
-            return f"reverse replication stands still at {_shown_time(self.reached_ms)}"
+            return f"reverse replication stands still at {shown_ms(self.reached_ms)}"
         if seconds > self.settle_s + BEHIND_S:
             if self._waited_for:
                 return f"reverse replication is {(state.now_ms() - self.reached_ms) / 1000:.0f} s behind"
@@ -131,19 +131,11 @@ class ReverseGenerations:
     # --- a look ------------------------------------------------------------------------------------------------------
 
     async def _look(self) -> None:
-        documents: dict[str, list[Suspect]] = {}
-        items: dict[str, list[Suspect]] = {}
-        for one in self.suspects:
-            if one.key is None:
-                documents.setdefault(one.collection, []).append(one)
-            else:
-                items.setdefault(one.table, []).append(one)
-        for collection, suspects in documents.items():
-            for page in _pages(suspects):
-                await self._look_at_documents(self.job.migration.mapping(collection), page)
-        for table, suspects in items.items():
-            for page in _pages(suspects):
-                await self._look_at_items(table, page)
+        documents, items = list(self.suspects.documents(PAGE_DOCUMENTS)), list(self.suspects.items(PAGE_DOCUMENTS))
+        for collection, page in documents:
+            await self._look_at_documents(self.job.migration.mapping(collection), page)
+        for table, page in items:  # those that looking at documents has added have their turn in the next look
+            await self._look_at_items(table, page)
 
     async def _look_at_documents(self, mapping: DocumentMapping, page: Sequence[Suspect]) -> None:
         self.judged.rechecked += len(page)
@@ -250,11 +242,3 @@ def add_document(suspects: Suspects, mapping: DocumentMapping, id_data: bytes, p
 def add_item(suspects: Suspects, table: str, collection: str, item: Item) -> None:
     """An item that names no document; "" is no collection."""
     suspects.add(Suspect(table=table, collection=collection, key=key_of(item), first_seen_ms=state.now_ms()))
-
-
-def _pages(suspects: Sequence[Suspect]) -> Iterable[Sequence[Suspect]]:
-    return (suspects[start : start + PAGE_DOCUMENTS] for start in range(0, len(suspects), PAGE_DOCUMENTS))
-
-
-def _shown_time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds")

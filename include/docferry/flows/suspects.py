@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,6 +57,14 @@ class Suspects:
     def __iter__(self) -> Iterator[Suspect]:
         return iter(list(self.by_name.values()))
 
+    def documents(self, size: int) -> Iterator[tuple[str, list[Suspect]]]:
+        """Pages of at most `size` documents, each of one collection, as they are now."""
+        return _pages(((one.collection, one) for one in self if one.key is None), size)
+
+    def items(self, size: int) -> Iterator[tuple[str, list[Suspect]]]:
+        """Pages of at most `size` items, each of one table, as they are now."""
+        return _pages(((one.table, one) for one in self if one.key is not None), size)
+
     def add(self, suspect: Suspect) -> None:
         """Keep it, unless it is known."""
         if suspect.name in self.by_name:
@@ -70,6 +78,15 @@ class Suspects:
     def drop(self, suspect: Suspect) -> None:
         """It is none."""
         del self.by_name[suspect.name]
+
+
+def _pages(named: Iterable[tuple[str, Suspect]], size: int) -> Iterator[tuple[str, list[Suspect]]]:
+    groups: dict[str, list[Suspect]] = {}
+    for name, one in named:
+        groups.setdefault(name, []).append(one)
+    for name, found in groups.items():
+        for start in range(0, len(found), size):
+            yield name, found[start : start + size]
 
 
 def encode_suspects(suspects: Sequence[Suspect]) -> list[bytes]:

@@ -139,7 +139,7 @@ class ValidationReport:
         if not self.ok or self.sample is not None:
             return ""
         if self.direction is Direction.REVERSE:
-            began, ended = map(_shown_time, self.looked_ms)
+            began, ended = map(shown_ms, self.looked_ms)
             return f"MongoDB held what DynamoDB does, as of looks made from {began} to {ended}"
         equal = self.equal_up_to
         return f"all that has not changed since {_shown_date(equal)} is equal" if equal else ""
@@ -183,8 +183,8 @@ class ValidationReport:
             "equal_up_to": encode_time(equal) if equal else None,
             "equal_up_to_date": _shown_date(equal) if equal else None,
             "equal": self.equal,
-            "looked_from": _shown_time(self.looked_ms[0]) if self.looked_ms[1] else None,
-            "looked_to": _shown_time(self.looked_ms[1]) if self.looked_ms[1] else None,
+            "looked_from": shown_ms(self.looked_ms[0]) if self.looked_ms[1] else None,
+            "looked_to": shown_ms(self.looked_ms[1]) if self.looked_ms[1] else None,
             "largest_age_s": self.largest_age_s,
             "generations": self.generations,
             "rechecked": self.rechecked,
@@ -219,7 +219,7 @@ def _shown_date(at: Timestamp) -> str:
     return datetime.fromtimestamp(at.time, UTC).isoformat()
 
 
-def _shown_time(at_ms: int) -> str:
+def shown_ms(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds")
 
 
