@@ -1,16 +1,16 @@
 """Shadow reads: what a read asked for is asked again of both databases, off the application's way, and compared.
 
-A thread of its own does it, with blocking doors. Lag is no mismatch: what differs is looked at again until it is equal, or has
+A thread of its own does it, with blocking doors. It fetches what was asked every few milliseconds: waking it would cost the
+application more than the rest of the hand-over. Lag is no mismatch: what differs is looked at again until it is equal, or has
 stayed different for a while. What the thread does not get to is counted, not queued without end.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ MOST_DOCUMENTS = 20
 """Of one query; a longer list is compared as far as this."""
 SETTLE_S = 3.0
 """How long a difference must stay until it is one: replication is hardly ever that late."""
+FETCH_S = 0.05
 LOOK_S = 0.25
 MOST_SUSPECTS = 500
 
@@ -51,7 +52,7 @@ class Shadow:
 
     def __init__(self, parts: Parts, masked: Masks, settle_s: float = SETTLE_S) -> None:
         self._parts, self._masked, self._settle_s = parts, masked, settle_s
-        self._queue: queue.Queue[tuple[str, Mapping[str, Any]]] = queue.Queue(MOST_WAITING)
+        self._waiting: deque[tuple[str, Mapping[str, Any]]] = deque()
         self._suspects: dict[tuple[Any, ...], Asked] = {}
         self._looked = 0.0
         self._closing = threading.Event()
@@ -59,18 +60,22 @@ class Shadow:
         self._thread: threading.Thread | None = None
 
     def __repr__(self) -> str:
-        return f"Shadow({self._queue.qsize()} waiting, {len(self._suspects)} suspects)"
+        return f"Shadow({len(self._waiting)} waiting, {len(self._suspects)} suspects)"
 
     def offer(self, collection: str, query: Mapping[str, Any]) -> None:
         """Compare this read some time soon; DynamoDB must be able to answer it. Never waits."""
+        if self._thread is None:
+            self._start()
+        if len(self._waiting) < MOST_WAITING:
+            self._waiting.append((collection, query))
+        else:
+            self._parts.metrics.count("shadow.skipped")
+
+    def _start(self) -> None:
         with self._starting:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="docferry shadow reads", daemon=True)
                 self._thread.start()
-        try:
-            self._queue.put_nowait((collection, query))
-        except queue.Full:
-            self._parts.metrics.count("shadow.skipped")
 
     def forked(self) -> None:
         """This process is a fork: the thread stayed behind, and what was open is the other's."""
@@ -96,8 +101,10 @@ class Shadow:
 
     def _due(self) -> Iterator[Asked]:
         """The next read; and the suspects, every now and then, however many reads are waiting."""
-        with suppress(queue.Empty):
-            asked = self._planned(*self._queue.get(timeout=LOOK_S))
+        if not self._waiting:
+            self._closing.wait(FETCH_S)
+        else:
+            asked = self._planned(*self._waiting.popleft())
             if asked is not None and (suspect := self._suspects.get(asked.name)) is not None:
                 suspect.times += 1
             elif asked is not None:
