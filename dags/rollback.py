@@ -1,28 +1,38 @@
 """Rollback: MongoDB leads again, from whatever mode, and nothing that was written meanwhile is lost.
 
-**Enter when** somebody decides so. Run it with `dry_run` first: the log says what it would do, and what would refuse it.
+**Enter when** somebody decides so. With `dry_run` the log says what it would do, and what would refuse it, and nothing else
+happens.
 
 **Steps**
-1. From DUAL_WRITE or DYNAMODB_READS: a change of mode.
-2. From DYNAMODB_ONLY: writes wait (seconds, with a deadline), every process acknowledges and says what it wrote last, MongoDB has
-   applied all of it, the fence is lifted, MongoDB leads. Reads never stop.
+1. `how_far` asks under Required Actions, and shows what each way would do from here: as far as `MONGO_ONLY`, MongoDB alone; or as
+   `DUAL_WRITE`, where DynamoDB is still written, and reads are compared. Who chooses `to` at the start is not asked.
+2. `give_mongodb_the_lead`. From DUAL_WRITE or DYNAMODB_READS: a change of mode. From DYNAMODB_ONLY: writes wait (seconds, with a
+   deadline), every process acknowledges and says what it wrote last, MongoDB has applied all of it, the fence is lifted, MongoDB
+   leads; dual writes begin once replication follows. Reads never stop.
 
-**Done when** the run succeeds: `docferry mode` says MONGO_ONLY. The DAG `replicate` goes on from there by itself.
+**Done when** the run succeeds: `docferry mode` says the mode. The DAG `replicate` goes on from there by itself.
 
 **If it fails** everything is as it was. An instance that vanished without a word may still have a request on its way: wait, or
-name it in `waived` if you know that it is gone.
+name it in `waived` if you know that it is gone. If only dual writes could not begin, MongoDB leads, and the error says what they
+lack: the DAG `dual_write` begins them.
 
 **Roll back by** going forward again: `dual_write`, `flip_reads`, `stop_mongo_writes`.
 """
 
 from airflow.sdk import Param
 from docferry_airflow.dag_factory import flag, migrations, phase_dag
-from docferry_airflow.operators.cutover import RollbackOperator
+from docferry_airflow.operators.cutover import ASK, DUAL_WRITE, MONGO_ONLY, HowFarOperator, RollbackOperator
 
 for migration in migrations():
     gone = Param([], type="array", items={"type": "string"}, description="Instances (ids) that are known to be gone.")
-    params = {"dry_run": flag("Only say what would be done."), "waived": gone}
+    params = {
+        "to": Param(
+            ASK, enum=[ASK, MONGO_ONLY, DUAL_WRITE], description="How far; or be asked, and see what it would do."
+        ),
+        "dry_run": flag("Only say what would be done."),
+        "waived": gone,
+    }
+    given = {"plan_only": "{{ params.dry_run }}", "waived": "{{ params.waived }}"}
     with phase_dag(migration, "rollback", doc=__doc__, params=params):
-        RollbackOperator(
-            task_id="give_mongodb_the_lead", plan_only="{{ params.dry_run }}", waived="{{ params.waived }}"
-        )
+        chosen = HowFarOperator(task_id="how_far", to="{{ params.to }}", **given)
+        RollbackOperator(task_id="give_mongodb_the_lead", to=chosen.output, **given)

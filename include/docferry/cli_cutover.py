@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -22,13 +23,14 @@ from docferry.cli_common import (
 )
 from docferry.client.membership import describe
 from docferry.config import Migration
+from docferry.core.modes import Mode
 from docferry.errors import PreflightFailed, Problem
 from docferry.flows import approvals, flip
 from docferry.flows.cutover import Cutover, SwitchReport, require_ready, switch_to_dynamodb
 from docferry.flows.foreign import Watching, foreigners
 from docferry.flows.guard import WATCH_S, put_back, watch_hold
 from docferry.flows.modes import describe_instance, list_instances, list_moves, read_mode
-from docferry.flows.rollback import finalize, plan_rollback, roll_back
+from docferry.flows.rollback import finalize, plan_rollback, plan_ways_back, roll_back
 from docferry.ports import Progress, StopSignal
 from docferry.wiring import Connections, who
 
@@ -168,21 +170,38 @@ def stop_mongo_writes(file: str, dry_run: bool, as_json: bool) -> None:
 @file_argument
 @dry_option
 @click.option(
+    "--to",
+    type=click.Choice(["MONGO_ONLY", "DUAL_WRITE"]),
+    help="How far: MongoDB alone, or MongoDB with DynamoDB still written and compared. Asked on a terminal; else MONGO_ONLY.",
+)
+@click.option(
     "--waive", multiple=True, metavar="INSTANCE", help="One that vanished and is known to be gone; repeatable."
 )
 @json_option
 @explained
-def rollback(file: str, dry_run: bool, waive: tuple[str, ...], as_json: bool) -> None:
+def rollback(file: str, dry_run: bool, to: str | None, waive: tuple[str, ...], as_json: bool) -> None:
     """MongoDB leads again, from whatever mode; nothing that was written meanwhile is lost."""
     migration, connections = open_migration(file)
     with stop_on_signals() as stop, CliProgress() as progress, closing(connections.sink(migration)) as sink:
         job = cutover_job(migration, connections, progress, stop)
-        would = plan_rollback(job, waive)
+        asked = to is None and not dry_run and not as_json and sys.stdin.isatty()
+        far = Mode(_ask_how_far(job, waive) if asked else to or Mode.MONGO_ONLY)
+        would = plan_rollback(job, far, waive)
         if dry_run:
             show({"mode": str(read_mode(job.ledger)), "would": would}, as_json, would)
             return
-        report = with_target(migration, connections, lambda target: roll_back(job, target, sink, waive))
+        report = with_target(migration, connections, lambda target: roll_back(job, target, sink, far, waive))
     show(report.to_dict(), as_json, _told(report))
+
+
+def _ask_how_far(job: Cutover, waive: Sequence[str]) -> str:
+    if len(read_mode(job.ledger).ways_back) < 2:
+        return Mode.MONGO_ONLY
+    ways = plan_ways_back(job, waive)
+    for to, would in ways.items():
+        click.echo(f"{to}: {would}")
+    answer: str = click.prompt("How far back", type=click.Choice([str(one) for one in ways]))
+    return answer
 
 
 @click.command("finalize")

@@ -96,6 +96,27 @@ def somebody_answers(rig: Rig, option: str, why: str) -> Iterator[list[str]]:
         thread.join(timeout=10)
 
 
+@contextmanager
+def followed_once_mongodb_leads(rig: Rig) -> Iterator[None]:
+    """As the DAG `replicate` does, which waits until then."""
+    over = threading.Event()
+
+    def follow() -> None:
+        while read_mode(rig.ledger).mode not in (Mode.MONGO_ONLY, Mode.DUAL_WRITE):
+            if over.wait(0.2):
+                return
+        with Following(rig):
+            over.wait()
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(timeout=60)
+
+
 @pytest.mark.timeout(280)
 def test_phases_take_the_application_there_and_back(rig: Rig, dags: Any) -> None:
     with wiring.connect(rig.file) as manager, Traffic(manager, writers=2) as traffic:
@@ -119,7 +140,16 @@ def test_phases_take_the_application_there_and_back(rig: Rig, dags: Any) -> None
         _, planned = run(dags, rig, "rollback", dry_run=True)
         assert "MongoDB leads" in planned["give_mongodb_the_lead"]["would"]
         assert read_mode(rig.ledger).mode is Mode.DYNAMODB_ONLY
-        state, returned = run(dags, rig, "rollback")
+        with followed_once_mongodb_leads(rig), somebody_answers(rig, "DUAL_WRITE", "") as bodies:
+            state, returned = run(dags, rig, "rollback")
+        assert (state, returned["give_mongodb_the_lead"]["after"]) == ("success", "DUAL_WRITE")
+        near, far = bodies[0].splitlines()
+        assert near.startswith("- **DUAL_WRITE**: writes wait for a moment")
+        assert far.startswith("- **MONGO_ONLY**: writes wait for a moment")
+        with somebody_answers(rig, "leave everything as it is", ""):
+            assert run(dags, rig, "rollback")[0] == "success"
+        assert read_mode(rig.ledger).mode is Mode.DUAL_WRITE
+        state, returned = run(dags, rig, "rollback", to="MONGO_ONLY")
         assert (state, returned["give_mongodb_the_lead"]["after"]) == ("success", "MONGO_ONLY")
     assert traffic.errors == []
     assert in_mongodb(rig.database) == traffic.acknowledged()

@@ -93,7 +93,8 @@ def test_way_there_and_back_by_commands(rig: Rig) -> None:
             before = traffic.writes
             eventually(lambda: traffic.writes > before + 50, "writes to DynamoDB alone")
             assert "MongoDB leads" in run(rig, "rollback", "--dry-run")["would"]
-            assert run(rig, "rollback")["after"] == "MONGO_ONLY"
+            assert run(rig, "rollback", "--to", "MONGO_ONLY")["after"] == "MONGO_ONLY"
+        assert "not DUAL_WRITE" in run(rig, "rollback", "--to", "DUAL_WRITE", code=3)["message"]
         assert "confirm" in run(rig, "finalize", "--confirm", "wrong", code=3)["message"]
     assert traffic.errors == []
     assert in_mongodb(rig.database) == traffic.acknowledged()

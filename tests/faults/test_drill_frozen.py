@@ -21,7 +21,7 @@ from docferry.errors import HoldFailed, PreflightFailed
 from docferry.flows import approvals, flip
 from docferry.flows.fence import LEASE_S as FENCE_LEASE_S
 from docferry.flows.fence import Recorded, recorded_fence
-from docferry.flows.flip import back_to_mongodb, begin_dual_write, flip_reads
+from docferry.flows.flip import back_to, begin_dual_write, flip_reads
 from docferry.flows.modes import list_instances, live_instances, read_mode, unacknowledged
 from docferry.flows.rollback import finalize
 from docferry.wiring import who
@@ -138,7 +138,7 @@ def test_process_frozen_across_each_change_on_the_way_there_loses_nothing(
             across(rig, processes, 1, lambda job: flip_reads(job, 10), Mode.DYNAMODB_READS)
             across(rig, processes, 2, lambda job: flip_reads(job, 100), Mode.DYNAMODB_READS)
             across(rig, processes, 0, lambda job: begin_dual_write(job, COMPARED), Mode.DUAL_WRITE)
-            across(rig, processes, 1, lambda job: back_to_mongodb(job, "as rehearsed"), Mode.MONGO_ONLY)
+            across(rig, processes, 1, lambda job: back_to(job, Mode.MONGO_ONLY, "as rehearsed"), Mode.MONGO_ONLY)
             ready_to_switch(rig, processes)
         processes.freeze(3)
         with pytest.raises(HoldFailed, match=r"1 instance\(s\) have not acknowledged.*as it was before"):

@@ -122,7 +122,9 @@ def test_share_that_sees_nothing_wrong_stays(rig: Rig) -> None:
         assert report.seen.served > 0
         assert (report.seen.mismatches, report.seen.fell_back) == (0, 0)
         assert read_mode(rig.ledger).percent == 50
-        assert flip.back_to_mongodb(job_of(rig), "enough").mode == "MONGO_ONLY"
+        assert flip.back_to(job_of(rig), Mode.DUAL_WRITE, "too soon").mode == "DUAL_WRITE"
+        assert read_mode(rig.ledger).validate_writes
+        assert flip.back_to(job_of(rig), Mode.MONGO_ONLY, "enough").mode == "MONGO_ONLY"
 
 
 def test_what_is_missing_keeps_the_reads_where_they_are_and_all_of_it_is_said(rig: Rig) -> None:

@@ -110,3 +110,17 @@ def test_key_once_chosen_stays_so_as_the_share_grows(key: str, one: int, other: 
 def test_share_of_keys_is_about_what_was_asked() -> None:
     chosen = sum(ModeState(percent=10).chosen(f"USER#{number}") for number in range(5_000))
     assert 400 < chosen < 600
+
+
+@pytest.mark.parametrize(
+    ("mode", "ways"),
+    [
+        (Mode.MONGO_ONLY, ()),
+        (Mode.DUAL_WRITE, (Mode.MONGO_ONLY,)),
+        (Mode.DYNAMODB_READS, (Mode.DUAL_WRITE, Mode.MONGO_ONLY)),
+        (Mode.DYNAMODB_ONLY, (Mode.DUAL_WRITE, Mode.MONGO_ONLY)),
+        (Mode.FINAL, ()),
+    ],
+)
+def test_ways_back_end_where_mongodb_leads(mode: Mode, ways: tuple[Mode, ...]) -> None:
+    assert ModeState(mode=mode).ways_back == ways

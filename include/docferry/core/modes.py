@@ -92,6 +92,11 @@ class ModeState:
         """Whether a read of this key belongs to the `percent`: stable per key, and a key once chosen stays so as it grows."""
         return self.percent >= 100 or (self.percent > 0 and _bucket(key) < self.percent)
 
+    @property
+    def ways_back(self) -> tuple[Mode, ...]:
+        """How far a rollback may go: nearest first. Where it goes on from a HOLD is for the mode behind it to say."""
+        return _WAYS_BACK.get(self.leader, ())
+
     # --- moves -------------------------------------------------------------------------------------------------------
 
     def move(self, to: Mode, percent: int = 0) -> ModeState:
@@ -160,6 +165,11 @@ _MOVES: dict[Mode, tuple[Mode, ...]] = {
     Mode.DUAL_WRITE: (Mode.MONGO_ONLY, Mode.DUAL_WRITE, Mode.DYNAMODB_READS),
     Mode.DYNAMODB_READS: (Mode.MONGO_ONLY, Mode.DUAL_WRITE, Mode.DYNAMODB_READS),
     Mode.DYNAMODB_ONLY: (Mode.FINAL,),
+}
+_WAYS_BACK: dict[Mode, tuple[Mode, ...]] = {
+    Mode.DUAL_WRITE: (Mode.MONGO_ONLY,),
+    Mode.DYNAMODB_READS: (Mode.DUAL_WRITE, Mode.MONGO_ONLY),
+    Mode.DYNAMODB_ONLY: (Mode.DUAL_WRITE, Mode.MONGO_ONLY),
 }
 _AHEAD = {Mode.DYNAMODB_READS: Mode.DYNAMODB_ONLY, Mode.DYNAMODB_ONLY: Mode.MONGO_ONLY}
 

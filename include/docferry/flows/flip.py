@@ -114,9 +114,9 @@ def flip_reads(job: Flip, percent: int, soak_s: float = 0.0) -> FlipReport:
     return report
 
 
-def back_to_mongodb(job: Flip, why: str) -> FlipReport:
-    """The application writes and reads MongoDB alone. Raises MoveRefused where that takes more than a change of mode."""
-    return _move(job, Mode.MONGO_ONLY, 0, why)
+def back_to(job: Flip, mode: Mode, why: str) -> FlipReport:
+    """MONGO_ONLY, or DUAL_WRITE with all reads compared. Raises MoveRefused where that takes more than a change of mode."""
+    return _move(job, mode, 100 if mode is Mode.DUAL_WRITE else 0, why)
 
 
 def _move(job: Flip, to: Mode, percent: int, why: str) -> FlipReport:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from docferry_airflow.operators.base import MigrationOperator, Work
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
     from docferry.flows.cutover import Cutover
+
+MONGO_ONLY, DUAL_WRITE = "MONGO_ONLY", "DUAL_WRITE"
+ASK, STAY = "ask", "leave everything as it is"
 
 
 @contextmanager
@@ -87,30 +93,93 @@ class SwitchToDynamoDBOperator(MigrationOperator):
             return work.with_target(lambda target: switch_to_dynamodb(job, target)).to_dict()
 
 
+class HowFarOperator(MigrationOperator):
+    """Asks under Required Actions how far a rollback is to go, and shows what each way would do. Returns the mode.
+
+    :param to: A mode, and nobody is asked; or ASK.
+    :param plan_only: Nobody is asked; what each way would do is only told.
+    :param waived: Instances that vanished and are known to be gone.
+    """
+
+    template_fields: Sequence[str] = ("migration_file", "to", "plan_only", "waived")
+
+    def __init__(
+        self, *, to: str = ASK, plan_only: bool | str = False, waived: Sequence[str] | str = (), **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.to = to
+        self.plan_only = plan_only
+        self.waived = waived
+
+    def execute(self, context: Context) -> Any:
+        if self.to != ASK:
+            return self.to
+        ways = super().execute(context)
+        if self.plan_only:
+            return MONGO_ONLY
+        from airflow.sdk.exceptions import TaskAwaitingInput
+        from airflow.sdk.execution_time.hitl import upsert_hitl_detail
+
+        upsert_hitl_detail(
+            ti_id=context["ti"].id,
+            options=[*ways, STAY],
+            subject="rollback: how far?",
+            body="\n".join(f"- **{to}**: {would}" for to, would in ways.items()),
+            params={},
+        )
+        raise TaskAwaitingInput(method_name="execute_complete", timeout=None)
+
+    def carry_out(self, work: Work) -> dict[str, str]:
+        from docferry.flows.rollback import plan_ways_back
+
+        with cutover_of(work) as job:
+            ways = {str(to): would for to, would in plan_ways_back(job, self.waived).items()}
+        for to, would in ways.items():
+            self.log.info("as far as %s: %s", to, would)
+        return ways
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> str:
+        """The answer. What it means is checked against the mode of now when it is carried out."""
+        if "error" in event:
+            raise AirflowFailException(f"rollback: nobody could be asked: {event['error']}")
+        (chosen,) = event["chosen_options"]
+        by = (event.get("responded_by_user") or {}).get("name", "")
+        self.log.info("%s says: %s", by, chosen)
+        if chosen == STAY:
+            raise AirflowSkipException(f"{by} leaves everything as it is")
+        return str(chosen)
+
+
 class RollbackOperator(MigrationOperator):
     """MongoDB leads again, from whatever mode; nothing that was written meanwhile is lost.
 
+    :param to: How far: MONGO_ONLY or DUAL_WRITE.
     :param plan_only: Only say what would be done, and what would refuse it.
     :param waived: Instances that vanished and are known to be gone.
     """
 
-    template_fields: Sequence[str] = ("migration_file", "plan_only", "waived")
+    template_fields: Sequence[str] = ("migration_file", "to", "plan_only", "waived")
 
-    def __init__(self, *, plan_only: bool | str = False, waived: Sequence[str] | str = (), **kwargs: Any) -> None:
+    def __init__(
+        self, *, to: str = MONGO_ONLY, plan_only: bool | str = False, waived: Sequence[str] | str = (), **kwargs: Any
+    ) -> None:
         kwargs.setdefault("retries", 0)
         super().__init__(**kwargs)
+        self.to = to
         self.plan_only = plan_only
         self.waived = waived
 
     def carry_out(self, work: Work) -> dict[str, Any]:
+        from docferry.core.modes import Mode
         from docferry.flows.rollback import plan_rollback, roll_back
 
+        to = Mode(self.to)
         with cutover_of(work) as job, closing(work.connections.sink(work.migration)) as sink:
-            would = plan_rollback(job, self.waived)
-            self.log.info("rollback: %s", would)
+            would = plan_rollback(job, to, self.waived)
+            self.log.info("rollback as far as %s: %s", to, would)
             if self.plan_only:
                 return {"would": would}
-            return work.with_target(lambda target: roll_back(job, target, sink, self.waived)).to_dict()
+            return work.with_target(lambda target: roll_back(job, target, sink, to, self.waived)).to_dict()
 
 
 class FinalizeOperator(MigrationOperator):
