@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
 import pytest
 from bson.timestamp import Timestamp
-from docferry.core.mapping import ItemKey
+from docferry.core.mapping import Item, ItemKey
 from docferry.core.tombstones import tombstone
 from docferry.core.versions import version_of, version_text
 from docferry.errors import ItemTooLarge, LeaseHeld, Stopped, Unavailable
@@ -18,6 +18,7 @@ from docferry.flows import repair as mending
 from docferry.flows import validate as checking
 from docferry.flows.suspects import Suspect, Suspects, decode_suspects, encode_suspects
 from docferry.flows.validation_report import latest_report
+from docferry.ports import ScanPage
 from docferry.testing.fakes import FakeSource
 from validating.planting import MAKERS, at_once
 from validating.world import TABLE, World
@@ -80,6 +81,30 @@ def test_without_suspects_nobody_asks_how_far_replication_is(world: World) -> No
     report = world.validate()
     assert report.ok
     assert (report.generations, report.rechecked, world.ledger.looks) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_scan_for_the_keys_alone_is_not_paid_for_where_documents_have_changed_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch, changed: bool
+) -> None:
+    asked: list[Sequence[str]] = []
+    scan, get_all = world.target.scan, world.target.get_all
+
+    async def noted_scan(*arguments: Any) -> ScanPage:
+        asked.append(arguments[-1])
+        return await scan(*arguments)
+
+    async def changing_get_all(table: str, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
+        found = await get_all(table, keys)
+        record = world.ledger.read(*state.REPLICATION)
+        assert record is not None
+        world.ledger.write(*state.REPLICATION, {**record.body, "written": int(changed)}, expect=record)
+        return found
+
+    monkeypatch.setattr(world.target, "scan", noted_scan)
+    monkeypatch.setattr(world.target, "get_all", changing_get_all)
+    assert world.validate().ok
+    assert {"_t" in attributes for attributes in asked} == {changed}
 
 
 @pytest.mark.parametrize("change", ["updated", "deleted and back"])

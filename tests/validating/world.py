@@ -34,17 +34,21 @@ class Free:
 
 
 class WatchedLedger(FakeLedger):
-    """Calls `on_look` each time somebody asks how far replication is, with how often that has been."""
+    """Calls `on_look` each time somebody asks how far replication is, with how often that has been.
+
+    Whether documents have changed while all was compared is asked before, at its beginning and at its end.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.looks = 0
+        self.looks = -2
         self.on_look: Callable[[int], None] = lambda look: None
 
     def read(self, section: str, key: str) -> Record | None:
         if (section, key) == state.REPLICATION:
             self.looks += 1
-            self.on_look(self.looks)
+            if self.looks > 0:
+                self.on_look(self.looks)
         return super().read(section, key)
 
 

@@ -98,11 +98,9 @@ class Move:
     def there_and_back(self) -> None:
         """The rollback is rehearsed while the playbook soaks: MongoDB leads again, and then DynamoDB again."""
         began = time.monotonic()
-        run_id = self._phases.run("rollback")
+        run_id = self._phases.run("rollback", {"to": "DUAL_WRITE"})
         self.moved.rollback_s = time.monotonic() - began
         self._note(self._phases.result("rollback", run_id, "give_mongodb_the_lead"))
-        self._await_more()
-        self._phases.run("dual_write")
         self._await_more()
         self._phases.run("validate")
         self._phases.run("flip_reads", REHEARSAL)

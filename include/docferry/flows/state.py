@@ -258,6 +258,12 @@ def applied_position(ledger: Ledger) -> StreamPosition | None:
     return None if record is None or "token" not in record.body else position_in(record.body)
 
 
+def changes_applied(ledger: Ledger) -> int:
+    """How many changes of documents replication has dealt with so far, written or not."""
+    record = ledger.read(*REPLICATION)
+    return 0 if record is None else sum(int(record.body.get(name, 0)) for name in ("written", "superseded", "dead"))
+
+
 def position_body(position: StreamPosition) -> dict[str, Any]:
     """A stream position for a ledger record."""
     return {

@@ -3,7 +3,8 @@
 This is the first generation, which compares everything. From MongoDB: every document, read page by page at a named
 snapshot, is mapped, its items fetched and compared. From DynamoDB: every item is scanned. If the keys scanned are exactly
 the keys expected (their number and the sum of their 128-bit hashes are the same), nothing is extra, and MongoDB is not
-asked again; else the documents of the items are fetched, and an item that none of them accounts for is extra.
+asked again; else the documents of the items are fetched, and an item that none of them accounts for is extra. Where documents
+have changed meanwhile the keys would hardly agree: a scan for the sum alone would be paid for in vain.
 
 Whatever is found is only suspected: `generations` looks at it again until it is proved different, or not. Memory does not
 grow with the collections; past MAX_SUSPECTS suspects only their number is kept. A full validation goes on where it was
@@ -109,12 +110,14 @@ class _Check:
         self.so_far = SoFar(started_ms=state.now_ms(), results=results)
         self.suspects = Suspects()
         self.keeper: Keeper | None = None
+        self.changes = 0
 
     async def run(self, record: bool) -> ValidationReport:
         self._continue()
         await self._aside(require_source, self.job.migration, self.job.source)
         if record and not self.only and self.sample is None:
             self.keeper, self.so_far, self.suspects = await open_keeper(self.job, self.so_far)
+        self.changes = await self._aside(state.changes_applied, self.job.ledger)
         try:
             with calm_collector():
                 await self.from_mongo()
@@ -234,13 +237,17 @@ class _Check:
                 continue
             entities = self.job.migration.entities(table)
             if self.so_far.scan is None:
-                self.so_far.scan = self._new_scan(table, owners=self.sample is not None)
+                self.so_far.scan = self._new_scan(table, owners=self.sample is not None or await self._have_changed())
             if not self.so_far.scan.owners and not await self._keys_agree(self.so_far.scan, entities):
                 self.so_far.scan = self._new_scan(table, owners=True)
             if self.so_far.scan.owners:
                 await self._look_up(self.so_far.scan, entities)
             self.so_far.scanned.append(table)
             self.so_far.scan = None
+
+    async def _have_changed(self) -> bool:
+        """Whether documents have changed since the beginning, as far as replication has seen."""
+        return bool(await self._aside(state.changes_applied, self.job.ledger) != self.changes)
 
     def _new_scan(self, table: str, owners: bool) -> Scan:
         segments, total = self._segments()
