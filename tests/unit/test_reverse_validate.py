@@ -284,6 +284,20 @@ def test_what_reverse_replication_brings_later_than_it_settles_is_no_mismatch(wo
     assert report.generations > 3
 
 
+def test_what_arrives_soon_is_not_waited_for_as_long_as_a_difference_must_stay() -> None:
+    world = filled(Judged(settle_s=30.0))
+    world.put("users", BOB | {"mail": "soon"})
+
+    async def soon() -> ValidationReport:
+        checking = asyncio.create_task(validate(world.validation(), world.target))
+        await asyncio.sleep(0.2)  # it has looked twice by then
+        assert not checking.done()
+        await asyncio.to_thread(world.follow)
+        return await asyncio.wait_for(checking, 10.0)
+
+    assert asyncio.run(soon()).verdict == "EQUAL"
+
+
 def test_difference_is_pending_while_reverse_replication_stands_still(
     world: Judged, monkeypatch: pytest.MonkeyPatch
 ) -> None:

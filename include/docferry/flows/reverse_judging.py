@@ -101,11 +101,12 @@ class ReverseGenerations:
     # --- when --------------------------------------------------------------------------------------------------------
 
     def _pause_s(self) -> float:
-        """Until something may have changed: a while, or until what is proved has been so for long enough."""
+        """Until something may have changed: a while, twice as long after each look, for what is on its way arrives soon; at most
+        until what is proved has been so for long enough."""
         if any(not one.proved_ms for one in self.suspects):
             return AGAIN_S
         due_ms = min(one.proved_ms for one in self.suspects) + self.settle_s * 1000
-        return max(AGAIN_S, (due_ms - state.now_ms()) / 1000)
+        return min(AGAIN_S * 2**self.judged.generations, max(AGAIN_S, (due_ms - state.now_ms()) / 1000))
 
     async def _see_how_far(self) -> None:
         record = await self._aside(self.job.ledger.read, *RECORD)
