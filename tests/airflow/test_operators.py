@@ -149,6 +149,19 @@ def test_rollback_point_is_made_by_its_operator_and_its_summary_names_it(
     rig.close()
 
 
+@pytest.mark.parametrize(
+    "name", ["CollectionLoadedSensor", "MongoDBLeadsSensor", "DynamoDBLeadsSensor", "ReplicationNearSensor"]
+)
+def test_migration_that_is_not_provisioned_is_waited_for_instead_of_failing_over_and_over(
+    connections: EmbeddedStack, tmp_path: Path, name: str
+) -> None:
+    """A `@continuous` DAG that fails three times is paused, and then nobody replicates."""
+    from docferry_airflow.sensors import ledger
+
+    path = str(write_migration(tmp_path, "unprovisioned"))
+    assert not getattr(ledger, name)(task_id="wait", migration_file=path).poke(context())
+
+
 def test_a_failing_connection_is_an_error_that_names_it(
     airflow_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,10 +35,11 @@ from docferry.flows.status import status_of
 from docferry.ports import Ledger
 from docferry.wiring import connections_from_environment
 
-DAGS = (
-    "playbook", "provision", "backfill", "replicate", "validate", "dual_write", "flip_reads", "stop_mongo_writes", "reverse",
-    "rollback", "finalize",
+PHASES = (
+    "playbook", "provision", "backfill", "validate", "dual_write", "flip_reads", "stop_mongo_writes", "rollback", "finalize",
 )  # fmt: skip
+CONTINUOUS = ("replicate", "reverse")
+"""Runs of these begin as soon as they are on."""
 SOAK_S, SOAK_BY_HAND_S = 20.0, 180.0
 """How long DynamoDB leads before the end is asked for: days elsewhere. Here the rollback is rehearsed within it; by hand nobody
 holds the request back until then."""
@@ -126,8 +127,9 @@ class Demo:
         phases = Phases(self.teller, self.airflow.api, self.migration.name, clerk)
         phases.meanwhile = self._told
         self._begin_traffic()
-        conf = {"soak_minutes": 0.1, "soak_hours": (SOAK_BY_HAND_S if self.by_hand else SOAK_S) / 3600}
+        conf = {"soak_minutes": 0.07, "soak_hours": (SOAK_BY_HAND_S if self.by_hand else SOAK_S) / 3600}
         playbook = Playbook(phases, conf, lambda task: self._mark(MARKS.get(task, "")))
+        self._switch_on(CONTINUOUS)
         self._carry_over(phases, playbook)
         if self.traffic is None:
             for row in self.report.rows:
@@ -143,12 +145,14 @@ class Demo:
         shop = load_shop(self.uri, database=self.migration.source.database, users=self.report.users)
         say(f"the shop: {shop.documents:,} documents, {shop.unstorable} of them cannot be stored in DynamoDB")
         self.airflow.wait_until_ready()
-        dags = [f"{name}.{phase}" for phase in DAGS]
-        self.airflow.api.wait_for_dags(dags)
-        for dag_id in dags:
-            self.airflow.api.set_paused(dag_id, False)
-        say(f"all DAGs of {name} are switched on; user {USER}, password {self.airflow.password} at {self.airflow.url}")
+        self.airflow.api.wait_for_dags([f"{name}.{phase}" for phase in (*PHASES, *CONTINUOUS)])
+        self._switch_on(PHASES)
+        say(f"the DAGs of {name} are switched on; user {USER}, password {self.airflow.password} at {self.airflow.url}")
         return shop
+
+    def _switch_on(self, phases: Sequence[str]) -> None:
+        for phase in phases:
+            self.airflow.api.set_paused(f"{self.migration.name}.{phase}", False)
 
     def _carry_over(self, phases: Phases, playbook: Playbook) -> None:
         """Load, follow and compare while the application writes to MongoDB; then, at rest, every document once more."""

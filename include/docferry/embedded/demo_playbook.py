@@ -11,7 +11,7 @@ from docferry.embedded.demo_teller import Teller
 from docferry.errors import RequestRefused, TimedOut, Unavailable
 
 POLL_S = 1.0
-PARKED_S = 5.0
+PARKED_S = 3.0
 """Airflow loses an answer that comes before its scheduler has seen the task parked."""
 TASK_S = 1_200.0
 BY_HAND_S = 24 * 3600.0

@@ -106,7 +106,8 @@ class ReverseGenerations:
         if any(not one.proved_ms for one in self.suspects):
             return AGAIN_S
         due_ms = min(one.proved_ms for one in self.suspects) + self.settle_s * 1000
-        return min(AGAIN_S * 2**self.judged.generations, max(AGAIN_S, (due_ms - state.now_ms()) / 1000))
+        again_s: float = AGAIN_S * 2**self.judged.generations
+        return min(again_s, max(AGAIN_S, (due_ms - state.now_ms()) / 1000))
 
     async def _see_how_far(self) -> None:
         record = await self._aside(self.job.ledger.read, *RECORD)

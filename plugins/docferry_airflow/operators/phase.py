@@ -25,7 +25,7 @@ class PhaseOperator(TriggerDagRunOperator):
     """
 
     def __init__(self, *, phase: str, **kwargs: Any) -> None:
-        kwargs.setdefault("poke_interval", 5)
+        kwargs.setdefault("poke_interval", 2)
         super().__init__(
             trigger_dag_id="{{ dag.dag_id.rpartition('.')[0] }}." + phase,
             wait_for_completion=True,

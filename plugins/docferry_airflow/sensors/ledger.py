@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 class LedgerSensor(BaseSensorOperator):
     """Waits for what the ledger says of a migration. A subclass looks. It holds no worker slot meanwhile.
 
+    A migration that is not provisioned has no ledger yet, and is waited for, too.
+
     :param migration_file: Path of the migration file.
     """
 
@@ -31,11 +33,16 @@ class LedgerSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> bool:
         from docferry.config import load_migration
+        from docferry.errors import TableMissing
 
         from docferry_airflow.hooks.connections import connections_from_airflow
 
         migration = load_migration(self.migration_file)
-        return self.look(migration, connections_from_airflow(migration).ledger(migration))
+        try:
+            return self.look(migration, connections_from_airflow(migration).ledger(migration))
+        except TableMissing:
+            log.info("%s has no ledger yet: %s", migration.name, TableMissing.hint)
+            return False
 
     def look(self, migration: Migration, ledger: Ledger) -> bool:
         """Whether it need not wait any more. What it waits for goes to the log."""
