@@ -65,7 +65,7 @@ def _dead(ledger: Ledger, collection: str) -> Iterator[dict[str, Any]]:
 
 
 class Move:
-    """The application's way, beside a run of the playbook that has come to `wait_for_the_application`."""
+    """The application's way, beside a run of the playbook that stays where it waits for the application."""
 
     def __init__(
         self, teller: Teller, phases: Phases, playbook: Playbook, application: Application, migration: Migration
@@ -83,10 +83,11 @@ class Move:
         self._teller.say(f"the application runs with docferry.connect, in {PROCESSES} processes of its own")
         self._phases.meanwhile = self._told
         self._await_more()
+        self._playbook.go_on()
 
     def to_dynamodb(self) -> None:
         """As the playbook has it."""
-        self._playbook.await_task("stop_mongo_writes")
+        self._playbook.stay_at("stop_mongo_writes")
         self._note_switch(self._playbook.child_of("stop_mongo_writes"))
         flipped = self._playbook.child_of("flip_reads")
         for percent in RAMP:
@@ -96,7 +97,7 @@ class Move:
         self._await_more()
 
     def there_and_back(self) -> None:
-        """The rollback is rehearsed while the playbook soaks: MongoDB leads again, and then DynamoDB again."""
+        """The rollback is rehearsed before the playbook goes on: MongoDB leads again, and then DynamoDB again."""
         began = time.monotonic()
         run_id = self._phases.run("rollback", {"to": "DUAL_WRITE"})
         self.moved.rollback_s = time.monotonic() - began
@@ -109,7 +110,7 @@ class Move:
 
     def finish(self) -> None:
         """For good; then every history is replayed against DynamoDB, by code that shares none with docferry."""
-        self._phases.clerk.not_yet.clear()
+        self._playbook.go_on()
         self._playbook.await_task("finalize")
         self._await_more()
         histories = [read_history(path) for path in self._application.end()]

@@ -40,9 +40,8 @@ PHASES = (
 )  # fmt: skip
 CONTINUOUS = ("replicate", "reverse")
 """Runs of these begin as soon as they are on."""
-SOAK_S, SOAK_BY_HAND_S = 20.0, 180.0
-"""How long DynamoDB leads before the end is asked for: days elsewhere. Here the rollback is rehearsed within it; by hand nobody
-holds the request back until then."""
+CONF = {"soak_minutes": 0.07, "soak_hours": 2.0 / 3600}
+"""How long each share of the reads soaks, and DynamoDB's lead: days elsewhere. The rehearsed rollback comes before both ends."""
 MARKS = {
     "backfill": "during the backfill",
     "wait_until_followed": "while replication caught up",
@@ -127,8 +126,7 @@ class Demo:
         phases = Phases(self.teller, self.airflow.api, self.migration.name, clerk)
         phases.meanwhile = self._told
         self._begin_traffic()
-        conf = {"soak_minutes": 0.07, "soak_hours": (SOAK_BY_HAND_S if self.by_hand else SOAK_S) / 3600}
-        playbook = Playbook(phases, conf, lambda task: self._mark(MARKS.get(task, "")))
+        playbook = Playbook(phases, CONF, lambda task: self._mark(MARKS.get(task, "")))
         self._switch_on(CONTINUOUS)
         self._carry_over(phases, playbook)
         if self.traffic is None:
@@ -156,7 +154,7 @@ class Demo:
 
     def _carry_over(self, phases: Phases, playbook: Playbook) -> None:
         """Load, follow and compare while the application writes to MongoDB; then, at rest, every document once more."""
-        playbook.await_task("validate")
+        playbook.stay_at("validate")
         if self.traffic is not None:
             seen = phases.result("validate", playbook.child_of("validate"), "compare_every_document")
             self.report.in_motion = InMotion.of(seen)

@@ -27,8 +27,6 @@ class Clerk:
         self._seen: dict[HumanRequest, float] = {}
         self.seen = 0
         """So many requests so far."""
-        self.not_yet = {"finalize"}
-        """Phases whose turn it is not: the rollback is rehearsed first."""
 
     def look(self) -> None:
         """Once a second is often enough."""
@@ -39,8 +37,7 @@ class Clerk:
             self._tell(request)
         self._seen = asked
         for request, since in asked.items():
-            ready = request.phase not in self.not_yet and now - since >= PARKED_S
-            if ready and not self.by_hand:
+            if now - since >= PARKED_S and not self.by_hand:
                 self._api.answer(request, "Approve", why=WHY)
                 self._teller.say(f"{request.dag_id}: approved by the demo, as a person would")
 
@@ -95,18 +92,45 @@ class Playbook:
 
     def await_task(self, task_id: str) -> None:
         """Until this task has succeeded. Raises: Unavailable, with the log of what failed; TimedOut."""
+        self._await(task_id, lambda: task_id in self.seconds)
+
+    def stay_at(self, task_id: str) -> None:
+        """Until the run that this task has started has succeeded; the playbook then stays where it is, until `go_on`: it is
+        paused as soon as the task has begun. Raises as `await_task`."""
+        self._await(task_id, lambda: task_id in self._since)
+        self._api.set_paused(self.dag_id, True)
+        self._await(task_id, lambda: self._has_succeeded(task_id))
+        self._note_end(task_id)
+
+    def go_on(self) -> None:
+        """After `stay_at`."""
+        self._api.set_paused(self.dag_id, False)
+
+    def _has_succeeded(self, task_id: str) -> bool:
+        phase, child = self._phase_of(task_id), self.child_of(task_id)
+        try:
+            found = self._api.run_state(phase, child)
+        except RequestRefused:
+            return False  # its run has not been made yet
+        if found == "failed":
+            raise Unavailable(f"{phase} failed\n{failures(self._api, phase, child)}")
+        return found == "success"
+
+    def _await(self, task_id: str, done: Callable[[], bool]) -> None:
         deadline = time.monotonic() + (BY_HAND_S if self._phases.clerk.by_hand else TASK_S)
-        while self._look().get(task_id) != "success":
+        self._look()
+        while not done():
             if time.monotonic() > deadline:
                 raise TimedOut(f"{self.dag_id}: {task_id} has not ended in {TASK_S:.0f} s")
             time.sleep(POLL_S)
+            self._look()
 
     def child_of(self, task_id: str) -> str:
         """The id of the run that a phase's task has started first."""
         return f"playbook__{self.run_id}__1__{task_id}"
 
-    def _look(self) -> dict[str, str]:
-        """The tasks' states of now."""
+    def _look(self) -> None:
+        """What the tasks are at."""
         tasks = self._api.tasks(self.dag_id, self.run_id)
         for task in tasks:
             self._note(task)
@@ -114,7 +138,6 @@ class Playbook:
         at_work = [task.task_id for task in tasks if task.task_id in self._since and task.task_id not in self.seconds]
         told = "; ".join(self._told(task_id) for task_id in at_work)
         self._phases.teller.show(f"{self.dag_id}: {told or 'between two phases'}{self._phases.meanwhile()}")
-        return {task.task_id: task.state for task in tasks}
 
     def _note(self, task: TaskState) -> None:
         if task.state not in NOT_BEGUN and task.task_id not in self._since:
@@ -122,10 +145,13 @@ class Playbook:
             self._phases.teller.say(f"{self.dag_id}: {task.task_id} begins")
             self._began(task.task_id)
         if task.state == "success" and task.task_id not in self.seconds:
-            self.seconds[task.task_id] = time.monotonic() - self._since[task.task_id]
-            self._phases.teller.say(f"{self.dag_id}: {task.task_id}, {self.seconds[task.task_id]:.0f} s")
+            self._note_end(task.task_id)
         if task.state in ("failed", "upstream_failed"):
             raise Unavailable(f"{self.dag_id}: {task.task_id} failed\n{self._why(task)}")
+
+    def _note_end(self, task_id: str) -> None:
+        self.seconds[task_id] = time.monotonic() - self._since[task_id]
+        self._phases.teller.say(f"{self.dag_id}: {task_id}, {self.seconds[task_id]:.0f} s")
 
     def _told(self, task_id: str) -> str:
         phase = self._phase_of(task_id)
