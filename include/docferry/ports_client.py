@@ -6,7 +6,7 @@ a synchronous one they block, and the coroutines never suspend (`client.running.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -85,6 +85,15 @@ class MongoDoor(Protocol):
     def updated(self, *, matched: int, modified: int, upserted_id: Any = None) -> Any: ...
 
     def deleted(self, count: int) -> Any: ...
+
+    def listed(self, documents: Iterable[Document]) -> list[Document]:
+        """What insert_many is given. This and what is required: raises TypeError and ValueError as pymongo does."""
+
+    def require_document(self, document: Any) -> None: ...
+
+    def require_update(self, update: Any) -> None: ...
+
+    def require_replacement(self, replacement: Any) -> None: ...
 
     def duplicate_key(self, collection: str, index: str) -> Exception: ...
 

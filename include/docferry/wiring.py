@@ -13,10 +13,11 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ProfileNotFound
+from bson.codec_options import CodecOptions
 
 from docferry.adapters.client_dax import AsyncDaxCalls, SyncDaxCalls, opener
 from docferry.adapters.client_dynamodb import AsyncCalls, SyncCalls
-from docferry.adapters.client_mongo import AsyncMongoDoor, SyncMongoDoor
+from docferry.adapters.client_mongo import AsyncMongoDoor, SyncMongoDoor, codec_options_of
 from docferry.adapters.dynamodb import DynamoTarget
 from docferry.adapters.dynamodb_http import DynamoHttp
 from docferry.adapters.estate import AwsEstate
@@ -33,6 +34,7 @@ from docferry.adapters.point_s3 import S3Files
 from docferry.adapters.process import identity
 from docferry.adapters.streams import DynamoStreams
 from docferry.client import hurried
+from docferry.client.border import Border
 from docferry.client.hurried import HurriedCalls
 from docferry.client.manager import AsyncDualWriteManager, DualWriteManager
 from docferry.client.membership import Membership
@@ -130,21 +132,26 @@ HASTY = Config(retries={"mode": "standard", "max_attempts": 2}, connect_timeout=
 """The ledger as a client asks it, several times a second: what takes longer is asked again."""
 
 
-def connect(file: str | Path, metrics: Metrics | None = None) -> DualWriteManager:
+def connect(
+    file: str | Path, metrics: Metrics | None = None, *, codec_options: CodecOptions[Any] | None = None
+) -> DualWriteManager:
     """The client of a synchronous application, by DOCFERRY_MONGO_URI and the standard AWS variables.
 
+    `codec_options` are pymongo's; without them it is what the URI says (tz_aware, uuidRepresentation).
     Raises: ConfigError; StoreError, if the ledger cannot be reached.
     """
-    made = _client(file, metrics)
+    made = _client(file, metrics, codec_options)
     cache = SyncDaxCalls(made.open_dax) if made.open_dax else None
     manager = DualWriteManager(_routed(made.parts, made.parts.calls, cache), made.shadow)
     made.parts.membership.join()
     return manager
 
 
-async def connect_async(file: str | Path, metrics: Metrics | None = None) -> AsyncDualWriteManager:
-    """The client of an asynchronous application. Raises as `connect` does."""
-    made = await asyncio.to_thread(_client, file, metrics)
+async def connect_async(
+    file: str | Path, metrics: Metrics | None = None, *, codec_options: CodecOptions[Any] | None = None
+) -> AsyncDualWriteManager:
+    """The client of an asynchronous application. As `connect`."""
+    made = await asyncio.to_thread(_client, file, metrics, codec_options)
     cache = AsyncDaxCalls(made.open_dax) if made.open_dax else None
     parts = _routed(made.parts, AsyncCalls(made.session), cache)
     beside = HurriedCalls(AsyncCalls(made.session, hurried.RETRY_FOR_S, hurried.TIMEOUT_S))
@@ -177,7 +184,7 @@ class _Client:
     open_dax: Callable[[], Any] | None
 
 
-def _client(file: str | Path, metrics: Metrics | None) -> _Client:
+def _client(file: str | Path, metrics: Metrics | None, codec_options: CodecOptions[Any] | None) -> _Client:
     migration = load_migration(file)
     connections = connections_from_environment(migration)
     membership = Membership(
@@ -193,6 +200,7 @@ def _client(file: str | Path, metrics: Metrics | None) -> _Client:
         beside=HurriedCalls(SyncCalls(connections.session, hurried.RETRY_FOR_S, hurried.TIMEOUT_S)),
         membership=membership,
         metrics=Metered(metrics or default_metrics(), membership),
+        border=Border(codec_options or codec_options_of(connections.mongo_uri)),
     )
     return _Client(
         parts=parts,

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
+from enum import IntEnum
 from typing import Any
 
+import bson
 import pytest
 from backfilling.rig import Rig
-from bson import Decimal128, Int64, ObjectId
+from bson import SON, Decimal128, Int64, ObjectId, Regex
+from bson.raw_bson import RawBSONDocument
 from docferry.embedded import EmbeddedStack
 from serving.rig import MODES, Asynchronous, Blocking, Db, Plain, application, connected, empty, outcome, set_mode
 
 ANN, BOB = ObjectId("650000000000000000000001"), ObjectId("650000000000000000000002")
 WHEN = datetime(2024, 1, 15, 15, 45)
+EAST = timezone(timedelta(hours=2))
 
 
 def user(name: str, document_id: ObjectId, **more: Any) -> dict[str, Any]:
@@ -196,11 +201,61 @@ def active_in_city(db: Db) -> list[Any]:
     ]
 
 
+class Level(IntEnum):
+    HIGH = 3
+
+
+def what_python_brings(db: Db) -> list[Any]:
+    """Values that are BSON's only once pymongo has encoded them."""
+    by_name = {"username": "ann"}
+    brought = {
+        "pair": (1, (2, 3)), "pattern": re.compile("a.b", re.IGNORECASE), "level": Level.HIGH, "son": SON([("b", 1), ("a", 2)]),
+        "raw": RawBSONDocument(bson.encode({"a": (1)})), "seen": datetime(2024, 1, 1, 12, 0, 0, 123_999, EAST),
+    }  # fmt: skip
+    return [
+        outcome(lambda: db.call("users", "insert_one", user("ann", ANN, **brought))),
+        outcome(lambda: db.call("users", "find_one", by_name)),
+        outcome(lambda: db.call("users", "update_one", by_name, {"$set": {"pair": ((), 1), "seen": brought["seen"]}})),
+        outcome(lambda: db.call("users", "find_one", by_name)),
+        outcome(lambda: db.call("users", "replace_one", by_name, user("ann", ANN, **brought))),
+        outcome(lambda: db.call("users", "find_one", by_name)),
+        outcome(lambda: db.call("orders", "insert_many", (order(number, pair=(number,)) for number in range(3)))),
+        outcome(lambda: db.call("orders", "find", {"userId": ANN}, sort=[("createdAt", 1)])),
+    ]
+
+
+NO_DOCUMENTS: dict[str, Any] = {
+    "a list": [], "nothing": None, "a set in it": user("bob", BOB, one={1}), "a number as a name": user("bob", BOB) | {1: 2},
+    "65 bits": user("bob", BOB, one=2**64), "a UUID that nobody said how to store": user("bob", BOB, one=uuid.UUID(int=1)),
+    "an array as its id": user("bob", BOB, _id=[1]), "a pattern as its id": user("bob", BOB, _id=Regex("a")),
+    "an operator as its id": user("bob", BOB, _id={"$a": 1}), "an empty name in its id": user("bob", BOB, _id={"": 1}),
+}  # fmt: skip
+
+
+def what_is_no_document(db: Db) -> list[Any]:
+    by_name = {"username": "ann"}
+    db.call("users", "insert_one", user("ann", ANN))
+    found = [outcome(lambda one=one: db.call("users", "insert_one", one)) for one in NO_DOCUMENTS.values()]
+    found += [
+        outcome(lambda one=one: db.call("orders", "insert_many", [order(1), one]))
+        for one in (*NO_DOCUMENTS.values(), order(2, _id=[1]))
+    ]
+    found += [outcome(lambda one=one: db.call("orders", "insert_many", one)) for one in ([], {}, 3, iter(()))]
+    for change in ({}, [], None, {"status": "idle"}):
+        found.append(outcome(lambda one=change: db.call("users", "update_one", by_name, one)))
+        found.append(outcome(lambda one=change: db.call("users", "find_one_and_update", by_name, one)))
+    for replacement in ([], None, {"$set": {"status": "idle"}}):
+        found.append(outcome(lambda one=replacement: db.call("users", "replace_one", by_name, one)))
+    found.append(outcome(lambda: db.call("users", "find_one", by_name)))
+    found.append(outcome(lambda: db.call("orders", "find", {"userId": ANN}, sort=[("createdAt", 1)])))
+    return found
+
+
 CASES: dict[str, Case] = {
     one.__name__: one
     for one in (
         insert_and_find, insert_twice, insert_many, update, update_what_cannot_be, upsert, replace, move_a_key, delete,
-        find_and_update, lists, active_in_city,
+        find_and_update, lists, active_in_city, what_python_brings, what_is_no_document,
     )
 }  # fmt: skip
 

@@ -49,3 +49,12 @@ def test_difference_is_found_by_find_one(rig: Rig) -> None:
     db.call("users", "find_one", {"username": "ann"})
     eventually(lambda: db.manager.get_metrics()["validation_failures"] == 1, "the difference to be told")
     db.close()
+
+
+def test_document_that_an_index_leaves_out_is_a_difference(rig: Rig) -> None:
+    db = Blocking(rig)
+    db.call("users", "insert_one", {"username": "ann", "status": "active", "profile": {"location": {"city": "Bern"}}})
+    (found,) = db.call("users", "find", {"profile.location.city": "Bern", "status": "active"})  # and no lastLoginAt
+    assert found["username"] == "ann"
+    eventually(lambda: db.manager.get_metrics()["validation_failures"] == 1, "the difference to be told")
+    db.close()

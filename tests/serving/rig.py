@@ -64,8 +64,8 @@ def connected(rig: Rig, patch: pytest.MonkeyPatch, stack: EmbeddedStack) -> None
 class Blocking:
     """The synchronous client."""
 
-    def __init__(self, rig: Rig) -> None:
-        self.manager = wiring.connect(rig.file)
+    def __init__(self, rig: Rig, options: CodecOptions[Any] | None = None) -> None:
+        self.manager = wiring.connect(rig.file, codec_options=options)
 
     def call(self, collection: str, method: str, *arguments: Any, **options: Any) -> Any:
         found = getattr(self.manager[collection], method)(*arguments, **options)
@@ -78,9 +78,9 @@ class Blocking:
 class Asynchronous:
     """The asynchronous client, an event loop around it."""
 
-    def __init__(self, rig: Rig) -> None:
+    def __init__(self, rig: Rig, options: CodecOptions[Any] | None = None) -> None:
         self.loop = asyncio.new_event_loop()
-        self.manager = self.loop.run_until_complete(wiring.connect_async(rig.file))
+        self.manager = self.loop.run_until_complete(wiring.connect_async(rig.file, codec_options=options))
 
     def call(self, collection: str, method: str, *arguments: Any, **options: Any) -> Any:
         found = getattr(self.manager[collection], method)(*arguments, **options)
@@ -94,9 +94,8 @@ class Asynchronous:
 class Plain:
     """pymongo itself."""
 
-    def __init__(self, uri: str, database: str) -> None:
+    def __init__(self, uri: str, database: str, options: CodecOptions[Any] = BSON_OPTIONS) -> None:
         self.client: MongoClient[Any] = MongoClient(uri)
-        options: CodecOptions[Any] = BSON_OPTIONS
         self.database = self.client.get_database(database, options)
 
     def call(self, collection: str, method: str, *arguments: Any, **options: Any) -> Any:

@@ -7,14 +7,15 @@ hands each reply to the call that caused it, which runs in the same thread, or i
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
 
+from bson.codec_options import CodecOptions
 from bson.timestamp import Timestamp
-from pymongo import AsyncMongoClient, MongoClient, WriteConcern, monitoring, results
+from pymongo import AsyncMongoClient, MongoClient, WriteConcern, common, monitoring, results
 from pymongo import errors as pymongo_errors
 
 from docferry.core.codec import BSON_OPTIONS
@@ -31,6 +32,15 @@ UNAUTHORIZED = 13
 WRITE_COMMANDS = frozenset({"insert", "update", "delete", "findAndModify"})
 
 _heard: ContextVar[list[Mapping[str, Any]] | None] = ContextVar("docferry_heard", default=None)
+
+
+def codec_options_of(uri: str) -> CodecOptions[Any]:
+    """What a URI says about types. Nothing is connected."""
+    client: MongoClient[Any] = MongoClient(uri, connect=False)
+    try:
+        return client.codec_options
+    finally:
+        client.close()
 
 
 class _Listener(monitoring.CommandListener):
@@ -103,7 +113,7 @@ class _Door:
 
     def _options(self, *, listening: bool) -> dict[str, Any]:
         listeners = {"event_listeners": [self._listener]} if listening else {}
-        return {"appname": APP_NAME, "tz_aware": False, **listeners}
+        return {"appname": APP_NAME, **listeners}
 
     def _connect(self, *, listening: bool) -> Any:
         raise NotImplementedError
@@ -143,6 +153,23 @@ class _Door:
 
     def deleted(self, count: int) -> Any:
         return results.DeleteResult({"n": count, "ok": 1.0}, True)
+
+    def listed(self, documents: Iterable[Document]) -> list[Document]:
+        if not isinstance(documents, Iterable) or isinstance(documents, Mapping) or not documents:
+            raise TypeError("documents must be a non-empty list")
+        listed = list(documents)
+        if not listed:
+            raise pymongo_errors.InvalidOperation("No operations to execute")
+        return listed
+
+    def require_document(self, document: Any) -> None:
+        common.validate_is_document_type("document", document)
+
+    def require_update(self, update: Any) -> None:
+        common.validate_ok_for_update(update)
+
+    def require_replacement(self, replacement: Any) -> None:
+        common.validate_ok_for_replace(replacement)
 
     def duplicate_key(self, collection: str, index: str) -> Exception:
         text = f"E11000 duplicate key error collection: {self._name}.{collection} index: {index}"

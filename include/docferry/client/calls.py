@@ -7,7 +7,7 @@ results and exceptions are made to look the same.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -39,6 +39,7 @@ class Calls:
     def __init__(self, parts: Parts, name: str) -> None:
         self._parts, self._name = parts, name
         self._members, self._mongo, self._metrics = parts.membership, parts.mongo, parts.metrics
+        self._border = parts.border
         self._dual, self._leading = DualWrites(parts, name), LeadingWrites(parts, name)
         self._mapping = parts.mapping(name)
 
@@ -49,39 +50,40 @@ class Calls:
 
     async def insert_one(self, document: Document, **options: Any) -> Any:
         self._refuse_sessions(options)
+        sent = self._sent(document)
 
         async def mongo(state: ModeState) -> Any:
-            result = await self._dual.run(state, "insert_one", document, **options)
-            await self._dual.put(state, result, document)
-            return result.value
+            result = await self._dual.run(state, "insert_one", sent, **options)
+            await self._dual.put(state, result, sent)
+            return result.value if sent is document else self._mongo.inserted([document["_id"]])
 
         async def dynamodb(state: ModeState) -> Any:
-            document.setdefault("_id", ObjectId())
-            await self._leading.insert(state, document)
+            await self._leading.insert(state, self._with_id(document))
             return self._mongo.inserted([document["_id"]])
 
         return await self._write("insert_one", mongo, dynamodb)
 
-    async def insert_many(self, documents: Sequence[Document], ordered: bool = True, **options: Any) -> Any:
+    async def insert_many(self, documents: Iterable[Document], ordered: bool = True, **options: Any) -> Any:
         self._refuse_sessions(options)
+        documents = self._mongo.listed(documents)
+        sent = [self._sent(one) for one in documents]
 
         async def mongo(state: ModeState) -> Any:
             before = self._mongo.seen_time()
             try:
-                result = await self._dual.run(state, "insert_many", documents, ordered=ordered, **options)
+                result = await self._dual.run(state, "insert_many", sent, ordered=ordered, **options)
             except Exception as error:
-                left_out = self._mongo.not_inserted(error, len(documents), ordered)
+                left_out = self._mongo.not_inserted(error, len(sent), ordered)
                 if left_out is not None:
-                    kept = [one for index, one in enumerate(documents) if index not in left_out]
+                    kept = [one for index, one in enumerate(sent) if index not in left_out]
                     await self._dual.put_all(state, MongoResult(value=None, before=before), kept)
                 raise
-            await self._dual.put_all(state, result, documents)
-            return result.value
+            await self._dual.put_all(state, result, sent)
+            return result.value if self._border.open else self._inserted(documents)
 
         async def dynamodb(state: ModeState) -> Any:
             failures: list[tuple[int, Exception]] = []
-            for index, document in enumerate(documents):
-                document.setdefault("_id", ObjectId())
+            for index, document in enumerate([self._with_id(one) for one in documents]):
                 try:
                     await self._leading.insert(state, document)
                 except Exception as error:
@@ -93,7 +95,7 @@ class Calls:
             if failures:
                 done = failures[0][0] if ordered else len(documents) - len(failures)
                 raise self._mongo.bulk_write_error(self._name, failures, done)
-            return self._mongo.inserted([one["_id"] for one in documents], many=True)
+            return self._inserted(documents)
 
         return await self._write("insert_many", mongo, dynamodb)
 
@@ -101,11 +103,13 @@ class Calls:
         self, query: Mapping[str, Any], update: Mapping[str, Any], upsert: bool = False, **options: Any
     ) -> Any:
         self._refuse_sessions(options)
+        query, update = self._border.taken(query), self._border.taken(update)
 
         async def mongo(state: ModeState) -> Any:
             return await self._dual.update(state, "update_one", query, update, upsert, options)
 
         async def dynamodb(state: ModeState) -> Any:
+            self._mongo.require_update(update)
             self._refuse_options("update_one", options)
             now = _now()
             found = await self._leading.change(
@@ -116,17 +120,19 @@ class Calls:
             )
             return self._update_result(found)
 
-        return await self._write("update_one", mongo, dynamodb)
+        return self._given(await self._write("update_one", mongo, dynamodb))
 
     async def replace_one(
         self, query: Mapping[str, Any], replacement: Mapping[str, Any], upsert: bool = False, **options: Any
     ) -> Any:
         self._refuse_sessions(options)
+        query, replacement = self._border.taken(query), self._border.taken(replacement)
 
         async def mongo(state: ModeState) -> Any:
             return await self._dual.update(state, "replace_one", query, replacement, upsert, options)
 
         async def dynamodb(state: ModeState) -> Any:
+            self._mongo.require_replacement(replacement)
             self._refuse_options("replace_one", options)
             found = await self._leading.change(
                 state,
@@ -136,10 +142,11 @@ class Calls:
             )
             return self._update_result(found)
 
-        return await self._write("replace_one", mongo, dynamodb)
+        return self._given(await self._write("replace_one", mongo, dynamodb))
 
     async def delete_one(self, query: Mapping[str, Any], **options: Any) -> Any:
         self._refuse_sessions(options)
+        query = self._border.taken(query)
 
         async def mongo(state: ModeState) -> Any:
             if not state.write_to_dynamodb or self._mapping is None:
@@ -169,12 +176,14 @@ class Calls:
         **options: Any,
     ) -> Any:
         self._refuse_sessions(options)
+        query, update = self._border.taken(query), self._border.taken(update)
         asked = {"projection": projection, "sort": sort, "upsert": upsert, "return_document": return_document}
 
         async def mongo(state: ModeState) -> Any:
             return await self._dual.find_and_update(state, query, update, asked | options)
 
         async def dynamodb(state: ModeState) -> Any:
+            self._mongo.require_update(update)
             self._refuse_options("find_one_and_update", options)
             now = _now()
             found = await self._leading.change(
@@ -187,7 +196,7 @@ class Calls:
             document = found.after if return_document else found.before
             return project(document, projection) if document is not None else None
 
-        return await self._write("find_one_and_update", mongo, dynamodb)
+        return self._border.given(await self._write("find_one_and_update", mongo, dynamodb))
 
     async def refuse(self, method: str, instead: str) -> Any:
         """A call that the client does not do, in any mode."""
@@ -196,6 +205,7 @@ class Calls:
     async def mongo_only(self, method: str, *arguments: Any, **options: Any) -> Any:
         """A write that DynamoDB has no way of doing (update_many, delete_many): MongoDB's while that leads, and counted."""
         self._refuse_sessions(options)
+        arguments = tuple(self._border.taken(one) for one in arguments)
         query = arguments[0] if arguments and isinstance(arguments[0], Mapping) else {}
 
         async def mongo(state: ModeState) -> Any:
@@ -240,6 +250,20 @@ class Calls:
             await self._parts.calls.sleep(STEP_S)
         return False
 
+    def _sent(self, document: Document) -> Document:
+        """What pymongo is given to insert."""
+        return document if self._border.open else self._with_id(document)
+
+    def _with_id(self, document: Document) -> Document:
+        """What there is to insert, as BSON has it. The application's own document gets an `_id`, as pymongo gives it one."""
+        self._mongo.require_document(document)
+        if "_id" not in document:
+            document["_id"] = ObjectId()
+        return self._border.stored(document)
+
+    def _inserted(self, documents: Sequence[Document]) -> Any:
+        return self._mongo.inserted([one["_id"] for one in documents], many=True)
+
     def _refuse_sessions(self, options: dict[str, Any]) -> None:
         """None stands for no session. A transaction's writes cannot be told to DynamoDB one by one."""
         if options.pop("session", None) is not None:
@@ -255,6 +279,16 @@ class Calls:
                 suggestion="leave it out",
             )
 
+    def _given(self, result: Any) -> Any:
+        """An update's result to the application."""
+        if self._border.open or result.upserted_id is None:
+            return result
+        return self._mongo.updated(
+            matched=result.matched_count,
+            modified=result.modified_count,
+            upserted_id=self._border.given_value(result.upserted_id),
+        )
+
     def _update_result(self, found: Changed) -> Any:
         if found.before is None:
             upserted = found.after["_id"] if found.after is not None else None
@@ -266,8 +300,7 @@ def _inserted_replacement(query: Mapping[str, Any], replacement: Mapping[str, An
     """What replace_one inserts where nothing matches: the query gives the `_id`, if anything does."""
     pinned = compile_filter(query).equalities
     known = {"_id": pinned["_id"]} if "_id" in pinned else {}
-    made: Document = check_replacement(known, replacement) if known else dict(replacement)
-    return made
+    return check_replacement(known, replacement)
 
 
 def _now() -> datetime:

@@ -5,7 +5,7 @@ Both are the same calls; here the synchronous ones are run, and the asynchronous
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -78,6 +78,17 @@ class _Cursor:
         self._documents = self._documents or self._queries.find(self._query)
         return self._documents
 
+    async def _read(self, length: int | None) -> list[Document]:
+        """The next `length` documents, or all that are left."""
+        if length is not None and length < 1:
+            raise ValueError("to_list() length must be greater than 0")
+        found: list[Document] = []
+        async for document in self._open():
+            found.append(document)
+            if len(found) == length:
+                break
+        return found
+
 
 class Cursor(_Cursor):
     """The documents of a query, one after the other."""
@@ -104,10 +115,7 @@ class Cursor(_Cursor):
             raise StopIteration from None
 
     def to_list(self, length: int | None = None) -> list[Document]:
-        async def rest() -> list[Document]:
-            return [document async for document in self._open()]
-
-        return run(rest())[:length]
+        return run(self._read(length))
 
     def close(self) -> None:
         self._documents = self._documents or _nothing()
@@ -135,7 +143,7 @@ class AsyncCursor(_Cursor):
         return await self._open().__anext__()
 
     async def to_list(self, length: int | None = None) -> list[Document]:
-        return [document async for document in self][:length]
+        return await self._read(length)
 
     async def close(self) -> None:
         self._documents = self._documents or _nothing()
@@ -158,7 +166,7 @@ class Collection:
     def insert_one(self, document: Document, **options: Any) -> Any:
         return run(self._calls.insert_one(document, **options))
 
-    def insert_many(self, documents: Sequence[Document], ordered: bool = True, **options: Any) -> Any:
+    def insert_many(self, documents: Iterable[Document], ordered: bool = True, **options: Any) -> Any:
         return run(self._calls.insert_many(documents, ordered, **options))
 
     def find_one(
@@ -219,7 +227,7 @@ class AsyncCollection:
     async def insert_one(self, document: Document, **options: Any) -> Any:
         return await self._calls.insert_one(document, **options)
 
-    async def insert_many(self, documents: Sequence[Document], ordered: bool = True, **options: Any) -> Any:
+    async def insert_many(self, documents: Iterable[Document], ordered: bool = True, **options: Any) -> Any:
         return await self._calls.insert_many(documents, ordered, **options)
 
     async def find_one(

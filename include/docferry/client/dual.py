@@ -11,6 +11,7 @@ from docferry.client.parts import DYNAMODB, MONGO, Parts, timed
 from docferry.client.putting import Outcome, Putter
 from docferry.core.mapping import Document
 from docferry.core.modes import ModeState
+from docferry.core.values import as_bson, empty_timestamp
 from docferry.core.versions import snapshot_version, version_of
 from docferry.errors import MigrationError
 from docferry.ports_client import MongoResult
@@ -118,15 +119,16 @@ class DualWrites:
         return await putter.put_newer(document, version) if document is not None else Outcome.NOTHING
 
     async def put(self, state: ModeState, result: MongoResult, document: Document, *, alone: bool = True) -> None:
-        """A dual put of what was sent."""
+        """A dual put of what was sent, if that is what MongoDB has stored."""
         if not state.write_to_dynamodb or self._mapping is None:
             return
         own = result.proved if alone else None
         version = version_of(own, 0) if own else snapshot_version(result.before) if result.before else None
-        if version is None:
+        stored = as_bson(document)
+        if version is None or empty_timestamp(stored) is not None:
             self._metrics.count("dual_put.unproved")
             return
-        await self._dual(lambda putter: putter.put_newer(document, version))
+        await self._dual(lambda putter: putter.put_newer(stored, version))
 
     async def put_all(self, state: ModeState, result: MongoResult, documents: Sequence[Document]) -> None:
         """Of several, none is proved to have been written at the time of the reply."""

@@ -17,6 +17,7 @@ from docferry.core.mapping import Document
 from docferry.core.mapping import Mapping as DocumentMapping
 from docferry.core.modes import ModeState
 from docferry.core.projection import sort_documents
+from docferry.core.updates import check_insert
 from docferry.errors import CallRefused, ConditionFailed, KeyTaken, Unavailable, UpdateRefused
 
 T = TypeVar("T")
@@ -78,15 +79,17 @@ class LeadingWrites:
             )
         return self._mapping
 
-    async def insert(self, state: ModeState, document: Document) -> None:
+    async def insert(self, state: ModeState, document: Mapping[str, Any]) -> None:
+        """`document` has an `_id`."""
         mapping = self._require_mapping()
         reader, putter = self._parts.reader(mapping), self._parts.putter(mapping)
 
         async def attempt() -> None:
-            place = await reader.place(mapping.root_key(document))
+            stored = check_insert(document)
+            place = await reader.place(mapping.root_key(stored))
             if place.live:
                 raise KeyTaken(self._name, sorted(mapping.root.pk.fields))
-            await putter.replace(place, document, state.floor)
+            await putter.replace(place, stored, state.floor)
 
         await until_taken(self._parts, self._name, attempt)
 

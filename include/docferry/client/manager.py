@@ -54,6 +54,13 @@ class _Manager:
         return self._parts.membership.id
 
 
+def _public(name: str) -> str:
+    """The collection that an attribute names, as with pymongo. Raises AttributeError for a private one."""
+    if name.startswith("_"):
+        raise AttributeError(name)
+    return name
+
+
 def _playbook(counts: Mapping[str, int]) -> dict[str, int]:
     """The playbook's five counters."""
     writes = ("insert_one", "insert_many", "update_one", "replace_one", "delete_one", "find_one_and_update",
@@ -75,6 +82,9 @@ class DualWriteManager(_Manager):
     def __getitem__(self, name: str) -> Collection:
         return Collection(name, *self._of(name))
 
+    def __getattr__(self, name: str) -> Collection:
+        return self[_public(name)]
+
     def __enter__(self) -> DualWriteManager:
         return self
 
@@ -95,6 +105,9 @@ class AsyncDualWriteManager(_Manager):
 
     def __getitem__(self, name: str) -> AsyncCollection:
         return AsyncCollection(name, *self._of(name))
+
+    def __getattr__(self, name: str) -> AsyncCollection:
+        return self[_public(name)]
 
     async def __aenter__(self) -> AsyncDualWriteManager:
         return self

@@ -6,9 +6,9 @@ What an index names is read from the table, and checked against the question: an
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from docferry.client.measured import MeasuredCalls
 from docferry.client.parts import DYNAMODB, Parts, timed
@@ -36,6 +36,9 @@ class Page:
 
     documents: list[Document] = field(repr=False)
     next: str | None = None
+
+
+P = TypeVar("P", bound=Page)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +96,7 @@ class NamedReads:
         pattern = self.pattern(name)
         if not pattern.names_one:
             raise CallRefused(what=f"{method} by {name}, which leads to many documents", suggestion="use query")
-        return pattern, pattern.bind(parameters)
+        return pattern, pattern.bind(self._parts.border.taken(parameters))
 
     def _reader(self, mapping: DocumentMapping) -> Reader:
         return Reader(mapping, self._calls, consistent=not self._cached)
@@ -106,9 +109,11 @@ class NamedReads:
         with timed(self._parts.metrics, DYNAMODB, "get"):
             if not asked.index:
                 reader = self._reader(pattern.mapping)
-                return reader.document(await reader.place(asked.key)) if asked.key else None
-            page = await self._page(pattern, asked, backwards=False, limit=1, start=None)
-        return page.documents[0] if page.documents else None
+                found = reader.document(await reader.place(asked.key)) if asked.key else None
+            else:
+                page = await self._page(pattern, asked, backwards=False, limit=1, start=None)
+                found = page.documents[0] if page.documents else None
+        return self._parts.border.given(found)
 
     async def query(
         self,
@@ -124,23 +129,26 @@ class NamedReads:
         self._parts.membership.join()
         _at_least_one("limit", limit)
         pattern = self.pattern(name)
-        asked = pattern.bind(parameters, since, until)
+        asked = pattern.bind(self._parts.border.taken(parameters), since, until)
         with timed(self._parts.metrics, DYNAMODB, "query"):
             if asked.key is not None:
                 reader = self._reader(pattern.mapping)
                 document = reader.document(await reader.place(asked.key))
-                return Page(documents=[document] if document is not None else [])
-            return await self._page(pattern, asked, backwards=backwards, limit=limit, start=start)
+                page = Page(documents=[document] if document is not None else [])
+            else:
+                page = await self._page(pattern, asked, backwards=backwards, limit=limit, start=start)
+        return self._given(page)
 
     async def batch_get(self, collection: str, keys: Sequence[Any]) -> list[Document | None]:
         self._parts.membership.join()
         mapping = self.mapping(collection)
-        wanted = [_root_key(mapping, key) for key in keys]
+        border = self._parts.border
+        wanted = [_root_key(mapping, border.taken(key)) for key in keys]
         reader = self._reader(mapping)
         with timed(self._parts.metrics, DYNAMODB, "batch_get"):
             places = await reader.places([key for key in dict.fromkeys(wanted) if key is not None])
         found = {place.key: place for place in places}
-        return [reader.document(found[key]) if key is not None else None for key in wanted]
+        return [border.given(reader.document(found[key])) if key is not None else None for key in wanted]
 
     async def scan(
         self,
@@ -156,8 +164,15 @@ class NamedReads:
         if not max_read_units > 0:
             raise CallRefused(what=f"a scan for {max_read_units} read units", suggestion="allow it more than none")
         with timed(self._parts.metrics, DYNAMODB, "scan"):
-            scan = _Scan(self._parts, self.mapping(collection), filter or {}, not self._cached)
-            return await scan.page(limit, max_read_units, start)
+            asked = self._parts.border.taken(filter or {})
+            scan = _Scan(self._parts, self.mapping(collection), asked, not self._cached)
+            page = await scan.page(limit, max_read_units, start)
+        return self._given(page)
+
+    def _given(self, page: P) -> P:
+        """A page to the application."""
+        border = self._parts.border
+        return page if border.open else replace(page, documents=[border.given(one) for one in page.documents])
 
     async def where(self, pattern: Pattern, asked: Asked) -> ItemKey | None:
         """The root key of the document that an index names: of the first that is as it is asked for."""

@@ -22,7 +22,7 @@ from docferry.core.mapping import Mapping as DocumentMapping
 from docferry.core.modes import ModeState
 from docferry.core.order import same
 from docferry.core.patterns import Asked, Pattern
-from docferry.core.updates import apply_update
+from docferry.core.updates import apply_update, check_insert
 from docferry.errors import CallRefused, DocumentNotFound, KeyTaken, NotAsExpected
 
 T = TypeVar("T")
@@ -84,7 +84,7 @@ class NamedWrites:
         write = Update(pattern=name, change=change, parameters=parameters, expect=expect)
         (step,) = await self._carry_out("update", [write])
         assert step.after is not None
-        return step.after
+        return self._parts.border.given(step.after)
 
     async def transact(self, writes: Sequence[Write]) -> None:
         if not writes:
@@ -139,15 +139,17 @@ class NamedWrites:
 
     def _plan(self, method: str, write: Write, now: datetime) -> Callable[[], Awaitable[_Step]]:
         """How to find what it changes: asked anew at every attempt. Raises CallRefused."""
+        border = self._parts.border
         if isinstance(write, Put):
             mapping, document = self._reads.mapping(write.collection), write.document
             document.setdefault("_id", ObjectId())
-            return lambda: self._put(mapping, document)
+            stored = border.stored(document)
+            return lambda: self._put(mapping, check_insert(stored))
         pattern, asked = self._reads.one(write.pattern, method, write.parameters)
-        expected = compile_filter(write.expect) if write.expect else None
+        expected = compile_filter(border.taken(write.expect)) if write.expect else None
         if isinstance(write, Delete):
             return lambda: self._change(pattern, asked, expected, None)
-        change = write.change
+        change = border.taken(write.change)
         moment = now.replace(tzinfo=None, microsecond=now.microsecond // 1000 * 1000)
         return lambda: self._change(pattern, asked, expected, lambda one: apply_update(one, change, now=moment))
 

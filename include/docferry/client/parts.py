@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
+from docferry.client.border import Border
 from docferry.client.membership import Membership
 from docferry.client.metrics import Metered
 from docferry.client.putting import Putter
@@ -34,6 +35,7 @@ class Parts:
     """DynamoDB while MongoDB leads: what it does not answer soon is given up."""
     membership: Membership
     metrics: Metered
+    border: Border = field(default_factory=Border)
     cached: Calls | None = None
     """Where reads go that may be a moment old; None: to `calls`."""
 

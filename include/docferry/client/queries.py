@@ -8,7 +8,7 @@ shape, so that it is known before the flip.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from docferry.client.parts import DYNAMODB, MONGO, Parts, Plan, Sort, timed
@@ -45,7 +45,7 @@ class Queries:
 
     def __init__(self, parts: Parts, name: str, shadow: Shadow) -> None:
         self._parts, self._name, self._shadow = parts, name, shadow
-        self._metrics, self._mapping = parts.metrics, parts.mapping(name)
+        self._metrics, self._mapping, self._border = parts.metrics, parts.mapping(name), parts.border
         self._spreads = Spreads(self._mapping) if self._mapping is not None else None
 
     def __repr__(self) -> str:
@@ -53,33 +53,36 @@ class Queries:
 
     async def find_one(self, query: Query) -> Document | None:
         """`query` has a limit of 1."""
+        query = self._taken(query)
         found, compare = await self._ask_dynamodb(query, "find_one")
         if found is not None:
-            return found[0] if found else None
+            return self._border.given(found[0]) if found else None
         cursor = self._parts.mongo.find(self._name, query.filter, **query.for_mongo())
         try:
-            return await self._first(cursor, query, "find_one", compare)
+            return self._border.given(await self._first(cursor, query, "find_one", compare))
         finally:
             await cursor.close()
 
     async def find(self, query: Query, method: str = "find") -> AsyncGenerator[Document]:
         """The documents, from where the mode says."""
+        query = self._taken(query)
         found, compare = await self._ask_dynamodb(query, method)
         if found is not None:
             for document in found:
-                yield document
+                yield self._border.given(document)
             return
         cursor = self._parts.mongo.find(self._name, query.filter, **query.for_mongo())
         try:
             one = await self._first(cursor, query, method, compare)
             while one is not None:
-                yield one
+                yield self._border.given(one)
                 one = await cursor.fetch()
         finally:
             await cursor.close()
 
     async def count(self, query: Query) -> int:
         """count_documents."""
+        query = self._taken(query)
         self._parts.membership.join()
         state = self._parts.membership.state
         if state.leader.dynamodb_leads:
@@ -92,6 +95,9 @@ class Queries:
                 self._name, "count_documents", query.filter, heard=False, **options, **query.options
             )
         return int(result.value)
+
+    def _taken(self, query: Query) -> Query:
+        return query if self._border.open else replace(query, filter=self._border.taken(query.filter))
 
     # --- MongoDB -----------------------------------------------------------------------------------------------------
 

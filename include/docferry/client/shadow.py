@@ -16,6 +16,7 @@ from typing import Any
 
 from docferry.client.parts import Parts, Plan
 from docferry.client.running import run
+from docferry.core.access import leads_to
 from docferry.core.diff import compare_values
 from docferry.core.mapping import Document
 from docferry.core.mapping import Mapping as DocumentMapping
@@ -154,7 +155,12 @@ class Shadow:
                 except DocumentError:
                     continue  # a dead letter: no flip while one is open
                 stored = reader.document(await reader.place(key))
-                if (paths := _paths(expected, stored)) is not None:
+                paths = _paths(expected, stored)
+                if paths is None and not leads_to(mapping, asked.plan.where, expected):
+                    paths = (
+                        f"{asked.plan.where.by} does not lead there: a field of that key is missing, or of another type"
+                    )
+                if paths is not None:
                     return f"{mapping.collection} {shown_id(mapping.id_text(expected), self._masked)}: {paths}"
         finally:
             await cursor.close()

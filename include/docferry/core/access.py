@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from docferry.core.keys import Placeholder, Template
-from docferry.core.mapping import ItemKey
+from docferry.core.mapping import Document, ItemKey
 from docferry.core.mapping import Mapping as DocumentMapping
 from docferry.core.settings import AccessPattern
 from docferry.errors import CallRefused, DocumentError
@@ -50,6 +50,11 @@ class ReadPlan:
     def spread(self) -> str:
         return self.query.partition if self.query else self.keys[0][0] if self.keys else ""
 
+    @property
+    def by(self) -> str:
+        """What it goes by, in words."""
+        return f"index {self.query.index}" if self.query else "the table key"
+
 
 def plan_read(
     mapping: DocumentMapping,
@@ -70,6 +75,20 @@ def plan_read(
         what=f"DynamoDB cannot answer a query of {mapping.collection} by {_named(query)}",
         suggestion=_suggestion(mapping, query),
     )
+
+
+def leads_to(mapping: DocumentMapping, where: ReadPlan, document: Document) -> bool:
+    """Whether a plan finds a document that DynamoDB holds.
+
+    Not, for instance, if the index leaves it out because a field of its key is missing, or if that field is 1.0 where 1 was asked
+    for. Raises: DocumentError for a document that DynamoDB cannot hold.
+    """
+    if where.query is None:
+        return mapping.root_key(document) in where.keys
+    asked, key = where.query, mapping.index_key(document, where.query.index)
+    if key is None or key[0] != asked.partition:
+        return False
+    return (asked.low is None or asked.low <= key[1]) and (asked.high is None or key[1] <= asked.high)
 
 
 def shape_of(collection: str, method: str, query: Mapping[str, Any]) -> str:

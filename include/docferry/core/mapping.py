@@ -210,6 +210,12 @@ class Mapping:
         pk = check_length(self.root.pk.render_key(document), False, "PK")
         return pk, check_length(self.root.sk.render_key(document), True, "SK")
 
+    def index_key(self, document: Document, index: str) -> ItemKey | None:
+        """Where an index holds the root item; None: it leaves the document out."""
+        item: Item = {}
+        _add_index_keys(self.root, document, item, None)
+        return (item[f"{index}PK"]["S"], item[f"{index}SK"]["S"]) if f"{index}PK" in item else None
+
     def stubs(self, document: Document) -> list[Item]:
         """A document's items, root first, as far as where they are and whose: PK, SK, entityType, _id and its hints.
 

@@ -18,7 +18,7 @@ from functools import cmp_to_key
 from typing import Any, Final
 
 import bson
-from bson import DBRef, Regex, Timestamp
+from bson import DBRef, Regex
 
 from docferry.core.codec import BSON_OPTIONS
 from docferry.core.filters import compile_filter
@@ -36,7 +36,7 @@ from docferry.core.update_errors import (
     PATH_NOT_VIABLE,
 )
 from docferry.core.update_operators import OPERATORS, Operator, parse_operator
-from docferry.core.values import Document, Path, as_bson, type_name
+from docferry.core.values import Document, Path, as_bson, empty_timestamp, type_name
 from docferry.errors import CallRefused, UpdateRefused
 
 MOST_PADDING: Final = 1_500_000
@@ -101,6 +101,18 @@ def check_replacement(document: Mapping[str, Any], replacement: Mapping[str, Any
             raise _immutable("After applying the update,", " was found to have been altered")
         new = {**new, "_id": document["_id"]}
     return _insertable(new)
+
+
+def check_insert(document: Mapping[str, Any]) -> Document:
+    """What an insert of `document`, which has an `_id`, stores: the types that MongoDB stores, the `_id` first.
+
+    Raises: UpdateRefused with MongoDB's code for an `_id` that it does not store; CallRefused for an empty timestamp, which
+            it fills in; what `bson` raises for what is no BSON.
+    """
+    stored = as_bson(document)
+    if isinstance(stored["_id"], list):  # an upsert says so with another code
+        raise UpdateRefused(INVALID_ID_FIELD, "The '_id' value cannot be of type array")
+    return _insertable(stored)
 
 
 # --- parsing ---------------------------------------------------------------------------------------------------------
@@ -376,9 +388,9 @@ def _seed(pinned: tuple[tuple[str, Any], ...]) -> Document:
 
 def _insertable(document: Document) -> Document:
     """With its `_id` first. Raises UpdateRefused for an `_id` that MongoDB does not store."""
-    for name, value in document.items():
-        if isinstance(value, Timestamp) and not value.time and not value.inc:
-            raise CallRefused(f"an empty timestamp in '{name}', which MongoDB fills in", "set the time that you mean")
+    empty = empty_timestamp(document)
+    if empty is not None:
+        raise CallRefused(f"an empty timestamp in '{empty}', which MongoDB fills in", "set the time that you mean")
     if "_id" not in document:
         return document
     key = document["_id"]

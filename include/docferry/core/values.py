@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import bson
-from bson import Code, DBRef, Decimal128
+from bson import Code, DBRef, Decimal128, Timestamp
 
 from docferry.core.codec import BSON_OPTIONS, INT64_MAX, INT64_MIN
 from docferry.core.diff import bson_type
@@ -24,6 +24,14 @@ Path = tuple[str, ...]
 def as_bson(document: Mapping[str, Any]) -> Document:
     """A copy of what an application passed, with the types that MongoDB would store."""
     return bson.decode(bson.encode(document), BSON_OPTIONS)
+
+
+def empty_timestamp(document: Mapping[str, Any]) -> str | None:
+    """The first field, of the top level and not `_id`, whose empty timestamp MongoDB replaces by the time of an insert."""
+    for name, value in document.items():
+        if isinstance(value, Timestamp) and not value.time and not value.inc and name != "_id":
+            return name
+    return None
 
 
 def fields_of(value: Any) -> Mapping[str, Any] | None:
