@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,24 @@ def running(rig: Rig, command: str) -> Iterator[None]:
         process.communicate(timeout=30)
 
 
+def answered(rig: Rig, command: str, question: str, answer: str) -> str:
+    """What a command shows that asks something on a terminal."""
+    ours, its = pty.openpty()
+    words = [one for one in line(rig, command) if one != "--json"]
+    process = subprocess.Popen(words, env={**os.environ, **rig.env}, stdin=its, stdout=its, stderr=its)
+    os.close(its)
+    shown, asked = "", False
+    with suppress(OSError):  # the terminal is closed with the process
+        while seen := os.read(ours, 4096):
+            shown += seen.decode(errors="replace")
+            if not asked and question in shown:
+                os.write(ours, f"{answer}\n".encode())
+                asked = True
+    os.close(ours)
+    assert process.wait(timeout=60) == 0, shown
+    return shown
+
+
 def replicates(rig: Rig) -> bool:
     record = rig.ledger.read(*state.REPLICATION)
     return record is not None and bool(record.body.get("owner")) and record.body.get("lag_s") == 0
@@ -93,7 +112,10 @@ def test_way_there_and_back_by_commands(rig: Rig) -> None:
             before = traffic.writes
             eventually(lambda: traffic.writes > before + 50, "writes to DynamoDB alone")
             assert "MongoDB leads" in run(rig, "rollback", "--dry-run")["would"]
-            assert run(rig, "rollback", "--to", "MONGO_ONLY")["after"] == "MONGO_ONLY"
+            shown = answered(rig, "rollback", "How far back", "MONGO_ONLY")
+            assert "MONGO_ONLY: " in shown
+            assert "DUAL_WRITE: " in shown
+            assert run(rig, "mode")["mode"]["mode"] == "MONGO_ONLY"
         assert "not DUAL_WRITE" in run(rig, "rollback", "--to", "DUAL_WRITE", code=3)["message"]
         assert "confirm" in run(rig, "finalize", "--confirm", "wrong", code=3)["message"]
     assert traffic.errors == []
