@@ -111,6 +111,25 @@ def test_share_that_sees_planted_differences_steps_back_by_itself_and_says_why(r
     assert read_mode(rig.ledger).mode is Mode.DUAL_WRITE
 
 
+def test_differences_that_dual_writes_have_seen_keep_the_reads_where_they_are(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flip, "COMPARED_WITHIN_S", 1.0)
+    with wiring.connect(rig.file) as manager, Following(rig):
+        eventually(lambda: not list(flip.lacking_replication(rig.ledger)), "replication to be close behind")
+        flip.begin_dual_write(job_of(rig))
+        equal_and_approved(rig)
+        with pytest.raises(PreflightFailed, match="none of the application's reads has been compared yet"):
+            flip.flip_reads(job_of(rig), 1)
+        plant(rig)
+        with Reads(manager):
+            eventually(lambda: flip._seen(job_of(rig)).mismatches, "a difference to be counted")
+            with pytest.raises(PreflightFailed, match=r"of \d+ compared reads differ; users .*status") as refused:
+                flip.flip_reads(job_of(rig), 1)
+        assert "s3cr3t" not in str(refused.value)
+    assert read_mode(rig.ledger).mode is Mode.DUAL_WRITE
+
+
 def test_share_that_sees_nothing_wrong_stays(rig: Rig) -> None:
     with wiring.connect(rig.file) as manager, Following(rig):
         eventually(lambda: not list(flip.lacking_replication(rig.ledger)), "replication to be close behind")

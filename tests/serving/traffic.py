@@ -1,4 +1,4 @@
-"""An application's threads that write through the client without a pause, and remember what was acknowledged."""
+"""Threads of an application that write through the client without a pause, read now and then, and know what was acknowledged."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ class Writer(threading.Thread):
     def write(self) -> None:
         users = self.manager["users"]
         name = f"{self.name}-{self.random.randrange(8)}"
+        if self.random.random() < 0.2:
+            users.find_one({"username": name})
         visits = self.state.get(name)
         if visits is None:
             number = self.random.randrange(1_000)

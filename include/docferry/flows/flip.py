@@ -31,6 +31,7 @@ LOOK_S = 0.5
 MOST_WRONG = 0.01
 """Of the reads that were compared, or answered by DynamoDB, while a share soaks."""
 ACKNOWLEDGED_WITHIN_S = 15.0
+COMPARED_WITHIN_S = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +65,17 @@ class Seen:
         return Seen(**{name: getattr(self, name) - getattr(before, name) for name in self.__dataclass_fields__})
 
     @property
-    def wrong(self) -> str:
-        """What is past its bound, in words; empty if nothing is."""
+    def differing(self) -> str:
+        """Differences past their bound, in words; empty if they are not."""
         if self.mismatches and self.mismatches > MOST_WRONG * (self.compared + self.mismatches):
             return f"{self.mismatches} of {self.compared + self.mismatches} compared reads differ"
+        return ""
+
+    @property
+    def wrong(self) -> str:
+        """What is past its bound, in words; empty if nothing is."""
+        if self.differing:
+            return self.differing
         asked = self.served + self.fell_back
         if self.fell_back and self.fell_back > MOST_WRONG * asked:
             return f"{self.fell_back} of {asked} reads from DynamoDB failed, and went to MongoDB"
@@ -106,7 +114,8 @@ def flip_reads(job: Flip, percent: int, soak_s: float = 0.0) -> FlipReport:
     mode = read_mode(job.ledger)
     mode.move(Mode.DYNAMODB_READS, percent)
     require_approval(job.ledger, FLIP_READS)
-    lacking = [*lacking_replication(job.ledger), *_equal(job), *_served(job), *_following(job)]
+    _await_comparisons(job, mode)
+    lacking = [*lacking_replication(job.ledger), *_equal(job), *_served(job), *_compared(job, mode), *_following(job)]
     _require(job, "reads from DynamoDB", [*lacking, *lacking_health(job.health(), ("replica_set", "tables"))])
     before = _seen(job)
     report = _move(job, Mode.DYNAMODB_READS, percent, f"{percent} % of the reads come from DynamoDB")
@@ -188,6 +197,39 @@ def _served(job: Flip) -> Iterator[Problem]:
     for shape, count in sorted(shapes.items()):
         advice = "declare an access pattern for it, or change the call; processes count anew when they are restarted"
         yield Problem(where=shape, what=f"was called {count} time(s), and DynamoDB cannot answer it", suggestion=advice)
+
+
+def _compared(job: Flip, mode: ModeState) -> Iterator[Problem]:
+    """What the comparisons of DUAL_WRITE say. If it compares, nothing compared is no evidence."""
+    if not mode.validate_writes:
+        return
+    live = live_instances(job.ledger, job.identity)
+    seen = _sum(live)
+    if live and not seen.compared + seen.mismatches:
+        advice = "let it read for a while; or, if it never reads, compare nothing: docferry dual-write --compare 0"
+        yield Problem(
+            where="shadow reads", what="none of the application's reads has been compared yet", suggestion=advice
+        )
+    if seen.differing:
+        advice = "docferry validate, and repair; then restart the application's processes, which count anew"
+        what = f"{seen.differing}{_examples(live)}"
+        yield Problem(where="shadow reads", what=what, suggestion=advice)
+
+
+def _await_comparisons(job: Flip, mode: ModeState) -> None:
+    """Processes tell what they have counted every few seconds: who flips right after dual writes began would be too quick."""
+    until = time.monotonic() + COMPARED_WITHIN_S
+    while mode.validate_writes and time.monotonic() < until and not job.stop.is_set():
+        live = live_instances(job.ledger, job.identity)
+        seen = _sum(live)
+        if not live or seen.compared + seen.mismatches:
+            return
+        time.sleep(LOOK_S)
+
+
+def _examples(instances: Sequence[Instance]) -> str:
+    """Where, never what."""
+    return "".join(f"; {example}" for example in [example for one in instances for example in one.examples][-5:])
 
 
 def _following(job: Flip) -> Iterator[Problem]:
