@@ -1,7 +1,7 @@
 """Flip reads: 1, 10, 50 and then 100 % of the reads come from DynamoDB, each share watched before the next.
 
 **Enter when** dual writes have soaked, the last full validation found all equal, no dead letter is open, no call of the
-application is left that DynamoDB could not answer (`docferry mode`), and its reads have been compared: at most 1 % of them differ.
+application is left that DynamoDB could not answer (`docferry mode`), and reads have been compared, of which at most 1 % differ.
 
 **Steps**
 1. `wait_for_approval` shows the validation report under Required Actions; the answer goes to the ledger.

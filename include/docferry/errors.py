@@ -27,7 +27,7 @@ MigrationError(retryable=False)
 ├ SteppedBack(why, mode, examples)          flipped reads went past a bound, and the mode is the one of before
 ├ MoveRefused                               the mode cannot become that one from here
 ├ WritesHeld                                writes waited for a change of the leader that did not end in time
-├ KeyTaken(collection, fields)          while DynamoDB leads: the key belongs to another document
+├ KeyTaken(collection, key)             while DynamoDB leads: the key belongs to another document
 ├ TornRead                              a document's items do not fit together: MongoDB has it whole
 ├ LeaderUnknown                             this process may not write: it does not know which database leads
 ├ CallRefused(what, suggestion)             the client cannot do this call, or not in this mode
@@ -404,9 +404,9 @@ class WritesHeld(MigrationError):
 class KeyTaken(MigrationError):
     """The key is another document's. The application sees pymongo's DuplicateKeyError."""
 
-    def __init__(self, collection: str, fields: Sequence[str]) -> None:
-        super().__init__(f"{collection}: another document has the same {', '.join(fields)}")
-        self.collection, self.fields = collection, tuple(fields)
+    def __init__(self, collection: str, key: Mapping[str, Any]) -> None:
+        super().__init__(f"{collection}: another document has the same {', '.join(key)}")
+        self.collection, self.key = collection, dict(key)
 
 
 class TornRead(MigrationError):

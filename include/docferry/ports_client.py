@@ -55,7 +55,9 @@ class Cursor(Protocol):
 
 
 class MongoDoor(Protocol):
-    """The application's MongoDB. Raises what pymongo raises, but for `errors.WritesFenced`."""
+    """The application's MongoDB. Raises what pymongo raises, but for `errors.WritesFenced`. `database` is its name."""
+
+    database: str
 
     async def run(
         self, collection: str, method: str, *arguments: Any, heard: bool = True, **options: Any
@@ -91,16 +93,21 @@ class MongoDoor(Protocol):
 
     def require_document(self, document: Any) -> None: ...
 
+    def require_filter(self, query: Any) -> None: ...
+
     def require_update(self, update: Any) -> None: ...
 
     def require_replacement(self, replacement: Any) -> None: ...
 
-    def duplicate_key(self, collection: str, index: str) -> Exception: ...
+    def duplicate_key(self, collection: str, key: Mapping[str, Any]) -> Exception:
+        """`key` are the fields of the key that is taken, with their values."""
 
     def write_error(self, code: int, message: str) -> Exception: ...
 
-    def bulk_write_error(self, collection: str, failures: Sequence[tuple[int, Exception]], inserted: int) -> Exception:
-        """`failures` are the positions and errors of documents that were not inserted."""
+    def bulk_write_error(
+        self, failures: Sequence[tuple[int, Exception]], documents: Sequence[Document], inserted: int
+    ) -> Exception:
+        """`failures` are the positions and errors of those `documents` that were not inserted."""
 
     def not_inserted(self, error: Exception, documents: int, ordered: bool) -> frozenset[int] | None:
         """The positions that an insert_many left out, by its error; None if the error does not tell."""

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from enum import IntEnum
+from pathlib import Path
 from typing import Any
 
 import bson
@@ -15,6 +16,8 @@ from backfilling.rig import Rig
 from bson import SON, Decimal128, Int64, ObjectId, Regex
 from bson.raw_bson import RawBSONDocument
 from docferry.embedded import EmbeddedStack
+from docferry.errors import CallRefused
+from pymongo.errors import BulkWriteError, DuplicateKeyError
 from serving.rig import MODES, Asynchronous, Blocking, Db, Plain, application, connected, empty, outcome, set_mode
 
 ANN, BOB = ObjectId("650000000000000000000001"), ObjectId("650000000000000000000002")
@@ -251,11 +254,59 @@ def what_is_no_document(db: Db) -> list[Any]:
     return found
 
 
+def told(call: Callable[[], Any]) -> Any:
+    """What an error says of the keys that are taken."""
+    try:
+        return call()
+    except DuplicateKeyError as error:
+        return error.details["index"], error.details["keyPattern"], error.details["keyValue"]
+    except BulkWriteError as error:
+        return error.details["nInserted"], [
+            (one["index"], one["op"]["_id"], one["keyPattern"], one["keyValue"]) for one in error.details["writeErrors"]
+        ]
+
+
+def what_an_error_tells(db: Db) -> list[Any]:
+    db.call("users", "insert_one", user("ann", ANN))
+    db.call("orders", "insert_one", order(1))
+    several = [order(0), order(1), order(2)]
+    return [
+        told(lambda: db.call("users", "insert_one", user("ann", BOB))),
+        told(lambda: db.call("orders", "insert_one", order(1))),
+        told(lambda: db.call("orders", "insert_many", several, ordered=False)),
+    ]
+
+
+def odd_arguments(db: Db) -> list[Any]:
+    db.call("users", "insert_many", [user("ann", ANN), user("bob", BOB)])
+    change = {"$set": {"status": "idle"}}
+    found = [
+        outcome(lambda one=one, method=method, more=more: db.call("users", method, one, *more))
+        for one in (None, "ann", [1])
+        for method, more in (
+            ("update_one", (change,)), ("find_one_and_update", (change,)), ("replace_one", ({},)), ("delete_one", ()),
+        )
+    ]  # fmt: skip
+    found += [outcome(lambda one=one: db.call("users", "find", one)) for one in ("ann", [1], 1)]
+    names = ["ann", "bob"]
+    return [
+        *found,
+        outcome(lambda: db.call("users", "find", {"username": "ann"}, limit="2")),
+        outcome(lambda: db.call("users", "find", {"username": {"$in": tuple(names)}}, sort=["username"])),
+        outcome(lambda: db.call("users", "find_one", {"username": {"$in": names}}, sort=[("username", -1)])),
+        outcome(lambda: db.call("users", "find_one", {"username": "ann"}, None, 1)),
+        outcome(lambda: db.call("users", "update_one", {"username": "ann"}, change, comment="a word")),
+        outcome(lambda: db.call("users", "find_one_and_update", {"username": "ann"}, change, {"status": 1, "_id": 0})),
+        outcome(lambda: db.call("users", "delete_one", {"username": "ann"}, comment="a word")),
+    ]
+
+
 CASES: dict[str, Case] = {
     one.__name__: one
     for one in (
         insert_and_find, insert_twice, insert_many, update, update_what_cannot_be, upsert, replace, move_a_key, delete,
         find_and_update, lists, active_in_city, what_python_brings, what_is_no_document,
+        what_an_error_tells, odd_arguments,
     )
 }  # fmt: skip
 
@@ -300,3 +351,75 @@ def test_call_has_pymongos_outcome_in_every_mode(
     rig, db = served
     empty(rig)
     assert CASES[case](db) == expected(case)
+
+
+def cursor_idioms(orders: Any) -> list[Any]:
+    """What applications do with a cursor."""
+    mine = {"userId": ANN}
+    found: list[Any] = []
+    with orders.find(mine).sort("createdAt", -1).batch_size(2).max_time_ms(10_000).comment("a word") as cursor:
+        found += [next(cursor)["_id"], cursor.next()["_id"], cursor.alive]
+    found += [list(cursor), cursor.alive]
+    cursor = orders.find(mine).sort([("createdAt", 1)])
+    found += [cursor[1]["_id"], [one["_id"] for one in cursor[1:3]]]
+    found.append([one["_id"] for one in cursor.rewind()])
+    found += [len(list(cursor)), len(cursor.clone().to_list()), outcome(lambda: cursor.rewind()[9])]
+    cursor = orders.find(mine, batch_size=2)
+    next(cursor)
+    cursor.close()
+    left = list(cursor)  # pymongo has the rest of its batch
+    found += [len(left) < 2, [one["_id"] for one in orders.find(mine, None, 1, 2).sort(["createdAt"])]]
+    return found
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_cursor_is_used_as_pymongos(
+    stack: EmbeddedStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    plain = Plain(stack.env()["DOCFERRY_APP_MONGO_URI"], f"plain{uuid.uuid4().hex[:8]}")
+    rig = application(stack, tmp_path, f"cursors{uuid.uuid4().hex[:8]}")
+    connected(rig, monkeypatch, stack)
+    set_mode(rig, MODES[mode])
+    db = Blocking(rig)
+    for one in (plain, db):
+        one.call("orders", "insert_many", [order(number) for number in range(5)])
+    assert cursor_idioms(db.manager.orders) == cursor_idioms(plain.database.orders)
+    db.close()
+    plain.close()
+    rig.close()
+
+
+def test_what_is_not_supported_is_refused_by_name_and_what_to_do_instead(served: tuple[Rig, Db]) -> None:
+    _, db = served
+    assert isinstance(db, Blocking | Asynchronous)
+    for call in (
+        lambda: db.manager.command("ping"), lambda: db.manager.client.start_session(), lambda: db.manager.users.aggregate([]),
+        lambda: db.manager.users.drop(), lambda: db.manager.users.find({}).explain(), lambda: db.manager.list_collection_names(),
+    ):  # fmt: skip
+        with pytest.raises(CallRefused):
+            call()
+    with pytest.raises(TypeError, match="'no_such_method' is a collection"):
+        db.manager.no_such_method()
+    with pytest.raises(TypeError):
+        iter(db.manager)
+    assert db.manager.users == db.manager["users"] == db.manager.get_collection("users")
+    assert db.manager.users != db.manager.orders
+    assert db.manager.name == served[0].migration.source.database
+
+
+def test_what_only_mongodb_can_do_is_done_while_it_leads_and_counted(served: tuple[Rig, Db]) -> None:
+    rig, db = served
+    assert isinstance(db, Blocking | Asynchronous)
+    mode = db.manager.get_metrics()["configuration"]["mode"]
+    if mode == "DYNAMODB_ONLY":
+        with pytest.raises(CallRefused):
+            db.call("users", "estimated_document_count")
+        with pytest.raises(CallRefused):
+            db.call("users", "create_index", "visits")
+        return
+    empty(rig)
+    db.call("users", "insert_one", user("ann", ANN))
+    assert db.call("users", "estimated_document_count") == 1
+    assert db.call("users", "create_index", [("visits", 1)]) == "visits_1"
+    assert "visits_1" in db.call("users", "index_information")
+    rig.database["users"].drop_index("visits_1")

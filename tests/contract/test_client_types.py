@@ -14,7 +14,7 @@ from bson.codec_options import CodecOptions
 from docferry.adapters.client_mongo import codec_options_of
 from docferry.client import DynamoDBClient, Put
 from docferry.embedded import EmbeddedStack
-from docferry.errors import CallRefused
+from docferry.errors import CallRefused, ItemTooLarge, KeyNotRepresentable
 from serving.rig import MODES, Asynchronous, Blocking, Db, Plain, application, connected, empty, outcome, set_mode
 
 
@@ -126,6 +126,18 @@ def test_what_mongodb_fills_in_is_left_to_replication_and_refused_once_dynamodb_
     db = Blocking(rig)
     with pytest.raises(CallRefused, match="'at'"):
         db.call("users", "insert_one", {"username": "bob", "at": Timestamp(0, 0)})
+    db.close()
+
+
+def test_insert_of_several_of_which_dynamodb_cannot_hold_one_writes_nothing_and_names_the_collection(rig: Rig) -> None:
+    empty(rig)
+    set_mode(rig, MODES["DYNAMODB_ONLY"])
+    db = Blocking(rig)
+    with pytest.raises(KeyNotRepresentable, match="this document of users: .*username"):
+        db.call("users", "insert_many", [{"username": "a"}, {"email": "x"}, {"username": "b"}], ordered=False)
+    with pytest.raises(ItemTooLarge, match="this document of users"):
+        db.call("users", "insert_many", [{"username": "a"}, {"username": "b", "much": "x" * 500_000}])
+    assert rig.dynamodb.scan(TableName=rig.table)["Count"] == 0
     db.close()
 
 

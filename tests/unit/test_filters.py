@@ -45,6 +45,14 @@ def test_filter_passes_over_what_mongodb_passes_over(query: dict[str, Any], docu
     assert not compile_filter(query).matches(document)
 
 
+@pytest.mark.parametrize("word", ["$eq", "$in", "$all"])
+def test_order_of_fields_which_dynamodb_does_not_keep_makes_no_difference(word: str) -> None:
+    wanted = {"b": 1, "c": [{"d": 1, "e": 2}]}
+    query = {"a": {word: wanted if word == "$eq" else [wanted]}}
+    assert compile_filter(query).matches({"a": {"c": [{"e": 2, "d": 1}], "b": 1}})
+    assert not compile_filter(query).matches({"a": {"c": [{"e": 2, "d": 2}], "b": 1}})
+
+
 @pytest.mark.parametrize(("query", "name"), REFUSED, ids=str)
 def test_filter_with_anything_else_is_refused_by_name(query: dict[str, Any], name: str) -> None:
     with pytest.raises(CallRefused, match=name) as caught:

@@ -42,6 +42,13 @@ def test_update_with_anything_else_is_refused_by_name(update: Any, name: str) ->
         apply_update({"a": [1]}, update, now=NOW)
 
 
+def test_order_of_fields_which_dynamodb_does_not_keep_makes_no_difference() -> None:
+    document = {"_id": 1, "a": [{"b": 1, "c": 1}, {"b": 2}]}
+    other = {"c": 1, "b": 1}
+    assert apply_update(document, {"$addToSet": {"a": other}}, now=NOW) is document
+    assert apply_update(document, {"$pull": {"a": {"$in": [other]}}}, now=NOW)["a"] == [{"b": 2}]
+
+
 def test_update_that_changes_nothing_gives_back_the_document_itself() -> None:
     document = {"_id": 1, "a": 1, "b": [1]}
     assert apply_update(document, {"$set": {"a": 1}, "$addToSet": {"b": 1.0}}, now=NOW) is document

@@ -102,14 +102,14 @@ class _Door:
     """
 
     def __init__(self, uri: str, database: str) -> None:
-        self._uri, self._name = uri, database
+        self._uri, self.database = uri, database
         self._listener = _Listener()
         self._making = threading.Lock()
         self._clients: dict[bool, Any] = {}
         self._collections: dict[tuple[str, bool], Any] = {}
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._name!r})"
+        return f"{type(self).__name__}({self.database!r})"
 
     def _options(self, *, listening: bool) -> dict[str, Any]:
         listeners = {"event_listeners": [self._listener]} if listening else {}
@@ -125,7 +125,7 @@ class _Door:
                 if listening not in self._clients:
                     self._clients[listening] = self._connect(listening=listening)
             database = self._clients[listening].get_database(
-                self._name, BSON_OPTIONS, write_concern=WriteConcern("majority")
+                self.database, BSON_OPTIONS, write_concern=WriteConcern("majority")
             )
             found = self._collections[name, listening] = database[name]
         return found
@@ -165,22 +165,32 @@ class _Door:
     def require_document(self, document: Any) -> None:
         common.validate_is_document_type("document", document)
 
+    def require_filter(self, query: Any) -> None:
+        common.validate_is_mapping("filter", query)
+
     def require_update(self, update: Any) -> None:
         common.validate_ok_for_update(update)
 
     def require_replacement(self, replacement: Any) -> None:
         common.validate_ok_for_replace(replacement)
 
-    def duplicate_key(self, collection: str, index: str) -> Exception:
-        text = f"E11000 duplicate key error collection: {self._name}.{collection} index: {index}"
-        return pymongo_errors.DuplicateKeyError(text, 11000, {"code": 11000, "errmsg": text})
+    def duplicate_key(self, collection: str, key: Mapping[str, Any]) -> Exception:
+        index = "_".join(f"{name}_1" for name in key) if list(key) != ["_id"] else "_id_"
+        text = f"E11000 duplicate key error collection: {self.database}.{collection} index: {index}"
+        details = {
+            "index": 0, "code": 11000, "errmsg": text, "keyPattern": dict.fromkeys(key, 1), "keyValue": dict(key),
+        }  # fmt: skip
+        return pymongo_errors.DuplicateKeyError(text, 11000, details)
 
     def write_error(self, code: int, message: str) -> Exception:
-        return pymongo_errors.WriteError(message, code, {"code": code, "errmsg": message})
+        return pymongo_errors.WriteError(message, code, {"index": 0, "code": code, "errmsg": message})
 
-    def bulk_write_error(self, collection: str, failures: Sequence[tuple[int, Exception]], inserted: int) -> Exception:
+    def bulk_write_error(
+        self, failures: Sequence[tuple[int, Exception]], documents: Sequence[Document], inserted: int
+    ) -> Exception:
         listed = [
-            {"index": index, "code": getattr(error, "code", None), "errmsg": str(error)} for index, error in failures
+            {**(getattr(error, "details", None) or {"errmsg": str(error)}), "index": index, "op": documents[index]}
+            for index, error in failures
         ]
         return pymongo_errors.BulkWriteError({
             "writeErrors": listed, "writeConcernErrors": [], "nInserted": inserted,

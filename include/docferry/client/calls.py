@@ -82,28 +82,35 @@ class Calls:
             return result.value if self._border.open else self._inserted(documents)
 
         async def dynamodb(state: ModeState) -> Any:
-            failures: list[tuple[int, Exception]] = []
-            for index, document in enumerate([self._with_id(one) for one in documents]):
-                try:
-                    await self._leading.insert(state, document)
-                except Exception as error:
-                    if not self._mongo.is_write_error(error):
-                        raise
-                    failures.append((index, error))
-                    if ordered:
-                        break
-            if failures:
-                done = failures[0][0] if ordered else len(documents) - len(failures)
-                raise self._mongo.bulk_write_error(self._name, failures, done)
-            return self._inserted(documents)
+            return await self._insert_to_dynamodb(state, documents, ordered)
 
         return await self._write("insert_many", mongo, dynamodb)
+
+    async def _insert_to_dynamodb(self, state: ModeState, documents: Sequence[Document], ordered: bool) -> Any:
+        """Nothing is written if DynamoDB cannot hold one of them."""
+        stored = [self._with_id(one) for one in documents]
+        for one in stored:
+            self._leading.require_storable(one)
+        failures: list[tuple[int, Exception]] = []
+        for index, document in enumerate(stored):
+            try:
+                await self._leading.insert(state, document)
+            except Exception as error:
+                if not self._mongo.is_write_error(error):
+                    raise
+                failures.append((index, error))
+                if ordered:
+                    break
+        if failures:
+            done = failures[0][0] if ordered else len(documents) - len(failures)
+            raise self._mongo.bulk_write_error(failures, documents, done)
+        return self._inserted(documents)
 
     async def update_one(
         self, query: Mapping[str, Any], update: Mapping[str, Any], upsert: bool = False, **options: Any
     ) -> Any:
         self._refuse_sessions(options)
-        query, update = self._border.taken(query), self._border.taken(update)
+        query, update, options = self._change(query, update, options)
 
         async def mongo(state: ModeState) -> Any:
             return await self._dual.update(state, "update_one", query, update, upsert, options)
@@ -126,7 +133,7 @@ class Calls:
         self, query: Mapping[str, Any], replacement: Mapping[str, Any], upsert: bool = False, **options: Any
     ) -> Any:
         self._refuse_sessions(options)
-        query, replacement = self._border.taken(query), self._border.taken(replacement)
+        query, replacement, options = self._change(query, replacement, options)
 
         async def mongo(state: ModeState) -> Any:
             return await self._dual.update(state, "replace_one", query, replacement, upsert, options)
@@ -146,7 +153,7 @@ class Calls:
 
     async def delete_one(self, query: Mapping[str, Any], **options: Any) -> Any:
         self._refuse_sessions(options)
-        query = self._border.taken(query)
+        query, _, options = self._change(query, None, options)
 
         async def mongo(state: ModeState) -> Any:
             if not state.write_to_dynamodb or self._mapping is None:
@@ -176,7 +183,7 @@ class Calls:
         **options: Any,
     ) -> Any:
         self._refuse_sessions(options)
-        query, update = self._border.taken(query), self._border.taken(update)
+        query, update, options = self._change(query, update, options)
         asked = {"projection": projection, "sort": sort, "upsert": upsert, "return_document": return_document}
 
         async def mongo(state: ModeState) -> Any:
@@ -202,7 +209,9 @@ class Calls:
         """A call that the client does not do, in any mode."""
         raise CallRefused(what=f"{self._name}.{method} is not supported by this client", suggestion=instead)
 
-    async def mongo_only(self, method: str, *arguments: Any, **options: Any) -> Any:
+    async def mongo_only(
+        self, method: str, *arguments: Any, instead: str = "write the documents one by one", **options: Any
+    ) -> Any:
         """A write that DynamoDB has no way of doing (update_many, delete_many): MongoDB's while that leads, and counted."""
         self._refuse_sessions(options)
         arguments = tuple(self._border.taken(one) for one in arguments)
@@ -216,7 +225,7 @@ class Calls:
         async def dynamodb(state: ModeState) -> Any:
             raise CallRefused(
                 what=f"{self._name}.{method} cannot be done while DynamoDB leads",
-                suggestion="write the documents one by one",
+                suggestion=instead,
             )
 
         return await self._write(method, mongo, dynamodb)
@@ -250,6 +259,13 @@ class Calls:
             await self._parts.calls.sleep(STEP_S)
         return False
 
+    def _change(self, query: Any, change: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+        """A filter, what is to be done, and pymongo's options, from the application. Raises TypeError for no filter."""
+        self._mongo.require_filter(query)
+        if options.get("array_filters") is not None:
+            options = options | {"array_filters": self._border.taken(options["array_filters"])}
+        return self._border.taken(query), self._border.taken(change), options
+
     def _sent(self, document: Document) -> Document:
         """What pymongo is given to insert."""
         return document if self._border.open else self._with_id(document)
@@ -273,7 +289,7 @@ class Calls:
             )
 
     def _refuse_options(self, method: str, options: Mapping[str, Any]) -> None:
-        if named := sorted(name for name, value in options.items() if value is not None):
+        if named := sorted(name for name, value in options.items() if value is not None and name != "comment"):
             raise CallRefused(
                 what=f"{self._name}.{method} with {', '.join(named)} cannot be done while DynamoDB leads",
                 suggestion="leave it out",

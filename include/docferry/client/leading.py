@@ -13,7 +13,7 @@ from bson.objectid import ObjectId
 from docferry.client.parts import Parts, Plan, Sort
 from docferry.client.reading import Found
 from docferry.core.diff import compare_values
-from docferry.core.mapping import Document
+from docferry.core.mapping import Document, key_of
 from docferry.core.mapping import Mapping as DocumentMapping
 from docferry.core.modes import ModeState
 from docferry.core.projection import sort_documents
@@ -56,7 +56,7 @@ async def until_taken(parts: Parts, name: str, attempt: Callable[[], Awaitable[T
                 raise Unavailable(f"{name}: {what}", operation="write") from error
             await parts.calls.sleep(random.uniform(0, min(LONGEST_WAIT_S, 0.005 * 2 ** min(number, 10))))  # noqa: S311
         except KeyTaken as error:
-            raise parts.mongo.duplicate_key(error.collection, "_".join(f"{one}_1" for one in error.fields)) from error
+            raise parts.mongo.duplicate_key(error.collection, error.key) from error
         except UpdateRefused as error:
             raise parts.mongo.write_error(error.code, str(error)) from error
 
@@ -79,6 +79,10 @@ class LeadingWrites:
             )
         return self._mapping
 
+    def require_storable(self, document: Document) -> None:
+        """Raises DocumentError for what DynamoDB cannot hold; CallRefused."""
+        self._parts.putter(self._require_mapping()).items(document, 0)
+
     async def insert(self, state: ModeState, document: Mapping[str, Any]) -> None:
         """`document` has an `_id`."""
         mapping = self._require_mapping()
@@ -86,9 +90,9 @@ class LeadingWrites:
 
         async def attempt() -> None:
             stored = check_insert(document)
-            place = await reader.place(mapping.root_key(stored))
+            place = await reader.place(key_of(putter.items(stored, 0)[0]))
             if place.live:
-                raise KeyTaken(self._name, sorted(mapping.root.pk.fields))
+                raise KeyTaken(self._name, mapping.key_values(stored))
             await putter.replace(place, stored, state.floor)
 
         await until_taken(self._parts, self._name, attempt)

@@ -16,6 +16,7 @@ from docferry.client.parts import Parts
 from docferry.client.queries import Queries
 from docferry.client.running import run
 from docferry.client.shadow import Shadow
+from docferry.errors import CallRefused
 
 
 class _Manager:
@@ -44,6 +45,11 @@ class _Manager:
         return found
 
     @property
+    def name(self) -> str:
+        """The database's, in MongoDB."""
+        return self._parts.mongo.database
+
+    @property
     def parts(self) -> Parts:
         """What a DynamoDBClient shares with this manager."""
         return self._parts
@@ -54,10 +60,23 @@ class _Manager:
         return self._parts.membership.id
 
 
+_REFUSED = frozenset({
+    "client", "command", "cursor_command", "create_collection", "drop_collection", "list_collection_names", "list_collections",
+    "aggregate", "watch", "with_options", "dereference", "validate_collection", "codec_options", "read_preference",
+    "read_concern", "write_concern",
+})  # fmt: skip
+"""What pymongo's database has, and this has not. A collection of such a name is had by db["name"]."""
+
+
 def _public(name: str) -> str:
-    """The collection that an attribute names, as with pymongo. Raises AttributeError for a private one."""
+    """The collection that an attribute names, as with pymongo. Raises AttributeError for a private one; CallRefused."""
     if name.startswith("_"):
         raise AttributeError(name)
+    if name in _REFUSED:
+        raise CallRefused(
+            what=f"the database's {name} is not supported by this client",
+            suggestion="a pymongo client of your own; transactions: what belongs together in one document",
+        )
     return name
 
 
@@ -79,8 +98,13 @@ def _playbook(counts: Mapping[str, int]) -> dict[str, int]:
 class DualWriteManager(_Manager):
     """For a synchronous application. Thread-safe; a fork becomes an instance of its own."""
 
+    __iter__ = None  # else Python would take the collections 0, 1, 2, ... for its elements
+
     def __getitem__(self, name: str) -> Collection:
         return Collection(name, *self._of(name))
+
+    def get_collection(self, name: str) -> Collection:
+        return self[name]
 
     def __getattr__(self, name: str) -> Collection:
         return self[_public(name)]
@@ -103,8 +127,13 @@ class DualWriteManager(_Manager):
 class AsyncDualWriteManager(_Manager):
     """For an asynchronous application. Belongs to one event loop."""
 
+    __iter__ = None
+
     def __getitem__(self, name: str) -> AsyncCollection:
         return AsyncCollection(name, *self._of(name))
+
+    def get_collection(self, name: str) -> AsyncCollection:
+        return self[name]
 
     def __getattr__(self, name: str) -> AsyncCollection:
         return self[_public(name)]

@@ -158,7 +158,7 @@ class NamedWrites:
         place = await reader.place(mapping.root_key(document))
         there = reader.document(place)
         if there is not None and not same(there["_id"], document["_id"]):
-            raise KeyTaken(mapping.collection, sorted(mapping.root.pk.fields))
+            raise KeyTaken(mapping.collection, mapping.key_values(document))
         return _Step(mapping, place, document)
 
     async def _change(

@@ -21,7 +21,7 @@ from docferry.core.limits import TRANSACTION_ITEMS
 from docferry.core.mapping import VOLATILE, Document, Item, Mapping, check_size, key_of
 from docferry.core.tombstones import tombstone
 from docferry.core.versions import version_text
-from docferry.errors import CallRefused, ConditionFailed, InvariantBroken, KeyTaken
+from docferry.errors import CallRefused, ConditionFailed, DocumentError, InvariantBroken, KeyTaken
 from docferry.ports import Guard
 from docferry.ports_client import Calls
 
@@ -57,14 +57,22 @@ class Putter:
     def __repr__(self) -> str:
         return f"Putter({self._mapping!r})"
 
+    def items(self, document: Document, version: int) -> list[Item]:
+        """A document as items. Raises DocumentError, naming the collection, for what DynamoDB cannot hold."""
+        try:
+            items = self._mapping.encode(document, version)
+            for item in items:
+                check_size(item)
+        except DocumentError as error:
+            what = f"DynamoDB cannot hold this document of {self._mapping.collection}: {error}"
+            raise type(error)(what, namespace=self._mapping.collection, path=error.path) from error
+        return items
+
     # --- while MongoDB leads -----------------------------------------------------------------------------------------
 
     async def put_newer(self, document: Document, version: int) -> Outcome:
         """Put all items of a document where nothing newer is stored, or none. Raises DocumentError, StoreError."""
-        items = self._mapping.encode(document, version)
-        for item in items:
-            check_size(item)
-        return await self._if_newer(items)
+        return await self._if_newer(self.items(document, version))
 
     async def bury_newer(self, document: Document, version: int) -> Outcome:
         """Put tombstones in the places of a document's items where nothing newer is stored, or none."""
@@ -102,7 +110,7 @@ class Putter:
             if before is None or key != before.key:
                 place = await self._reader.place(key)
                 if place.live:
-                    raise KeyTaken(self._mapping.collection, sorted(self._mapping.root.pk.fields))
+                    raise KeyTaken(self._mapping.collection, self._mapping.key_values(after))
                 there |= place.all
                 stored = max(stored, place.version)
         version = max(stored, floor) + 1
@@ -128,9 +136,7 @@ class Putter:
     def _wanted(self, before: Found | None, after: Document | None, version: int) -> list[Item]:
         """The items to be put: root, changed children, and tombstones for what goes away."""
         old = {key_of(item): item for item in before.live} if before else {}
-        new = self._mapping.encode(after, version) if after is not None else []
-        for item in new:
-            check_size(item)
+        new = self.items(after, version) if after is not None else []
         kept = {key_of(item) for item in new}
         changed = [item for item in new[1:] if not _same(item, old.get(key_of(item)))]
         graves = [tombstone(item, version, self._ttl) for key, item in old.items() if key not in kept]

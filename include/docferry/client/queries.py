@@ -96,6 +96,20 @@ class Queries:
             )
         return int(result.value)
 
+    async def mongo_only(self, method: str, **options: Any) -> Any:
+        """A read that DynamoDB has no way of doing (estimated_document_count): MongoDB's while that leads, and counted."""
+        self._parts.membership.join()
+        state = self._parts.membership.state
+        if state.leader.dynamodb_leads:
+            raise CallRefused(
+                what=f"{self._name}.{method} cannot be done while DynamoDB leads",
+                suggestion="keep a count of your own, or ask DynamoDB about its tables",
+            )
+        if state.write_to_dynamodb:
+            self._parts.membership.count_unserved(shape_of(self._name, method, {}))
+        with timed(self._metrics, MONGO, method):
+            return (await self._parts.mongo.run(self._name, method, heard=False, **options)).value
+
     def _taken(self, query: Query) -> Query:
         return query if self._border.open else replace(query, filter=self._border.taken(query.filter))
 

@@ -110,6 +110,9 @@ def _operators(value: Any) -> str:
 def _suggestion(mapping: DocumentMapping, query: Mapping[str, Any]) -> str:
     fields = sorted(name for name in query if not name.startswith("$"))
     root = mapping.root
+    known = set().union(*(index.pk.fields for index in root.indexes)) | root.pk.fields
+    if nothing := [name for name in fields if name in known and query[name] in (None, "")]:
+        return f"no key is made of a {' or '.join(nothing)} that is null or empty: give such documents a value that says so"
     wanted = ", ".join(fields) or "its fields"
     return (
         f"pin {', '.join(sorted(root.pk.fields | root.sk.fields))}, or give {mapping.collection} an index whose partition key is "
@@ -131,7 +134,9 @@ def _keys(
         return None
     one = open_fields[0]
     listed = query.get(one)
-    if not (isinstance(listed, dict) and isinstance(listed.get("$in"), list) and len(listed["$in"]) <= MOST_KEYS):
+    if not (
+        isinstance(listed, dict) and isinstance(listed.get("$in"), list | tuple) and len(listed["$in"]) <= MOST_KEYS
+    ):
         return None
     return tuple(dict.fromkeys(_root_keys(mapping, [{**equalities, one: value} for value in listed["$in"]])))
 

@@ -2,7 +2,8 @@
 
 $eq $ne $gt $gte $lt $lte $in $nin $exists $not $and $or $nor $size $all $elemMatch $type, and a plain value for equality.
 Paths are dotted and look into arrays as MongoDB's do. Comparisons stay within one type (numbers are one); null matches what
-is missing. Not here: regular expressions, $expr, $where, $mod, $comment, text, geography, bits, collations.
+is missing. Two documents are equal whatever the order of their fields, which DynamoDB does not keep. Not here: regular
+expressions, $expr, $where, $mod, $comment, text, geography, bits, collations.
 
 Source: MongoDB 6.0 manual, "Query and Projection Operators", read 2026-11-24; held against a real mongod by property tests.
 """
@@ -23,6 +24,7 @@ from docferry.core.order import (
     RANK_OF_MAX_KEY,
     RANK_OF_MIN_KEY,
     RANK_OF_NULL,
+    equality_key,
     order_key,
 )
 from docferry.core.values import (
@@ -207,7 +209,8 @@ _COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
 def _comparison(word: str, wanted: Any) -> Test:
     if isinstance(wanted, Regex):
         raise _refuse("a regular expression in a query")
-    compare, key = _COMPARISONS[word], order_key(wanted)
+    key_of = equality_key if word == "$eq" else order_key
+    compare, key = _COMPARISONS[word], key_of(wanted)
     with_equals = compare(0, 0)
     # Across types: MinKey is below and MaxKey above everything, and what is missing is null.
     of_other_types = (key[0] == RANK_OF_MIN_KEY and word[:3] == "$gt") or (
@@ -215,7 +218,7 @@ def _comparison(word: str, wanted: Any) -> Test:
     )
 
     def test(value: Any) -> bool:
-        found = order_key(value)
+        found = key_of(value)
         if found[0] != key[0]:
             if found[0] == RANK_OF_ABSENT and key[0] == RANK_OF_NULL:
                 return with_equals
@@ -240,12 +243,12 @@ def _in(name: str, wanted: Any, pinned: Pinned | None) -> Node:
         raise _refuse("$in or $nin with anything but an array")
     if any(isinstance(value, Regex) or is_expression(value) for value in wanted):
         raise _refuse("a regular expression or an operator inside $in or $nin")
-    keys = {order_key(value) for value in wanted}
+    keys = {equality_key(value) for value in wanted}
     if (RANK_OF_NULL,) in keys:
         keys.add((RANK_OF_ABSENT,))
     if pinned is not None and len(wanted) == 1:
         pinned.append((name, wanted[0]))
-    return _leaf(name, lambda value: order_key(value) in keys)
+    return _leaf(name, lambda value: equality_key(value) in keys)
 
 
 def _not_in(name: str, wanted: Any, pinned: Pinned | None) -> Node:

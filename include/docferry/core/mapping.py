@@ -210,6 +210,11 @@ class Mapping:
         pk = check_length(self.root.pk.render_key(document), False, "PK")
         return pk, check_length(self.root.sk.render_key(document), True, "SK")
 
+    def key_values(self, document: Document) -> dict[str, Any]:
+        """The fields that the root's key is made of, by their dotted paths, with their values."""
+        fields = sorted(self.root.pk.fields | self.root.sk.fields)
+        return {name: lookup(document, tuple(name.split("."))) for name in fields}
+
     def index_key(self, document: Document, index: str) -> ItemKey | None:
         """Where an index holds the root item; None: it leaves the document out."""
         item: Item = {}

@@ -57,6 +57,18 @@ def same(one: Any, other: Any) -> bool:
     return order_key(one) == order_key(other)
 
 
+def equality_key(value: Any) -> OrderKey:
+    """As `order_key`, for the equality of values that came from DynamoDB: its maps do not keep the order of fields."""
+    return order_key(_by_name(value)) if isinstance(value, dict | list | DBRef) else order_key(value)
+
+
+def _by_name(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_by_name(inner) for inner in value]
+    fields = value.as_doc() if isinstance(value, DBRef) else value
+    return {name: _by_name(fields[name]) for name in sorted(fields)} if isinstance(fields, dict) else value
+
+
 def _by_kind(value: Any) -> tuple[int, Callable[[Any], OrderKey]]:
     for kind, found in _BY_TYPE.items():
         if kind is not type(None) and isinstance(value, kind):

@@ -17,7 +17,7 @@ from bson import Regex, Timestamp
 
 from docferry.core.arithmetic import Operation, combine, is_number
 from docferry.core.filters import compile_filter
-from docferry.core.order import ABSENT, order_key, same
+from docferry.core.order import ABSENT, equality_key, order_key, same
 from docferry.core.pushing import parse_push
 from docferry.core.update_errors import BAD_VALUE, FAILED_TO_PARSE, TYPE_MISMATCH
 from docferry.core.values import fields_of, type_name, whole_number
@@ -120,10 +120,10 @@ def _add_to_set(path: str, argument: Any, now: datetime) -> Operator:
 
 
 def _new_among(values: list[Any], there: list[Any]) -> list[Any]:
-    keys = {order_key(value) for value in there}
+    keys = {equality_key(value) for value in there}
     found: list[Any] = []
     for value in values:
-        key = order_key(value)
+        key = equality_key(value)
         if key not in keys:
             keys.add(key)
             found.append(value)
@@ -171,7 +171,8 @@ def _pulled(argument: Any) -> Callable[[Any], bool]:
         raise CallRefused(
             "$pull with a regular expression", "pull by value, or filter the array in the application and $set it"
         )
-    return lambda value: same(value, argument)
+    wanted = equality_key(argument)
+    return lambda value: equality_key(value) == wanted
 
 
 def _current_date(path: str, argument: Any, now: datetime) -> Operator:
