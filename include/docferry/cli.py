@@ -482,17 +482,18 @@ def status(file: str, as_json: bool) -> None:
             f"{one['chunks_done']}/{one['chunks']}",
             one["read"],
             one["written"],
-            one["dead"],
+            one["dead_letters_open"],
             one["owner"],
         )
         for one in body["collections"]
     ]
     last = body["validation"]
     told = f"last validation: {last['verdict']} ({last['confidence']})" if last else "never validated"
-    names = ("collection", "state", "chunks", "read", "written", "dead letters", "held by")
+    names = ("collection", "state", "chunks", "read", "written", "open dead letters", "held by")
     lines = [told, f"mode: {body['mode']}", *_lags(body)]
     lines += [
-        f"instance {one['name']} ({one['id'][:8]}): {one['mode']}, epoch {one['epoch']}, seen {one['seen_s_ago']:.0f} s ago"
+        f"instance {one['name']} ({one['id'][:8]}): {one['mode']}, epoch {one['epoch']}, "
+        f"{'seen' if one['live'] else 'gone, seen last'} {one['seen_s_ago']:.0f} s ago"
         for one in body["instances"]
     ]
     show(body, as_json, _table(names, rows) + "\n".join(lines))
@@ -504,7 +505,9 @@ def _lags(body: Mapping[str, Any]) -> Iterator[str]:
         found = body[name]
         if found is not None:
             lag = "unknown" if found.get("lag_s") is None else f"{float(found['lag_s']):.0f} s"
-            yield f"{name}: lag {lag}, by {found.get('owner') or 'nobody'}"
+            seen = f"{(state.now_ms() - int(found['at_ms'])) / 1000:.0f} s ago" if found.get("at_ms") else "once"
+            owner = f"by {found['owner']}" if found.get("owner") else "nobody does it now"
+            yield f"{name}: lag {lag} when it was seen last, {seen}; {owner}"
     counts = ((body["replication"] or {}).get("first") or {}).get("counts", {})
     if any(mode in body["mode"] for mode in ("DUAL_WRITE", "DYNAMODB_READS")):
         most = sorted(counts.items(), key=lambda one: -int(one[1]))[:10]

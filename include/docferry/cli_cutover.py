@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
@@ -23,6 +24,7 @@ from docferry.cli_common import (
 )
 from docferry.client.membership import describe
 from docferry.config import Migration
+from docferry.core.instances import Instance
 from docferry.core.modes import Mode
 from docferry.errors import PreflightFailed, Problem
 from docferry.flows import approvals, flip
@@ -31,6 +33,7 @@ from docferry.flows.foreign import Watching, foreigners
 from docferry.flows.guard import WATCH_S, put_back, watch_hold
 from docferry.flows.modes import describe_instance, list_instances, list_moves, read_mode
 from docferry.flows.rollback import finalize, plan_rollback, plan_ways_back, roll_back
+from docferry.flows.state import now_ms
 from docferry.ports import Progress, StopSignal
 from docferry.wiring import Connections, who
 
@@ -58,10 +61,26 @@ def mode(file: str, as_json: bool) -> None:
     lines = [f"{migration.name}: {now} (epoch {now.epoch})"]
     lines += [
         f"  {one.name} ({one.id[:8]}): {'ended' if one.ended else f'epoch {one.epoch}, {one.mode}'}"
+        f"{'' if one.ended or one.is_live(now_ms()) else ', gone'}"
         for one in instances
     ]
+    lines += _reads_of(instances)
     lines += [f"  {one.before} -> {one.after}: {one.why} ({one.by})" for one in moves[-5:]]
     show(body, as_json, "\n".join(lines))
+
+
+def _reads_of(instances: Sequence[Instance]) -> Iterator[str]:
+    """What the reads of all processes, ended ones too, have shown."""
+    unserved: Counter[str] = Counter()
+    for one in instances:
+        unserved.update(one.unserved)
+    yield from (
+        f"  DynamoDB cannot answer {shape}: called {count:,} time(s)" for shape, count in unserved.most_common()
+    )
+    equal, differ = (sum(one.counts.get(f"shadow.{name}", 0) for one in instances) for name in ("equal", "mismatch"))
+    if equal or differ:
+        yield f"  compared reads: {equal:,} equal, {differ:,} different"
+    yield from (f"    {example}" for one in instances for example in one.examples)
 
 
 @click.command()

@@ -133,7 +133,7 @@ def test_insert_of_several_of_which_dynamodb_cannot_hold_one_writes_nothing_and_
     empty(rig)
     set_mode(rig, MODES["DYNAMODB_ONLY"])
     db = Blocking(rig)
-    with pytest.raises(KeyNotRepresentable, match="this document of users: .*username"):
+    with pytest.raises(KeyNotRepresentable, match=r"this document of users: .*username"):
         db.call("users", "insert_many", [{"username": "a"}, {"email": "x"}, {"username": "b"}], ordered=False)
     with pytest.raises(ItemTooLarge, match="this document of users"):
         db.call("users", "insert_many", [{"username": "a"}, {"username": "b", "much": "x" * 500_000}])

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from backfilling.rig import Rig, eventually
+from click.testing import CliRunner
 from docferry import wiring
+from docferry.cli import main
 from docferry.client import DualWriteManager
 from docferry.core.modes import Mode
 from docferry.embedded import EmbeddedStack
@@ -169,4 +171,6 @@ def test_what_is_missing_keeps_the_reads_where_they_are_and_all_of_it_is_said(ri
                 PreflightFailed, match=r"users\.find\(status\): was called 1 time\(s\), and DynamoDB cannot"
             ):
                 flip.flip_reads(job_of(rig), 10)
+        told = CliRunner().invoke(main, ["mode", str(rig.file)])
+        assert "DynamoDB cannot answer users.find(status): called 1 time(s)" in told.stdout
     assert read_mode(rig.ledger).mode is Mode.DUAL_WRITE
