@@ -173,10 +173,18 @@ def test_what_is_made_to_look_like_pymongos_does(doors: Doors) -> None:
     for name in ("matched_count", "modified_count", "upserted_id", "acknowledged"):
         assert getattr(upserted, name) == getattr(real, name)
     assert doors.mongo.deleted(1).deleted_count == 1
-    assert isinstance(doors.mongo.duplicate_key("things", "a_1"), pymongo_errors.DuplicateKeyError)
+    taken = doors.mongo.duplicate_key("things", {"a": 7})
+    doors.run(doors.mongo.run("things", "insert_one", {"_id": 8}))
+    with pytest.raises(pymongo_errors.DuplicateKeyError) as twice:
+        doors.run(doors.mongo.run("things", "insert_one", {"_id": 8}))
+    assert (
+        twice.value.details.items()
+        >= {"index": 0, "code": 11000, "keyPattern": {"_id": 1}, "keyValue": {"_id": 8}}.items()
+    )
+    assert taken.details.items() >= {"index": 0, "code": 11000, "keyPattern": {"a": 1}, "keyValue": {"a": 7}}.items()
     assert doors.mongo.write_error(66, "no").code == 66
-    bulk = doors.mongo.bulk_write_error("things", [(1, doors.mongo.duplicate_key("things", "a_1"))], 1)
-    assert bulk.details["writeErrors"][0]["index"] == 1
+    bulk = doors.mongo.bulk_write_error([(1, taken)], [{"a": 6}, {"a": 7}], 1)
+    assert bulk.details["writeErrors"][0].items() >= {"index": 1, "code": 11000, "op": {"a": 7}}.items()
     assert doors.mongo.is_write_error(doors.mongo.write_error(66, "no"))
 
 

@@ -19,7 +19,7 @@ PROBLEM = Problem(where="tables.Shop", what="is wrong", suggestion="mend it", li
 ARGUMENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "ConfigError": (("shop.yaml", [PROBLEM]), {}),
     "PreflightFailed": (("MongoDB", [PROBLEM]), {}),
-    "KeyTaken": (("users", ["username"]), {}),
+    "KeyTaken": (("users", {"username": "ann"}), {}),
     "EstateDrift": ((["Shop: no stream"],), {}),
     "DrillFailed": (("backfill shop.yaml", 4, "Unavailable: nobody answers"), {}),
     "FenceBroken": (("0000000007:0000000001", ["insert in shop.users"]), {}),
