@@ -112,7 +112,11 @@ def up(keep_in: Path, shop: int, as_json: bool) -> None:
 def _made(directory: Path) -> Iterator[None]:
     """The directory; what had to be made for it is removed again, unless somebody has put something there."""
     missing = [one for one in (directory, *directory.parents) if not one.exists()]
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = f"the directory {directory} cannot be made: {error.strerror}"
+        raise errors.ConfigError("--keep-in", [errors.Problem(where="--keep-in", what=what)]) from error
     try:
         yield
     finally:

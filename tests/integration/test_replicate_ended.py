@@ -137,6 +137,19 @@ def test_another_collection_loaded_again_does_not_pass_over_the_end(rig: Rig) ->
         follow(rig)
 
 
+def test_load_right_behind_a_rename_is_enough_where_nobody_else_writes(rig: Rig) -> None:
+    """MongoDB's time has not moved since then."""
+    rig.database.create_collection("beside", changeStreamPreAndPostImages={"enabled": True}).insert_one(product("new"))
+    rig.database["beside"].rename("products", dropTarget=True)
+    backfill.begin_again(rig.job(), ["products"])
+    rig.load("products")
+    follow(rig)
+    with Following(rig) as following, Ticking(rig):
+        following.await_all()
+        mend(rig)
+    assert_equal(rig)
+
+
 def test_drop_of_what_is_not_mapped_is_nothing(rig: Rig) -> None:
     rig.database["other"].insert_one({})
     rig.database["other"].rename("another")

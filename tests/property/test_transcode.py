@@ -7,6 +7,7 @@ import struct
 from collections import Counter
 from datetime import datetime
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any
 
 import bson
@@ -269,6 +270,17 @@ def test_children_and_types_that_are_rare_are_not_learnt() -> None:
         data = bson.encode({"_id": ObjectId(), "username": "ann", **more})
         transcoder.learn(data)
         assert transcoder.pack(data, VERSION) is None
+
+
+def test_wide_document_is_not_learnt_at_length() -> None:
+    """Each number costs two encodings of the document: an embedding of 1,536 took six seconds, and nothing came of it."""
+    transcoder, encoded = Transcoder(GENERIC), Counter[str]()
+    encode = transcoder._mapping.encode
+    transcoder._mapping = SimpleNamespace(encode=lambda *given: encoded.update("1") or encode(*given))  # type: ignore[assignment]
+    data = bson.encode({"_id": 1, "v": [1.5] * 1_536, "w": [Int64(1)] * 1_000})
+    transcoder.learn(data)
+    assert transcoder.pack(data, VERSION) is None
+    assert encoded["1"] < 10
 
 
 def test_learning_comes_to_an_end() -> None:

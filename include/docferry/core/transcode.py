@@ -188,6 +188,17 @@ def _slots(pieces: Sequence[bytes | _Slot]) -> list[_Slot]:
     return [piece for piece in pieces if isinstance(piece, _Slot)]
 
 
+def _few_slots(data: bytes, rules: _Rules) -> list[_Slot]:
+    """Raises NotSimple where there are many: each takes two encodings of the document to learn."""
+    slots: list[_Slot] = []
+    for piece in _read_shape(data, rules):
+        if isinstance(piece, _Slot):
+            slots.append(piece)
+        if len(slots) > MOST_SLOTS:
+            raise NotSimple
+    return slots
+
+
 def _getter(places: Sequence[int]) -> Callable[[Sequence[bytes]], Sequence[bytes]]:
     """These of a match's groups, always as a sequence."""
     if len(places) > 1:
@@ -245,7 +256,7 @@ class Transcoder:
 
     def _need_hints(self, data: bytes) -> frozenset[Path]:
         """The numbers that need different hints for different values."""
-        slots = [slot for slot in _slots(list(_read_shape(data, self._rules))) if slot.kind.wide]
+        slots = [slot for slot in _few_slots(data, self._rules) if slot.kind.wide]
         hints = [self._only_item(_marked(data, [slot], n)[0], 0).get("_t") for slot in slots for n in (0, 1)]
         pairs = zip(slots, hints[::2], hints[1::2], strict=True)
         return frozenset(slot.path for slot, even, odd in pairs if even != odd)
@@ -253,8 +264,6 @@ class Transcoder:
     def _shape_of(self, data: bytes, rules: _Rules) -> _Shape:
         pieces = list(_read_shape(data, rules))
         slots = sorted(_slots(pieces), key=_class)
-        if len(slots) > MOST_SLOTS:
-            raise NotSimple
         marked, marks = _marked(data, slots, 0)
         item = self._only_item(marked, _VERSION_MARKS[0])
         texts = [slot.kind.text(mark) for slot, mark in zip(slots, marks, strict=True)]

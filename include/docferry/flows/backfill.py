@@ -18,7 +18,6 @@ A collection that has been loaded stays loaded: a second run says so and changes
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -54,6 +53,7 @@ from docferry.flows.loading import (
     load_range,
     set_header,
 )
+from docferry.flows.mapped import mapping_digest, require_mapping
 from docferry.flows.modes import require_mongodb_leads
 from docferry.flows.retry import retrying
 from docferry.ports import (
@@ -242,11 +242,7 @@ def _claim(job: Backfill, settings: CollectionSettings) -> Record:
         header = job.ledger.read("backfill", settings.name)
         body = dict(header.body) if header else fresh
         if body["mapping"] != digest:
-            what = "the mapping has changed since this load began; what is loaded would not fit what follows"
-            hint = "put the mapping back, or start over with new tables and a new migration name"
-            raise PreflightFailed(
-                settings.name, [Problem(where=f"collections.{settings.name}", what=what, suggestion=hint)]
-            )
+            require_mapping(job.migration, job.ledger, [settings.name])
         if header is not None and body["state"] == "complete":
             return header
         if body.get("run") != job.run and not state.lease_expired(body, job.identity):
@@ -311,11 +307,6 @@ def _begin_collection_again(job: Backfill, name: str, follow_from: str) -> None:
     mapping = {"mapping": mapping_digest(job.migration.mapping(name).settings)}
     fresh = {"state": "new", "mode": CONDITIONAL, "started": state.now_ms(), "owner": "", "taken_over": False}
     set_header(job, header, mapping | fresh | {"follow_from": follow_from})
-
-
-def mapping_digest(settings: CollectionSettings) -> str:
-    """Of how a collection is mapped: what is loaded must fit what follows."""
-    return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
 
 
 def _holder(job: Backfill) -> dict[str, Any]:

@@ -48,6 +48,7 @@ from docferry.flows.fence import Fencing, fence, lift, require_quiet
 from docferry.flows.flip import Flip
 from docferry.flows.foreign import Watching as WatchingClients
 from docferry.flows.health import Health, lacking_health
+from docferry.flows.mapped import mapped_otherwise
 from docferry.flows.modes import (
     ask_for_room,
     change_mode,
@@ -216,7 +217,7 @@ def _not_ready(job: Cutover, report: Mapping[str, Any] | None) -> Sequence[Probl
         missing = Problem(where="full validation", what="does not say up to when all is equal", suggestion="again")
     if missing is not None:
         problems.append(missing)
-    problems += _unenforced(job)
+    problems += [*mapped_otherwise(job.migration, job.ledger), *_unenforced(job)]
     for one in job.migration.collections:
         letters = state.list_letters(job.ledger, one.name)
         if letters:

@@ -18,6 +18,7 @@ from docferry.errors import PreflightFailed, Problem, SteppedBack, Stopped
 from docferry.flows import state
 from docferry.flows.approvals import FLIP_READS, require_approval
 from docferry.flows.health import Health, lacking_health
+from docferry.flows.mapped import mapped_otherwise
 from docferry.flows.modes import change_mode, list_instances, live_instances, mode_record, read_mode, unacknowledged
 from docferry.flows.validate import latest_report
 from docferry.ports import Estate, Identity, Ledger, Progress, Source, StopSignal
@@ -162,6 +163,7 @@ def _loaded(job: Flip) -> Iterator[Problem]:
         if header is None or header.body["state"] != "complete":
             advice = f"docferry backfill --only {one.name}"
             yield Problem(where=f"collections.{one.name}", what="is not loaded", suggestion=advice)
+    yield from mapped_otherwise(job.migration, job.ledger)
 
 
 def lacking_replication(ledger: Ledger) -> Iterator[Problem]:

@@ -30,6 +30,7 @@ from docferry.flows import state
 from docferry.flows.background import aside, unless_stopped
 from docferry.flows.comparing import Validation, keys_accounted_for, read_ids
 from docferry.flows.loading import budget_of
+from docferry.flows.mapped import require_mapping
 from docferry.flows.modes import require_mongodb_leads
 from docferry.flows.retry import retrying
 from docferry.flows.validate import ValidationReport, validate
@@ -298,14 +299,15 @@ class ReplayReport:
 
 
 async def replay_letters(job: Validation, target: Target, collection: str, ids: Sequence[str] = ()) -> ReplayReport:
-    """Try the documents of dead letters again, as MongoDB has them now: fix the document (or the mapping), then replay.
+    """Try the documents of dead letters again, as MongoDB has them now: fix the document, then replay.
 
     A letter is closed by a strictly later version only: its document has been stored, or something newer had been, or it
     is gone from MongoDB; and only if the letter has not changed meanwhile. What fails again stays, with the new reason.
 
-    Raises: PreflightFailed while DynamoDB leads.
+    Raises: PreflightFailed while DynamoDB leads, and if the mapping is not the one of the load.
     """
     await aside(require_mongodb_leads, job.ledger, "replaying dead letters", stop=job.stop)
+    await aside(require_mapping, job.migration, job.ledger, [collection], stop=job.stop)
     mapping = job.migration.mapping(collection)
     report = ReplayReport()
     records = await aside(job.ledger.list, f"dead:{collection}", stop=job.stop)

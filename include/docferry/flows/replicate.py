@@ -43,6 +43,7 @@ from docferry.flows.background import aside
 from docferry.flows.check import require_followable
 from docferry.flows.loading import BULK, GIVE_BACK_S, budget_of, calm_collector
 from docferry.flows.majority import MajorityWatch, wait_for_majority
+from docferry.flows.mapped import mapped_otherwise
 from docferry.flows.modes import read_mode, require_direction, who_needs_room
 from docferry.flows.retry import retrying
 from docferry.flows.windows import Windows, windows_of
@@ -194,6 +195,7 @@ def open_for_following(ledger: Ledger, migration: Migration, lease: state.Lease)
 
 def _require_loaded(ledger: Ledger, migration: Migration) -> None:
     problems = [problem for one in migration.collections if (problem := _not_loaded(ledger, one.name)) is not None]
+    problems += mapped_otherwise(migration, ledger)
     if problems:
         raise PreflightFailed("replication", problems)
 
@@ -292,9 +294,9 @@ class _Follower:
         await self._keep_books()
 
     def _is_loaded_since(self, ended: StreamEnded) -> bool:
-        """Whether all that an event ended has been loaded anew behind it."""
+        """Whether all that an event ended has been loaded anew behind it: a snapshot of its own time shows what it did."""
         begins = [self.follow_from.get(name) for name in ended.collections or self.lanes.mappings]
-        return all(begin is not None and ended.position.time < begin for begin in begins)
+        return all(begin is not None and ended.position.time <= begin for begin in begins)
 
     def _is_over(self, ends: float | None, until: Until) -> bool:
         self._raise_failure()

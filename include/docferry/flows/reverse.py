@@ -37,6 +37,7 @@ from docferry.errors import (
 from docferry.flows import state
 from docferry.flows.background import aside
 from docferry.flows.loading import GIVE_BACK_S, calm_collector
+from docferry.flows.mapped import require_mapping
 from docferry.flows.modes import require_direction, who_needs_room
 from docferry.flows.reverse_lanes import Returning, ReverseLanes
 from docferry.flows.reverse_readers import ShardReaders, wait_for_a_move
@@ -221,6 +222,7 @@ async def reverse(
     lease = await asyncio.to_thread(state.take_or_create, job.ledger, *RECORD, job.identity, LEASE_S)
     try:
         await asyncio.to_thread(require_direction, job.ledger, forward=False, leading=leading)
+        await asyncio.to_thread(require_mapping, job.migration, job.ledger)
         tables = _recorded(lease, job.migration)
     except BaseException as error:
         await asyncio.to_thread(lease.release, {"ended": str(error)})

@@ -46,6 +46,7 @@ from docferry.flows.comparing import (
 )
 from docferry.flows.generations import Generations, Judged, aged
 from docferry.flows.loading import calm_collector
+from docferry.flows.mapped import require_mapping
 from docferry.flows.modes import read_mode
 from docferry.flows.retry import retrying
 from docferry.flows.reverse_validate import validate_mongodb
@@ -80,6 +81,7 @@ async def validate(
     Raises: PreflightFailed, StoreError, RetryExhausted, LeaseHeld, LeaseLost, Stopped (within five seconds). A difference
             is no error here: look at `ok`.
     """
+    await aside(require_mapping, job.migration, job.ledger, only, stop=job.stop)
     mode = await aside(read_mode, job.ledger, stop=job.stop)
     if mode.leader.dynamodb_leads:
         return await validate_mongodb(job, target, only, sample, record)
