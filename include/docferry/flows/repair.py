@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 from bson.timestamp import Timestamp
 
 from docferry.core.diff import is_tombstone
-from docferry.core.mapping import Item, ItemKey, check_size
+from docferry.core.mapping import Item, ItemKey, check_size, key_of
 from docferry.core.mapping import Mapping as DocumentMapping
+from docferry.core.masking import shown_id
 from docferry.core.raw import decode_document, encode_raw, id_of, id_text
 from docferry.core.tombstones import tombstone
 from docferry.core.versions import parse_version, snapshot_version, version_time
@@ -47,13 +48,15 @@ class RepairReport:
     """What was done. Documents: read = written + superseded + dead-lettered.
 
     A document is superseded if all of its items are newer in DynamoDB; `items_superseded` counts the items of any.
-    `kept` are items that were extra a moment ago, and now belong to a document or cannot be judged.
+    `kept` are items that were extra a moment ago, and now belong to a document or cannot be judged. `stuck` of the superseded
+    items bear a `_v` that docferry cannot have written, or of a time to come: nothing that MongoDB does is newer.
     """
 
     documents: int = 0
     written: int = 0
     superseded: int = 0
     items_superseded: int = 0
+    stuck: int = 0
     dead: int = 0
     kept: int = 0
     tombstones: int = 0
@@ -150,8 +153,9 @@ class _Repair:
                 await asyncio.to_thread(state.open_letter, self.job.ledger, mapping.collection, error, data, version)
                 dead.append(data)
                 continue
-            self.report.items_superseded += newer
-            if newer == len(items):
+            self.report.items_superseded += len(newer)
+            await self._look_at_newer(mapping, data, newer)
+            if len(newer) == len(items):
                 self.report.superseded += 1
             else:
                 self.report.written += 1
@@ -182,15 +186,30 @@ class _Repair:
             check_size(item)
         return items
 
-    async def _put_items(self, mapping: DocumentMapping, items: Sequence[Item]) -> int:
-        """How many were newer already. Children first: a reader trusts a root whose digest fits them."""
-        newer = 0
+    async def _put_items(self, mapping: DocumentMapping, items: Sequence[Item]) -> list[ItemKey]:
+        """Those that were newer already. Children first: a reader trusts a root whose digest fits them."""
+        newer: list[ItemKey] = []
         for part in (items[1:], items[:1]):
             written = await self.target.put_newer(mapping.table, part, self.budget, self.guard)
             for refused in written.refused.values():
                 raise refused
-            newer += len(written.superseded)
+            newer += [key_of(part[index]) for index in written.superseded]
         return newer
+
+    async def _look_at_newer(self, mapping: DocumentMapping, data: bytes, keys: Sequence[ItemKey]) -> None:
+        """Says which items only a person can mend."""
+        stored = await self._stored(mapping.table, keys) if keys else {}
+        now = snapshot_version(await self._cluster_time()) if keys else 0
+        for key, item in stored.items():
+            if 0 < _version_in(item) <= now:
+                continue
+            self.report.stuck += 1
+            name = f"{mapping.collection} {shown_id(id_text(data), self.job.migration.validate.masked)}"
+            place = "root" if key == mapping.root_key(decode_document(data)) else "child"
+            self.job.progress.say(
+                f"{name}: the `_v` of a {place} item is no version, or of a time to come, and nothing is newer: "
+                "remove that attribute from the item, and repair again"
+            )
 
     async def _bury_document(self, mapping: DocumentMapping, data: bytes) -> None:
         """What is stored of a document that has a dead letter now: readers go to MongoDB for it.
