@@ -45,6 +45,7 @@ from docferry.client.shadow import Shadow
 from docferry.config import Migration, load_migration
 from docferry.core.estate import DesiredEstate, desired_estate
 from docferry.errors import ConfigError, Problem
+from docferry.flows.mapped import require_mapping
 from docferry.flows.points_state import Points
 from docferry.ports import Identity, Progress, StopSignal
 from docferry.ports_client import Calls, Metrics
@@ -138,7 +139,8 @@ def connect(
     """The client of a synchronous application, by DOCFERRY_MONGO_URI and the standard AWS variables.
 
     `codec_options` are pymongo's; without them it is what the URI says (tz_aware, uuidRepresentation).
-    Raises: ConfigError; StoreError, if the ledger cannot be reached.
+    Raises: ConfigError; StoreError, if the ledger cannot be reached; PreflightFailed, if a collection was loaded by another
+            mapping than the file has.
     """
     made = _client(file, metrics, codec_options)
     cache = SyncDaxCalls(made.open_dax) if made.open_dax else None
@@ -187,11 +189,12 @@ class _Client:
 def _client(file: str | Path, metrics: Metrics | None, codec_options: CodecOptions[Any] | None) -> _Client:
     migration = load_migration(file)
     connections = connections_from_environment(migration)
-    membership = Membership(
-        lambda: DynamoLedger(connections.session, migration.ledger.table, migration.name, HASTY),
-        who,
-        region=migration.target.region,
-    )
+
+    def ledger() -> DynamoLedger:
+        return DynamoLedger(connections.session, migration.ledger.table, migration.name, HASTY)
+
+    require_mapping(migration, ledger())
+    membership = Membership(ledger, who, region=migration.target.region)
     parts = Parts(
         mappings=migration.mappings,
         patterns=migration.access_patterns,

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from backfilling.rig import Rig
 from click.testing import CliRunner
+from docferry import wiring
 from docferry.cli import main
 from docferry.embedded import EmbeddedStack
+from docferry.errors import PreflightFailed
 from replicating.rig import end, live_shop
 from serving.rig import connected
 
@@ -22,6 +24,14 @@ def rig(stack: EmbeddedStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("DOCFERRY_MONGO_URI", made.env["DOCFERRY_MONGO_URI"])
     yield made
     end(made)
+
+
+def test_application_with_an_edited_mapping_does_not_begin(rig: Rig) -> None:
+    edited = Path(rig.file).with_name("edited.yaml")
+    edited.write_text(Path(rig.file).read_text().replace("SK: PROFILE", "SK: ROOT"))
+    with pytest.raises(PreflightFailed, match=r"collections\.users: its mapping has changed"):
+        wiring.connect(edited)
+    assert rig.ledger.list("instances") == []
 
 
 @pytest.mark.parametrize(
