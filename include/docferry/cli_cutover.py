@@ -30,7 +30,7 @@ from docferry.errors import PreflightFailed, Problem
 from docferry.flows import approvals, flip
 from docferry.flows.cutover import Cutover, SwitchReport, require_ready, switch_to_dynamodb
 from docferry.flows.foreign import Watching, foreigners
-from docferry.flows.guard import WATCH_S, put_back, watch_hold
+from docferry.flows.guard import WATCH_S, end_dead_hold, watch_hold
 from docferry.flows.modes import describe_instance, list_instances, list_moves, read_mode
 from docferry.flows.rollback import finalize, plan_rollback, plan_ways_back, roll_back
 from docferry.flows.state import now_ms
@@ -262,7 +262,7 @@ def second_guard(
     """Around replication, in either direction: who changes the leader may die. A hold that nobody ended is put back before
     replication begins; one for which it makes room is watched to its end."""
     job = cutover_job(migration, connections, progress, stop)
-    put_back(job)
+    end_dead_hold(job)
     try:
         yield
     finally:

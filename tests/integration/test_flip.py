@@ -148,6 +148,24 @@ def test_share_that_sees_nothing_wrong_stays(rig: Rig) -> None:
         assert flip.back_to(job_of(rig), Mode.MONGO_ONLY, "enough").mode == "MONGO_ONLY"
 
 
+def test_mode_that_somebody_changes_while_it_soaks_is_his(rig: Rig) -> None:
+    with wiring.connect(rig.file) as manager, Following(rig), Reads(manager):
+        eventually(lambda: not list(flip.lacking_replication(rig.ledger)), "replication to be close behind")
+        flip.begin_dual_write(job_of(rig))
+        equal_and_approved(rig)
+
+        def go_back() -> None:
+            eventually(lambda: read_mode(rig.ledger).mode is Mode.DYNAMODB_READS, "the flip")
+            flip.back_to(job_of(rig), Mode.DUAL_WRITE, "an operator's")
+
+        going = threading.Thread(target=go_back)
+        going.start()
+        with pytest.raises(MoveRefused, match=r"changed while DYNAMODB_READS \(50 %\) soaked: it is DUAL_WRITE"):
+            flip.flip_reads(job_of(rig), 50, soak_s=60.0)
+        going.join()
+        assert read_mode(rig.ledger).mode is Mode.DUAL_WRITE
+
+
 def test_what_is_missing_keeps_the_reads_where_they_are_and_all_of_it_is_said(rig: Rig) -> None:
     with pytest.raises(MoveRefused, match="MONGO_ONLY cannot become DYNAMODB_READS"):
         flip.flip_reads(job_of(rig), 10)

@@ -22,7 +22,7 @@ from docferry.client.running import run
 from docferry.core.instances import INSTANCES, instance_of
 from docferry.core.modes import Mode
 from docferry.embedded import EmbeddedStack
-from docferry.errors import FenceFailed, HoldFailed, MoveRefused, PreflightFailed
+from docferry.errors import FenceFailed, HoldFailed, MigrationError, MoveRefused, PreflightFailed
 from docferry.flows import approvals, guard, modes
 from docferry.flows.cutover import Cutover, SwitchReport, back_out, switch_to_dynamodb
 from docferry.flows.cutover_back import switch_to_mongodb
@@ -137,6 +137,32 @@ def test_way_there_and_back_under_traffic_loses_nothing(rig: Rig) -> None:
     assert in_dynamodb(rig.dynamodb, rig.table) == traffic.acknowledged()
 
 
+def test_stop_that_is_asked_for_while_writes_wait_goes_back_at_once(rig: Rig) -> None:
+    stop, asked = threading.Event(), []
+
+    def ask() -> None:
+        eventually(lambda: read_mode(rig.ledger).mode is Mode.HOLD, "the hold", every_s=0.01)
+        asked.append(time.monotonic())
+        stop.set()
+
+    with wiring.connect(rig.file) as manager, Traffic(manager) as traffic:
+        with Following(rig):
+            set_mode(rig, READS)
+            more(traffic)
+            assert validate(rig).ok
+        approved(rig)
+        asking = threading.Thread(target=ask)
+        asking.start()
+        with pytest.raises(MigrationError):
+            switch(rig, job_of(rig, stop))
+        asking.join()
+        assert time.monotonic() - asked[0] < 5
+        assert replace(read_mode(rig.ledger), epoch=0) == replace(READS, epoch=0)
+        assert recorded_fence(rig.ledger)[0] is Recorded.DOWN
+        more(traffic)
+    assert traffic.errors == []
+
+
 def test_dynamodb_leads_and_no_acknowledged_write_is_lost(rig: Rig) -> None:
     with wiring.connect(rig.file) as manager, Traffic(manager) as traffic:
         with Following(rig):
@@ -214,7 +240,12 @@ def test_transaction_that_keeps_the_fence_down_is_named_and_everything_goes_back
 def test_difference_that_is_found_while_writes_wait_sends_everything_back(rig: Rig) -> None:
     with wiring.connect(rig.file) as manager:
         ready(rig)
-        manager["users"].update_one({"username": "users-0"}, {"$set": {"status": "idle"}})
+        counts = lambda: manager.get_metrics()["counts"]  # noqa: E731
+        change = {"$set": {"status": "idle"}, "$inc": {"visits": 1}}
+        eventually(  # what replication must still write would mend what is planted
+            lambda: manager["users"].update_one({"username": "users-0"}, change) and counts().get("dual_put.written"),
+            "a dual put to be written",
+        )
         key = {"PK": {"S": "USER#users-0"}, "SK": {"S": "PROFILE"}}
 
         def plant() -> None:

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 from backfilling.rig import Quiet
+from docferry.client.membership import Membership
 from docferry.config import Migration, parse_migration
 from docferry.core.modes import MODE, Mode, ModeState
-from docferry.errors import HoldFailed, TimedOut
+from docferry.errors import HoldFailed, LeaderUnknown, PreflightFailed, TimedOut
 from docferry.flows import guard, state
 from docferry.flows.cutover import Cutover, back_out, back_out_after
 from docferry.flows.fence import FENCE, LEASE_S, Recorded, fence, lift, recorded_fence
-from docferry.flows.guard import put_back, watch_hold
-from docferry.flows.modes import ask_for_room, read_mode, who_needs_room
+from docferry.flows.guard import GRACE_S, end_dead_hold, put_back, watch_hold
+from docferry.flows.modes import ask_for_room, change_mode, mode_record, read_mode, who_needs_room
 from docferry.ports import Identity
 from docferry.testing.fake_streams import FakeStreams
 from docferry.testing.fakes import FakeLedger, FakeSource, FakeTarget
@@ -72,6 +73,32 @@ def test_overdue_hold_is_put_back_and_replication_may_go_on() -> None:
     assert (read_mode(ledger), mongo.blocked) == (replace(READS, epoch=5), False)
     assert who_needs_room(ledger) is None
     assert not put_back(job_of(mongo, ledger))
+
+
+def test_whoever_is_to_replicate_waits_for_the_end_of_a_hold_that_nobody_is_at_and_for_no_other() -> None:
+    mongo, ledger = FakeFence(), FakeLedger()
+    assert not end_dead_hold(job_of(mongo, ledger))
+    set_mode(ledger, held(READS, Mode.DYNAMODB_ONLY, 0.2 - GRACE_S))
+    ask_for_room(ledger, "who holds", 120)
+    assert not end_dead_hold(job_of(mongo, ledger))
+    ask_for_room(ledger, "who holds", 0)
+    assert end_dead_hold(job_of(mongo, ledger))
+    assert read_mode(ledger).mode is Mode.DYNAMODB_READS
+
+
+def test_mode_whose_record_is_gone_is_not_taken_for_one_that_was_never_changed() -> None:
+    ledger = FakeLedger()
+    assert read_mode(ledger).mode is Mode.MONGO_ONLY
+    record, somebody = mode_record(ledger), Identity(name="a", mark="a", ended=lambda mark: False)
+    ledger.delete(change_mode(ledger, record, READS, somebody, "why not"))
+    for ask in (read_mode, mode_record):
+        with pytest.raises(
+            PreflightFailed, match=r"is gone, though the mode was changed 1 time\(s\), and is DYNAMODB_READS"
+        ):
+            ask(ledger)
+    with pytest.raises(LeaderUnknown, match="lost its record"):
+        Membership(lambda: ledger, lambda: somebody).join()
+    assert ledger.read(*MODE) is None
 
 
 def test_hold_that_somebody_is_carrying_out_is_left_to_him() -> None:

@@ -26,7 +26,7 @@ from typing import Any
 
 from docferry.core.instances import INSTANCES, Instance, Wrote
 from docferry.core.mapping import ItemKey
-from docferry.core.modes import MODE, Mode, ModeState, state_of
+from docferry.core.modes import MODE, MOVES, Mode, ModeState, state_of
 from docferry.errors import CallRefused, ConditionFailed, LeaderUnknown, LeaseLost, MigrationError, WritesHeld
 from docferry.ports import Identity, Ledger, Record
 from docferry.ports_client import Calls
@@ -155,6 +155,10 @@ class Membership:
             mode = self._ledger.read(*MODE)
             try:
                 if mode is None:
+                    if self._ledger.list(MOVES):
+                        raise LeaderUnknown(
+                            "the ledger has lost its record of the mode, which was changed: restore its table"
+                        )
                     mode = self._ledger.write(*MODE, ModeState().to_body(), expect=None)
                 state = state_of(mode.body)
                 self._record, self._state = None, state

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -22,6 +23,8 @@ from docferry.errors import MoveRefused
 
 MODE = ("mode", "all")
 """The ledger's section and key of the state: one cutover group."""
+MOVES = "moves"
+"""The ledger's section of all changes of the mode."""
 
 
 class Mode(StrEnum):
@@ -102,7 +105,7 @@ class ModeState:
     def move(self, to: Mode, percent: int = 0) -> ModeState:
         """The state behind a move that changes nobody's leader. Raises MoveRefused."""
         if to not in _MOVES.get(self.mode, ()):
-            raise MoveRefused(f"{self} cannot become {to}: {_instead(self.mode)}")
+            raise MoveRefused(f"{self} cannot become {to}: {_instead(self)}")
         if not 0 <= percent <= 100:
             raise MoveRefused(f"{percent} is no share of reads in percent")
         if to is Mode.DYNAMODB_READS and percent == 0:
@@ -113,7 +116,7 @@ class ModeState:
     def hold(self, ahead: Mode, deadline_ms: int) -> ModeState:
         """Writes wait from now on. Raises MoveRefused."""
         if ahead is not _AHEAD.get(self.mode):
-            raise MoveRefused(f"{self} cannot be held on the way to {ahead}: {_instead(self.mode)}")
+            raise MoveRefused(f"{self} cannot be held on the way to {ahead}: {_instead(self)}")
         if self.mode is Mode.DYNAMODB_READS and self.percent != 100:
             raise MoveRefused(f"only {self.percent} % of the reads go to DynamoDB: flip all of them first")
         return replace(
@@ -174,9 +177,14 @@ _WAYS_BACK: dict[Mode, tuple[Mode, ...]] = {
 _AHEAD = {Mode.DYNAMODB_READS: Mode.DYNAMODB_ONLY, Mode.DYNAMODB_ONLY: Mode.MONGO_ONLY}
 
 
-def _instead(mode: Mode) -> str:
+def _instead(state: ModeState) -> str:
+    mode = state.mode
     if mode is Mode.HOLD:
-        return "a change of the leader is on its way; wait for it, or for its deadline"
+        deadline = datetime.fromtimestamp(state.deadline_ms / 1000, UTC).isoformat(timespec="seconds")
+        return (
+            f"a change of the leader is on its way, until {deadline} at most; if that has passed, docferry rollback puts it "
+            "back, and so does whoever replicates"
+        )
     ways = [str(one) for one in _MOVES.get(mode, ()) if one is not mode]
     ways += [f"{_AHEAD[mode]} (through HOLD)"] if mode in _AHEAD else []
     return f"from {mode} the ways are {', '.join(ways)}" if ways else f"{mode} is the end"

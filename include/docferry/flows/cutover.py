@@ -16,10 +16,11 @@ The state in the ledger is HOLD, or where it was, or where it is going; reads ne
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bson.timestamp import Timestamp
@@ -486,7 +487,11 @@ def back_out(job: Cutover, why: str) -> ModeState:
 
 
 def back_out_after(job: Cutover, error: BaseException, steps: Mapping[str, float], ahead: Mode) -> BaseException:
-    """Go back, and say so: the error to raise. If going back fails, too, whoever watches the hold goes on."""
+    """Go back, and say so: the error to raise. If going back fails, too, whoever watches the hold goes on.
+
+    Whoever was asked to stop goes back all the same, and then stops.
+    """
+    job = replace(job, stop=threading.Event())
     why = f"{type(error).__name__}: {error}" if isinstance(error, MigrationError) else type(error).__name__
     why = error.why if isinstance(error, HoldFailed) else why
     if isinstance(error, TimeoutError):

@@ -14,14 +14,14 @@ from typing import Any
 from docferry.config import Migration
 from docferry.core.instances import Instance
 from docferry.core.modes import Mode, ModeState, state_of
-from docferry.errors import PreflightFailed, Problem, SteppedBack, Stopped
+from docferry.errors import MoveRefused, PreflightFailed, Problem, SteppedBack, Stopped
 from docferry.flows import state
 from docferry.flows.approvals import FLIP_READS, require_approval
 from docferry.flows.health import Health, lacking_health
 from docferry.flows.mapped import mapped_otherwise
 from docferry.flows.modes import change_mode, list_instances, live_instances, mode_record, read_mode, unacknowledged
 from docferry.flows.validate import latest_report
-from docferry.ports import Estate, Identity, Ledger, Progress, Source, StopSignal
+from docferry.ports import Estate, Identity, Ledger, Progress, Record, Source, StopSignal
 
 RAMP = (1, 10, 50, 100)
 LAG_S = 60.0
@@ -273,17 +273,26 @@ def _soak(job: Flip, report: FlipReport, before: ModeState, at_start: Seen, soak
             raise Stopped("asked to stop while the flip soaked; the flip stays")
         time.sleep(min(LOOK_S, left_s))
         report.seen, report.soaked_s = _seen(job).since(at_start), time.monotonic() - began
+        record = _ours(job, report)
         if why := report.seen.wrong:
-            _step_back(job, before, why)
+            _step_back(job, record, before, why)
         seen = report.seen
         note = f"{seen.served} served, {seen.fell_back} fell back, {seen.mismatches} of {seen.compared} compared differ"
         job.progress.advance("soak", int(report.soaked_s), int(soak_s), note)
 
 
-def _step_back(job: Flip, before: ModeState, why: str) -> None:
-    """To the mode of before. Raises SteppedBack."""
-    examples = [example for one in list_instances(job.ledger) for example in one.examples][-5:]
+def _ours(job: Flip, report: FlipReport) -> Record:
+    """The mode that soaks. Raises MoveRefused once somebody else has changed it: then it is his."""
     record = mode_record(job.ledger)
+    now = state_of(record.body)
+    if now.epoch != report.epoch:
+        raise MoveRefused(f"the mode has changed while {report.mode} soaked: it is {now}, and stays so")
+    return record
+
+
+def _step_back(job: Flip, record: Record, before: ModeState, why: str) -> None:
+    """To the mode of before. Raises SteppedBack; MoveRefused."""
+    examples = [example for one in list_instances(job.ledger) for example in one.examples][-5:]
     back = state_of(record.body).move(before.mode, before.percent)
     change_mode(job.ledger, record, back, job.identity, f"stepped back: {why}")
     raise SteppedBack(why, str(back), examples)

@@ -1,7 +1,7 @@
 """The second guard of a hold: whoever changes the leader may die, and then somebody else puts everything back.
 
-`watch_hold` is for a process or task beside the change, and for the replicator that has made room for it; `put_back` for whoever
-replicates next.
+`watch_hold` is for a process or task beside the change, and for the replicator that has made room for it; `end_dead_hold` for
+whoever replicates next.
 """
 
 from __future__ import annotations
@@ -37,6 +37,18 @@ def put_back(job: Cutover) -> bool:
         return False
     back_out(job, "the deadline has passed, and whoever held has not gone back")
     ask_for_room(job.ledger, job.identity.name, 0)  # the dead one's: replication may go on
+    return True
+
+
+def end_dead_hold(job: Cutover) -> bool:
+    """Before replication begins: a hold at which nobody is any more is waited for, and put back; whether there was one.
+
+    Raises: as `put_back`.
+    """
+    while not put_back(job):
+        if read_mode(job.ledger).mode is not Mode.HOLD or who_needs_room(job.ledger) is not None or job.stop.is_set():
+            return False
+        time.sleep(LOOK_S)
     return True
 
 

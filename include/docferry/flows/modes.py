@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from docferry.core.instances import INSTANCES, Instance, instance_of
-from docferry.core.modes import MODE, Mode, ModeState, state_of
+from docferry.core.modes import MODE, MOVES, Mode, ModeState, state_of
 from docferry.errors import ConditionFailed, LeaseHeld, MoveRefused, PreflightFailed, Problem
 from docferry.flows.state import now_ms
 from docferry.ports import Identity, Ledger, Record, StopSignal
 
-MOVES = "moves"
 CLOCKS_S = 2.0
 """By so much an instance's clock may be ahead of ours: its lease is taken to end so much later."""
 POLL_S = 0.1
@@ -41,6 +40,7 @@ def mode_record(ledger: Ledger) -> Record:
         found = ledger.read(*MODE)
         if found is not None:
             return found
+        _require_unmoved(ledger)
         try:
             return ledger.write(*MODE, ModeState().to_body(), expect=None)
         except ConditionFailed:
@@ -50,7 +50,17 @@ def mode_record(ledger: Ledger) -> Record:
 def read_mode(ledger: Ledger) -> ModeState:
     """The mode of now; reads only."""
     found = ledger.read(*MODE)
+    if found is None:
+        _require_unmoved(ledger)
     return state_of(found.body) if found else ModeState()
+
+
+def _require_unmoved(ledger: Ledger) -> None:
+    """Where there is no record of the mode: it was never changed. Raises PreflightFailed if it was, and the record is gone."""
+    if moves := list_moves(ledger):
+        what = f"is gone, though the mode was changed {len(moves)} time(s), and is {moves[-1].after} (epoch {moves[-1].epoch})"
+        advice = "restore the ledger's table to a time before (point-in-time recovery); until then nothing may change the mode"
+        raise PreflightFailed("the ledger", [Problem(where="the record of the mode", what=what, suggestion=advice)])
 
 
 def change_mode(ledger: Ledger, before: Record, after: ModeState, identity: Identity, why: str) -> Record:

@@ -27,12 +27,12 @@ class ReplicateOperator(MigrationOperator):
         self.until_caught_up = until_caught_up
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.flows.guard import put_back
+        from docferry.flows.guard import end_dead_hold
         from docferry.flows.replicate import replicate
 
         for_s = float(self.minutes) * 60
         with cutover_of(work) as change:
-            put_back(change)
+            end_dead_hold(change)
         with work.replication() as job:
             until = job.source.cluster_time() if self.until_caught_up else None
             report: ReplicationReport = work.with_target(

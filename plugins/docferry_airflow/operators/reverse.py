@@ -23,11 +23,11 @@ class ReverseOperator(MigrationOperator):
         self.minutes = minutes
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.flows.guard import put_back
+        from docferry.flows.guard import end_dead_hold
         from docferry.flows.reverse import Reverse, reverse
 
         with cutover_of(work) as change:
-            put_back(change)
+            end_dead_hold(change)
         with closing(work.connections.sink(work.migration)) as sink:
             job = Reverse(
                 migration=work.migration,
