@@ -59,6 +59,10 @@ def mode(file: str, as_json: bool) -> None:
         "moves": [{name: getattr(one, name) for name in one.__dataclass_fields__} for one in moves],
     }  # fmt: skip
     lines = [f"{migration.name}: {now} (epoch {now.epoch})"]
+    if now.mode is Mode.HOLD:
+        left_s = (now.deadline_ms - now_ms()) / 1000
+        over = f"overdue for {-left_s:.0f} s: docferry rollback puts it back, and so does whoever replicates"
+        lines.append(f"  writes wait: {over if left_s < 0 else f'for {left_s:.0f} s more at most'}")
     lines += [
         f"  {one.name} ({one.id[:8]}): {'ended' if one.ended else f'epoch {one.epoch}, {one.mode}'}"
         f"{'' if one.ended or one.is_live(now_ms()) else ', gone'}"
