@@ -31,6 +31,9 @@ class PointFiles(Protocol):
     def read(self, point: str, name: str) -> Iterator[bytes]:
         """A file in pieces."""
 
+    def holds(self, point: str) -> bool:
+        """Whether there is anything of a point, finished or not."""
+
     def remove(self, point: str) -> None:
         """Remove whatever there is of a point, finished or not. Idempotent."""
 

@@ -61,10 +61,13 @@ def test_file_is_written_over_and_a_point_is_removed_without_its_neighbours(file
         files.write(point, "shop/a/b.bson", [b"new"])
         files.finish(point)
     files.write("half", "x", [b"x"])
+    assert [files.holds(point) for point in ("one", "half", "never", "on")] == [True, True, False, False]
     for point in ("one", "half", "never"):
         files.remove(point)
         files.remove(point)
     assert files.size("one", "shop/a/b.bson") is files.size("half", "x") is None
+    assert not files.holds("one")
+    assert not files.holds("half")
     assert content(files, "one-more", "shop/a/b.bson") == b"new"
 
 

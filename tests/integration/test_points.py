@@ -203,6 +203,25 @@ def test_point_that_somebody_makes_is_not_swept_away(rig: Rig, tmp_path: Path) -
     assert verify_point(work(rig), "slow").ok
 
 
+def test_files_of_a_point_that_another_ledger_knows_are_not_touched(rig: Rig, tmp_path: Path) -> None:
+    make_point(work(rig), "first")
+    for record in rig.ledger.list("points"):
+        rig.ledger.delete(record)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*.bson")}
+    with pytest.raises(PreflightFailed, match="holds files of a point first that this ledger does not know"):
+        make_point(work(rig), "first")
+    assert before == {file: file.read_bytes() for file in tmp_path.rglob("*.bson")}
+    assert names(rig) == []
+
+
+def test_place_that_is_gone_is_no_reason_against_a_point_elsewhere(rig: Rig) -> None:
+    body = {"state": "making", "to": "s3://there-is-no-such-bucket/p", "mark": "", "owner": "somebody", "until": 0}
+    rig.ledger.write("points", "lost", body, expect=None)
+    job = work(rig)
+    make_point(job, "first")
+    assert names(rig) == ["first"]
+
+
 # --- broken ----------------------------------------------------------------------------------------------------------
 
 

@@ -71,6 +71,10 @@ class DirectoryFiles:
                     return
                 yield chunk
 
+    def holds(self, point: str) -> bool:
+        with _file_errors(f"look for {point}"):
+            return self._unfinished(point).exists() or (self._root / point).exists()
+
     def remove(self, point: str) -> None:
         for directory in (self._unfinished(point), self._root / point):
             with _file_errors(f"remove {directory}"):

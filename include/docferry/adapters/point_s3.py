@@ -60,6 +60,9 @@ class S3Files:
         with translated(f"read {name} from S3"):
             yield from body.iter_chunks(1_000_000)
 
+    def holds(self, point: str) -> bool:
+        return bool(self._listed("list_objects_v2", "Contents", self._key(point, "")))
+
     def remove(self, point: str) -> None:
         """Objects, and the parts of uploads that were never completed: those cost money, and no list shows them."""
         prefix = self._key(point, "")

@@ -6,6 +6,7 @@ somebody else has made (`snapshot`), and a DynamoDB backup of each table.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -172,13 +173,14 @@ def beside_problems(database: str, live: str, tables: Mapping[str, str]) -> list
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loss:
     """What making a live collection as the point has it would do, in documents: those made since are `lost`, those changed
-    since `undone`, those deleted since `returned`."""
+    since `undone`, those deleted since `returned`. `digest` is of all these documents: equally many others have another one."""
 
     name: str
     now: int
     lost: int
     undone: int
     returned: int
+    digest: str = ""
 
     @property
     def any(self) -> bool:
@@ -188,9 +190,10 @@ class Loss:
 def loss_sentence(point: Point, live: str, mode: str, losses: tuple[Loss, ...]) -> str:
     """What must be typed before a point is restored over live data: it says what is lost, so it changes when that does."""
     now, lost, undone, returned = (sum(getattr(one, name) for one in losses) for name in _COUNTS)
+    these = hashlib.sha256("".join(one.digest for one in losses).encode()).hexdigest()[:8]
     return (
         f"restore {point.name} over {live} in {mode}: of {now} documents {lost} are lost and {undone} go back to "
-        f"{date_text(point.time.time)}; {returned} deleted since then come back"
+        f"{date_text(point.time.time)}; {returned} deleted since then come back ({these})"
     )
 
 

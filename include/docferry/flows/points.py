@@ -14,7 +14,7 @@ from bson.timestamp import Timestamp
 
 from docferry.core.modes import Mode
 from docferry.core.points import POINTS, Point, backup_name, name_at, name_problems
-from docferry.errors import ConditionFailed, LeaseHeld, PointFailed, PreflightFailed, Problem
+from docferry.errors import ConditionFailed, LeaseHeld, PointFailed, PreflightFailed, Problem, StoreError
 from docferry.flows.modes import read_mode
 from docferry.flows.points_dump import dump_collections, require_dumpable
 from docferry.flows.points_mongodump import dump_archive
@@ -82,6 +82,7 @@ def make_point(job: Points, name: str = "", snapshot: str = "") -> Point:
     name = name or name_at(time.time())
     job.progress.say(plan_point(job, name, snapshot))
     sweep(job)
+    _require_free(job, name)
     lease = take_or_create(job.ledger, POINTS, name, job.identity, LEASE_S)
     try:
         if lease.body.get("state") == WHOLE:
@@ -96,6 +97,14 @@ def make_point(job: Points, name: str = "", snapshot: str = "") -> Point:
         f"{name} is whole: {point.documents:,} documents, {point.bytes:,} bytes, {len(point.backups)} backup(s)"
     )
     return point
+
+
+def _require_free(job: Points, name: str) -> None:
+    """Files of this name that this ledger knows nothing of are another one's point: of a rehearsal, or of another account."""
+    if job.settings.to and job.ledger.read(POINTS, name) is None and job.files(job.settings.to).holds(name):
+        what = f"holds files of a point {name} that this ledger does not know"
+        advice = "choose another name, or another place for each ledger (rollback_points.to)"
+        raise PreflightFailed("the rollback point", [Problem(where=_place(job, name), what=what, suggestion=advice)])
 
 
 def _made(job: Points, lease: Lease, name: str, snapshot: str) -> Point:
@@ -196,6 +205,12 @@ def sweep(job: Points) -> list[str]:
             _clear(job, record.key)
         except (LeaseHeld, ConditionFailed):
             continue  # somebody has finished it, or makes or removes it right now: it is his
+        except StoreError as error:  # its place may be gone for good, and is no reason against a new point elsewhere
+            place = f" in {record.body['to']}" if record.body.get("to") else ""
+            job.progress.say(
+                f"{record.key} was never finished, and what is left of it{place} cannot be removed yet: {error}"
+            )
+            continue
         job.progress.say(f"{record.key} was never finished: what was left of it is removed")
         swept.append(record.key)
     return swept

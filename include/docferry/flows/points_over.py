@@ -8,6 +8,7 @@ ordinary change, which replication follows; a run that was killed is run again. 
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -247,13 +248,19 @@ def _stretches(job: Points, old: Database, live: Database, collection: str, guar
 
 def _loss(job: Points, old: Database, live: Database, collection: str) -> Loss:
     now = lost = undone = returned = 0
+    digest = hashlib.sha256()
     for stretch in _stretches(job, old, live, collection, job.check):
         now += len(stretch.live)
-        lost += len(stretch.live.keys() - stretch.old.keys())
-        returned += len(stretch.old.keys() - stretch.live.keys())
-        undone += sum(stretch.old[id] != stretch.live[id] for id in stretch.old.keys() & stretch.live.keys())
+        differ = sorted(
+            id for id in stretch.live.keys() | stretch.old.keys() if stretch.live.get(id) != stretch.old.get(id)
+        )
+        for id in differ:
+            digest.update(id + b"".join(one.get(id, b"") for one in (stretch.live, stretch.old)))
+        lost += sum(id not in stretch.old for id in differ)
+        returned += sum(id not in stretch.live for id in differ)
+        undone += sum(id in stretch.old and id in stretch.live for id in differ)
         job.progress.advance(f"compare {collection}", now, now)
-    return Loss(name=collection, now=now, lost=lost, undone=undone, returned=returned)
+    return Loss(name=collection, now=now, lost=lost, undone=undone, returned=returned, digest=digest.hexdigest())
 
 
 def _make_equal(job: Points, plan: OverPlan, guard: Guard) -> None:
