@@ -212,6 +212,17 @@ def _path_of(error: Any) -> Path_:
 # --- YAML with line numbers ------------------------------------------------------------------------------------------
 
 
+class _Loader(yaml.SafeLoader):
+    """Says where a value is that its type cannot have: 2024-99-99 is no date."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError, TypeError) as error:
+            what = "this is no value of the type that YAML takes it for: put it in quotes if it is a text"
+            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from error
+
+
 def _read_yaml(text: bytes, source: str) -> tuple[Any, dict[Path_, int], list[Problem]]:
     if len(text) > MAX_FILE_BYTES:
         return None, {}, [Problem(where="file", what=f"over {MAX_FILE_BYTES} bytes: this is no migration file")]
@@ -219,7 +230,7 @@ def _read_yaml(text: bytes, source: str) -> tuple[Any, dict[Path_, int], list[Pr
         node = yaml.compose(text.decode(), Loader=yaml.SafeLoader)
         if node is not None and _size(node, {}) > MAX_NODES:
             return None, {}, [Problem(where="YAML", what="its aliases multiply, or one contains itself", line=1)]
-        tree = yaml.safe_load(text.decode())
+        tree = yaml.load(text.decode(), Loader=_Loader)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         what = getattr(error, "problem", None) or str(error)

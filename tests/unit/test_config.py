@@ -376,3 +376,11 @@ def test_any_file_loads_or_is_refused_and_what_loads_can_map_a_document(tree: An
         fields = mapping.root.pk.fields | mapping.root.sk.fields
         if mapping.settings.unmapped != "refuse" and all(field in document for field in fields):
             mapping.encode(document, 1)
+
+
+@pytest.mark.parametrize("value", ["2024-99-99", "!!int abc", "!!float abc", "!!bool abc", "1" * 5_000])
+def test_value_that_its_type_cannot_have_is_told_with_its_line(value: str) -> None:
+    (problem,) = problems_of(small("database: d", f"database: {value}"))
+    assert problem.where == "YAML"
+    assert problem.line
+    assert "put it in quotes" in problem.what
