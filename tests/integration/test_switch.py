@@ -192,6 +192,9 @@ def ready(rig: Rig) -> None:
     """All reads come from DynamoDB, and all is known to be equal."""
     with Following(rig):
         set_mode(rig, MODES["DYNAMODB_READS 100"])
+        epoch = read_mode(rig.ledger).epoch
+        live = lambda: modes.live_instances(rig.ledger, who("a test"))  # noqa: E731
+        eventually(lambda: not modes.unacknowledged(live(), epoch), "every process to follow")
         assert validate(rig).ok
     approved(rig)
 
