@@ -10,6 +10,7 @@ from bson.codec_options import DEFAULT_CODEC_OPTIONS, CodecOptions
 
 from docferry.core.codec import BSON_OPTIONS
 from docferry.core.mapping import Document
+from docferry.core.values import as_bson
 
 D = TypeVar("D", Document, Document | None)
 
@@ -31,7 +32,7 @@ class Border:
 
     def stored(self, document: Mapping[str, Any]) -> Document:
         """What MongoDB would store of a document. Raises what pymongo does for what is no BSON."""
-        return bson.decode(bson.encode(document, codec_options=self._options), BSON_OPTIONS)
+        return as_bson(document, self._options)
 
     def taken(self, value: Any) -> Any:
         """A filter, an update, a pipeline or a document from the application. Raises as `stored`."""

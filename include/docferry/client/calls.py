@@ -205,10 +205,6 @@ class Calls:
 
         return self._border.given(await self._write("find_one_and_update", mongo, dynamodb))
 
-    async def refuse(self, method: str, instead: str) -> Any:
-        """A call that the client does not do, in any mode."""
-        raise CallRefused(what=f"{self._name}.{method} is not supported by this client", suggestion=instead)
-
     async def mongo_only(
         self, method: str, *arguments: Any, instead: str = "write the documents one by one", **options: Any
     ) -> Any:

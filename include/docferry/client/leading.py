@@ -13,7 +13,7 @@ from bson.objectid import ObjectId
 from docferry.client.parts import Parts, Plan, Sort
 from docferry.client.reading import Found
 from docferry.core.diff import compare_values
-from docferry.core.mapping import Document, key_of
+from docferry.core.mapping import Document
 from docferry.core.mapping import Mapping as DocumentMapping
 from docferry.core.modes import ModeState
 from docferry.core.projection import sort_documents
@@ -83,14 +83,14 @@ class LeadingWrites:
         """Raises DocumentError for what DynamoDB cannot hold; CallRefused."""
         self._parts.putter(self._require_mapping()).items(document, 0)
 
-    async def insert(self, state: ModeState, document: Mapping[str, Any]) -> None:
-        """`document` has an `_id`."""
+    async def insert(self, state: ModeState, document: Document) -> None:
+        """`document` has an `_id`, and BSON's types."""
         mapping = self._require_mapping()
         reader, putter = self._parts.reader(mapping), self._parts.putter(mapping)
 
         async def attempt() -> None:
             stored = check_insert(document)
-            place = await reader.place(key_of(putter.items(stored, 0)[0]))
+            place = await reader.place(putter.root_key(stored))
             if place.live:
                 raise KeyTaken(self._name, mapping.key_values(stored))
             await putter.replace(place, stored, state.floor)

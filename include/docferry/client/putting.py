@@ -10,7 +10,8 @@ away becomes a tombstone, so that a process which missed the change of leader ca
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 from docferry.client.reading import Found, Reader
 from docferry.core.instances import Wrote
 from docferry.core.limits import TRANSACTION_ITEMS
-from docferry.core.mapping import VOLATILE, Document, Item, Mapping, check_size, key_of
+from docferry.core.mapping import VOLATILE, Document, Item, ItemKey, Mapping, check_size, key_of
 from docferry.core.tombstones import tombstone
 from docferry.core.versions import version_text
 from docferry.errors import CallRefused, ConditionFailed, DocumentError, InvariantBroken, KeyTaken
@@ -59,14 +60,24 @@ class Putter:
 
     def items(self, document: Document, version: int) -> list[Item]:
         """A document as items. Raises DocumentError, naming the collection, for what DynamoDB cannot hold."""
-        try:
+        with self._naming():
             items = self._mapping.encode(document, version)
             for item in items:
                 check_size(item)
+        return items
+
+    def root_key(self, document: Document) -> ItemKey:
+        """Where a document's root goes. Raises as `items`."""
+        with self._naming():
+            return self._mapping.root_key(document)
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            yield
         except DocumentError as error:
             what = f"DynamoDB cannot hold this document of {self._mapping.collection}: {error}"
             raise type(error)(what, namespace=self._mapping.collection, path=error.path) from error
-        return items
 
     # --- while MongoDB leads -----------------------------------------------------------------------------------------
 

@@ -103,16 +103,15 @@ def check_replacement(document: Mapping[str, Any], replacement: Mapping[str, Any
     return _insertable(new)
 
 
-def check_insert(document: Mapping[str, Any]) -> Document:
-    """What an insert of `document`, which has an `_id`, stores: the types that MongoDB stores, the `_id` first.
+def check_insert(document: Document) -> Document:
+    """What an insert of `document`, which has an `_id`, stores: the `_id` first.
 
     Raises: UpdateRefused with MongoDB's code for an `_id` that it does not store; CallRefused for an empty timestamp, which
-            it fills in; what `bson` raises for what is no BSON.
+            it fills in.
     """
-    stored = as_bson(document)
-    if isinstance(stored["_id"], list):  # an upsert says so with another code
+    if isinstance(document["_id"], list):  # an upsert says so with another code
         raise UpdateRefused(INVALID_ID_FIELD, "The '_id' value cannot be of type array")
-    return _insertable(stored)
+    return _insertable(document)
 
 
 # --- parsing ---------------------------------------------------------------------------------------------------------

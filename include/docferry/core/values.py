@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import bson
 from bson import Code, DBRef, Decimal128, Timestamp
+from bson.codec_options import DEFAULT_CODEC_OPTIONS, CodecOptions
 
 from docferry.core.codec import BSON_OPTIONS, INT64_MAX, INT64_MIN
 from docferry.core.diff import bson_type
@@ -21,9 +22,9 @@ Document = dict[str, Any]
 Path = tuple[str, ...]
 
 
-def as_bson(document: Mapping[str, Any]) -> Document:
-    """A copy of what an application passed, with the types that MongoDB would store."""
-    return bson.decode(bson.encode(document), BSON_OPTIONS)
+def as_bson(document: Mapping[str, Any], options: CodecOptions[Any] = DEFAULT_CODEC_OPTIONS) -> Document:
+    """A copy of what an application passed, with the types that MongoDB would store. `options` are the application's."""
+    return bson.decode(bson.encode(document, codec_options=options), BSON_OPTIONS)
 
 
 def empty_timestamp(document: Mapping[str, Any]) -> str | None:

@@ -53,7 +53,7 @@ from docferry.flows.loading import (
     load_range,
     set_header,
 )
-from docferry.flows.mapped import mapping_digest, require_mapping
+from docferry.flows.mapped import mapping_changed, mapping_digest
 from docferry.flows.modes import require_mongodb_leads
 from docferry.flows.retry import retrying
 from docferry.ports import (
@@ -242,7 +242,7 @@ def _claim(job: Backfill, settings: CollectionSettings) -> Record:
         header = job.ledger.read("backfill", settings.name)
         body = dict(header.body) if header else fresh
         if body["mapping"] != digest:
-            require_mapping(job.migration, job.ledger, [settings.name])
+            raise PreflightFailed(job.migration.name, [mapping_changed(settings.name)])
         if header is not None and body["state"] == "complete":
             return header
         if body.get("run") != job.run and not state.lease_expired(body, job.identity):

@@ -214,8 +214,7 @@ def _compared(job: Flip, mode: ModeState) -> Iterator[Problem]:
         )
     if seen.differing:
         advice = "docferry validate, and repair; then restart the application's processes, which count anew"
-        what = f"{seen.differing}{_examples(live)}"
-        yield Problem(where="shadow reads", what=what, suggestion=advice)
+        yield Problem(where="shadow reads", what="; ".join([seen.differing, *_examples(live)]), suggestion=advice)
 
 
 def _await_comparisons(job: Flip, mode: ModeState) -> None:
@@ -229,9 +228,9 @@ def _await_comparisons(job: Flip, mode: ModeState) -> None:
         time.sleep(LOOK_S)
 
 
-def _examples(instances: Sequence[Instance]) -> str:
+def _examples(instances: Sequence[Instance]) -> list[str]:
     """Where, never what."""
-    return "".join(f"; {example}" for example in [example for one in instances for example in one.examples][-5:])
+    return [example for one in instances for example in one.examples][-5:]
 
 
 def _following(job: Flip) -> Iterator[Problem]:
@@ -292,7 +291,7 @@ def _ours(job: Flip, report: FlipReport) -> Record:
 
 def _step_back(job: Flip, record: Record, before: ModeState, why: str) -> None:
     """To the mode of before. Raises SteppedBack; MoveRefused."""
-    examples = [example for one in list_instances(job.ledger) for example in one.examples][-5:]
+    examples = _examples(list_instances(job.ledger))
     back = state_of(record.body).move(before.mode, before.percent)
     change_mode(job.ledger, record, back, job.identity, f"stepped back: {why}")
     raise SteppedBack(why, str(back), examples)

@@ -23,12 +23,16 @@ def mapped_otherwise(migration: Migration, ledger: Ledger, only: Sequence[str] =
     for settings in migration.collections:
         header = ledger.read("backfill", settings.name) if not only or settings.name in only else None
         if header is not None and header.body["mapping"] != mapping_digest(settings):
-            yield Problem(
-                where=f"collections.{settings.name}",
-                what="its mapping has changed since it was loaded; what is loaded would not fit what follows",
-                suggestion="put the mapping back; or load it again (backfill --again), then validate and repair, which bury what "
-                "is under keys of before; or start over with new tables and a new migration name",
-            )
+            yield mapping_changed(settings.name)
+
+
+def mapping_changed(collection: str) -> Problem:
+    return Problem(
+        where=f"collections.{collection}",
+        what="its mapping has changed since it was loaded; what is loaded would not fit what follows",
+        suggestion="put the mapping back; or load it again (backfill --again), then validate and repair, which bury what "
+        "is under keys of before; or start over with new tables and a new migration name",
+    )
 
 
 def require_mapping(migration: Migration, ledger: Ledger, only: Sequence[str] = ()) -> None:
