@@ -10,13 +10,13 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.docferry-ready
 
 # It measures how long writes wait: nothing else runs beside it.
-DRILL := tests/e2e/test_drill.py
+DRILL := tests/e2e/rehearsal/test_drill.py
 # Changing who leads, at length and through faults: more minutes than the tests of every change have.
-CUTOVER := tests/integration/test_switch.py tests/integration/test_fence.py tests/integration/test_flip.py \
-  tests/integration/test_validate_reverse.py tests/integration/test_points_over.py \
-  tests/integration/test_rollback_many.py tests/integration/test_client_faults.py tests/faults/test_reverse_kill.py \
-  tests/property/test_return_converges.py tests/e2e/test_cli_cutover.py tests/airflow/test_cutover_runs.py \
-  $(wildcard tests/faults/test_drill_*.py)
+CUTOVER := tests/integration/cutover/test_switch.py tests/integration/cutover/test_fence.py tests/integration/cutover/test_flip.py \
+  tests/integration/validate/test_validate_reverse.py tests/integration/rollback_points/test_points_over.py \
+  tests/integration/cutover/test_rollback_many.py tests/integration/client/test_client_faults.py tests/faults/reverse/test_reverse_kill.py \
+  tests/property/convergence/test_return_converges.py tests/e2e/cli/test_cli_cutover.py tests/airflow/test_cutover_runs.py \
+  $(wildcard tests/faults/cutover/test_drill_*.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo stop test cutover soak check bench lock clean
@@ -41,14 +41,14 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 demo: venv ## the whole playbook in Airflow, from MongoDB to DynamoDB, back and there again, under traffic, verified (USERS=5000, RATE=20 writes/s, APPROVE=me: you approve; KEEP=1 leaves it running)
-	@$(BIN)/python -m docferry.embedded.demo --users $(USERS) --rate $(RATE) --approve $(APPROVE) $(if $(KEEP),--keep)
+	@$(BIN)/python -m demo --users $(USERS) --rate $(RATE) --approve $(APPROVE) $(if $(KEEP),--keep)
 
 stop: venv ## stop what `make demo KEEP=1` left running
-	@$(BIN)/python -m docferry.embedded.demo --stop
+	@$(BIN)/python -m demo --stop
 
 test: venv ## the tests, on two cores, from nothing; all but those of `make cutover`
 	@echo "==> fetching mongod and the emulators, if they are not cached"
-	@$(BIN)/python -c 'from docferry.embedded import tools as t; t.ensure_mongod(print); t.ensure_ministack(print); t.ensure_moto(print)'
+	@$(BIN)/python -c 'from docferry.sandbox import tools as t; t.ensure_mongod(print); t.ensure_ministack(print); t.ensure_moto(print)'
 	@echo "==> running the tests"
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST) $(addprefix --ignore=,$(DRILL) $(CUTOVER))
 	@echo "==> one drill: there, back, and there again"
@@ -69,10 +69,10 @@ soak: venv ## convergence at length: 20,000 runs in memory, 200 on real servers 
 	  runs=$${DOCFERRY_SOAK_RUNS:-20000}; real=$${DOCFERRY_SOAK_REAL_RUNS:-200}; \
 	  echo "==> $$runs runs in memory and $$real on real servers, seeds from $$seed"; \
 	  DOCFERRY_SOAK_SEED=$$seed DOCFERRY_SOAK_RUNS=$$runs DOCFERRY_SOAK_REAL_RUNS=$$real \
-	  $(BIN)/python -m pytest -n 2 --dist worksteal --durations=0 -k interleaving tests/property/test_convergence.py \
-	    tests/property/test_convergence_real.py
+	  $(BIN)/python -m pytest -n 2 --dist worksteal --durations=0 -k interleaving tests/property/convergence/test_convergence.py \
+	    tests/property/convergence/test_convergence_real.py
 	@echo "==> 34 kills through fail-overs and silence"
-	@DOCFERRY_KILL_ROUNDS=$${DOCFERRY_KILL_ROUNDS:-17} $(BIN)/python -m pytest -s tests/faults/test_replicate_kill.py
+	@DOCFERRY_KILL_ROUNDS=$${DOCFERRY_KILL_ROUNDS:-17} $(BIN)/python -m pytest -s tests/faults/replicate/test_replicate_kill.py
 	@runs=$${DOCFERRY_DRILL_RUNS:-10}; echo "==> $$runs drills: there, back, and there again"; \
 	  DOCFERRY_DRILL_RUNS=$$runs $(BIN)/python -m pytest -s $(DRILL)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from docferry.embedded import EmbeddedStack
+from docferry.sandbox import SandboxStack
 from pymongo import MongoClient, WriteConcern
 from rich.console import Console
 from rich.table import Table
@@ -140,7 +140,7 @@ def record(benchmark: str, found: Mapping[str, Any], kept: bool) -> None:
 
 def main() -> int:
     console = Console()
-    with EmbeddedStack() as stack, running_server() as server:
+    with SandboxStack() as stack, running_server() as server:
         uri = stack.env()["DOCFERRY_MONGO_URI"]
         env = {**stack.env(), "AWS_ENDPOINT_URL_DYNAMODB": server.url, "PYTHONHASHSEED": "0"}
         console.print(f"loading {PRODUCTS:,} products, {FEW:,} and {DOCUMENTS:,} small documents into MongoDB")

@@ -9,13 +9,13 @@ from typing import Any
 
 import boto3
 from bson.timestamp import Timestamp
-from docferry.adapters.boto_values import to_boto
+from docferry.adapters.aws.boto_values import to_boto
 from docferry.config import Migration
-from docferry.core.codec import BSON_OPTIONS
-from docferry.core.mapping import Mapping as DocumentMapping
-from docferry.core.mapping import key_of
-from docferry.core.modes import ModeState
-from docferry.core.tombstones import tombstone
+from docferry.core.bson_codec.codec import BSON_OPTIONS
+from docferry.core.cutover.modes import ModeState
+from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mapping.mapping import key_of
+from docferry.core.mapping.tombstones import tombstone
 from pymongo import AsyncMongoClient, MongoClient, WriteConcern
 
 from benchmarks.contenders import COLLECTION

@@ -25,11 +25,11 @@ from typing import Any
 
 import boto3
 from docferry import wiring
-from docferry.client.running import run
+from docferry.client.transport.sync_driver import run
 from docferry.config import Migration, load_migration
-from docferry.core.modes import MODE, Mode, ModeState
+from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.core.versions import snapshot_version
-from docferry.embedded import EmbeddedStack
+from docferry.sandbox import SandboxStack
 from pymongo import MongoClient
 from rich.console import Console
 from rich.table import Table
@@ -257,7 +257,7 @@ def make_tables(migration: Migration) -> None:
 def main() -> int:
     console = Console()
     found: dict[str, Any] = {}
-    with EmbeddedStack() as stack:
+    with SandboxStack() as stack:
         env = stack.env()
         os.environ.update({**env, "DOCFERRY_MONGO_URI": env["DOCFERRY_APP_MONGO_URI"]})
         migration = load_migration(SHOP)

@@ -18,13 +18,13 @@ import boto3
 import uvloop
 from bson import Decimal128, ObjectId
 from docferry import wiring
-from docferry.adapters.dynamodb import DynamoTarget
-from docferry.adapters.dynamodb_http import DynamoHttp
-from docferry.adapters.mongo import MongoSource
+from docferry.adapters.aws.dynamodb import DynamoTarget
+from docferry.adapters.aws.dynamodb_http import DynamoHttp
+from docferry.adapters.mongodb.source import MongoSource
 from docferry.config import load_migration
 from docferry.errors import ConditionFailed
-from docferry.flows import backfill
-from docferry.ports import Record
+from docferry.flows.backfill import backfill
+from docferry.ports.flows import Record
 from pymongo import MongoClient
 
 SHOP = Path(__file__).parents[1] / "include" / "migrations" / "shop.yaml"
@@ -209,7 +209,7 @@ def peak_bytes() -> int:
 
 def products(count: int) -> Iterator[dict[str, Any]]:
     """Products like the shop's, all of them storable."""
-    from docferry.embedded.shop import ShopPlan, shop_documents
+    from docferry.rehearsal.shop import ShopPlan, shop_documents
 
     plan = ShopPlan(users=-(-count * 5 // 2), awkward=0, unstorable=0)
     for _, made in zip(range(count), shop_documents(COLLECTION, plan), strict=False):

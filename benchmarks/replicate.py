@@ -26,15 +26,15 @@ import boto3
 import bson
 import uvloop
 from docferry import wiring
-from docferry.adapters.dynamodb import DynamoTarget
-from docferry.adapters.dynamodb_http import DynamoHttp
-from docferry.adapters.mongo import MongoSource
+from docferry.adapters.aws.dynamodb import DynamoTarget
+from docferry.adapters.aws.dynamodb_http import DynamoHttp
+from docferry.adapters.mongodb.source import MongoSource
 from docferry.config import load_migration
-from docferry.embedded import EmbeddedStack
-from docferry.flows import state
-from docferry.flows.loading import BULK
-from docferry.flows.replicate import Replication, ReplicationReport, replicate
-from docferry.ports import StreamPosition
+from docferry.flows.backfill.load import BULK
+from docferry.flows.ledger import state
+from docferry.flows.replicate.follower import Replication, ReplicationReport, replicate
+from docferry.ports.flows import StreamPosition
+from docferry.sandbox import SandboxStack
 from pymongo import DeleteOne, InsertOne, MongoClient, UpdateOne
 from rich.console import Console
 from rich.table import Table
@@ -182,7 +182,7 @@ def prepare(uri: str) -> str:
 
 def main() -> int:
     console = Console()
-    with EmbeddedStack() as stack, running_server() as server:
+    with SandboxStack() as stack, running_server() as server:
         env = {**stack.env(), "AWS_ENDPOINT_URL_DYNAMODB": server.url, "PYTHONHASHSEED": "0"}
         console.print(f"making {EVENTS:,} change events in MongoDB")
         env[POSITION] = prepare(env["DOCFERRY_MONGO_URI"])

@@ -24,12 +24,12 @@ from typing import Any
 import boto3
 import uvloop
 from docferry import wiring
-from docferry.adapters.dynamodb import DynamoTarget
-from docferry.adapters.dynamodb_http import DynamoHttp
-from docferry.adapters.mongo import MongoSource
+from docferry.adapters.aws.dynamodb import DynamoTarget
+from docferry.adapters.aws.dynamodb_http import DynamoHttp
+from docferry.adapters.mongodb.source import MongoSource
 from docferry.config import load_migration
-from docferry.embedded import EmbeddedStack
-from docferry.flows.validate import Validation, ValidationReport, validate
+from docferry.flows.validate.first_pass import Validation, ValidationReport, validate
+from docferry.sandbox import SandboxStack
 from pymongo import MongoClient
 from rich.console import Console
 from rich.table import Table
@@ -163,7 +163,7 @@ def show(found: Mapping[str, Mapping[str, Any]], console: Console) -> None:
 
 def main() -> int:
     console = Console()
-    with EmbeddedStack() as stack, running_reading_server() as server:
+    with SandboxStack() as stack, running_reading_server() as server:
         uri = stack.env()["DOCFERRY_MONGO_URI"]
         at_once = {**stack.env(), "AWS_ENDPOINT_URL_DYNAMODB": server.url}
         ministack = stack.env()

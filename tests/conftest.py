@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
-from docferry.embedded import EmbeddedStack
+from docferry.sandbox import SandboxStack
 from hypothesis import HealthCheck, settings
 
 _QUIET = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
@@ -30,14 +30,14 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[EmbeddedStack]:
+def stack() -> Iterator[SandboxStack]:
     """MongoDB and AWS for the whole session: tests use databases and tables of their own."""
-    with EmbeddedStack() as opened:
+    with SandboxStack() as opened:
         yield opened
 
 
 @pytest.fixture
-def stack_env(stack: EmbeddedStack, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def stack_env(stack: SandboxStack, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The stack's environment, exported for boto3 and docferry while the test runs."""
     for name, value in stack.env().items():
         monkeypatch.setenv(name, value)

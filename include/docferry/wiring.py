@@ -15,41 +15,41 @@ from botocore.config import Config
 from botocore.exceptions import ProfileNotFound
 from bson.codec_options import CodecOptions
 
-from docferry.adapters.client_dax import AsyncDaxCalls, SyncDaxCalls, opener
-from docferry.adapters.client_dynamodb import AsyncCalls, SyncCalls
-from docferry.adapters.client_mongo import AsyncMongoDoor, SyncMongoDoor, codec_options_of
-from docferry.adapters.dynamodb import DynamoTarget
-from docferry.adapters.dynamodb_http import DynamoHttp
-from docferry.adapters.estate import AwsEstate
-from docferry.adapters.ledger import DynamoLedger
-from docferry.adapters.mongo import MongoSource
-from docferry.adapters.mongo_database import MongoDatabase
-from docferry.adapters.mongo_fence import MongoFence
-from docferry.adapters.mongo_sink import MongoSink
-from docferry.adapters.mongo_tools import ProcessTools
-from docferry.adapters.mongo_users import MongoClients
-from docferry.adapters.point_backups import DynamoBackups, ExternalSnapshots
-from docferry.adapters.point_files import DirectoryFiles
-from docferry.adapters.point_s3 import S3Files
-from docferry.adapters.process import identity
-from docferry.adapters.streams import DynamoStreams
-from docferry.client import hurried
-from docferry.client.border import Border
-from docferry.client.hurried import HurriedCalls
-from docferry.client.manager import AsyncDualWriteManager, DualWriteManager
+from docferry.adapters.aws.client_dax import AsyncDaxCalls, SyncDaxCalls, opener
+from docferry.adapters.aws.client_dynamodb import AsyncCalls, SyncCalls
+from docferry.adapters.aws.dynamodb import DynamoTarget
+from docferry.adapters.aws.dynamodb_http import DynamoHttp
+from docferry.adapters.aws.estate import AwsEstate
+from docferry.adapters.aws.ledger import DynamoLedger
+from docferry.adapters.aws.point_backups import DynamoBackups, ExternalSnapshots
+from docferry.adapters.aws.point_s3 import S3Files
+from docferry.adapters.aws.streams import DynamoStreams
+from docferry.adapters.local.point_files import DirectoryFiles
+from docferry.adapters.local.process import identity
+from docferry.adapters.mongodb.client_mongo import AsyncMongoDoor, SyncMongoDoor, codec_options_of
+from docferry.adapters.mongodb.database import MongoDatabase
+from docferry.adapters.mongodb.fence import MongoFence
+from docferry.adapters.mongodb.sink import MongoSink
+from docferry.adapters.mongodb.source import MongoSource
+from docferry.adapters.mongodb.tools import ProcessTools
+from docferry.adapters.mongodb.users import MongoClients
+from docferry.client.api.manager import AsyncDualWriteManager, DualWriteManager
+from docferry.client.context import Parts
 from docferry.client.membership import Membership
 from docferry.client.metrics import Metered, default_metrics
-from docferry.client.parts import Parts
-from docferry.client.routing import RoutedCalls
-from docferry.client.shadow import Shadow
+from docferry.client.reads.shadow import Shadow
+from docferry.client.transport import circuit_breaker as hurried
+from docferry.client.transport.circuit_breaker import HurriedCalls
+from docferry.client.transport.dax_route import RoutedCalls
+from docferry.client.type_border import Border
 from docferry.config import Migration, load_migration
-from docferry.core.estate import DesiredEstate, desired_estate
+from docferry.core.estate.plan import DesiredEstate, desired_estate
 from docferry.errors import ConfigError, Problem
-from docferry.flows.mapped import require_mapping
-from docferry.flows.points_state import Points
-from docferry.ports import Identity, Progress, StopSignal
-from docferry.ports_client import Calls, Metrics
-from docferry.ports_points import PointFiles
+from docferry.flows.ledger.mapping_fingerprint import require_mapping
+from docferry.flows.rollback_points.job import Points
+from docferry.ports.client import Calls, Metrics
+from docferry.ports.flows import Identity, Progress, StopSignal
+from docferry.ports.rollback_points import PointFiles
 
 MONGO_URI = "DOCFERRY_MONGO_URI"
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from airflow_rig import ROOT, SETTINGS
-from docferry.embedded import EmbeddedStack
-from docferry.embedded.airflow import aws_connection, mongo_connection
+from docferry.sandbox import SandboxStack
+from docferry.sandbox.airflow import aws_connection, mongo_connection
+from support.airflow.home import ROOT, SETTINGS
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def airflow_home() -> Iterator[Path]:
 
 
 @pytest.fixture
-def connections(stack: EmbeddedStack, airflow_home: Path, monkeypatch: pytest.MonkeyPatch) -> EmbeddedStack:
+def connections(stack: SandboxStack, airflow_home: Path, monkeypatch: pytest.MonkeyPatch) -> SandboxStack:
     """mongo_default and aws_default lead to the stack; no AWS variable does."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)

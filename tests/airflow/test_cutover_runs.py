@@ -12,25 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow_rig import ROOT
-from backfilling.rig import Rig, eventually
 from docferry import wiring
-from docferry.core.modes import Mode
-from docferry.embedded import EmbeddedStack
-from docferry.embedded.airflow import aws_connection, mongo_connection
-from docferry.flows import approvals
-from docferry.flows.modes import read_mode
-from replicating.rig import Following, end, live_shop
-from serving.rig import connected
-from serving.traffic import Traffic, in_mongodb
-from validating.planting import validate
+from docferry.core.cutover.modes import Mode
+from docferry.flows.ledger import approvals
+from docferry.flows.ledger.modes import read_mode
+from docferry.sandbox import SandboxStack
+from docferry.sandbox.airflow import aws_connection, mongo_connection
+from support.airflow.home import ROOT
+from support.backfill.rig import Rig, eventually
+from support.client.rig import connected
+from support.client.traffic import Traffic, in_mongodb
+from support.replicate.rig import Following, end, live_shop
+from support.validate.planting import validate
 
 MOMENTS = (datetime(2026, 2, 1, tzinfo=UTC) + timedelta(minutes=n) for n in itertools.count())
 
 
 @pytest.fixture
 def rig(airflow_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    with EmbeddedStack() as stack:
+    with SandboxStack() as stack:
         made = live_shop(stack.env(), tmp_path)
         images = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
         made.dynamodb.update_table(TableName=made.table, StreamSpecification=images)

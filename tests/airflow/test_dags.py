@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow_rig import ROOT, SETTINGS, write_migration
+from support.airflow.home import ROOT, SETTINGS, write_migration
 
 PHASES = (
     "provision", "backfill", "replicate", "validate", "replicas", "purge", "dual_write", "flip_reads", "stop_mongo_writes",

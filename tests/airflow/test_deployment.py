@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from docferry.embedded.airflow import repository
-from docferry.embedded.tools import MINISTACK_VERSION
+from docferry.sandbox.airflow import repository
+from docferry.sandbox.tools import MINISTACK_VERSION
 
 ROOT = repository()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from docferry.embedded import guard
+from docferry.sandbox import airflow_guard as guard
 
 # Starts a child in a session of its own that ignores SIGTERM, and a grandchild whose parent ends at once.
 PROGRAM = """

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from docferry.embedded import EmbeddedStack
+from docferry.sandbox import SandboxStack
 from pymongo.uri_parser import parse_uri
 
 pytestmark = pytest.mark.usefixtures("airflow_home")
@@ -81,7 +81,7 @@ def test_session_without_endpoint_goes_to_the_region_with_the_connections_creden
 
 
 def test_credentials_that_expire_are_refreshed_by_the_handed_on_session(
-    stack: EmbeddedStack, monkeypatch: pytest.MonkeyPatch
+    stack: SandboxStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from botocore.credentials import RefreshableCredentials
 
@@ -97,7 +97,7 @@ def test_credentials_that_expire_are_refreshed_by_the_handed_on_session(
 
 
 def test_fast_writer_and_boto3_agree_on_the_endpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from docferry.adapters.dynamodb_http import endpoint_of
+    from docferry.adapters.aws.dynamodb_http import endpoint_of
 
     endpoint = endpoint_of(aws(monkeypatch, endpoint_url="http://one:1", verify=str(tmp_path / "ca.pem")))
     assert (endpoint.host, endpoint.port, endpoint.tls, endpoint.region) == ("one", 1, False, "eu-west-1")

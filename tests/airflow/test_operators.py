@@ -10,13 +10,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow_rig import write_migration
-from backfilling.rig import Rig
 from docferry import errors
 from docferry.config import load_migration
-from docferry.embedded import EmbeddedStack, load_shop
 from docferry.errors import MigrationError, Stopped
-from docferry.flows.points_state import list_points
+from docferry.flows.rollback_points.job import list_points
+from docferry.rehearsal.shop import load_shop
+from docferry.sandbox import SandboxStack
+from support.airflow.home import write_migration
+from support.backfill.rig import Rig
 
 pytestmark = pytest.mark.usefixtures("airflow_home")
 
@@ -63,7 +64,7 @@ def test_progress_is_told_every_few_seconds_first_and_last_always() -> None:
 
 
 @pytest.fixture
-def prepared(connections: EmbeddedStack, tmp_path: Path) -> tuple[str, list[dict[str, Any]], int]:
+def prepared(connections: SandboxStack, tmp_path: Path) -> tuple[str, list[dict[str, Any]], int]:
     """A collection that takes half a minute to load; its ranges and its size."""
     from docferry_airflow.operators.backfill import PrepareCollectionOperator
     from docferry_airflow.operators.provision import ProvisionOperator
@@ -113,7 +114,7 @@ def test_on_kill_stops_within_five_seconds_and_the_next_attempt_loses_nothing(
 
 
 def test_purge_shows_the_proof_unasked_and_fails_with_what_is_missing_of_it_when_asked_to_delete(
-    connections: EmbeddedStack, tmp_path: Path
+    connections: SandboxStack, tmp_path: Path
 ) -> None:
     from docferry_airflow.operators.purge import PurgeTombstonesOperator
 
@@ -130,7 +131,7 @@ def test_purge_shows_the_proof_unasked_and_fails_with_what_is_missing_of_it_when
 
 
 def test_rollback_point_is_made_by_its_operator_and_its_summary_names_it(
-    connections: EmbeddedStack, tmp_path: Path
+    connections: SandboxStack, tmp_path: Path
 ) -> None:
     from docferry_airflow.operators.points import RollbackPointOperator
 
@@ -153,7 +154,7 @@ def test_rollback_point_is_made_by_its_operator_and_its_summary_names_it(
     "name", ["CollectionLoadedSensor", "MongoDBLeadsSensor", "DynamoDBLeadsSensor", "ReplicationNearSensor"]
 )
 def test_migration_that_is_not_provisioned_is_waited_for_instead_of_failing_over_and_over(
-    connections: EmbeddedStack, tmp_path: Path, name: str
+    connections: SandboxStack, tmp_path: Path, name: str
 ) -> None:
     """A `@continuous` DAG that fails three times is paused, and then nobody replicates."""
     from docferry_airflow.sensors import ledger

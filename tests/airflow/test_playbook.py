@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow_rig import write_migration
 from docferry.config import Migration, load_migration
-from docferry.core.instances import INSTANCES, Instance
-from docferry.core.modes import MODE, Mode, ModeState
-from docferry.flows import state
-from docferry.ports import Identity
+from docferry.core.cutover.instances import INSTANCES, Instance
+from docferry.core.cutover.modes import MODE, Mode, ModeState
+from docferry.flows.ledger import state
+from docferry.ports.flows import Identity
 from docferry.testing.fakes import FakeLedger
+from support.airflow.home import write_migration
 
 RUN = "manual__1"
 ME = Identity(name="me", mark="me", ended=lambda mark: False)
@@ -160,7 +160,7 @@ def test_each_direction_waits_for_its_turn_instead_of_failing_over_and_over(
 def test_soak_counts_from_when_dynamodb_began_to_lead_and_not_while_it_does_not(
     airflow_home: Path, migration: Migration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from docferry.flows.modes import MOVES
+    from docferry.flows.ledger.modes import MOVES
 
     ledger, now = FakeLedger(), state.now_ms()
     assert not look("DynamoDBHasLedSensor", migration, ledger, hours=0)

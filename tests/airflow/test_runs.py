@@ -10,9 +10,10 @@ from typing import Any
 
 import boto3
 import pytest
-from airflow_rig import ROOT, write_migration
-from backfilling.rig import table_names
-from docferry.embedded import EmbeddedStack, ShopCounts, load_shop
+from docferry.rehearsal.shop import ShopCounts, load_shop
+from docferry.sandbox import SandboxStack
+from support.airflow.home import ROOT, write_migration
+from support.backfill.rig import table_names
 
 NAME = "runs"
 USERS = 120
@@ -52,8 +53,8 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(stack: EmbeddedStack, airflow_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
-    from docferry.embedded.airflow import aws_connection, mongo_connection
+def runs(stack: SandboxStack, airflow_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    from docferry.sandbox.airflow import aws_connection, mongo_connection
 
     migrations = tmp_path_factory.mktemp("migrations")
     write_migration(migrations, NAME, backfill={"chunk_documents": 60, "page_documents": 25}, target={"replicas": []})

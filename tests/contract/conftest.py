@@ -6,15 +6,15 @@ import asyncio
 import os
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import boto3
 import pytest
-from docferry.adapters.dynamodb import DynamoTarget
-from docferry.adapters.dynamodb_http import DynamoHttp
-from docferry.adapters.ledger import DynamoLedger
-from docferry.ports import Ledger, Target
-from docferry.testing.fakes import FakeLedger, FakeTarget
+from docferry.adapters.aws.dynamodb import DynamoTarget
+from docferry.adapters.aws.dynamodb_http import DynamoHttp
+from docferry.ports.flows import Ledger, Target
+from docferry.testing.fakes import FakeTarget
+from support.tables import Run, create_table, make_ledgers
 
 T = TypeVar("T")
 DYNAMODB_LOCAL_URL = "DOCFERRY_DYNAMODB_LOCAL_URL"
@@ -36,41 +36,10 @@ def session(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return boto3.Session("docferry", "nosecretatall", region_name="us-east-1")
 
 
-def create_table(session: boto3.Session, name: str) -> None:
-    keys = ("PK", "SK", "GSI1PK", "GSI1SK")
-    client = session.client("dynamodb")
-    client.create_table(
-        TableName=name,
-        AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in keys],
-        KeySchema=_schema("PK", "SK"),
-        GlobalSecondaryIndexes=[
-            {"IndexName": "GSI1", "KeySchema": _schema("GSI1PK", "GSI1SK"), "Projection": {"ProjectionType": "ALL"}}
-        ],
-        BillingMode="PAY_PER_REQUEST",
-    )
-    client.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 20})
-
-
-def _schema(pk: str, sk: str) -> list[dict[str, str]]:
-    return [{"AttributeName": pk, "KeyType": "HASH"}, {"AttributeName": sk, "KeyType": "RANGE"}]
-
-
 @pytest.fixture
 def ledger(session: boto3.Session | None) -> Ledger:
     """An empty ledger of a migration of its own."""
     return make_ledgers(session)[0]
-
-
-def make_ledgers(session: boto3.Session | None) -> tuple[Ledger, Ledger]:
-    """Ledgers of two migrations in one table."""
-    if session is None:
-        return FakeLedger(), FakeLedger()
-    table = f"Ledger{uuid.uuid4().hex}"
-    create_table(session, table)
-    return DynamoLedger(session, table, "one"), DynamoLedger(session, table, "one-more")
-
-
-Run = Callable[[Callable[[Target, str], Awaitable[Any]]], Any]
 
 
 @pytest.fixture

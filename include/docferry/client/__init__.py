@@ -4,10 +4,10 @@
 databases are. `DynamoDBClient` offers the file's access patterns by name.
 """
 
-from docferry.client.dynamodb import AsyncDynamoDBClient, DynamoDBClient
-from docferry.client.manager import AsyncDualWriteManager, DualWriteManager
-from docferry.client.named import Ended, Page, ScanPage
-from docferry.client.named_writes import Delete, Put, Update
+from docferry.client.api.dynamodb import AsyncDynamoDBClient, DynamoDBClient
+from docferry.client.api.manager import AsyncDualWriteManager, DualWriteManager
+from docferry.client.reads.named import Ended, Page, ScanPage
+from docferry.client.writes.named import Delete, Put, Update
 
 __all__ = [
     "AsyncDualWriteManager",

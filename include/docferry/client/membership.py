@@ -24,12 +24,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from docferry.core.instances import INSTANCES, Instance, Wrote
-from docferry.core.mapping import ItemKey
-from docferry.core.modes import MODE, MOVES, Mode, ModeState, state_of
+from docferry.core.cutover.instances import INSTANCES, Instance, Wrote
+from docferry.core.cutover.modes import MODE, MOVES, Mode, ModeState, state_of
+from docferry.core.mapping.mapping import ItemKey
 from docferry.errors import CallRefused, ConditionFailed, LeaderUnknown, LeaseLost, MigrationError, WritesHeld
-from docferry.ports import Identity, Ledger, Record
-from docferry.ports_client import Calls
+from docferry.ports.client import Calls
+from docferry.ports.flows import Identity, Ledger, Record
 
 BEAT_S = 0.25
 HOLDING_BEAT_S = 0.1

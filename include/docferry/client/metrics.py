@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from docferry.client.membership import Membership
-from docferry.ports_client import Metrics
+from docferry.ports.client import Metrics
 
 NAMESPACE = "docferry.client"
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from docferry.core.estate import (
+from docferry.core.estate.plan import (
     Action,
     Change,
     DaxSpec,
@@ -39,7 +39,7 @@ from docferry.errors import (
     Stopped,
     TransientStoreError,
 )
-from docferry.ports import Estate, Progress, StopSignal
+from docferry.ports.flows import Estate, Progress, StopSignal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,21 +42,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from docferry.core.diff import is_tombstone
-from docferry.core.mapping import Item, key_of
-from docferry.core.mapping import Mapping as DocumentMapping
-from docferry.core.purging import Ages, Facts, Proof, Seen, prove
-from docferry.core.raw import id_name
+from docferry.core.bson_codec.raw import id_name
+from docferry.core.compare.diff import is_tombstone
+from docferry.core.cutover.purge_proof import Ages, Facts, Proof, Seen, prove
+from docferry.core.mapping.mapping import Item, key_of
+from docferry.core.mapping.mapping import Mapping as DocumentMapping
 from docferry.core.versions import parse_version, version_of, version_text
 from docferry.errors import InvariantBroken, PreflightFailed, Problem, Stopped
-from docferry.flows import state
-from docferry.flows.background import aside, unless_stopped
-from docferry.flows.comparing import Validation, cancel_all, item_id, owner_of
-from docferry.flows.loading import budget_of
-from docferry.flows.replicate import SIGNATURE_LIVES_S
-from docferry.flows.retry import retrying
-from docferry.flows.writers import LEASE_S, holding, open_loads, open_writers
-from docferry.ports import Grave, Target
+from docferry.flows.backfill.load import budget_of
+from docferry.flows.kernel.retry import retrying
+from docferry.flows.kernel.threads import aside, unless_stopped
+from docferry.flows.ledger import state
+from docferry.flows.ledger.writers import LEASE_S, holding, open_loads, open_writers
+from docferry.flows.replicate.follower import SIGNATURE_LIVES_S
+from docferry.flows.validate.common import Validation, cancel_all, item_id, owner_of
+from docferry.ports.flows import Grave, Target
 
 PURGE = ("purge", "tombstones")
 SCAN_SEGMENTS = 4

@@ -15,13 +15,13 @@ from typing import Any
 
 import bson
 
-from docferry.core.codec import BSON_OPTIONS
-from docferry.core.keys import MISSING, lookup
-from docferry.core.mapping import Item, ItemKey, key_of
-from docferry.core.order import order_key
-from docferry.core.raw import id_bytes, id_name, id_of
+from docferry.core.bson_codec.codec import BSON_OPTIONS
+from docferry.core.bson_codec.order import order_key
+from docferry.core.bson_codec.raw import id_bytes, id_name, id_of
+from docferry.core.mapping.key_templates import MISSING, lookup
+from docferry.core.mapping.mapping import Item, ItemKey, key_of
 from docferry.errors import DuplicateKey, IteratorExpired, RefusedByStore, StreamTrimmed
-from docferry.ports import Shard, StreamFacts, StreamPage, StreamRecord
+from docferry.ports.flows import Shard, StreamFacts, StreamPage, StreamRecord
 from docferry.testing.fakes import FakeTarget, Faults
 
 ALL_KEYS = 1 << 32

@@ -20,12 +20,12 @@ from typing import Any
 import bson
 from bson.timestamp import Timestamp
 
-from docferry.core.codec import BSON_OPTIONS, AttributeValue, from_plain, plain_number, to_plain
-from docferry.core.keys import MISSING, lookup
+from docferry.core.bson_codec.codec import BSON_OPTIONS, AttributeValue, from_plain, plain_number, to_plain
+from docferry.core.bson_codec.order import order_key
+from docferry.core.bson_codec.raw import id_bytes, id_of
 from docferry.core.limits import BATCH_GET_KEYS, BATCH_ITEMS, NUMBER_MAX_ADJUSTED, NUMBER_MIN_ADJUSTED, item_write_units
-from docferry.core.mapping import Item, ItemKey, KeyFields, check_size, key_of
-from docferry.core.order import order_key
-from docferry.core.raw import id_bytes, id_of
+from docferry.core.mapping.key_templates import MISSING, lookup
+from docferry.core.mapping.mapping import Item, ItemKey, KeyFields, check_size, key_of
 from docferry.errors import (
     ConditionFailed,
     DocumentError,
@@ -37,7 +37,7 @@ from docferry.errors import (
     TableMissing,
     TimedOut,
 )
-from docferry.ports import (
+from docferry.ports.flows import (
     Batch,
     Bounds,
     Budget,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import bson
 from bson.timestamp import Timestamp
 
-from docferry.core.fencing import (
+from docferry.core.cutover.fence_plan import (
     FenceFacts,
     FenceKind,
     FencePlan,
@@ -21,7 +21,7 @@ from docferry.core.fencing import (
     StrayWrite,
     UserFacts,
 )
-from docferry.core.foreign import Look, Sighting
+from docferry.core.cutover.mongodb_clients import Look, Sighting
 from docferry.errors import MigrationError, RequestRefused, ResumeTokenLost, TimedOut
 from docferry.testing.fakes import Faults
 

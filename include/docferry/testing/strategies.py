@@ -1,7 +1,7 @@
 """Hypothesis strategies for whatever MongoDB can hold, to test a mapping with.
 
 Every value has been through real BSON, so that only values are drawn that pymongo reads back (with
-`docferry.core.codec.BSON_OPTIONS`): a document that DBRef's rules turn into a DBRef is drawn as one, and so on.
+`docferry.core.bson_codec.codec.BSON_OPTIONS`): a document that DBRef's rules turn into a DBRef is drawn as one, and so on.
 
     @given(documents_for(load_migration("shop.yaml").mapping("users")))
     def test_users_come_back(document): ...
@@ -20,10 +20,10 @@ from bson.datetime_ms import DatetimeMS
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from docferry.core.codec import BSON_OPTIONS
-from docferry.core.keys import Template
-from docferry.core.mapping import ItemPlan
-from docferry.core.mapping import Mapping as DocumentMapping
+from docferry.core.bson_codec.codec import BSON_OPTIONS
+from docferry.core.mapping.key_templates import Template
+from docferry.core.mapping.mapping import ItemPlan
+from docferry.core.mapping.mapping import Mapping as DocumentMapping
 
 Document = dict[str, Any]
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from bson.codec_options import DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 
 from docferry.config import parse_migration
-from docferry.core.codec import (
+from docferry.core.bson_codec.codec import (
     Hints,
     HintTree,
     decode_value,
@@ -22,10 +22,10 @@ from docferry.core.codec import (
     encode_value,
     parse_declared,
 )
-from docferry.core.keys import parse_template
-from docferry.core.mapping import Item, digest
-from docferry.core.mapping import Mapping as DocumentMapping
-from docferry.core.tombstones import tombstone
+from docferry.core.mapping.key_templates import parse_template
+from docferry.core.mapping.mapping import Item, digest
+from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import version_text
 from docferry.errors import KeyNotRepresentable
 

@@ -7,12 +7,12 @@ from typing import Any, Final
 
 from bson.timestamp import Timestamp
 
-from docferry.adapters.ledger import DynamoLedger
+from docferry.adapters.aws.ledger import DynamoLedger
 from docferry.client.membership import LEASE_S, describe
-from docferry.core.instances import INSTANCES, Instance, Wrote
-from docferry.core.modes import MODE, Mode, ModeState
+from docferry.core.cutover.instances import INSTANCES, Instance, Wrote
+from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.core.versions import N_MAX, VERSION_MAX, snapshot_version, version_of, version_text
-from docferry.ports import Record
+from docferry.ports.flows import Record
 
 TABLE, MIGRATION, ID = "DocferryLedger", "shop", "0123456789abcdef0123456789abcdef"
 NOW, LEASE_MS = 1_705_333_530_000, int(LEASE_S * 1000)

@@ -6,13 +6,13 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from docferry.client.putting import Putter
-from docferry.client.reading import Reader
-from docferry.client.running import run
-from docferry.core.mapping import Document, Item, ItemKey, key_of
-from docferry.core.tombstones import tombstone
+from docferry.client.reads.reader import Reader
+from docferry.client.transport.sync_driver import run
+from docferry.client.writes.putter import Putter
+from docferry.core.mapping.mapping import Document, Item, ItemKey, key_of
+from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import version_text
-from docferry.ports import Guard
+from docferry.ports.flows import Guard
 from docferry.testing.vectors_documents import USER, VERSION, extended, mapping, timeless
 
 FLOOR = VERSION + 1_000

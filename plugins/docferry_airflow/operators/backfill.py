@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from docferry_airflow.operators.base import MigrationOperator, Work
 
 if TYPE_CHECKING:
-    from docferry.flows.backfill import BackfillPlan
+    from docferry.flows.backfill.backfill import BackfillPlan
 
 
 class PlanBackfillOperator(MigrationOperator):
@@ -30,7 +30,7 @@ class PlanBackfillOperator(MigrationOperator):
         self.waive_oplog_window = waive_oplog_window
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.flows.backfill import plan_backfill, require_window
+        from docferry.flows.backfill.backfill import plan_backfill, require_window
 
         with work.backfill() as job:
             plan = plan_backfill(job, tuple(self.collections or ()))
@@ -73,7 +73,7 @@ class PrepareCollectionOperator(MigrationOperator):
         self.plan_only = plan_only
 
     def carry_out(self, work: Work) -> list[dict[str, Any]]:
-        from docferry.flows.backfill import prepare
+        from docferry.flows.backfill.backfill import prepare
 
         if self.plan_only or (self.collections and self.collection not in self.collections):
             raise AirflowSkipException("a dry run" if self.plan_only else f"{self.collection} was not asked for")
@@ -99,7 +99,7 @@ class LoadRangeOperator(MigrationOperator):
         self.id_range = id_range
 
     def carry_out(self, work: Work) -> dict[str, int]:
-        from docferry.flows.loading import load_range
+        from docferry.flows.backfill.load import load_range
 
         self.log.info("%s, chunks %s", self.id_range["label"], ", ".join(self.id_range["chunks"]))
         with work.backfill() as job:
@@ -120,7 +120,7 @@ class FinishCollectionOperator(MigrationOperator):
         self.collection = collection
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.flows.backfill import finish
+        from docferry.flows.backfill.backfill import finish
 
         with work.backfill() as job:
             report = finish(job, self.collection)
@@ -137,7 +137,7 @@ class ReportOperator(MigrationOperator):
     """What the ledger knows about every collection: how far it is, what became of its documents, open dead letters."""
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.flows.status import status_of
+        from docferry.flows.reporting.status import status_of
 
         status = status_of(work.migration, work.connections.ledger(work.migration))
         for one in status["collections"]:

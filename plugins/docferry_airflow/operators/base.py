@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
     from docferry.config import Migration
-    from docferry.flows.loading import Backfill
-    from docferry.flows.replicate import Replication
-    from docferry.flows.validate import Validation
-    from docferry.ports import Identity, Target
+    from docferry.flows.backfill.load import Backfill
+    from docferry.flows.replicate.follower import Replication
+    from docferry.flows.validate.first_pass import Validation
+    from docferry.ports.flows import Identity, Target
     from docferry.wiring import Connections
 
 T = TypeVar("T")
@@ -95,19 +95,19 @@ class Work:
 
     def backfill(self) -> AbstractContextManager[Backfill]:
         """The library's job for loading. Its claim belongs to the DAG run: all tasks of a run share it."""
-        from docferry.flows.loading import Backfill
+        from docferry.flows.backfill.load import Backfill
 
         return self._job(Backfill, run=self.run)
 
     def validation(self) -> AbstractContextManager[Validation]:
         """The library's job for validating and repairing."""
-        from docferry.flows.validate import Validation
+        from docferry.flows.validate.first_pass import Validation
 
         return self._job(Validation)
 
     def replication(self) -> AbstractContextManager[Replication]:
         """The library's job for following the change stream."""
-        from docferry.flows.replicate import Replication
+        from docferry.flows.replicate.follower import Replication
 
         return self._job(Replication)
 

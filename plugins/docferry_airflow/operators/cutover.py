@@ -12,7 +12,7 @@ from docferry_airflow.operators.base import MigrationOperator, Work
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-    from docferry.flows.cutover import Cutover
+    from docferry.flows.cutover.to_dynamodb import Cutover
 
 MONGO_ONLY, DUAL_WRITE = "MONGO_ONLY", "DUAL_WRITE"
 ASK, STAY = "ask", "leave everything as it is"
@@ -21,7 +21,7 @@ ASK, STAY = "ask", "leave everything as it is"
 @contextmanager
 def cutover_of(work: Work) -> Iterator[Cutover]:
     """What a change of leader needs; MongoDB's connections are closed at the end."""
-    from docferry.flows.cutover import Cutover
+    from docferry.flows.cutover.to_dynamodb import Cutover
 
     with ExitStack() as opened:
         yield Cutover(
@@ -51,7 +51,7 @@ class BeginDualWriteOperator(MigrationOperator):
         self.compare = compare
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.flows.flip import begin_dual_write
+        from docferry.flows.cutover.flip import begin_dual_write
 
         with cutover_of(work) as job:
             return begin_dual_write(job.flip(), int(self.compare)).to_dict()
@@ -73,7 +73,7 @@ class FlipReadsOperator(MigrationOperator):
         self.soak_minutes = soak_minutes
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.flows.flip import flip_reads
+        from docferry.flows.cutover.flip import flip_reads
 
         with cutover_of(work) as job:
             return flip_reads(job.flip(), int(self.percent), float(self.soak_minutes) * 60).to_dict()
@@ -87,7 +87,7 @@ class SwitchToDynamoDBOperator(MigrationOperator):
         super().__init__(**kwargs)
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.flows.cutover import switch_to_dynamodb
+        from docferry.flows.cutover.to_dynamodb import switch_to_dynamodb
 
         with cutover_of(work) as job:
             return work.with_target(lambda target: switch_to_dynamodb(job, target)).to_dict()
@@ -130,7 +130,7 @@ class HowFarOperator(MigrationOperator):
         raise TaskAwaitingInput(method_name="execute_complete", timeout=None)
 
     def carry_out(self, work: Work) -> dict[str, str]:
-        from docferry.flows.rollback import plan_ways_back
+        from docferry.flows.cutover.rollback import plan_ways_back
 
         with cutover_of(work) as job:
             ways = {str(to): would for to, would in plan_ways_back(job, self.waived).items()}
@@ -170,8 +170,8 @@ class RollbackOperator(MigrationOperator):
         self.waived = waived
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.core.modes import Mode
-        from docferry.flows.rollback import plan_rollback, roll_back
+        from docferry.core.cutover.modes import Mode
+        from docferry.flows.cutover.rollback import plan_rollback, roll_back
 
         to = Mode(self.to)
         with cutover_of(work) as job, closing(work.connections.sink(work.migration)) as sink:
@@ -196,7 +196,7 @@ class FinalizeOperator(MigrationOperator):
 
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.errors import PreflightFailed, Problem
-        from docferry.flows.rollback import finalize
+        from docferry.flows.cutover.rollback import finalize
 
         if self.confirmed != work.migration.name:
             what = f"'{self.confirmed}' is not the migration's name"
@@ -216,7 +216,7 @@ class WatchHoldOperator(MigrationOperator):
         self.minutes = minutes
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.flows.guard import watch_hold
+        from docferry.flows.cutover.hold_watch import watch_hold
 
         with cutover_of(work) as job:
             return {"put_back": watch_hold(job, self.minutes * 60)}

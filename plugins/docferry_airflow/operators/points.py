@@ -28,7 +28,7 @@ class RollbackPointOperator(MigrationOperator):
         self.snapshot = snapshot
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.flows.points import make_point
+        from docferry.flows.rollback_points.make import make_point
 
         job = work.connections.points(work.migration, work.identity, work.progress, work.stop)
         point = make_point(job, snapshot=self.snapshot)

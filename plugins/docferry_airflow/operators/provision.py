@@ -64,7 +64,7 @@ class SwitchImagesOnOperator(MigrationOperator):
         self.plan_only = plan_only
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.flows.images import render_images, switch_images_on
+        from docferry.flows.preflight.images import render_images, switch_images_on
 
         with closing(work.connections.source(work.migration)) as source:
             report = switch_images_on(work.migration, source, dry_run=bool(self.plan_only), progress=work.progress)

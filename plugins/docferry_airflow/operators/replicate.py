@@ -9,7 +9,7 @@ from docferry_airflow.operators.base import MigrationOperator, Work
 from docferry_airflow.operators.cutover import cutover_of
 
 if TYPE_CHECKING:
-    from docferry.flows.replicate import ReplicationReport
+    from docferry.flows.replicate.follower import ReplicationReport
 
 
 class ReplicateOperator(MigrationOperator):
@@ -27,8 +27,8 @@ class ReplicateOperator(MigrationOperator):
         self.until_caught_up = until_caught_up
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.flows.guard import end_dead_hold
-        from docferry.flows.replicate import replicate
+        from docferry.flows.cutover.hold_watch import end_dead_hold
+        from docferry.flows.replicate.follower import replicate
 
         for_s = float(self.minutes) * 60
         with cutover_of(work) as change:

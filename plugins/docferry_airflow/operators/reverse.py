@@ -23,8 +23,8 @@ class ReverseOperator(MigrationOperator):
         self.minutes = minutes
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.flows.guard import end_dead_hold
-        from docferry.flows.reverse import Reverse, reverse
+        from docferry.flows.cutover.hold_watch import end_dead_hold
+        from docferry.flows.reverse.follower import Reverse, reverse
 
         with cutover_of(work) as change:
             end_dead_hold(change)

@@ -11,7 +11,7 @@ from docferry.errors import ValidationFailed
 from docferry_airflow.operators.base import MigrationOperator, Work
 
 if TYPE_CHECKING:
-    from docferry.flows.validate import ValidationReport
+    from docferry.flows.validate.first_pass import ValidationReport
 
 
 class ValidateOperator(MigrationOperator):
@@ -35,7 +35,7 @@ class ValidateOperator(MigrationOperator):
         self.sample = sample
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.flows.validate import validate
+        from docferry.flows.validate.first_pass import validate
 
         only, sample = tuple(self.collections or ()), int(self.sample) if self.sample else None
         with work.validation() as job:
@@ -88,7 +88,7 @@ class RepairOperator(MigrationOperator):
         self.collections = collections
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.flows.repair import repair
+        from docferry.flows.validate.repair import repair
 
         if not self.enabled:
             raise AirflowSkipException("repair was not asked for")

@@ -57,7 +57,7 @@ class PhaseApprovalSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """The answer, checked against the evidence of now: it may have aged, and then it is asked for anew."""
-        from docferry.flows.approvals import approve
+        from docferry.flows.ledger.approvals import approve
 
         if "error" in event:
             raise AirflowFailException(f"{self.phase}: nobody could be asked: {event['error']}")
@@ -86,7 +86,7 @@ class PhaseApprovalSensor(BaseSensorOperator):
 
     def _evidence(self) -> Mapping[str, Any] | None:
         from docferry.errors import PreflightFailed
-        from docferry.flows.approvals import evidence_of
+        from docferry.flows.ledger.approvals import evidence_of
 
         try:
             return evidence_of(self._ledger())
@@ -95,7 +95,7 @@ class PhaseApprovalSensor(BaseSensorOperator):
             return None
 
     def _approved(self, report: Mapping[str, Any]) -> Any:
-        from docferry.flows.approvals import approval_of
+        from docferry.flows.ledger.approvals import approval_of
 
         return approval_of(self._ledger(), self.phase, str(report["digest"]))
 

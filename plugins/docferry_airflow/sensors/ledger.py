@@ -11,7 +11,7 @@ from airflow.sdk import BaseSensorOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from docferry.config import Migration
-    from docferry.ports import Ledger
+    from docferry.ports.flows import Ledger
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class CollectionLoadedSensor(LedgerSensor):
         self.collections = collections
 
     def look(self, migration: Migration, ledger: Ledger) -> bool:
-        from docferry.flows.status import status_of
+        from docferry.flows.reporting.status import status_of
 
         for name in self.collections:
             migration.mapping(name)  # An unknown collection is an error, not a long wait.
@@ -79,7 +79,7 @@ class ReplicationNearSensor(LedgerSensor):
     """Waits until DynamoDB follows MongoDB closely: the DAG `replicate` must be on."""
 
     def look(self, migration: Migration, ledger: Ledger) -> bool:
-        from docferry.flows.flip import lacking_replication
+        from docferry.flows.cutover.flip import lacking_replication
 
         lacking = list(lacking_replication(ledger))
         for one in lacking:
@@ -91,7 +91,7 @@ class ApplicationRunsSensor(LedgerSensor):
     """Waits until the application runs with docferry's client: until one of its processes at least is registered."""
 
     def look(self, migration: Migration, ledger: Ledger) -> bool:
-        from docferry.flows.modes import live_instances
+        from docferry.flows.ledger.modes import live_instances
         from docferry.wiring import who
 
         live = live_instances(ledger, who())
@@ -103,8 +103,8 @@ class MongoDBLeadsSensor(LedgerSensor):
     """Waits until MongoDB leads: for whatever makes DynamoDB follow it. A change of the leader is waited for, too."""
 
     def look(self, migration: Migration, ledger: Ledger) -> bool:
-        from docferry.core.modes import Mode
-        from docferry.flows.modes import read_mode
+        from docferry.core.cutover.modes import Mode
+        from docferry.flows.ledger.modes import read_mode
 
         mode = read_mode(ledger)
         log.info("the mode is %s", mode)
@@ -115,8 +115,8 @@ class DynamoDBLeadsSensor(LedgerSensor):
     """Waits until DynamoDB leads: for whatever makes MongoDB follow it."""
 
     def look(self, migration: Migration, ledger: Ledger) -> bool:
-        from docferry.core.modes import Mode
-        from docferry.flows.modes import read_mode
+        from docferry.core.cutover.modes import Mode
+        from docferry.flows.ledger.modes import read_mode
 
         mode = read_mode(ledger)
         log.info("the mode is %s", mode)
@@ -136,7 +136,7 @@ class DynamoDBHasLedSensor(LedgerSensor):
         self.hours = hours
 
     def look(self, migration: Migration, ledger: Ledger) -> bool:
-        from docferry.flows.modes import dynamodb_has_led_s
+        from docferry.flows.ledger.modes import dynamodb_has_led_s
 
         led_s = dynamodb_has_led_s(ledger)
         log.info("DynamoDB has led for %.2f of %s hours", led_s / 3600, self.hours)

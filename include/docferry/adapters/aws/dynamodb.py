@@ -1,0 +1,288 @@
+"""DynamoDB's data plane behind the Target port: the fast writer, batch reads, scans."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any, TypeVar
+
+import orjson
+
+from docferry.adapters.aws.dynamodb_http import RETRY_FOR_S, DynamoHttp, full_jitter
+from docferry.core.limits import BATCH_GET_KEYS, BATCH_ITEMS, ITEM_BYTES
+from docferry.core.mapping.mapping import Item, ItemKey, check_size, key_of
+from docferry.errors import ConditionFailed, DocumentError, RefusedByStore, RequestRefused, RetryExhausted
+from docferry.ports.flows import Budget, Grave, Guard, Packed, ScanPage, Written
+
+T = TypeVar("T")
+
+_NEWER, _NEWER_OR_SAME = (
+    b'"ConditionExpression":"attribute_not_exists(#v) OR #v '
+    + comparison
+    + b' :v","ExpressionAttributeNames":{"#v":"_v"},'
+    b'"ReturnConsumedCapacity":"TOTAL","ExpressionAttributeValues":{":v":'
+    for comparison in (b"<", b"<=")
+)
+
+_EXACT = (
+    b'"ConditionExpression":"#d = :d AND #v = :v","ExpressionAttributeNames":{"#d":"_deleted","#v":"_v"},'
+    b'"ReturnConsumedCapacity":"TOTAL","ExpressionAttributeValues":{":d":{"BOOL":true},":v":'
+)
+
+
+MOST_FACTOR = 21.0
+"""A put is billed once for the table and once for each of at most 20 indexes."""
+
+
+def _pack(item: Item) -> Packed:
+    try:
+        body = orjson.dumps(item)
+    except (TypeError, UnicodeEncodeError) as error:
+        raise RefusedByStore(f"cannot be written as JSON: {type(error).__name__}", path=item["SK"]["S"]) from error
+    if len(body) > ITEM_BYTES:  # JSON is never shorter than the item, so this is rarely needed
+        check_size(item)
+    return Packed((item["PK"]["S"], item["SK"]["S"]), body)
+
+
+class _Puts:
+    """The items of one `put_all` or `put_newer`, and what became of each."""
+
+    __slots__ = ("items", "refused", "superseded", "units")
+
+    def __init__(self, items: Sequence[Packed]) -> None:
+        self.items = items
+        self.refused: dict[int, DocumentError] = {}
+        self.superseded: set[int] = set()
+        self.units = 0.0
+
+    def estimate(self, positions: Sequence[int]) -> float:
+        """Write units of the table's own puts, from the JSON's length; what indexes add is learnt from the replies."""
+        items = self.items
+        return sum([1 + len(items[position].json) * 3 // 4096 for position in positions])
+
+    def result(self) -> Written:
+        return Written(self.refused, frozenset(self.superseded), self.units)
+
+
+class DynamoTarget:
+    """Target over DynamoHttp. `concurrency` requests are in flight at most, whoever asks."""
+
+    def __init__(self, http: DynamoHttp, concurrency: int = 24) -> None:
+        self._http = http
+        self._slots = asyncio.Semaphore(concurrency)
+        self._indexes = 1.0
+
+    def __repr__(self) -> str:
+        return f"DynamoTarget({self._http!r})"
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    def pack(self, items: Sequence[Item]) -> list[Packed]:
+        return [_pack(item) for item in items]
+
+    async def put_all(self, table: str, items: Sequence[Packed], budget: Budget, guard: Guard) -> Written:
+        puts = _Puts(items)
+        left = list(range(len(items)))
+        started, attempt = time.monotonic(), 0
+        while left:
+            batches = [left[start : start + BATCH_ITEMS] for start in range(0, len(left), BATCH_ITEMS)]
+            found = await _gather([self._batch(table, batch, puts, budget, guard) for batch in batches])
+            unprocessed = [position for positions in found for position in positions]
+            if len(unprocessed) * 10 > len(left):  # a few left over is routine; many means that we are too fast
+                attempt += 1
+                await asyncio.sleep(full_jitter(attempt))
+            if unprocessed and time.monotonic() - started > RETRY_FOR_S:
+                raise RetryExhausted("BatchWriteItem", attempt, time.monotonic() - started, "items stay unprocessed")
+            left = unprocessed
+        return puts.result()
+
+    async def _batch(self, table: str, batch: list[int], puts: _Puts, budget: Budget, guard: Guard) -> list[int]:
+        """Send one batch; the positions that came back unprocessed."""
+        base = puts.estimate(batch)
+        estimate = base * self._indexes
+        await budget.take(estimate)
+        async with self._slots:
+            guard()
+            body = b"".join((
+                b'{"ReturnConsumedCapacity":"TOTAL","RequestItems":{', orjson.dumps(table), b':[{"PutRequest":{"Item":',
+                b'}},{"PutRequest":{"Item":'.join([puts.items[position].json for position in batch]), b"}}]}}",
+            ))  # fmt: skip
+            try:
+                reply = orjson.loads(await self._http.call("BatchWriteItem", body, guard))
+            except RequestRefused:
+                reply = None
+        if reply is None:
+            await self._one_by_one(table, batch, puts, budget, guard)
+            return []
+        consumed = sum(float(entry["CapacityUnits"]) for entry in reply.get("ConsumedCapacity", ()))
+        puts.units += consumed
+        self._settle(budget, base, estimate, consumed)
+        unprocessed = reply.get("UnprocessedItems")
+        return self._positions(unprocessed[table], batch, puts) if unprocessed else []
+
+    def _settle(self, budget: Budget, base: float, estimate: float, consumed: float) -> None:
+        """Tell the budget, and learn what indexes add to `base`, the table's own units."""
+        if consumed > 0:  # a server that does not tell costs what was estimated
+            budget.settle(estimate, consumed)
+            self._indexes += (min(MOST_FACTOR, max(1.0, consumed / base)) - self._indexes) * 0.1
+
+    @staticmethod
+    def _positions(unprocessed: Sequence[Any], batch: list[int], puts: _Puts) -> list[int]:
+        by_key = {puts.items[position].key: position for position in batch}
+        return [by_key[key_of(request["PutRequest"]["Item"])] for request in unprocessed]
+
+    async def _one_by_one(self, table: str, batch: list[int], puts: _Puts, budget: Budget, guard: Guard) -> None:
+        """One bad item refuses its whole batch: find it, and let the others through."""
+        bodies = [self._put_body(table, puts.items[position].json) for position in batch]
+        await _gather(
+            [self._put(body, position, puts, budget, guard) for body, position in zip(bodies, batch, strict=True)]
+        )
+
+    async def put_newer(
+        self, table: str, items: Sequence[Item], budget: Budget, guard: Guard, *, or_same: bool = False
+    ) -> Written:
+        condition = _NEWER_OR_SAME if or_same else _NEWER
+        refused: dict[int, DocumentError] = {}
+        packed: list[Packed] = []
+        for position, item in enumerate(items):
+            try:
+                packed.append(_pack(item))
+            except DocumentError as error:
+                refused[position] = error
+                packed.append(Packed(key_of(item), b""))
+        puts = _Puts(packed)
+        puts.refused = refused
+        positions = [position for position in range(len(items)) if position not in refused]
+        random.shuffle(positions)
+        await _gather([
+            self._put(
+                self._put_body(table, packed[position].json, condition + orjson.dumps(items[position]["_v"]) + b"},"),
+                position, puts, budget, guard,
+            ) for position in positions
+        ])  # fmt: skip
+        return puts.result()
+
+    @staticmethod
+    def _put_body(table: str, item: bytes, condition: bytes = b'"ReturnConsumedCapacity":"TOTAL",') -> bytes:
+        return b"".join((b"{", condition, b'"TableName":', orjson.dumps(table), b',"Item":', item, b"}"))
+
+    async def _put(self, body: bytes, position: int, puts: _Puts, budget: Budget, guard: Guard) -> None:
+        base = puts.estimate([position])
+        estimate = base * self._indexes
+        await budget.take(estimate)
+        try:
+            async with self._slots:
+                reply = orjson.loads(await self._http.call("PutItem", body, guard))
+        except ConditionFailed:
+            puts.superseded.add(position)
+            puts.units += estimate  # a refused condition is billed like a write
+            return
+        except RequestRefused as error:
+            if error.code != "ValidationException":
+                raise
+            puts.refused[position] = RefusedByStore(
+                f"DynamoDB refused the item: {error}", path=puts.items[position].key[1]
+            )
+            return
+        consumed = float((reply.get("ConsumedCapacity") or {}).get("CapacityUnits", 0.0))
+        puts.units += consumed
+        self._settle(budget, base, estimate, consumed)
+
+    async def delete_exact(self, table: str, graves: Sequence[Grave], budget: Budget, guard: Guard) -> Written:
+        deleted = await _gather([self._delete(table, grave, budget, guard) for grave in graves])
+        superseded = frozenset(place for place, units in enumerate(deleted) if units is None)
+        return Written({}, superseded, sum(1.0 if units is None else units for units in deleted))
+
+    async def _delete(self, table: str, grave: Grave, budget: Budget, guard: Guard) -> float | None:
+        """The units it took; None if something else is there, or nothing. A tombstone is in no index."""
+        body = b"".join((
+            b"{", _EXACT, orjson.dumps({"S": grave.version}), b'},"TableName":', orjson.dumps(table), b',"Key":',
+            orjson.dumps({"PK": {"S": grave.key[0]}, "SK": {"S": grave.key[1]}}), b"}",
+        ))  # fmt: skip
+        await budget.take(1.0)
+        try:
+            async with self._slots:
+                reply = orjson.loads(await self._http.call("DeleteItem", body, guard))
+        except ConditionFailed:
+            return None
+        consumed = float((reply.get("ConsumedCapacity") or {}).get("CapacityUnits", 1.0))
+        budget.settle(1.0, consumed)
+        return consumed
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    async def get_all(self, table: str, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
+        batches = [keys[start : start + BATCH_GET_KEYS] for start in range(0, len(keys), BATCH_GET_KEYS)]
+        found: dict[ItemKey, Item] = {}
+        for part in await _gather([self._get_batch(table, list(batch)) for batch in batches]):
+            found.update(part)
+        return found
+
+    async def _get_batch(self, table: str, keys: list[ItemKey]) -> dict[ItemKey, Item]:
+        left: list[Any] = [{"PK": {"S": pk}, "SK": {"S": sk}} for pk, sk in keys]
+        found: dict[ItemKey, Item] = {}
+        attempt = 0
+        started = time.monotonic()
+        while left:
+            body = orjson.dumps({"RequestItems": {table: {"Keys": left, "ConsistentRead": True}}})
+            async with self._slots:
+                reply = orjson.loads(await self._http.call("BatchGetItem", body))
+            found.update((key_of(item), item) for item in reply["Responses"].get(table, ()))
+            left = reply.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
+            if left:
+                attempt += 1
+                if time.monotonic() - started > RETRY_FOR_S:
+                    raise RetryExhausted("BatchGetItem", attempt, time.monotonic() - started, "keys stay unprocessed")
+                await asyncio.sleep(full_jitter(attempt))
+        return found
+
+    async def scan(
+        self, table: str, segment: int, segments: int, start: Item | None, attributes: Sequence[str] = ()
+    ) -> ScanPage:
+        request: dict[str, Any] = {
+            "TableName": table,
+            "Segment": segment,
+            "TotalSegments": segments,
+            "ConsistentRead": True,
+        }
+        if start is not None:
+            request["ExclusiveStartKey"] = start
+        if attributes:
+            request["ProjectionExpression"] = ",".join(f"#a{index}" for index in range(len(attributes)))
+            request["ExpressionAttributeNames"] = {f"#a{index}": name for index, name in enumerate(attributes)}
+        async with self._slots:
+            reply = orjson.loads(await self._http.call("Scan", orjson.dumps(request)))
+        return ScanPage(reply["Items"], reply.get("LastEvaluatedKey"))
+
+    async def partition(self, table: str, partition_key: str) -> AsyncIterator[Item]:
+        request: dict[str, Any] = {
+            "TableName": table,
+            "ConsistentRead": True,
+            "KeyConditionExpression": "PK = :pk",
+            "ExpressionAttributeValues": {":pk": {"S": partition_key}},
+        }
+        while True:
+            async with self._slots:
+                reply = orjson.loads(await self._http.call("Query", orjson.dumps(request)))
+            for item in reply["Items"]:
+                yield item
+            if "LastEvaluatedKey" not in reply:
+                return
+            request["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
+
+
+async def _gather(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """All results; at the first error the others are ended and awaited, so that nothing writes on behind our back."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return [await task for task in tasks]
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise

@@ -1,0 +1,395 @@
+"""DynamoDB's and Application Auto Scaling's control planes behind `ports.Estate`. DAX is in `dax.py`.
+
+Endpoints and credentials come from the session (AWS_ENDPOINT_URL_* or its configuration). Reads are consistent as far
+as AWS offers it: tags and PITR are eventually so, which is why the flow polls until what it reads is what it asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+from botocore.config import Config
+from botocore.session import Session
+
+from docferry.adapters.aws.dax import DaxControl
+from docferry.adapters.aws.errors import call, call_or_none
+from docferry.core.estate.plan import (
+    MARKER,
+    REPLICA_MARKER,
+    STREAM_VIEW,
+    TABLE_KEYS,
+    Action,
+    DaxSpec,
+    DaxState,
+    Dimension,
+    IndexState,
+    Keys,
+    ScalingState,
+    Step,
+    TableSpec,
+    TableState,
+    creation_tags,
+    index_keys,
+    replica_key,
+)
+from docferry.errors import InvariantBroken
+
+CONTROL_PLANE = Config(retries={"mode": "standard", "max_attempts": 4}, connect_timeout=5, read_timeout=30)
+"""Seconds. Few attempts: the flow looks again and re-plans, which knows more than a blind repetition."""
+
+_MISSING = "ResourceNotFoundException"
+_METRICS: Mapping[Dimension, str] = {
+    "read": "DynamoDBReadCapacityUtilization",
+    "write": "DynamoDBWriteCapacityUtilization",
+}
+_UNITS: Mapping[Dimension, str] = {"read": "ReadCapacityUnits", "write": "WriteCapacityUnits"}
+
+
+class AwsEstate:
+    """`ports.Estate` for one account. Clients are made on first use, one a service and region."""
+
+    def __init__(self, session: Session, region: str) -> None:
+        self._session, self._region = session, region
+        self._dynamodb: dict[str, Any] = {}
+
+    def fetch_table(self, name: str, region: str | None = None) -> TableState | None:
+        """See the port. At most six calls; a table that is still being created is described by DescribeTable alone."""
+        client = self._client(region)
+        found = call_or_none(client.describe_table, _MISSING, TableName=name)
+        if found is None:
+            return None
+        table = found["Table"]
+        return decode_table(
+            table,
+            tags=self._fetch_tags(client, table["TableArn"]),
+            backups=call_or_none(client.describe_continuous_backups, "TableNotFoundException", TableName=name) or {},
+            ttl=call_or_none(client.describe_time_to_live, _MISSING, TableName=name) or {},
+            # A replica's autoscaling follows the first region's: asked there only.
+            scaling=self._fetch_scaling(table) if region in {None, self._region} else (),
+        )
+
+    def resolve_key(self, key: str) -> str:
+        if ":key/" in key:
+            return key
+        kms = self._session.create_client("kms", region_name=self._region, config=CONTROL_PLANE)
+        return str(call(kms.describe_key, KeyId=key)["KeyMetadata"]["Arn"])
+
+    def fetch_dax(self, spec: DaxSpec) -> DaxState:
+        return self._dax.fetch(spec)
+
+    def check_dax(self, spec: DaxSpec) -> None:
+        self._dax.check(spec)
+
+    def apply(self, step: Step) -> None:
+        spec = step.spec
+        if isinstance(spec, DaxSpec):
+            self._dax.apply(step, spec)
+        elif step.action is Action.SET_SCALING:
+            self._set_scaling(spec, step.detail)
+        elif step.action in _UPDATES:
+            call(self._client(step.region).update_table, TableName=spec.name, **_UPDATES[step.action](spec, step))
+        elif step.action in _CALLS:
+            _CALLS[step.action](self._client(step.region), spec, step)
+        else:
+            raise InvariantBroken(f"no way to apply '{step.action}' to {step.resource}")
+
+    # --- inside ---
+
+    @cached_property
+    def _dax(self) -> DaxControl:
+        return DaxControl(self._session, self._region, CONTROL_PLANE)
+
+    @cached_property
+    def _autoscaling(self) -> Any:
+        return self._session.create_client("application-autoscaling", region_name=self._region, config=CONTROL_PLANE)
+
+    def _client(self, region: str | None) -> Any:
+        where = region or self._region
+        if where not in self._dynamodb:
+            self._dynamodb[where] = self._session.create_client("dynamodb", region_name=where, config=CONTROL_PLANE)
+        return self._dynamodb[where]
+
+    @staticmethod
+    def _fetch_tags(client: Any, arn: str) -> dict[str, str]:
+        tags: dict[str, str] = {}
+        page: dict[str, Any] = {}
+        while True:
+            reply = call_or_none(client.list_tags_of_resource, _MISSING, ResourceArn=arn, **page) or {}
+            tags |= {tag["Key"]: tag["Value"] for tag in reply.get("Tags", ())}
+            if "NextToken" not in reply:
+                return tags
+            page = {"NextToken": reply["NextToken"]}
+
+    def _fetch_scaling(self, table: Mapping[str, Any]) -> tuple[ScalingState, ...]:
+        """Only of a provisioned table: an on-demand one has none, and needs no permission for the service."""
+        if _billing(table) != "PROVISIONED":
+            return ()
+        indexes = ["", *(index["IndexName"] for index in table.get("GlobalSecondaryIndexes", ()))]
+        found = []
+        for index in indexes:
+            resource = _scaling_id(table["TableName"], index)
+            where = {"ServiceNamespace": "dynamodb", "ResourceIds": [resource]}
+            targets = call(self._autoscaling.describe_scalable_targets, **where)["ScalableTargets"]
+            policies = self._fetch_policies(resource)
+            found += [_decode_scaling(index, target, policies) for target in targets]
+        return tuple(sorted(found, key=lambda target: target.detail))
+
+    def _fetch_policies(self, resource: str) -> list[dict[str, Any]]:
+        where = {"ServiceNamespace": "dynamodb", "ResourceId": resource}
+        found = call(self._autoscaling.describe_scaling_policies, **where)["ScalingPolicies"]
+        # An answer may hold more: asked about an index, moto returns the table's policies, too.
+        return [policy for policy in found if policy["ResourceId"] == resource]
+
+    def _set_scaling(self, spec: TableSpec, detail: str) -> None:
+        """The target, then its policy. An existing policy for the same metric keeps its name: AWS allows one."""
+        want = next(target for target in spec.scaling if target.detail == detail)
+        kind = "index" if want.index else "table"
+        where = {
+            "ServiceNamespace": "dynamodb",
+            "ResourceId": _scaling_id(spec.name, want.index),
+            "ScalableDimension": f"dynamodb:{kind}:{_UNITS[want.dimension]}",
+        }
+        limits = {"MinCapacity": want.min_units, "MaxCapacity": want.max_units}
+        call(self._autoscaling.register_scalable_target, **where, **limits)
+        policies = self._fetch_policies(where["ResourceId"])
+        names = [p["PolicyName"] for p in policies if _tracks(p, want.dimension)]
+        tracking = {
+            "TargetValue": float(want.target_percent or 0),
+            "PredefinedMetricSpecification": {"PredefinedMetricType": _METRICS[want.dimension]},
+        }
+        call(
+            self._autoscaling.put_scaling_policy,
+            **where,
+            PolicyName=names[0] if names else f"docferry-{want.dimension}",
+            PolicyType="TargetTrackingScaling",
+            TargetTrackingScalingPolicyConfiguration=tracking,
+        )
+
+
+# --- AWS's words -> ours ---------------------------------------------------------------------------------------------
+
+
+def decode_table(
+    table: Mapping[str, Any],
+    *,
+    tags: Mapping[str, str],
+    backups: Mapping[str, Any],
+    ttl: Mapping[str, Any],
+    scaling: tuple[ScalingState, ...] = (),
+) -> TableState:
+    """DescribeTable's `Table` and the replies of its sister calls, as one value."""
+    types = {a["AttributeName"]: a["AttributeType"] for a in table["AttributeDefinitions"]}
+    units = table.get("ProvisionedThroughput", {})
+    sse = table.get("SSEDescription", {})
+    encrypted = sse.get("Status", "DISABLED") != "DISABLED"
+    stream = table.get("StreamSpecification", {})
+    described = ttl.get("TimeToLiveDescription", {})
+    pitr = backups.get("ContinuousBackupsDescription", {}).get("PointInTimeRecoveryDescription", {})
+    return TableState(
+        name=table["TableName"],
+        keys=_decode_keys(table["KeySchema"], types),
+        status=table["TableStatus"],
+        indexes=_decode_indexes(table, types),
+        billing="provisioned" if _billing(table) == "PROVISIONED" else "on_demand",
+        read_units=units.get("ReadCapacityUnits", 0),
+        write_units=units.get("WriteCapacityUnits", 0),
+        scaling=scaling,
+        pitr=pitr.get("PointInTimeRecoveryStatus") == "ENABLED",
+        encryption="KMS" if encrypted else "AWS_OWNED",
+        encryption_status=sse.get("Status", "ENABLED"),
+        kms_key=sse.get("KMSMasterKeyArn") if encrypted else None,
+        stream=stream.get("StreamViewType") if stream.get("StreamEnabled") else None,
+        deletion_protection=table.get("DeletionProtectionEnabled", False),
+        ttl_attribute=described.get("AttributeName")
+        if described.get("TimeToLiveStatus") in {"ENABLED", "ENABLING"}
+        else None,
+        tags=tags,
+        replicas={r["RegionName"]: r.get("ReplicaStatus", "ACTIVE") for r in table.get("Replicas", ())},
+    )
+
+
+def _billing(table: Mapping[str, Any]) -> str:
+    """A table that was always provisioned has no BillingModeSummary."""
+    return str(table.get("BillingModeSummary", {}).get("BillingMode", "PROVISIONED"))
+
+
+def _decode_keys(schema: list[dict[str, str]], types: Mapping[str, str]) -> Keys:
+    return tuple((key["AttributeName"], key["KeyType"], types[key["AttributeName"]]) for key in schema)
+
+
+def _decode_indexes(table: Mapping[str, Any], types: Mapping[str, str]) -> tuple[IndexState, ...]:
+    found = []
+    for kind in ("GlobalSecondaryIndexes", "LocalSecondaryIndexes"):
+        for index in table.get(kind, ()):
+            units = index.get("ProvisionedThroughput", {})
+            state = IndexState(
+                name=index["IndexName"],
+                keys=_decode_keys(index["KeySchema"], types),
+                projection=index["Projection"]["ProjectionType"],
+                status=index.get("IndexStatus", "ACTIVE"),
+                read_units=units.get("ReadCapacityUnits", 0),
+                write_units=units.get("WriteCapacityUnits", 0),
+                local=kind == "LocalSecondaryIndexes",
+            )
+            found.append(state)
+    return tuple(sorted(found, key=lambda index: index.name))
+
+
+def _scaling_id(table: str, index: str) -> str:
+    return f"table/{table}/index/{index}" if index else f"table/{table}"
+
+
+def _tracks(policy: Mapping[str, Any], dimension: Dimension) -> bool:
+    tracking = policy.get("TargetTrackingScalingPolicyConfiguration", {})
+    return bool(tracking.get("PredefinedMetricSpecification", {}).get("PredefinedMetricType") == _METRICS[dimension])
+
+
+def _decode_scaling(index: str, target: Mapping[str, Any], policies: list[dict[str, Any]]) -> ScalingState:
+    dimension: Dimension = "read" if target["ScalableDimension"].endswith(_UNITS["read"]) else "write"
+    ours = [p for p in policies if p["ScalableDimension"] == target["ScalableDimension"] and _tracks(p, dimension)]
+    percent = int(ours[0]["TargetTrackingScalingPolicyConfiguration"]["TargetValue"]) if ours else None
+    return ScalingState(
+        index=index,
+        dimension=dimension,
+        min_units=target["MinCapacity"],
+        max_units=target["MaxCapacity"],
+        target_percent=percent,
+    )
+
+
+# --- our words -> AWS's ----------------------------------------------------------------------------------------------
+
+
+def encode_create(spec: TableSpec) -> dict[str, Any]:
+    """CreateTable's arguments: all that it can do at once, and the marker that says the rest is to come."""
+    keys = [TABLE_KEYS, *(index_keys(index) for index in spec.indexes)]
+    request: dict[str, Any] = {
+        "TableName": spec.name,
+        "AttributeDefinitions": _definitions(keys),
+        "KeySchema": _schema(TABLE_KEYS),
+        "StreamSpecification": _stream(spec),
+        "SSESpecification": _sse(spec),
+        "DeletionProtectionEnabled": spec.deletion_protection,
+        "Tags": encode_tags(creation_tags(spec)),
+        **_billing_mode(spec),
+    }
+    if spec.indexes:
+        request["GlobalSecondaryIndexes"] = [_index(spec, index) for index in spec.indexes]
+    return request
+
+
+def encode_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
+
+
+def _definitions(keys: list[Keys]) -> list[dict[str, str]]:
+    return [{"AttributeName": name, "AttributeType": kind} for group in keys for name, _role, kind in group]
+
+
+def _schema(keys: Keys) -> list[dict[str, str]]:
+    return [{"AttributeName": name, "KeyType": role} for name, role, _kind in keys]
+
+
+def _throughput(spec: TableSpec) -> dict[str, Any]:
+    if spec.billing != "provisioned" or spec.capacity is None:
+        return {}
+    units = {"ReadCapacityUnits": spec.capacity.read_units, "WriteCapacityUnits": spec.capacity.write_units}
+    return {"ProvisionedThroughput": units}
+
+
+def _billing_mode(spec: TableSpec) -> dict[str, Any]:
+    return {"BillingMode": "PROVISIONED" if spec.billing == "provisioned" else "PAY_PER_REQUEST", **_throughput(spec)}
+
+
+def _index(spec: TableSpec, index: str) -> dict[str, Any]:
+    schema = _schema(index_keys(index))
+    return {"IndexName": index, "KeySchema": schema, "Projection": {"ProjectionType": "ALL"}, **_throughput(spec)}
+
+
+def _stream(spec: TableSpec) -> dict[str, Any]:
+    return {"StreamEnabled": True, "StreamViewType": STREAM_VIEW} if spec.stream else {"StreamEnabled": False}
+
+
+def _sse(spec: TableSpec) -> dict[str, Any]:
+    if spec.encryption != "KMS":
+        return {"Enabled": False}
+    key = {"KMSMasterKeyId": spec.kms_key} if spec.kms_key else {}
+    return {"Enabled": True, "SSEType": "KMS", **key}
+
+
+def _update_billing(spec: TableSpec, step: Step) -> dict[str, Any]:
+    request = _billing_mode(spec)
+    if step.detail:
+        updates = [{"Update": {"IndexName": index, **_throughput(spec)}} for index in step.detail.split(",")]
+        request["GlobalSecondaryIndexUpdates"] = updates
+    return request
+
+
+def _update_capacity(spec: TableSpec, step: Step) -> dict[str, Any]:
+    if not step.detail:
+        return _throughput(spec)
+    return {"GlobalSecondaryIndexUpdates": [{"Update": {"IndexName": step.detail, **_throughput(spec)}}]}
+
+
+def _update_add_index(spec: TableSpec, step: Step) -> dict[str, Any]:
+    return {
+        "AttributeDefinitions": _definitions([TABLE_KEYS, index_keys(step.detail)]),
+        "GlobalSecondaryIndexUpdates": [{"Create": _index(spec, step.detail)}],
+    }
+
+
+def _update_replica(spec: TableSpec, step: Step) -> dict[str, Any]:
+    key = replica_key(spec, step.detail)
+    create = {"RegionName": step.detail, **({"KMSMasterKeyId": key} if key else {})}
+    return {"ReplicaUpdates": [{"Create": create}]}
+
+
+_UPDATES: Mapping[Action, Callable[[TableSpec, Step], dict[str, Any]]] = {
+    Action.SET_BILLING: _update_billing,
+    Action.SET_CAPACITY: _update_capacity,
+    Action.ADD_INDEX: _update_add_index,
+    Action.SET_STREAM: lambda spec, step: {"StreamSpecification": _stream(spec)},
+    Action.SET_ENCRYPTION: lambda spec, step: {"SSESpecification": _sse(spec)},
+    Action.SET_PROTECTION: lambda spec, step: {"DeletionProtectionEnabled": spec.deletion_protection},
+    Action.CREATE_REPLICA: _update_replica,
+}
+"""UpdateTable's arguments, one kind of change a call, as DynamoDB wants it."""
+
+
+def _create(client: Any, spec: TableSpec, _step: Step) -> None:
+    call(client.create_table, **encode_create(spec))
+
+
+def _set_pitr(client: Any, spec: TableSpec, _step: Step) -> None:
+    wanted = {"PointInTimeRecoveryEnabled": spec.pitr}
+    call(client.update_continuous_backups, TableName=spec.name, PointInTimeRecoverySpecification=wanted)
+
+
+def _set_ttl(client: Any, spec: TableSpec, _step: Step) -> None:
+    wanted = {"Enabled": True, "AttributeName": spec.ttl_attribute}
+    call(client.update_time_to_live, TableName=spec.name, TimeToLiveSpecification=wanted)
+
+
+def _arn(client: Any, spec: TableSpec) -> str:
+    return str(call(client.describe_table, TableName=spec.name)["Table"]["TableArn"])
+
+
+def _tag(client: Any, spec: TableSpec, tags: Mapping[str, str]) -> None:
+    call(client.tag_resource, ResourceArn=_arn(client, spec), Tags=encode_tags(tags))
+
+
+def _untag(client: Any, spec: TableSpec, key: str) -> None:
+    call(client.untag_resource, ResourceArn=_arn(client, spec), TagKeys=[key])
+
+
+_CALLS: Mapping[Action, Callable[[Any, TableSpec, Step], None]] = {
+    Action.CREATE_TABLE: _create,
+    Action.SET_PITR: _set_pitr,
+    Action.SET_TTL: _set_ttl,
+    Action.SET_TAGS: lambda client, spec, step: _tag(client, spec, spec.tags),
+    Action.FINISH_TABLE: lambda client, spec, step: _untag(client, spec, MARKER),
+    Action.BEGIN_REPLICA: lambda client, spec, step: _tag(client, spec, {REPLICA_MARKER: step.detail}),
+    Action.FINISH_REPLICA: lambda client, spec, step: _untag(client, spec, REPLICA_MARKER),
+}

@@ -1,0 +1,1 @@
+"""The only code that calls MongoDB and its tools."""

@@ -1,0 +1,99 @@
+"""What `$currentOp` says about connections, operations and transactions, read in one place.
+
+Source: https://www.mongodb.com/docs/v6.0/reference/operator/aggregation/currentOp/, read 2026-11-24; shapes as 6.0.5 gives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from typing import Any
+
+from pymongo import MongoClient, ReadPreference
+
+from docferry.adapters.mongodb.errors import mongo_errors
+
+APP = "docferry"
+"""docferry's own appName."""
+Operation = Mapping[str, Any]
+
+WRITES = frozenset({"insert", "update", "remove"})
+RESTING = frozenset({"hello", "isMaster", "ismaster", "ping"})
+"""Commands by which a driver watches a server; `hello` may wait there for ten seconds."""
+# fmt: off
+READS = RESTING | {
+    "find", "getMore", "count", "distinct", "aggregate", "explain", "dbStats", "collStats", "listCollections", "listIndexes",
+    "listDatabases", "killCursors", "connectionStatus", "serverStatus", "buildInfo", "getParameter", "getLog", "hostInfo",
+    "getCmdLineOpts", "replSetGetStatus", "usersInfo", "rolesInfo", "saslStart", "saslContinue", "endSessions",
+    "abortTransaction", "currentOp", "top",
+}
+# fmt: on
+_INTERNAL = frozenset({"NetworkInterfaceTL", "MongoDB Internal Client"})
+
+
+def current_operations(
+    client: MongoClient[Any], *, idle: bool, read_preference: Any = ReadPreference.PRIMARY
+) -> list[Operation]:
+    """All operations of all users and idle sessions of one member; with `idle` also connections that do nothing."""
+    stage = {"$currentOp": {"allUsers": True, "idleSessions": True, "idleConnections": idle}}
+    with mongo_errors("list the operations ($currentOp)"):
+        return list(client.get_database("admin", read_preference=read_preference).aggregate([stage]))
+
+
+def user_of(operation: Operation, digests: Mapping[bytes, str]) -> str:
+    """Whose it is, as `<database>.<name>`; '' if it does not say. An idle session says so by the digest of the name."""
+    for user in operation.get("effectiveUsers") or ():
+        return f"{user['db']}.{user['user']}"
+    return digests.get(bytes((operation.get("lsid") or {}).get("uid", b"")), "")
+
+
+def digests_of(users: Iterable[tuple[str, str]]) -> dict[bytes, str]:
+    """digest -> `<database>.<name>` of users given as (database, name): sessions and the oplog name users by it."""
+    return {sha256(f"{name}@{database}".encode()).digest(): f"{database}.{name}" for database, name in users}
+
+
+def app_of(operation: Operation) -> str:
+    """The appName that the client gave itself, or ''."""
+    metadata = operation.get("clientMetadata") or {}
+    return str(operation.get("appName") or (metadata.get("application") or {}).get("name") or "")
+
+
+def driver_of(operation: Operation) -> str:
+    """The driver's name and version, or ''."""
+    driver = (operation.get("clientMetadata") or {}).get("driver") or {}
+    return f"{driver.get('name', '')} {driver.get('version', '')}".replace("| ", " ").strip("| ")  # PyMongo|c 4.20.0|
+
+
+def is_internal(operation: Operation) -> bool:
+    """MongoDB's own: a thread without a client, or a connection of another member."""
+    if "client" not in operation:
+        return True
+    driver = (operation.get("clientMetadata") or {}).get("driver") or {}
+    users = [user.get("user") for user in operation.get("effectiveUsers") or ()]
+    return driver.get("name") in _INTERNAL or "__system" in users
+
+
+def command_of(operation: Operation) -> str:
+    """The command's name, or ''. One too large to be shown whole has the name `$truncated`."""
+    return str(next(iter(operation.get("command") or {}), ""))
+
+
+def is_resting(operation: Operation) -> bool:
+    """Does nothing at the moment, or only watches the server."""
+    if not operation.get("active") or operation.get("op") == "none":
+        return True
+    return operation.get("op") == "command" and command_of(operation) in RESTING
+
+
+def may_write(operation: Operation) -> bool:
+    """Whether an active operation may change documents; what is not known to read does."""
+    if operation.get("op") in WRITES:
+        return True
+    if operation.get("op") in ("query", "getmore", "none"):
+        return False
+    command = operation.get("command") or {}
+    name = command_of(operation)
+    if name == "aggregate":
+        stages = command.get("pipeline") or ()
+        return any(stage for stage in stages if "$out" in stage or "$merge" in stage)
+    return name not in READS

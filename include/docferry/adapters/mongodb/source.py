@@ -1,0 +1,267 @@
+"""MongoDB behind the Source port: facts, stream position, and pages that each name their snapshot."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bson.codec_options import CodecOptions
+from bson.max_key import MaxKey
+from bson.min_key import MinKey
+from bson.raw_bson import RawBSONDocument
+from bson.timestamp import Timestamp
+from pymongo import MongoClient, ReadPreference
+
+from docferry import errors
+from docferry.adapters.mongodb.change_stream import MongoFeed
+from docferry.adapters.mongodb.errors import mongo_errors
+from docferry.core.bson_codec.codec import BSON_OPTIONS
+from docferry.core.bson_codec.raw import id_bytes, id_document, id_of, ids_filter
+from docferry.core.mapping.mapping import KeyFields
+from docferry.ports.flows import Bounds, CollectionFacts, MemberFacts, ServerFacts, StreamPosition
+
+_RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
+_LAG_TIME_MS = 4_000
+"""How long a secondary may take to show a snapshot; a page takes milliseconds, so one that does not is behind."""
+_MAX_TIME_MS = 20_000
+_PASS_OVER_S = 60.0
+
+
+class MongoSource:
+    """Source over a MongoClient. `uri` carries the credentials and stays out of every message."""
+
+    def __init__(self, uri: str, database: str, **options: Any) -> None:
+        settings: dict[str, Any] = {
+            "serverSelectionTimeoutMS": 15_000,
+            "appname": "docferry",
+            "retryReads": True,
+        } | options
+        with mongo_errors("connect"):
+            self._client: MongoClient[Any] = MongoClient(uri, **settings)
+        self._database = self._client.get_database(database, codec_options=BSON_OPTIONS)
+        self._seen = Timestamp(0, 0)
+        self._primary_until = 0.0
+
+    def __repr__(self) -> str:
+        return f"MongoSource({self._database.name!r})"
+
+    def close(self) -> None:
+        self._client.close()
+
+    # --- facts -------------------------------------------------------------------------------------------------------
+
+    def server_facts(self) -> ServerFacts:
+        with mongo_errors("hello"):
+            hello = self._client.admin.command("hello")
+            build = self._client.admin.command("buildInfo")
+        in_a_set = bool(hello.get("setName"))
+        needed, members = self._members() if in_a_set else (1, ())
+        return ServerFacts(
+            version=tuple(build["versionArray"][:3]),
+            replica_set=hello.get("setName"),
+            mongos=hello.get("msg") == "isdbgrid",
+            write_majority_ok=in_a_set and (not members or sum(one.follows for one in members) >= needed),
+            write_majority=needed,
+            members=members,
+        )
+
+    def _members(self) -> tuple[int, tuple[MemberFacts, ...]]:
+        """(how many a majority write needs, all members as the primary sees them)."""
+        try:
+            with mongo_errors("replSetGetStatus"):
+                status = self._client.admin.command("replSetGetStatus")
+        except errors.AccessDenied:
+            return 1, ()  # a user without clusterMonitor: the first majority write or read will tell
+        members = tuple(
+            MemberFacts(name=str(one["name"]), state=str(one.get("stateStr")), follows=one.get("state") in (1, 2))
+            for one in status["members"]
+        )
+        return int(status.get("writeMajorityCount", 1)), members
+
+    def collection_facts(self, collection: str) -> CollectionFacts:
+        with mongo_errors("listCollections"):
+            found = list(self._database.list_collections(filter={"name": collection}))
+        if not found:
+            return CollectionFacts(name=collection, kind="missing", documents=0, average_bytes=0.0, unique=())
+        kind = str(found[0].get("type", "collection"))
+        if kind != "collection":
+            return CollectionFacts(name=collection, kind=kind, documents=0, average_bytes=0.0, unique=())
+        with mongo_errors("collStats"):
+            stats = self._database.command("collStats", collection)
+            indexes = list(self._database[collection].list_indexes())
+        return CollectionFacts(
+            name=collection,
+            kind=kind,
+            documents=int(stats["count"]),
+            average_bytes=float(stats.get("avgObjSize", 0)),
+            images=bool(found[0].get("options", {}).get("changeStreamPreAndPostImages", {}).get("enabled")),
+            unique=tuple(frozenset(index["key"]) for index in indexes if _is_fully_unique(index)),
+            partly_unique=tuple(
+                frozenset(index["key"]) for index in indexes if index.get("unique") and not _is_fully_unique(index)
+            ),
+        )
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    def cluster_time(self) -> Timestamp:
+        with mongo_errors("read the cluster time"):
+            # The primary's last operation. A snapshot read at it waits until a majority has it.
+            reply = self._client.admin.command("ping", read_preference=ReadPreference.PRIMARY)
+        self._seen = max(self._seen, reply["operationTime"])
+        return self._seen
+
+    def stream_position(self, at: Timestamp | None = None) -> StreamPosition:
+        scope = f"database:{self._database.name}"
+        if at is not None:
+            return StreamPosition(time=at, token=self._token_at(at), scope=scope)
+        with mongo_errors("open the change stream"), self._database.watch(max_await_time_ms=200) as stream:
+            stream.try_next()
+            token = stream.resume_token
+        if token is None:
+            raise errors.Unavailable("the change stream gave no resume token", operation="watch")
+        # Read after the token: every page is at this time or later, so following from the token misses nothing.
+        return StreamPosition(time=self.cluster_time(), token=dict(token), scope=scope)
+
+    def _token_at(self, at: Timestamp) -> Mapping[str, Any]:
+        """Of an empty first batch: the point in the stream before the first event of that time."""
+        stream = {"$changeStream": {"startAtOperationTime": at}}
+        with mongo_errors("open the change stream at a time"):
+            command = {"aggregate": 1, "pipeline": [stream], "cursor": {"batchSize": 0}}
+            cursor = self._database.command(command)["cursor"]
+            self._database.command({"killCursors": cursor["ns"].partition(".")[2], "cursors": [cursor["id"]]})
+        return dict(cursor["postBatchResumeToken"])
+
+    def follow(self, position: StreamPosition, key_fields: Mapping[str, KeyFields]) -> MongoFeed:
+        return MongoFeed(self._client, self._database.name, position, key_fields)
+
+    # --- images and windows ------------------------------------------------------------------------------------------
+
+    def enable_images(self, collection: str) -> None:
+        images = {"enabled": True}
+        with mongo_errors(f"switch on images of {collection}"):
+            if self._database.list_collection_names(filter={"name": collection}):
+                self._database.command("collMod", collection, changeStreamPreAndPostImages=images)
+            else:
+                self._database.create_collection(collection, changeStreamPreAndPostImages=images)
+
+    def changes_per_s(self) -> float | None:
+        try:
+            with mongo_errors("serverStatus"):
+                status = self._client.admin.command("serverStatus", read_preference=ReadPreference.PRIMARY)
+        except errors.AccessDenied:
+            return None
+        counts = status["metrics"]["document"]
+        return float(counts["updated"] + counts["deleted"]) / max(1.0, float(status["uptime"]))
+
+    def expire_images_after_s(self) -> float | None:
+        with mongo_errors("read changeStreamOptions"):
+            reply = self._client.admin.command({"getClusterParameter": "changeStreamOptions"})
+        found = reply["clusterParameters"][0]["preAndPostImages"]["expireAfterSeconds"]
+        return None if found == "off" else float(found)
+
+    def oplog_reach(self) -> tuple[Timestamp, Timestamp]:
+        with mongo_errors("read the oplog's ends"):
+            entries = self._client.get_database("local")["oplog.rs"]
+            first = entries.find({}, {"ts": 1}).sort("$natural", 1).limit(1).next()
+            last = entries.find({}, {"ts": 1}).sort("$natural", -1).limit(1).next()
+        return first["ts"], last["ts"]
+
+    def oplog_window_s(self) -> float:
+        with mongo_errors("read the oplog's ends"):
+            local = self._client.get_database("local")
+            stats = local.command("collStats", "oplog.rs")
+            first = local["oplog.rs"].find({}, {"ts": 1}).sort("$natural", 1).limit(1).next()
+            last = local["oplog.rs"].find({}, {"ts": 1}).sort("$natural", -1).limit(1).next()
+        span_s = float(max(1, last["ts"].time - first["ts"].time))
+        # An oplog that is not full yet will reach further back once it is, at the rate seen so far.
+        return span_s * max(1.0, int(stats["maxSize"]) / max(1, int(stats["size"])))
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def sample_ids(self, collection: str, size: int) -> list[bytes]:
+        pipeline = [{"$sample": {"size": size}}, {"$project": {"_id": 1}}, {"$sort": {"_id": 1}}]
+        raw = self._database.get_collection(collection, codec_options=_RAW)
+        with mongo_errors("sample ids"):
+            return [id_of(document.raw) for document in raw.aggregate(pipeline, allowDiskUse=True)]
+
+    def sample_documents(self, collection: str, size: int) -> list[bytes]:
+        raw = self._database.get_collection(collection, codec_options=_RAW)
+        with mongo_errors("sample documents"):
+            return [bytes(document.raw) for document in raw.aggregate([{"$sample": {"size": size}}])]
+
+    def read_page(self, collection: str, bounds: Bounds, after: bytes | None, limit: int, at: Timestamp) -> list[bytes]:
+        at_max_key = id_bytes(MaxKey())
+        if after == at_max_key or bounds.upper == id_bytes(MinKey()):
+            return []
+        lower = after if after is not None else bounds.lower
+        # The server refuses min(MaxKey) without a max(), as it refuses max(MinKey) without a min().
+        wanted = limit + (after is not None)
+        documents = self._find(collection, lower, bounds.upper, wanted, at) if lower != at_max_key else []
+        if after is not None and documents and id_of(documents[0]) == after:
+            # A batch ends at 16 MB, so `after` alone may have filled it: ask for what comes behind it.
+            documents = documents[1:] or self._find(collection, after, bounds.upper, limit, at, skip=1)
+        if not documents and bounds.upper is None and lower is not None:
+            # min() without max() leaves out an _id that is MaxKey: the last range still owes it.
+            return self._find_filter(collection, {"_id": MaxKey()}, 1, at)
+        return documents
+
+    def read_ids(self, collection: str, ids: Sequence[bytes], at: Timestamp) -> list[bytes]:
+        wanted = list(ids)
+        found: list[bytes] = []
+        while wanted:  # a batch ends at 16 MB: ask again for what is left, or for nothing more
+            batch = self._find_filter(collection, RawBSONDocument(ids_filter(wanted)), len(wanted), at)
+            found += batch
+            if not batch or len(batch) == len(wanted):
+                break
+            have = {id_of(document) for document in batch}
+            left = [one for one in wanted if one not in have]
+            if len(left) == len(wanted):
+                break
+            wanted = left
+        return found
+
+    def _find(
+        self, collection: str, lower: bytes | None, upper: bytes | None, limit: int, at: Timestamp, skip: int = 0
+    ) -> list[bytes]:
+        options: dict[str, Any] = {"filter": {}, "hint": {"_id": 1}, "skip": skip}
+        if lower is not None:
+            options["min"] = RawBSONDocument(id_document(lower))
+        if upper is not None:
+            options["max"] = RawBSONDocument(id_document(upper))
+        return self._command(collection, limit, at, options)
+
+    def _find_filter(self, collection: str, query: Mapping[str, Any], limit: int, at: Timestamp) -> list[bytes]:
+        return self._command(collection, limit, at, {"filter": query, "hint": {"_id": 1}})
+
+    def _command(self, collection: str, limit: int, at: Timestamp, options: Mapping[str, Any]) -> list[bytes]:
+        """One `find` that is one page: a single batch, so that nothing stays open on the server, at most 16 MB.
+
+        A secondary that cannot show `at` soon lags: the page comes from the primary, and so do those of the next minute.
+        """
+        command = dict(options) | {
+            "limit": limit,
+            "batchSize": limit,
+            "singleBatch": True,
+            "readConcern": {"level": "snapshot", "atClusterTime": at},
+        }
+        if time.monotonic() < self._primary_until:
+            return self._page(collection, command, ReadPreference.PRIMARY, _MAX_TIME_MS)
+        try:
+            return self._page(collection, command, ReadPreference.SECONDARY_PREFERRED, _LAG_TIME_MS)
+        except errors.TimedOut:
+            self._primary_until = time.monotonic() + _PASS_OVER_S
+            return self._page(collection, command, ReadPreference.PRIMARY, _MAX_TIME_MS)
+
+    def _page(self, collection: str, command: Mapping[str, Any], preference: Any, max_time_ms: int) -> list[bytes]:
+        with mongo_errors(f"read a page of {collection}"):
+            reply = self._database.command(
+                "find", collection, **command, maxTimeMS=max_time_ms, read_preference=preference, codec_options=_RAW
+            )
+            return [bytes(document.raw) for document in reply["cursor"]["firstBatch"]]
+
+
+def _is_fully_unique(index: Mapping[str, Any]) -> bool:
+    """Only an index over all documents keeps all keys apart; `_id_` is unique without saying so."""
+    unique = index.get("unique") or index["name"] == "_id_"
+    return bool(unique and "partialFilterExpression" not in index and index.get("prepareUnique") is None)

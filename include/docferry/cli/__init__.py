@@ -1,0 +1,1 @@
+"""`docferry <flow> FILE`: every flow without Airflow, for debugging, tests and scripts."""

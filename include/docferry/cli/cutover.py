@@ -1,0 +1,282 @@
+"""The commands that change where the application reads and writes: the playbook's phases 4 and 5, its stop and its rollback."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any
+
+import click
+
+from docferry.cli.common import (
+    EXIT_DIFFERENT,
+    CliProgress,
+    dry_option,
+    explained,
+    file_argument,
+    json_option,
+    open_migration,
+    show,
+    stop_on_signals,
+    with_target,
+)
+from docferry.client.membership import describe
+from docferry.config import Migration
+from docferry.core.cutover.instances import Instance
+from docferry.core.cutover.modes import Mode
+from docferry.errors import PreflightFailed, Problem
+from docferry.flows.cutover import flip
+from docferry.flows.cutover.hold_watch import WATCH_S, end_dead_hold, watch_hold
+from docferry.flows.cutover.rollback import finalize, plan_rollback, plan_ways_back, roll_back
+from docferry.flows.cutover.to_dynamodb import Cutover, SwitchReport, require_ready, switch_to_dynamodb
+from docferry.flows.ledger import approvals
+from docferry.flows.ledger.modes import describe_instance, list_instances, list_moves, read_mode
+from docferry.flows.ledger.state import now_ms
+from docferry.flows.preflight.mongodb_clients import Watching, foreigners
+from docferry.ports.flows import Progress, StopSignal
+from docferry.wiring import Connections, who
+
+
+def add_to(group: click.Group) -> None:
+    """All of them, as commands of `group`."""
+    for command in (mode, clients, approve, dual_write, flip_reads, stop_mongo_writes, rollback, finalize_command):
+        group.add_command(command)
+
+
+@click.command()
+@file_argument
+@json_option
+@explained
+def mode(file: str, as_json: bool) -> None:
+    """Which database leads, who follows it, and how it came to this."""
+    migration, connections = open_migration(file)
+    ledger = connections.ledger(migration)
+    now, instances, moves = read_mode(ledger), list_instances(ledger), list_moves(ledger)
+    body = {
+        "mode": now.to_body() | dict(describe(now)),
+        "instances": [describe_instance(one) for one in instances],
+        "moves": [{name: getattr(one, name) for name in one.__dataclass_fields__} for one in moves],
+    }  # fmt: skip
+    lines = [f"{migration.name}: {now} (epoch {now.epoch})"]
+    if now.mode is Mode.HOLD:
+        left_s = (now.deadline_ms - now_ms()) / 1000
+        over = f"overdue for {-left_s:.0f} s: docferry rollback puts it back, and so does whoever replicates"
+        lines.append(f"  writes wait: {over if left_s < 0 else f'for {left_s:.0f} s more at most'}")
+    lines += [
+        f"  {one.name} ({one.id[:8]}): {'ended' if one.ended else f'epoch {one.epoch}, {one.mode}'}"
+        f"{'' if one.ended or one.is_live(now_ms()) else ', gone'}"
+        for one in instances
+    ]
+    lines += _reads_of(instances)
+    lines += [f"  {one.before} -> {one.after}: {one.why} ({one.by})" for one in moves[-5:]]
+    show(body, as_json, "\n".join(lines))
+
+
+def _reads_of(instances: Sequence[Instance]) -> Iterator[str]:
+    """What the reads of all processes, ended ones too, have shown."""
+    unserved: Counter[str] = Counter()
+    for one in instances:
+        unserved.update(one.unserved)
+    yield from (
+        f"  DynamoDB cannot answer {shape}: called {count:,} time(s)" for shape, count in unserved.most_common()
+    )
+    equal, differ = (sum(one.counts.get(f"shadow.{name}", 0) for one in instances) for name in ("equal", "mismatch"))
+    if equal or differ:
+        yield f"  compared reads: {equal:,} equal, {differ:,} different"
+    yield from (f"    {example}" for one in instances for example in one.examples)
+
+
+@click.command()
+@file_argument
+@click.option("--seconds", type=click.FloatRange(0.5, 3600), default=10.0, show_default=True, help="How long to look.")
+@json_option
+@explained
+def clients(file: str, seconds: float, as_json: bool) -> int:
+    """Who uses MongoDB without docferry's client: writers, readers, idle connections; exit 0 only if nobody writes."""
+    migration, connections = open_migration(file)
+    with stop_on_signals() as stop, CliProgress() as progress:
+        job = Watching(migration=migration, clients=connections.clients(), progress=progress, stop=stop)
+        found = foreigners(job, seconds)
+    show(found.to_dict(), as_json, found.render())
+    return EXIT_DIFFERENT if found.writers else 0
+
+
+@click.command()
+@file_argument
+@click.argument("phase", type=click.Choice(approvals.PHASES))
+@click.option("--why", required=True, help="Kept with the approval.")
+@click.option(
+    "--evidence",
+    default="",
+    metavar="DIGEST",
+    help="The validation report that you have seen; the last one by default.",
+)
+@json_option
+@explained
+def approve(file: str, phase: str, why: str, evidence: str, as_json: bool) -> None:
+    """Allow a phase that changes who serves, on the evidence of a validation report."""
+    migration, connections = open_migration(file)
+    ledger = connections.ledger(migration)
+    report = approvals.evidence_of(ledger)
+    found = approvals.approve(ledger, phase, evidence or str(report["digest"]), who().name, why)
+    text = f"{phase} is approved by {found.by} on report {found.evidence[:12]}: {report['equal']}"
+    show(found.to_dict(), as_json, text)
+
+
+@click.command("dual-write")
+@file_argument
+@click.option(
+    "--compare",
+    type=click.IntRange(0, 100),
+    default=100,
+    show_default=True,
+    help="Percent of the reads that are compared.",
+)
+@json_option
+@explained
+def dual_write(file: str, compare: int, as_json: bool) -> None:
+    """The application writes to both databases from now on; MongoDB leads."""
+    _flip(file, as_json, lambda job: flip.begin_dual_write(job, compare))
+
+
+@click.command("flip-reads")
+@file_argument
+@click.option(
+    "--percent",
+    type=click.IntRange(1, 100),
+    required=True,
+    help="Of the reads, by key; 1, 10, 50, 100 is the usual ramp.",
+)
+@click.option(
+    "--soak",
+    "soak_s",
+    type=click.FloatRange(0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long it is watched.",
+)
+@json_option
+@explained
+def flip_reads(file: str, percent: int, soak_s: float, as_json: bool) -> None:
+    """A share of the reads comes from DynamoDB from now on; it steps back by itself if what is seen goes past a bound."""
+    _flip(file, as_json, lambda job: flip.flip_reads(job, percent, soak_s))
+
+
+def _flip(file: str, as_json: bool, change: Any) -> None:
+    migration, connections = open_migration(file)
+    with stop_on_signals() as stop, CliProgress() as progress:
+        report = change(cutover_job(migration, connections, progress, stop).flip())
+    show(report.to_dict(), as_json, f"{migration.name}: {report.mode}")
+
+
+@click.command("stop-mongo-writes")
+@file_argument
+@dry_option
+@json_option
+@explained
+def stop_mongo_writes(file: str, dry_run: bool, as_json: bool) -> None:
+    """DynamoDB leads: writes wait for a moment, MongoDB is fenced, everything is applied and compared. Or all stays as it was."""
+    migration, connections = open_migration(file)
+    with stop_on_signals() as stop, CliProgress() as progress:
+        job = cutover_job(migration, connections, progress, stop)
+        if dry_run:
+            require_ready(job)
+            show({"ready": True}, as_json, f"{migration.name}: DynamoDB can become the leader; nothing was changed")
+            return
+        report = with_target(migration, connections, lambda target: switch_to_dynamodb(job, target))
+    show(report.to_dict(), as_json, _told(report))
+
+
+@click.command()
+@file_argument
+@dry_option
+@click.option(
+    "--to",
+    type=click.Choice(["MONGO_ONLY", "DUAL_WRITE"]),
+    help="How far: MongoDB alone, or MongoDB with DynamoDB still written and compared. Asked on a terminal; else MONGO_ONLY.",
+)
+@click.option(
+    "--waive", multiple=True, metavar="INSTANCE", help="One that vanished and is known to be gone; repeatable."
+)
+@json_option
+@explained
+def rollback(file: str, dry_run: bool, to: str | None, waive: tuple[str, ...], as_json: bool) -> None:
+    """MongoDB leads again, from whatever mode; nothing that was written meanwhile is lost."""
+    migration, connections = open_migration(file)
+    with stop_on_signals() as stop, CliProgress() as progress, closing(connections.sink(migration)) as sink:
+        job = cutover_job(migration, connections, progress, stop)
+        asked = to is None and not dry_run and not as_json and sys.stdin.isatty()
+        far = Mode(_ask_how_far(job, waive) if asked else to or Mode.MONGO_ONLY)
+        would = plan_rollback(job, far, waive)
+        if dry_run:
+            show({"mode": str(read_mode(job.ledger)), "would": would}, as_json, would)
+            return
+        report = with_target(migration, connections, lambda target: roll_back(job, target, sink, far, waive))
+    show(report.to_dict(), as_json, _told(report))
+
+
+def _ask_how_far(job: Cutover, waive: Sequence[str]) -> str:
+    if len(read_mode(job.ledger).ways_back) < 2:
+        return Mode.MONGO_ONLY
+    ways = plan_ways_back(job, waive)
+    for to, would in ways.items():
+        click.echo(f"{to}: {would}")
+    answer: str = click.prompt("How far back", type=click.Choice([str(one) for one in ways]))
+    return answer
+
+
+@click.command("finalize")
+@file_argument
+@click.option("--confirm", required=True, metavar="MIGRATION", help="The migration's name: there is no way back.")
+@json_option
+@explained
+def finalize_command(file: str, confirm: str, as_json: bool) -> None:
+    """The soak is over: reverse replication stops, and MongoDB is left as it is."""
+    migration, connections = open_migration(file)
+    if confirm != migration.name:
+        what = f"'{confirm}' is not the migration's name"
+        raise PreflightFailed("finalize", [Problem(where="--confirm", what=what, suggestion=migration.name)])
+    with stop_on_signals() as stop, CliProgress() as progress:
+        after = finalize(cutover_job(migration, connections, progress, stop))
+    show({"mode": str(after)}, as_json, f"{migration.name}: {after}; MongoDB is not kept up to date any more")
+
+
+def cutover_job(migration: Migration, connections: Connections, progress: Progress, stop: StopSignal) -> Cutover:
+    """What a change of leader needs."""
+    return Cutover(
+        migration=migration,
+        source=connections.source(migration),
+        fence=connections.fence(migration),
+        clients=connections.clients(),
+        estate=connections.estate(migration),
+        streams=connections.streams(migration),
+        ledger=connections.ledger(migration),
+        identity=who(),
+        progress=progress,
+        stop=stop,
+    )
+
+
+@contextmanager
+def second_guard(
+    migration: Migration, connections: Connections, progress: Progress, stop: StopSignal
+) -> Iterator[None]:
+    """Around replication, in either direction: who changes the leader may die. A hold that nobody ended is put back before
+    replication begins; one for which it makes room is watched to its end."""
+    job = cutover_job(migration, connections, progress, stop)
+    end_dead_hold(job)
+    try:
+        yield
+    finally:
+        watch_hold(job, WATCH_S, begins_within_s=0.0)
+
+
+def _told(report: SwitchReport) -> str:
+    steps = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in report.steps.items())
+    return (
+        f"{report.before} -> {report.after}: writes waited {report.held_s:.2f} s at most ({steps}); {report.instances} "
+        f"instance(s); {report.compared:,} compared"
+    )

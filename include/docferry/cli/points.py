@@ -1,0 +1,171 @@
+"""The command for rollback points: made, listed, verified, restored beside the live data, and over it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from docferry.cli.common import (
+    EXIT_DIFFERENT,
+    CliProgress,
+    dry_option,
+    explained,
+    file_argument,
+    json_option,
+    open_migration,
+    show,
+    stop_on_signals,
+)
+from docferry.core.rollback_points.points import Point, date_text, time_text
+from docferry.errors import ConfigError, Problem
+from docferry.flows.rollback_points.job import PointList, Points, list_points
+from docferry.flows.rollback_points.make import make_point, plan_point
+from docferry.flows.rollback_points.restore import plan_restore, restore_beside
+from docferry.flows.rollback_points.restore_over_live import plan_over_live, restore_over_live
+from docferry.flows.rollback_points.verify import verify_point
+from docferry.wiring import who
+
+
+def add_to(group: click.Group) -> None:
+    """The command, as one of `group`."""
+    group.add_command(points)
+
+
+@click.command()
+@file_argument
+@click.option("--make", is_flag=True, help="Make a point, and read it again.")
+@click.option("--name", default="", help="What the new point is called; the time, if nothing is said.")
+@click.option(
+    "--snapshot",
+    default="",
+    metavar="NAME",
+    help="With method: snapshot, what you have made: snap-…, s3://bucket/prefix, or a path. It is verified to be there.",
+)
+@click.option(
+    "--verify", metavar="POINT", help="Read all of a point again; exit 1 if anything is not as it was recorded."
+)
+@click.option("--restore", metavar="POINT", help="Restore a point beside the live data, and compare.")
+@click.option(
+    "--into",
+    default="",
+    metavar="DATABASE",
+    help="Restore into (or take from) this database; <database>_restored_<point>.",
+)
+@click.option(
+    "--over-live",
+    is_flag=True,
+    help="With --restore: over the live data of MongoDB, from what was restored beside. --dry-run says what would be lost.",
+)
+@click.option(
+    "--confirm", default="", metavar="SENTENCE", help="The sentence that --over-live --dry-run prints, typed."
+)
+@dry_option
+@json_option
+@explained
+def points(
+    file: str,
+    make: bool,
+    name: str,
+    snapshot: str,
+    verify: str | None,
+    restore: str | None,
+    into: str,
+    over_live: bool,
+    confirm: str,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Rollback points: list them (without an option), make, verify, restore.
+
+    Nothing is restored over live data unless the sentence that says what is lost has been typed.
+    """
+    migration, connections = open_migration(file)
+    _refuse_odd(make, name or snapshot, verify, restore, into, over_live, confirm)
+    with stop_on_signals() as stop, CliProgress() as progress:
+        job = connections.points(migration, who(), progress, stop)
+        if make:
+            return _make(job, name, snapshot, dry_run, as_json)
+        if verify is not None:
+            report = verify_point(job, verify)
+            show(report.to_dict(), as_json, report.render())
+            return 0 if report.ok else EXIT_DIFFERENT
+        if restore is not None:
+            return _restore(job, restore, into, over_live, confirm, dry_run, as_json)
+        found = list_points(job.ledger)
+    show(_listed(found), as_json, _list_text(migration.name, found))
+    return 0
+
+
+def _refuse_odd(
+    make: bool, named: str, verify: str | None, restore: str | None, into: str, over_live: bool, confirm: str
+) -> None:
+    """Options that do not go together: guessing what was meant would be dangerous here."""
+    problems = []
+    if make + (verify is not None) + (restore is not None) > 1:
+        problems.append(
+            Problem(where="--make, --verify, --restore", what="are one thing each", suggestion="choose one")
+        )
+    if named and not make:
+        problems.append(Problem(where="--name, --snapshot", what="are for a point that is made", suggestion="--make"))
+    if (into or over_live) and restore is None:
+        problems.append(Problem(where="--into, --over-live", what="are for restoring", suggestion="--restore POINT"))
+    if confirm and not over_live:
+        problems.append(Problem(where="--confirm", what="is for live data", suggestion="--restore POINT --over-live"))
+    if problems:
+        raise ConfigError("options", problems)
+
+
+def _make(job: Points, name: str, snapshot: str, dry_run: bool, as_json: bool) -> int:
+    if dry_run:
+        would = plan_point(job, name, snapshot)
+        show({"would": would}, as_json, f"{would}. Nothing was made.")
+        return 0
+    point = make_point(job, name, snapshot)
+    show(_described(point), as_json, _line(point))
+    return 0
+
+
+def _restore(job: Points, name: str, into: str, over_live: bool, confirm: str, dry_run: bool, as_json: bool) -> int:
+    report: Any
+    if over_live:
+        report = plan_over_live(job, name, into) if dry_run else restore_over_live(job, name, confirm, into)
+        text = report.render() if dry_run else f"{report.database} is what {name} was"
+    else:
+        report = plan_restore(job, name, into) if dry_run else restore_beside(job, name, into)
+        into = ", ".join(filter(None, (report.database, *report.tables.values())))
+        text = f"{name} would be restored into {into}. Nothing was made." if dry_run else report.render()
+    show(report.to_dict(), as_json, text)
+    return 0
+
+
+def _described(point: Point) -> dict[str, Any]:
+    return point.to_body() | {"documents": point.documents, "bytes": point.bytes}
+
+
+def _listed(found: PointList) -> dict[str, Any]:
+    half = [{"database": database, "point": point} for database, point in found.half]
+    return {"points": [_described(one) for one in found.points], "unfinished": list(found.unfinished), "half": half}
+
+
+def _list_text(migration: str, found: PointList) -> str:
+    lines = [f"{migration}: {len(found.points)} rollback point(s)", *map(_line, found.points)]
+    if found.unfinished:
+        names = ", ".join(found.unfinished)
+        lines.append(
+            f"unfinished, so no points: {names} (the next one that is made removes what has nobody working on it)"
+        )
+    lines += [
+        f"{database} is half way to what {point} is: restore it over the live data again"
+        for database, point in found.half
+    ]
+    return "\n".join(lines)
+
+
+def _line(point: Point) -> str:
+    what = "a snapshot of somebody else's" if point.method == "snapshot" else f"{point.documents:,} documents"
+    when = f"at {date_text(point.time.time)} ({time_text(point.time)})"
+    since = {"mongodump": f"begun {when}, not of one time", "snapshot": f"recorded {when}"}.get(point.method, when)
+    checked = f"verified {date_text(point.checked_ms / 1000)}" if point.checked_ms else "verified when it was made"
+    sound = checked if point.sound else f"NOT WHAT WAS RECORDED ({checked})"
+    return f"  {point.name}: {what}, {since}, mode {point.mode}; {point.where}; {len(point.backups)} backup(s); {sound}"

@@ -1,0 +1,83 @@
+"""What all collections of one client share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from docferry.client.membership import Membership
+from docferry.client.metrics import Metered
+from docferry.client.reads.reader import Reader
+from docferry.client.type_border import Border
+from docferry.client.writes.putter import Putter
+from docferry.core.access.read_plan import ReadPlan, plan_read
+from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mql.filters import Filter, compile_filter
+from docferry.core.settings import AccessPattern
+from docferry.ports.client import Calls, MongoDoor
+
+MONGO, DYNAMODB = "mongodb", "dynamodb"
+Sort = Sequence[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """One client: its doors, its membership, and what it tells about itself."""
+
+    mappings: Mapping[str, DocumentMapping]
+    patterns: Sequence[AccessPattern]
+    mongo: MongoDoor
+    calls: Calls
+    beside: Calls
+    """DynamoDB while MongoDB leads: what it does not answer soon is given up."""
+    membership: Membership
+    metrics: Metered
+    border: Border = field(default_factory=Border)
+    cached: Calls | None = None
+    """Where reads go that may be a moment old; None: to `calls`."""
+
+    def mapping(self, collection: str) -> DocumentMapping | None:
+        return self.mappings.get(collection)
+
+    def reader(self, mapping: DocumentMapping, *, beside: bool = False) -> Reader:
+        return Reader(mapping, self.beside if beside else self.calls)
+
+    def putter(self, mapping: DocumentMapping, *, beside: bool = False) -> Putter:
+        calls = self.beside if beside else self.calls
+        return Putter(mapping, calls, self.membership.check, self.membership.remember)
+
+    def plan(self, mapping: DocumentMapping, query: Mapping[str, Any], sort: Sort = ()) -> Plan:
+        """How DynamoDB answers a query. Raises CallRefused."""
+        compiled = compile_filter(query)
+        ours = [one for one in self.patterns if one.collection == mapping.collection]
+        return Plan(plan_read(mapping, ours, query, compiled.equalities, sort), compiled)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where to look, and what to check on what is found."""
+
+    where: ReadPlan
+    filter: Filter = field(repr=False)
+
+    @property
+    def spread(self) -> str:
+        return self.where.spread
+
+
+class timed:
+    """Record one call to one database."""
+
+    __slots__ = ("_about", "_began", "_metrics")
+
+    def __init__(self, metrics: Metered, database: str, operation: str) -> None:
+        self._metrics, self._about = metrics, (database, operation)
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._metrics.record(*self._about, time.perf_counter() - self._began, kind.__name__ if kind is not None else "")

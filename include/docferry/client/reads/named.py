@@ -1,0 +1,337 @@
+"""The access patterns of the migration file, asked of DynamoDB by name. Written once, for both kinds of application.
+
+What an index names is read from the table, and checked against the question: an index lags, a document does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from docferry.client.context import DYNAMODB, Parts, timed
+from docferry.client.reads.reader import INDEX_PAGE, Found, Reader
+from docferry.client.transport.metered import MeasuredCalls
+from docferry.core.access.page_tokens import decode_token, encode_token, question_id
+from docferry.core.access.patterns import Asked, Pattern, compile_pattern, typed
+from docferry.core.access.read_plan import nested
+from docferry.core.mapping.mapping import Document, Item, ItemKey, key_of
+from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mql.filters import compile_filter
+from docferry.errors import CallRefused, DocumentError
+
+
+class Ended(StrEnum):
+    """Why a scan ended where it did."""
+
+    END = "end"  # the table has been read to its end
+    LIMIT = "limit"  # as many documents were found as were asked for
+    CAPACITY = "capacity"  # the read units were used up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Documents, and the token to go on from, which may lead to nothing more; None: these are the last."""
+
+    documents: list[Document] = field(repr=False)
+    next: str | None = None
+
+
+P = TypeVar("P", bound=Page)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanPage(Page):
+    """`read_units` is what DynamoDB says that this page has cost."""
+
+    ended: Ended
+    read_units: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """Where a list stands: an item that a pattern leads to, by its keys as ExclusiveStartKey takes them."""
+
+    root: ItemKey
+    place: tuple[str, ...]
+    last: bool
+
+
+class NamedReads:
+    """The reads of one client. `cached`: they may be a moment old."""
+
+    def __init__(self, parts: Parts, *, cached: bool = False) -> None:
+        self._parts, self._cached = parts, cached
+        self._calls = (parts.cached or parts.calls) if cached else parts.calls
+        self._settings = {one.name: one for one in parts.patterns}
+        self._compiled: dict[str, Pattern] = {}
+
+    def __repr__(self) -> str:
+        return f"NamedReads({', '.join(self._settings)})"
+
+    # --- what there is -----------------------------------------------------------------------------------------------
+
+    def pattern(self, name: str) -> Pattern:
+        """Raises CallRefused, naming the patterns there are."""
+        found = self._compiled.get(name)
+        if found is None:
+            if name not in self._settings:
+                known = ", ".join(sorted(self._settings)) or "none"
+                raise CallRefused(what=f"the file has no access pattern {name}", suggestion=f"there are {known}")
+            settings = self._settings[name]
+            found = self._compiled[name] = compile_pattern(self.mapping(settings.collection), settings)
+        return found
+
+    def mapping(self, collection: str) -> DocumentMapping:
+        """Raises CallRefused, naming the collections there are."""
+        found = self._parts.mapping(collection)
+        if found is None:
+            known = ", ".join(sorted(self._parts.mappings))
+            raise CallRefused(what=f"the file has no collection {collection}", suggestion=f"there are {known}")
+        return found
+
+    def one(self, name: str, method: str, parameters: Mapping[str, Any]) -> tuple[Pattern, Asked]:
+        """A pattern that leads to one document. Raises CallRefused."""
+        pattern = self.pattern(name)
+        if not pattern.names_one:
+            raise CallRefused(what=f"{method} by {name}, which leads to many documents", suggestion="use query")
+        return pattern, pattern.bind(self._parts.border.taken(parameters))
+
+    def _reader(self, mapping: DocumentMapping) -> Reader:
+        return Reader(mapping, self._calls, consistent=not self._cached)
+
+    # --- one, some, many ---------------------------------------------------------------------------------------------
+
+    async def get(self, name: str, parameters: Mapping[str, Any]) -> Document | None:
+        self._parts.membership.join()
+        pattern, asked = self.one(name, "get", parameters)
+        with timed(self._parts.metrics, DYNAMODB, "get"):
+            if not asked.index:
+                reader = self._reader(pattern.mapping)
+                found = reader.document(await reader.place(asked.key)) if asked.key else None
+            else:
+                page = await self._page(pattern, asked, backwards=False, limit=1, start=None)
+                found = page.documents[0] if page.documents else None
+        return self._parts.border.given(found)
+
+    async def query(
+        self,
+        name: str,
+        parameters: Mapping[str, Any],
+        *,
+        since: Any = None,
+        until: Any = None,
+        backwards: bool = False,
+        limit: int | None = None,
+        start: str | None = None,
+    ) -> Page:
+        self._parts.membership.join()
+        _at_least_one("limit", limit)
+        pattern = self.pattern(name)
+        asked = pattern.bind(self._parts.border.taken(parameters), since, until)
+        with timed(self._parts.metrics, DYNAMODB, "query"):
+            if asked.key is not None:
+                reader = self._reader(pattern.mapping)
+                document = reader.document(await reader.place(asked.key))
+                page = Page(documents=[document] if document is not None else [])
+            else:
+                page = await self._page(pattern, asked, backwards=backwards, limit=limit, start=start)
+        return self._given(page)
+
+    async def batch_get(self, collection: str, keys: Sequence[Any]) -> list[Document | None]:
+        self._parts.membership.join()
+        mapping = self.mapping(collection)
+        border = self._parts.border
+        wanted = [_root_key(mapping, border.taken(key)) for key in keys]
+        reader = self._reader(mapping)
+        with timed(self._parts.metrics, DYNAMODB, "batch_get"):
+            places = await reader.places([key for key in dict.fromkeys(wanted) if key is not None])
+        found = {place.key: place for place in places}
+        return [border.given(reader.document(found[key])) if key is not None else None for key in wanted]
+
+    async def scan(
+        self,
+        collection: str,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        limit: int,
+        max_read_units: float,
+        start: str | None = None,
+    ) -> ScanPage:
+        self._parts.membership.join()
+        _at_least_one("limit", limit)
+        if not max_read_units > 0:
+            raise CallRefused(what=f"a scan for {max_read_units} read units", suggestion="allow it more than none")
+        with timed(self._parts.metrics, DYNAMODB, "scan"):
+            asked = self._parts.border.taken(filter or {})
+            scan = _Scan(self._parts, self.mapping(collection), asked, not self._cached)
+            page = await scan.page(limit, max_read_units, start)
+        return self._given(page)
+
+    def _given(self, page: P) -> P:
+        """A page to the application."""
+        border = self._parts.border
+        return page if border.open else replace(page, documents=[border.given(one) for one in page.documents])
+
+    async def where(self, pattern: Pattern, asked: Asked) -> ItemKey | None:
+        """The root key of the document that an index names: of the first that is as it is asked for."""
+        reader, matches = self._parts.reader(pattern.mapping), compile_filter(asked.query).matches
+        async for entries in self._entries(pattern, asked, False, None, None):
+            for entry in entries:
+                document = reader.document(await reader.place(entry.root))
+                if document is not None and matches(document):
+                    return entry.root
+        return None
+
+    # --- lists -------------------------------------------------------------------------------------------------------
+
+    async def _page(
+        self, pattern: Pattern, asked: Asked, *, backwards: bool, limit: int | None, start: str | None
+    ) -> Page:
+        question = question_id(pattern.name, asked.partition, asked.low, asked.high, backwards)
+        place = decode_token(start, question, 3 if asked.index else 2) if start is not None else None
+        reader, matches = self._reader(pattern.mapping), compile_filter(asked.query).matches
+        documents: list[Document] = []
+        seen: set[ItemKey] = set()
+        async for entries in self._entries(pattern, asked, backwards, limit, place):
+            fresh = [one for one in dict.fromkeys(entry.root for entry in entries) if one not in seen]
+            seen.update(fresh)
+            found = {one.key: reader.document(one) for one in await reader.places(fresh)}
+            for entry in entries:
+                document = found.pop(entry.root, None)
+                if document is None or not matches(document):
+                    continue
+                documents.append(document)
+                if len(documents) == limit:
+                    return Page(documents=documents, next=None if entry.last else encode_token(question, entry.place))
+        return Page(documents=documents)
+
+    async def _entries(
+        self, pattern: Pattern, asked: Asked, backwards: bool, limit: int | None, place: Sequence[str] | None
+    ) -> AsyncIterator[list[_Entry]]:
+        """The items that a pattern leads to, a page at a time, in its order."""
+        if asked.partition is None:
+            return
+        names = [f"{asked.index}PK", f"{asked.index}SK"] if asked.index else ["PK", "SK"]
+        request = _request(pattern, asked, names, backwards, not self._cached)
+        request["Limit"] = min(INDEX_PAGE, limit + 1 if limit else INDEX_PAGE)  # one more tells whether there is more
+        if place is not None:
+            keys = {"PK": place[0], "SK": place[1]} | (
+                {names[0]: asked.partition, names[1]: place[2]} if asked.index else {}
+            )
+            request["ExclusiveStartKey"] = {name: {"S": text} for name, text in keys.items()}
+        entity = {"S": pattern.plan.entity}
+        while True:
+            reply = await self._calls.call("Query", request)
+            ours = [item for item in reply["Items"] if item.get("entityType") == entity]
+            ended = "LastEvaluatedKey" not in reply
+            yield [
+                _Entry(pattern.root_key(key_of(item)), _place_of(item, names, asked.index), ended and item is ours[-1])
+                for item in ours
+            ]
+            if ended:
+                return
+            request["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
+
+
+def _place_of(item: Item, names: Sequence[str], index: str) -> tuple[str, ...]:
+    return (*key_of(item), item[names[1]]["S"]) if index else key_of(item)
+
+
+def _request(pattern: Pattern, asked: Asked, names: Sequence[str], backwards: bool, consistent: bool) -> dict[str, Any]:
+    condition, values = "#pk = :pk", {":pk": {"S": asked.partition}}
+    if asked.low is not None:
+        condition += " AND #sk BETWEEN :low AND :high"
+        values |= {":low": {"S": asked.low}, ":high": {"S": asked.high}}
+    request: dict[str, Any] = {
+        "TableName": pattern.mapping.table,
+        "KeyConditionExpression": condition,
+        "ProjectionExpression": "#p, #s, #e, #sk" if asked.index else "#p, #sk, #e",
+        "ExpressionAttributeNames": {"#p": "PK", "#e": "entityType", "#pk": names[0], "#sk": names[1]},
+        "ExpressionAttributeValues": values,
+        "ScanIndexForward": not backwards,
+    }
+    if asked.index:
+        request["ExpressionAttributeNames"]["#s"] = "SK"
+        return request | {"IndexName": asked.index}
+    return request | {"ConsistentRead": consistent}
+
+
+class _Scan:
+    """One page of a scan: all of a table's items pass by, and those of other collections cost as much."""
+
+    FIRST_ITEMS = 25
+    MOST_ITEMS = 1_000
+
+    def __init__(self, parts: Parts, mapping: DocumentMapping, filter: Mapping[str, Any], consistent: bool) -> None:
+        self._mapping, self._consistent = mapping, consistent
+        self._matches = compile_filter(filter).matches
+        self._calls = MeasuredCalls(parts.calls)
+        self._reader = Reader(mapping, self._calls, consistent=consistent)
+        self._question = question_id("scan", mapping.collection)
+        self._items = 0
+
+    async def page(self, limit: int, max_read_units: float, start: str | None) -> ScanPage:
+        place = decode_token(start, self._question, 2) if start is not None else None
+        documents: list[Document] = []
+        moved = False  # a page never ends where it began: whoever goes on from it gets on
+        while True:
+            reply = await self._calls.call("Scan", self._request(max_read_units, place))
+            self._items += reply["ScannedCount"]
+            for item in reply["Items"]:
+                if moved and self._calls.read_units >= max_read_units:
+                    return self._ended(documents, Ended.CAPACITY, place)
+                found: Found = await self._reader.whole(item)
+                document = self._reader.document(found)
+                place, moved = list(key_of(item)), True
+                if document is not None and self._matches(document):
+                    documents.append(document)
+                if len(documents) == limit:
+                    return self._ended(documents, Ended.LIMIT, place)
+            if "LastEvaluatedKey" not in reply:
+                return self._ended(documents, Ended.END, None)
+            place, moved = list(key_of(reply["LastEvaluatedKey"])), True
+            if self._calls.read_units >= max_read_units:
+                return self._ended(documents, Ended.CAPACITY, place)
+
+    def _ended(self, documents: list[Document], ended: Ended, place: Sequence[str] | None) -> ScanPage:
+        token = encode_token(self._question, place) if place is not None else None
+        return ScanPage(documents=documents, next=token, ended=ended, read_units=self._calls.read_units)
+
+    def _request(self, max_read_units: float, place: Sequence[str] | None) -> dict[str, Any]:
+        """For as many items as what is left will pay for, by what they have cost so far."""
+        items = self.FIRST_ITEMS
+        if self._items:
+            each = max(self._calls.read_units / self._items, 0.01)
+            items = max(1, min(self.MOST_ITEMS, int((max_read_units - self._calls.read_units) / each)))
+        request: dict[str, Any] = {
+            "TableName": self._mapping.table,
+            "ConsistentRead": self._consistent,
+            "FilterExpression": "entityType = :e",
+            "ExpressionAttributeValues": {":e": {"S": self._mapping.root.entity}},
+            "Limit": items,
+        }
+        if place is not None:
+            request["ExclusiveStartKey"] = {"PK": {"S": place[0]}, "SK": {"S": place[1]}}
+        return request
+
+
+def _root_key(mapping: DocumentMapping, key: Any) -> ItemKey | None:
+    """The table key by its fields, or by the value of the only one; None: no document has such a key."""
+    fields = sorted(mapping.root.pk.fields | mapping.root.sk.fields)
+    given = key if isinstance(key, Mapping) else {fields[0]: key} if len(fields) == 1 else {}
+    if sorted(given) != fields:
+        raise CallRefused(
+            what=f"a key of {mapping.collection} has the fields {', '.join(fields)}",
+            suggestion="give each key as {field: value}, or as the value if it has one field",
+        )
+    try:
+        return mapping.root_key(nested({path: typed(mapping.root, path, value) for path, value in given.items()}))
+    except DocumentError:
+        return None
+
+
+def _at_least_one(name: str, number: int | None) -> None:
+    if number is not None and number < 1:
+        raise CallRefused(what=f"{name}={number}", suggestion=f"let {name} be 1 or more, or leave it out")

@@ -1,0 +1,197 @@
+"""Documents out of DynamoDB, whole or not at all.
+
+A document is a root item and its children, which share the root's partition. They are read consistently; the root's digest tells
+whether all of them belong together. An index only tells where to look: it lags, so what it names is read from the table.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from docferry.core.access.read_plan import IndexQuery, ReadPlan
+from docferry.core.limits import BATCH_GET_KEYS
+from docferry.core.mapping.mapping import Document, Item, ItemKey, Mapping, digest, key_of
+from docferry.core.versions import parse_version
+from docferry.errors import RetryExhausted, TornRead
+from docferry.ports.client import Calls
+
+READ_AGAIN = 5
+"""How often a document is read until its items fit together: another write was on its way each time."""
+INDEX_PAGE = 100
+PATIENCE = 8
+"""How often in a row DynamoDB may process none of a batch's keys: about five seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What lies in the place of one document: live items, root first, and whatever else is there (tombstones)."""
+
+    key: ItemKey
+    live: Sequence[Item] = field(repr=False)
+    all: dict[ItemKey, Item] = field(repr=False)
+
+    @property
+    def root(self) -> Item | None:
+        return self.live[0] if self.live else None
+
+    @property
+    def version(self) -> int:
+        """The highest version that is stored here, tombstones included; 0 where there is none."""
+        return max((parse_version(item["_v"]["S"]) for item in self.all.values() if "_v" in item), default=0)
+
+
+class Reader:
+    """Reads the documents of one collection.
+
+    Not `consistent`, it reads at half the price what may be a moment old, and what a cache may answer.
+    """
+
+    def __init__(self, mapping: Mapping, calls: Calls, *, consistent: bool = True) -> None:
+        self._mapping, self._calls, self._consistent = mapping, calls, consistent
+        self._ttl = mapping.settings.ttl_attribute
+
+    def __repr__(self) -> str:
+        return f"Reader({self._mapping!r})"
+
+    def document(self, found: Found) -> Document | None:
+        """The document; None if there is none."""
+        return self._mapping.decode(found.live).document if found.live else None
+
+    async def find(self, plan: ReadPlan) -> AsyncIterator[Found]:
+        """All documents that a plan leads to, in its order. Raises StoreError, RetryExhausted, TornRead."""
+        if plan.query is None:
+            for found in await self.places(plan.keys):
+                if found.live:
+                    yield found
+            return
+        async for page in self._index(plan.query):
+            for found in await self.places(page):
+                if found.live:
+                    yield found
+
+    async def places(self, keys: Sequence[ItemKey]) -> list[Found]:
+        """What lies under each of these root keys, in their order."""
+        if self._mapping.children:
+            return [await self.place(key) for key in keys]
+        items: dict[ItemKey, Item] = {}
+        for start in range(0, len(keys), BATCH_GET_KEYS):
+            items.update(await self._batch(keys[start : start + BATCH_GET_KEYS]))
+        return [self._found(key, [items[key]] if key in items else []) for key in keys]
+
+    async def place(self, key: ItemKey) -> Found:
+        """What lies under one root key. Raises TornRead if its items do not fit together, read after read."""
+        for attempt in range(READ_AGAIN):
+            if attempt:
+                await self._calls.sleep(0.01 * attempt)
+            found = self._found(key, await self._partition(key))
+            if self._is_whole(found):
+                return found
+        raise TornRead(f"{self._mapping.collection}: a document's items did not fit together in {READ_AGAIN} reads")
+
+    async def whole(self, root: Item) -> Found:
+        """The place of a root item that has just been read: only one that has children is read again."""
+        key = key_of(root)
+        return await self.place(key) if "_digest" in root else self._found(key, [root])
+
+    # --- items -------------------------------------------------------------------------------------------------------
+
+    def _found(self, key: ItemKey, items: Sequence[Item]) -> Found:
+        ours = {self._mapping.root.entity, *self._mapping.children}
+        mine = [item for item in items if item.get("entityType", {}).get("S") in ours]
+        root = next((item for item in mine if key_of(item) == key and self._is_live(item)), None)
+        if root is None:
+            return Found(key, (), {key_of(item): item for item in mine})
+        live = [item for item in mine if item is not root and self._is_live(item) and item["_id"] == root["_id"]]
+        live = [item for item in live if item["entityType"]["S"] in self._mapping.children]
+        return Found(key, (root, *live), {key_of(item): item for item in mine})
+
+    def _is_live(self, item: Item) -> bool:
+        """DynamoDB removes what has expired within days: until then readers must not see it."""
+        expires = item.get(self._ttl, {}).get("N")
+        return "_deleted" not in item and (expires is None or float(expires) > time.time())
+
+    @staticmethod
+    def _is_whole(found: Found) -> bool:
+        if not found.live:
+            return True
+        root, *children = found.live
+        return root.get("_digest", {}).get("S") == (digest(children) if children else None)
+
+    async def _partition(self, key: ItemKey) -> list[Item]:
+        table = self._mapping.table
+        if not self._mapping.children:
+            wire = {"PK": {"S": key[0]}, "SK": {"S": key[1]}}
+            reply = await self._calls.call(
+                "GetItem", {"TableName": table, "Key": wire, "ConsistentRead": self._consistent}
+            )
+            return [reply["Item"]] if "Item" in reply else []
+        return [item async for item in self._query({
+            "TableName": table,
+            "ConsistentRead": self._consistent,
+            "KeyConditionExpression": "PK = :pk",
+            "ExpressionAttributeValues": {":pk": {"S": key[0]}},
+        })]  # fmt: skip
+
+    async def _query(self, request: dict[str, Any]) -> AsyncIterator[Item]:
+        while True:
+            reply = await self._calls.call("Query", request)
+            for item in reply["Items"]:
+                yield item
+            if "LastEvaluatedKey" not in reply:
+                return
+            request = {**request, "ExclusiveStartKey": reply["LastEvaluatedKey"]}
+
+    async def _batch(self, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
+        """All of up to 100 keys; what DynamoDB leaves unprocessed is asked for again.
+
+        Raises: RetryExhausted, if it has processed nothing PATIENCE times in a row.
+        """
+        table = self._mapping.table
+        left: list[Any] = [{"PK": {"S": pk}, "SK": {"S": sk}} for pk, sk in dict.fromkeys(keys)]
+        found: dict[ItemKey, Item] = {}
+        pause_s, began, asked, idle = 0.0, time.monotonic(), 0, 0
+        while left:
+            if idle >= PATIENCE:
+                raise RetryExhausted("BatchGetItem", asked, time.monotonic() - began, f"{len(left)} keys unprocessed")
+            await self._calls.sleep(pause_s)
+            request = {"RequestItems": {table: {"Keys": left, "ConsistentRead": self._consistent}}}
+            reply = await self._calls.call("BatchGetItem", request)
+            found.update((key_of(item), item) for item in reply["Responses"].get(table, ()))
+            before, left = len(left), reply.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
+            asked, idle = asked + 1, idle + 1 if len(left) == before else 0
+            pause_s = 0.05 if not idle else min(1.0, pause_s * 2 + 0.05)
+        return found
+
+    async def _index(self, query: IndexQuery) -> AsyncIterator[list[ItemKey]]:
+        """The keys of root items in an index's partition, a page at a time, in its order."""
+        names = {"#pk": f"{query.index}PK", "#sk": f"{query.index}SK", "#p": "PK", "#s": "SK", "#e": "entityType"}
+        condition = "#pk = :pk"
+        values: dict[str, Any] = {":pk": {"S": query.partition}}
+        if query.low is not None and query.high is not None:
+            condition += " AND #sk BETWEEN :low AND :high"
+            values |= {":low": {"S": query.low}, ":high": {"S": query.high}}
+        elif query.low is not None or query.high is not None:
+            condition += " AND #sk >= :low" if query.high is None else " AND #sk <= :high"
+            values |= {":low": {"S": query.low}} if query.high is None else {":high": {"S": query.high}}
+        else:
+            del names["#sk"]
+        request: dict[str, Any] = {
+            "TableName": self._mapping.table,
+            "IndexName": query.index,
+            "KeyConditionExpression": condition,
+            "ProjectionExpression": "#p, #s, #e",
+            "ExpressionAttributeNames": names,
+            "ExpressionAttributeValues": values,
+            "ScanIndexForward": not query.backwards,
+            "Limit": INDEX_PAGE,
+        }
+        while True:
+            reply = await self._calls.call("Query", request)
+            entity = {"S": self._mapping.root.entity}
+            yield [key_of(item) for item in reply["Items"] if item.get("entityType") == entity]
+            if "LastEvaluatedKey" not in reply:
+                return
+            request["ExclusiveStartKey"] = reply["LastEvaluatedKey"]

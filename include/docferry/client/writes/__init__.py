@@ -1,0 +1,1 @@
+"""Where a write goes in each mode, and how it gets there."""

@@ -1,0 +1,142 @@
+"""Writes of one collection while DynamoDB leads: read, change, write if nobody else has written in between."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from bson.objectid import ObjectId
+
+from docferry.client.context import Parts, Plan, Sort
+from docferry.client.reads.reader import Found
+from docferry.core.compare.diff import compare_values
+from docferry.core.cutover.modes import ModeState
+from docferry.core.mapping.mapping import Document
+from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mql.projection import sort_documents
+from docferry.core.mql.updates import check_insert
+from docferry.errors import CallRefused, ConditionFailed, KeyTaken, Unavailable, UpdateRefused
+
+T = TypeVar("T")
+
+TRY_AGAIN_S = 10.0
+"""How long a write is tried that somebody else is quicker to write each time."""
+LONGEST_WAIT_S = 0.25
+
+Change = Callable[[Document], Document]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a write did. `before` None: nothing matched; `after` None: nothing is there now, `before` itself: nothing changed."""
+
+    before: Document | None
+    after: Document | None
+
+
+async def until_taken(parts: Parts, name: str, attempt: Callable[[], Awaitable[T]]) -> T:
+    """Read, change, write, and once more if somebody else has written in between. `name` is what is written to.
+
+    Many processes that change one document must not meet again and again: each waits for a random time (full jitter).
+
+    Raises: what pymongo raises for a taken key and for a refused update; Unavailable.
+    """
+    began, number = time.monotonic(), 0
+    while True:
+        try:
+            return await attempt()
+        except ConditionFailed as error:
+            parts.metrics.count("lock.missed")
+            number += 1
+            if time.monotonic() - began > TRY_AGAIN_S:
+                what = f"the document was changed by others {number} times in a row, for {TRY_AGAIN_S:.0f} s"
+                raise Unavailable(f"{name}: {what}", operation="write") from error
+            await parts.calls.sleep(random.uniform(0, min(LONGEST_WAIT_S, 0.005 * 2 ** min(number, 10))))  # noqa: S311
+        except KeyTaken as error:
+            raise parts.mongo.duplicate_key(error.collection, error.key) from error
+        except UpdateRefused as error:
+            raise parts.mongo.write_error(error.code, str(error)) from error
+
+
+class LeadingWrites:
+    """Writes of one collection to DynamoDB alone. Raises what pymongo would, where MongoDB would have refused."""
+
+    def __init__(self, parts: Parts, name: str) -> None:
+        self._parts, self._name = parts, name
+        self._mapping = parts.mapping(name)
+
+    def __repr__(self) -> str:
+        return f"LeadingWrites({self._name!r})"
+
+    def _require_mapping(self) -> DocumentMapping:
+        if self._mapping is None:
+            raise CallRefused(
+                what=f"the migration file has no collection {self._name}, and DynamoDB leads",
+                suggestion="add it to the file's collections before the switch",
+            )
+        return self._mapping
+
+    def require_storable(self, document: Document) -> None:
+        """Raises DocumentError for what DynamoDB cannot hold; CallRefused."""
+        self._parts.putter(self._require_mapping()).items(document, 0)
+
+    async def insert(self, state: ModeState, document: Document) -> None:
+        """`document` has an `_id`, and BSON's types."""
+        mapping = self._require_mapping()
+        reader, putter = self._parts.reader(mapping), self._parts.putter(mapping)
+
+        async def attempt() -> None:
+            stored = check_insert(document)
+            place = await reader.place(putter.root_key(stored))
+            if place.live:
+                raise KeyTaken(self._name, mapping.key_values(stored))
+            await putter.replace(place, stored, state.floor)
+
+        await until_taken(self._parts, self._name, attempt)
+
+    async def change(
+        self,
+        state: ModeState,
+        query: Mapping[str, Any],
+        change: Change | None,
+        otherwise: Callable[[], Document] | None,
+        sort: Sort = (),
+    ) -> Changed:
+        """Change the first document that matches (`change` None removes it), or insert what `otherwise` makes."""
+        mapping = self._require_mapping()
+        plan = self._parts.plan(mapping, query, sort)
+        putter = self._parts.putter(mapping)
+
+        async def attempt() -> Changed:
+            found, before = await self._first(mapping, plan, sort)
+            if found is None or before is None:
+                if otherwise is None:
+                    return Changed(None, None)
+                made = otherwise()
+                made.setdefault("_id", ObjectId())
+                await self.insert(state, made)
+                return Changed(None, made)
+            after = change(before) if change is not None else None
+            if after is not None and not any(compare_values(before, after, "")):
+                return Changed(before, before)
+            await putter.replace(found, after, state.floor)
+            return Changed(before, after)
+
+        return await until_taken(self._parts, self._name, attempt)
+
+    async def _first(self, mapping: DocumentMapping, plan: Plan, sort: Sort) -> tuple[Found | None, Document | None]:
+        reader = self._parts.reader(mapping)
+        matching: list[tuple[Found, Document]] = []
+        async for found in reader.find(plan.where):
+            document = reader.document(found)
+            if document is not None and plan.filter.matches(document):
+                matching.append((found, document))
+                if not sort:
+                    break
+        if not matching:
+            return None, None
+        first = sort_documents([document for _, document in matching], sort)[0] if sort else matching[0][1]
+        return next((found, document) for found, document in matching if document is first)

@@ -1,0 +1,195 @@
+"""Writes to DynamoDB: beside MongoDB while that leads, and in its place once DynamoDB leads.
+
+While MongoDB leads, a dual put only makes DynamoDB fresh sooner: all items of a document in one transaction, each on
+condition that nothing newer is stored. Replication does the same a moment later, and heals whatever a dual put left out.
+
+While DynamoDB leads, `_v` is the lock: a write is taken only if what is stored still has the version that was read. What goes
+away becomes a tombstone, so that a process which missed the change of leader cannot bring anything back.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from docferry.client.reads.reader import Found, Reader
+from docferry.core.cutover.instances import Wrote
+from docferry.core.limits import TRANSACTION_ITEMS
+from docferry.core.mapping.mapping import VOLATILE, Document, Item, ItemKey, Mapping, check_size, key_of
+from docferry.core.mapping.tombstones import tombstone
+from docferry.core.versions import version_text
+from docferry.errors import CallRefused, ConditionFailed, DocumentError, InvariantBroken, KeyTaken
+from docferry.ports.client import Calls
+from docferry.ports.flows import Guard
+
+
+class Outcome(StrEnum):
+    """What became of a dual put. All but WRITTEN are left to replication."""
+
+    WRITTEN = "written"
+    SUPERSEDED = "superseded"  # something newer is stored, or replication was quicker
+    TOO_MANY = "too_many"  # more items than a transaction takes
+    NOTHING = "nothing"  # the document has no items: it is a dead letter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """The change of one document, as items of a transaction."""
+
+    collection: str
+    puts: Sequence[dict[str, Any]] = field(repr=False)
+    wrote: Sequence[Wrote] = field(repr=False)
+
+
+class Putter:
+    """Writes the documents of one collection to DynamoDB."""
+
+    def __init__(
+        self, mapping: Mapping, calls: Calls, guard: Guard, remember: Callable[[Wrote], None] = lambda wrote: None
+    ) -> None:
+        self._mapping, self._calls, self._guard, self._remember = mapping, calls, guard, remember
+        self._reader = Reader(mapping, calls)
+        self._ttl = mapping.settings.ttl_attribute
+
+    def __repr__(self) -> str:
+        return f"Putter({self._mapping!r})"
+
+    def items(self, document: Document, version: int) -> list[Item]:
+        """A document as items. Raises DocumentError, naming the collection, for what DynamoDB cannot hold."""
+        with self._naming():
+            items = self._mapping.encode(document, version)
+            for item in items:
+                check_size(item)
+        return items
+
+    def root_key(self, document: Document) -> ItemKey:
+        """Where a document's root goes. Raises as `items`."""
+        with self._naming():
+            return self._mapping.root_key(document)
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            yield
+        except DocumentError as error:
+            what = f"DynamoDB cannot hold this document of {self._mapping.collection}: {error}"
+            raise type(error)(what, namespace=self._mapping.collection, path=error.path) from error
+
+    # --- while MongoDB leads -----------------------------------------------------------------------------------------
+
+    async def put_newer(self, document: Document, version: int) -> Outcome:
+        """Put all items of a document where nothing newer is stored, or none. Raises DocumentError, StoreError."""
+        return await self._if_newer(self.items(document, version))
+
+    async def bury_newer(self, document: Document, version: int) -> Outcome:
+        """Put tombstones in the places of a document's items where nothing newer is stored, or none."""
+        return await self._if_newer([tombstone(stub, version, self._ttl) for stub in self._mapping.stubs(document)])
+
+    async def _if_newer(self, items: Sequence[Item]) -> Outcome:
+        if not items or len(items) > TRANSACTION_ITEMS:
+            return Outcome.TOO_MANY if items else Outcome.NOTHING
+        puts = [
+            self._put(item, "attribute_not_exists(#v) OR #v < :v", {"#v": "_v"}, {":v": item["_v"]}) for item in items
+        ]
+        try:
+            await self._transact(puts)
+        except ConditionFailed:
+            return Outcome.SUPERSEDED
+        return Outcome.WRITTEN
+
+    # --- while DynamoDB leads ----------------------------------------------------------------------------------------
+
+    async def replace(self, before: Found | None, after: Document | None, floor: int) -> None:
+        """One document from what was found to what it shall be; None is no document. Raises as `prepare` and `commit` do."""
+        await self.commit([await self.prepare(before, after, floor)])
+
+    async def prepare(self, before: Found | None, after: Document | None, floor: int) -> Prepared:
+        """What `replace` writes, for a transaction that may hold more.
+
+        Holds:  all items in one transaction; each place still as it was read; versions rise, and are above `floor`.
+        Raises: KeyTaken, if the key is another document's; CallRefused, if it takes more than 100 items; DocumentError;
+                StoreError.
+        """
+        there = dict(before.all) if before else {}
+        stored = before.version if before else 0
+        if after is not None:
+            key = self._mapping.root_key(after)
+            if before is None or key != before.key:
+                place = await self._reader.place(key)
+                if place.live:
+                    raise KeyTaken(self._mapping.collection, self._mapping.key_values(after))
+                there |= place.all
+                stored = max(stored, place.version)
+        version = max(stored, floor) + 1
+        wanted = self._wanted(before, after, version)
+        return Prepared(
+            collection=self._mapping.collection,
+            puts=[self._as_read(item, there.get(key_of(item))) for item in wanted],
+            wrote=[
+                Wrote(table=self._mapping.table, key=key_of(item), version=version_text(version)) for item in wanted
+            ],
+        )
+
+    async def commit(self, prepared: Sequence[Prepared]) -> None:
+        """Write what was prepared, of any collection: all or none.
+
+        Raises: ConditionFailed, if somebody was quicker: read again; StoreError.
+        """
+        await self._transact([put for one in prepared for put in one.puts])
+        for one in prepared:
+            for wrote in one.wrote:
+                self._remember(wrote)
+
+    def _wanted(self, before: Found | None, after: Document | None, version: int) -> list[Item]:
+        """The items to be put: root, changed children, and tombstones for what goes away."""
+        old = {key_of(item): item for item in before.live} if before else {}
+        new = self.items(after, version) if after is not None else []
+        kept = {key_of(item) for item in new}
+        changed = [item for item in new[1:] if not _same(item, old.get(key_of(item)))]
+        graves = [tombstone(item, version, self._ttl) for key, item in old.items() if key not in kept]
+        wanted = [*new[:1], *changed, *graves]
+        if len(wanted) > TRANSACTION_ITEMS:
+            raise CallRefused(
+                what=f"this write changes {len(wanted)} items of one document, and a transaction takes {TRANSACTION_ITEMS}",
+                suggestion="change fewer elements at once",
+            )
+        return wanted
+
+    def _as_read(self, item: Item, there: Item | None) -> dict[str, Any]:
+        if there is None:
+            return self._put(item, "attribute_not_exists(PK)", {}, {})
+        if "_v" not in there:
+            return self._put(item, "attribute_not_exists(#v)", {"#v": "_v"}, {})
+        return self._put(item, "#v = :v", {"#v": "_v"}, {":v": there["_v"]})
+
+    # --- the request -------------------------------------------------------------------------------------------------
+
+    def _put(self, item: Item, condition: str, names: dict[str, str], values: Item) -> dict[str, Any]:
+        put: dict[str, Any] = {"TableName": self._mapping.table, "Item": item, "ConditionExpression": condition}
+        if names:
+            put["ExpressionAttributeNames"] = names
+        if values:
+            put["ExpressionAttributeValues"] = values
+        return put
+
+    async def _transact(self, puts: Sequence[dict[str, Any]]) -> None:
+        """All or none. The token makes a request whose answer was lost the same one when it is sent again."""
+        if not puts:
+            raise InvariantBroken("a write without an item")
+        request = {"TransactItems": [{"Put": put} for put in puts], "ClientRequestToken": str(uuid.uuid4())}
+        await self._calls.call("TransactWriteItems", request, self._guard)
+
+
+def _same(item: Item, other: Item | None) -> bool:
+    """Whether two items hold the same, whenever they were written."""
+    if other is None:
+        return False
+    return _content(item) == _content(other)
+
+
+def _content(item: Item) -> Item:
+    return {name: value for name, value in item.items() if name not in VOLATILE}

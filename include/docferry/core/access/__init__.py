@@ -1,0 +1,1 @@
+"""How a query is answered from DynamoDB: by key, by index, by named pattern, in pages. Pure."""

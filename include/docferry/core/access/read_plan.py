@@ -1,0 +1,225 @@
+"""How a query of the application is answered from DynamoDB: by the table key, or by an index that the file declares. Pure.
+
+    plan_read(mapping, patterns, query, equalities, sort) -> ReadPlan      Raises: CallRefused
+
+A query is served if it pins, by equality, every field of the table key; or every field of an index's partition key (and what
+its `when` asks for), and an access pattern of the file names that index. What else it asks is checked on the documents found.
+Dates compare as text as they do as dates, so a range or a sort over a date at the end of a sort key is the index's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from docferry.core.mapping.key_templates import Placeholder, Template
+from docferry.core.mapping.mapping import Document, ItemKey
+from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.settings import AccessPattern
+from docferry.errors import CallRefused, DocumentError
+
+MOST_KEYS = 1_000
+"""As many keys may be asked for by $in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexQuery:
+    """One partition of an index. `low` and `high` bound the sort key, both included; `backwards` is from the end.
+
+    `sorted`: the index gives the order that was asked for, so that reading may stop at a limit.
+    """
+
+    index: str
+    partition: str
+    low: str | None = None
+    high: str | None = None
+    backwards: bool = False
+    sorted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadPlan:
+    """Either the keys of the root items, or one query of an index. `spread`: what `percent` of reads goes by."""
+
+    keys: tuple[ItemKey, ...] = ()
+    query: IndexQuery | None = None
+
+    @property
+    def spread(self) -> str:
+        return self.query.partition if self.query else self.keys[0][0] if self.keys else ""
+
+    @property
+    def by(self) -> str:
+        """What it goes by, in words."""
+        return f"index {self.query.index}" if self.query else "the table key"
+
+
+def plan_read(
+    mapping: DocumentMapping,
+    patterns: Sequence[AccessPattern],
+    query: Mapping[str, Any],
+    equalities: Mapping[str, Any],
+    sort: Sequence[tuple[str, int]] = (),
+) -> ReadPlan:
+    """How to find the root items of all documents that could match."""
+    keys = _keys(mapping, query, equalities)
+    if keys is not None:
+        return ReadPlan(keys=keys)
+    for name in sorted({pattern.index for pattern in patterns if pattern.index}):
+        found = _by_index(mapping, name, query, equalities, sort)
+        if found is not None:
+            return ReadPlan(query=found)
+    raise CallRefused(
+        what=f"DynamoDB cannot answer a query of {mapping.collection} by {_named(query)}",
+        suggestion=_suggestion(mapping, query),
+    )
+
+
+def leads_to(mapping: DocumentMapping, where: ReadPlan, document: Document) -> bool:
+    """Whether a plan finds a document that DynamoDB holds.
+
+    Not, for instance, if the index leaves it out because a field of its key is missing, or if that field is 1.0 where 1 was asked
+    for. Raises: DocumentError for a document that DynamoDB cannot hold.
+    """
+    if where.query is None:
+        return mapping.root_key(document) in where.keys
+    asked, key = where.query, mapping.index_key(document, where.query.index)
+    if key is None or key[0] != asked.partition:
+        return False
+    return (asked.low is None or asked.low <= key[1]) and (asked.high is None or key[1] <= asked.high)
+
+
+def shape_of(collection: str, method: str, query: Mapping[str, Any]) -> str:
+    """A call's shape, without any value: what unserved calls are counted by."""
+    return f"{collection}.{method}({_named(query)})"[:200]
+
+
+def _named(query: Mapping[str, Any]) -> str:
+    names = [f"{name} {_operators(value)}".strip() for name, value in sorted(query.items())]
+    return ", ".join(names) or "nothing"
+
+
+def _operators(value: Any) -> str:
+    if isinstance(value, dict) and value and all(name.startswith("$") for name in value):
+        return " ".join(sorted(value))
+    return ""
+
+
+def _suggestion(mapping: DocumentMapping, query: Mapping[str, Any]) -> str:
+    fields = sorted(name for name in query if not name.startswith("$"))
+    root = mapping.root
+    known = set().union(*(index.pk.fields for index in root.indexes)) | root.pk.fields
+    if nothing := [name for name in fields if name in known and query[name] in (None, "")]:
+        return f"no key is made of a {' or '.join(nothing)} that is null or empty: give such documents a value that says so"
+    wanted = ", ".join(fields) or "its fields"
+    return (
+        f"pin {', '.join(sorted(root.pk.fields | root.sk.fields))}, or give {mapping.collection} an index whose partition key is "
+        f"made of {wanted}, and declare it under access_patterns"
+    )
+
+
+# --- by the table key ------------------------------------------------------------------------------------------------
+
+
+def _keys(
+    mapping: DocumentMapping, query: Mapping[str, Any], equalities: Mapping[str, Any]
+) -> tuple[ItemKey, ...] | None:
+    fields = mapping.root.pk.fields | mapping.root.sk.fields
+    open_fields = [name for name in fields if name not in equalities]
+    if not open_fields:
+        return tuple(_root_keys(mapping, [dict(equalities)]))
+    if len(open_fields) > 1:
+        return None
+    one = open_fields[0]
+    listed = query.get(one)
+    if not (
+        isinstance(listed, dict) and isinstance(listed.get("$in"), list | tuple) and len(listed["$in"]) <= MOST_KEYS
+    ):
+        return None
+    return tuple(dict.fromkeys(_root_keys(mapping, [{**equalities, one: value} for value in listed["$in"]])))
+
+
+def _root_keys(mapping: DocumentMapping, values: Sequence[Mapping[str, Any]]) -> Iterator[ItemKey]:
+    """No document has a key that cannot be made: then there is nothing to find."""
+    for flat in values:
+        try:
+            yield mapping.root_key(nested(flat))
+        except DocumentError:
+            continue
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted paths as a document. Of two paths of which one leads into the other, the longer is left out."""
+    document: dict[str, Any] = {}
+    for path in sorted(flat):
+        *steps, last = path.split(".")
+        place: Any = document
+        for step in steps:
+            place = place.setdefault(step, {}) if isinstance(place, dict) else None
+        if isinstance(place, dict):
+            place.setdefault(last, flat[path])
+    return document
+
+
+# --- by an index -----------------------------------------------------------------------------------------------------
+
+
+def _by_index(
+    mapping: DocumentMapping,
+    name: str,
+    query: Mapping[str, Any],
+    equalities: Mapping[str, Any],
+    sort: Sequence[tuple[str, int]],
+) -> IndexQuery | None:
+    index = next((one for one in mapping.root.indexes if one.pk_name == f"{name}PK"), None)
+    if index is None or not index.pk.fields <= set(equalities):
+        return None
+    document = nested(equalities)
+    if not all(".".join(path) in equalities and equalities[".".join(path)] == wanted for path, wanted in index.when):
+        return None
+    partition = index.pk.render(document)
+    if partition is None:
+        return None
+    low, high = _bounds(index.sk, query, equalities)
+    last = _last_field(index.sk)
+    by_index = len(sort) == 1 and sort[0][0] == last and _is_date(mapping, last)
+    return IndexQuery(
+        index=name,
+        partition=partition,
+        low=low,
+        high=high,
+        backwards=by_index and sort[0][1] < 0,
+        sorted=by_index or not sort,
+    )
+
+
+def _bounds(
+    template: Template, query: Mapping[str, Any], equalities: Mapping[str, Any]
+) -> tuple[str | None, str | None]:
+    """Bounds of the sort key, both included, as far as equalities and a range over a last date tell them."""
+    whole = template.render(nested(equalities)) if template.fields <= set(equalities) else None
+    if whole is not None:
+        return whole, whole
+    last = _last_field(template)
+    asked = query.get(last) if last else None
+    if last is None or not isinstance(asked, dict) or not template.fields - {last} <= set(equalities):
+        return None, None
+    low = next((asked[name] for name in ("$gte", "$gt") if type(asked.get(name)) is datetime), None)
+    high = next((asked[name] for name in ("$lte", "$lt") if type(asked.get(name)) is datetime), None)
+    return _at(template, equalities, last, low), _at(template, equalities, last, high)
+
+
+def _at(template: Template, equalities: Mapping[str, Any], last: str, value: datetime | None) -> str | None:
+    return template.render(nested({**equalities, last: value})) if value is not None else None
+
+
+def _last_field(template: Template) -> str | None:
+    last = template.parts[-1]
+    return last.source if isinstance(last, Placeholder) and not last.integer else None
+
+
+def _is_date(mapping: DocumentMapping, path: str | None) -> bool:
+    sources = {".".join(source): name for name, source in mapping.root.sources.items()}
+    return path is not None and mapping.root.declared.get(sources.get(path, path)) == "date"

@@ -1,0 +1,102 @@
+"""Documents as raw BSON: decoding them, and ids as BSON of {"": id}, which are exact and compare with ==."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+import bson
+from bson.errors import BSONError
+
+from docferry.core.bson_codec.bson_bytes import ARRAY, DOCUMENT, document_of, find_value
+from docferry.core.bson_codec.codec import BSON_OPTIONS
+from docferry.core.bson_codec.deprecated_types import refuse_deprecated
+from docferry.core.limits import ITEM_BYTES, SORT_KEY_BYTES
+from docferry.core.mapping.key_templates import render_value
+from docferry.core.mapping.mapping import Item, Mapping, check_size
+from docferry.errors import UnsupportedType
+
+SURELY_SMALL = 800
+"""A document this short makes no item over 400 KB, even if every second byte were a field with a hint: the hint's pointer
+is as long as the document at most."""
+
+
+def decode_document(data: bytes) -> dict[str, Any]:
+    """The document. Raises UnsupportedType for what is no valid BSON."""
+    try:
+        return bson.decode(data, BSON_OPTIONS)
+    except BSONError as error:
+        raise UnsupportedType(f"is not valid BSON: {type(error).__name__}") from error
+
+
+def encode_raw(mapping: Mapping, data: bytes, version: int) -> list[Item]:
+    """The items of a document in BSON, root first. Raises DocumentError if it cannot be stored."""
+    document = decode_document(data)
+    refuse_deprecated(data, document)
+    items = mapping.encode(document, version)
+    _refuse_too_large(items, len(data))
+    return items
+
+
+def _refuse_too_large(items: Sequence[Item], document_bytes: int) -> None:
+    """Before anything is written: a document of which one item is too large must not leave its other items behind."""
+    if document_bytes < SURELY_SMALL:
+        return
+    for item in items:
+        hints = item["_t"]["M"] if "_t" in item else ()
+        # Outside the hints an item is never three times as long as its document; most need no closer look.
+        if document_bytes * 3 + sum(map(len, hints)) + 16 * len(hints) > ITEM_BYTES - SORT_KEY_BYTES * 8:
+            check_size(item)
+
+
+def id_bytes(value: Any) -> bytes:
+    """An id as BSON of {"": id}."""
+    return bson.encode({"": value})
+
+
+def id_of(document: bytes) -> bytes:
+    """A document's id as `id_bytes`, cut out and not decoded: it may not even be valid UTF-8."""
+    kind, value = find_value(document, b"_id")
+    return document_of((kind, b"", value))
+
+
+def id_name(id_data: bytes) -> str:
+    """An id as key text: what dead letters, reports and labels call a document by."""
+    try:
+        return render_value(bson.decode(id_data, BSON_OPTIONS)[""])
+    except BSONError:
+        return "~x" + base64.urlsafe_b64encode(id_data).decode().rstrip("=")
+
+
+def id_text(document: bytes) -> str:
+    """`id_name` of a document's id."""
+    return id_name(id_of(document))
+
+
+def id_document(id_data: bytes) -> bytes:
+    """BSON of {_id: id}, for min(), max() and filters."""
+    kind, value = find_value(id_data, b"")
+    return document_of((kind, b"_id", value))
+
+
+def ids_filter(ids: Sequence[bytes]) -> bytes:
+    """BSON of {_id: {$in: [ids]}}."""
+    found = [find_value(one, b"") for one in ids]
+    array = document_of(*((kind, str(index).encode(), value) for index, (kind, value) in enumerate(found)))
+    return document_of((DOCUMENT, b"_id", document_of((ARRAY, b"$in", array))))
+
+
+def same_content(one: bytes, other: bytes) -> bool:
+    """Whether two documents hold the same, types included, in whatever order their fields are."""
+    return one == other or _ordered(decode_document(one)) == _ordered(decode_document(other))
+
+
+def _ordered(document: dict[str, Any]) -> bytes:
+    return bson.encode(_sorted(document))
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _sorted(value[name]) for name in sorted(value)}
+    return [_sorted(inner) for inner in value] if isinstance(value, list) else value

@@ -1,0 +1,1 @@
+"""What AWS should hold, what it holds, and the steps from one to the other. Pure."""

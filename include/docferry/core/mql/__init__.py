@@ -1,0 +1,1 @@
+"""MongoDB's query language over documents in hand: filters, updates, projections. Pure."""

@@ -1,0 +1,337 @@
+"""MongoDB's query language over one document: a stated set of operators, meant exactly; all others are refused by name.
+
+$eq $ne $gt $gte $lt $lte $in $nin $exists $not $and $or $nor $size $all $elemMatch $type, and a plain value for equality.
+Paths are dotted and look into arrays as MongoDB's do. Comparisons stay within one type (numbers are one); null matches what
+is missing. Two documents are equal whatever the order of their fields, which DynamoDB does not keep. Not here: regular
+expressions, $expr, $where, $mod, $comment, text, geography, bits, collations.
+
+Source: MongoDB 6.0 manual, "Query and Projection Operators", read 2026-11-24; held against a real mongod by property tests.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from bson import Regex
+
+from docferry.core.bson_codec.order import (
+    ABSENT,
+    NAN_KEY,
+    RANK_OF_ABSENT,
+    RANK_OF_MAX_KEY,
+    RANK_OF_MIN_KEY,
+    RANK_OF_NULL,
+    equality_key,
+    order_key,
+)
+from docferry.core.mql.values import (
+    TYPE_CODES,
+    Document,
+    Path,
+    as_bson,
+    fields_of,
+    is_expression,
+    is_true,
+    type_code,
+    values_at,
+    whole_number,
+)
+from docferry.errors import CallRefused
+
+Test = Callable[[Any], bool]
+Pinned = list[tuple[str, Any]]
+
+SUGGESTION: Final = (
+    "use $eq $ne $gt $gte $lt $lte $in $nin $exists $not $and $or $nor $size $all $elemMatch or $type, as MongoDB takes them, "
+    "or filter in the application"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """A compiled query. `pinned` are its equalities in order, a path as often as the query names it."""
+
+    root: Node
+    pinned: tuple[tuple[str, Any], ...]
+
+    def matches(self, document: Mapping[str, Any]) -> bool:
+        """Whether MongoDB would find the document. It is as `codec.BSON_OPTIONS` reads it."""
+        return self.root.matches(document)
+
+    @property
+    def equalities(self) -> dict[str, Any]:
+        """Dotted path -> value, for each path that must equal one value (or be an array with it; null: or be missing)."""
+        found: dict[str, Any] = {}
+        for path, value in self.pinned:
+            found.setdefault(path, value)
+        return found
+
+
+def compile_filter(query: Mapping[str, Any]) -> Filter:
+    """Compile a query as pymongo's `find` takes it.
+
+    Raises: CallRefused, naming an operator that is not supported, or one whose operand MongoDB would not take.
+    """
+    pinned: Pinned = []
+    root = _every_field(as_bson(query), pinned)
+    return Filter(root=root, pinned=tuple(pinned))
+
+
+# --- the tree of conditions ------------------------------------------------------------------------------------------
+
+
+class Node(Protocol):
+    """A condition on a document (`matches`), or on one value inside an $elemMatch (`holds`)."""
+
+    def matches(self, document: Mapping[str, Any]) -> bool: ...
+
+    def holds(self, value: Any) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    path: Path
+    holds: Test
+    leaf_arrays: bool = True
+
+    def matches(self, document: Mapping[str, Any]) -> bool:
+        return any(self.holds(value) for value in values_at(document, self.path, self.leaf_arrays))
+
+
+@dataclass(frozen=True, slots=True)
+class _Not:
+    inner: Node
+
+    def matches(self, document: Mapping[str, Any]) -> bool:
+        return not self.inner.matches(document)
+
+    def holds(self, value: Any) -> bool:
+        return not self.inner.holds(value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Several:
+    """All of several conditions, or any of them."""
+
+    of: Callable[[Iterable[bool]], bool]
+    nodes: tuple[Node, ...]
+
+    def matches(self, document: Mapping[str, Any]) -> bool:
+        return self.of(node.matches(document) for node in self.nodes)
+
+    def holds(self, value: Any) -> bool:
+        return self.of(node.holds(value) for node in self.nodes)
+
+
+def _refuse(what: str) -> CallRefused:
+    return CallRefused(what, SUGGESTION)
+
+
+def _every_field(query: Document, pinned: Pinned | None) -> Node:
+    """All conditions of a query document. `pinned` collects equalities; None where an equality pins nothing."""
+    nodes: list[Node] = []
+    for name, value in query.items():
+        if name in _LOGICAL:
+            nodes.append(_LOGICAL[name](name, value, pinned))
+        elif name[:1] == "$":
+            raise _refuse(f"the query operator {name}")
+        else:
+            nodes.append(_field(name, value, pinned))
+    return _Several(all, tuple(nodes))
+
+
+def _clauses(name: str, value: Any) -> list[Document]:
+    if not isinstance(value, list) or not value or not all(isinstance(clause, dict) for clause in value):
+        raise _refuse(f"{name} with anything but an array of at least one document")
+    return value
+
+
+def _and(name: str, value: Any, pinned: Pinned | None) -> Node:
+    return _Several(all, tuple(_every_field(clause, pinned) for clause in _clauses(name, value)))
+
+
+def _or(name: str, value: Any, pinned: Pinned | None) -> Node:
+    clauses = _clauses(name, value)
+    return _Several(any, tuple(_every_field(clause, pinned if len(clauses) == 1 else None) for clause in clauses))
+
+
+def _nor(name: str, value: Any, pinned: Pinned | None) -> Node:
+    return _Not(_Several(any, tuple(_every_field(clause, None) for clause in _clauses(name, value))))
+
+
+_LOGICAL: Final[Mapping[str, Callable[[str, Any, Pinned | None], Node]]] = {"$and": _and, "$or": _or, "$nor": _nor}
+
+
+def _field(name: str, value: Any, pinned: Pinned | None) -> Node:
+    if isinstance(value, Regex):
+        raise _refuse("a regular expression in a query")
+    if is_expression(value):
+        return _operators(name, value, pinned)
+    return _equality(name, value, pinned)
+
+
+def _operators(name: str, expression: Document, pinned: Pinned | None) -> Node:
+    nodes: list[Node] = []
+    for word, operand in expression.items():
+        parse = _OPERATORS.get(word)
+        if parse is None:
+            raise _refuse(f"the query operator {word}")
+        nodes.append(parse(name, operand, pinned))
+    return nodes[0] if len(nodes) == 1 else _Several(all, tuple(nodes))
+
+
+def _leaf(name: str, test: Test, leaf_arrays: bool = True) -> _Leaf:
+    return _Leaf(tuple(name.split(".")), test, leaf_arrays)
+
+
+# --- operators on a field --------------------------------------------------------------------------------------------
+
+
+def _equality(name: str, wanted: Any, pinned: Pinned | None) -> Node:
+    node = _leaf(name, _comparison("$eq", wanted))
+    if pinned is not None:
+        pinned.append((name, wanted))
+    return node
+
+
+_COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
+    "$eq": operator.eq,
+    "$gt": operator.gt,
+    "$gte": operator.ge,
+    "$lt": operator.lt,
+    "$lte": operator.le,
+}
+
+
+def _comparison(word: str, wanted: Any) -> Test:
+    if isinstance(wanted, Regex):
+        raise _refuse("a regular expression in a query")
+    key_of = equality_key if word == "$eq" else order_key
+    compare, key = _COMPARISONS[word], key_of(wanted)
+    with_equals = compare(0, 0)
+    # Across types: MinKey is below and MaxKey above everything, and what is missing is null.
+    of_other_types = (key[0] == RANK_OF_MIN_KEY and word[:3] == "$gt") or (
+        key[0] == RANK_OF_MAX_KEY and word[:3] == "$lt"
+    )
+
+    def test(value: Any) -> bool:
+        found = key_of(value)
+        if found[0] != key[0]:
+            if found[0] == RANK_OF_ABSENT and key[0] == RANK_OF_NULL:
+                return with_equals
+            return of_other_types
+        if NAN_KEY in (found, key):
+            return with_equals and found == key
+        return compare(found, key)
+
+    return test
+
+
+def _compare(word: str) -> Callable[[str, Any, Pinned | None], Node]:
+    return lambda name, wanted, pinned: _leaf(name, _comparison(word, wanted))
+
+
+def _not_equal(name: str, wanted: Any, pinned: Pinned | None) -> Node:
+    return _Not(_leaf(name, _comparison("$eq", wanted)))
+
+
+def _in(name: str, wanted: Any, pinned: Pinned | None) -> Node:
+    if not isinstance(wanted, list):
+        raise _refuse("$in or $nin with anything but an array")
+    if any(isinstance(value, Regex) or is_expression(value) for value in wanted):
+        raise _refuse("a regular expression or an operator inside $in or $nin")
+    keys = {equality_key(value) for value in wanted}
+    if (RANK_OF_NULL,) in keys:
+        keys.add((RANK_OF_ABSENT,))
+    if pinned is not None and len(wanted) == 1:
+        pinned.append((name, wanted[0]))
+    return _leaf(name, lambda value: equality_key(value) in keys)
+
+
+def _not_in(name: str, wanted: Any, pinned: Pinned | None) -> Node:
+    return _Not(_in(name, wanted, None))
+
+
+def _exists(name: str, wanted: Any, pinned: Pinned | None) -> Node:
+    node = _leaf(name, lambda value: value is not ABSENT, leaf_arrays=False)
+    return node if is_true(wanted) else _Not(node)
+
+
+def _not(name: str, expression: Any, pinned: Pinned | None) -> Node:
+    if isinstance(expression, Regex):
+        raise _refuse("a regular expression in a query")
+    if not is_expression(expression):
+        raise _refuse("$not with anything but a document of operators")
+    return _Not(_operators(name, expression, None))
+
+
+def _size(name: str, wanted: Any, pinned: Pinned | None) -> Node:
+    size = whole_number(wanted)
+    if size is None or size < 0:
+        raise _refuse("$size with anything but a whole number that is not negative")
+    return _leaf(name, lambda value: isinstance(value, list) and len(value) == size, leaf_arrays=False)
+
+
+def _all(name: str, wanted: Any, pinned: Pinned | None) -> Node:
+    if not isinstance(wanted, list):
+        raise _refuse("$all with anything but an array")
+    if wanted and all(isinstance(value, dict) and next(iter(value), "") == "$elemMatch" for value in wanted):
+        return _Several(all, tuple(_operators(name, value, None) for value in wanted))
+    if any(isinstance(value, Regex) or is_expression(value) for value in wanted):
+        raise _refuse("a regular expression or an operator other than $elemMatch inside $all")
+    nodes = tuple(_equality(name, value, pinned) for value in wanted)
+    return _Several(all if nodes else any, nodes)
+
+
+def _elem_match(name: str, wanted: Any, pinned: Pinned | None) -> Node:
+    if not isinstance(wanted, dict):
+        raise _refuse("$elemMatch with anything but a document")
+    if is_expression(wanted) and next(iter(wanted)) not in _LOGICAL:
+        inner = _operators("", wanted, None)
+        return _leaf(name, lambda value: isinstance(value, list) and any(map(inner.holds, value)), leaf_arrays=False)
+    query = _every_field(wanted, None)
+
+    def test(value: Any) -> bool:
+        return isinstance(value, list) and any(
+            query.matches(fields) for fields in map(_as_fields, value) if fields is not None
+        )
+
+    return _leaf(name, test, leaf_arrays=False)
+
+
+def _as_fields(value: Any) -> Mapping[str, Any] | None:
+    """As an $elemMatch sees an element: an array is a document whose fields are called 0, 1, ..."""
+    return {str(index): inner for index, inner in enumerate(value)} if isinstance(value, list) else fields_of(value)
+
+
+def _type(name: str, wanted: Any, pinned: Pinned | None) -> Node:
+    codes: set[int] = set()
+    for one in wanted if isinstance(wanted, list) else [wanted]:
+        code = TYPE_CODES.get(one) if isinstance(one, str) else whole_number(one)
+        if one == "number":
+            codes |= {1, 16, 18, 19}
+        elif code in TYPE_CODES.values():
+            codes.add(code or 0)
+        else:
+            raise _refuse("$type with an unknown type")
+    if not codes:
+        raise _refuse("$type with no type")
+    return _leaf(name, lambda value: type_code(value) in codes)
+
+
+_OPERATORS: Final[Mapping[str, Callable[[str, Any, Pinned | None], Node]]] = {
+    "$eq": _equality,
+    "$ne": _not_equal,
+    **{word: _compare(word) for word in ("$gt", "$gte", "$lt", "$lte")},
+    "$in": _in,
+    "$nin": _not_in,
+    "$exists": _exists,
+    "$not": _not,
+    "$size": _size,
+    "$all": _all,
+    "$elemMatch": _elem_match,
+    "$type": _type,
+}

@@ -1,0 +1,1 @@
+"""Rollback points and the files of a dump. Pure."""

@@ -1,0 +1,461 @@
+"""Backfill: every document of a collection, read once at a named snapshot, written, superseded or dead-lettered.
+
+Order of things, and why:
+
+1. `plan_backfill` reads only: how many documents, write units, hours, and how far the oplog reaches back.
+2. `prepare` records the stream position, once, before any page is read; then cuts the `_id` space into chunks.
+3. `load_range` leases chunks one after the other and loads them page by page. A page is one `find` of one batch at
+   a snapshot not before the stream position; that time is the version of everything in it. After a page's items are
+   acknowledged and its dead letters are in the ledger, the chunk's checkpoint may move past it. So a killed process
+   loses nothing: its pages are read again, and each document is counted once.
+4. `finish` adds up the chunks. `read = written + superseded + dead-lettered`, or the run has failed.
+
+The bulk mode writes without conditions, and the ledger allows it only while the collection has no other writer: once
+replication has begun, every load is conditional (a put wins only where nothing newer is stored).
+A collection that has been loaded stays loaded: a second run says so and changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from docferry.config import Migration
+from docferry.core.bson_codec.raw import decode_document, id_name
+from docferry.core.limits import item_write_units
+from docferry.core.settings import CollectionSettings
+from docferry.errors import (
+    ConditionFailed,
+    DocumentError,
+    InvariantBroken,
+    LeaseHeld,
+    PreflightFailed,
+    Problem,
+    StoreError,
+    TableMissing,
+    TooManyDeadLetters,
+)
+from docferry.flows.backfill.load import (
+    BULK,
+    CONDITIONAL,
+    GIVE_BACK_S,
+    Backfill,
+    Counts,
+    budget_of,
+    counts_of,
+    load_range,
+    set_header,
+)
+from docferry.flows.kernel.retry import retrying
+from docferry.flows.kernel.threads import aside
+from docferry.flows.ledger import state
+from docferry.flows.ledger.mapping_fingerprint import mapping_changed, mapping_digest
+from docferry.flows.ledger.modes import require_mongodb_leads
+from docferry.flows.preflight.mongodb import require_source
+from docferry.ports.flows import (
+    Ledger,
+    Record,
+    Target,
+)
+
+SAMPLES_PER_CHUNK = 20
+PLAN_SAMPLE = 300
+
+
+# --- plan ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionPlan:
+    """What loading one collection will take, from a sample of its documents."""
+
+    collection: str
+    table: str
+    documents: int
+    items: int
+    write_units: int
+    chunks: int
+    unstorable_in_sample: int
+    sample: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackfillPlan:
+    """The whole load: write units with indexes, hours at the budget, and what the oplog allows."""
+
+    migration: str
+    collections: tuple[CollectionPlan, ...]
+    budget_wcu: float
+    hours: float
+    oplog_window_hours: float
+
+    @property
+    def write_units(self) -> int:
+        return sum(plan.write_units for plan in self.collections)
+
+    @property
+    def fits(self) -> bool:
+        """The load is over before half of the oplog window has gone by; the other half is for catching up.
+
+        A load of under a minute always fits.
+        """
+        return self.hours <= max(self.oplog_window_hours / 2, 1 / 60)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "migration": self.migration,
+            "collections": [
+                {name: getattr(plan, name) for name in plan.__dataclass_fields__} for plan in self.collections
+            ],
+            "write_units": self.write_units,
+            "budget_wcu": self.budget_wcu,
+            "hours": round(self.hours, 4),
+            "oplog_window_hours": round(self.oplog_window_hours, 4),
+            "fits": self.fits,
+        }
+
+
+def plan_backfill(job: Backfill, only: Sequence[str] = ()) -> BackfillPlan:
+    """The plan, from samples. Reads only. Raises PreflightFailed if the servers cannot do it."""
+    require_source(job.migration, job.source)
+    plans = tuple(_plan_collection(job, settings) for settings in _chosen(job.migration, only))
+    budget = budget_of(job.migration)
+    units = sum(plan.write_units for plan in plans if plan.state != "complete")
+    hours = units / budget / 3600 if budget else 0.0
+    return BackfillPlan(
+        migration=job.migration.name,
+        collections=plans,
+        budget_wcu=budget,
+        hours=hours,
+        oplog_window_hours=job.source.oplog_window_s() / 3600,
+    )
+
+
+def require_window(plan: BackfillPlan, waived: bool) -> None:
+    """Raises PreflightFailed for a load that is longer than half of the oplog window, unless that is waived."""
+    if plan.fits or waived:
+        return
+    needed, reach = f"{plan.hours:.2f} h at {plan.budget_wcu:.0f} WCU/s", f"{plan.oplog_window_hours:.2f} h"
+    what = f"would take {needed}, and the oplog reaches back {reach}: the load must fit into half of that"
+    suggestion = "enlarge the oplog (replSetResizeOplog), raise backfill.budget_wcu, or waive it (--waive-oplog-window)"
+    raise PreflightFailed("the load", [Problem(where="backfill", what=what, suggestion=suggestion)])
+
+
+def _chosen(migration: Migration, only: Sequence[str]) -> list[CollectionSettings]:
+    for name in only:
+        migration.mapping(name)
+    return [settings for settings in migration.collections if not only or settings.name in only]
+
+
+def _plan_collection(job: Backfill, settings: CollectionSettings) -> CollectionPlan:
+    facts = job.source.collection_facts(settings.name)
+    mapping = job.migration.mapping(settings.name)
+    sample = job.source.sample_documents(settings.name, PLAN_SAMPLE) if facts.documents else []
+    units = items = refused = 0
+    for raw in sample:
+        try:
+            encoded = mapping.encode(decode_document(raw), 0)
+        except DocumentError:
+            refused += 1
+            continue
+        items += len(encoded)
+        units += sum(item_write_units(item) for item in encoded)
+    scale = facts.documents / len(sample) if sample else 0.0
+    return CollectionPlan(
+        collection=settings.name,
+        table=settings.table,
+        documents=facts.documents,
+        items=round(items * scale),
+        write_units=round(units * scale),
+        chunks=_chunk_count(facts.documents, job.migration),
+        unstorable_in_sample=refused,
+        sample=len(sample),
+        state=_state_of(job.ledger, settings.name),
+    )
+
+
+def _state_of(ledger: Ledger, collection: str) -> str:
+    """How far a collection is; a plan may be asked for before there is a ledger."""
+    try:
+        header = ledger.read("backfill", collection)
+    except TableMissing:
+        return "not provisioned"
+    return str(header.body.get("state", "new")) if header else "new"
+
+
+def _chunk_count(documents: int, migration: Migration) -> int:
+    return max(1, -(-documents // migration.backfill.chunk_documents))
+
+
+# --- prepare ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkRange:
+    """Neighbouring chunks that one task will load, named after the ids they cover."""
+
+    collection: str
+    label: str
+    chunks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A collection that is ready to be loaded, or was loaded before (then `ranges` is empty)."""
+
+    collection: str
+    complete: bool
+    ranges: tuple[ChunkRange, ...]
+    chunks: int
+
+
+def prepare(job: Backfill, collection: str) -> Prepared:
+    """Claim the collection for this run, record the stream position, and cut chunks. Repeating it changes nothing.
+
+    Raises: LeaseHeld if another run is at it, PreflightFailed unless MongoDB leads, InvariantBroken, StoreError.
+    """
+    settings = job.migration.mapping(collection).settings
+    header = _claim(job, settings)
+    if header.body["state"] == "complete":
+        return Prepared(collection=collection, complete=True, ranges=(), chunks=int(header.body["chunks"]))
+    retrying("record the stream position", lambda: state.record_position(job.ledger, job.source), job.stop)
+    chunks = job.ledger.list(f"chunks:{collection}")
+    if header.body["state"] == "new":
+        chunks = _cut(job, settings, chunks)
+        set_header(job, header, {"state": "loading", "chunks": len(chunks)})
+    ranges = _ranges(
+        collection, [chunk for chunk in chunks if chunk.body["state"] != "done"], job.migration.backfill.max_tasks
+    )
+    return Prepared(collection=collection, complete=False, ranges=ranges, chunks=len(chunks))
+
+
+def _claim(job: Backfill, settings: CollectionSettings) -> Record:
+    """The collection's header, held by this run. Another run that is alive wins; its name is told."""
+    digest = mapping_digest(settings)
+    fresh: dict[str, Any] = {"state": "new", "mode": BULK, "mapping": digest, "chunks": 0, "started": state.now_ms()}
+    while True:
+        header = job.ledger.read("backfill", settings.name)
+        body = dict(header.body) if header else fresh
+        if body["mapping"] != digest:
+            raise PreflightFailed(job.migration.name, [mapping_changed(settings.name)])
+        if header is not None and body["state"] == "complete":
+            return header
+        if body.get("run") != job.run and not state.lease_expired(body, job.identity):
+            left = (int(body["until"]) - state.now_ms()) / 1000
+            raise LeaseHeld(f"the backfill of {settings.name}", str(body["owner"]), left)
+        try:
+            claimed = job.ledger.write("backfill", settings.name, body | _holder(job), expect=header)
+        except ConditionFailed:
+            continue  # somebody else claimed it first: look who
+        require_mongodb_leads(job.ledger, f"the backfill of {settings.name}")
+        if body["state"] == "new" and body["mode"] == BULK and is_followed(job.ledger):
+            # Looked at after the claim, as replication looks at the claims after it has said that it follows.
+            return set_header(job, claimed, {"mode": CONDITIONAL})
+        return claimed
+
+
+def is_followed(ledger: Ledger) -> bool:
+    """Whether replication has ever begun: then nothing is written without conditions any more."""
+    record = ledger.read(*state.REPLICATION)
+    return record is not None and bool(record.body.get("opened"))
+
+
+def begin_again(job: Backfill, only: Sequence[str] = ()) -> list[str]:
+    """Make ready to load collections anew under live traffic, every put conditional; returns their names.
+
+    For when replication has lost its position (then all collections, from a new position), or a collection was dropped,
+    renamed or lost its images. What was deleted while the stream could not be followed stays until `repair` buries it; where
+    replication still has its position, it goes on from there, and applies what this load has read once more: deletes in
+    between would be lost otherwise.
+
+    Raises: LeaseHeld if replication or a load is running, PreflightFailed if the position is lost and not all are named, and
+            unless MongoDB leads.
+    """
+    names = [settings.name for settings in _chosen(job.migration, only)]
+    require_mongodb_leads(job.ledger, "loading again")
+    lease = state.take_or_create(job.ledger, *state.REPLICATION, job.identity, job.migration.backfill.lease_s)
+    changes: dict[str, Any] = {}
+    try:
+        lost = bool(lease.body.get("lost"))
+        if lost and len(names) < len(job.migration.collections):
+            what = "the stream position is lost, and with it the changes of all collections"
+            raise PreflightFailed("load again", [Problem(where="backfill", what=what, suggestion="leave out --only")])
+        position = retrying("record the stream position", job.source.stream_position, job.stop)
+        for name in names:
+            _begin_collection_again(job, name, state.encode_time(position.time))
+        if lost:
+            changes = state.position_body(position) | {"lost": False}
+    finally:
+        lease.release(changes)
+    return names
+
+
+def _begin_collection_again(job: Backfill, name: str, follow_from: str) -> None:
+    header = job.ledger.read("backfill", name)
+    if header is None:
+        return  # never loaded: the usual way will do
+    if header.body["state"] != "complete" and not state.lease_expired(header.body, job.identity):
+        left = (int(header.body["until"]) - state.now_ms()) / 1000
+        raise LeaseHeld(f"the backfill of {name}", str(header.body["owner"]), left)
+    if header.body["state"] != "complete" and header.body["mode"] == BULK:
+        return  # a first load that has not come to its end goes on as it is
+    mapping = {"mapping": mapping_digest(job.migration.mapping(name).settings)}
+    fresh = {"state": "new", "mode": CONDITIONAL, "started": state.now_ms(), "owner": "", "taken_over": False}
+    set_header(job, header, mapping | fresh | {"follow_from": follow_from})
+
+
+def _holder(job: Backfill) -> dict[str, Any]:
+    until = state.now_ms() + int(job.migration.backfill.lease_s * 2000)
+    return {"run": job.run, "owner": job.identity.name, "mark": job.run_mark, "until": until}
+
+
+def _cut(job: Backfill, settings: CollectionSettings, have: Sequence[Record]) -> list[Record]:
+    """Write the chunk records. Left-overs of an attempt that died in here are replaced: nothing was loaded by them."""
+    for record in have:
+        job.ledger.delete(record)
+    facts = job.source.collection_facts(settings.name)
+    wanted = _chunk_count(facts.documents, job.migration)
+    bounds = _boundaries(job.source.sample_ids(settings.name, wanted * SAMPLES_PER_CHUNK) if wanted > 1 else [], wanted)
+    edges: list[bytes | None] = [None, *bounds, None]
+    chunks: list[Record] = []
+    for index, (lower, upper) in enumerate(pairwise(edges)):
+        body: dict[str, Any] = {"state": "pending", "label": _label(lower, upper), "owner": "", "mark": "", "until": 0}
+        body |= Counts().to_dict() | {"expected": facts.documents // (len(bounds) + 1)}
+        body |= {name: edge for name, edge in (("lower", lower), ("upper", upper)) if edge is not None}
+        chunks.append(job.ledger.write(f"chunks:{settings.name}", f"{index:05d}", body, expect=None))
+    return chunks
+
+
+def _boundaries(ids: Sequence[bytes], chunks: int) -> list[bytes]:
+    """Quantiles of a sorted sample: `chunks - 1` boundaries, fewer where ids repeat."""
+    bounds: list[bytes] = []
+    for index in range(1, chunks):
+        position = index * len(ids) // chunks
+        if position < len(ids) and ids[position] not in bounds:
+            bounds.append(ids[position])
+    return bounds
+
+
+def _label(lower: bytes | None, upper: bytes | None) -> str:
+    if lower is None and upper is None:
+        return "all ids"
+    if lower is None:
+        return f"ids before {_short(upper)}"
+    return f"ids from {_short(lower)}" + (f" to {_short(upper)}" if upper is not None else "")
+
+
+def _short(edge: bytes | None) -> str:
+    text = id_name(edge) if edge is not None else ""
+    return text if len(text) <= 24 else text[:23] + "…"
+
+
+def _ranges(collection: str, chunks: Sequence[Record], most: int) -> tuple[ChunkRange, ...]:
+    """Neighbouring chunks in at most `most` ranges of about equal size."""
+    count = min(most, len(chunks))
+    ranges: list[ChunkRange] = []
+    for index in range(count):
+        part = chunks[index * len(chunks) // count : (index + 1) * len(chunks) // count]
+        label = str(part[0].body["label"])
+        if len(part) > 1:
+            label = _label(part[0].body.get("lower"), part[-1].body.get("upper"))
+        name = f"{collection}: {label}" + (f" ({len(part)} chunks)" if len(part) > 1 else "")
+        ranges.append(ChunkRange(collection=collection, label=name, chunks=tuple(chunk.key for chunk in part)))
+    return tuple(ranges)
+
+
+# --- finish ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionReport:
+    """How a collection's load ended. `seconds` is from the first claim to the end."""
+
+    collection: str
+    counts: Counts
+    chunks: int
+    seconds: float
+    already_complete: bool = False
+
+    @property
+    def rate(self) -> float:
+        """Documents a second, over all attempts."""
+        return self.counts.read / self.seconds if self.seconds > 0 else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        counts = self.counts.to_dict()
+        return {
+            "collection": self.collection,
+            **counts,
+            "chunks": self.chunks,
+            "seconds": round(self.seconds, 3),
+            "rate": round(self.rate, 1),
+            "already_complete": self.already_complete,
+        }
+
+
+def finish(job: Backfill, collection: str) -> CollectionReport:
+    """Add up a collection's chunks and mark it complete.
+
+    Raises: InvariantBroken if a sum is wrong or a chunk is not done; TooManyDeadLetters past the allowed share.
+    """
+    header = job.ledger.read("backfill", collection)
+    if header is None:
+        raise InvariantBroken(f"{collection} was never prepared")
+    if header.body["state"] == "complete":
+        return _report_of(header, already=True)
+    chunks = job.ledger.list(f"chunks:{collection}")
+    undone = [chunk.key for chunk in chunks if chunk.body["state"] != "done"]
+    if undone or len(chunks) != int(header.body["chunks"]):
+        raise InvariantBroken(f"{collection}: chunks {undone} of {header.body['chunks']} are not done")
+    total = sum((counts_of(chunk.body) for chunk in chunks), Counts())
+    total.check(collection)
+    allowed = job.migration.backfill.dead_letter_share
+    if total.dead > max(allowed * total.read, job.migration.backfill.dead_letter_count):
+        release_run(job, collection)
+        raise TooManyDeadLetters(collection, total.dead, total.read, allowed)
+    taken_over = any(chunk.body.get(state.TAKEOVER_NEEDS_WAIT) for chunk in chunks)
+    finished = {"state": "complete", "finished": state.now_ms(), "owner": "", "taken_over": taken_over}
+    try:
+        return _report_of(set_header(job, header, finished | total.to_dict()), already=False)
+    except ConditionFailed:
+        return finish(job, collection)  # another task of this run wrote the header: look again
+
+
+def _report_of(header: Record, already: bool) -> CollectionReport:
+    seconds = (int(header.body["finished"]) - int(header.body["started"])) / 1000
+    return CollectionReport(
+        collection=header.key,
+        counts=counts_of(header.body),
+        chunks=int(header.body["chunks"]),
+        seconds=seconds,
+        already_complete=already,
+    )
+
+
+def release_run(job: Backfill, collection: str) -> None:
+    """Give up this run's claim, so that the next run need not wait for it to expire."""
+    header = job.ledger.read("backfill", collection)
+    if header is not None and header.body.get("run") == job.run and header.body["state"] != "complete":
+        try:
+            set_header(job, header, {"owner": ""})
+        except ConditionFailed:
+            return  # somebody has claimed it already
+
+
+async def backfill_collection(job: Backfill, target: Target, collection: str) -> CollectionReport:
+    """Prepare, load and finish one collection in this process: what the CLI does."""
+    prepared = await asyncio.to_thread(prepare, job, collection)
+    if not prepared.complete:
+        try:
+            for one in prepared.ranges:
+                await load_range(job, target, collection, one.chunks)
+        except BaseException:
+            with suppress(StoreError):  # the claim then runs out by itself
+                await aside(release_run, job, collection, within_s=GIVE_BACK_S)
+            raise
+    return await asyncio.to_thread(finish, job, collection)

@@ -1,0 +1,1 @@
+"""Changing who serves: dual writes, flips, the change of leader, the way back, the end."""

@@ -1,0 +1,79 @@
+"""The second guard of a hold: whoever changes the leader may die, and then somebody else puts everything back.
+
+`watch_hold` is for a process or task beside the change, and for the replicator that has made room for it; `end_dead_hold` for
+whoever replicates next.
+"""
+
+from __future__ import annotations
+
+import time
+
+from docferry.core.cutover.modes import Mode, ModeState
+from docferry.errors import LeaseHeld, RetryExhausted, TransientStoreError
+from docferry.flows.cutover.to_dynamodb import Cutover, back_out
+from docferry.flows.ledger import state
+from docferry.flows.ledger.modes import ask_for_room, read_mode, who_needs_room
+
+GRACE_S = 1.0
+"""How long after the deadline others put HOLD back: whoever holds is to do it himself."""
+LOOK_S = 0.25
+BEGINS_WITHIN_S = 20.0
+WATCH_S = 900.0
+"""How long a replicator that has made room watches: longer than a change of leader takes."""
+
+
+def is_overdue(mode: ModeState, grace_s: float = GRACE_S) -> bool:
+    """A hold whose deadline has passed: whoever began it does not live, or cannot go back."""
+    return mode.mode is Mode.HOLD and state.now_ms() > mode.deadline_ms + int(grace_s * 1000)
+
+
+def put_back(job: Cutover) -> bool:
+    """Put a hold back that nobody ended; whether there was one.
+
+    Raises: LeaseHeld, for as long as the fence is the dead one's; FenceFailed, StoreError, RetryExhausted. HOLD stays then:
+            try again.
+    """
+    if not is_overdue(read_mode(job.ledger)):
+        return False
+    back_out(job, "the deadline has passed, and whoever held has not gone back")
+    ask_for_room(job.ledger, job.identity.name, 0)  # the dead one's: replication may go on
+    return True
+
+
+def end_dead_hold(job: Cutover) -> bool:
+    """Before replication begins: a hold at which nobody is any more is waited for, and put back; whether there was one.
+
+    Raises: as `put_back`.
+    """
+    while not put_back(job):
+        if read_mode(job.ledger).mode is not Mode.HOLD or who_needs_room(job.ledger) is not None or job.stop.is_set():
+            return False
+        time.sleep(LOOK_S)
+    return True
+
+
+def watch_hold(job: Cutover, for_s: float, begins_within_s: float = BEGINS_WITHIN_S) -> bool:
+    """Watch a change of leader to its end, for so long at most; whether a hold had to be put back that nobody ended.
+
+    While MongoDB or the ledger cannot be reached it tries again. One that does not begin soon is not waited for.
+
+    Raises: FenceFailed, and what else `back_out` does that no second try mends; what was in the way, once the time is over.
+    """
+    began, seen = time.monotonic(), False
+    trouble: Exception | None = None
+    while time.monotonic() - began < for_s and not job.stop.is_set():
+        try:
+            if put_back(job):
+                return True
+            at_work = who_needs_room(job.ledger) is not None or read_mode(job.ledger).mode is Mode.HOLD
+            trouble = None
+        except (LeaseHeld, TransientStoreError, RetryExhausted) as error:
+            trouble, at_work = error, seen
+            job.progress.say(f"the hold is watched on: {error}")
+        seen = seen or at_work
+        if not at_work and (seen or time.monotonic() - began > begins_within_s):
+            return False
+        time.sleep(LOOK_S)
+    if trouble is not None and not job.stop.is_set():
+        raise trouble
+    return False

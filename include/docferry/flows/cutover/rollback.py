@@ -1,0 +1,126 @@
+"""The way back from whatever mode, and the end of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from docferry.core.cutover.modes import Mode, ModeState, state_of
+from docferry.errors import MoveRefused, PreflightFailed, Problem
+from docferry.flows.cutover.fence import lift
+from docferry.flows.cutover.flip import back_to, begin_dual_write, lacking_replication
+from docferry.flows.cutover.hold_watch import is_overdue
+from docferry.flows.cutover.to_dynamodb import POLL_S, Cutover, SwitchReport, back_out, raise_if_stopped
+from docferry.flows.cutover.to_mongodb import require_ready_to_return, switch_to_mongodb
+from docferry.flows.kernel.threads import aside
+from docferry.flows.ledger.approvals import FINALIZE, require_approval
+from docferry.flows.ledger.modes import change_mode, mode_record, read_mode
+from docferry.flows.preflight.readiness import foreign_readers
+from docferry.ports.flows import Sink, Target
+
+FOLLOWED_WITHIN_S = 120.0
+"""How long forward replication is waited for, once MongoDB leads again."""
+_ALONE = "the application reads and writes MongoDB alone"
+_DUAL = "the application reads MongoDB, and writes both databases"
+
+
+def plan_rollback(job: Cutover, to: Mode = Mode.MONGO_ONLY, waived: Sequence[str] = ()) -> str:
+    """What a rollback as far as `to` would do now, in words. Raises PreflightFailed or MoveRefused where it would be refused."""
+    now = read_mode(job.ledger)
+    if now.mode is Mode.HOLD:
+        _require_overdue(now)
+        return f"the hold, which nobody ends, goes back to {now.behind}; run it again from there"
+    _require_way(now, to)
+    if now.mode is to:
+        return f"nothing: the mode is {now}"
+    if now.mode is Mode.DYNAMODB_ONLY:
+        require_ready_to_return(job, waived)
+        switch = "writes wait for a moment, MongoDB has applied everything, the fence is lifted, MongoDB leads"
+        return switch if to is Mode.MONGO_ONLY else f"{switch}; once replication follows, {_DUAL}"
+    return "a change of mode: " + (_ALONE if to is Mode.MONGO_ONLY else _DUAL)
+
+
+def plan_ways_back(job: Cutover, waived: Sequence[str] = ()) -> dict[Mode, str]:
+    """Every way back from here, nearest first, and what it would do. Changes nothing.
+
+    Raises: MoveRefused where there is none; PreflightFailed where it would be refused.
+    """
+    now = read_mode(job.ledger)
+    if not now.ways_back:
+        raise MoveRefused(_no_way(now))
+    return {to: plan_rollback(job, to, waived) for to in now.ways_back}
+
+
+async def roll_back(
+    job: Cutover, target: Target, sink: Sink, to: Mode = Mode.MONGO_ONLY, waived: Sequence[str] = ()
+) -> SwitchReport:
+    """MongoDB leads, and serves alone; or, as far as DUAL_WRITE, is still followed by dual writes. Idempotent.
+
+    Raises: PreflightFailed, MoveRefused, before anything was touched; HoldFailed, and then all is as it was. Past that, MongoDB
+            leads, and PreflightFailed means that dual writes have not begun.
+    """
+    before = await aside(read_mode, job.ledger, stop=job.stop)
+    if before.mode is Mode.HOLD:
+        _require_overdue(before)
+        before = await aside(back_out, job, "rolled back by hand: nobody had ended the hold", stop=job.stop)
+    _require_way(before, to)
+    if before.mode is Mode.DYNAMODB_ONLY:
+        report = await switch_to_mongodb(job, target, sink, waived)
+        return report if to is Mode.MONGO_ONLY else await aside(_begin_dual_write, job, report, stop=job.stop)
+    after = await aside(_change, job, before, to, stop=job.stop)
+    return SwitchReport(before=str(before), after=str(after), epoch=after.epoch, instances=0, compared=0, held_s=0.0)
+
+
+def _change(job: Cutover, before: ModeState, to: Mode) -> ModeState:
+    """MongoDB led all the while. A fence that somebody left is lifted."""
+    if before.mode is not to:
+        back_to(job.flip(), to, "rolled back")
+    lift(job.fencing())
+    return read_mode(job.ledger)
+
+
+def _begin_dual_write(job: Cutover, report: SwitchReport) -> SwitchReport:
+    """MongoDB leads. Whoever replicates forward takes a moment to notice it."""
+    began = time.monotonic()
+    while list(lacking_replication(job.ledger)) and time.monotonic() - began < FOLLOWED_WITHIN_S:
+        raise_if_stopped(job)
+        time.sleep(POLL_S)
+    after = begin_dual_write(job.flip())
+    return replace(report, after=after.mode, epoch=after.epoch)
+
+
+def _require_way(now: ModeState, to: Mode) -> None:
+    if now.mode is not to and to not in now.ways_back:
+        raise MoveRefused(_no_way(now, to))
+
+
+def _no_way(now: ModeState, to: Mode | None = None) -> str:
+    if now.mode is Mode.FINAL:
+        return "FINAL is the end: MongoDB is not kept up to date any more"
+    ways = ", ".join(now.ways_back) or "none: MongoDB leads, and serves alone"
+    return f"from {now} the ways back are {ways}" + (f", not {to}" if to is not None else "")
+
+
+def _require_overdue(now: ModeState) -> None:
+    """A hold that somebody is carrying out is left to him."""
+    if not is_overdue(now):
+        problem = Problem(
+            where="mode", what=f"is {now}: the leader is being changed", suggestion="wait for it, or for its deadline"
+        )
+        raise PreflightFailed("rollback", [problem])
+
+
+def finalize(job: Cutover) -> ModeState:
+    """The soak is over: reverse replication stops, and MongoDB is left as it is.
+
+    Raises: MoveRefused; PreflightFailed without an approval, and with everybody who still works with MongoDB.
+    """
+    record = mode_record(job.ledger)
+    after = state_of(record.body).move(Mode.FINAL)
+    require_approval(job.ledger, FINALIZE)
+    if readers := list(foreign_readers(job.watching())):
+        raise PreflightFailed(f"{job.migration.name}: the end of MongoDB", readers)
+    change_mode(job.ledger, record, after, job.identity, "the soak is over")
+    job.progress.say(f"the mode is {after}: MongoDB is not kept up to date any more")
+    return after

@@ -1,0 +1,224 @@
+"""The way back: MongoDB leads again, and nothing that was written while DynamoDB led is lost (DESIGN 6 and 9).
+
+        DYNAMODB_ONLY -> HOLD -> MONGO_ONLY
+        1. This process becomes the one that replicates in reverse, and catches up.
+        2. HOLD, with a deadline: writes wait. Every live instance says that it has none in flight, and what it wrote last.
+        3. MongoDB holds what DynamoDB does for each of these writes: a DynamoDB stream has no watermark, so the documents
+           themselves are compared.
+        4. Where forward replication goes on is noted, the fence is lifted, and MongoDB leads.
+
+Nothing fences DynamoDB. So a process that vanished without a word is out-waited for the life of a signature before anything
+begins, or waived by whoever knows that it is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from docferry.core.cutover.instances import Instance
+from docferry.core.cutover.modes import Mode, ModeState
+from docferry.core.mapping.mapping import ItemKey
+from docferry.core.versions import parse_version
+from docferry.errors import HoldFailed, InvariantBroken, PreflightFailed, Problem
+from docferry.flows.cutover.fence import lift
+from docferry.flows.cutover.to_dynamodb import (
+    CATCH_UP_S,
+    POLL_S,
+    ROOM_S,
+    Cutover,
+    Hold,
+    SwitchReport,
+    come_near,
+    raise_if_ended,
+    raise_if_stopped,
+    take_over,
+)
+from docferry.flows.kernel.threads import aside
+from docferry.flows.ledger import state
+from docferry.flows.ledger.modes import (
+    ask_for_room,
+    change_mode,
+    list_instances,
+    live_instances,
+    read_mode,
+)
+from docferry.flows.ledger.reverse_letters import list_reverse_letters
+from docferry.flows.replicate.follower import SIGNATURE_LIVES_S
+from docferry.flows.reporting.health import lacking_health
+from docferry.flows.reverse.follower import Reverse, ReverseReport, reverse
+from docferry.flows.reverse.proof import LOOK_AGAIN_S, Write, unapplied, wait_until_applied
+from docferry.ports.flows import Record, Sink, Target
+
+NEAR_S = 5.0
+"""How far reverse replication may lag when writes begin to wait."""
+FEW = 200
+"""Items that are left to be proved while writes wait, beside what is written until then."""
+
+
+async def switch_to_mongodb(job: Cutover, target: Target, sink: Sink, waived: Sequence[str] = ()) -> SwitchReport:
+    """MongoDB leads from now on; forward replication goes on from here.
+
+    `waived` names instances (their ids) that vanished and are known to be gone.
+
+    Raises: PreflightFailed or MoveRefused, before anything was touched; HoldFailed, if it could not be finished in time, with
+            the reason: everything is as it was.
+    """
+    await aside(require_ready_to_return, job, waived, stop=job.stop)
+    ask_for_room(job.ledger, job.identity.name, ROOM_S)
+    stop, report = threading.Event(), ReverseReport()
+    work = Reverse(
+        migration=job.migration, streams=job.streams, sink=sink, ledger=job.ledger, identity=job.identity,
+        progress=job.progress, stop=stop,
+    )  # fmt: skip
+    following = asyncio.create_task(
+        take_over(job, "reverse replicator", lambda: reverse(work, target, leading=True, report=report))
+    )
+    try:
+        await come_near(job, "MongoDB", "reverse replication", NEAR_S, lambda: report.lag_s, following)
+        await aside(_require_no_letters, job, stop=job.stop)
+        proved = await _prove_ahead(job, target, work, following)
+        return await _HoldDynamoDB(job, target, following, work, stop, proved, report).run()
+    finally:
+        stop.set()
+        with suppress(BaseException):
+            await following
+        ask_for_room(job.ledger, job.identity.name, 0)
+
+
+def require_ready_to_return(job: Cutover, waived: Sequence[str]) -> None:
+    """Raises PreflightFailed with every instance that vanished and may have a request on its way; MoveRefused."""
+    read_mode(job.ledger).hold(Mode.MONGO_ONLY, 0)
+    problems = []
+    for one in vanished_instances(job):
+        left_s = one.until_ms / 1000 + SIGNATURE_LIVES_S - time.time()
+        if one.id not in waived:
+            what = f"vanished without a word; a request that it signed may still arrive for {left_s / 60:.0f} min"
+            advice = f"wait for it, or waive it if it is known to be gone: --waive {one.id}"
+            problems.append(Problem(where=f"instance {one.name}", what=what, suggestion=advice))
+    problems += [*_letters(job), *lacking_health(job.health(), ("replica_set", "tables"))]
+    if problems:
+        raise PreflightFailed(f"{job.migration.name}: MongoDB as the leader", problems)
+
+
+def _letters(job: Cutover) -> list[Problem]:
+    letters = list_reverse_letters(job.ledger)
+    what = f"has {len(letters)} dead letter(s): MongoDB does not hold these documents as DynamoDB does"
+    return [Problem(where="reverse replication", what=what, suggestion="docferry status")] if letters else []
+
+
+def _require_no_letters(job: Cutover) -> None:
+    """Some may have been opened while reverse replication caught up."""
+    if problems := _letters(job):
+        raise PreflightFailed(f"{job.migration.name}: MongoDB as the leader", problems)
+
+
+def ended_without_a_word(job: Cutover) -> list[Instance]:
+    """Instances that did not say that they end, nor what they wrote last; their last signed requests may still be alive."""
+    live = {one.id for one in live_instances(job.ledger, job.identity)}
+    limit = state.now_ms() - int(SIGNATURE_LIVES_S * 1000)
+    return [one for one in list_instances(job.ledger) if not one.ended and one.id not in live and one.until_ms > limit]
+
+
+def vanished_instances(job: Cutover) -> list[Instance]:
+    """Those of them whose process is not proved dead."""
+    return [one for one in ended_without_a_word(job) if not job.identity.ended(one.mark)]
+
+
+def _written_last(job: Cutover) -> set[Write]:
+    """The last version that an instance says it gave to each item in the last minute."""
+    versions: dict[tuple[str, ItemKey], int] = {}
+    for one in list_instances(job.ledger):
+        for wrote in one.wrote:
+            place = (wrote.table, wrote.key)
+            versions[place] = max(versions.get(place, 0), parse_version(wrote.version))
+    return {Write(table, key, version) for (table, key), version in versions.items()}
+
+
+async def _prove_ahead(job: Cutover, target: Target, work: Reverse, following: asyncio.Task[None]) -> set[Write]:
+    """The writes that are proved before writes wait, and need not be while they do: an item not written since is as it was.
+
+    Documents that are written all the time are behind whenever they are looked at. Those few are left for later.
+    Raises: PreflightFailed, if they do not become few.
+    """
+    began, proved = time.monotonic(), set[Write]()
+    while True:
+        written = await asyncio.to_thread(_written_last, job) - proved
+        left = await unapplied(work, target, sorted(written))
+        proved |= written - {write for write, _ in left}
+        if len(left) <= FEW:
+            return proved
+        raise_if_ended(following)
+        raise_if_stopped(job)
+        if time.monotonic() - began > CATCH_UP_S:
+            what = f"{len(left)} of the items written last are not in MongoDB yet"
+            problem = Problem(where="reverse replication", what=what, suggestion="wait until it has caught up")
+            raise PreflightFailed("MongoDB as the leader", [problem])
+        await asyncio.sleep(LOOK_AGAIN_S)
+
+
+class _HoldDynamoDB(Hold):
+    """To MongoDB."""
+
+    ahead, leader = Mode.MONGO_ONLY, "MongoDB"
+
+    def __init__(
+        self,
+        job: Cutover,
+        target: Target,
+        following: asyncio.Task[None],
+        work: Reverse,
+        stop: threading.Event,
+        proved: set[Write],
+        report: ReverseReport,
+    ) -> None:
+        super().__init__(job, target, following)
+        self.work, self.stop, self.proved, self.report = work, stop, proved, report
+
+    async def until_equal(self, held: ModeState) -> tuple[int, int]:
+        job = self.job
+        await self._catch_up_with_the_dead()
+        writes = sorted(await asyncio.to_thread(_written_last, job) - self.proved)
+        left_s = held.deadline_ms / 1000 - time.time()
+        await wait_until_applied(self.work, self.target, writes, max(0.5, left_s - 1.0))
+        raise_if_ended(self.following)
+        if letters := await asyncio.to_thread(list_reverse_letters, job.ledger):
+            raise HoldFailed(f"reverse replication has {len(letters)} dead letter(s)", self.steps)
+        self.mark("applied")
+        self.stop.set()
+        await self.following
+        return len(await asyncio.to_thread(live_instances, job.ledger, job.identity)), len(writes)
+
+    async def _catch_up_with_the_dead(self) -> None:
+        """What a process wrote since its last word, and then died, is on nobody's list: the stream must tell. It has no
+        watermark, so every shard must have answered, after now, that there is nothing more."""
+        asked_ms = state.now_ms()
+        if not await asyncio.to_thread(ended_without_a_word, self.job):
+            return
+        while self.report.reached_ms < asked_ms:
+            raise_if_ended(self.following)
+            await asyncio.sleep(POLL_S)
+        self.mark("caught up with the dead")
+
+    async def go_ahead(self, record: Record, held: ModeState) -> ModeState:
+        return await asyncio.to_thread(self._go_ahead, record, held)
+
+    def _go_ahead(self, record: Record, held: ModeState) -> ModeState:
+        """Note where forward replication goes on, while nobody writes to MongoDB; then let them."""
+        job = self.job
+        position = job.source.stream_position(job.source.cluster_time())  # without waiting for the stream to move
+        follower = job.ledger.read(*state.REPLICATION)
+        if follower is None:
+            raise InvariantBroken("DynamoDB leads, but nobody has ever replicated forward")
+        body = {**follower.body, **state.position_body(position), "owner": "", "pending": 0, "ended": ""}
+        job.ledger.write(*state.REPLICATION, body, expect=follower)
+        self.require_time(held)
+        lift(job.fencing())
+        self.mark("lifted")
+        after = held.go_ahead(0)
+        change_mode(job.ledger, record, after, job.identity, "MongoDB leads")
+        self.mark("switched")
+        return after

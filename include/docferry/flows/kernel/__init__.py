@@ -1,0 +1,1 @@
+"""What every flow stands on: threads beside the event loop, and trying again."""

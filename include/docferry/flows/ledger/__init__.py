@@ -1,0 +1,1 @@
+"""What must survive: every record of the ledger, who writes it and who reads it."""

@@ -1,0 +1,219 @@
+"""The mode in the ledger, and the application's processes that follow it.
+
+Every change is conditional on the state that was read, and is kept in the section `moves`: who, when, why. Which changes there
+are is `core.modes`' affair; what must be true before one is `flows.flip`'s and `flows.cutover`'s.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from docferry.core.cutover.instances import INSTANCES, Instance, instance_of
+from docferry.core.cutover.modes import MODE, MOVES, Mode, ModeState, state_of
+from docferry.errors import ConditionFailed, LeaseHeld, MoveRefused, PreflightFailed, Problem
+from docferry.flows.ledger.state import now_ms
+from docferry.ports.flows import Identity, Ledger, Record, StopSignal
+
+CLOCKS_S = 2.0
+"""By so much an instance's clock may be ahead of ours: its lease is taken to end so much later."""
+POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One change of the mode, as it is remembered."""
+
+    epoch: int
+    before: str
+    after: str
+    by: str
+    why: str
+    at_ms: int
+
+
+def mode_record(ledger: Ledger) -> Record:
+    """The record of the mode; made, as MONGO_ONLY, where there is none."""
+    while True:
+        found = ledger.read(*MODE)
+        if found is not None:
+            return found
+        _require_unmoved(ledger)
+        try:
+            return ledger.write(*MODE, ModeState().to_body(), expect=None)
+        except ConditionFailed:
+            continue
+
+
+def read_mode(ledger: Ledger) -> ModeState:
+    """The mode of now; reads only."""
+    found = ledger.read(*MODE)
+    if found is None:
+        _require_unmoved(ledger)
+    return state_of(found.body) if found else ModeState()
+
+
+def _require_unmoved(ledger: Ledger) -> None:
+    """Where there is no record of the mode: it was never changed. Raises PreflightFailed if it was, and the record is gone."""
+    if moves := list_moves(ledger):
+        what = f"is gone, though the mode was changed {len(moves)} time(s), and is {moves[-1].after} (epoch {moves[-1].epoch})"
+        advice = "restore the ledger's table to a time before (point-in-time recovery); until then nothing may change the mode"
+        raise PreflightFailed("the ledger", [Problem(where="the record of the mode", what=what, suggestion=advice)])
+
+
+def change_mode(ledger: Ledger, before: Record, after: ModeState, identity: Identity, why: str) -> Record:
+    """Make `after` the mode, if it is still the one that was read.
+
+    Raises: MoveRefused, if somebody else has changed it.
+    """
+    was = state_of(before.body)
+    try:
+        record = ledger.write(*MODE, after.to_body(), expect=before)
+    except ConditionFailed as error:
+        now = read_mode(ledger)
+        raise MoveRefused(f"the mode has changed meanwhile: it was {was}, and is {now}") from error
+    body = {"before": str(was), "after": str(after), "by": identity.name, "why": why, "at": now_ms()}
+    ledger.write(MOVES, f"{after.epoch:012d}", body, expect=None)
+    return record
+
+
+def list_moves(ledger: Ledger) -> list[Move]:
+    """All changes of the mode, the first one first."""
+    return [
+        Move(
+            epoch=int(one.key),
+            before=one.body["before"],
+            after=one.body["after"],
+            by=one.body["by"],
+            why=one.body["why"],
+            at_ms=int(one.body["at"]),
+        )
+        for one in ledger.list(MOVES)
+    ]
+
+
+def dynamodb_has_led_s(ledger: Ledger) -> float:
+    """For how long DynamoDB has led on end, in seconds; 0 if it does not."""
+    moves = list_moves(ledger)
+    if read_mode(ledger).leader is not Mode.DYNAMODB_ONLY or not moves:
+        return 0.0
+    return max(0.001, (now_ms() - moves[-1].at_ms) / 1000)
+
+
+# --- room for whoever changes the leader -----------------------------------------------------------------------------
+
+ROOM = ("replication", "room")
+"""Where somebody asks whoever replicates, in either direction, to make room for a while."""
+
+
+def ask_for_room(ledger: Ledger, by: str, for_s: float) -> None:
+    """Ask whoever replicates to end, and others not to begin, for so many seconds; 0 takes it back."""
+    body = {"by": by, "until": now_ms() + int(for_s * 1000)}
+    while True:
+        try:
+            ledger.write(*ROOM, body, expect=ledger.read(*ROOM))
+        except ConditionFailed:
+            continue
+        return
+
+
+def who_needs_room(ledger: Ledger) -> LeaseHeld | None:
+    """Who is about to change the leader and must replicate himself, as the error for whoever else would; None if nobody is."""
+    asked = ledger.read(*ROOM)
+    left_s = (int(asked.body["until"]) - now_ms()) / 1000 if asked is not None else 0.0
+    return LeaseHeld("replication", str(asked.body["by"]), left_s) if asked is not None and left_s > 0 else None
+
+
+def require_direction(ledger: Ledger, *, forward: bool, leading: bool) -> None:
+    """Only the direction that the leader gives, and only who may: `leading` is whoever changes the leader.
+
+    Why: what one direction writes shows in the stream that the other one follows.
+    Raises: PreflightFailed; LeaseHeld while somebody else changes the leader.
+    """
+    mode = read_mode(ledger)
+    subject = "replication" if forward else "reverse replication"
+    if mode.leader.dynamodb_leads is forward:
+        what, instead = ("DynamoDB leads", "docferry reverse") if forward else ("MongoDB leads", "docferry replicate")
+        raise PreflightFailed(subject, [Problem(where="mode", what=f"is {mode}: {what}", suggestion=instead)])
+    if mode.mode is Mode.FINAL:
+        raise PreflightFailed(subject, [Problem(where="mode", what="is FINAL: nothing is replicated any more")])
+    if not leading and (somebody := who_needs_room(ledger)):
+        raise somebody
+
+
+def require_mongodb_leads(ledger: Ledger, subject: str) -> None:
+    """Before anything writes to DynamoDB what MongoDB holds, beside replication.
+
+    Why: by its version it would win over what the application has written to DynamoDB since. Whoever writes says so in the ledger
+    first, and asks here then; whoever changes the leader says so first, and looks then for who writes: one sees the other.
+    Raises: PreflightFailed while DynamoDB leads, and while the leader is changed.
+    """
+    mode = read_mode(ledger)
+    if mode.leader is Mode.FINAL:
+        what, advice = "is FINAL: nothing of MongoDB belongs to DynamoDB", ""
+    elif mode.leader.dynamodb_leads:
+        what = f"is {mode}: DynamoDB leads, and this would write to it what MongoDB holds"
+        advice = "docferry reverse mends MongoDB; docferry health tells of its dead letters"
+    elif mode.mode is Mode.HOLD:
+        what, advice = f"is {mode}: the leader is being changed", "wait for it, or for its deadline"
+    else:
+        return
+    raise PreflightFailed(subject, [Problem(where="mode", what=what, suggestion=advice)])
+
+
+# --- instances -------------------------------------------------------------------------------------------------------
+
+
+def list_instances(ledger: Ledger) -> list[Instance]:
+    """All processes of the application that have registered and not been cleared away."""
+    return [instance_of(one.key, one.body) for one in ledger.list(INSTANCES)]
+
+
+def live_instances(ledger: Ledger, identity: Identity) -> list[Instance]:
+    """Those that may still write: neither ended, nor proved dead, nor with a lease that has run out."""
+    now = now_ms() - int(CLOCKS_S * 1000)
+    return [one for one in list_instances(ledger) if one.is_live(now) and not identity.ended(one.mark)]
+
+
+def unacknowledged(instances: Sequence[Instance], epoch: int) -> list[Instance]:
+    """Those that may have writes of an earlier epoch in flight."""
+    return [one for one in instances if one.epoch < epoch]
+
+
+def wait_for_acknowledgements(
+    ledger: Ledger, identity: Identity, epoch: int, until: float, stop: StopSignal
+) -> Sequence[Instance]:
+    """Wait until every live instance has acknowledged `epoch`, or monotonic time `until`; those that have not are returned."""
+    while True:
+        left = unacknowledged(live_instances(ledger, identity), epoch)
+        if not left or time.monotonic() > until or stop.is_set():
+            return left
+        time.sleep(POLL_S)
+
+
+def clear_instances(ledger: Ledger, identity: Identity, older_than_s: float = 24 * 3600.0) -> int:
+    """Remove the records of processes that ended long ago. Returns how many."""
+    limit = now_ms() - int(older_than_s * 1000)
+    cleared = 0
+    for record in ledger.list(INSTANCES):
+        one = instance_of(record.key, record.body)
+        if one.until_ms < limit and (one.ended or identity.ended(one.mark) or one.until_ms < limit):
+            ledger.delete(record)
+            cleared += 1
+    return cleared
+
+
+def describe_instance(one: Instance) -> dict[str, Any]:
+    """For people and machines: no key, no value."""
+    return {
+        "id": one.id,
+        "name": one.name,
+        "mode": one.mode,
+        "epoch": one.epoch,
+        "live": one.is_live(now_ms()),
+        "seen_s_ago": max(0.0, (now_ms() - one.beat_ms) / 1000),
+        "unserved": dict(one.unserved),
+        "mismatches": one.counts.get("shadow.mismatch", 0),
+    }

@@ -1,0 +1,259 @@
+"""What a validation found: for people, for machines, and in the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from bson.timestamp import Timestamp
+
+from docferry.core.compare.diff import Difference, Kind
+from docferry.core.mapping.mapping import ItemKey
+from docferry.errors import ConditionFailed
+from docferry.flows.ledger.state import encode_time
+from docferry.ports.flows import Ledger
+
+RECORD_BYTES = 300_000
+"""A record of the ledger is one item, at most 400 KB; the differences that do not fit stay out of it."""
+SECTION, FULL, PARTIAL, LATEST = "reports", "validate", "validate-part", "latest-validate"
+"""Where reports are kept: full ones, those of some collections or a sample, and the last full one once more."""
+
+
+class Direction(StrEnum):
+    """Which database is right, and which is judged: they change with the leader."""
+
+    FORWARD = "forward"
+    """MongoDB leads: DynamoDB must hold what it does."""
+    REVERSE = "reverse"
+    """DynamoDB leads: MongoDB must hold what it does."""
+
+
+JUDGED = {
+    Direction.FORWARD: "MongoDB leads: DynamoDB must hold what it does",
+    Direction.REVERSE: "DynamoDB leads: MongoDB must hold what it does",
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class CollectionResult:
+    """What validating one collection found. `unstorable` documents have a dead letter and rightly no items.
+
+    In reverse, `documents` are those of DynamoDB (of a sample: the sampled ones), and mismatches count documents: `extra` ones
+    are in MongoDB alone, of `unaccounted` ones the items make no document.
+
+    `pending` are documents and items that looked different and could not be judged; they are no mismatches.
+    """
+
+    collection: str
+    documents: int = 0
+    items: int = 0
+    unstorable: int = 0
+    missing: int = 0
+    different: int = 0
+    extra: int = 0
+    unaccounted: int = 0
+    pending: int = 0
+    seconds: float = 0.0
+
+    def count(self, kinds: Iterable[Kind]) -> None:
+        """Items, not fields: an item in which three fields differ is one different item."""
+        for kind in kinds:
+            setattr(self, kind.value, getattr(self, kind.value) + 1)
+
+    @property
+    def mismatches(self) -> int:
+        return self.missing + self.different + self.extra + self.unaccounted
+
+    def to_dict(self) -> dict[str, Any]:
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return found | {"seconds": round(self.seconds, 3)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationReport:
+    """The outcome. `differences` are the first ones only; the counts are of all.
+
+    `suspects`, `extra_keys` and `foreign_keys` are what repair works on: documents by collection, keys by table, and
+    `versions` are those that their items have now. They are no part of what is shown.
+
+    `pending_keys` are pending items of no collection. `read_from` is the earliest snapshot of what was compared; ages are
+    those of mismatches and of what is pending; `rechecked` counts documents and items, once for each look.
+
+    `looked_ms`: in reverse, from when to when looks were made. DynamoDB shows no past, and its streams have no watermark: there
+    is no time up to which all is equal.
+    """
+
+    migration: str
+    at_ms: int
+    sample: int | None
+    collections: tuple[CollectionResult, ...]
+    unchecked: int
+    differences: tuple[Difference, ...]
+    suspects: Mapping[str, frozenset[bytes]] = field(repr=False)
+    extra_keys: Mapping[str, tuple[ItemKey, ...]] = field(repr=False)
+    foreign_keys: Mapping[str, tuple[ItemKey, ...]] = field(repr=False)
+    versions: frozenset[str] = field(repr=False)
+    only: tuple[str, ...] = ()
+    pending_keys: int = 0
+    why_pending: str = ""
+    read_from: Timestamp | None = None
+    largest_age_s: float = 0.0
+    generations: int = 1
+    rechecked: int = 0
+    direction: Direction = Direction.FORWARD
+    looked_ms: tuple[int, int] = (0, 0)
+
+    @property
+    def foreign(self) -> int:
+        """Items that no collection of this migration can have written."""
+        return sum(map(len, self.foreign_keys.values()))
+
+    @property
+    def ok(self) -> bool:
+        """Everything that was compared is equal. A sample says how much that means (`confidence`)."""
+        return not (self.foreign or self.unchecked or self.pending or any(one.mismatches for one in self.collections))
+
+    @property
+    def pending(self) -> int:
+        """What looked different and could not be judged: neither equal nor a mismatch."""
+        return self.pending_keys + sum(one.pending for one in self.collections)
+
+    @property
+    def full(self) -> bool:
+        """Of all collections, and of all documents: what a flip may rely on."""
+        return not self.only and self.sample is None
+
+    @property
+    def equal_up_to(self) -> Timestamp | None:
+        """What has not changed in MongoDB since this cluster time is equal. None if anything is not, or was not compared."""
+        return self.read_from if self.ok and self.sample is None else None
+
+    @property
+    def equal(self) -> str:
+        """What is equal, and as of when, in a sentence; "" if not all is, or not all was compared."""
+        if not self.ok or self.sample is not None:
+            return ""
+        if self.direction is Direction.REVERSE:
+            began, ended = map(shown_ms, self.looked_ms)
+            return f"MongoDB held what DynamoDB does, as of looks made from {began} to {ended}"
+        equal = self.equal_up_to
+        return f"all that has not changed since {_shown_date(equal)} is equal" if equal else ""
+
+    @property
+    def verdict(self) -> str:
+        """In one word."""
+        if self.ok:
+            return "EQUAL"
+        wrong = self.foreign or self.unchecked or any(one.mismatches for one in self.collections)
+        return "DIFFERENT" if wrong else "UNDECIDED"
+
+    @property
+    def confidence(self) -> str:
+        """What a sample proves: by the rule of three, 0 of n bounds the share of wrong documents at 3/n (95 %)."""
+        compared = sum(one.documents for one in self.collections)
+        if self.sample is None:
+            return f"every document and every item {'was' if not self.pending else 'but those pending was'} compared"
+        if not self.ok or not compared:
+            return f"a sample of {compared} documents"
+        return (
+            f"0 of {compared} sampled documents differ: with 95 % confidence fewer than {min(1.0, 3 / compared):.2%} do"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        equal = self.equal_up_to
+        return {
+            "migration": self.migration,
+            "at_ms": self.at_ms,
+            "direction": self.direction.value,
+            "ok": self.ok,
+            "verdict": self.verdict,
+            "sample": self.sample,
+            "confidence": self.confidence,
+            "collections": [one.to_dict() for one in self.collections],
+            "foreign": self.foreign,
+            "unchecked": self.unchecked,
+            "only": list(self.only),
+            "pending": self.pending,
+            "why_pending": self.why_pending,
+            "equal_up_to": encode_time(equal) if equal else None,
+            "equal_up_to_date": _shown_date(equal) if equal else None,
+            "equal": self.equal,
+            "looked_from": shown_ms(self.looked_ms[0]) if self.looked_ms[1] else None,
+            "looked_to": shown_ms(self.looked_ms[1]) if self.looked_ms[1] else None,
+            "largest_age_s": self.largest_age_s,
+            "generations": self.generations,
+            "rechecked": self.rechecked,
+            "differences": [one.to_dict() for one in self.differences],
+        }
+
+    def render(self) -> str:
+        """The report for a person."""
+        names = ("documents", "items", "unstorable", "missing", "different", "extra", "unaccounted")
+        lines = [JUDGED[self.direction], f"{'collection':<20}" + "".join(f"{name:>13}" for name in names)]
+        for one in self.collections:
+            lines.append(f"{one.collection:<20}" + "".join(f"{getattr(one, name):>13}" for name in names))
+        if self.foreign:
+            lines.append(f"{self.foreign} items belong to no collection of this migration")
+        if self.unchecked:
+            lines.append(
+                f"{self.unchecked} more suspects were not looked at again: mend these first, then validate again"
+            )
+        if self.pending:
+            lines.append(f"{self.pending} could not be judged: {self.why_pending}")
+        for found in self.differences:
+            where = f"{found.collection} {found.id} {found.path}".rstrip()
+            told = f"expected {found.expected or '-'}, found {found.actual or '-'} (for {found.age_s:.0f} s)"
+            lines.append(f"  {found.kind.value:<11} {where}: {told}  [{found.pk} / {found.sk}]")
+        if self.equal:
+            lines.append(self.equal)
+        lines.append(f"{self.verdict}: {self.confidence}")
+        return "\n".join(lines)
+
+
+def _shown_date(at: Timestamp) -> str:
+    return datetime.fromtimestamp(at.time, UTC).isoformat()
+
+
+def shown_ms(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds")
+
+
+def record_report(ledger: Ledger, report: ValidationReport) -> None:
+    """Keep the report; with fewer differences where all of them would not fit into one record.
+
+    A full one becomes the latest, unless a newer one has.
+    """
+    body = report.to_dict()
+    text = json.dumps(body).encode()
+    while len(text) > RECORD_BYTES and body["differences"]:
+        keep = len(body["differences"]) * RECORD_BYTES // len(text)
+        body |= {"differences": body["differences"][:keep], "not_recorded": len(report.differences) - keep}
+        text = json.dumps(body).encode()
+    summary = {"at": report.at_ms, "ok": report.ok, "report": text, "digest": hashlib.sha256(text).hexdigest()}
+    key = f"{FULL if report.full else PARTIAL}#{report.at_ms:015d}"
+    ledger.write(SECTION, key, summary, expect=ledger.read(SECTION, key))
+    if report.full:
+        _set_latest(ledger, summary)
+
+
+def _set_latest(ledger: Ledger, summary: Mapping[str, Any]) -> None:
+    while True:
+        latest = ledger.read(SECTION, LATEST)
+        if latest is not None and int(latest.body["at"]) > summary["at"]:
+            return
+        try:
+            ledger.write(SECTION, LATEST, summary, expect=latest)
+        except ConditionFailed:
+            continue  # another report came first: it may be the newer one
+        return
+
+
+def latest_report(ledger: Ledger) -> dict[str, Any] | None:
+    """The last report of a full validation with its digest, None if there has been none. One read."""
+    record = ledger.read(SECTION, LATEST)
+    return None if record is None else {**json.loads(record.body["report"]), "digest": record.body["digest"]}

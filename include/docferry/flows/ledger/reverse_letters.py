@@ -1,0 +1,90 @@
+"""Dead letters of the way back: documents of which MongoDB does not hold what DynamoDB does.
+
+They are kept apart from those of the way there: these name where in DynamoDB to look again, and replaying one of those
+writes to DynamoDB. A letter is closed by whoever finds that the document can be followed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from docferry.core.mapping.mapping import ItemKey
+from docferry.errors import ConditionFailed, DocumentError
+from docferry.flows.ledger import state
+from docferry.ports.flows import Ledger, Record
+
+SECTION = "reverse-dead"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReverseLetter:
+    """One document, or (with an empty `id_data`) one item of no document, that could not be followed."""
+
+    collection: str
+    id: str
+    reason: str
+    path: str
+    message: str
+    table: str
+    key: ItemKey = field(repr=False)
+    id_data: bytes = field(repr=False)
+    at_ms: int
+
+    def to_dict(self) -> dict[str, Any]:
+        names = ("collection", "id", "reason", "path", "message", "table", "at_ms")
+        return {name: getattr(self, name) for name in names}
+
+
+def item_name(key: ItemKey) -> str:
+    """What an item of no document is called."""
+    return "~item#" + hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+
+
+def list_reverse_letters(ledger: Ledger) -> list[ReverseLetter]:
+    """The open dead letters of the way back. Raises StoreError."""
+    return [letter_in(record) for record in ledger.list(SECTION)]
+
+
+def letter_in(record: Record) -> ReverseLetter:
+    """What a ledger record holds."""
+    body = record.body
+    return ReverseLetter(
+        collection=body["collection"],
+        id=body["id"],
+        reason=body["reason"],
+        path=body["path"],
+        message=body["message"],
+        table=body["table"],
+        key=(body["pk"], body["sk"]),
+        id_data=body["id_data"],
+        at_ms=int(body["at"]),
+    )
+
+
+def open_reverse_letter(ledger: Ledger, table: str, key: ItemKey, id_data: bytes, error: DocumentError) -> Record:
+    """Record it, in the place of an earlier one of the same document. Raises StoreError."""
+    name = f"{error.namespace}#{state.letter_key(error.id)}"
+    body = {
+        "collection": error.namespace,
+        "id": error.id,
+        "reason": error.reason,
+        "path": error.path,
+        "message": str(error)[:1000],
+        "table": table,
+        "pk": key[0],
+        "sk": key[1],
+        "id_data": id_data,
+        "at": state.now_ms(),
+    }
+    while True:
+        try:
+            return ledger.write(SECTION, name, body, expect=ledger.read(SECTION, name))
+        except ConditionFailed:
+            continue  # somebody else, just now: only one follows, so this ends
+
+
+def close_reverse_letter(ledger: Ledger, record: Record) -> None:
+    """Remove a letter that has been dealt with. Raises ConditionFailed if it has changed meanwhile."""
+    ledger.delete(record)

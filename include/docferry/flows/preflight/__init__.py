@@ -1,0 +1,1 @@
+"""What must hold before a flow begins, asked of the servers."""

@@ -1,0 +1,115 @@
+"""What only the servers know about a migration file: kinds of server and collection, unique indexes behind keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from docferry.config import Migration
+from docferry.core.mapping.key_templates import parse_template
+from docferry.core.settings import CollectionSettings
+from docferry.errors import PreflightFailed, Problem
+from docferry.ports.flows import CollectionFacts, ServerFacts, Source
+
+MIN_VERSION = (5, 0)
+"""Snapshot reads. Replication will need 6.0 (pre-images)."""
+REPLICATION_VERSION = (6, 0)
+
+
+def check_source(migration: Migration, source: Source) -> list[Problem]:
+    """Every reason why this MongoDB cannot be migrated as the file describes it. Reads only."""
+    facts = source.server_facts()
+    problems = list(_server_problems(facts))
+    for settings in migration.collections:
+        problems += _collection_problems(settings, source.collection_facts(settings.name))
+    return problems
+
+
+def require_source(migration: Migration, source: Source) -> None:
+    """Raises PreflightFailed with all of them."""
+    problems = check_source(migration, source)
+    if problems:
+        raise PreflightFailed(f"{migration.name}: MongoDB", problems)
+
+
+def require_followable(migration: Migration, source: Source) -> None:
+    """Raises PreflightFailed with everything that keeps the change stream from being followed."""
+    problems = check_source(migration, source)
+    for settings in migration.collections:
+        facts = source.collection_facts(settings.name)
+        if facts.kind == "collection" and not facts.images:
+            problems.append(
+                Problem(
+                    where=f"collections.{settings.name}",
+                    what="has no change stream images: its changes cannot be told",
+                    suggestion="run provision: it switches them on, and says first what they cost in space",
+                )
+            )
+    expire, window = source.expire_images_after_s(), source.oplog_window_s()
+    if expire is not None and expire < window:
+        problems.append(
+            Problem(
+                where="source",
+                what=f"removes images after {expire:.0f} s, before the oplog forgets the change ({window:.0f} s)",
+                suggestion="setClusterParameter changeStreamOptions: preAndPostImages.expireAfterSeconds: off",
+            )
+        )
+    if problems:
+        raise PreflightFailed(f"{migration.name}: following MongoDB", problems)
+
+
+def _server_problems(facts: ServerFacts) -> Iterator[Problem]:
+    version = ".".join(map(str, facts.version))
+    if facts.mongos:
+        yield Problem(
+            where="source",
+            what="is a mongos; sharded clusters are untested and refused",
+            suggestion="migrate a replica set",
+        )
+    elif facts.replica_set is None:
+        yield Problem(
+            where="source", what="is no replica set: no snapshots and no change stream", suggestion="rs.initiate()"
+        )
+    if facts.version < REPLICATION_VERSION:
+        yield Problem(
+            where="source", what=f"is MongoDB {version}; pre-images need 6.0", suggestion="upgrade the replica set"
+        )
+    if lacking := lacking_majority(facts):
+        yield Problem(where="source", what=lacking, suggestion="bring the member back, see rs.status()")
+
+
+def lacking_majority(facts: ServerFacts) -> str:
+    """What keeps this replica set from a majority of data-bearing members, and which members it has; '' if nothing."""
+    if not facts.replica_set or facts.write_majority_ok:
+        return ""
+    up = sum(one.follows for one in facts.members)
+    states = ", ".join(f"{one.name} {one.state}" for one in facts.members)
+    return (
+        f"has too few data-bearing members up, {up} of the {facts.write_majority} that make a majority ({states}): until then "
+        "majority writes, snapshots and the change stream stall"
+    )
+
+
+def _collection_problems(settings: CollectionSettings, facts: CollectionFacts) -> Iterator[Problem]:
+    where = f"collections.{settings.name}"
+    if facts.kind in ("view", "timeseries"):
+        yield Problem(
+            where=where,
+            what=f"is a {facts.kind}; change streams and _id ranges do not work on it",
+            suggestion="leave it out",
+        )
+    if facts.kind != "collection":
+        return  # a collection that is missing is an empty one
+    fields = parse_template(settings.item.key["PK"]).fields
+    if (
+        not settings.children
+    ):  # children share their parent's partition, so there the PK alone must tell documents apart
+        fields |= parse_template(settings.item.key["SK"]).fields
+    if "_id" in fields or any(unique <= fields for unique in facts.unique):
+        return
+    named = ", ".join(sorted(fields)) or "no field"
+    what = f"two documents could have the same key: it is made of {named}, and no unique index covers that"
+    yield Problem(
+        where=f"{where}.item.key",
+        what=what,
+        suggestion="create the unique index (full, not partial), or put {_id} into the key",
+    )

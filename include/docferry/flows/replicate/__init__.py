@@ -1,0 +1,1 @@
+"""Forward replication: DynamoDB follows MongoDB's change stream."""

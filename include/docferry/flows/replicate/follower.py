@@ -1,0 +1,475 @@
+"""Replication: DynamoDB follows MongoDB's change stream, from the position recorded before the backfill began.
+
+Order of things, and why:
+
+1. `_open` says in the ledger that this migration is followed, then looks whether all collections are loaded. A backfill does
+   the same the other way round, so a load without conditions and a follower never write at once.
+2. The stream is read ahead in a thread. Each change goes into the lane of its document: changes of one document are
+   applied in stream order, those of different documents side by side. Order between documents needs no care: versions
+   do that (DESIGN 5).
+3. Every put is conditional on what is stored being older. So applying a change twice, or late, changes nothing; the
+   position in the ledger moves behind the last change before which all are applied, and a killed process goes on there.
+4. A change that cannot be stored becomes a dead letter, and its document's items tombstones; the lane goes on.
+
+Events that are found stored already were dual writes, or have been applied before; the others came from writers that do not
+use the library. Both are counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from bson.timestamp import Timestamp
+
+from docferry.config import Migration
+from docferry.errors import (
+    InvariantBroken,
+    PreflightFailed,
+    Problem,
+    ResumeTokenLost,
+    Stopped,
+    StreamEnded,
+    TimedOut,
+    TransientStoreError,
+)
+from docferry.flows.backfill.load import BULK, GIVE_BACK_S, budget_of, calm_collector
+from docferry.flows.kernel.retry import retrying
+from docferry.flows.kernel.threads import aside
+from docferry.flows.ledger import state
+from docferry.flows.ledger.mapping_fingerprint import mapped_otherwise
+from docferry.flows.ledger.modes import read_mode, require_direction, who_needs_room
+from docferry.flows.preflight.majority import MajorityWatch, wait_for_majority
+from docferry.flows.preflight.mongodb import require_followable
+from docferry.flows.preflight.windows import Windows, windows_of
+from docferry.flows.replicate.lanes import Applying, Lanes
+from docferry.ports.flows import Batch, Feed, Identity, Ledger, Progress, Source, StopSignal, StreamPosition, Target
+
+MOST_PENDING = 4_000
+MOST_PENDING_BYTES = 64 * 1024 * 1024
+READ_WAIT_S = 1.0
+ANSWER_S = 45.0
+"""How long MongoDB may be silent before another connection is tried: a frozen member closes none."""
+CHECKPOINT_S = 1.0
+LETTERS_S = 10.0
+WINDOWS_S = 30.0
+TELL_S = 5.0
+"""Between two lines in a log that is written day and night."""
+DRAIN_S = 30.0
+LEASE_S = 60.0
+"""Longer than DynamoDB, where it is kept, may be silent for a while."""
+STALLED_S = 3.0
+"""From this lag on MongoDB is asked whether its members are there."""
+SIGNATURE_LIVES_S = 15 * 60.0
+"""A request that was signed before its sender lost its lease may still be accepted for so long."""
+
+COUNTERS = ("events", "written", "superseded", "dead", "passed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replication:
+    """Everything replication needs."""
+
+    migration: Migration
+    source: Source
+    ledger: Ledger
+    identity: Identity
+    progress: Progress
+    stop: StopSignal
+
+
+@dataclass(slots=True, kw_only=True)
+class ReplicationReport:
+    """What one run did: events = written + superseded + dead + passed. `passed` came without images, and their collection
+    has been loaded anew since.
+
+    `lag_s` is MongoDB's time minus the time up to which everything is applied; `position` that time.
+    """
+
+    events: int = 0
+    written: int = 0
+    superseded: int = 0
+    dead: int = 0
+    passed: int = 0
+    seconds: float = 0.0
+    lag_s: float | None = None
+    position: Timestamp | None = None
+    windows: Windows | None = None
+
+    def check(self) -> None:
+        """Raises InvariantBroken if an event is unaccounted for."""
+        if self.events != self.written + self.superseded + self.dead + self.passed:
+            raise InvariantBroken(f"replication: {self.events} events do not add up: {self.to_dict()}")
+
+    @property
+    def rate(self) -> float:
+        """Events a second."""
+        return self.events / self.seconds if self.seconds > 0 else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        found: dict[str, Any] = {name: getattr(self, name) for name in COUNTERS}
+        return found | {
+            "seconds": round(self.seconds, 3),
+            "rate": round(self.rate, 1),
+            "lag_s": self.lag_s,
+            "position": state.encode_time(self.position) if self.position else None,
+            "windows": self.windows.to_dict() if self.windows else None,
+        }
+
+
+@dataclass(slots=True)
+class Until:
+    """Up to which time to apply: it may be set while replication runs, as a fence's is. `lag_s` is told meanwhile."""
+
+    time: Timestamp | None = None
+    lag_s: float | None = None
+
+
+async def replicate(
+    job: Replication,
+    target: Target,
+    *,
+    for_s: float | None = None,
+    until: Timestamp | Until | None = None,
+    leading: bool = False,
+) -> ReplicationReport:
+    """Follow the change stream until asked to stop, for `for_s` seconds, or until everything up to `until` is applied.
+
+    Whoever is to change the leader asks a replicator to make room (`ask_for_room`): it then ends by itself. `leading` is
+    that one's own.
+
+    Raises: Stopped (before it began), LeaseHeld (somebody else follows, named), LeaseLost,
+            PreflightFailed (not loaded yet, images off, MongoDB does not lead),
+            StreamEnded, ResumeTokenLost, RetryExhausted, StoreError. Whatever it raises, a later run goes on where all was
+            applied.
+    Waits:  while MongoDB has no majority of data-bearing members; it says so.
+    """
+    asked = time.monotonic()
+    await aside(wait_for_majority, job.source, job.progress, job.stop, "replication", for_s, stop=job.stop)
+    await aside(require_followable, job.migration, job.source, stop=job.stop)
+    lease = await asyncio.to_thread(state.take_or_create, job.ledger, *state.REPLICATION, job.identity, LEASE_S)
+    try:
+        await asyncio.to_thread(require_direction, job.ledger, forward=True, leading=leading)
+        position = await asyncio.to_thread(open_for_following, job.ledger, job.migration, lease)
+    except BaseException:
+        await asyncio.to_thread(lease.release)
+        raise
+    follower = _Follower(job, target, lease, position, leading)
+    if for_s is not None:
+        for_s -= time.monotonic() - asked
+    try:
+        with calm_collector():
+            await follower.run(for_s, until if isinstance(until, Until) else Until(until))
+    except (StreamEnded, ResumeTokenLost) as error:
+        lost = {"lost": True} if isinstance(error, ResumeTokenLost) else {}
+        await follower.close({"ended": str(error)} | lost)
+        raise
+    except BaseException as error:
+        await follower.close_after(error)
+        raise
+    await follower.close({"ended": ""})
+    follower.report.check()
+    return follower.report
+
+
+def open_for_following(ledger: Ledger, migration: Migration, lease: state.Lease) -> StreamPosition:
+    """The position to go on from. From here on nothing may be loaded without conditions.
+
+    Raises PreflightFailed if a collection is not loaded, or was loaded by somebody who may still be writing.
+    """
+    _require_loaded(ledger, migration)
+    if not lease.body.get("opened"):
+        lease.update({"opened": state.now_ms()})
+        _require_loaded(ledger, migration)  # nobody has begun a load without conditions in between
+    if "token" in lease.body:
+        return state.position_in(lease.body)
+    position = state.recorded_position(ledger)
+    if position is None:
+        raise InvariantBroken("everything is loaded, but no stream position is recorded")
+    return position
+
+
+def _require_loaded(ledger: Ledger, migration: Migration) -> None:
+    problems = [problem for one in migration.collections if (problem := _not_loaded(ledger, one.name)) is not None]
+    problems += mapped_otherwise(migration, ledger)
+    if problems:
+        raise PreflightFailed("replication", problems)
+
+
+def _not_loaded(ledger: Ledger, collection: str) -> Problem | None:
+    header = ledger.read("backfill", collection)
+    where = f"collections.{collection}"
+    if header is None or (header.body["state"] != "complete" and header.body["mode"] == BULK):
+        return Problem(
+            where=where,
+            what="is not loaded yet; following begins when every first load is over",
+            suggestion=f"docferry backfill --only {collection}",
+        )
+    if header.body.get("taken_over"):
+        left_s = int(header.body["finished"]) / 1000 + SIGNATURE_LIVES_S - time.time()
+        if left_s > 0:
+            return Problem(
+                where=where,
+                what="was loaded by several processes of which one vanished: what it has signed may still arrive "
+                f"for {left_s:.0f} s",
+                suggestion="wait, then replicate, and validate",
+            )
+    return None
+
+
+class _Follower:
+    def __init__(
+        self, job: Replication, target: Target, lease: state.Lease, position: StreamPosition, leading: bool
+    ) -> None:
+        self.job, self.lease, self.leading = job, lease, leading
+        self.makes_room = False
+        self.report = ReplicationReport()
+        self.began = time.monotonic()
+        budget = state.LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
+        self.lanes = Lanes(
+            Applying(
+                migration=job.migration,
+                source=job.source,
+                ledger=job.ledger,
+                target=target,
+                budget=budget,
+                guard=lease.check,
+                stop=job.stop,
+            ),
+            position,
+        )
+        self.majority = MajorityWatch(job.source, job.progress, "replication")
+        self.read_up_to = position
+        self.nothing_more = False
+        self.follow_from: dict[str, Timestamp] = {}
+        self.feed: Feed | None = None
+        self.checkpointed = self.looked = self.listed = self.told = 0.0
+        self.stored = {name: int(lease.body.get(name, 0)) for name in COUNTERS}
+        first = lease.body.get("first") or {"epoch": -1, "counts": {}}
+        self.epoch = int(first["epoch"])
+        self.lanes.counts.first.update({name: int(count) for name, count in first["counts"].items()})
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    async def run(self, for_s: float | None, until: Until) -> None:
+        """Read and apply until it is over, then wait for what is on its way; so, too, where the stream ends."""
+        ends = time.monotonic() + for_s if for_s is not None else None
+        stop = self.job.stop
+        try:
+            await aside(retrying, "read the ledger", self._look_at_ledger, stop, stop=stop)
+            while not self._is_over(ends, until):
+                await self._read_on()
+                until.lag_s = self.report.lag_s
+        except Stopped:
+            self.job.progress.say("replication stops")
+        except (StreamEnded, ResumeTokenLost):
+            await self._drain()
+            raise
+        finally:
+            await self._close_feed()
+        await self._drain()
+
+    async def _read_on(self) -> None:
+        """Take the next batch. While MongoDB cannot be read, what is on its way goes on."""
+        try:
+            self.feed = self.feed or await self._open_feed()
+            batch = await aside(self.feed.read, READ_WAIT_S, stop=self.job.stop, within_s=ANSWER_S)
+        except TransientStoreError as error:
+            self.job.progress.say(f"replication waits: {error}")
+            await self._close_feed()
+            await self._keep_books()
+            await asyncio.sleep(0.5)
+            return
+        except StreamEnded as ended:
+            if not self._is_loaded_since(ended):
+                raise
+            self.read_up_to, self.nothing_more = ended.position, False
+            self.report.passed += ended.reason == "images_missing"
+            return
+        await self._take(batch)
+        await self._keep_books()
+
+    def _is_loaded_since(self, ended: StreamEnded) -> bool:
+        """Whether all that an event ended has been loaded anew behind it: a snapshot of its own time shows what it did."""
+        begins = [self.follow_from.get(name) for name in ended.collections or self.lanes.mappings]
+        return all(begin is not None and ended.position.time <= begin for begin in begins)
+
+    def _is_over(self, ends: float | None, until: Until) -> bool:
+        self._raise_failure()
+        self.lease.check()
+        if self.job.stop.is_set() or self.makes_room or (ends is not None and time.monotonic() > ends):
+            return True
+        return until.time is not None and not self.lanes.pending and self._has_passed(until.time)
+
+    def _has_passed(self, until: Timestamp) -> bool:
+        """Whether all events of that time are read: those of a large transaction come in several batches."""
+        at = self.read_up_to.time
+        return at > until or (at == until and self.nothing_more)
+
+    def _raise_failure(self) -> None:
+        if self.lanes.failure is not None:
+            raise self.lanes.failure
+
+    async def _open_feed(self) -> Feed:
+        fields_of_keys = {name: mapping.key_fields for name, mapping in self.lanes.mappings.items()}
+        follow = self.job.source.follow
+        return await aside(follow, self.read_up_to, fields_of_keys, stop=self.job.stop, within_s=ANSWER_S)
+
+    async def _close_feed(self) -> None:
+        """As far as can be: a MongoDB that is silent is not waited for."""
+        feed, self.feed = self.feed, None
+        if feed is not None:
+            with suppress(TimedOut):
+                await aside(feed.close, within_s=GIVE_BACK_S)
+
+    async def _take(self, batch: Batch) -> None:
+        for change in batch.changes:
+            self.read_up_to = change.position
+            self.lanes.put(change)
+            while self._is_full():
+                await self._wait_for_room()
+                if self.job.stop.is_set():
+                    return
+        self.read_up_to = batch.position
+        self.nothing_more = not batch.changes
+        await asyncio.sleep(0)
+
+    def _is_full(self) -> bool:
+        full = self.lanes.pending >= MOST_PENDING or self.lanes.bytes > MOST_PENDING_BYTES
+        return full and self.lanes.failure is None
+
+    async def _wait_for_room(self) -> None:
+        await self._wait_for_a_move(CHECKPOINT_S)
+        await self._keep_books()  # while DynamoDB is slow, too
+
+    async def _wait_for_a_move(self, most_s: float) -> None:
+        self.lanes.moved.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(most_s):
+                await self.lanes.moved.wait()
+
+    # --- books -------------------------------------------------------------------------------------------------------
+
+    def _look_for_others(self) -> None:
+        """Whether somebody is about to change the leader, and needs to follow the stream himself."""
+        if not self.leading and (somebody := who_needs_room(self.job.ledger)):
+            self.job.progress.say(f"replication makes room for {somebody.holder}")
+            self.makes_room = True
+
+    async def _keep_books(self) -> None:
+        now = time.monotonic()
+        if now - self.checkpointed < CHECKPOINT_S:
+            return
+        stop = self.job.stop
+        try:
+            await aside(self._look_at_mongo, now - self.looked > WINDOWS_S, stop=stop, within_s=ANSWER_S)
+        except TransientStoreError:
+            self.report.lag_s = None  # unknown while MongoDB does not answer
+        try:
+            if now - self.listed > LETTERS_S:
+                await aside(self._look_at_ledger, stop=stop)
+            await aside(self.lease.update, self._body(), stop=stop)
+            await aside(self._look_for_others, stop=stop)
+        except TransientStoreError as error:  # the lease is still checked before each write
+            self.job.progress.say(f"replication cannot keep its position: {error}")
+            return
+        self.checkpointed = time.monotonic()
+        self._tell()
+
+    def _look_at_ledger(self) -> None:
+        """Open letters, from when on each collection is followed, and the mode: others may have changed them."""
+        self.lanes.look_for_letters()
+        epoch = read_mode(self.job.ledger).epoch
+        if epoch != self.epoch:  # who else writes is counted anew at each change of the mode
+            self.epoch = epoch
+            self.lanes.counts.first.clear()
+        for name in self.lanes.mappings:
+            header = self.job.ledger.read("backfill", name)
+            if header is not None and "follow_from" in header.body:
+                self.follow_from[name] = state.decode_time(header.body["follow_from"])
+        self.listed = time.monotonic()
+
+    def _look_at_mongo(self, windows_too: bool) -> None:
+        """Lag and windows."""
+        applied = self._applied()
+        now = self.job.source.cluster_time()
+        self.report.lag_s = float(max(0, now.time - applied.time.time))
+        if self.report.lag_s >= STALLED_S or self.majority.missing:
+            self.majority.look()
+        if windows_too:
+            self.report.windows = windows_of(self.job.source, applied.time)
+            self.looked = time.monotonic()
+
+    def _applied(self) -> StreamPosition:
+        return self.lanes.position if self.lanes.pending else self.read_up_to
+
+    def _body(self) -> dict[str, Any]:
+        report, counts = self.report, self.lanes.counts
+        report.seconds = time.monotonic() - self.began
+        report.written, report.superseded, report.dead = counts.written, counts.superseded, counts.dead
+        report.events = report.written + report.superseded + report.dead + report.passed
+        applied = self._applied()
+        self.report.position = applied.time
+        body = state.position_body(applied) | {"at": state.now_ms(), "pending": self.lanes.pending}
+        body |= {name: self.stored[name] + getattr(report, name) for name in COUNTERS}
+        body["first"] = {"epoch": self.epoch, "counts": dict(counts.first)}
+        body["waits"] = self.majority.missing
+        body["rate"] = round(self.report.rate)
+        body["lag_s"] = -1 if self.report.lag_s is None else round(self.report.lag_s)
+        if self.report.windows is not None:
+            body["oplog_left_s"] = round(self.report.windows.oplog_left_s)
+            body["in_danger"] = self.report.windows.in_danger
+        return body
+
+    def _tell(self) -> None:
+        if time.monotonic() - self.told < TELL_S:
+            return
+        self.told = time.monotonic()
+        report = self.report
+        note = f"lag {'unknown' if report.lag_s is None else f'{report.lag_s:.0f} s'}, {report.rate:,.0f} events/s"
+        if report.windows is not None:
+            note += f", the oplog holds the position for {report.windows.oplog_left_s / 3600:,.1f} h"
+        read = report.events + self.lanes.pending if self.lanes.pending else 0  # of a stream nobody knows the end
+        self.job.progress.advance("replication", report.events, read, note)
+        if report.windows is not None and report.windows.in_danger:
+            left = min(report.windows.oplog_left_s, report.windows.images_left_s or float("inf"))
+            self.job.progress.say(
+                f"ALARM: the position will be lost in {left / 60:.0f} min unless replication catches up: "
+                "enlarge the oplog (replSetResizeOplog) or raise the write budget"
+            )
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    async def _drain(self) -> None:
+        """Wait for what is on its way; a stop does not wait for more than it must."""
+        deadline = time.monotonic() + (2.0 if self.job.stop.is_set() else DRAIN_S)
+        while self.lanes.pending and self.lanes.failure is None and time.monotonic() < deadline:
+            await self._wait_for_a_move(0.5)
+        with suppress(Stopped):  # a lane that waited for the budget, or for MongoDB: what it had is read again
+            self._raise_failure()
+        if not self.job.stop.is_set():
+            await aside(self._look_at_mongo, False)  # the lag that is told is that of the end
+
+    async def close_after(self, error: BaseException) -> None:
+        """Close; if that fails, too, `error` is what matters: the lease then runs out by itself."""
+        try:
+            await self.close({})
+        except Exception as lost:  # noqa: BLE001 - told with the error
+            error.add_note(f"(and the replication lease could not be given back: {lost})")
+
+    async def close(self, changes: Mapping[str, Any]) -> None:
+        """End the lanes, then give the lease back with the last position."""
+        if self.lanes.pending:
+            await self.lanes.end()
+            self.read_up_to = self.lanes.position  # the rest will be read again
+        body = {**self._body(), **changes}
+        try:
+            # Whoever asked to stop does not wait; else a ledger that is slow or throttles is given its time.
+            await aside(self.lease.release, body, within_s=GIVE_BACK_S if self.job.stop.is_set() else DRAIN_S)
+        except Exception:
+            self.lease.abandon()  # it then runs out by itself; the position in the ledger is older, which is safe
+            raise

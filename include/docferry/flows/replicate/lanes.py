@@ -1,0 +1,270 @@
+"""Applying changes: each in the lane of its document, conditionally, and the position behind what is applied.
+
+Changes of one document are applied in stream order, those of different documents side by side. Order between documents
+needs no care: versions do that (DESIGN 5). A change that cannot be stored becomes a dead letter, and the items of its
+document tombstones; the lane goes on.
+
+Of the lanes that have something to do, those with the oldest change come first. The position can only move behind the oldest
+change, so whatever is applied far ahead of it is applied again by the next process if this one is killed: were all lanes
+served alike, the one with the most changes would hold the position back until the backlog is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import zlib
+from collections import Counter, deque
+from dataclasses import dataclass, field, replace
+
+from docferry.config import Migration
+from docferry.core.bson_codec.raw import id_document, id_name
+from docferry.core.mapping.change_writes import Writes, burial_of, writes_as_read, writes_of
+from docferry.core.versions import parse_version, snapshot_version
+from docferry.errors import ConditionFailed, DocumentError, ImagesLost
+from docferry.flows.kernel.retry import retrying
+from docferry.flows.kernel.threads import aside
+from docferry.flows.ledger import state
+from docferry.ports.flows import Budget, Change, Guard, Ledger, Source, StopSignal, StreamPosition, Target
+
+LANES = 128
+MOST_KINDS, NAMED_FIELDS = 100, 6
+"""Of changes that are counted apart, and of an update's fields that are named."""
+AT_ONCE = 32
+"""Changes that are applied side by side: enough to keep the target's request slots (24 by default) busy, and few, because
+under load the oldest change gets its share among these."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applying:
+    """What applying needs. `guard` is called before each request is signed."""
+
+    migration: Migration
+    source: Source
+    ledger: Ledger
+    target: Target
+    budget: Budget
+    guard: Guard
+    stop: StopSignal
+
+
+@dataclass(slots=True)
+class Applied:
+    """What became of changes: each is written, superseded (all of it was stored already) or dead-lettered.
+
+    `first` counts what is written by collection, operation and the fields that an update names: while the application writes
+    to both databases, these are the changes that nobody had written to DynamoDB before.
+    """
+
+    written: int = 0
+    superseded: int = 0
+    dead: int = 0
+    first: Counter[str] = field(default_factory=Counter)
+
+    def note_first(self, change: Change) -> None:
+        what = describe_change(change)
+        self.first[what if what in self.first or len(self.first) < MOST_KINDS else "others"] += 1
+
+
+def describe_change(change: Change) -> str:
+    """Collection, operation, and which fields an update names: no value, and not what is inside a field."""
+    fields = sorted({path.partition(".")[0] for path in change.touched or ()})
+    names = ", ".join(fields[:NAMED_FIELDS]) + (", ..." if len(fields) > NAMED_FIELDS else "")
+    return f"{change.collection} {change.operation}" + (f" {names}" if names else "")
+
+
+@dataclass(slots=True, eq=False)
+class _Pending:
+    """A change on its way; `number` counts changes in stream order."""
+
+    change: Change
+    number: int
+    done: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """`queued`: it is among the ready ones, or is being worked at."""
+
+    waiting: deque[_Pending] = field(default_factory=deque)
+    queued: bool = False
+
+
+class Lanes:
+    """Takes changes in stream order. Belongs to one event loop.
+
+    `position` is behind the last change before which all are applied, `pending` counts those on their way, `failure` is the
+    error that ended a lane: then nothing more is begun.
+    """
+
+    def __init__(self, work: Applying, position: StreamPosition) -> None:
+        self.work, self.position = work, position
+        self.mappings = {one.name: work.migration.mapping(one.name) for one in work.migration.collections}
+        self.ttl = {table.name: table.ttl_attribute for table in work.migration.tables}
+        self.counts = Applied()
+        self.moved = asyncio.Event()
+        self.failure: BaseException | None = None
+        self.bytes = 0
+        self._lanes = [_Lane() for _ in range(LANES)]
+        self._ready: list[tuple[int, int]] = []
+        """A heap of (number of a lane's first change, lane)."""
+        self._workers: set[asyncio.Task[None] | None] = set()
+        self._taken = 0
+        self._window: deque[_Pending] = deque()
+        self._letters: dict[str, dict[str, int]] = {}
+
+    @property
+    def pending(self) -> int:
+        return len(self._window)
+
+    def look_for_letters(self) -> None:
+        """Read which dead letters are open: others open and close them, too."""
+        for name in self.mappings:
+            letters = state.list_letters(self.work.ledger, name)
+            # One that is closed meanwhile is forgotten when its document changes: then it is looked at.
+            self._letters.setdefault(name, {}).update({letter.id: letter.version for letter in letters})
+
+    async def end(self) -> None:
+        """End the lanes. What was applied out of order will be read, and counted, again."""
+        workers = [one for one in self._workers if one is not None]
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        self._workers.clear()
+        self._window.clear()
+
+    def put(self, change: Change) -> None:
+        """Queue a change behind the others of its document."""
+        pending = _Pending(change, self._taken)
+        self._taken += 1
+        self._window.append(pending)
+        self.bytes += len(change.after or b"")
+        place = zlib.crc32(change.id, zlib.crc32(change.collection.encode())) % LANES
+        lane = self._lanes[place]
+        lane.waiting.append(pending)
+        if not lane.queued:
+            lane.queued = True
+            heapq.heappush(self._ready, (pending.number, place))
+            if len(self._workers) < AT_ONCE:
+                self._workers.add(asyncio.create_task(self._work()))
+
+    async def _work(self) -> None:
+        """Apply the oldest change whose lane is free, until there is none."""
+        try:
+            while self._ready and self.failure is None:
+                _, place = heapq.heappop(self._ready)
+                lane = self._lanes[place]
+                await self._apply(lane.waiting[0].change)
+                lane.waiting.popleft().done = True
+                lane.queued = bool(lane.waiting)
+                if lane.waiting:
+                    heapq.heappush(self._ready, (lane.waiting[0].number, place))
+                self._advance()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised by the loop that reads
+            self.failure = self.failure or error
+        finally:
+            self._workers.discard(asyncio.current_task())  # at once: `put` counts on those that are there
+            self.moved.set()
+
+    def _advance(self) -> None:
+        """Move the position behind all that is applied."""
+        while self._window and self._window[0].done:
+            change = self._window.popleft().change
+            self.bytes -= len(change.after or b"")
+            self.position = change.position
+        self.moved.set()
+
+    # --- applying ----------------------------------------------------------------------------------------------------
+
+    async def _apply(self, change: Change) -> None:
+        name = id_name(change.id)
+        letter = self._letters.get(change.collection, {}).get(name)
+        version = change.version
+        if change.images_lost and change.operation != "delete":
+            change, version = await self._fetch(change)
+        touched = None if letter is not None or change.images_lost else change.touched
+        try:
+            writes = self._writes(change, version, touched)
+            wrote = writes.error is None and await self._write(change.collection, writes)
+        except DocumentError as error:  # of the document in front of the change, or DynamoDB refused an item
+            writes = self._burial(change, version, error)
+        if writes.error is not None:
+            await self._bury(change, version, writes, name)
+            return
+        self.counts.written += wrote
+        self.counts.superseded += not wrote
+        if wrote:
+            self.counts.note_first(change)
+        if letter is not None and letter < version:
+            await aside(self._close_letter, change.collection, name, version)
+
+    def _writes(self, change: Change, version: int, touched: tuple[str, ...] | None) -> Writes:
+        """`version` is the change's own, or that of the read if it came without images."""
+        mapping = self.mappings[change.collection]
+        ttl = self.ttl[mapping.table]
+        if not change.images_lost:
+            return writes_of(mapping, change.after, change.before, version, ttl, touched)
+        if change.before is None and change.operation != "insert":
+            lost = ImagesLost("the change is too large to be read with its images, so its old keys are not known")
+            return self._burial(change, version, lost)
+        return writes_as_read(mapping, change.after, change.before, change.version, version, ttl)
+
+    def _burial(self, change: Change, version: int, error: DocumentError) -> Writes:
+        mapping = self.mappings[change.collection]
+        ttl = self.ttl[mapping.table]
+        if change.images_lost:
+            return writes_as_read(mapping, change.after, change.before, change.version, version, ttl, error)
+        return burial_of(mapping, change.after, change.before, version, ttl, error)
+
+    async def _fetch(self, change: Change) -> tuple[Change, int]:
+        """The document as it is now, for a change that was too large to bring it; the version is that of the read."""
+
+        def once() -> tuple[list[bytes], int]:
+            at = max(self.work.source.cluster_time(), change.time)
+            return self.work.source.read_ids(change.collection, [change.id], at), snapshot_version(at)
+
+        call = f"read a document of {change.collection}"
+        found, version = await aside(retrying, call, once, self.work.stop, stop=self.work.stop)
+        return replace(change, after=found[0] if found else None), version
+
+    async def _write(self, collection: str, writes: Writes, or_same: bool = False) -> bool:
+        """Whether anything was written, or all of it is older than what is stored."""
+        table = self.mappings[collection].table
+        old = total = 0
+        for items in (writes.first, [writes.root] if writes.root is not None else []):
+            if not items:
+                continue
+            written = await self.work.target.put_newer(table, items, self.work.budget, self.work.guard, or_same=or_same)
+            for refused in written.refused.values():
+                raise refused
+            old += len(written.superseded)
+            total += len(items)
+        return old < total
+
+    async def _bury(self, change: Change, version: int, writes: Writes, name: str) -> None:
+        """First the letter, then the tombstones: what is not there must be accounted for.
+
+        They win over items of the same version, too: DynamoDB may have taken some before it refused another.
+        """
+        error = writes.error
+        assert error is not None
+        error.namespace, error.id = change.collection, name
+        document = change.after if change.after is not None else change.before or id_document(change.id)
+        await aside(state.open_letter, self.work.ledger, change.collection, error, document, version)
+        self._letters.setdefault(change.collection, {})[name] = version
+        await self._write(change.collection, replace(writes, error=None), or_same=True)
+        self.counts.dead += 1
+
+    def _close_letter(self, collection: str, name: str, version: int) -> None:
+        """A later good change of the document: only strictly later, and only the letter that was looked at."""
+        record = state.letter_record(self.work.ledger, collection, name)
+        if record is not None:
+            try:
+                if parse_version(record.body["version"]) >= version:
+                    return  # a newer letter took its place: it stays known
+                state.close_letter(self.work.ledger, record)
+            except ConditionFailed:
+                return  # the same, just now
+        self._letters.get(collection, {}).pop(name, None)

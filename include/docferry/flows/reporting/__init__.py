@@ -1,0 +1,1 @@
+"""What people ask: how far is it, and is all well? Reads only."""

@@ -1,0 +1,276 @@
+"""Is everything well that this migration rests on? Part by part; reads only.
+
+What cannot be told is `unknown`, and that is not healthy. A part that fails says so and keeps no other part from being told.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from docferry.config import Migration
+from docferry.core.cutover.modes import Mode
+from docferry.core.estate.plan import TableState
+from docferry.core.settings import TableSettings
+from docferry.errors import MigrationError, Problem
+from docferry.flows.ledger import state
+from docferry.flows.ledger.approvals import of_another_leader
+from docferry.flows.ledger.modes import list_moves, live_instances, read_mode, unacknowledged
+from docferry.flows.preflight.mongodb import lacking_majority
+from docferry.flows.preflight.windows import windows_of
+from docferry.flows.reverse.follower import KEEP_S
+from docferry.flows.reverse.follower import RECORD as REVERSE_RECORD
+from docferry.flows.validate.first_pass import latest_report
+from docferry.ports.flows import Estate, Identity, Ledger, Source
+
+LAG_S = 30.0
+"""Replication that is further behind is not healthy: writes would have to wait for as long."""
+STALE_S = 60.0
+"""A replicator notes its position every second."""
+REPORT_S = 26 * 3600.0
+"""Validation runs each night; a report that is older may be of yesterday."""
+FOLLOWS_WITHIN_S = 15.0
+"""An instance that has not followed a change of mode by then has not heard of it, or has a write that does not end."""
+
+
+class Status(StrEnum):
+    """Of a part, or of all. In order: the last is the worst."""
+
+    HEALTHY = "healthy"
+    UNKNOWN = "unknown"
+    UNHEALTHY = "unhealthy"
+
+
+_WORSE = tuple(Status)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One part: plain facts for machines, and why it has this status for people."""
+
+    status: Status
+    why: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """Everything that health is asked of."""
+
+    migration: Migration
+    source: Source
+    ledger: Ledger
+    estate: Estate
+    identity: Identity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthReport:
+    """All parts by name."""
+
+    migration: str
+    at_ms: int
+    parts: Mapping[str, Part]
+
+    @property
+    def status(self) -> Status:
+        """The worst of all parts."""
+        return max((one.status for one in self.parts.values()), key=_WORSE.index, default=Status.UNKNOWN)
+
+    @property
+    def ok(self) -> bool:
+        return self.status is Status.HEALTHY
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        parts = {
+            name: {"status": one.status.value, "why": one.why, "facts": dict(one.facts)}
+            for name, one in self.parts.items()
+        }
+        return {"migration": self.migration, "at_ms": self.at_ms, "status": self.status.value, "parts": parts}
+
+    def render(self) -> str:
+        """The report for a person."""
+        lines = [f"{one.status.value:<10}{name}: {one.why}" for name, one in self.parts.items()]
+        return "\n".join([*lines, f"{self.migration} is {self.status.value}"])
+
+
+def health_of(job: Health, only: Sequence[str] = ()) -> HealthReport:
+    """Ask every part, or those of these names, one after the other. Raises nothing that a part may raise."""
+    asked: dict[str, Callable[[], Part]] = {
+        "replica_set": lambda: _replica_set(job),
+        "tables": lambda: _tables(job),
+        "lag_forward": lambda: _lag_forward(job),
+        "lag_reverse": lambda: _lag_reverse(job),
+        "consistency": lambda: _consistency(job),
+        "letters": lambda: _letters(job),
+        "application": lambda: _application(job),
+    }
+    parts = {name: _told(ask) for name, ask in asked.items() if not only or name in only}
+    return HealthReport(migration=job.migration.name, at_ms=state.now_ms(), parts=parts)
+
+
+def lacking_health(job: Health, parts: Sequence[str]) -> Iterator[Problem]:
+    """What of these parts is not well, for whoever must not begin then: what cannot be told is not well either."""
+    for name, part in health_of(job, parts).parts.items():
+        if part.status is not Status.HEALTHY:
+            yield Problem(where=name, what=f"is {part.status.value}: {part.why}", suggestion="docferry health")
+
+
+def _told(ask: Callable[[], Part]) -> Part:
+    """The part, or why it cannot be told. The message of an error that is not ours may quote a document: its place is told."""
+    try:
+        return ask()
+    except MigrationError as error:
+        return _part([], [f"{type(error).__name__}: {error}"])
+    except Exception as error:  # noqa: BLE001 - told as the part's status
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return _part([], [f"{type(error).__name__}, a bug of ours, in {place.name} (line {place.lineno})"])
+
+
+def _part(wrong: list[str], unknown: list[str], well: str = "", **facts: Any) -> Part:
+    """What is wrong counts before what is not known."""
+    status = Status.UNHEALTHY if wrong else Status.UNKNOWN if unknown else Status.HEALTHY
+    return Part(status=status, why="; ".join([*wrong, *unknown]) or well, facts=facts)
+
+
+# --- the parts -------------------------------------------------------------------------------------------------------
+
+
+def _replica_set(job: Health) -> Part:
+    facts = job.source.server_facts()
+    members = {one.name: one.state for one in facts.members}
+    away = [
+        f"{name} is {state_}" for name, state_ in members.items() if state_ not in ("PRIMARY", "SECONDARY", "ARBITER")
+    ]
+    wrong = [one for one in (lacking_majority(facts), *away) if one]
+    if facts.replica_set is None:
+        wrong.append("MongoDB is no replica set")
+    unseen = [] if members else ["docferry's user may not see the members: grant it clusterMonitor"]
+    follow = sum(one.follows for one in facts.members)
+    well = f"{follow} data-bearing members are up, {facts.write_majority} make a majority"
+    return _part(wrong, unseen, well, members=members, write_majority=facts.write_majority, following=follow)
+
+
+def _tables(job: Health) -> Part:
+    ledger = TableSettings(name=job.migration.ledger.table, stream=False)
+    found = {one.name: job.estate.fetch_table(one.name) for one in (*job.migration.tables, ledger)}
+    wrong: list[str] = []
+    for settings in (*job.migration.tables, ledger):
+        wrong += [f"{settings.name} {what}" for what in _table(settings, found[settings.name])]
+    states = {name: "missing" if table is None else table.status for name, table in found.items()}
+    return _part(wrong, [], f"{len(states)} tables with their indexes are active", tables=states)
+
+
+def _table(settings: TableSettings, table: TableState | None) -> list[str]:
+    if table is None:
+        return ["does not exist: run provision"]
+    wrong = [] if table.status in ("ACTIVE", "UPDATING") else [f"is {table.status}"]
+    indexes = {one.name: one.status for one in table.indexes}
+    wrong += [f"has no index {name}" for name in settings.indexes if name not in indexes]
+    wrong += [
+        f"'s index {name} is {status}" for name, status in indexes.items() if status not in ("ACTIVE", "UPDATING")
+    ]
+    wrong += [f"'s replica in {region} is {status}" for region, status in table.replicas.items() if status != "ACTIVE"]
+    if settings.stream and table.stream is None:
+        wrong.append("has no stream, without which nothing can go back to MongoDB")
+    return wrong
+
+
+def _lag_forward(job: Health) -> Part:
+    if (mode := read_mode(job.ledger)).leader.dynamodb_leads:
+        return _part([], [], f"nothing goes forward: the mode is {mode}")
+    record = job.ledger.read(*state.REPLICATION)
+    if record is None or "token" not in record.body:
+        return _part([], ["replication has not begun"])
+    body = record.body
+    applied, now = state.position_in(body).time, job.source.cluster_time()
+    lag_s, noted_s = max(0, now.time - applied.time), (state.now_ms() - int(body.get("at", 0))) / 1000
+    windows = windows_of(job.source, applied)
+    held = not state.lease_expired(body, job.identity)
+    wrong: list[str] = []
+    if body.get("lost"):
+        wrong.append("the oplog no longer holds its position: load anew (backfill --again)")
+    if not held:
+        ended = f", and its last run ended with: {body['ended']}" if body.get("ended") else ""
+        wrong.append(f"nobody replicates{ended}")
+    elif noted_s > STALE_S:
+        wrong.append(f"{body['owner']} has not noted a position for {noted_s:.0f} s")
+    if lag_s > LAG_S:
+        wrong.append(f"it is {lag_s} s behind")
+    if windows.in_danger:
+        wrong.append("half of the window in which its position is still there is used up")
+    if body.get("waits"):
+        wrong.append(f"it waits: MongoDB {body['waits']}")
+    facts = {
+        "lag_s": lag_s,
+        "applied_up_to": body["time"],
+        "owner": body.get("owner", ""),
+        "pending": int(body.get("pending", 0)),
+    }
+    return _part(wrong, [], f"{lag_s} s behind MongoDB", **facts, windows=windows.to_dict())
+
+
+def _consistency(job: Health) -> Part:
+    report = latest_report(job.ledger)
+    if report is None:
+        return _part([], ["the two databases have never been compared: run validate"])
+    age_s = (state.now_ms() - int(report["at_ms"])) / 1000
+    facts = {"verdict": report["verdict"], "age_s": round(age_s), "digest": report["digest"]}
+    equal = report.get("equal_up_to_date")
+    told = f"the last validation, {age_s / 3600:.1f} h ago, found them {report['verdict']}"
+    wrong = [told] if report["verdict"] == "DIFFERENT" else []
+    unknown = [told] if report["verdict"] not in ("EQUAL", "DIFFERENT") else []
+    if other := of_another_leader(report, read_mode(job.ledger)):
+        unknown.append(other)
+    if age_s > REPORT_S:
+        unknown.append(f"it is older than {REPORT_S / 3600:.0f} h: run validate")
+    return _part(wrong, unknown, told, **facts, equal_up_to=equal)
+
+
+def _letters(job: Health) -> Part:
+    counts = {name: len(state.list_letters(job.ledger, name)) for name in job.migration.mappings}
+    open_ = [f"{name} has {count} open" for name, count in counts.items() if count]
+    return _part(open_ and [*open_, "see `docferry dead-letters`"], [], "no dead letters", open=counts)
+
+
+def _lag_reverse(job: Health) -> Part:
+    if (mode := read_mode(job.ledger)).leader is not Mode.DYNAMODB_ONLY:
+        return _part([], [], f"nothing goes back: the mode is {mode}")
+    record = job.ledger.read(*REVERSE_RECORD)
+    if record is None or "tables" not in record.body:
+        return _part(["no start is recorded: nothing written since DynamoDB leads would go back"], [])
+    body, now_ms = record.body, state.now_ms()
+    behind_s, noted_s = (now_ms - int(body["reached"])) / 1000, (now_ms - int(body.get("at", body["begun"]))) / 1000
+    wrong: list[str] = []
+    if state.lease_expired(body, job.identity):
+        ended = f", and its last run ended with: {body['ended']}" if body.get("ended") else ""
+        wrong.append(f"nobody replicates in reverse{ended}")
+    elif noted_s > STALE_S:
+        wrong.append(f"{body['owner']} has not noted a position for {noted_s:.0f} s")
+    if behind_s > LAG_S:
+        wrong.append(f"it is {behind_s:.0f} s behind")
+    if behind_s > KEEP_S / 2:
+        wrong.append("half of the 24 hours is used up for which a stream keeps its records")
+    if letters := int(body.get("letters", 0)):
+        wrong.append(f"{letters} document(s) cannot be written to MongoDB: see `docferry status`")
+    facts = {"lag_s": round(behind_s, 1), "owner": body.get("owner", ""), "letters": letters}
+    return _part(wrong, [], f"{behind_s:.0f} s behind DynamoDB", **facts)
+
+
+def _application(job: Health) -> Part:
+    """By what its processes note of themselves. While MongoDB alone serves, there need not be any."""
+    mode, live = read_mode(job.ledger), live_instances(job.ledger, job.identity)
+    changed_s = (state.now_ms() - max((one.at_ms for one in list_moves(job.ledger)), default=0)) / 1000
+    behind = unacknowledged(live, mode.epoch) if changed_s > FOLLOWS_WITHIN_S else []
+    wrong = [f"{one.name} has not followed the change to {mode} {changed_s:.0f} s ago" for one in behind]
+    unserved = sum(sum(one.unserved.values()) for one in live)
+    if unserved and mode.leader is not Mode.MONGO_ONLY:
+        wrong.append(f"{unserved} call(s) that DynamoDB cannot answer: see `docferry mode`")
+    none = f"no instance is registered, and the mode is {mode}: is the application down, or does it not use the client?"
+    unknown = [none] if not live and mode.mode is not Mode.MONGO_ONLY else []
+    well = f"{len(live)} instance(s) follow" if live else "no instance is registered, and none need be"
+    return _part(wrong, unknown, well, instances=len(live), mode=str(mode), unserved=unserved)

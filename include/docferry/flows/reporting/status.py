@@ -1,0 +1,83 @@
+"""What the ledger knows about a migration, for people who ask how far it is. Reads only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from docferry.config import Migration
+from docferry.flows.backfill.load import Counts, counts_of
+from docferry.flows.ledger import state
+from docferry.flows.ledger.modes import describe_instance, list_instances, read_mode
+from docferry.flows.reverse.follower import COUNTERS as REVERSE_COUNTERS
+from docferry.flows.reverse.follower import RECORD as REVERSE
+from docferry.ports.flows import Ledger
+
+
+def status_of(migration: Migration, ledger: Ledger) -> dict[str, Any]:
+    """Who leads, the application's instances, both replications, and progress of each collection (documents, from the chunks'
+    checkpoints)."""
+    position = state.recorded_position(ledger)
+    return {
+        "migration": migration.name,
+        "mode": str(read_mode(ledger)),
+        "instances": [describe_instance(one) for one in list_instances(ledger) if not one.ended],
+        "stream_position": state.encode_time(position.time) if position else None,
+        "replication": _replication(ledger),
+        "reverse": _reverse(ledger),
+        "collections": [_collection(name, ledger) for name in migration.mappings],
+    }
+
+
+def _replication(ledger: Ledger) -> dict[str, Any] | None:
+    """How far replication is, as of its last checkpoint `at_ms`; `lag_s` None is unknown. None: it never ran. `first` counts,
+    since the mode has changed last, what nobody had written to DynamoDB before: by writers without the library, and failed puts.
+    """
+    record = ledger.read(*state.REPLICATION)
+    if record is None or "token" not in record.body:
+        return None
+    body = record.body
+    names = (
+        "owner",
+        "events",
+        "written",
+        "superseded",
+        "dead",
+        "passed",
+        "rate",
+        "oplog_left_s",
+        "in_danger",
+        "first",
+        "waits",
+        "ended",
+    )
+    lag = int(body.get("lag_s", -1))
+    found = {"applied_up_to": body["time"], "at_ms": body.get("at"), "lag_s": None if lag < 0 else lag}
+    return found | {"behind": body.get("pending", 0)} | {name: body[name] for name in names if name in body}
+
+
+def _reverse(ledger: Ledger) -> dict[str, Any] | None:
+    """How far reverse replication is, as of its last checkpoint `at_ms`. None: no start is recorded."""
+    record = ledger.read(*REVERSE)
+    if record is None or "tables" not in record.body:
+        return None
+    body = record.body
+    names = ("owner", *REVERSE_COUNTERS, "letters", "pending", "lag_s", "in_danger", "ended")
+    found = {"begun_ms": body["begun"], "applied_up_to_ms": body["reached"], "at_ms": body.get("at")}
+    return found | {name: body[name] for name in names if name in body}
+
+
+def _collection(name: str, ledger: Ledger) -> dict[str, Any]:
+    header = ledger.read("backfill", name)
+    chunks = ledger.list(f"chunks:{name}")
+    total = sum((counts_of(chunk.body) for chunk in chunks), Counts())
+    body = header.body if header else {}
+    return {
+        "collection": name,
+        "state": body.get("state", "new"),
+        "owner": body.get("owner", ""),
+        "chunks": len(chunks),
+        "chunks_done": sum(chunk.body["state"] == "done" for chunk in chunks),
+        "expected": sum(int(chunk.body.get("expected", 0)) for chunk in chunks),
+        "dead_letters_open": len(state.list_letters(ledger, name)),
+        **total.to_dict(),
+    }

@@ -1,0 +1,1 @@
+"""Reverse replication: while DynamoDB leads, MongoDB follows its streams."""

@@ -1,0 +1,410 @@
+"""Reverse replication: while DynamoDB leads, MongoDB follows its streams, so that going back loses nothing.
+
+Order of things, and why:
+
+1. Whoever changes the leader notes for each shard where to begin (`record_stream_start`), while nobody writes. Beginning
+   earlier is always safe: what is applied is what DynamoDB holds now, never what a record says.
+2. Each shard is read ahead by a task of its own, a child after its parent. A record names documents; each goes into the
+   lane of its document, across all shards (`reverse_lanes`).
+3. The position of each shard in the ledger moves behind the last record before which all are applied: a killed process goes
+   on there, and applying something twice changes nothing.
+4. A document that cannot be followed becomes a dead letter, and is looked at again until it can be.
+
+A stream has no watermark, and keeps records for 24 hours. So lag 0 means that every shard has answered that there is nothing
+more; proof that a write has arrived is `reverse_proof.wait_until_applied`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from docferry.config import Migration
+from docferry.errors import (
+    ConditionFailed,
+    InvariantBroken,
+    LeaseHeld,
+    PreflightFailed,
+    Problem,
+    Stopped,
+    StreamTrimmed,
+    TransientStoreError,
+)
+from docferry.flows.backfill.load import GIVE_BACK_S, calm_collector
+from docferry.flows.kernel.threads import aside
+from docferry.flows.ledger import state
+from docferry.flows.ledger.mapping_fingerprint import require_mapping
+from docferry.flows.ledger.modes import require_direction, who_needs_room
+from docferry.flows.reverse.lanes import Returning, ReverseLanes
+from docferry.flows.reverse.shard_readers import ShardReaders, wait_for_a_move
+from docferry.flows.reverse.shards import Outcome, TableStream, begin, decode_stream, encode_stream
+from docferry.ports.flows import Identity, Ledger, Progress, Sink, StopSignal, Streams, Target
+
+RECORD = ("reverse", "stream")
+"""Section and key of the record that is the lease, and holds the positions."""
+LEASE_S = 60.0
+LOOK_S = 0.25
+CHECKPOINT_S = 1.0
+LETTERS_S = 10.0
+TELL_S = 5.0
+DRAIN_S = 30.0
+MOST_MARKED = 200
+"""Open shards of a table that begin at an iterator of their own: it is kept in the ledger, in one record."""
+KEEP_S = 24 * 3600.0
+"""How long a stream keeps a record. Source: AWS, "Change data capture for DynamoDB Streams", from memory."""
+
+COUNTERS = ("records", "applied", "same", "removed", "ignored", "dead", "healed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reverse:
+    """Everything reverse replication needs."""
+
+    migration: Migration
+    streams: Streams
+    sink: Sink
+    ledger: Ledger
+    identity: Identity
+    progress: Progress
+    stop: StopSignal
+
+
+@dataclass(slots=True, kw_only=True)
+class ReverseReport:
+    """What one run did: records = applied + same + removed + ignored + dead. `ignored_by` says how often for which reason
+    (an unknown entityType by its name; one record may have two); `healed` are dead letters closed, `letters` those open.
+
+    `reached_ms`: everything that was written before that time (since 1970) is applied, as far as the shards' answers tell.
+    `lag_s` is the age of the oldest record that is not applied, 0 once every shard has answered that there is nothing more;
+    `window_left_s` how long the stream will still keep what is not applied.
+    """
+
+    records: int = 0
+    applied: int = 0
+    same: int = 0
+    removed: int = 0
+    ignored: int = 0
+    dead: int = 0
+    healed: int = 0
+    letters: int = 0
+    ignored_by: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    lag_s: float | None = None
+    reached_ms: int = 0
+
+    def check(self) -> None:
+        """Raises InvariantBroken if a record is unaccounted for."""
+        if self.records != self.applied + self.same + self.removed + self.ignored + self.dead:
+            raise InvariantBroken(f"reverse replication: {self.records} records do not add up: {self.to_dict()}")
+
+    @property
+    def window_left_s(self) -> float | None:
+        return None if self.lag_s is None else max(0.0, KEEP_S - self.lag_s)
+
+    @property
+    def in_danger(self) -> bool:
+        """Half of the window is used up."""
+        return self.lag_s is not None and self.lag_s > KEEP_S / 2
+
+    @property
+    def rate(self) -> float:
+        """Records a second."""
+        return self.records / self.seconds if self.seconds > 0 else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        found: dict[str, Any] = {name: getattr(self, name) for name in (*COUNTERS, "letters", "ignored_by")}
+        return found | {
+            "seconds": round(self.seconds, 3),
+            "rate": round(self.rate, 1),
+            "lag_s": self.lag_s,
+            "window_left_s": self.window_left_s,
+            "in_danger": self.in_danger,
+        }
+
+
+# --- where to begin --------------------------------------------------------------------------------------------------
+
+
+def latest_of(streams: Streams, tables: Iterable[str]) -> dict[str, dict[str, str]]:
+    """For each table an iterator of each open shard that begins now: what was written before need not be read.
+
+    Called shortly before `record_stream_start`, so that writes need not wait for it. A table with very many shards has none:
+    its shards are read from their beginning.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for table in tables:
+        facts = streams.stream_of(table)
+        still_open = [one for one in streams.shards(facts.arn) if not one.closed] if facts is not None else []
+        if facts is not None and len(still_open) <= MOST_MARKED:
+            found[table] = {one.id: streams.latest(facts.arn, one.id) for one in still_open}
+    return found
+
+
+def record_stream_start(
+    ledger: Ledger, streams: Streams, tables: Iterable[str], latest: Mapping[str, Mapping[str, str]] | None = None
+) -> None:
+    """Note where following is to begin: now, or at `latest`, in the streams of these tables, in the place of any earlier start.
+
+    Called while nobody writes to DynamoDB but replication, and MongoDB holds all that has been written so far.
+    Raises: PreflightFailed, naming the tables without a stream that brings both images; LeaseHeld while somebody follows;
+            StoreError.
+    """
+    now_ms = state.now_ms()
+    record = ledger.read(*RECORD)
+    if record is not None and record.body.get("owner") and int(record.body["until"]) > now_ms:
+        raise LeaseHeld("/".join(RECORD), str(record.body["owner"]), (int(record.body["until"]) - now_ms) / 1000)
+    body: dict[str, Any] = {"owner": "", "mark": "", "until": 0, "reached": now_ms, "begun": now_ms}
+    body["fence"] = int(record.body.get("fence", 0)) if record is not None else 0
+    body["tables"] = {one.table: encode_stream(one) for one in _begun(streams, tables, now_ms, latest or {})}
+    try:
+        ledger.write(*RECORD, body, expect=record)
+    except ConditionFailed:
+        raise LeaseHeld("/".join(RECORD), "somebody who has just begun", LEASE_S) from None
+
+
+def _begun(
+    streams: Streams, tables: Iterable[str], now_ms: int, latest: Mapping[str, Mapping[str, str]]
+) -> list[TableStream]:
+    found: list[TableStream] = []
+    problems: list[Problem] = []
+    for table in tables:
+        facts = streams.stream_of(table)
+        if facts is None or not facts.images:
+            what = "has no stream" if facts is None else "has a stream without both images"
+            advice = "docferry provision --allow-changes, with `stream: true` in the file"
+            problems.append(Problem(where=f"tables.{table}", what=what, suggestion=advice))
+        else:
+            found.append(begin(table, facts.arn, streams.shards(facts.arn), now_ms, latest.get(table, {})))
+    if problems:
+        raise PreflightFailed("reverse replication", problems)
+    return found
+
+
+def _recorded(lease: state.Lease, migration: Migration) -> dict[str, TableStream]:
+    tables = lease.body.get("tables", {})
+    missing = [table.name for table in migration.tables if table.name not in tables]
+    if missing:
+        what = "no start is recorded: it is noted when DynamoDB becomes the leader"
+        raise PreflightFailed("reverse replication", [Problem(where=f"tables.{name}", what=what) for name in missing])
+    age_s = (state.now_ms() - int(lease.body["reached"])) / 1000
+    if age_s > KEEP_S:
+        hours = f"{age_s / 3600:,.1f} h"
+        raise StreamTrimmed(
+            f"all changes were applied {hours} ago for the last time, and the stream keeps them for 24 h"
+        )
+    return {table.name: decode_stream(table.name, tables[table.name]) for table in migration.tables}
+
+
+# --- following -------------------------------------------------------------------------------------------------------
+
+
+async def reverse(
+    job: Reverse,
+    target: Target,
+    *,
+    for_s: float | None = None,
+    until_caught_up: bool = False,
+    leading: bool = False,
+    report: ReverseReport | None = None,
+) -> ReverseReport:
+    """Follow the streams until asked to stop, for `for_s` seconds, or until what had been written at the start is applied.
+
+    It makes room for whoever is to change the leader (`modes.ask_for_room`); `leading` is that one's own. `report` is kept up to
+    date meanwhile.
+
+    Raises: LeaseHeld (somebody else follows, named), LeaseLost, PreflightFailed (no start recorded), StreamTrimmed,
+            RetryExhausted, StoreError. Whatever it raises, a later run goes on where all was applied.
+    """
+    lease = await asyncio.to_thread(state.take_or_create, job.ledger, *RECORD, job.identity, LEASE_S)
+    try:
+        await asyncio.to_thread(require_direction, job.ledger, forward=False, leading=leading)
+        await asyncio.to_thread(require_mapping, job.migration, job.ledger)
+        tables = _recorded(lease, job.migration)
+    except BaseException as error:
+        await asyncio.to_thread(lease.release, {"ended": str(error)})
+        raise
+    follower = _Follower(job, target, lease, tables, leading, report or ReverseReport())
+    try:
+        with calm_collector():
+            await follower.run(for_s, until_caught_up)
+    except BaseException as error:
+        await follower.close_after(error)
+        raise
+    await follower.close({"ended": ""})
+    follower.report.check()
+    return follower.report
+
+
+class _Follower:
+    def __init__(
+        self,
+        job: Reverse,
+        target: Target,
+        lease: state.Lease,
+        tables: Mapping[str, TableStream],
+        leading: bool,
+        report: ReverseReport,
+    ) -> None:
+        self.job, self.lease, self.tables = job, lease, tables
+        self.leading, self.makes_room = leading, False
+        self.report = report
+        self.began = time.monotonic()
+        work = Returning(
+            entities={name: job.migration.entities(name) for name in tables},
+            target=target,
+            sink=job.sink,
+            ledger=job.ledger,
+            guard=lease.check,
+            stop=job.stop,
+        )
+        self.lanes = ReverseLanes(work)
+        self.readers = ShardReaders(job.streams, self.lanes, tables, job.progress, job.stop, leading)
+        self.checkpointed = self.listed = self.told = float("-inf")
+        self.asked_ms = state.now_ms()
+        self.caught_up = False
+        self.reached_ms = int(lease.body["reached"])
+        self.stored = {name: int(lease.body.get(name, 0)) for name in COUNTERS}
+
+    async def run(self, for_s: float | None, until_caught_up: bool) -> None:
+        """Read and apply until it is over, then wait for what is on its way."""
+        ends = time.monotonic() + for_s if for_s is not None else float("inf")
+        asked_ms = state.now_ms()
+        try:
+            while not self._is_over(ends, asked_ms if until_caught_up else None):
+                await self._look()
+                await self._keep_books()
+                await wait_for_a_move(self.lanes, LOOK_S)
+        except Stopped:
+            self.job.progress.say("reverse replication stops")
+        finally:
+            await self.readers.end()
+        await self._drain()
+
+    async def _look(self) -> None:
+        try:
+            await self.readers.look()
+        except TransientStoreError as error:
+            self.job.progress.say(f"reverse replication waits: {error}")
+
+    def _is_over(self, ends: float, asked_ms: int | None) -> bool:
+        self._raise_failure()
+        self.lease.check()
+        if self.job.stop.is_set() or self.makes_room or time.monotonic() > ends:
+            return True
+        self.readers.advance()
+        if self.leading:  # whoever waits for it lets writes wait
+            self.report.reached_ms = max(self.report.reached_ms, self.readers.reached_ms(state.now_ms()))
+        self.caught_up = asked_ms is not None and not self.lanes.parts and self.readers.have_caught_up(asked_ms)
+        return self.caught_up
+
+    def _raise_failure(self) -> None:
+        failure = self.lanes.failure or self.readers.failure
+        if failure is not None:
+            raise failure
+
+    async def _drain(self) -> None:
+        """Wait for what is on its way; a stop does not wait for more than it must."""
+        deadline = time.monotonic() + (2.0 if self.job.stop.is_set() else DRAIN_S)
+        while self.lanes.parts and self.lanes.failure is None and time.monotonic() < deadline:
+            await wait_for_a_move(self.lanes, 0.5)
+        with suppress(Stopped):
+            self._raise_failure()
+
+    # --- books -------------------------------------------------------------------------------------------------------
+
+    async def _keep_books(self) -> None:
+        now = time.monotonic()
+        if now - self.checkpointed < CHECKPOINT_S:
+            return
+        try:
+            if now - self.listed > LETTERS_S:
+                await aside(self.lanes.look_for_letters, stop=self.job.stop)
+                self.lanes.retry_letters()
+                self.listed = now
+            await aside(self.lease.update, self._body(), stop=self.job.stop)
+            await aside(self._look_for_others, stop=self.job.stop)
+        except TransientStoreError as error:  # the lease is still checked before each write
+            self.job.progress.say(f"reverse replication cannot keep its position: {error}")
+            return
+        self.checkpointed = time.monotonic()
+        self._tell()
+        if (self.report.lag_s or 0.0) > KEEP_S:
+            raise StreamTrimmed(
+                "the oldest change that is not applied is older than the 24 h for which the stream keeps it"
+            )
+
+    def _look_for_others(self) -> None:
+        if not self.leading and (somebody := who_needs_room(self.job.ledger)):
+            self.job.progress.say(f"reverse replication makes room for {somebody.holder}")
+            self.makes_room = True
+
+    def _measure(self) -> None:
+        """Lag: since the last time that it was measured every shard must have answered."""
+        self.readers.advance()
+        asked_ms, self.asked_ms = self.asked_ms, state.now_ms()
+        caught_up = self.caught_up or (not self.lanes.parts and self.readers.have_caught_up(asked_ms))
+        reached = asked_ms if caught_up else self.readers.reached_ms(self.asked_ms)
+        self.reached_ms = self.report.reached_ms = max(self.reached_ms, reached)
+        self.report.lag_s = 0.0 if caught_up else max(0.0, (self.asked_ms - self.reached_ms) / 1000)
+
+    def _body(self) -> dict[str, Any]:
+        self._measure()
+        report, outcomes = self.report, self.readers.outcomes
+        report.seconds = time.monotonic() - self.began
+        report.records = self.readers.read - self.readers.unapplied()
+        report.applied, report.same = outcomes[Outcome.APPLIED], outcomes[Outcome.SAME]
+        report.removed, report.dead = outcomes[Outcome.REMOVED], outcomes[Outcome.DEAD]
+        report.ignored, report.ignored_by = outcomes[Outcome.IGNORED], dict(self.readers.passed)
+        report.healed, report.letters = self.lanes.healed, len(self.lanes.letters)
+        body: dict[str, Any] = {name: self.stored[name] + getattr(report, name) for name in COUNTERS}
+        body |= {
+            "at": state.now_ms(),
+            "pending": self.lanes.parts,
+            "letters": report.letters,
+            "reached": self.reached_ms,
+        }
+        body |= {"lag_s": round(report.lag_s or 0), "in_danger": report.in_danger, "rate": round(report.rate)}
+        return body | {"tables": {name: encode_stream(stream) for name, stream in self.tables.items()}}
+
+    def _tell(self) -> None:
+        if time.monotonic() - self.told < TELL_S:
+            return
+        self.told = time.monotonic()
+        report, say = self.report, self.job.progress.say
+        note = f"lag {report.lag_s or 0:,.0f} s, {report.rate:,.0f} records/s, {report.letters} dead letters"
+        self.job.progress.advance("reverse replication", report.records, 0, note)
+        unknown = {name: count for name, count in report.ignored_by.items() if name.startswith(("entityType", "no "))}
+        if unknown:
+            listing = ", ".join(f"{name} {count}" for name, count in unknown.items())
+            say(f"reverse replication ignores items of types that the file does not know: {listing}")
+        if report.in_danger:
+            say(
+                f"ALARM: changes will be lost in {(report.window_left_s or 0) / 3600:,.1f} h unless reverse replication "
+                "catches up: the stream keeps them for 24 h"
+            )
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    async def close_after(self, error: BaseException) -> None:
+        """Close; if that fails, too, `error` is what matters: the lease then runs out by itself."""
+        try:
+            await self.close({"ended": str(error)})
+        except Exception as lost:  # noqa: BLE001 - told with the error
+            error.add_note(f"(and the reverse replication lease could not be given back: {lost})")
+
+    async def close(self, changes: Mapping[str, Any]) -> None:
+        """End the lanes, then give the lease back with the last positions."""
+        await self.readers.end()
+        await self.lanes.end()
+        body = {**self._body(), **changes}
+        self.told = float("-inf")
+        self._tell()
+        try:
+            await aside(self.lease.release, body, within_s=GIVE_BACK_S if self.job.stop.is_set() else DRAIN_S)
+        except Exception:
+            self.lease.abandon()  # it then runs out by itself; the positions in the ledger are older, which is safe
+            raise

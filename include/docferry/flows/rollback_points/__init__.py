@@ -1,0 +1,1 @@
+"""Rollback points: made, verified, restored beside the live data or over it."""

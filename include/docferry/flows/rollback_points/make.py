@@ -1,0 +1,235 @@
+"""Rollback points are made here. A point lists only once all of it is written, safe, and has been read again.
+
+While it is made, its record in the ledger is leased. A record that nobody holds and that is not whole is what a crash left:
+the next point that is made removes it, files and backups included.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bson.timestamp import Timestamp
+
+from docferry.core.cutover.modes import Mode
+from docferry.core.rollback_points.points import POINTS, Point, backup_name, name_at, name_problems
+from docferry.errors import ConditionFailed, LeaseHeld, PointFailed, PreflightFailed, Problem, StoreError
+from docferry.flows.ledger.modes import read_mode
+from docferry.flows.ledger.state import Lease, lease_expired, now_ms, take_or_create
+from docferry.flows.rollback_points.dump import dump_collections, require_dumpable
+from docferry.flows.rollback_points.job import WHOLE, Points
+from docferry.flows.rollback_points.mongodump import dump_archive
+from docferry.flows.rollback_points.verify import faults_of
+
+MAKING = "making"
+LEASE_S = 60.0
+POLL_S = 0.5
+BACKUP_S = 900.0
+"""AWS says that a backup is begun at once and available within minutes, whatever the table's size."""
+
+
+def plan_point(job: Points, name: str = "", snapshot: str = "") -> str:
+    """What making a point would do, in words. Raises PreflightFailed, with everything that is in its way."""
+    name = name or name_at(time.time())
+    problems = [*name_problems(name), *_method_problems(job, snapshot)]
+    if (record := job.ledger.read(POINTS, name)) is not None and record.body.get("state") == WHOLE:
+        problems.append(Problem(where=name, what="is there already", suggestion="choose another name"))
+    mode = read_mode(job.ledger)
+    if mode.mode is Mode.HOLD:
+        problems.append(Problem(where="mode", what=f"is {mode}", suggestion="wait until the leader has been changed"))
+    problems += [
+        Problem(where=table.name, what="is no table yet", suggestion="docferry provision")
+        for table in job.migration.tables
+        if job.backups.table_status(table.name) is None
+    ]
+    if job.settings.method == "dump":
+        with job.database(job.migration.source.database) as database:
+            problems += require_dumpable(database, job.migration.source.database)
+    if problems:
+        raise PreflightFailed("the rollback point", problems)
+    goes = "is verified" if snapshot else f"goes to {_place(job, name)}"
+    what = f"{snapshot or job.migration.source.database} {goes}"
+    tables = ", ".join(table.name for table in job.migration.tables)
+    return f"{name}: {what} (method {job.settings.method}), and DynamoDB backs up {tables}"
+
+
+def _place(job: Points, name: str) -> str:
+    return job.files(job.settings.to).place(name)
+
+
+def _method_problems(job: Points, snapshot: str) -> list[Problem]:
+    method = job.settings.method
+    if method == "snapshot" and not snapshot:
+        how = "make one with your own tools, then name it: --snapshot snap-…, a path, or s3://bucket/prefix"
+        return [Problem(where="snapshot", what="is not named", suggestion=how)]
+    if method != "snapshot" and snapshot:
+        return [
+            Problem(where="snapshot", what=f"the method is {method}", suggestion="set method: snapshot in the file")
+        ]
+    if method == "mongodump" and job.tools.missing("mongodump"):
+        how = "install MongoDB's database tools where this runs, or use another method"
+        return [Problem(where="mongodump", what="is not on the PATH", suggestion=how)]
+    return []
+
+
+def make_point(job: Points, name: str = "", snapshot: str = "") -> Point:
+    """Make a point, read it again, and record it. A name that nobody gives is the time.
+
+    Raises: PreflightFailed, before anything was written; PointFailed, StoreError, Stopped: nothing lists then, and the next
+            point that is made removes what is left of this one.
+    """
+    name = name or name_at(time.time())
+    job.progress.say(plan_point(job, name, snapshot))
+    sweep(job)
+    _require_free(job, name)
+    lease = take_or_create(job.ledger, POINTS, name, job.identity, LEASE_S)
+    try:
+        if lease.body.get("state") == WHOLE:
+            raise PreflightFailed("the rollback point", [Problem(where=name, what="is there already")])
+        lease.update({"state": MAKING, "to": job.settings.to})
+        point = _made(job, lease, name, snapshot)
+    except BaseException:
+        lease.release()
+        raise
+    lease.release({"state": WHOLE, **point.to_body()})
+    job.progress.say(
+        f"{name} is whole: {point.documents:,} documents, {point.bytes:,} bytes, {len(point.backups)} backup(s)"
+    )
+    return point
+
+
+def _require_free(job: Points, name: str) -> None:
+    """Files of this name that this ledger knows nothing of are another one's point: of a rehearsal, or of another account."""
+    if job.settings.to and job.ledger.read(POINTS, name) is None and job.files(job.settings.to).holds(name):
+        what = f"holds files of a point {name} that this ledger does not know"
+        advice = "choose another name, or another place for each ledger (rollback_points.to)"
+        raise PreflightFailed("the rollback point", [Problem(where=_place(job, name), what=what, suggestion=advice)])
+
+
+def _made(job: Points, lease: Lease, name: str, snapshot: str) -> Point:
+    def guard() -> None:
+        job.check()
+        lease.check()
+
+    if job.settings.to:
+        job.files(job.settings.to).remove(name)  # of an attempt of the same name
+    found = _ways(job)[job.settings.method](job, name, snapshot, guard)
+    point = Point(
+        name=name,
+        method=job.settings.method,
+        where=snapshot or _place(job, name),
+        to=job.settings.to,
+        database=job.migration.source.database,
+        mode=str(read_mode(job.ledger)),
+        by=job.identity.name,
+        made_ms=now_ms(),
+        backups=_back_up(job, lease, name, guard),
+        **found,
+    )
+    guard()
+    if faults := faults_of(job, point):
+        raise PointFailed(name, "read again, it is not what was written: " + "; ".join(faults[:5]))
+    return point
+
+
+_Guard = Callable[[], None]
+_Way = Callable[[Points, str, str, _Guard], dict[str, Any]]
+
+
+def _ways(job: Points) -> Mapping[str, _Way]:
+    return {"dump": _by_dump, "mongodump": _by_mongodump, "snapshot": _by_snapshot}
+
+
+def _by_dump(job: Points, name: str, _: str, guard: _Guard) -> dict[str, Any]:
+    with job.database(job.migration.source.database) as database:
+        files, name_of = job.files(job.settings.to), job.migration.source.database
+        found = dump_collections(database, files, name_of, name, job.progress, job.stop, guard)
+    return {"time": found.time, "collections": found.collections}
+
+
+def _by_mongodump(job: Points, name: str, _: str, guard: _Guard) -> dict[str, Any]:
+    with job.database(job.migration.source.database) as database:
+        began = database.cluster_time()
+    collections, archive = dump_archive(
+        job.tools, job.files(job.settings.to), job.migration.source.database, name, guard
+    )
+    return {"time": began, "collections": collections, "archive": archive}
+
+
+def _by_snapshot(job: Points, name: str, snapshot: str, guard: _Guard) -> dict[str, Any]:
+    said = job.snapshots.look(snapshot)
+    if said is None:
+        raise PointFailed(name, f"the snapshot {snapshot} is not there, or not completed")
+    job.progress.say(f"{snapshot}: {said}")
+    return {"time": Timestamp(int(time.time()), 0), "said": said}
+
+
+# --- DynamoDB's backups ----------------------------------------------------------------------------------------------
+
+
+def _back_up(job: Points, lease: Lease, name: str, guard: _Guard) -> dict[str, str]:
+    """Table -> ARN, all AVAILABLE. Each ARN is in the ledger before the next one is asked for."""
+    found: dict[str, str] = {}
+    for table in (table.name for table in job.migration.tables):
+        guard()
+        found[table] = job.backups.create(table, backup_name(job.migration.name, name))
+        lease.update({"backups": dict(found)})
+        job.progress.say(f"{table}: DynamoDB makes the backup {found[table]}")
+    for table, arn in found.items():
+        _wait_for_backup(job, name, table, arn, guard)
+    return found
+
+
+def _wait_for_backup(job: Points, name: str, table: str, arn: str, guard: _Guard) -> None:
+    until = time.monotonic() + BACKUP_S
+    while (state := job.backups.fetch(arn)) is None or state.status != "AVAILABLE":
+        if time.monotonic() > until:
+            told = state.status if state is not None else "not there"
+            raise PointFailed(name, f"the backup of {table} is still {told} after {BACKUP_S:.0f} s")
+        guard()
+        time.sleep(POLL_S)
+
+
+# --- what a crash left -----------------------------------------------------------------------------------------------
+
+
+def sweep(job: Points) -> list[str]:
+    """Remove what unfinished points left whose maker is gone: files, backups of their name, and their record."""
+    swept = []
+    for record in job.ledger.list(POINTS):
+        if record.body.get("state") == WHOLE or not lease_expired(record.body, job.identity):
+            continue
+        job.check()
+        try:
+            _clear(job, record.key)
+        except (LeaseHeld, ConditionFailed):
+            continue  # somebody has finished it, or makes or removes it right now: it is his
+        except StoreError as error:  # its place may be gone for good, and is no reason against a new point elsewhere
+            place = f" in {record.body['to']}" if record.body.get("to") else ""
+            job.progress.say(
+                f"{record.key} was never finished, and what is left of it{place} cannot be removed yet: {error}"
+            )
+            continue
+        job.progress.say(f"{record.key} was never finished: what was left of it is removed")
+        swept.append(record.key)
+    return swept
+
+
+def _clear(job: Points, name: str) -> None:
+    """Under the point's lease: whoever makes a point of this name meanwhile keeps what is his."""
+    lease = take_or_create(job.ledger, POINTS, name, job.identity, LEASE_S)
+    try:
+        if lease.body.get("state") == WHOLE:
+            raise ConditionFailed(f"{name} has been finished meanwhile")
+        if to := str(lease.body.get("to", "")):
+            job.files(to).remove(name)
+        for table in job.migration.tables:
+            if job.backups.table_status(table.name) is not None:
+                for arn in job.backups.find(table.name, backup_name(job.migration.name, name)):
+                    job.backups.delete(arn)
+    finally:
+        lease.release()
+    record = job.ledger.read(POINTS, name)
+    if record is not None and lease_expired(record.body, job.identity):
+        job.ledger.delete(record)

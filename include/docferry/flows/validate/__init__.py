@@ -1,0 +1,1 @@
+"""Are the two databases equal? Both directions, while both are written. And repair."""

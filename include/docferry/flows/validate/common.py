@@ -1,0 +1,105 @@
+"""What the looks of a validation share: its job, reading documents by id, and whose an item is."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bson.regex import Regex
+from bson.timestamp import Timestamp
+
+from docferry.config import Migration
+from docferry.core.bson_codec.codec import HintTree, decode_value
+from docferry.core.bson_codec.raw import encode_raw, id_bytes
+from docferry.core.compare.diff import is_tombstone
+from docferry.core.mapping.mapping import Item, ItemKey, key_of
+from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.errors import DocumentError
+from docferry.flows.kernel.retry import retrying
+from docferry.ports.flows import Identity, Ledger, Progress, Source, StopSignal
+
+PAGE_DOCUMENTS = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """Everything a validation needs."""
+
+    migration: Migration
+    source: Source
+    ledger: Ledger
+    identity: Identity
+    progress: Progress
+    stop: StopSignal
+
+
+def read_ids(job: Validation, collection: str, ids: Sequence[bytes], at: Timestamp | None = None) -> list[bytes]:
+    """Documents by id, at `at` or now; tried again while that may help."""
+
+    def once() -> list[bytes]:
+        return job.source.read_ids(collection, ids, at or job.source.cluster_time())
+
+    return retrying(f"read documents of {collection}", once, job.stop)
+
+
+def keys_accounted_for(job: Validation, table: str, items: Sequence[Item], at: Timestamp | None = None) -> set[ItemKey]:
+    """The keys of the documents that these items name, in whichever collection of the table they are. At `at`, or now."""
+    ids = sorted({data for item in items if (data := item_id(item)) is not None})
+    mappings = [mapping for mapping in job.migration.mappings.values() if mapping.table == table and ids]
+    return {
+        key
+        for mapping in mappings
+        for data in read_ids(job, mapping.collection, ids, at)
+        for key in keys_of(mapping, data)
+    }
+
+
+def keys_of(mapping: DocumentMapping, data: bytes) -> frozenset[ItemKey]:
+    """The keys a document accounts for: none if it cannot be stored."""
+    try:
+        return frozenset(key_of(item) for item in encode_raw(mapping, data, 0))
+    except DocumentError:
+        return frozenset()
+
+
+def owner_of(item: Item, entities: Mapping[str, DocumentMapping]) -> DocumentMapping | None:
+    """Which collection an item says it is of; None for an item that docferry cannot have written."""
+    if "_id" not in item or "_v" not in item:
+        return None
+    return entities.get(item.get("entityType", {}).get("S", ""))
+
+
+def item_id(item: Item) -> bytes | None:
+    """The id of the document that an item names, as BSON of {"": id}; None if it names none that MongoDB could hold."""
+    if "_id" not in item:
+        return None
+    hints: dict[str, Any] = item.get("_t", {}).get("M", {})
+    tree = HintTree({name: hint["S"] for name, hint in hints.items() if name.startswith("/_id") and "S" in hint})
+    value = decode_value(item["_id"], tree.root.get("_id"), tree, "oid")
+    if isinstance(value, list | Regex) or (isinstance(value, dict) and any(name[:1] == "$" for name in value)):
+        return None
+    return id_bytes(value)
+
+
+def is_of(item: Item, id_value: Any) -> bool:
+    """Alive, and this document's: where two documents would share a key, it is the other one's."""
+    return not is_tombstone(item) and item.get("_id", id_value) == id_value
+
+
+def mark_of(data: bytes, stored: Iterable[Item | None]) -> bytes:
+    """What a look saw, for telling whether the next one sees the same: a digest of the document and its items."""
+    digest = hashlib.blake2b(data, digest_size=16)
+    digest.update(json.dumps(list(stored), sort_keys=True).encode())
+    return digest.digest()
+
+
+async def cancel_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """End these tasks, and take note of what they raised, so that nobody misses it."""
+    ended = list(tasks)
+    for task in ended:
+        task.cancel()
+    await asyncio.gather(*ended, return_exceptions=True)

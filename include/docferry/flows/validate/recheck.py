@@ -1,0 +1,353 @@
+"""Generations after the first: suspects are looked at again until they are proved different, or not.
+
+The proof, where replication runs: T is a time up to which it has applied every change. The document as of T is mapped; an
+item whose `_v` is not newer than T must be equal, for nothing that is still to come concerns it. An item that is newer has
+moved on: it is compared with the document as of that item's own time, and equal there is equal; different there proves
+nothing, and the next generation looks again. What stays proved for `settle_s` is a mismatch.
+
+Where replication has never run, nothing is on its way except dual writes: what two looks, SETTLE_S apart, find different in
+the same way while neither side has moved is a mismatch.
+
+What cannot be judged, because replication is behind or stands still, or because it is written at every look, is pending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from bson.timestamp import Timestamp
+
+from docferry.core.bson_codec.raw import encode_raw, id_name, id_of, id_text
+from docferry.core.compare.diff import Difference, Kind, differences_of, is_tombstone, is_version
+from docferry.core.compare.masking import shown_id, shown_key, shown_strange_key
+from docferry.core.mapping.mapping import Item, ItemKey, key_of
+from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.versions import parse_version, snapshot_version, version_time
+from docferry.errors import DocumentError
+from docferry.flows.kernel.threads import aside
+from docferry.flows.ledger import state
+from docferry.flows.ledger.reports import CollectionResult
+from docferry.flows.validate.common import PAGE_DOCUMENTS, Validation, is_of, keys_accounted_for, mark_of, read_ids
+from docferry.flows.validate.suspects import Suspect, Suspects
+from docferry.ports.flows import Target
+
+T = TypeVar("T")
+POLL_S = 0.25
+STILL_S = 60.0
+"""Replication whose position has not moved for so long, while MongoDB's time has, stands still."""
+BEHIND_S = 180.0
+"""How long replication, and documents that are written at every look, are waited for. MongoDB keeps snapshots of the last
+five minutes, and the looks are at one."""
+WRITTEN_S = 10.0
+"""The same for documents, where replication has never run."""
+NO_COLLECTION = "(no collection)"
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """The time of a look. `version` is that of everything applied by then, None where replication has never run.
+
+    `latest` is the last version that there can be: an item that claims a later one is not newer, but wrong.
+    """
+
+    time: Timestamp
+    version: int | None
+    latest: int = 0
+
+
+@dataclass(slots=True)
+class Judged:
+    """What became of the suspects. `why` says why some of them are pending."""
+
+    mismatches: list[Suspect] = field(default_factory=list)
+    pending: list[Suspect] = field(default_factory=list)
+    why: str = ""
+    generations: int = 0
+    rechecked: int = 0
+    versions: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Look:
+    """What a look at one document found: by item; whether it has moved on, and the newest version if an item says so."""
+
+    found: list[list[Difference]] = field(default_factory=list)
+    keys: list[ItemKey] = field(default_factory=list)
+    moved: bool = False
+    newest: int = 0
+    unstorable: bool = False
+
+
+class Generations:
+    """Looks at suspects until nothing is left of them, or the time is up."""
+
+    def __init__(self, job: Validation, target: Target, suspects: Suspects, settle_s: float, again_s: float) -> None:
+        self.job, self.target, self.suspects = job, target, suspects
+        self.settle_s, self.again_s = settle_s, again_s
+        self.results: dict[str, CollectionResult] = {}
+        self.masked = job.migration.validate.masked
+        self.judged = Judged()
+
+    async def run(self, results: dict[str, CollectionResult]) -> Judged:
+        """`results` are told of documents that turn out to be dead letters. Raises: StoreError, RetryExhausted, Stopped."""
+        self.results = results
+        first_look = 0.0
+        while len(self.suspects):
+            await self._pause()
+            when = await self._when()
+            if when is None:
+                break
+            first_look = first_look or time.monotonic()
+            self.judged.generations += 1
+            await self._look(when)
+            self._decide(when)
+            if time.monotonic() - first_look > self.settle_s + (WRITTEN_S if when.version is None else BEHIND_S):
+                self.judged.why = "some are written again before each look"
+                break
+        self.judged.pending = list(self.suspects)
+        if not self.judged.pending:
+            self.judged.why = ""
+        return self.judged
+
+    # --- when --------------------------------------------------------------------------------------------------------
+
+    async def _pause(self) -> None:
+        """Until something may have changed: a while, or until what is proved has been so for long enough."""
+        wait_s = self.again_s
+        if all(one.proved_ms for one in self.suspects):
+            due_ms = min(one.proved_ms for one in self.suspects) + int(self.settle_s * 1000)
+            wait_s = max(0.0, (due_ms - state.now_ms()) / 1000)
+        await asyncio.sleep(wait_s or 0.01)
+
+    async def _when(self) -> When | None:
+        """A time up to which everything has been applied, not before now; None if replication does not get there."""
+        now = await self._cluster_time()
+        position = await self._aside(state.applied_position, self.job.ledger)
+        if position is None:
+            return When(now, None)
+        began = moved = time.monotonic()
+        applied, at_move = position.time, now
+        while applied <= now:
+            await asyncio.sleep(POLL_S)
+            position = await self._aside(state.applied_position, self.job.ledger)
+            if position is not None and position.time != applied:
+                applied, moved, at_move = position.time, time.monotonic(), await self._cluster_time()
+            elif time.monotonic() - moved > STILL_S and await self._cluster_time() > at_move:
+                self.judged.why = f"replication stands still at {shown_time(applied)}"
+                return None
+            elif time.monotonic() - began > BEHIND_S:
+                self.judged.why = f"replication is at {shown_time(applied)}, {now.time - applied.time} s behind"
+                return None
+        before = _just_before(applied)
+        return When(before, snapshot_version(before))
+
+    async def _cluster_time(self) -> Timestamp:
+        return await self._aside(self.job.source.cluster_time)
+
+    async def _aside(self, call: Callable[..., T], *arguments: object) -> T:
+        return await aside(call, *arguments, stop=self.job.stop)
+
+    # --- a look ------------------------------------------------------------------------------------------------------
+
+    async def _look(self, when: When) -> None:
+        documents, items = list(self.suspects.documents(PAGE_DOCUMENTS)), list(self.suspects.items(PAGE_DOCUMENTS))
+        for collection, page in documents:
+            await self._look_at_documents(self.job.migration.mapping(collection), page, when)
+        for table, page in items:  # those that looking at documents has added have their turn in the next look
+            await self._look_at_items(table, page, when)
+
+    async def _look_at_documents(self, mapping: DocumentMapping, page: Sequence[Suspect], when: When) -> None:
+        self.judged.rechecked += len(page)
+        ids = [one.id for one in page]
+        raw = {id_of(data): data for data in await self._read(mapping.collection, ids, when.time)}
+        items = {id_data: _items_of(mapping, data) for id_data, data in raw.items()}
+        wanted = {key_of(item): None for found in items.values() for item in found}
+        stored = await self.target.get_all(mapping.table, list(wanted))
+        self._see_versions(stored.values())
+        when = await self._with_latest(when)
+        for one in page:
+            self._follow_keys(one, items.get(one.id, ()))
+            if one.id not in raw:
+                self.suspects.drop(one)
+                continue
+            look = await self._compare(mapping, raw[one.id], stored, when)
+            if not look.found and look.newest:
+                look = await self._compare_at_its_own_time(mapping, one, look)
+            mark = mark_of(raw[one.id], [stored.get(key_of(item)) for item in items[one.id]])
+            self._note(one, look, mark, when)
+
+    def _follow_keys(self, one: Suspect, items: Sequence[Item]) -> None:
+        """Items that the document had when it was seen last, and has no longer, must go."""
+        keys = tuple(key_of(item) for item in items)
+        for key in set(one.keys).difference(keys):
+            item = Suspect(
+                table=one.table, collection=one.collection, id=one.id, key=key, first_seen_ms=one.first_seen_ms
+            )
+            self.suspects.add(item)
+        one.keys = keys
+
+    async def _compare(self, mapping: DocumentMapping, data: bytes, stored: dict[ItemKey, Item], when: When) -> _Look:
+        """Everything in which the stored items are not those of the document, but for items that are newer."""
+        try:
+            items = encode_raw(mapping, data, 0)
+        except DocumentError as error:
+            return await self._compare_unstorable(mapping, data, error)
+        mine = [stored.get(key_of(item)) for item in items]
+        look = _Look()
+        for item, found in zip(items, mine, strict=True):
+            wrong = differences_of(mapping, item, found, id_text(data), self.masked)
+            newer = self._newer(found, when) if wrong else 0
+            look.newest = max(look.newest, newer)
+            look.moved = look.moved or bool(newer)
+            if wrong:
+                look.keys.append(key_of(item))
+            if wrong and not newer:
+                look.found.append(wrong)
+        nothing = not any(found is not None and is_of(found, items[0]["_id"]) for found in mine)
+        if nothing and (look.found or look.moved) and await self._has_letter(mapping.collection, data):
+            return _Look(unstorable=True)  # it maps, but DynamoDB would not take it
+        return look
+
+    async def _compare_unstorable(self, mapping: DocumentMapping, data: bytes, error: DocumentError) -> _Look:
+        """Its letter must be there. A letter bears no time to go by, so the document must not have moved either."""
+        if await self._has_letter(mapping.collection, data):
+            return _Look()
+        if data not in await self._read(mapping.collection, [id_of(data)], None):
+            return _Look(moved=True)
+        return _Look(found=[[_unaccounted(mapping.collection, shown_id(id_text(data), self.masked), error)]])
+
+    async def _compare_at_its_own_time(self, mapping: DocumentMapping, one: Suspect, look: _Look) -> _Look:
+        """The newest item tells when: a document that is equal then has caught up, whatever came after."""
+        for data in await self._read(mapping.collection, [one.id], version_time(look.newest)):
+            items = _items_of(mapping, data)
+            self._follow_keys(one, items)
+            stored = await self.target.get_all(mapping.table, [key_of(item) for item in items])
+            if items and not any(differences_of(mapping, i, stored.get(key_of(i)), "", ()) for i in items):
+                return _Look()
+        return look
+
+    async def _look_at_items(self, table: str, page: Sequence[Suspect], when: When) -> None:
+        self.judged.rechecked += len(page)
+        stored = await self.target.get_all(table, [one.key for one in page if one.key is not None])
+        live = {key: item for key, item in stored.items() if not is_tombstone(item)}
+        self._see_versions(live.values())
+        when = await self._with_latest(when)
+        accounted = await self._aside(keys_accounted_for, self.job, table, list(live.values()), when.time)
+        for one in page:
+            item = live.get(one.key) if one.key is not None else None
+            if item is None or one.key in accounted:
+                self.suspects.drop(one)
+                continue
+            newest = self._newer(item, when)
+            if newest and await self._accounted_at_its_own_time(table, item, newest):
+                self.suspects.drop(one)
+                continue
+            look = _Look(moved=True) if newest else _Look(found=[[self._extra(one, item)]])
+            self._note(one, look, mark_of(b"", [item.get("_v")]), when)
+
+    async def _accounted_at_its_own_time(self, table: str, item: Item, newest: int) -> bool:
+        return key_of(item) in await self._aside(keys_accounted_for, self.job, table, [item], version_time(newest))
+
+    async def _with_latest(self, when: When) -> When:
+        """To be asked after the items have been read."""
+        return replace(when, latest=snapshot_version(await self._cluster_time()))
+
+    def _newer(self, item: Item | None, when: When) -> int:
+        """The item's version if it is newer than the look, else 0. Nothing is, where there is no replication."""
+        if when.version is None or item is None or "_v" not in item or not is_version(item["_v"]):
+            return 0
+        version = parse_version(item["_v"]["S"])
+        return version if when.version < version <= when.latest else 0
+
+    async def _read(self, collection: str, ids: Sequence[bytes], at: Timestamp | None) -> list[bytes]:
+        return await self._aside(read_ids, self.job, collection, ids, at)
+
+    async def _has_letter(self, collection: str, data: bytes) -> bool:
+        letter = await self._aside(state.letter_record, self.job.ledger, collection, id_text(data))
+        return letter is not None
+
+    def _see_versions(self, items: Iterable[Item]) -> None:
+        self.judged.versions |= {item["_v"]["S"] for item in items if "_v" in item and is_version(item["_v"])}
+
+    def _extra(self, one: Suspect, item: Item) -> Difference:
+        key = key_of(item)
+        if one.collection:
+            mapping = self.job.migration.mapping(one.collection)
+            plan = mapping.children.get(item.get("entityType", {}).get("S", ""), mapping.root)
+            pk, sk = shown_key(plan, key, self.masked)
+        else:
+            mappings = [mapping for mapping in self.job.migration.mappings.values() if mapping.table == one.table]
+            pk, sk = shown_strange_key(mappings, key, self.masked)
+        return Difference(
+            kind=Kind.EXTRA, collection=one.collection or NO_COLLECTION, id=self._shown_id(one), pk=pk, sk=sk,
+            expected="no item", actual="an item",
+        )  # fmt: skip
+
+    def _shown_id(self, one: Suspect) -> str:
+        return shown_id(id_name(one.id), self.masked) if one.id else ""
+
+    # --- judging -----------------------------------------------------------------------------------------------------
+
+    def _note(self, one: Suspect, look: _Look, mark: bytes, when: When) -> None:
+        """What this look means for a suspect."""
+        moved, one.mark = one.mark != mark, mark
+        one.wrong_keys = tuple(look.keys)
+        if look.found and (when.version is not None or not moved):
+            one.found = look.found
+            one.proved_ms = one.proved_ms or state.now_ms()
+        elif look.found or look.moved:
+            one.proved_ms = 0
+        else:
+            self.results[one.collection].unstorable += look.unstorable
+            self.suspects.drop(one)
+
+    def _decide(self, when: When) -> None:
+        """What has been proved for long enough is a mismatch."""
+        settle_ms = int(self.settle_s * 1000) if when.version is not None else 0
+        for one in self.suspects:
+            if one.proved_ms and state.now_ms() - one.proved_ms >= settle_ms:
+                self.judged.mismatches.append(one)
+                self.suspects.drop(one)
+
+    def pending_difference(self, one: Suspect) -> Difference:
+        """A suspect that could not be judged, as an entry of the report."""
+        return Difference(
+            kind=Kind.PENDING, collection=one.collection or NO_COLLECTION, id=self._shown_id(one), pk="", sk="",
+            expected="equal items", actual=self.judged.why,
+        )  # fmt: skip
+
+
+def aged(found: Difference, one: Suspect) -> Difference:
+    """The difference with how long its suspect has been seen."""
+    age_s = max(0, state.now_ms() - one.first_seen_ms) / 1000
+    return replace(found, first_seen_ms=one.first_seen_ms, age_s=round(age_s, 3))
+
+
+def shown_time(at: Timestamp) -> str:
+    """A cluster time as ISO date, in UTC."""
+    return datetime.fromtimestamp(at.time, UTC).isoformat()
+
+
+def _just_before(at: Timestamp) -> Timestamp:
+    """The last time before a position's: of its own time something may still be to come."""
+    return Timestamp(at.time, at.inc - 1) if at.inc else Timestamp(at.time - 1, 2**32 - 1)
+
+
+def _items_of(mapping: DocumentMapping, data: bytes) -> list[Item]:
+    """None for a document that cannot be stored."""
+    try:
+        return encode_raw(mapping, data, 0)
+    except DocumentError:
+        return []
+
+
+def _unaccounted(collection: str, shown: str, error: DocumentError) -> Difference:
+    return Difference(
+        kind=Kind.UNACCOUNTED, collection=collection, id=shown, pk="", sk="", path=error.path,
+        expected="a dead letter", actual=f"none ({error.reason})",
+    )  # fmt: skip

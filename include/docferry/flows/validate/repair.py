@@ -1,0 +1,382 @@
+"""Repair and dead-letter replay, by the version rules: nothing newer is ever overwritten, nothing is plainly deleted.
+
+A document that is missing or different is read again at a snapshot of now and put where nothing is stored or the
+stored `_v` is smaller. An extra item becomes a tombstone of its own version, if the document that it names does not have it at
+a snapshot of now: another document may have taken its key since, and whatever that one's writers bring is newer. What it
+held is kept in the ledger first (section `replaced`), because a mistake in this step must not lose anything either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from bson.timestamp import Timestamp
+
+from docferry.core.bson_codec.raw import decode_document, encode_raw, id_of, id_text
+from docferry.core.compare.diff import is_tombstone
+from docferry.core.compare.masking import shown_id
+from docferry.core.mapping.mapping import Item, ItemKey, check_size, key_of
+from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mapping.tombstones import tombstone
+from docferry.core.versions import parse_version, snapshot_version, version_time
+from docferry.errors import ConditionFailed, DocumentError, InvariantBroken, Stopped
+from docferry.flows.backfill.load import budget_of
+from docferry.flows.kernel.retry import retrying
+from docferry.flows.kernel.threads import aside, unless_stopped
+from docferry.flows.ledger import state
+from docferry.flows.ledger.mapping_fingerprint import require_mapping
+from docferry.flows.ledger.modes import require_mongodb_leads
+from docferry.flows.ledger.writers import writing
+from docferry.flows.validate.common import Validation, keys_accounted_for, read_ids
+from docferry.flows.validate.first_pass import ValidationReport, validate
+from docferry.ports.flows import Guard, Record, Target
+
+BATCH_DOCUMENTS = 200
+TIME_PASSES_WITHIN_S = 25.0
+"""A replica set without writes looks every ten seconds, and notes the time if there were none since it last did."""
+
+
+@dataclass(slots=True, kw_only=True)
+class RepairReport:
+    """What was done. Documents: read = written + superseded + dead-lettered.
+
+    A document is superseded if all of its items are newer in DynamoDB; `items_superseded` counts the items of any.
+    `kept` are items that were extra a moment ago, and now belong to a document or cannot be judged. `stuck` of the superseded
+    items bear a `_v` that docferry cannot have written, or of a time to come: nothing that MongoDB does is newer.
+    """
+
+    documents: int = 0
+    written: int = 0
+    superseded: int = 0
+    items_superseded: int = 0
+    stuck: int = 0
+    dead: int = 0
+    kept: int = 0
+    tombstones: int = 0
+    tombstones_superseded: int = 0
+    dry_run: bool = False
+    before: ValidationReport | None = None
+
+    def check(self) -> None:
+        """Raises InvariantBroken if a document is unaccounted for."""
+        if self.documents != self.written + self.superseded + self.dead:
+            raise InvariantBroken(
+                f"repair: {self.documents} read, {self.written} + {self.superseded} + {self.dead} accounted for"
+            )
+
+    @property
+    def complete(self) -> bool:
+        """All that was found has been mended. What was not is newer in DynamoDB, or cannot be stored."""
+        if self.dry_run:
+            return self.before is not None and self.before.ok
+        return not (self.items_superseded or self.dead or self.tombstones_superseded or self.kept or self._unjudged)
+
+    @property
+    def _unjudged(self) -> int:
+        return self.before.unchecked + self.before.pending if self.before else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        names = [name for name in self.__dataclass_fields__ if name != "before"]
+        return {name: getattr(self, name) for name in names} | {"found": self.before.to_dict() if self.before else None}
+
+
+async def repair(job: Validation, target: Target, only: Sequence[str] = (), dry_run: bool = False) -> RepairReport:
+    """Validate, then mend what is different, missing or extra. Validate again to see that it is equal.
+
+    Items of no collection are buried only if all collections were compared: one of another collection may have lost the
+    name that says so, and its document mends it.
+
+    Raises: as `validate`, PreflightFailed while DynamoDB leads, LeaseHeld if another repair is under way, and InvariantBroken
+            if a document is unaccounted for.
+    """
+    await aside(require_mongodb_leads, job.ledger, "repair", stop=job.stop)
+    before = await validate(job, target, only, record=not dry_run)
+    report = RepairReport(dry_run=dry_run, before=before)
+    if dry_run:
+        return report
+    if any(any(found.values()) for found in (before.suspects, before.extra_keys, before.foreign_keys)):
+        async with writing(job.ledger, job.identity, "repair", job.stop) as leased:
+            await _mend(_Repair(job, target, report, leased), before, bool(only))
+    report.check()
+    return report
+
+
+async def _mend(work: _Repair, before: ValidationReport, only_some: bool) -> None:
+    await work.time_after([version_time(parse_version(text)) for text in before.versions])
+    for collection, ids in before.suspects.items():
+        await work.documents(work.job.migration.mapping(collection), sorted(ids))
+    for table, keys in before.extra_keys.items():
+        await work.bury(table, keys)
+    for table, keys in before.foreign_keys.items():
+        if only_some or before.unchecked:
+            work.report.kept += len(keys)
+        else:
+            await work.bury(table, keys)
+
+
+class _Repair:
+    """Puts documents and tombstones; `leased` raises once the lease is lost under which all of it is read and written."""
+
+    def __init__(self, job: Validation, target: Target, report: RepairReport, leased: Guard) -> None:
+        self.job, self.target, self.report, self.leased = job, target, report, leased
+        self.budget = state.LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
+
+    def guard(self) -> None:
+        if self.job.stop.is_set():
+            raise Stopped("asked to stop; what was written stays, repair again to continue")
+        self.leased()
+
+    async def documents(self, mapping: DocumentMapping, ids: Sequence[bytes]) -> None:
+        for start in range(0, len(ids), BATCH_DOCUMENTS):
+            batch = ids[start : start + BATCH_DOCUMENTS]
+            self.guard()
+            raw, version = await aside(read_now, self.job, mapping.collection, batch, stop=self.job.stop)
+            await self.put(mapping, raw, version)
+
+    async def put(self, mapping: DocumentMapping, raw: Sequence[bytes], version: int) -> None:
+        """Put these documents' items; one that cannot be stored gets a dead letter, and what is there of it is buried."""
+        dead: list[bytes] = []
+        for data in raw:
+            self.report.documents += 1
+            try:
+                items = self._encode(mapping, data, version)
+                newer = await self._put_items(mapping, items)
+            except DocumentError as error:
+                error.id = error.id or id_text(data)
+                await asyncio.to_thread(state.open_letter, self.job.ledger, mapping.collection, error, data, version)
+                dead.append(data)
+                continue
+            self.report.items_superseded += len(newer)
+            await self._look_at_newer(mapping, data, newer)
+            if len(newer) == len(items):
+                self.report.superseded += 1
+            else:
+                self.report.written += 1
+        self.report.dead += len(dead)
+        for data in dead:
+            await self._bury_document(mapping, data)
+
+    async def time_after(self, times: Sequence[Timestamp]) -> None:
+        """Wait until MongoDB's time is none of these: a version wins over earlier ones only, not over its own time's.
+
+        Times to come are not waited for: what bears them is newer, and stays.
+        """
+        deadline = time.monotonic() + TIME_PASSES_WITHIN_S
+        while await self._cluster_time() in times and time.monotonic() < deadline:
+            self.guard()
+            await asyncio.sleep(0.1)
+
+    async def _cluster_time(self) -> Timestamp:
+        return await aside(self.job.source.cluster_time, stop=self.job.stop)
+
+    async def _stored(self, table: str, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
+        return await unless_stopped(self.target.get_all(table, list(keys)), self.job.stop)
+
+    @staticmethod
+    def _encode(mapping: DocumentMapping, data: bytes, version: int) -> list[Item]:
+        items = encode_raw(mapping, data, version)
+        for item in items:
+            check_size(item)
+        return items
+
+    async def _put_items(self, mapping: DocumentMapping, items: Sequence[Item]) -> list[ItemKey]:
+        """Those that were newer already. Children first: a reader trusts a root whose digest fits them."""
+        newer: list[ItemKey] = []
+        for part in (items[1:], items[:1]):
+            written = await self.target.put_newer(mapping.table, part, self.budget, self.guard)
+            for refused in written.refused.values():
+                raise refused
+            newer += [key_of(part[index]) for index in written.superseded]
+        return newer
+
+    async def _look_at_newer(self, mapping: DocumentMapping, data: bytes, keys: Sequence[ItemKey]) -> None:
+        """Says which items only a person can mend."""
+        stored = await self._stored(mapping.table, keys) if keys else {}
+        now = snapshot_version(await self._cluster_time()) if keys else 0
+        for key, item in stored.items():
+            if 0 < _version_in(item) <= now:
+                continue
+            self.report.stuck += 1
+            name = f"{mapping.collection} {shown_id(id_text(data), self.job.migration.validate.masked)}"
+            place = "root" if key == mapping.root_key(decode_document(data)) else "child"
+            self.job.progress.say(
+                f"{name}: the `_v` of a {place} item is no version, or of a time to come, and nothing is newer: "
+                "remove that attribute from the item, and repair again"
+            )
+
+    async def _bury_document(self, mapping: DocumentMapping, data: bytes) -> None:
+        """What is stored of a document that has a dead letter now: readers go to MongoDB for it.
+
+        The tombstones are of now, so the document must be the same now: were it mended since it was read, or gone and its
+        key another's, they would win over the items that replication has put since, and nothing would bring those back.
+        They win over items of the same time, too: DynamoDB may have taken some before it refused another.
+        """
+        try:
+            keys = mapping.keys(decode_document(data))
+        except DocumentError:
+            return  # no keys, no items; what is there under older keys is extra
+        time_now = await self._cluster_time()
+        same = await aside(read_ids, self.job, mapping.collection, [id_of(data)], time_now, stop=self.job.stop)
+        stored = await self._stored(mapping.table, list(dict.fromkeys(keys)))
+        if same != [data]:
+            self.report.kept += len(stored)
+            return
+        await self._entomb(mapping.table, stored, snapshot_version(time_now))
+
+    async def bury(self, table: str, keys: Sequence[ItemKey]) -> None:
+        """Tombstones for those of the items that are extra now. Not of now: nobody knows all documents of now, and one of
+        them may own the key, by a change that replication has still to bring. What is newer than now is not judged."""
+        for start in range(0, len(keys), BATCH_DOCUMENTS):
+            self.guard()
+            time_now = await self._cluster_time()
+            stored = await self._stored(table, keys[start : start + BATCH_DOCUMENTS])
+            accounted = await aside(
+                keys_accounted_for, self.job, table, list(stored.values()), time_now, stop=self.job.stop
+            )
+            extra = {key: item for key, item in stored.items() if key not in accounted}
+            self.report.kept += len(stored) - len(extra)
+            of_then = {key: item for key, item in extra.items() if _version_in(item) <= snapshot_version(time_now)}
+            self.report.tombstones_superseded += sum(
+                not is_tombstone(extra[key]) for key in extra.keys() - of_then.keys()
+            )
+            await self._entomb(table, of_then)
+
+    async def _entomb(self, table: str, items: Mapping[ItemKey, Item], version: int | None = None) -> None:
+        """Tombstones of a version, or each of the version of its item."""
+        live = {key: item for key, item in items.items() if not is_tombstone(item)}
+        for key, item in live.items():
+            await asyncio.to_thread(self._keep, table, key, item)
+        ttl_attribute = self.job.migration.table(table).ttl_attribute
+        versions = [_version_in(item) if version is None else version for item in live.values()]
+        tombstones = [tombstone(item, own, ttl_attribute) for item, own in zip(live.values(), versions, strict=True)]
+        written = await self.target.put_newer(table, tombstones, self.budget, self.guard, or_same=True)
+        self.report.tombstones_superseded += len(written.superseded)
+        self.report.tombstones += len(tombstones) - len(written.superseded)
+
+    def _keep(self, table: str, key: ItemKey, item: Item) -> None:
+        data = json.dumps(item, sort_keys=True).encode()
+        once = uuid.uuid4().hex[:8]  # two repairs may keep the same item within a millisecond
+        name = state.letter_key(f"{key[0]}#{key[1]}") + f"#{state.now_ms()}-{once}"
+        for index in range(0, len(data), state.LETTER_PART_BYTES):
+            part = data[index : index + state.LETTER_PART_BYTES]
+            self.job.ledger.write(f"replaced:{table}", f"{name}#{index:08d}", {"data": part}, expect=None)
+
+
+def _version_in(item: Item) -> int:
+    """An item's version; 0, which everything is newer than, for one that docferry cannot have written."""
+    with suppress(KeyError, ValueError):
+        return parse_version(item["_v"]["S"])
+    return 0
+
+
+def read_now(
+    job: Validation, collection: str, ids: Sequence[bytes], floor: Timestamp | None = None
+) -> tuple[list[bytes], int]:
+    """Documents by id at a snapshot of now, not before `floor` and the stream position, and that snapshot's version."""
+    position = state.recorded_position(job.ledger)
+    least = max((at for at in (floor, position.time if position else None) if at is not None), default=Timestamp(0, 0))
+
+    def once() -> tuple[list[bytes], int]:
+        at = max(job.source.cluster_time(), least)
+        return job.source.read_ids(collection, ids, at), snapshot_version(at)
+
+    return retrying(f"read documents of {collection}", once, job.stop)
+
+
+# --- dead letters ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True)
+class ReplayReport:
+    """What replaying dead letters did: letters = stored + gone + still_dead + superseded + changed.
+
+    `superseded`: all of the document's items were newer already, and nothing was written. `changed`: the letter was
+    replaced meanwhile, and stays.
+    """
+
+    letters: int = 0
+    stored: int = 0
+    gone: int = 0
+    still_dead: int = 0
+    superseded: int = 0
+    changed: int = 0
+
+    def check(self) -> None:
+        """Raises InvariantBroken if a letter is unaccounted for."""
+        if self.letters != self.stored + self.gone + self.still_dead + self.superseded + self.changed:
+            raise InvariantBroken(f"replay: {self.letters} letters do not add up: {self.to_dict()}")
+
+    def to_dict(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+async def replay_letters(job: Validation, target: Target, collection: str, ids: Sequence[str] = ()) -> ReplayReport:
+    """Try the documents of dead letters again, as MongoDB has them now: fix the document, then replay.
+
+    A letter is closed by a strictly later version only: its document has been stored, or something newer had been, or it
+    is gone from MongoDB; and only if the letter has not changed meanwhile. What fails again stays, with the new reason.
+
+    Raises: PreflightFailed while DynamoDB leads, and if the mapping is not the one of the load.
+    """
+    await aside(require_mongodb_leads, job.ledger, "replaying dead letters", stop=job.stop)
+    await aside(require_mapping, job.migration, job.ledger, [collection], stop=job.stop)
+    mapping = job.migration.mapping(collection)
+    report = ReplayReport()
+    records = await aside(job.ledger.list, f"dead:{collection}", stop=job.stop)
+    chosen = [record for record in records if not ids or record.body["id"] in ids]
+    if chosen:
+        async with writing(job.ledger, job.identity, f"replay {collection}", job.stop) as leased:
+            for record in chosen:
+                report.letters += 1
+                outcome = await _replay_one(_Replay(job, target, mapping, leased), record)
+                setattr(report, outcome, getattr(report, outcome) + 1)
+    report.check()
+    return report
+
+
+class _Replay(NamedTuple):
+    job: Validation
+    target: Target
+    mapping: DocumentMapping
+    leased: Guard
+
+
+async def _replay_one(replay: _Replay, record: Record) -> str:
+    job = replay.job
+    letter_version = parse_version(record.body["version"])
+    try:
+        original = await aside(state.letter_document, job.ledger, record, stop=job.stop)
+    except ConditionFailed:
+        return "changed"
+    outcome, version = await _put_as_of_now(replay, id_of(original), letter_version)
+    if outcome != "still_dead" and version <= letter_version:  # MongoDB's time has not moved since: let it
+        work = _Repair(job, replay.target, RepairReport(), replay.leased)
+        await work.time_after([version_time(letter_version)])
+        outcome, version = await _put_as_of_now(replay, id_of(original), letter_version)
+    if outcome == "still_dead":
+        return outcome
+    if version <= letter_version:
+        return "superseded"
+    try:
+        await aside(state.close_letter, job.ledger, record, stop=job.stop)
+    except ConditionFailed:
+        return "changed"
+    return outcome
+
+
+async def _put_as_of_now(replay: _Replay, id_data: bytes, letter_version: int) -> tuple[str, int]:
+    """(what became of the document, the version it was read at), at a time not before the letter."""
+    job, floor = replay.job, version_time(letter_version)
+    raw, version = await aside(read_now, job, replay.mapping.collection, [id_data], floor, stop=job.stop)
+    done = RepairReport()
+    await _Repair(job, replay.target, done, replay.leased).put(replay.mapping, raw, version)
+    if not raw:
+        return "gone", version
+    return "still_dead" if done.dead else "superseded" if done.superseded else "stored", version

@@ -1,0 +1,1 @@
+"""What flows and client ask of the outside world."""

@@ -1,0 +1,144 @@
+"""What the client asks of the outside world: MongoDB as the application uses it, and DynamoDB an operation at a time.
+
+The client's logic is written once, as coroutines. Behind an asynchronous application these doors wait for the network; behind
+a synchronous one they block, and the coroutines never suspend (`client.running.run`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from bson.timestamp import Timestamp
+
+from docferry.core.mapping.mapping import Document
+from docferry.ports.flows import Guard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteReply:
+    """What MongoDB said to one write command, as far as it tells when the change happened.
+
+    `changed` are the documents that it inserted, modified or removed; `retried` that an earlier attempt may have done it,
+    and then `time` is not the change's own.
+    """
+
+    time: Timestamp
+    changed: int
+    retried: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MongoResult:
+    """`value` is what pymongo returns. `before` is a time from before the first attempt; None if none is known."""
+
+    value: Any = field(repr=False)
+    replies: Sequence[WriteReply] = ()
+    before: Timestamp | None = None
+
+    @property
+    def proved(self) -> Timestamp | None:
+        """The change's own time, if the replies prove one change that was made at the first attempt."""
+        if len(self.replies) == 1 and self.replies[0].changed == 1 and not self.replies[0].retried:
+            return self.replies[0].time
+        return None
+
+
+class Cursor(Protocol):
+    """The documents of one query, one after the other."""
+
+    async def fetch(self) -> Document | None:
+        """The next document; None at the end."""
+
+    async def close(self) -> None: ...
+
+
+class MongoDoor(Protocol):
+    """The application's MongoDB. Raises what pymongo raises, but for `errors.WritesFenced`. `database` is its name."""
+
+    database: str
+
+    async def run(
+        self, collection: str, method: str, *arguments: Any, heard: bool = True, **options: Any
+    ) -> MongoResult:
+        """One method of pymongo's collection. Not `heard`, the result has no replies: that is cheaper.
+
+        Raises: WritesFenced, if MongoDB refused the write because writes are blocked (nothing was written).
+        """
+
+    def seen_time(self) -> Timestamp | None:
+        """The latest cluster time that a reply bore: before whatever is done from now on."""
+
+    def find(self, collection: str, query: Mapping[str, Any], **options: Any) -> Cursor: ...
+
+    async def read_at(self, collection: str, document_id: Any, time: Timestamp) -> Document | None:
+        """The document as it was at `time`, which a majority has acknowledged."""
+
+    def forked(self) -> None:
+        """This process is a fork: nothing that was open may be used."""
+
+    async def close(self) -> None: ...
+
+    # --- what pymongo would have returned or raised
+
+    def inserted(self, ids: Sequence[Any], *, many: bool = False) -> Any: ...
+
+    def updated(self, *, matched: int, modified: int, upserted_id: Any = None) -> Any: ...
+
+    def deleted(self, count: int) -> Any: ...
+
+    def listed(self, documents: Iterable[Document]) -> list[Document]:
+        """What insert_many is given. This and what is required: raises TypeError and ValueError as pymongo does."""
+
+    def require_document(self, document: Any) -> None: ...
+
+    def require_filter(self, query: Any) -> None: ...
+
+    def require_update(self, update: Any) -> None: ...
+
+    def require_replacement(self, replacement: Any) -> None: ...
+
+    def duplicate_key(self, collection: str, key: Mapping[str, Any]) -> Exception:
+        """`key` are the fields of the key that is taken, with their values."""
+
+    def write_error(self, code: int, message: str) -> Exception: ...
+
+    def bulk_write_error(
+        self, failures: Sequence[tuple[int, Exception]], documents: Sequence[Document], inserted: int
+    ) -> Exception:
+        """`failures` are the positions and errors of those `documents` that were not inserted."""
+
+    def not_inserted(self, error: Exception, documents: int, ordered: bool) -> frozenset[int] | None:
+        """The positions that an insert_many left out, by its error; None if the error does not tell."""
+
+    def is_write_error(self, error: Exception) -> bool:
+        """Whether MongoDB, or what stands for it, refused one write."""
+
+    def is_driver_error(self, error: Exception) -> bool: ...
+
+
+class Calls(Protocol):
+    """DynamoDB's data plane."""
+
+    async def call(self, operation: str, request: Mapping[str, Any], guard: Guard | None = None) -> dict[str, Any]:
+        """One operation, request and reply in DynamoDB's own JSON. `guard` runs right before each signature.
+
+        Raises: StoreError, RetryExhausted, and whatever `guard` raises.
+        """
+
+    async def sleep(self, seconds: float) -> None: ...
+
+    def forked(self) -> None:
+        """This process is a fork: nothing that was open may be used."""
+
+    async def close(self) -> None: ...
+
+
+class Metrics(Protocol):
+    """Told of every call, by database and operation. Must be quick, and never raise."""
+
+    def record(self, database: str, operation: str, seconds: float, error: str = "") -> None:
+        """`error` is the error's type, empty if it went well."""
+
+    def count(self, name: str, number: int = 1) -> None: ...

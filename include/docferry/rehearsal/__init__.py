@@ -1,0 +1,1 @@
+"""The rehearsal of the night: a drill on a throw-away stack, and an independent judge."""

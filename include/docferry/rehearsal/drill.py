@@ -1,0 +1,233 @@
+"""The rehearsal: a live application goes to DynamoDB, back, and there again, on a throw-away stack, by the commands of the night.
+
+Everything is real but AWS: a MongoDB, an AWS emulator, the application's processes with docferry's client, and `docferry`
+commands, each a process of its own, as somebody would type them. One process of the application is killed on the way. At the end
+every history is replayed against each database by a judge that shares no code with docferry.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import boto3
+from pymongo import MongoClient
+
+from docferry.config import Migration, load_migration
+from docferry.errors import DrillFailed
+from docferry.rehearsal.application import COUNTERS, make_counters
+from docferry.rehearsal.independent.aftermath import compare_with_dynamodb, compare_with_mongodb
+from docferry.rehearsal.independent.history import Replayed, Verdict, read_history
+from docferry.rehearsal.processes import Application
+from docferry.rehearsal.shop import load_shop
+from docferry.sandbox.airflow import repository
+from docferry.sandbox.processes import start_child
+from docferry.sandbox.stack import SandboxStack
+from docferry.sandbox.tools import Say
+
+PROCESSES = 8
+RATE = 10.5
+"""Requests/s of each process; eight of ten are writes."""
+USERS = 60
+"""Few: an emulator's index slows down with the size of its partitions."""
+MORE = 15
+"""Requests that each process must have had answered before the next step."""
+COMMAND_S = 300.0
+RAMP = (10, 50, 100)
+SOAK_S = 1.0
+WHY = "a rehearsal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A command, and how long it took, in seconds."""
+
+    command: str
+    seconds: float
+
+
+@dataclass(slots=True, kw_only=True)
+class DrillReport:
+    """What came of a drill. `switches` are the changes of leader as their commands reported them; `killed` processes were."""
+
+    processes: int
+    killed: int
+    verdict: Verdict
+    steps: list[Step] = field(default_factory=list)
+    switches: list[Mapping[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        return not any(self.verdict.counts)
+
+    @property
+    def writes_per_s(self) -> float:
+        return self.verdict.requests["write"] / self.verdict.seconds if self.verdict.seconds else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        verdict = self.verdict
+        return {
+            "ok": self.ok,
+            "processes": self.processes,
+            "killed": self.killed,
+            "writes": verdict.requests["write"],
+            "writes_per_s": round(self.writes_per_s, 1),
+            "reads": verdict.requests["read"],
+            **{name: list(getattr(verdict, name)) for name in ("lost", "resurrected", "failed", "contradicted")},
+            "holds_s": [one["held_s"] for one in self.switches],
+            "longest_write_s": round(max(verdict.writes_s, default=0.0), 3),
+            "longest_pause_of_reads_s": round(max(verdict.pauses_s, default=0.0), 3),
+            "switches": [dict(one) for one in self.switches],
+            "steps": [{"command": one.command, "seconds": round(one.seconds, 1)} for one in self.steps],
+            "seconds": round(self.seconds, 1),
+        }
+
+    def render(self) -> str:
+        """The report for a person."""
+        lines = [f"{one.seconds:6.1f} s  docferry {one.command}" for one in self.steps]
+        for one in self.switches:
+            steps = ", ".join(f"{name} {seconds:.2f}" for name, seconds in one["steps"].items())
+            lines.append(f"{one['before']} -> {one['after']}: writes waited {one['held_s']:.2f} s at most ({steps})")
+        verdict = "nothing was lost" if self.ok else "NOT EVERYTHING IS THERE"
+        return "\n".join([*lines, str(self.verdict), f"{verdict}; {self.seconds:.0f} s in all"])
+
+
+def drill(say: Say, *, processes: int = PROCESSES, rate: float = RATE, ramp: Sequence[int] = RAMP) -> DrillReport:
+    """The whole way, on a stack of its own that is gone afterwards.
+
+    Raises: DrillFailed if a command fails; Unavailable, TimedOut if the application or the stack does.
+    """
+    began = time.monotonic()
+    with SandboxStack(say=say) as stack, _directory() as directory:
+        walk = Walk(say, stack, directory)
+        with Application(walk.file, walk.env_of_application, directory, rate=rate) as application:
+            walk.prepare()
+            application.start(processes)
+            verdict = _walk(walk, application, ramp)
+        return DrillReport(
+            processes=processes, killed=1, verdict=verdict, steps=walk.steps, switches=walk.switches,
+            seconds=time.monotonic() - began,
+        )  # fmt: skip
+
+
+@contextmanager
+def _directory() -> Iterator[Path]:
+    """For the migration file, histories and logs: they hold documents, and go with the stack."""
+    directory = Path(tempfile.mkdtemp(prefix="docferry-drill-"))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _walk(walk: Walk, application: Application, ramp: Sequence[int]) -> Verdict:
+    """There, back, there again, and back at rest."""
+
+    def goes_on() -> None:
+        application.await_more(MORE)
+
+    with walk.running("replicate"):
+        goes_on()
+        walk.to_dynamodb(ramp, goes_on)
+    with walk.running("reverse"):
+        goes_on()
+        application.kill(application.alive // 2)
+        application.start()
+        goes_on()
+        walk.to_mongodb()
+    with walk.running("replicate"):
+        goes_on()
+        walk.to_dynamodb(ramp[-1:], goes_on)
+    goes_on()
+    replayed = Replayed([read_history(path) for path in application.end()], dict.fromkeys(COUNTERS, 0))
+    walk.judge_dynamodb(replayed)
+    walk.to_mongodb()
+    walk.judge_mongodb(replayed)
+    return replayed.verdict
+
+
+class Walk:
+    """The commands, one after the other."""
+
+    def __init__(self, say: Say, stack: SandboxStack, directory: Path) -> None:
+        self._say, self._env, self._directory = say, {**os.environ, **stack.env()}, directory
+        self._aws = stack.aws.env()
+        self.env_of_application = {**stack.env(), "DOCFERRY_MONGO_URI": stack.mongo.uri("app")}
+        self.file = directory / "shop.yaml"
+        shutil.copy(repository() / "include" / "migrations" / "shop.yaml", self.file)
+        self._migration: Migration = load_migration(self.file)
+        self.steps: list[Step] = []
+        self.switches: list[Mapping[str, Any]] = []
+
+    def prepare(self) -> None:
+        """A shop, loaded into DynamoDB."""
+        uri, database = self._env["DOCFERRY_MONGO_URI"], self._migration.source.database
+        load_shop(uri, database=database, users=USERS, awkward=0, unstorable=0)
+        with MongoClient[dict[str, Any]](uri) as client:
+            make_counters(client[database]["users"])
+        self.run("provision")
+        self.run("backfill")
+
+    def to_dynamodb(self, ramp: Sequence[int], goes_on: Callable[[], None]) -> None:
+        self.run("dual-write", "--compare", "20")
+        goes_on()
+        self.run("validate")
+        self.run("approve", "flip_reads", "--why", WHY)
+        for percent in ramp:
+            self.run("flip-reads", "--percent", str(percent), "--soak", str(SOAK_S))
+            goes_on()
+        self.run("approve", "stop_mongo_writes", "--why", WHY)
+        self.switches.append(self.run("stop-mongo-writes"))
+
+    def to_mongodb(self) -> None:
+        self.switches.append(self.run("rollback"))
+
+    def run(self, command: str, *words: str) -> Any:
+        """What a command answered. Raises: DrillFailed, with what it said."""
+        told, began = " ".join([command, self.file.name, *words]), time.monotonic()
+        self._say(f"docferry {told}")
+        done = subprocess.run(
+            self._line(command, *words), env=self._env, capture_output=True, text=True, timeout=COMMAND_S, check=False
+        )
+        self.steps.append(Step(command=told, seconds=time.monotonic() - began))
+        if done.returncode:
+            raise DrillFailed(told, done.returncode, done.stderr[-2_000:].strip())
+        return json.loads(done.stdout)
+
+    @contextmanager
+    def running(self, command: str) -> Iterator[None]:
+        """A command that goes on meanwhile. Whoever changes the leader may end it: it makes room for him."""
+        log = self._directory / f"{command}-{len(self.steps)}.log"
+        self._say(f"docferry {command} {self.file.name} &")
+        child = start_child(self._line(command), name=command, log=log, env=self._env)
+        try:
+            yield
+        finally:
+            child.stop()
+
+    def _line(self, command: str, *words: str) -> list[str]:
+        return [sys.executable, "-m", "docferry.cli", command, str(self.file), *words, "--json"]
+
+    def judge_dynamodb(self, replayed: Replayed) -> None:
+        aws = self._aws
+        client = boto3.client(
+            "dynamodb", region_name=aws["AWS_REGION"], endpoint_url=aws["AWS_ENDPOINT_URL"],
+            aws_access_key_id=aws["AWS_ACCESS_KEY_ID"], aws_secret_access_key=aws["AWS_SECRET_ACCESS_KEY"],
+        )  # fmt: skip
+        compare_with_dynamodb(replayed, client, self._migration.mappings["users"].table)
+
+    def judge_mongodb(self, replayed: Replayed) -> None:
+        with MongoClient[dict[str, Any]](self._env["DOCFERRY_MONGO_URI"]) as client:
+            compare_with_mongodb(replayed, client[self._migration.source.database])

@@ -1,0 +1,89 @@
+"""Whether the databases hold what the histories say, by pymongo and boto3. Shares no code with docferry."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from docferry.rehearsal.independent import judge
+from docferry.rehearsal.independent.history import Replayed, Story, Verdict
+from docferry.rehearsal.independent.replay import Document
+
+COLLECTIONS = ("users", "orders")
+
+
+def compare_with_mongodb(replayed: Replayed, database: Any) -> None:
+    """Add to the verdict what MongoDB, as the leader, does not hold as it must."""
+    for collection in COLLECTIONS:
+        found = {judge.id_key(one["_id"]): one for one in judge.read_documents(database, collection)}
+        for (name, key), story in replayed.stories.items():
+            if name == collection:
+                _compare_document(story, found.pop(key, None), replayed.verdict)
+        replayed.verdict.resurrected += [
+            f"{collection} {one['_id']}: nobody wrote it" for one in found.values() if "drill" in one
+        ]
+    values = {
+        one["username"]: one["visits"] for one in database["users"].find({"username": {"$in": [*replayed.counters]}})
+    }
+    _compare_counters(replayed, values)
+
+
+def _compare_document(story: Story, found: Document | None, verdict: Verdict) -> None:
+    if any(judge.canonical(state) == judge.canonical(found) for state in story.states):
+        return
+    if all(state is None for state in story.states):
+        verdict.resurrected.append(f"{story}: deleted, but it is there")
+    elif found is None:
+        verdict.lost.append(f"{story}: it is not there")
+    else:
+        verdict.lost.append(f"{story}: {_differing(story, found)} is not as it was acknowledged")
+
+
+def _differing(story: Story, found: Document) -> list[str]:
+    wanted = next(state for state in story.states if state is not None)
+    names = wanted.keys() | found.keys()
+    return sorted(name for name in names if judge.canonical(wanted.get(name)) != judge.canonical(found.get(name)))
+
+
+def compare_with_dynamodb(replayed: Replayed, client: Any, table: str) -> None:
+    """Add to the verdict what DynamoDB, as the leader, does not hold as it must: items, attributes and index keys."""
+    items: dict[tuple[str, str], list[judge.Item]] = defaultdict(list)
+    values: dict[str, int] = {}
+    for item in judge.scan_table(client, table):
+        if "_deleted" not in item:
+            items[item["PK"]["S"].partition("#")[0], json.dumps(item["_id"], default=str)].append(item)
+        if item.get("username", {}).get("S") in replayed.counters:
+            values[item["username"]["S"]] = int(item["visits"]["N"])
+    for story in replayed.stories.values():
+        prefix = "USER" if story.collection == "users" else "ORDER"
+        found = items.pop((prefix, json.dumps({"S": str(story.id)})), [])
+        _compare_items(story, found, replayed.verdict)
+    for left in items.values():
+        keys = [f"{item['PK']['S']} / {item['SK']['S']}" for item in left]
+        if any("drill" in item for item in left):
+            replayed.verdict.resurrected.append(f"{keys}: nobody wrote it")
+    _compare_counters(replayed, values)
+
+
+def _compare_items(story: Story, found: Sequence[judge.Item], verdict: Verdict) -> None:
+    """Against each of the things that the document may be. One of them must fit."""
+    verdicts = []
+    for state in story.states:
+        expected = judge.SHOP[story.collection](state) if state is not None else ()
+        verdicts.append(judge.compare_all(expected, found, judge.Verdict(live=True)))
+    if any(one.counts == (0, 0, 0) for one in verdicts):
+        return
+    first = verdicts[0]
+    kind = verdict.lost if first.missing or first.different else verdict.resurrected
+    kind.append(f"{story}: {first}")
+
+
+def _compare_counters(replayed: Replayed, values: Mapping[str, int]) -> None:
+    for name, (least, most) in replayed.counters.items():
+        value = values.get(name)
+        if value is None or value < least:
+            replayed.verdict.lost.append(f"{name} is {value}: {least} were acknowledged")
+        elif value > most:
+            replayed.verdict.resurrected.append(f"{name} is {value}: only {most} were attempted")

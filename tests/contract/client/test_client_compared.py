@@ -1,0 +1,60 @@
+"""Which reads are compared while MongoDB answers them: a share of all, however little of its cursor the application takes."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bson import ObjectId
+from docferry.sandbox import SandboxStack
+from support.backfill.rig import Rig, eventually
+from support.client.rig import MODES, Asynchronous, Blocking, application, connected, set_mode
+
+
+@pytest.fixture
+def rig(stack: SandboxStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    made = application(stack, tmp_path, f"compared{uuid.uuid4().hex[:8]}")
+    connected(made, monkeypatch, stack)
+    set_mode(made, MODES["DUAL_WRITE"])
+    yield made
+    made.mongo.drop_database(made.database.name)
+    made.close()
+
+
+def insert(db: Any) -> None:
+    for name in ("ann", "bob"):
+        db.call("users", "insert_one", {"_id": ObjectId(), "username": name, "status": "active"})
+
+
+@pytest.mark.parametrize("kind", [Blocking, Asynchronous])
+def test_find_one_and_cursor_that_is_left_in_the_middle_are_compared(rig: Rig, kind: Any) -> None:
+    db = kind(rig)
+    insert(db)
+    counts = lambda: db.manager.get_metrics()["counts"]  # noqa: E731
+    db.call("users", "find_one", {"username": "ann"})
+    eventually(lambda: counts().get("shadow.equal") == 1, "find_one to be compared")
+    cursor = db.manager["users"].find({"username": {"$in": ["ann", "bob"]}})
+    assert next(cursor) if kind is Blocking else db.loop.run_until_complete(anext(cursor))
+    eventually(lambda: counts().get("shadow.equal") == 2, "the cursor to be compared")
+    db.close()
+
+
+def test_difference_is_found_by_find_one(rig: Rig) -> None:
+    db = Blocking(rig)
+    insert(db)
+    rig.database["users"].update_one({"username": "ann"}, {"$set": {"status": "idle"}})  # and nobody replicates
+    db.call("users", "find_one", {"username": "ann"})
+    eventually(lambda: db.manager.get_metrics()["validation_failures"] == 1, "the difference to be told")
+    db.close()
+
+
+def test_document_that_an_index_leaves_out_is_a_difference(rig: Rig) -> None:
+    db = Blocking(rig)
+    db.call("users", "insert_one", {"username": "ann", "status": "active", "profile": {"location": {"city": "Bern"}}})
+    (found,) = db.call("users", "find", {"profile.location.city": "Bern", "status": "active"})  # and no lastLoginAt
+    assert found["username"] == "ann"
+    eventually(lambda: db.manager.get_metrics()["validation_failures"] == 1, "the difference to be told")
+    db.close()

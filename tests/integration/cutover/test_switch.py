@@ -1,0 +1,327 @@
+"""Changing who leads, under an application that writes without a pause: nothing is lost, and what fails goes back."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docferry import wiring
+from docferry.adapters.aws.streams import DynamoStreams
+from docferry.adapters.mongodb.fence import MongoFence
+from docferry.adapters.mongodb.sink import MongoSink
+from docferry.adapters.mongodb.users import MongoClients
+from docferry.client import DualWriteManager
+from docferry.client.transport.sync_driver import run
+from docferry.core.cutover.instances import INSTANCES, instance_of
+from docferry.core.cutover.modes import Mode
+from docferry.errors import FenceFailed, HoldFailed, MigrationError, MoveRefused, PreflightFailed
+from docferry.flows.cutover import hold_watch as guard
+from docferry.flows.cutover.fence import Recorded, fence, lift, recorded_fence
+from docferry.flows.cutover.to_dynamodb import Cutover, SwitchReport, back_out, switch_to_dynamodb
+from docferry.flows.cutover.to_mongodb import switch_to_mongodb
+from docferry.flows.ledger import approvals, modes
+from docferry.flows.ledger.modes import change_mode, mode_record, read_mode
+from docferry.flows.ledger.state import now_ms
+from docferry.sandbox import SandboxStack
+from docferry.wiring import who
+from support.backfill.rig import Rig, eventually
+from support.client.rig import MODES, connected, set_mode
+from support.client.traffic import Traffic, in_dynamodb, in_mongodb
+from support.replicate.rig import Following, Said, end, live_shop
+from support.validate.planting import validate
+
+READS = MODES["DYNAMODB_READS 100"]
+
+
+@pytest.fixture(scope="module")
+def own_stack() -> Iterator[SandboxStack]:
+    """The write block is for a cluster that holds nothing else."""
+    with SandboxStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def rig(own_stack: SandboxStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    made = live_shop(own_stack.env(), tmp_path)
+    made.dynamodb.update_table(
+        TableName=made.table,
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
+    )
+    connected(made, monkeypatch, own_stack)
+    yield made
+    back_out(job_of(made), "the test is over")
+    lift(job_of(made).fencing())
+    end(made)
+
+
+def job_of(rig: Rig, stop: Any = None) -> Cutover:
+    job = rig.job()
+    return Cutover(
+        migration=rig.migration,
+        source=job.source,
+        fence=MongoFence(
+            rig.env["DOCFERRY_MONGO_URI"],
+            rig.migration.source.database,
+            rig.migration.name,
+            list(rig.migration.mappings),
+        ),
+        clients=MongoClients(rig.env["DOCFERRY_MONGO_URI"]),
+        estate=rig.estate(),
+        streams=DynamoStreams(rig._session),
+        ledger=rig.ledger,
+        identity=who("the switch"),
+        progress=Said(),
+        stop=stop or threading.Event(),
+    )
+
+
+def approved(rig: Rig) -> None:
+    evidence = approvals.evidence_of(rig.ledger)["digest"]
+    approvals.approve(rig.ledger, approvals.STOP_MONGO_WRITES, evidence, "a manager", "it is time")
+
+
+def switch(rig: Rig, job: Cutover | None = None) -> SwitchReport:
+    async def work() -> SwitchReport:
+        target = rig.target()
+        try:
+            return await switch_to_dynamodb(job or job_of(rig), target)
+        finally:
+            await target.close()
+
+    return asyncio.run(work())
+
+
+def switch_back(rig: Rig, job: Cutover | None = None, waived: Sequence[str] = ()) -> SwitchReport:
+    sink = MongoSink(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database)
+
+    async def work() -> SwitchReport:
+        target = rig.target()
+        try:
+            return await switch_to_mongodb(job or job_of(rig), target, sink, waived)
+        finally:
+            await target.close()
+
+    return asyncio.run(work())
+
+
+def more(traffic: Traffic, writes: int = 100) -> None:
+    before = traffic.writes
+    eventually(lambda: traffic.writes > before + writes, "more writes")
+
+
+def test_way_there_and_back_under_traffic_loses_nothing(rig: Rig) -> None:
+    with wiring.connect(rig.file) as manager, Traffic(manager) as traffic:
+        with Following(rig):
+            set_mode(rig, MODES["DYNAMODB_READS 100"])
+            more(traffic)
+            assert validate(rig).ok
+        approved(rig)
+        switch(rig)
+        more(traffic, 200)
+        back = switch_back(rig)
+        assert read_mode(rig.ledger).mode is Mode.MONGO_ONLY
+        assert recorded_fence(rig.ledger)[0] is Recorded.DOWN
+        more(traffic)
+        with Following(rig):
+            more(traffic)
+    assert traffic.errors == []
+    assert in_mongodb(rig.database) == traffic.acknowledged()
+    assert back.held_s < 3
+    with Following(rig):
+        assert validate(rig).ok
+    assert in_dynamodb(rig.dynamodb, rig.table) == traffic.acknowledged()
+
+
+def test_stop_that_is_asked_for_while_writes_wait_goes_back_at_once(rig: Rig) -> None:
+    stop, asked = threading.Event(), []
+
+    def ask() -> None:
+        eventually(lambda: read_mode(rig.ledger).mode is Mode.HOLD, "the hold", every_s=0.01)
+        asked.append(time.monotonic())
+        stop.set()
+
+    with wiring.connect(rig.file) as manager, Traffic(manager) as traffic:
+        with Following(rig):
+            set_mode(rig, READS)
+            more(traffic)
+            assert validate(rig).ok
+        approved(rig)
+        asking = threading.Thread(target=ask)
+        asking.start()
+        with pytest.raises(MigrationError):
+            switch(rig, job_of(rig, stop))
+        asking.join()
+        assert time.monotonic() - asked[0] < 5
+        assert replace(read_mode(rig.ledger), epoch=0) == replace(READS, epoch=0)
+        assert recorded_fence(rig.ledger)[0] is Recorded.DOWN
+        more(traffic)
+    assert traffic.errors == []
+
+
+def test_dynamodb_leads_and_no_acknowledged_write_is_lost(rig: Rig) -> None:
+    with wiring.connect(rig.file) as manager, Traffic(manager) as traffic:
+        with Following(rig):
+            set_mode(rig, MODES["DYNAMODB_READS 100"])
+            eventually(lambda: traffic.writes > 100, "some writes")
+            assert validate(rig).ok
+        approved(rig)
+        report = switch(rig)
+        assert read_mode(rig.ledger).mode is Mode.DYNAMODB_ONLY
+        before = traffic.writes
+        eventually(lambda: traffic.writes > before + 100, "writes to DynamoDB alone")
+        at_switch = in_mongodb(rig.database)
+    assert traffic.errors == []
+    found = in_dynamodb(rig.dynamodb, rig.table)
+    others = {name for name in found if not name.startswith("w")}
+    assert {name: visits for name, visits in found.items() if name not in others} == traffic.acknowledged()
+    assert recorded_fence(rig.ledger)[0] is Recorded.UP
+    assert in_mongodb(rig.database) == at_switch
+    assert report.held_s < 3
+    assert report.instances == 1
+
+
+# --- what goes back --------------------------------------------------------------------------------------------------
+
+
+def ready(rig: Rig) -> None:
+    """All reads come from DynamoDB, and all is known to be equal."""
+    with Following(rig):
+        set_mode(rig, MODES["DYNAMODB_READS 100"])
+        epoch = read_mode(rig.ledger).epoch
+        live = lambda: modes.live_instances(rig.ledger, who("a test"))  # noqa: E731
+        eventually(lambda: not modes.unacknowledged(live(), epoch), "every process to follow")
+        assert validate(rig).ok
+    approved(rig)
+
+
+def as_before(rig: Rig, manager: DualWriteManager) -> None:
+    """The mode is what it was, MongoDB takes writes, and nobody is asked to make room."""
+    mode = read_mode(rig.ledger)
+    assert (mode.mode, mode.percent) == (Mode.DYNAMODB_READS, 100)
+    assert recorded_fence(rig.ledger)[0] is Recorded.DOWN
+    assert modes.who_needs_room(rig.ledger) is None
+    eventually(
+        lambda: manager["users"].update_one({"username": "users-0"}, {"$inc": {"n": 1}}).matched_count == 1, "a write"
+    )
+
+
+def quick(rig: Rig, **cutover_settings: Any) -> Cutover:
+    """A hold that is over soon."""
+    job = job_of(rig)
+    settings = replace(job.migration.cutover, **{"hold_s": 3.0, "drain_s": 1.5, **cutover_settings})
+    return replace(job, migration=replace(job.migration, cutover=settings))
+
+
+def test_instance_that_does_not_acknowledge_is_named_and_everything_goes_back(rig: Rig) -> None:
+    with wiring.connect(rig.file) as manager:
+        ready(rig)
+        held = manager._parts.membership
+        begun = run(held.begin(manager._parts.calls))  # a write that is in flight and does not end
+        with held.writing(begun), pytest.raises(HoldFailed, match=r"1 instance\(s\) have not acknowledged.*as it was"):
+            switch(rig, quick(rig))
+        as_before(rig, manager)
+
+
+def test_transaction_that_keeps_the_fence_down_is_named_and_everything_goes_back(
+    rig: Rig, own_stack: SandboxStack
+) -> None:
+    with wiring.connect(rig.file) as manager, own_stack.mongo.client("app") as app, app.start_session() as session:
+        ready(rig)
+        with session.start_transaction():
+            app[rig.migration.source.database]["orders"].find_one({}, session=session)
+            with pytest.raises((HoldFailed, FenceFailed), match="transaction"):
+                switch(rig, quick(rig))
+            session.abort_transaction()
+        as_before(rig, manager)
+
+
+def test_difference_that_is_found_while_writes_wait_sends_everything_back(rig: Rig) -> None:
+    with wiring.connect(rig.file) as manager:
+        ready(rig)
+        counts = lambda: manager.get_metrics()["counts"]  # noqa: E731
+        change = {"$set": {"status": "idle"}, "$inc": {"visits": 1}}
+        eventually(  # what replication must still write would mend what is planted
+            lambda: manager["users"].update_one({"username": "users-0"}, change) and counts().get("dual_put.written"),
+            "a dual put to be written",
+        )
+        key = {"PK": {"S": "USER#users-0"}, "SK": {"S": "PROFILE"}}
+
+        def plant() -> None:
+            rig.dynamodb.update_item(
+                TableName=rig.table, Key=key, UpdateExpression="SET #s = :x", ExpressionAttributeNames={"#s": "status"},
+                ExpressionAttributeValues={":x": {"S": "wrong"}},
+            )  # fmt: skip
+
+        plant()
+        with pytest.raises(HoldFailed, match=r"1 difference\(s\).*users .*status"):
+            switch(rig)
+        as_before(rig, manager)
+
+
+def test_hold_that_nobody_ends_is_put_back_by_whoever_watches(rig: Rig) -> None:
+    with wiring.connect(rig.file) as manager:
+        ready(rig)
+        job, before = job_of(rig), mode_record(rig.ledger)
+        held = READS.hold(Mode.DYNAMODB_ONLY, int(time.time() * 1000) + 300)
+        change_mode(rig.ledger, before, replace(held, epoch=2), job.identity, "and then it died")
+        fence(job.fencing(), 5.0)
+        assert guard.watch_hold(job, 10.0)
+        as_before(rig, manager)
+
+
+def test_vanished_instance_is_out_waited_or_waived_by_name(rig: Rig) -> None:
+    with wiring.connect(rig.file) as manager:
+        ready(rig)
+        switch(rig)
+        gone = replace(
+            instance_of("gone", manager_record(rig, manager)), id="gone", mark="elsewhere", until_ms=now_ms() - 5_000
+        )
+        rig.ledger.write(INSTANCES, "gone", gone.to_body(), expect=None)
+        with pytest.raises(PreflightFailed, match=r"vanished without a word.*--waive gone"):
+            switch_back(rig)
+        assert read_mode(rig.ledger).mode is Mode.DYNAMODB_ONLY
+        report = switch_back(rig, waived=("gone",))
+        assert report.after == "MONGO_ONLY"
+        assert "caught up with the dead" in report.steps
+
+
+def manager_record(rig: Rig, manager: DualWriteManager) -> Any:
+    record = rig.ledger.read(INSTANCES, manager.instance)
+    assert record is not None
+    return record.body
+
+
+def test_unique_index_that_no_key_stands_for_keeps_dynamodb_from_leading_unless_it_is_waived(rig: Rig) -> None:
+    with wiring.connect(rig.file):
+        some = {"email": {"$gt": ""}}
+        rig.database["users"].create_index("email", unique=True, partialFilterExpression=some)
+        ready(rig)
+        refusal = r"users\.email: is unique in MongoDB.*waived_unique: \[users\.email\]"
+        with pytest.raises(PreflightFailed, match=refusal):
+            switch(rig, quick(rig, waived_unique=()))
+        assert read_mode(rig.ledger) == READS
+        assert switch(rig, quick(rig, hold_s=10.0, waived_unique=("users.email",))).after == "DYNAMODB_ONLY"
+
+
+def test_switch_is_refused_before_anything_is_touched(rig: Rig) -> None:
+    with pytest.raises(MoveRefused, match="MONGO_ONLY cannot be held"):
+        switch(rig)
+    set_mode(rig, replace(READS, percent=50))
+    with pytest.raises(MoveRefused, match="only 50 % of the reads"):
+        switch(rig)
+    set_mode(rig, READS)
+    with pytest.raises(PreflightFailed, match="full validation: none has been recorded"):
+        switch(rig)
+    with Following(rig):
+        assert validate(rig).ok
+    with pytest.raises(PreflightFailed, match="application: is unknown: no instance is registered"):
+        switch(rig)
+    with wiring.connect(rig.file), pytest.raises(PreflightFailed, match="stop_mongo_writes: has no approval"):
+        switch(rig)
+    assert read_mode(rig.ledger) == READS

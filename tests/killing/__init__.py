@@ -1,1 +1,0 @@
-"""Processes of docferry to be killed: made by the dozen, and each a real one."""

@@ -1,0 +1,52 @@
+"""DynamoDB becomes what MongoDB is, whoever writes when; and does not, with any one rule taken out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from support.convergence.rules import BROKEN, calls_inline, rule_broken
+from support.convergence.runs import RUNS, SEED, fake_run, told
+from support.convergence.world import Diverged
+
+SHARES = 8
+RUNS_TO_BREAK = 600
+HAPPENS = (
+    "torn read", "whole read", "superseded put", "letter stored", "letter still_dead", "replicator killed at work",
+    "replicator frozen at work", "killed World.application", "killed World.load", "killed _Repair.documents",
+)  # fmt: skip
+"""What a share must have seen, or it proves nothing."""
+ENOUGH_TO_SEE = 100
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch) -> Iterator[asyncio.Runner]:
+    with calls_inline(monkeypatch), asyncio.Runner() as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+def test_every_interleaving_converges(share: int, runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: Counter[str] = Counter()
+    found: list[str] = []
+    seeds = range(SEED + share, SEED + RUNS, SHARES)
+    with rule_broken(monkeypatch, ""):
+        for seed in seeds:
+            try:
+                seen += fake_run(runner, seed)
+            except Diverged as error:
+                found.append(told(error))
+    assert not found, f"{len(found)} of {len(seeds)} runs diverged:\n" + "\n".join(found[:5])
+    assert len(seeds) < ENOUGH_TO_SEE or not (set(HAPPENS) - set(seen)), seen
+
+
+@pytest.mark.parametrize("rule", BROKEN)
+def test_each_rule_is_needed(rule: str, runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    def until_one_diverges() -> None:
+        for seed in range(RUNS_TO_BREAK):
+            fake_run(runner, seed, rule)
+
+    with rule_broken(monkeypatch, rule), pytest.raises(Diverged):
+        until_one_diverges()

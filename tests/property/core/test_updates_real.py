@@ -1,0 +1,259 @@
+"""A real mongod and ours, side by side: what is found, what an update makes of a document, or the code of the refusal.
+
+An example is a batch, as most of the time goes into waiting for the server.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import bson
+import pytest
+from bson import ObjectId
+from docferry.core.bson_codec.codec import BSON_OPTIONS
+from docferry.core.mql.filters import compile_filter
+from docferry.core.mql.projection import project, sort_documents
+from docferry.core.mql.updates import apply_update, check_replacement, upsert_document
+from docferry.errors import CallRefused, UpdateRefused
+from docferry.sandbox import SandboxStack
+from hypothesis import given
+from hypothesis import strategies as st
+from pymongo import MongoClient, ReplaceOne, ReturnDocument, UpdateOne
+from pymongo.collection import Collection
+from pymongo.errors import BulkWriteError, OperationFailure
+from support.examples import examples
+from support.mongodb_cases import draws
+from support.mongodb_cases.cases import ANN, APPLIED, FOUND, NOW, PASSED_OVER, REFUSED_UPDATES, SHOWN, Document
+
+Things = Collection[Document]
+Outcome = bytes | int
+"""The document in BSON, or the code with which it was refused."""
+
+
+@pytest.fixture(scope="module")
+def things(stack: SandboxStack) -> Iterator[Things]:
+    client: MongoClient[Document] = MongoClient(stack.env()["DOCFERRY_MONGO_URI"])
+    name = f"speaking{uuid.uuid4().hex}"
+    yield client.get_database(name, BSON_OPTIONS).create_collection("things")
+    client.drop_database(name)
+    client.close()
+
+
+def fill(things: Things, documents: list[Document]) -> list[Document]:
+    """The collection holds these documents, numbered, and nothing else."""
+    things.delete_many({})
+    numbered = [{"_id": index, **document} for index, document in enumerate(documents)]
+    things.insert_many(numbered)
+    return numbered
+
+
+def outcome(make: Callable[[], Document]) -> Outcome:
+    try:
+        return bson.encode(make())
+    except UpdateRefused as refusal:
+        return refusal.code
+
+
+def written(things: Things, requests: list[Any]) -> list[Outcome]:
+    """What each request left of the document with its index as `_id`."""
+    refused: dict[int, int] = {}
+    try:
+        things.bulk_write(requests, ordered=False)
+    except BulkWriteError as error:
+        refused = {one["index"]: one["code"] for one in error.details["writeErrors"]}
+    left = {document["_id"]: bson.encode(document) for document in things.find()}
+    return [refused.get(index, left.get(index, b"")) for index in range(len(requests))]
+
+
+def shown(outcomes: list[Outcome]) -> list[Any]:
+    return [one if isinstance(one, int) else bson.decode(one, BSON_OPTIONS) for one in outcomes]
+
+
+# --- drawn -----------------------------------------------------------------------------------------------------------
+
+
+@given(case=draws.documents_with_queries())
+@examples(2)
+def test_query_finds_the_documents_that_mongodb_finds(
+    things: Things, case: tuple[list[Document], list[Document]]
+) -> None:
+    documents, queries = case
+    stored = fill(things, documents)
+    for query in queries:
+        found = compile_filter(query)
+        ours = [document["_id"] for document in stored if found.matches(document)]
+        assert ours == sorted(document["_id"] for document in things.find(query, {"_id": 1})), query
+
+
+@given(pairs=draws.documents_with_updates)
+@examples(2)
+def test_update_leaves_the_document_that_mongodb_leaves(things: Things, pairs: list[tuple[Document, Document]]) -> None:
+    stored = fill(things, [document for document, _ in pairs])
+    theirs = written(things, [UpdateOne({"_id": index}, update) for index, (_, update) in enumerate(pairs)])
+    for document, (_, update), theirs_one in zip(stored, pairs, theirs, strict=True):
+        try:
+            ours = outcome(lambda document=document, update=update: apply_update(document, update, now=NOW))  # type: ignore[misc]
+        except CallRefused:
+            continue
+        assert ours == theirs_one, (document, update, *shown([ours, theirs_one]))
+
+
+@given(query=draws.queries, update=draws.updates())
+@examples(2)
+def test_upsert_inserts_the_document_that_mongodb_inserts(things: Things, query: Document, update: Document) -> None:
+    things.delete_many({})
+    try:
+        ours = outcome(lambda: upsert_document(query, update, now=NOW))
+    except CallRefused:
+        return
+    assert without_made_id(ours) == without_made_id(upserted(things, query, update)), (query, update)
+
+
+def upserted(things: Things, query: Document, update: Document) -> Outcome:
+    try:
+        return bson.encode(things.find_one_and_update(query, update, upsert=True, return_document=ReturnDocument.AFTER))
+    except OperationFailure as refusal:
+        return refusal.code or 0
+
+
+def without_made_id(found: Outcome) -> Any:
+    """The server makes an `_id` where there is none, ours leaves that to the caller."""
+    if isinstance(found, int):
+        return found
+    document = bson.decode(found, BSON_OPTIONS)
+    if isinstance(document.get("_id"), ObjectId) and document["_id"] != ObjectId("0" * 24):
+        del document["_id"]
+    return bson.encode(document)
+
+
+@given(
+    pairs=st.lists(st.tuples(draws.fields, st.builds(dict, draws.fields)), min_size=1, max_size=4),
+    with_id=st.booleans(),
+)
+@examples(1)
+def test_replacement_leaves_the_document_that_mongodb_leaves(
+    things: Things, pairs: list[tuple[Document, Document]], with_id: bool
+) -> None:
+    stored = fill(things, [document for document, _ in pairs])
+    replacements = [{**new, "_id": index} if with_id else new for index, (_, new) in enumerate(pairs)]
+    theirs = written(things, [ReplaceOne({"_id": index}, new) for index, new in enumerate(replacements)])
+    ours = [bson.encode(check_replacement(old, new)) for old, new in zip(stored, replacements, strict=True)]
+    assert ours == theirs
+
+
+@given(
+    documents=st.lists(draws.fields, min_size=1, max_size=3),
+    projections=st.lists(draws.projections, min_size=1, max_size=4),
+)
+@examples(2)
+def test_projection_shows_what_mongodb_shows(
+    things: Things, documents: list[Document], projections: list[Document]
+) -> None:
+    stored = fill(things, documents)
+    for projection in projections:
+        try:
+            ours = [bson.encode(project(document, projection)) for document in stored]
+        except CallRefused:
+            with pytest.raises(OperationFailure):
+                list(things.find({}, projection))
+            continue
+        assert ours == [bson.encode(one) for one in things.find({}, projection).sort("_id", 1)], projection
+
+
+@given(documents=st.lists(draws.fields, min_size=1, max_size=8), sort=draws.sorts)
+@examples(2)
+def test_sort_gives_the_order_that_mongodb_gives(
+    things: Things, documents: list[Document], sort: list[tuple[str, int]]
+) -> None:
+    stored = fill(things, documents)
+    whole = [*sort, ("_id", 1)]
+    try:
+        ours = [document["_id"] for document in sort_documents(stored, whole)]
+    except CallRefused:
+        return
+    assert ours == [document["_id"] for document in things.find({}, {"_id": 1}).sort(whole)]
+
+
+# --- every pair ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["$inc", "$mul", "$min", "$max"])
+def test_any_two_numbers_make_what_they_make_in_mongodb(things: Things, word: str) -> None:
+    pairs = [(one, other) for one in draws.NUMBERS for other in draws.NUMBERS]
+    stored = fill(things, [{"a": one} for one, _ in pairs])
+    updates: list[Document] = [{word: {"a": other, "b": other}} for _, other in pairs]
+    theirs = written(things, [UpdateOne({"_id": index}, update) for index, update in enumerate(updates)])
+    for document, update, theirs_one in zip(stored, updates, theirs, strict=True):
+        ours = outcome(lambda document=document, update=update: apply_update(document, update, now=NOW))  # type: ignore[misc]
+        assert canonical(ours) == canonical(theirs_one), (document, update, *shown([ours, theirs_one]))
+
+
+def canonical(found: Outcome) -> Any:
+    """With one NaN for all: which bits a NaN has is the processor's choice."""
+    if isinstance(found, int):
+        return found
+    document = bson.decode(found, BSON_OPTIONS)
+    return bson.encode({name: math.nan if value != value else value for name, value in document.items()})
+
+
+@pytest.mark.parametrize("word", ["$eq", "$gt", "$gte", "$lt", "$lte", "$in"])
+def test_any_two_values_compare_as_they_compare_in_mongodb(things: Things, word: str) -> None:
+    known = [*draws.SCALARS, [], [1], [None], [[1]], {}, {"a": 1}, {"a": 1.0, "b": 2}]
+    if word not in ("$eq", "$in"):  # DynamoDB does not keep the order of fields, so no equality depends on it
+        known.append({"b": 2, "a": 1})
+    stored = fill(things, [{"a": value} for value in known] + [{}])
+    for value in known:
+        query: Document = {"a": {word: [value] if word == "$in" else value}}
+        found = compile_filter(query)
+        theirs = sorted(document["_id"] for document in things.find(query, {"_id": 1}))
+        assert [document["_id"] for document in stored if found.matches(document)] == theirs, query
+
+
+# --- named -----------------------------------------------------------------------------------------------------------
+
+
+def test_mongodb_finds_as_the_named_cases_say(things: Things) -> None:
+    for cases, expected in ((FOUND, 1), (PASSED_OVER, 0)):
+        for query, document in cases:
+            fill(things, [document])
+            assert things.count_documents(query) == expected, query
+
+
+def test_mongodb_updates_as_the_named_cases_say(things: Things) -> None:
+    for before, update, after in APPLIED:
+        key = before.get("_id", 0)
+        things.delete_many({})
+        things.insert_one({"_id": key, **before})
+        things.update_one({"_id": key}, update)
+        found = things.find_one({})
+        assert found is not None
+        if "$currentDate" in update:
+            assert {name: type(value) for name, value in found.items()} == {"_id": int} | {
+                n: type(v) for n, v in after.items()
+            }
+        else:
+            assert bson.encode(found) == bson.encode({"_id": key, **after}), update
+
+
+def test_mongodb_refuses_updates_as_the_named_cases_say(things: Things) -> None:
+    for document, update, code in REFUSED_UPDATES:
+        if not update or not next(iter(update)).startswith("$"):
+            continue  # pymongo refuses these itself
+        key = document.get("_id", 0)
+        things.delete_many({})
+        things.insert_one({"_id": key, **document})
+        with pytest.raises(OperationFailure) as caught:
+            things.update_one({"_id": key}, update)
+        assert caught.value.code == code, (document, update)
+
+
+def test_mongodb_projects_as_the_named_cases_say(things: Things) -> None:
+    things.delete_many({})
+    things.insert_one(ANN)
+    for projection, expected in SHOWN:
+        found = things.find_one({}, projection)
+        assert found is not None
+        assert list(found.items()) == list(expected.items()), projection

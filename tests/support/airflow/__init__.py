@@ -1,0 +1,1 @@
+"""What the tests of DAGs and of a running Airflow share."""

@@ -1,0 +1,221 @@
+"""A real `airflow standalone` with the shop in it, and what a person or a fault does to it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import boto3
+import psutil
+import yaml
+from docferry.config import Migration, load_migration
+from docferry.flows.ledger import state
+from docferry.flows.reporting.status import status_of
+from docferry.ports.flows import Ledger
+from docferry.rehearsal.shop import COLLECTIONS, ShopPlan, load_shop, shop_documents
+from docferry.sandbox import SandboxStack
+from docferry.sandbox.airflow import (
+    AirflowApi,
+    SandboxAirflow,
+    TaskState,
+    aws_connection,
+    mongo_connection,
+    repository,
+)
+from docferry.wiring import connections_from_environment
+from pymongo import MongoClient
+
+T = TypeVar("T")
+
+DATABASE = "standalone"
+TABLE = "Standalone"
+PLAN = ShopPlan(users=500, awkward=120)
+SLOW = {"budget_wcu": 250, "chunk_documents": 250, "page_documents": 25}
+"""So slow that a task is surely at work when it is killed: all of it takes half a minute."""
+WAIT_S = 300.0
+"""How long anything may take that takes seconds on an idle machine."""
+EVERY_MINUTE = {"schedule": "* * * * *"}
+SETTINGS = {
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+    "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
+}
+
+
+def eventually(condition: Callable[[], T], what: str, timeout_s: float = WAIT_S, every_s: float = 0.5) -> T:
+    """The first true answer."""
+    deadline = time.monotonic() + timeout_s
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, f"waited {timeout_s} s in vain: {what}"
+        time.sleep(every_s)
+    return answer
+
+
+@dataclass
+class Standalone:
+    """Airflow, the migration that it carries out, and both databases. The environment must hold the stack's variables."""
+
+    stack: SandboxStack
+    airflow: SandboxAirflow
+    file: Path
+    mongo: MongoClient[Any]
+    dynamodb: Any
+    migration: Migration = field(init=False)
+    ledger: Ledger = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.migration = load_migration(self.file)
+        self.ledger = connections_from_environment(self.migration).ledger(self.migration)
+
+    @property
+    def api(self) -> AirflowApi:
+        return self.airflow.api
+
+    @property
+    def database(self) -> Any:
+        return self.mongo[DATABASE]
+
+    # --- what people do ----------------------------------------------------------------------------------------------
+
+    def switch_on(self, phase: str) -> None:
+        self.api.set_paused(f"shop.{phase}", False)
+
+    def finished(self, phase: str) -> tuple[str, str]:
+        """Switch a DAG on, start a run by hand, and return its id and how it ended."""
+        self.switch_on(phase)
+        run_id = self.api.trigger(f"shop.{phase}")
+        return run_id, self.api.wait_for_run(f"shop.{phase}", run_id, timeout_s=2 * WAIT_S)
+
+    def start_cli(self, *words: str) -> subprocess.Popen[str]:
+        """The command line, in a process of its own, on the same migration."""
+        command = [sys.executable, "-m", "docferry.cli", words[0], str(self.file), *words[1:]]
+        return subprocess.Popen(command, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    # --- what happens ------------------------------------------------------------------------------------------------
+
+    def task(
+        self, dag_id: str, run_id: str, task_id: str, states: tuple[str, ...], timeout_s: float = WAIT_S
+    ) -> TaskState:
+        """A task of a run, once it is in one of these states."""
+
+        def found() -> TaskState | None:
+            tasks = self.api.tasks(dag_id, run_id)
+            return next((one for one in tasks if one.task_id == task_id and one.state in states), None)
+
+        task = eventually(found, f"{task_id} of {run_id} is {' or '.join(states)}", timeout_s)
+        assert task is not None
+        return task
+
+    def scheduled_run(self, dag_id: str, *states: str, timeout_s: float = WAIT_S) -> str:
+        """The id of the latest run in one of the states that nobody started by hand."""
+
+        def found() -> str:
+            runs = [run for run in self.api.runs(dag_id) if run["run_type"] == "scheduled" and run["state"] in states]
+            return runs[0]["dag_run_id"] if runs else ""
+
+        return eventually(found, f"a scheduled run of {dag_id} is {' or '.join(states)}", timeout_s)
+
+    def replication(self) -> Mapping[str, Any]:
+        return status_of(self.migration, self.ledger)["replication"] or {}
+
+    def holder(self) -> str:
+        """Whoever holds the replication lease."""
+        record = self.ledger.read(*state.REPLICATION)
+        return "" if record is None else str(record.body.get("owner", ""))
+
+    def lease_of(self, *words: str, timeout_s: float = WAIT_S) -> str:
+        """The name of the lease's holder, once it has all of these words."""
+
+        def held() -> str:
+            holder = self.holder()
+            return holder if all(word in holder for word in words) else ""
+
+        return eventually(held, f"the lease belongs to {' '.join(words)}", timeout_s)
+
+    def wait_until_followed(self, timeout_s: float = WAIT_S) -> None:
+        """Until everything that has been written up to now is applied."""
+        end = state.encode_time(self.mongo.admin.command("ping")["operationTime"])
+
+        def is_there() -> bool:
+            found = self.replication()
+            return bool(found) and found["applied_up_to"] >= end and not found["behind"]
+
+        eventually(is_there, f"replication has come to {end}", timeout_s)
+
+    def kill(self, dag_id: str, run_id: str, *task_ids: str) -> list[TaskState]:
+        """SIGKILL a task of each of these in the middle of its work, whichever is seen at it first; and the last one's
+        supervisor, too, so that Airflow learns of it by the missing heartbeat."""
+        killed: dict[str, TaskState] = {}
+
+        def all_killed() -> bool:
+            for task in self.api.tasks(dag_id, run_id):
+                wanted = task.task_id in task_ids and task.task_id not in killed and task.state == "running"
+                if wanted and (process := self._process_of(task)) and self._is_at_work(task, run_id):
+                    with_supervisor = len(task_ids) > 1 and task.task_id == task_ids[-1]
+                    for victim in [process.parent(), process] if with_supervisor else [process]:
+                        assert victim is not None
+                        victim.kill()
+                    killed[task.task_id] = task
+            return len(killed) == len(task_ids)
+
+        eventually(all_killed, f"all of {', '.join(task_ids)} are seen at work", every_s=0.1)
+        return [killed[name] for name in task_ids]
+
+    def _is_at_work(self, task: TaskState, run_id: str) -> bool:
+        """By the ledger: it holds the replication lease, or a chunk of which it has written some, but not all."""
+        if task.map_index < 0:
+            return run_id in self.holder() and task.task_id in self.holder()
+        mine = f"{run_id} {task.task_id}[{task.map_index}] try"
+        chunks = [one.body for one in self.ledger.list(f"chunks:{task.task_id.partition('.')[0]}")]
+        return any(mine in one["owner"] and 0 < int(one["read"]) < int(one["expected"]) for one in chunks)
+
+    def _process_of(self, task: TaskState) -> psutil.Process | None:
+        for process in psutil.Process(self.airflow.process.pid).children(recursive=True):
+            try:
+                if f"airflow worker -- {task.id}" in " ".join(process.cmdline()):
+                    return process
+            except psutil.NoSuchProcess:
+                continue
+        return None
+
+
+def write_migration(directory: Path) -> Path:
+    """The shop's file with a database and tables of its own, slow, and validated every minute."""
+    tree = yaml.safe_load((repository() / "include" / "migrations" / "shop.yaml").read_text())
+    tree |= {"source": {"database": DATABASE}, "backfill": SLOW, "ledger": {"table": "StandaloneLedger"}}
+    tree |= {"validate": EVERY_MINUTE, "tables": {TABLE: tree["tables"]["Shop"]}}
+    for collection in tree["collections"].values():
+        collection["table"] = TABLE
+    file = directory / "shop.yaml"
+    file.write_text(yaml.safe_dump(tree, sort_keys=False))
+    return file
+
+
+def open_airflow(stack: SandboxStack, directory: Path) -> SandboxAirflow:
+    """Load the shop meanwhile. The caller enters it."""
+    load_shop(stack.mongo.uri("docferry"), database=DATABASE, users=PLAN.users, awkward=PLAN.awkward)
+    connections = {
+        "mongo_default": mongo_connection(stack.mongo.uri("docferry")),
+        "aws_default": aws_connection(stack.aws.env()),
+    }
+    return SandboxAirflow(migrations=directory, connections=connections, settings=SETTINGS)
+
+
+def dynamodb_client(stack: SandboxStack) -> Any:
+    env = stack.env()
+    keys = {"aws_access_key_id": env["AWS_ACCESS_KEY_ID"], "aws_secret_access_key": env["AWS_SECRET_ACCESS_KEY"]}
+    return boto3.client("dynamodb", region_name="us-east-1", endpoint_url=stack.aws.endpoint, **keys)
+
+
+def unstorable_ids() -> dict[str, list[Any]]:
+    """`_id` of the shop's documents that DynamoDB cannot hold."""
+    return {
+        name: [entry.document["_id"] for entry in shop_documents(name, PLAN) if not entry.storable]
+        for name in COLLECTIONS
+    }

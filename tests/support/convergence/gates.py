@@ -1,0 +1,96 @@
+"""Every single put waits at a gate; the run opens the gates in random order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from random import Random
+
+from docferry.core.mapping.mapping import Item, ItemKey
+from docferry.errors import DocumentError
+from docferry.ports.flows import Budget, Guard, Packed, ScanPage, Written
+
+from support.convergence.sides import Side
+
+
+class Gates:
+    """Everybody who wants to put something waits here until the run lets them; some for very long."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._waiting: list[asyncio.Future[None]] = []
+        self._frozen: list[asyncio.Future[None]] = []
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._frozen)
+
+    async def wait(self) -> None:
+        gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        gates = self._frozen if self._random.random() < 0.12 else self._waiting
+        gates.append(gate)
+        try:
+            await gate
+        except asyncio.CancelledError:
+            gates.remove(gate)
+            raise
+
+    def open_one(self) -> None:
+        if not len(self):
+            return
+        frozen = not self._waiting or (bool(self._frozen) and self._random.random() < 0.03)
+        gates = self._frozen if frozen else self._waiting
+        gates.pop(self._random.randrange(len(gates))).set_result(None)
+
+
+class GatedTarget:
+    """A target of which each put waits for its gate. `without_tombstones` deletes where it should bury."""
+
+    def __init__(self, side: Side, gates: Gates, random: Random, seen: Counter[str], without_tombstones: bool) -> None:
+        self.side, self.gates, self.random, self.seen = side, gates, random, seen
+        self.without_tombstones = without_tombstones
+
+    def pack(self, items: Sequence[Item]) -> list[Packed]:
+        return self.side.target.pack(items)
+
+    async def put_newer(
+        self, table: str, items: Sequence[Item], budget: Budget, guard: Guard, *, or_same: bool = False
+    ) -> Written:
+        refused: dict[int, DocumentError] = {}
+        superseded: set[int] = set()
+        for at in self.random.sample(range(len(items)), len(items)):
+            await self.gates.wait()
+            if self.without_tombstones and "_deleted" in items[at]:
+                await self.side.delete_older(items[at])
+                continue
+            written = await self.side.target.put_newer(table, [items[at]], budget, guard, or_same=or_same)
+            if written.refused:
+                refused[at] = written.refused[0]
+            if written.superseded:
+                superseded.add(at)
+        self.seen["superseded put"] += len(superseded)
+        return Written(refused, frozenset(superseded), 0.0)
+
+    async def put_all(self, table: str, items: Sequence[Packed], budget: Budget, guard: Guard) -> Written:
+        refused: dict[int, DocumentError] = {}
+        for at in self.random.sample(range(len(items)), len(items)):
+            await self.gates.wait()
+            written = await self.side.target.put_all(table, [items[at]], budget, guard)
+            if written.refused:
+                refused[at] = written.refused[0]
+        return Written(refused, frozenset(), 0.0)
+
+    async def get_all(self, table: str, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
+        await self.gates.wait()  # what is read may be newer than the time at which it is judged
+        return await self.side.target.get_all(table, keys)
+
+    async def scan(
+        self, table: str, segment: int, segments: int, start: Item | None, attributes: Sequence[str] = ()
+    ) -> ScanPage:
+        return await self.side.target.scan(table, segment, segments, start, attributes)
+
+    def partition(self, table: str, partition_key: str) -> AsyncIterator[Item]:
+        return self.side.target.partition(table, partition_key)
+
+    async def close(self) -> None:
+        """The side's own is closed by whoever made it."""

@@ -1,0 +1,139 @@
+"""The rules of convergence, each of which a run can break, and what of docferry stands in the way of a run.
+
+Nothing of the product is changed: a broken rule is a subclass, or a function put in the place of another for one run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from bson.timestamp import Timestamp
+from docferry.core.bson_codec.raw import id_name
+from docferry.core.mapping.change_writes import Writes
+from docferry.core.mapping.mapping import Item, key_of
+from docferry.core.versions import version_text
+from docferry.flows.ledger import state
+from docferry.flows.replicate.lanes import Applying, Lanes
+from docferry.flows.validate.repair import _Repair
+from docferry.ports.flows import Change, StreamPosition
+
+from support.convergence.sides import DOCS
+
+T = TypeVar("T")
+
+BROKEN = (
+    "no tombstones",
+    "no position inside a time",
+    "unconditional dual write",
+    "content read back",
+    "page before the position",
+    "own time on an unproved reply",
+    "a letter closed by its own event",
+    "no digest",
+    "a digest of versions",
+    "root only where it was touched",
+)
+
+
+class CountedLanes(Lanes):
+    """Knows how many of its workers are at work."""
+
+    def __init__(self, work: Applying, position: StreamPosition) -> None:
+        super().__init__(work, position)
+        self.working = 0
+        self.killed = False
+
+    async def _work(self) -> None:
+        self.working += 1
+        try:
+            await super()._work()
+        finally:
+            self.working -= 1
+
+    async def kill(self) -> None:
+        """What it had in mind is gone, in the midst of an event's items, too."""
+        self.killed = True
+        await self.end()
+
+
+class LettersClosedAtOnce(CountedLanes):
+    """Closes a dead letter by the very change that opened it."""
+
+    async def _apply(self, change: Change) -> None:
+        await super()._apply(change)
+        record = state.letter_record(self.work.ledger, DOCS, id_name(change.id))
+        if record is not None and record.body["version"] <= version_text(change.version):
+            state.close_letter(self.work.ledger, record)
+
+
+class RootOnlyWhereTouched(CountedLanes):
+    """Takes the root for an item like the others: its digest stays behind when only children change."""
+
+    def _writes(self, change: Change, version: int, touched: tuple[str, ...] | None) -> Writes:
+        writes = super()._writes(change, version, touched)
+        only_children = bool(touched) and all(path.startswith("parts") for path in touched)
+        return replace(writes, root=None) if only_children and writes.error is None else writes
+
+
+LANES_OF = {
+    "a letter closed by its own event": LettersClosedAtOnce,
+    "root only where it was touched": RootOnlyWhereTouched,
+}
+
+
+def digest_of_versions(children: Sequence[Item]) -> str:
+    """What `digest` must not be: a child that was not touched keeps its version, and the next root tells another."""
+    found = sorted((*key_of(child), child["_v"]["S"]) for child in children)
+    return hashlib.blake2b(json.dumps(found).encode(), digest_size=16).hexdigest()
+
+
+# --- a run's own time ------------------------------------------------------------------------------------------------
+
+
+class PatientRepair(_Repair):
+    """Waits at gates for MongoDB's time to pass, and gives up after some: a run has no clock."""
+
+    GATES = 3
+
+    async def time_after(self, times: Sequence[Timestamp]) -> None:
+        for _ in range(self.GATES):
+            if await self._cluster_time() not in times:
+                return
+            await self.target.gates.wait()  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def rule_broken(patch: Any, broken: str) -> Iterator[None]:
+    """The patches that every run needs, and those of a broken rule; undone at the end."""
+    with patch.context() as inner:
+        inner.setattr("docferry.flows.validate.repair._Repair", PatientRepair)
+        if broken == "a digest of versions":
+            inner.setattr("docferry.core.mapping.mapping.digest", digest_of_versions)
+        yield
+
+
+@contextlib.contextmanager
+def calls_inline(patch: Any) -> Iterator[None]:
+    """Blocking calls of the fakes do not block: no thread is needed, and the run is the seed's alone."""
+
+    async def aside(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        return call(*arguments)
+
+    async def to_thread(call: Callable[..., Any], *arguments: Any) -> Any:
+        return call(*arguments)
+
+    async def unless_stopped(work: Awaitable[T], stop: Any) -> T:
+        return await work
+
+    with patch.context() as inner:
+        for flow in ("replicate.lanes", "backfill.load", "validate.repair", "ledger.writers"):
+            inner.setattr(f"docferry.flows.{flow}.aside", aside)
+        inner.setattr("docferry.flows.validate.repair.unless_stopped", unless_stopped)
+        inner.setattr(asyncio, "to_thread", to_thread)
+        yield

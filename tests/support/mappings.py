@@ -1,0 +1,63 @@
+"""Migration files for property tests: the shop, the generic one, and two that are made to be difficult."""
+
+from __future__ import annotations
+
+from docferry.config import load_migration, parse_migration
+
+from support.place import ROOT
+
+MIGRATIONS = ROOT / "include" / "migrations"
+SHOP = load_migration(MIGRATIONS / "shop.yaml")
+GENERIC = load_migration(MIGRATIONS / "events.yaml").mapping("events")
+
+_DIFFICULT = b"""
+migration: difficult
+source: {database: d}
+tables:
+  Odd: {indexes: [GSI1], ttl_attribute: expires}
+  Drop: {}
+  Refuse: {}
+collections:
+  odd:   # attributes that bear other fields' names, swap them, reach into the _id, and claim types they do not have
+    table: Odd
+    item:
+      entity: ODD
+      key: {PK: "ODD#{_id}", SK: ROOT}
+      index:
+        GSI1: {PK: "A#{a.b.c}#{swap2}", SK: "N#{n:d}", when: {flag: true}}
+      attributes: {swap1: swap2, swap2: swap1, email: contact.email, contact: who, "a.b": a.b.d, deep: a.b.c,
+        tenant: _id.tenant, idCopy: _id, "x/~y": "slash/name", moved: expires, type: PK}
+      types: {swap1: date, swap2: double, email: oid, deep: "decimal:2", n: long, flag: double, tenant: code, idCopy: oid,
+        "a.b": timestamp, contact: long, moved: decimal, "x/~y": "decimal:0", userId: oid, "~PK": date}
+    children:
+      cart.lines:
+        entity: LINE
+        key: {SK: "LINE#{index:05d}"}
+        attributes: {lineId: _id, sku: product.sku, product: note, i: _i}
+        types: {lineId: oid, price: "decimal:2", sku: code, product: long}
+      a.b.list:
+        entity: SUB
+        key: {SK: "SUB#{index:d}#{type}"}
+        types: {type: date}
+  dropping: &strict
+    table: Drop
+    unmapped: drop
+    item:
+      entity: DROP
+      key: {PK: "DROP#{_id}", SK: ROOT}
+      attributes: {first: profile.first, zip: profile.home.zip, whole: whole}
+    children:
+      cart.lines: {entity: DROP_LINE, key: {SK: "L#{index:03d}"}, attributes: {qty: qty, sku: product.sku}}
+  refusing:
+    <<: *strict
+    table: Refuse
+    unmapped: refuse
+"""
+_difficult = parse_migration(_DIFFICULT)
+ODD, DROPPING, REFUSING = (_difficult.mapping(name) for name in ("odd", "dropping", "refusing"))
+
+REVERSIBLE = {
+    "generic": GENERIC,
+    **{name: SHOP.mapping(name) for name in ("users", "orders", "products", "categories")},
+    "odd": ODD,
+}

@@ -1,0 +1,71 @@
+"""A load under live traffic, while replication is behind: what was deleted in between does not stay."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from docferry.core.cutover.modes import MODE, Mode, ModeState
+from docferry.errors import PreflightFailed
+from docferry.flows.backfill.backfill import begin_again, prepare
+from docferry.flows.backfill.load import Backfill
+from docferry.flows.ledger.writers import open_writers, unfinished_loads, writing
+from support.replicate.fake_world import World
+
+
+def test_what_was_deleted_while_replication_was_behind_is_gone_after_a_new_load() -> None:
+    world = World(5)
+    world.load()
+    world.replicate()
+    world.source.remove("docs", 3)  # nobody follows at this time
+    world.source.put("docs", {"_id": 5})
+    world.load(again=True)
+    assert "DOCS#~i3" in world.alive(), "a load alone knows nothing of what is gone"
+    report = world.replicate()
+    assert report.lag_s == 0
+    assert (report.events, report.passed) == (2, 0)
+    assert world.alive() == {f"DOCS#~i{number}" for number in (0, 1, 2, 4, 5)}
+
+
+@pytest.mark.parametrize("mode", ["DYNAMODB_ONLY", "HOLD", "FINAL"])
+def test_nothing_of_mongodb_is_loaded_over_what_a_leading_dynamodb_holds(mode: str) -> None:
+    world = World(5)
+    world.load()
+    world.replicate()
+    states = {
+        "DYNAMODB_ONLY": ModeState(mode=Mode.DYNAMODB_ONLY, epoch=5),
+        "FINAL": ModeState(mode=Mode.FINAL, epoch=6),
+        "HOLD": ModeState(mode=Mode.DYNAMODB_READS, percent=100, epoch=4).hold(Mode.DYNAMODB_ONLY, 10**15),
+    }
+    world.ledger.write(*MODE, states[mode].to_body(), expect=world.ledger.read(*MODE))
+    with pytest.raises(PreflightFailed, match="mode: is "):
+        world.load(again=True)
+    header = world.ledger.read("backfill", "docs")
+    assert header is not None
+    assert header.body["state"] == "complete"  # nothing has been touched
+
+
+def test_load_that_was_begun_before_the_leader_is_changed_does_not_go_on_afterwards() -> None:
+    world = World(5)
+    world.load()
+    job = Backfill(**world.common, run="again")
+    begin_again(job)
+    world.ledger.write(*MODE, ModeState(mode=Mode.DYNAMODB_ONLY, epoch=5).to_body(), expect=world.ledger.read(*MODE))
+    with pytest.raises(PreflightFailed, match="DynamoDB leads"):
+        prepare(job, "docs")
+    assert unfinished_loads(world.ledger, job.migration) == ["docs is new"]  # whoever changes the leader sees it
+
+
+def test_repair_that_begins_in_a_hold_is_refused_and_gives_its_lease_back() -> None:
+    world = World(1)
+    held = ModeState(mode=Mode.DYNAMODB_READS, percent=100, epoch=4).hold(Mode.DYNAMODB_ONLY, 10**15)
+    world.ledger.write(*MODE, held.to_body(), expect=world.ledger.read(*MODE))
+
+    async def begin() -> None:
+        async with writing(world.ledger, world.common["identity"], "repair", threading.Event()):
+            raise AssertionError("it may not write")
+
+    with pytest.raises(PreflightFailed, match="the leader is being changed"):
+        asyncio.run(begin())
+    assert open_writers(world.ledger, world.common["identity"]) == []

@@ -1,0 +1,150 @@
+"""Lanes: changes of a document in their order, and the oldest change first, so that the position moves."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from docferry.config import parse_migration
+from docferry.core.mapping.mapping import Item
+from docferry.core.versions import parse_version
+from docferry.errors import Unavailable
+from docferry.flows.replicate import lanes as applying
+from docferry.flows.replicate.lanes import Applied, Applying, Lanes
+from docferry.ports.flows import Change
+from docferry.testing.fakes import FakeLedger, FakeSource, FakeTarget
+
+FILE = b"migration: m\nsource: {database: d}\ntables: {Items: {}}\ncollections: {docs: {}}\n"
+HALF = 300
+MIGRATION = parse_migration(FILE, "file")
+
+
+class NoLimit:
+    async def take(self, units: float) -> None: ...
+
+    def settle(self, estimated: float, consumed: float) -> None: ...
+
+
+class SlowTarget(FakeTarget):
+    """Writes one item at a time, in the order of asking, and remembers the order."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.written: list[tuple[str, int]] = []
+        self.slot, self.half = asyncio.Lock(), asyncio.Event()
+
+    async def put_newer(self, table: str, items: Sequence[Item], budget: Any, guard: Any, **how: Any) -> Any:
+        async with self.slot:
+            await asyncio.sleep(0)
+            self.written += [(item["PK"]["S"], parse_version(item["_v"]["S"])) for item in items]
+            if len(self.written) >= HALF:
+                self.half.set()
+            return await super().put_newer(table, items, budget, guard, **how)
+
+
+class World:
+    def __init__(self) -> None:
+        self.source, self.target = FakeSource(), SlowTarget()
+        self.target.create_table("Items")
+        self.source.images["docs"] = True
+        self.position = self.source.stream_position()
+        work = Applying(
+            migration=MIGRATION,
+            source=self.source,
+            ledger=FakeLedger(),
+            target=self.target,
+            budget=NoLimit(),
+            guard=lambda: None,
+            stop=threading.Event(),
+        )
+        self.lanes = Lanes(work, self.position)
+
+    def changes(self) -> list[Change]:
+        feed = self.source.follow(self.position, {"docs": MIGRATION.mapping("docs").key_fields})
+        found: list[Change] = []
+        while batch := feed.read(0.0).changes:
+            found += batch
+        return found
+
+    async def until_idle(self) -> None:
+        while self.lanes.pending and self.lanes.failure is None:
+            self.lanes.moved.clear()
+            await self.lanes.moved.wait()
+
+
+def test_a_document_with_many_changes_does_not_hold_the_position_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is written at every second change: served like the others, its lane would end when all others have long been empty."""
+    monkeypatch.setattr(applying, "AT_ONCE", 4)
+
+    async def run() -> None:
+        world = World()
+        for number in range(HALF):
+            world.source.put("docs", {"_id": "busy", "x": number})
+            world.source.put("docs", {"_id": number, "x": 1})
+        changes = world.changes()
+        for change in changes:
+            world.lanes.put(change)
+        async with asyncio.timeout(60):
+            await world.target.half.wait()
+        left = world.lanes.pending
+        assert left < 500, f"{len(world.target.written)} of 600 changes are written, {left} are behind the position"
+        await world.until_idle()
+        busy = [version for key, version in world.target.written if key == "DOCS#busy"]
+        assert busy == sorted(busy)
+        assert len(world.target.written) == len(changes) == 600
+        assert world.lanes.position == changes[-1].position
+
+    asyncio.run(run())
+
+
+def test_after_lanes_were_empty_the_next_change_is_applied() -> None:
+    async def run() -> None:
+        world = World()
+        for number in range(50):
+            world.source.put("docs", {"_id": number % 3, "x": number})
+            world.lanes.put(world.changes()[-1])
+            await world.until_idle()
+        assert world.lanes.counts.written == 50
+
+    asyncio.run(run())
+
+
+def test_error_ends_the_lanes_and_keeps_the_position() -> None:
+    async def run() -> None:
+        world = World()
+        world.source.put("docs", {"_id": 1})
+        world.source.put("docs", {"_id": 2})
+        world.target.faults.fail_next(Unavailable("gone"), Unavailable("gone"))
+        for change in world.changes():
+            world.lanes.put(change)
+        await world.until_idle()
+        assert isinstance(world.lanes.failure, Unavailable)
+        assert world.lanes.position == world.position
+        await world.lanes.end()
+
+    asyncio.run(run())
+
+
+def change_of(touched: tuple[str, ...] | None, operation: str = "update") -> Change:
+    position = World().position
+    return Change(
+        collection="docs", operation=operation, id=b"", time=position.time, n=0, touched=touched, position=position
+    )
+
+
+def test_what_nobody_else_wrote_is_counted_by_collection_operation_and_field_and_by_nothing_inside_a_field() -> None:
+    counts = Applied()
+    for touched in [("email", "profile.phone.s3cr3t"), ("profile.fax", "email"), ("status",)]:
+        counts.note_first(change_of(touched))
+    counts.note_first(change_of(None, "insert"))
+    assert counts.first == {"docs update email, profile": 2, "docs update status": 1, "docs insert": 1}
+
+
+def test_kinds_of_changes_beyond_a_bound_are_counted_together() -> None:
+    counts = Applied()
+    for number in range(applying.MOST_KINDS + 50):
+        counts.note_first(change_of((f"field{number}",)))
+    assert (len(counts.first), counts.first["others"]) == (applying.MOST_KINDS + 1, 50)

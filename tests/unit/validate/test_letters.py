@@ -1,0 +1,136 @@
+"""Dead letters while several processes open, close and replay them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import bson
+import pytest
+from bson.timestamp import Timestamp
+from docferry.core.bson_codec.raw import id_bytes
+from docferry.core.versions import version_of
+from docferry.errors import ConditionFailed, DocumentError, RefusedByStore
+from docferry.flows.ledger import state
+from docferry.flows.replicate.lanes import Applying, Lanes
+from docferry.flows.validate.common import Validation
+from docferry.flows.validate.repair import replay_letters
+from docferry.ports.flows import Change, Record, StreamPosition
+from docferry.testing.fakes import FakeLedger, FakeSource, FakeTarget
+from docferry.wiring import who
+from support.convergence.rules import PatientRepair, calls_inline
+from support.convergence.sides import DOCS, MIGRATION, TABLE
+from support.convergence.standins import NoLimit, Quiet
+
+DOCUMENT = bson.encode({"_id": 1, "name": "a"})
+VERSION = version_of(Timestamp(1, 1), 0)
+
+
+@pytest.fixture(autouse=True)
+def inline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with calls_inline(monkeypatch):
+        yield
+
+
+def error() -> DocumentError:
+    found = RefusedByStore("no")
+    found.namespace, found.id = DOCS, "~i1"
+    return found
+
+
+def letter(ledger: FakeLedger) -> Record:
+    record = state.letter_record(ledger, DOCS, "~i1")
+    assert record is not None
+    return record
+
+
+def test_letter_opened_again_while_it_is_closed_keeps_its_document() -> None:
+    class Hasty(FakeLedger):
+        """Somebody opens the letter again, by the same change, between the two steps of closing it."""
+
+        def delete(self, record: Record) -> None:
+            super().delete(record)
+            if record.section == f"dead:{DOCS}":
+                state.open_letter(self, DOCS, error(), DOCUMENT, VERSION)
+
+    ledger = Hasty()
+    state.open_letter(ledger, DOCS, error(), DOCUMENT, VERSION)
+    state.close_letter(ledger, letter(ledger))
+    assert state.letter_document(ledger, letter(ledger)) == DOCUMENT
+
+
+def test_letter_opened_twice_leaves_one_set_of_parts() -> None:
+    ledger = FakeLedger()
+    for _ in range(2):
+        state.open_letter(ledger, DOCS, error(), DOCUMENT, VERSION)
+    assert len(ledger.list(f"dead-parts:{DOCS}")) == 1
+    state.close_letter(ledger, letter(ledger))
+    assert not ledger.list(f"dead-parts:{DOCS}")
+
+
+def test_document_of_a_letter_that_was_closed_meanwhile_is_no_broken_invariant() -> None:
+    ledger = FakeLedger()
+    state.open_letter(ledger, DOCS, error(), DOCUMENT, VERSION)
+    old = letter(ledger)
+    state.close_letter(ledger, old)
+    with pytest.raises(ConditionFailed):
+        state.letter_document(ledger, old)
+
+
+def test_replay_passes_over_a_letter_that_was_closed_since_it_was_listed() -> None:
+    class Closing(FakeLedger):
+        def list(self, section: str, prefix: str = "") -> list[Record]:
+            found = super().list(section, prefix)
+            for record in found if section == f"dead:{DOCS}" else ():
+                state.close_letter(self, record)
+            return found
+
+    ledger = Closing()
+    state.open_letter(ledger, DOCS, error(), DOCUMENT, VERSION)
+    report = asyncio.run(replay_letters(job_of(ledger, FakeSource({DOCS: []})), FakeTarget(), DOCS))
+    assert (report.letters, report.changed) == (1, 1)
+
+
+def test_letter_of_a_document_that_nobody_could_read_can_be_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change too large for its images and its keys, whose document is gone by now: the letter holds its id."""
+    monkeypatch.setattr("docferry.flows.validate.repair._Repair", PatientRepair)
+    ledger, source, target = FakeLedger(), FakeSource({DOCS: []}), FakeTarget()
+    target.create_table(TABLE)
+    source.put(DOCS, {"_id": 1, "name": "a"})
+    change = replace(event(source), images_lost=True, before=None, after=None, operation="update")
+    source.remove(DOCS, 1)
+    asyncio.run(apply(ledger, source, target, change))
+    assert bson.decode(state.letter_document(ledger, letter(ledger))) == {"_id": 1}
+    source.put("others", {"_id": 0})
+    report = asyncio.run(replay_letters(job_of(ledger, source), target, DOCS))
+    assert (report.letters, report.gone) == (1, 1)
+    assert state.letter_record(ledger, DOCS, "~i1") is None
+
+
+def event(source: FakeSource) -> Change:
+    start = StreamPosition(time=Timestamp(1, 0), token={"_data": f"82{1:08X}{0:08X}{0:08X}"}, scope="", n=0)
+    fields = MIGRATION.mapping(DOCS).key_fields
+    (change,) = source.follow(start, {DOCS: fields}).read(0.0).changes
+    assert change.id == id_bytes(1)
+    return change
+
+
+async def apply(ledger: FakeLedger, source: FakeSource, target: FakeTarget, change: Change) -> None:
+    work = Applying(
+        migration=MIGRATION, source=source, ledger=ledger, target=target, budget=NoLimit(), guard=lambda: None,
+        stop=threading.Event(),
+    )  # fmt: skip
+    lanes = Lanes(work, change.position)
+    lanes.put(change)
+    await lanes.moved.wait()
+    await lanes.end()
+    assert lanes.failure is None
+
+
+def job_of(ledger: Any, source: FakeSource) -> Validation:
+    return Validation(
+        migration=MIGRATION, source=source, ledger=ledger, identity=who(), progress=Quiet(), stop=threading.Event()
+    )
