@@ -64,7 +64,7 @@ def _dead(ledger: Ledger, collection: str) -> Iterator[dict[str, Any]]:
             yield bson.decode(state.letter_document(ledger, record))
 
 
-class Move:
+class DemoCutover:
     """The application's way, beside a run of the playbook that stays where it waits for the application."""
 
     def __init__(

@@ -29,7 +29,7 @@ from docferry.wiring import connections_from_environment
 
 from demo import counts
 from demo.cutover import RATE as APPLICATION_RATE
-from demo.cutover import SET_ASIDE, Move, set_aside
+from demo.cutover import SET_ASIDE, DemoCutover, set_aside
 from demo.playbook import Clerk, Phases, Playbook, failures
 from demo.report import InMotion, Replicated, Report, Row
 from demo.teller import Teller
@@ -170,7 +170,7 @@ class Demo:
         """What DynamoDB cannot hold is set aside, and the application moves."""
         aside = set_aside(self.uri, self.migration, self._ledger(), self.build)
         self.teller.say(f"{aside} documents that DynamoDB cannot hold are set aside in {self.build / SET_ASIDE}")
-        move = Move(self.teller, phases, playbook, self.application, self.migration)
+        move = DemoCutover(self.teller, phases, playbook, self.application, self.migration)
         move.start(self.uri)
         move.to_dynamodb()
         move.there_and_back()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from docferry.rehearsal.independent.history import Verdict
+from docferry.rehearsal.independent.history import HistoryVerdict
 from docferry.rehearsal.shop import CollectionCounts
 from rich.table import Table
 
@@ -162,7 +162,7 @@ class Moved:
     failed: list[str] = field(default_factory=list)
     contradicted: list[str] = field(default_factory=list)
 
-    def judge(self, verdict: Verdict) -> None:
+    def judge(self, verdict: HistoryVerdict) -> None:
         self.acknowledged_writes = verdict.requests["write"] - len(verdict.failed)
         self.reads, self.seconds = verdict.requests["read"], verdict.seconds
         self.longest_write_s = max(verdict.writes_s, default=0.0)

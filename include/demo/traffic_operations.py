@@ -26,19 +26,21 @@ RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
+class TrafficOperation:
     run: Run
     weight: int
 
 
-OPERATIONS: dict[str, Operation] = {name: Operation(update.run, update.weight) for name, update in UPDATES.items()}
+OPERATIONS: dict[str, TrafficOperation] = {
+    name: TrafficOperation(update.run, update.weight) for name, update in UPDATES.items()
+}
 
 
 def operation(weight: int) -> Callable[[Run], Run]:
     """Enter a function into OPERATIONS under its own name."""
 
     def enter(run: Run) -> Run:
-        OPERATIONS[run.__name__] = Operation(run, weight)
+        OPERATIONS[run.__name__] = TrafficOperation(run, weight)
         return run
 
     return enter

@@ -26,7 +26,7 @@ NO_NULL = {"$not": {"$type": "null"}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Update:
+class TrafficUpdate:
     """One kind of update. `make` gives the update, or a pipeline; `where` joins the `_id` in the filter."""
 
     make: Callable[[BusyShop], Document | list[Document]]
@@ -100,121 +100,129 @@ def _pipeline_array(shop: BusyShop) -> list[Document]:
     return [{"$set": {"addresses": after}}]
 
 
-UPDATES: Mapping[str, Update] = {
-    "set": Update(make=_set(lambda s: {"note": s.word(), "updatedAt": _moment(s)}), weight=6),
-    "set_nested": Update(
+UPDATES: Mapping[str, TrafficUpdate] = {
+    "set": TrafficUpdate(make=_set(lambda s: {"note": s.word(), "updatedAt": _moment(s)}), weight=6),
+    "set_nested": TrafficUpdate(
         on=("users",), make=_set(lambda s: {"preferences.theme": s.word(), "preferences.a.b.c": s.random.random()})
     ),
-    "set_in_array": Update(
+    "set_in_array": TrafficUpdate(
         on=("orders",), make=_set(lambda s: {"items.0.quantity": 7}), where={"items.0.price": {"$exists": True}}
     ),
-    "set_in_any_place": Update(
+    "set_in_any_place": TrafficUpdate(
         on=("users",),
         where={"addresses": {**IS_ARRAY, **NO_NULL}, "addresses.2": {"$exists": True}},
         make=_set(lambda s: {_at(s, "addresses", "city"): s.place()["city"]}),
     ),
     # Pads with nulls: the array is then no array of subdocuments.
-    "set_past_end": Update(
+    "set_past_end": TrafficUpdate(
         on=("orders",), where={"items": IS_ARRAY}, make=_set(lambda s: {"items.6": s.line()}), weight=1
     ),
-    "unset": Update(make=lambda s: {"$unset": {"note": "", "updatedAt": "", "label": ""}}),
-    "unset_nested": Update(
+    "unset": TrafficUpdate(make=lambda s: {"$unset": {"note": "", "updatedAt": "", "label": ""}}),
+    "unset_nested": TrafficUpdate(
         on=("users",), make=lambda s: {"$unset": {"preferences.notifications": "", "profile.avatar": ""}}
     ),
-    "unset_in_array": Update(on=("users",), make=lambda s: {"$unset": {"addresses.0": ""}}, weight=1),
-    "inc": Update(make=_inc, weight=6),
-    "inc_stock": Update(on=("products",), make=lambda s: {"$inc": {"stock": s.random.randint(-5, 5)}}),
-    "mul": Update(on=("products",), make=_mul),
-    "min": Update(on=("products",), make=lambda s: {"$min": {"stock": s.random.randrange(500), "lowest": s.money()}}),
-    "max": Update(
+    "unset_in_array": TrafficUpdate(on=("users",), make=lambda s: {"$unset": {"addresses.0": ""}}, weight=1),
+    "inc": TrafficUpdate(make=_inc, weight=6),
+    "inc_stock": TrafficUpdate(on=("products",), make=lambda s: {"$inc": {"stock": s.random.randint(-5, 5)}}),
+    "mul": TrafficUpdate(on=("products",), make=_mul),
+    "min": TrafficUpdate(
+        on=("products",), make=lambda s: {"$min": {"stock": s.random.randrange(500), "lowest": s.money()}}
+    ),
+    "max": TrafficUpdate(
         on=("users", "orders"), make=lambda s: {"$max": {"lastLoginAt": _moment(s), "best": s.random.random()}}
     ),
-    "rename": Update(
+    "rename": TrafficUpdate(
         make=_rename("nickname", "alias"),
         where={"$or": [{"nickname": {"$exists": True}}, {"alias": {"$exists": True}}]},
     ),
-    "set_nickname": Update(make=_set(lambda s: {"nickname": s.word()})),
-    "rename_nested": Update(on=("users",), make=_rename("profile.avatar", "profile.picture")),
-    "push": Update(
+    "set_nickname": TrafficUpdate(make=_set(lambda s: {"nickname": s.word()})),
+    "rename_nested": TrafficUpdate(on=("users",), make=_rename("profile.avatar", "profile.picture")),
+    "push": TrafficUpdate(
         on=("users", "orders"),
         where={"log": NO_NULL},
         make=lambda s: {"$push": {"log": {"$each": [s.word()], "$slice": -5}}},
     ),
-    "push_plain": Update(
+    "push_plain": TrafficUpdate(
         on=("users",),
         where={"addresses": NO_NULL, f"addresses.{LIST_MAX}": {"$exists": False}},
         make=lambda s: {"$push": {"addresses": s.address()}},
     ),
-    "push_each_sort_slice": Update(on=("users",), where={"addresses": NO_NULL}, make=_push_each, weight=3),
-    "push_position": Update(on=("orders",), where={"items": NO_NULL}, make=_push_first, weight=3),
-    "pull": Update(
+    "push_each_sort_slice": TrafficUpdate(on=("users",), where={"addresses": NO_NULL}, make=_push_each, weight=3),
+    "push_position": TrafficUpdate(on=("orders",), where={"items": NO_NULL}, make=_push_first, weight=3),
+    "pull": TrafficUpdate(
         on=("users",),
         where={"addresses": IS_ARRAY},
         make=lambda s: {"$pull": {"addresses": {"type": s.random.choice(ADDRESS_TYPES)}}},
     ),
-    "pull_all": Update(on=("products",), where={"tags": IS_ARRAY}, make=lambda s: {"$pullAll": {"tags": _tags(s, 3)}}),
-    "add_to_set": Update(
+    "pull_all": TrafficUpdate(
+        on=("products",), where={"tags": IS_ARRAY}, make=lambda s: {"$pullAll": {"tags": _tags(s, 3)}}
+    ),
+    "add_to_set": TrafficUpdate(
         on=("products",), where={"tags": NO_NULL}, make=lambda s: {"$addToSet": {"tags": {"$each": _tags(s, 2)}}}
     ),
-    "pop": Update(
+    "pop": TrafficUpdate(
         on=("orders",), where={"items": IS_ARRAY}, make=lambda s: {"$pop": {"items": s.random.choice((1, -1))}}
     ),
-    "current_date": Update(make=lambda s: {"$currentDate": {"seenAt": True, "seenTime": {"$type": "timestamp"}}}),
-    "bit": Update(make=lambda s: {"$bit": {"flags": {s.random.choice(("or", "xor", "and")): s.random.randrange(256)}}}),
-    "positional": Update(
+    "current_date": TrafficUpdate(
+        make=lambda s: {"$currentDate": {"seenAt": True, "seenTime": {"$type": "timestamp"}}}
+    ),
+    "bit": TrafficUpdate(
+        make=lambda s: {"$bit": {"flags": {s.random.choice(("or", "xor", "and")): s.random.randrange(256)}}}
+    ),
+    "positional": TrafficUpdate(
         on=("users",), where={"addresses.type": "home"}, make=_set(lambda s: {"addresses.$.street": s.word()})
     ),
-    "positional_all": Update(
+    "positional_all": TrafficUpdate(
         on=("orders",), where={"items": {**IS_ARRAY, **NO_NULL}}, make=lambda s: {"$inc": {"items.$[].quantity": 1}}
     ),
-    "array_filters": Update(
+    "array_filters": TrafficUpdate(
         on=("orders",),
         where={"items": IS_ARRAY},
         filters=[{"line.quantity": {"$gt": 2}}],
         make=lambda s: {"$set": {"items.$[line].gift": s.word()}},
     ),
-    "pipeline_set": Update(on=("users",), make=_pipeline_set),
-    "pipeline_unset": Update(on=("orders",), make=_pipeline_count),
-    "pipeline_replace": Update(make=_pipeline_replace),
-    "pipeline_array": Update(on=("users",), where={"addresses": IS_ARRAY}, make=_pipeline_array),
+    "pipeline_set": TrafficUpdate(on=("users",), make=_pipeline_set),
+    "pipeline_unset": TrafficUpdate(on=("orders",), make=_pipeline_count),
+    "pipeline_replace": TrafficUpdate(make=_pipeline_replace),
+    "pipeline_array": TrafficUpdate(on=("users",), where={"addresses": IS_ARRAY}, make=_pipeline_array),
     # Keys: of indexes, of children, and children that come and go.
-    "city_changed": Update(
+    "city_changed": TrafficUpdate(
         on=("users",), make=_set(lambda s: {"profile.location": s.place(), "lastLoginAt": _moment(s)}), weight=3
     ),
-    "city_unset": Update(
+    "city_unset": TrafficUpdate(
         on=("users",), make=lambda s: {"$unset": {"profile.location.city": "", "lastLoginAt": ""}}, weight=1
     ),
-    "status_changed": Update(on=("users",), make=_set(lambda s: {"status": s.random.choice(USER_STATUSES)})),
-    "order_moved": Update(
+    "status_changed": TrafficUpdate(on=("users",), make=_set(lambda s: {"status": s.random.choice(USER_STATUSES)})),
+    "order_moved": TrafficUpdate(
         on=("orders",),
         make=_set(lambda s: {"userId": s.pick("users"), "status": s.random.choice(ORDER_STATUSES)}),
         weight=4,
     ),
-    "category_changed": Update(
+    "category_changed": TrafficUpdate(
         on=("products",),
         make=_set(lambda s: {"categoryId": s.pick("categories"), "attributes.colour": s.random.choice(COLOURS)}),
     ),
-    "parent_changed": Update(on=("categories",), make=_set(lambda s: {"parentId": s.pick("categories")})),
-    "address_retyped": Update(
+    "parent_changed": TrafficUpdate(on=("categories",), make=_set(lambda s: {"parentId": s.pick("categories")})),
+    "address_retyped": TrafficUpdate(
         on=("users",),
         where={"addresses.0.type": {"$exists": True}},
         make=_set(lambda s: {"addresses.0.type": s.random.choice(ADDRESS_TYPES)}),
         weight=3,
     ),
-    "addresses_retyped": Update(
+    "addresses_retyped": TrafficUpdate(
         on=("users",),
         where={"addresses": IS_ARRAY},
         filters=[{"one.type": {"$in": ["home", "work"]}}],
         make=_set(lambda s: {"addresses.$[one].type": s.random.choice(ADDRESS_TYPES)}),
     ),
-    "email_changed": Update(
+    "email_changed": TrafficUpdate(
         on=("users",), make=_set(lambda s: {"email": f"{s.unused('users')}@example.com"}), weight=3
     ),
-    "email_dropped": Update(
+    "email_dropped": TrafficUpdate(
         on=("users",),
         make=lambda s: s.random.choice(({"$unset": {"email": ""}}, {"$set": {"email": ""}}, {"$set": {"email": None}})),
     ),
-    "sku_changed": Update(on=("products",), make=_set(lambda s: {"sku": s.unused("products")})),
-    "slug_changed": Update(on=("categories",), make=_set(lambda s: {"slug": s.unused("categories")})),
-    "username_changed": Update(on=("users",), make=_set(lambda s: {"username": s.unused("users")}), weight=4),
+    "sku_changed": TrafficUpdate(on=("products",), make=_set(lambda s: {"sku": s.unused("products")})),
+    "slug_changed": TrafficUpdate(on=("categories",), make=_set(lambda s: {"slug": s.unused("categories")})),
+    "username_changed": TrafficUpdate(on=("users",), make=_set(lambda s: {"username": s.unused("users")}), weight=4),
 }

@@ -34,20 +34,21 @@ from docferry.adapters.mongodb.source import MongoSource
 from docferry.adapters.mongodb.tools import ProcessTools
 from docferry.adapters.mongodb.users import MongoClients
 from docferry.client.api.manager import AsyncDualWriteManager, DualWriteManager
-from docferry.client.context import Parts
+from docferry.client.context import ClientContext
 from docferry.client.membership import Membership
 from docferry.client.metrics import Metered, default_metrics
 from docferry.client.reads.shadow import Shadow
 from docferry.client.transport import circuit_breaker as hurried
-from docferry.client.transport.circuit_breaker import HurriedCalls
+from docferry.client.transport.circuit_breaker import CircuitBreaker
 from docferry.client.transport.dax_route import RoutedCalls
-from docferry.client.type_border import Border
+from docferry.client.type_border import TypeBorder
 from docferry.config import Migration, load_migration
-from docferry.core.estate.plan import DesiredEstate, desired_estate
+from docferry.core.estate.plan import desired_estate
+from docferry.core.estate.values import DesiredEstate
 from docferry.errors import ConfigError, Problem
 from docferry.flows.ledger.mapping_fingerprint import require_mapping
 from docferry.flows.rollback_points.job import Points
-from docferry.ports.client import Calls, Metrics
+from docferry.ports.client import DynamoCalls, Metrics
 from docferry.ports.flows import Identity, Progress, StopSignal
 from docferry.ports.rollback_points import PointFiles
 
@@ -156,14 +157,14 @@ async def connect_async(
     made = await asyncio.to_thread(_client, file, metrics, codec_options)
     cache = AsyncDaxCalls(made.open_dax) if made.open_dax else None
     parts = _routed(made.parts, AsyncCalls(made.session), cache)
-    beside = HurriedCalls(AsyncCalls(made.session, hurried.RETRY_FOR_S, hurried.TIMEOUT_S))
+    beside = CircuitBreaker(AsyncCalls(made.session, hurried.RETRY_FOR_S, hurried.TIMEOUT_S))
     parts = replace(parts, mongo=AsyncMongoDoor(made.uri, made.database), beside=beside)
     manager = AsyncDualWriteManager(parts, made.shadow)
     await asyncio.to_thread(made.parts.membership.join)
     return manager
 
 
-def _routed(parts: Parts, plain: Calls, cache: Calls | None) -> Parts:
+def _routed(parts: ClientContext, plain: DynamoCalls, cache: DynamoCalls | None) -> ClientContext:
     """The parts with these calls, and a cache before them once DynamoDB leads."""
     if cache is None:
         return replace(parts, calls=plain)
@@ -178,7 +179,7 @@ def _routed(parts: Parts, plain: Calls, cache: Calls | None) -> Parts:
 class _Client:
     """Blocking parts, and what asynchronous doors are made of."""
 
-    parts: Parts
+    parts: ClientContext
     shadow: Shadow
     uri: str = field(repr=False)
     database: str
@@ -195,15 +196,15 @@ def _client(file: str | Path, metrics: Metrics | None, codec_options: CodecOptio
 
     require_mapping(migration, ledger())
     membership = Membership(ledger, who, region=migration.target.region)
-    parts = Parts(
+    parts = ClientContext(
         mappings=migration.mappings,
         patterns=migration.access_patterns,
         mongo=SyncMongoDoor(connections.mongo_uri, migration.source.database),
         calls=SyncCalls(connections.session),
-        beside=HurriedCalls(SyncCalls(connections.session, hurried.RETRY_FOR_S, hurried.TIMEOUT_S)),
+        beside=CircuitBreaker(SyncCalls(connections.session, hurried.RETRY_FOR_S, hurried.TIMEOUT_S)),
         membership=membership,
         metrics=Metered(metrics or default_metrics(), membership),
-        border=Border(codec_options or codec_options_of(connections.mongo_uri)),
+        border=TypeBorder(codec_options or codec_options_of(connections.mongo_uri)),
     )
     return _Client(
         parts=parts,

@@ -34,7 +34,7 @@ from docferry.flows.cutover.to_dynamodb import Cutover, SwitchReport, require_re
 from docferry.flows.ledger import approvals
 from docferry.flows.ledger.modes import describe_instance, list_instances, list_moves, read_mode
 from docferry.flows.ledger.state import now_ms
-from docferry.flows.preflight.mongodb_clients import Watching, foreigners
+from docferry.flows.preflight.mongodb_clients import ClientWatch, foreigners
 from docferry.ports.flows import Progress, StopSignal
 from docferry.wiring import Connections, who
 
@@ -97,7 +97,7 @@ def clients(file: str, seconds: float, as_json: bool) -> int:
     """Who uses MongoDB without docferry's client: writers, readers, idle connections; exit 0 only if nobody writes."""
     migration, connections = open_migration(file)
     with stop_on_signals() as stop, CliProgress() as progress:
-        job = Watching(migration=migration, clients=connections.clients(), progress=progress, stop=stop)
+        job = ClientWatch(migration=migration, clients=connections.clients(), progress=progress, stop=stop)
         found = foreigners(job, seconds)
     show(found.to_dict(), as_json, found.render())
     return EXIT_DIFFERENT if found.writers else 0

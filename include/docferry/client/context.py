@@ -10,40 +10,40 @@ from typing import Any
 
 from docferry.client.membership import Membership
 from docferry.client.metrics import Metered
-from docferry.client.reads.reader import Reader
-from docferry.client.type_border import Border
+from docferry.client.reads.reader import DocumentReader
+from docferry.client.type_border import TypeBorder
 from docferry.client.writes.putter import Putter
 from docferry.core.access.read_plan import ReadPlan, plan_read
-from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mql.filters import Filter, compile_filter
 from docferry.core.settings import AccessPattern
-from docferry.ports.client import Calls, MongoDoor
+from docferry.ports.client import DynamoCalls, MongoDoor
 
 MONGO, DYNAMODB = "mongodb", "dynamodb"
 Sort = Sequence[tuple[str, int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class ClientContext:
     """One client: its doors, its membership, and what it tells about itself."""
 
     mappings: Mapping[str, DocumentMapping]
     patterns: Sequence[AccessPattern]
     mongo: MongoDoor
-    calls: Calls
-    beside: Calls
+    calls: DynamoCalls
+    beside: DynamoCalls
     """DynamoDB while MongoDB leads: what it does not answer soon is given up."""
     membership: Membership
     metrics: Metered
-    border: Border = field(default_factory=Border)
-    cached: Calls | None = None
+    border: TypeBorder = field(default_factory=TypeBorder)
+    cached: DynamoCalls | None = None
     """Where reads go that may be a moment old; None: to `calls`."""
 
     def mapping(self, collection: str) -> DocumentMapping | None:
         return self.mappings.get(collection)
 
-    def reader(self, mapping: DocumentMapping, *, beside: bool = False) -> Reader:
-        return Reader(mapping, self.beside if beside else self.calls)
+    def reader(self, mapping: DocumentMapping, *, beside: bool = False) -> DocumentReader:
+        return DocumentReader(mapping, self.beside if beside else self.calls)
 
     def putter(self, mapping: DocumentMapping, *, beside: bool = False) -> Putter:
         calls = self.beside if beside else self.calls

@@ -28,7 +28,7 @@ from docferry.core.cutover.instances import INSTANCES, Instance, Wrote
 from docferry.core.cutover.modes import MODE, MOVES, Mode, ModeState, state_of
 from docferry.core.mapping.mapping import ItemKey
 from docferry.errors import CallRefused, ConditionFailed, LeaderUnknown, LeaseLost, MigrationError, WritesHeld
-from docferry.ports.client import Calls
+from docferry.ports.client import DynamoCalls
 from docferry.ports.flows import Identity, Ledger, Record
 
 BEAT_S = 0.25
@@ -48,7 +48,7 @@ STEP_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class WriteTicket:
     """A write that has begun, under the lease of that `term`. `alone`: the ledger is out of reach, MongoDB is written and
     nothing else."""
 
@@ -57,7 +57,7 @@ class Begun:
     term: int = 0
 
 
-_carried_out: ContextVar[Begun | None] = ContextVar("docferry_carried_out", default=None)
+_carried_out: ContextVar[WriteTicket | None] = ContextVar("docferry_carried_out", default=None)
 """The write that is carried out in this thread or task: its signatures are guarded."""
 
 
@@ -179,7 +179,7 @@ class Membership:
     # --- writes ------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def writing(self, begun: Begun) -> Iterator[ModeState]:
+    def writing(self, begun: WriteTicket) -> Iterator[ModeState]:
         """The block in which a write that has begun is carried out."""
         token = _carried_out.set(begun)
         try:
@@ -196,7 +196,7 @@ class Membership:
                 if begun.state.epoch != self._state.epoch:
                     self._wake.set()  # somebody may be waiting for the acknowledgement
 
-    async def begin(self, calls: Calls) -> Begun:
+    async def begin(self, calls: DynamoCalls) -> WriteTicket:
         """Begin a write: at once, or when the leader has been changed.
 
         Raises: WritesHeld, if that does not end in time; LeaderUnknown, if DynamoDB led when the ledger was last reached.
@@ -212,7 +212,7 @@ class Membership:
         self.count("held_ms", int((time.monotonic() - began) * 1000))
         return begun
 
-    def _begun(self) -> Begun | None:
+    def _begun(self) -> WriteTicket | None:
         with self._lock:
             state = self._state
             held = state.mode is Mode.HOLD
@@ -220,14 +220,14 @@ class Membership:
                 if held:
                     return None
                 self._in_flight[state.epoch] = self._in_flight.get(state.epoch, 0) + 1
-                return Begun(state, term=self._term)
+                return WriteTicket(state, term=self._term)
         if held:
             return None
         if state.mode.dynamodb_leads:
             raise LeaderUnknown(
                 f"the ledger has not been reached for {self._lease_s:.0f} s, and DynamoDB led then: {state}"
             )
-        return Begun(state, alone=True, term=self._term)
+        return WriteTicket(state, alone=True, term=self._term)
 
     def _gives_up(self, waited_s: float) -> bool:
         """Whether a write has waited for too long: past the hold's deadline, and what putting it back may take."""

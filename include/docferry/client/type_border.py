@@ -15,7 +15,7 @@ from docferry.core.mql.values import as_bson
 D = TypeVar("D", Document, Document | None)
 
 
-class Border:
+class TypeBorder:
     """`options` are pymongo's codec options, as the application would give them to pymongo.
 
     Without any, documents pass as they are. Then a date that Python's datetime has no room for comes as a DatetimeMS, where

@@ -20,8 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from docferry.core import settings as s
 from docferry.core.bson_codec.codec import parse_declared
 from docferry.core.mapping.key_templates import Template, disjoint, parse_template
-from docferry.core.mapping.mapping import SYSTEM
-from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mapping.mapping import SYSTEM, DocumentMapping
 from docferry.errors import ConfigError, Problem
 
 MAX_FILE_BYTES = 1_000_000

@@ -13,22 +13,19 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from docferry.core.estate.plan import (
+from docferry.core.estate.dax import dax_fields, plan_dax
+from docferry.core.estate.replicas import check_replicable, plan_replica
+from docferry.core.estate.tables import plan_table, table_fields
+from docferry.core.estate.values import (
     Action,
-    Change,
     DaxSpec,
     DesiredEstate,
+    EstateChange,
     EstatePlan,
+    EstateStep,
     ReplicaSpec,
-    Step,
     TableSpec,
     TableState,
-    check_replicable,
-    dax_fields,
-    plan_dax,
-    plan_replica,
-    plan_table,
-    table_fields,
 )
 from docferry.errors import (
     EstateDrift,
@@ -56,7 +53,7 @@ class Patience:
     trouble_s: float = 300.0
 
 
-class Outcome(StrEnum):
+class ResourceOutcome(StrEnum):
     """What became of one resource."""
 
     CREATED = "created"
@@ -70,7 +67,7 @@ class ResourceReport:
     """One resource: what was done to it, and every field as it was read back afterwards."""
 
     resource: str
-    outcome: Outcome
+    outcome: ResourceOutcome
     applied: tuple[str, ...] = ()
     fields: Mapping[str, str] = field(default_factory=dict)
 
@@ -97,7 +94,9 @@ class ProvisionReport:
 
     @property
     def changed_anything(self) -> bool:
-        return any(resource.outcome in {Outcome.CREATED, Outcome.CHANGED} for resource in self.resources)
+        return any(
+            resource.outcome in {ResourceOutcome.CREATED, ResourceOutcome.CHANGED} for resource in self.resources
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -249,7 +248,7 @@ def _plan(subjects: tuple[_Subject, ...]) -> ProvisionPlan:
     for subject in subjects:
         look = subject.look()
         estate += look.plan
-        outcome = Outcome.PLANNED if look.plan.steps else Outcome.UNCHANGED
+        outcome = ResourceOutcome.PLANNED if look.plan.steps else ResourceOutcome.UNCHANGED
         resources.append(ResourceReport(resource=subject.resource, outcome=outcome, fields=look.fields))
         busy += [] if look.settled else [subject.resource]
     return ProvisionPlan(estate=estate, resources=tuple(resources), busy=tuple(busy))
@@ -303,9 +302,9 @@ class _Run:
                 "read back after provisioning, the estate is not what the file says: " + "; ".join(left)
             )
 
-    def apply_all(self, subject: _Subject, number: int, total: int) -> tuple[Step, ...]:
+    def apply_all(self, subject: _Subject, number: int, total: int) -> tuple[EstateStep, ...]:
         """Step by step until nothing is left to do; returns what was done."""
-        done: list[Step] = []
+        done: list[EstateStep] = []
         trouble: _Trouble | None = None
         look = self.wait_until_settled(subject)
         while look.plan.steps:
@@ -335,7 +334,7 @@ class _Run:
             self._not_after(deadline, f"{subject.resource} to become active", looks)
         raise InvariantBroken("unreachable: looking never ends by itself")
 
-    def wait_until_done(self, subject: _Subject, step: Step) -> _Look:
+    def wait_until_done(self, subject: _Subject, step: EstateStep) -> _Look:
         """Until AWS has finished and shows what was asked."""
         settle = time.monotonic() + self.patience.settle_s
         agree: float | None = None
@@ -405,10 +404,10 @@ class _Run:
 _CREATING = frozenset({Action.CREATE_TABLE, Action.CREATE_CLUSTER, Action.CREATE_REPLICA})
 
 
-def _report(was: ResourceReport, steps: tuple[Step, ...]) -> ResourceReport:
-    outcome = Outcome.CHANGED if steps else Outcome.UNCHANGED
+def _report(was: ResourceReport, steps: tuple[EstateStep, ...]) -> ResourceReport:
+    outcome = ResourceOutcome.CHANGED if steps else ResourceOutcome.UNCHANGED
     if any(step.action in _CREATING for step in steps):
-        outcome = Outcome.CREATED
+        outcome = ResourceOutcome.CREATED
     applied = tuple(f"{step.action} {step.detail}".rstrip() for step in steps)
     return replace(was, outcome=outcome, applied=applied)
 
@@ -432,7 +431,7 @@ def render_plan(plan: ProvisionPlan | ProvisionReport) -> str:
     return "\n".join(lines)
 
 
-def _render_step(step: Step) -> Iterator[str]:
+def _render_step(step: EstateStep) -> Iterator[str]:
     made = step.action in _CREATING or all(change.have == "missing" for change in step.changes)
     sign = "!" if step.needs_permission else "+" if made else "~"
     yield f"{sign} {step.resource}: {step.action} {step.detail}".rstrip()
@@ -440,6 +439,6 @@ def _render_step(step: Step) -> Iterator[str]:
         yield from _render_change(change)
 
 
-def _render_change(change: Change) -> list[str]:
+def _render_change(change: EstateChange) -> list[str]:
     lines = [f"    + {change.field}: {change.want}"]
     return lines if change.have == "missing" else [f"    - {change.field}: {change.have}", *lines]

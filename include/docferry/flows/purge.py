@@ -44,14 +44,13 @@ from typing import Any
 
 from docferry.core.bson_codec.raw import id_name
 from docferry.core.compare.diff import is_tombstone
-from docferry.core.cutover.purge_proof import Ages, Facts, Proof, Seen, prove
-from docferry.core.mapping.mapping import Item, key_of
-from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.cutover.purge_proof import Ages, Facts, Proof, WritersSeen, prove
+from docferry.core.mapping.mapping import DocumentMapping, Item, key_of
 from docferry.core.versions import parse_version, version_of, version_text
 from docferry.errors import InvariantBroken, PreflightFailed, Problem, Stopped
 from docferry.flows.backfill.load import budget_of
 from docferry.flows.kernel.retry import retrying
-from docferry.flows.kernel.threads import aside, unless_stopped
+from docferry.flows.kernel.threads import in_thread, unless_stopped
 from docferry.flows.ledger import state
 from docferry.flows.ledger.writers import LEASE_S, holding, open_loads, open_writers
 from docferry.flows.replicate.follower import SIGNATURE_LIVES_S
@@ -131,8 +130,8 @@ async def purge(job: Validation, target: Target, dry_run: bool = False) -> Purge
             LeaseLost, Stopped, RetryExhausted, StoreError. Whatever it raises, it can be run again.
     """
     if dry_run:
-        record = await aside(job.ledger.read, *PURGE, stop=job.stop)
-        proof = await aside(_prove, job, record.body if record else {}, stop=job.stop)
+        record = await in_thread(job.ledger.read, *PURGE, stop=job.stop)
+        proof = await in_thread(_prove, job, record.body if record else {}, stop=job.stop)
         return await _Purge(job, target, PurgeReport(proof=proof, dry_run=True), None).run()
     if job.stop.is_set():
         raise Stopped("asked to stop before the purge began; nothing was deleted")
@@ -142,8 +141,8 @@ async def purge(job: Validation, target: Target, dry_run: bool = False) -> Purge
 
 
 async def _purge_leased(job: Validation, target: Target, lease: state.Lease) -> PurgeReport:
-    proof = await aside(_prove, job, lease.body, stop=job.stop)
-    await aside(lease.update, {"seen": _encode_looks(proof.seen)}, stop=job.stop)
+    proof = await in_thread(_prove, job, lease.body, stop=job.stop)
+    await in_thread(lease.update, {"seen": _encode_looks(proof.seen)}, stop=job.stop)
     for line in proof.render().splitlines():
         job.progress.say(line)
     if not proof.holds:
@@ -162,7 +161,7 @@ def _prove(job: Validation, kept: Mapping[str, Any]) -> Proof:
     return prove(facts_of(job, _decode_looks(kept)), Ages(dead=YOUNG_S, stale=STALE_S))
 
 
-def facts_of(job: Validation, seen: Sequence[Seen] = ()) -> Facts:
+def facts_of(job: Validation, seen: Sequence[WritersSeen] = ()) -> Facts:
     """What ledger and MongoDB say now. In this order: whoever begins after the first fact reads later than it."""
     began = retrying("read the cluster time", job.source.cluster_time, job.stop)
     record = job.ledger.read(*state.REPLICATION)
@@ -183,13 +182,13 @@ def facts_of(job: Validation, seen: Sequence[Seen] = ()) -> Facts:
     )
 
 
-def _encode_looks(looks: Sequence[Seen]) -> list[list[Any]]:
+def _encode_looks(looks: Sequence[WritersSeen]) -> list[list[Any]]:
     return [[state.encode_time(look.at), look.at_ms, version_text(look.version)] for look in looks]
 
 
-def _decode_looks(body: Mapping[str, Any]) -> list[Seen]:
+def _decode_looks(body: Mapping[str, Any]) -> list[WritersSeen]:
     return [
-        Seen(at=state.decode_time(at), at_ms=int(at_ms), version=parse_version(text))
+        WritersSeen(at=state.decode_time(at), at_ms=int(at_ms), version=parse_version(text))
         for at, at_ms, text in body.get("seen", ())
     ]
 
@@ -271,7 +270,7 @@ class _Purge:
             return
         began, found = time.monotonic(), {}
         for name in self.job.migration.mappings:
-            letters = await aside(state.list_letters, self.job.ledger, name, stop=self.job.stop)
+            letters = await in_thread(state.list_letters, self.job.ledger, name, stop=self.job.stop)
             found[name] = {letter.id for letter in letters}
         self.letters, self.listed = found, began
 

@@ -45,7 +45,7 @@ class MongoResult:
         return None
 
 
-class Cursor(Protocol):
+class MongoCursor(Protocol):
     """The documents of one query, one after the other."""
 
     async def fetch(self) -> Document | None:
@@ -70,7 +70,7 @@ class MongoDoor(Protocol):
     def seen_time(self) -> Timestamp | None:
         """The latest cluster time that a reply bore: before whatever is done from now on."""
 
-    def find(self, collection: str, query: Mapping[str, Any], **options: Any) -> Cursor: ...
+    def find(self, collection: str, query: Mapping[str, Any], **options: Any) -> MongoCursor: ...
 
     async def read_at(self, collection: str, document_id: Any, time: Timestamp) -> Document | None:
         """The document as it was at `time`, which a majority has acknowledged."""
@@ -118,7 +118,7 @@ class MongoDoor(Protocol):
     def is_driver_error(self, error: Exception) -> bool: ...
 
 
-class Calls(Protocol):
+class DynamoCalls(Protocol):
     """DynamoDB's data plane."""
 
     async def call(self, operation: str, request: Mapping[str, Any], guard: Guard | None = None) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from docferry.core.cutover.fence_plan import (
     StrayWrite,
 )
 from docferry.core.cutover.mongodb_clients import Look
-from docferry.core.estate.plan import DaxSpec, DaxState, Step, TableState
+from docferry.core.estate.values import DaxSpec, DaxState, EstateStep, TableState
 from docferry.core.mapping.mapping import Item, ItemKey, KeyFields
 from docferry.core.versions import version_of
 from docferry.errors import DocumentError
@@ -114,7 +114,7 @@ class StreamPosition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class ChangeEvent:
     """One event of the change stream. Ids are BSON of {"": id}, documents BSON; none of them in the repr.
 
     `after` is the post-image, `before` the key fields of the pre-image. `touched` are the paths that an update names, as
@@ -142,7 +142,7 @@ class Change:
 class Batch:
     """Some changes in stream order, perhaps none, and the position behind them: it moves on while nothing happens."""
 
-    changes: Sequence[Change]
+    changes: Sequence[ChangeEvent]
     position: StreamPosition
 
 
@@ -317,7 +317,7 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
-class ScanPage:
+class TargetPage:
     """Some items and where to go on; `next` is None at the end."""
 
     items: list[Item]
@@ -349,7 +349,7 @@ class Target(Protocol):
 
     async def scan(
         self, table: str, segment: int, segments: int, start: Item | None, attributes: Sequence[str] = ()
-    ) -> ScanPage:
+    ) -> TargetPage:
         """One page of a segment (consistent), all attributes or only some."""
 
     def partition(self, table: str, partition_key: str) -> AsyncIterator[Item]:
@@ -501,5 +501,5 @@ class Estate(Protocol):
     def check_dax(self, spec: DaxSpec) -> None:
         """Raises PreflightFailed, with every problem, if something that `spec` names must exist and does not."""
 
-    def apply(self, step: Step) -> None:
+    def apply(self, step: EstateStep) -> None:
         """Ask AWS for one step. Returns when AWS has accepted it, which is not when it is done."""

@@ -25,7 +25,7 @@ from bson import Decimal128, ObjectId
 
 import docferry
 from docferry.client import DualWriteManager
-from docferry.rehearsal.history import Document, History
+from docferry.rehearsal.history import Document, HistoryWriter
 from docferry.rehearsal.words import FIRST_NAMES, ORDER_STATUSES, PLACES, TAGS
 
 WRITERS = 3
@@ -146,7 +146,7 @@ _UPDATES: dict[str, tuple[Callable[[Random], Document], ...]] = {
 class Writer:
     """Changes its own documents, one request after the other."""
 
-    def __init__(self, manager: DualWriteManager, history: History, name: str) -> None:
+    def __init__(self, manager: DualWriteManager, history: HistoryWriter, name: str) -> None:
         self._manager, self._history, self._random = manager, history, Random(name)
         customer = ObjectId()
         self.owned = [
@@ -259,10 +259,10 @@ def _told(result: Any) -> Document:
 # --- reads -----------------------------------------------------------------------------------------------------------
 
 
-class Reader:
+class ApplicationReader:
     """Asks for what the writers of this process write, whether it is there or not, and for the counters."""
 
-    def __init__(self, manager: DualWriteManager, history: History, name: str, owned: list[Owned]) -> None:
+    def __init__(self, manager: DualWriteManager, history: HistoryWriter, name: str, owned: list[Owned]) -> None:
         self._manager, self._history, self._random, self._owned = manager, history, Random(name), owned
 
     def step(self) -> None:
@@ -322,10 +322,10 @@ def _ticks(rate: float, stop: threading.Event) -> Iterator[None]:
         due = max(due + 1 / rate, time.monotonic() - DEBT_S)
 
 
-def work(manager: DualWriteManager, history: History, number: int, rate: float, stop: threading.Event) -> None:
+def work(manager: DualWriteManager, history: HistoryWriter, number: int, rate: float, stop: threading.Event) -> None:
     """Traffic until `stop`. Raises what a thread ended with."""
     writers = [Writer(manager, history, f"p{number}-{one}") for one in range(WRITERS)]
-    reader = Reader(manager, history, f"p{number}-reader", [owned for one in writers for owned in one.owned])
+    reader = ApplicationReader(manager, history, f"p{number}-reader", [owned for one in writers for owned in one.owned])
     each = rate * (1 - READS_SHARE) / WRITERS
     workers = [Worker(f"writer {index}", one.step, each, stop) for index, one in enumerate(writers)]
     workers.append(Worker("reader", reader.step, rate * READS_SHARE, stop))
@@ -356,7 +356,7 @@ def main(file: Path, path: Path, number: int, rate: float) -> None:
         def mode() -> str:
             return str(manager.get_metrics()["configuration"]["mode"])
 
-        with History(path, number, mode) as history:
+        with HistoryWriter(path, number, mode) as history:
             work(manager, history, number, rate, stop)
             history.stop(manager.get_metrics()["counts"])
 

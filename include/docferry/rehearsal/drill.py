@@ -27,7 +27,7 @@ from docferry.config import Migration, load_migration
 from docferry.errors import DrillFailed
 from docferry.rehearsal.application import COUNTERS, make_counters
 from docferry.rehearsal.independent.aftermath import compare_with_dynamodb, compare_with_mongodb
-from docferry.rehearsal.independent.history import Replayed, Verdict, read_history
+from docferry.rehearsal.independent.history import HistoryVerdict, Replayed, read_history
 from docferry.rehearsal.processes import Application
 from docferry.rehearsal.shop import load_shop
 from docferry.sandbox.airflow import repository
@@ -49,7 +49,7 @@ WHY = "a rehearsal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class DrillStep:
     """A command, and how long it took, in seconds."""
 
     command: str
@@ -62,8 +62,8 @@ class DrillReport:
 
     processes: int
     killed: int
-    verdict: Verdict
-    steps: list[Step] = field(default_factory=list)
+    verdict: HistoryVerdict
+    steps: list[DrillStep] = field(default_factory=list)
     switches: list[Mapping[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -132,7 +132,7 @@ def _directory() -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _walk(walk: Walk, application: Application, ramp: Sequence[int]) -> Verdict:
+def _walk(walk: Walk, application: Application, ramp: Sequence[int]) -> HistoryVerdict:
     """There, back, there again, and back at rest."""
 
     def goes_on() -> None:
@@ -168,7 +168,7 @@ class Walk:
         self.file = directory / "shop.yaml"
         shutil.copy(repository() / "include" / "migrations" / "shop.yaml", self.file)
         self._migration: Migration = load_migration(self.file)
-        self.steps: list[Step] = []
+        self.steps: list[DrillStep] = []
         self.switches: list[Mapping[str, Any]] = []
 
     def prepare(self) -> None:
@@ -201,7 +201,7 @@ class Walk:
         done = subprocess.run(
             self._line(command, *words), env=self._env, capture_output=True, text=True, timeout=COMMAND_S, check=False
         )
-        self.steps.append(Step(command=told, seconds=time.monotonic() - began))
+        self.steps.append(DrillStep(command=told, seconds=time.monotonic() - began))
         if done.returncode:
             raise DrillFailed(told, done.returncode, done.stderr[-2_000:].strip())
         return json.loads(done.stdout)

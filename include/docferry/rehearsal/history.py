@@ -29,7 +29,7 @@ from docferry.errors import MigrationError
 Document = dict[str, Any]
 
 
-class History:
+class HistoryWriter:
     """One process's history. Thread-safe. A line is with the kernel before `begin` or `end` returns: a kill loses none."""
 
     def __init__(self, path: Path, number: int, mode: Callable[[], str]) -> None:

@@ -41,15 +41,15 @@ from docferry.ports.flows import (
     Batch,
     Bounds,
     Budget,
-    Change,
+    ChangeEvent,
     CollectionFacts,
     Grave,
     Guard,
     Packed,
     Record,
-    ScanPage,
     ServerFacts,
     StreamPosition,
+    TargetPage,
     Written,
 )
 
@@ -305,7 +305,7 @@ class FakeTarget:
 
     async def scan(
         self, table: str, segment: int, segments: int, start: Item | None, attributes: Sequence[str] = ()
-    ) -> ScanPage:
+    ) -> TargetPage:
         stored = await self._request("Scan", table)
         keys = sorted((key for key in stored if _hash(key) % segments == segment), key=_scan_order)
         begin = 0 if start is None else bisect_left(keys, _scan_order(key_of(start)), key=_scan_order)
@@ -315,7 +315,7 @@ class FakeTarget:
         if attributes:
             items = [{name: value for name, value in item.items() if name in attributes} for item in items]
         more = begin + len(page) < len(keys)
-        return ScanPage(items, {"PK": {"S": page[-1][0]}, "SK": {"S": page[-1][1]}} if more else None)
+        return TargetPage(items, {"PK": {"S": page[-1][0]}, "SK": {"S": page[-1][1]}} if more else None)
 
     async def partition(self, table: str, partition_key: str) -> AsyncIterator[Item]:
         stored = await self._request("Query", table)
@@ -427,7 +427,7 @@ class FakeFeed:
     def read(self, wait_s: float) -> Batch:
         source = self._source
         source.faults.before()
-        changes: list[Change] = []
+        changes: list[ChangeEvent] = []
         while self._behind < len(source._events) and len(changes) < source.batch_events:
             event = source._events[self._behind]
             position = source._position(event.time, self._behind + 1)
@@ -453,9 +453,9 @@ class FakeFeed:
         text = f"{', '.join(named) or 'all'}: {reason}; it needs a new load"
         return StreamEnded(text, reason=reason, collections=named, position=position)
 
-    def _change(self, event: _Event, position: StreamPosition) -> Change:
+    def _change(self, event: _Event, position: StreamPosition) -> ChangeEvent:
         fields = self._key_fields[event.collection]
-        return Change(
+        return ChangeEvent(
             collection=event.collection,
             operation=event.operation,
             id=event.id,

@@ -22,8 +22,7 @@ from hypothesis.strategies import SearchStrategy
 
 from docferry.core.bson_codec.codec import BSON_OPTIONS
 from docferry.core.mapping.key_templates import Template
-from docferry.core.mapping.mapping import ItemPlan
-from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mapping.mapping import DocumentMapping, ItemPlan
 
 Document = dict[str, Any]
 T = TypeVar("T")

@@ -23,8 +23,7 @@ from docferry.core.bson_codec.codec import (
     parse_declared,
 )
 from docferry.core.mapping.key_templates import parse_template
-from docferry.core.mapping.mapping import Item, digest
-from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mapping.mapping import DocumentMapping, Item, digest
 from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import version_text
 from docferry.errors import KeyNotRepresentable

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from docferry.client.reads.reader import Reader
+from docferry.client.reads.reader import DocumentReader
 from docferry.client.transport.sync_driver import run
 from docferry.client.writes.putter import Putter
 from docferry.core.mapping.mapping import Document, Item, ItemKey, key_of
@@ -78,7 +78,7 @@ def _leading(what: str, there: Sequence[Item], before: Document | None, after: D
     users, table = mapping("users"), _Table(there)
     at = before if before is not None else after
     assert at is not None
-    found = run(Reader(users, table).place(users.root_key(at)))
+    found = run(DocumentReader(users, table).place(users.root_key(at)))
     run(Putter(users, table, lambda: None).replace(found, after, FLOOR))
     return {
         "what": what,

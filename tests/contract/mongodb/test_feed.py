@@ -16,7 +16,7 @@ from docferry.core.bson_codec.raw import id_of
 from docferry.core.mapping.mapping import KeyFields
 from docferry.core.versions import N_MAX, snapshot_version
 from docferry.errors import ResumeTokenLost, StreamEnded, Unavailable
-from docferry.ports.flows import Change, Feed, Source, StreamPosition
+from docferry.ports.flows import ChangeEvent, Feed, Source, StreamPosition
 from docferry.sandbox import SandboxStack
 from docferry.testing.fakes import FakeSource
 from pymongo import MongoClient, WriteConcern
@@ -166,7 +166,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def changes_of(world: World, position: StreamPosition) -> list[Change]:
+def changes_of(world: World, position: StreamPosition) -> list[ChangeEvent]:
     """All changes behind a position."""
     world.put("others", {"_id": END})
     world.remove("others", END)
@@ -174,8 +174,8 @@ def changes_of(world: World, position: StreamPosition) -> list[Change]:
         return until_end(feed)
 
 
-def until_end(feed: Feed) -> list[Change]:
-    found: list[Change] = []
+def until_end(feed: Feed) -> list[ChangeEvent]:
+    found: list[ChangeEvent] = []
     for _ in range(200):
         found += feed.read(0.2).changes
         if found and found[-1].operation == "delete" and id_in(found[-1]) == END:
@@ -183,7 +183,7 @@ def until_end(feed: Feed) -> list[Change]:
     raise AssertionError(f"the end was not seen, only {[id_in(one) for one in found]}")
 
 
-def id_in(change: Change) -> Any:
+def id_in(change: ChangeEvent) -> Any:
     with suppress(bson.errors.InvalidBSON):
         return bson.decode(change.id)[""]
     return change.id
@@ -201,7 +201,7 @@ def without_empty(value: Any) -> Any:
     return value
 
 
-def told(change: Change) -> tuple[Any, ...]:
+def told(change: ChangeEvent) -> tuple[Any, ...]:
     return change.collection, change.operation, id_in(change), document(change.before), document(change.after)
 
 
@@ -224,9 +224,9 @@ def story(world: World) -> StreamPosition:
     return position
 
 
-def ended_at(feed: Feed) -> tuple[list[Change], StreamEnded]:
+def ended_at(feed: Feed) -> tuple[list[ChangeEvent], StreamEnded]:
     """What comes before the end, and the end."""
-    found: list[Change] = []
+    found: list[ChangeEvent] = []
     for _ in range(50):
         try:
             found += feed.read(0.2).changes
@@ -377,7 +377,7 @@ def test_position_moves_on_while_nothing_happens(world: World) -> None:
     assert (id_in(found), found.n, found.version) == (1, 0, version_at(found))
 
 
-def version_at(change: Change) -> int:
+def version_at(change: ChangeEvent) -> int:
     return snapshot_version(change.time) - N_MAX + change.n
 
 

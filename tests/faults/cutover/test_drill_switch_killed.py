@@ -85,7 +85,7 @@ def killed_in_hold(rig: Rig, log: Path, command: str, place: str, fence: Recorde
 
 def await_dynamodb_again(rig: Rig) -> None:
     def back() -> bool:
-        return read_mode(rig.ledger).mode is Mode.DYNAMODB_ONLY and modes.who_needs_room(rig.ledger) is None
+        return read_mode(rig.ledger).mode is Mode.DYNAMODB_ONLY and modes.replication_yield_request(rig.ledger) is None
 
     eventually(back, "the hold to be put back", PUT_BACK_WITHIN_S, 0.1)
     assert recorded_fence(rig.ledger)[0] is Recorded.UP

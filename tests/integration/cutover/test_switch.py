@@ -205,7 +205,7 @@ def as_before(rig: Rig, manager: DualWriteManager) -> None:
     mode = read_mode(rig.ledger)
     assert (mode.mode, mode.percent) == (Mode.DYNAMODB_READS, 100)
     assert recorded_fence(rig.ledger)[0] is Recorded.DOWN
-    assert modes.who_needs_room(rig.ledger) is None
+    assert modes.replication_yield_request(rig.ledger) is None
     eventually(
         lambda: manager["users"].update_one({"username": "users-0"}, {"$inc": {"n": 1}}).matched_count == 1, "a write"
     )

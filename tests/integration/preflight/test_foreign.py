@@ -13,7 +13,7 @@ from docferry.adapters.mongodb.source import MongoSource
 from docferry.adapters.mongodb.users import MongoClients
 from docferry.config import parse_migration
 from docferry.core.cutover.mongodb_clients import LIBRARY_APP, Client, Doing
-from docferry.flows.preflight.mongodb_clients import ForeignReport, Watching, foreigners
+from docferry.flows.preflight.mongodb_clients import ClientWatch, ForeignReport, foreigners
 from docferry.ports.flows import Clients
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Quiet
@@ -60,7 +60,9 @@ cutover: {{waived_readers: [reports]}}
 """
     with closing(MongoClients(stack.mongo.uri())) as clients:
         port: Clients = clients
-        job = Watching(migration=parse_migration(text.encode()), clients=port, progress=Quiet(), stop=threading.Event())
+        job = ClientWatch(
+            migration=parse_migration(text.encode()), clients=port, progress=Quiet(), stop=threading.Event()
+        )
         return foreigners(job, for_s)
 
 

@@ -12,13 +12,14 @@ import boto3
 import botocore.session
 import pytest
 from docferry.adapters.aws.estate import AwsEstate
-from docferry.core.estate.plan import DesiredEstate, desired_estate
+from docferry.core.estate.plan import desired_estate
+from docferry.core.estate.values import DesiredEstate
 from docferry.core.settings import Capacity, DaxSettings, LedgerSettings, TableSettings, TargetSettings
 from docferry.errors import EstateDrift, InvariantBroken, PreflightFailed, RetryExhausted, Stopped, Unavailable
 from docferry.flows.provision import (
-    Outcome,
     Patience,
     ProvisionReport,
+    ResourceOutcome,
     add_replicas,
     plan_provision,
     provision,
@@ -418,7 +419,7 @@ def test_dax_cluster_is_created_read_back_and_left_alone(cache: DaxSettings, est
     assert tags == [{"Key": "Project", "Value": "migration"}]
     again = run(desired, estate)
     assert not again.changed_anything
-    assert again.resources[-1].outcome is Outcome.UNCHANGED
+    assert again.resources[-1].outcome is ResourceOutcome.UNCHANGED
 
 
 def test_dax_drift_is_refused_and_mended_when_asked(cache: DaxSettings, estate: AwsEstate) -> None:

@@ -13,7 +13,7 @@ from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from bson import Binary, DBRef, Decimal128, Int64
 from docferry.core.bson_codec.codec import BSON_OPTIONS
 from docferry.core.limits import item_bytes
-from docferry.core.mapping.mapping import Item, Mapping, digest, key_of
+from docferry.core.mapping.mapping import DocumentMapping, Item, digest, key_of
 from docferry.core.versions import version_text
 from docferry.errors import UnmappedField
 from docferry.testing import strategies as draw
@@ -48,27 +48,27 @@ DOCUMENTS = {
 every_mapping = pytest.mark.parametrize("name", REVERSIBLE)
 
 
-def for_each_document(name: str, check: Callable[[Mapping, draw.Document], None], **options: Any) -> None:
+def for_each_document(name: str, check: Callable[[DocumentMapping, draw.Document], None], **options: Any) -> None:
     """Run a check with documents for one mapping. (A strategy made anew for each example would take all the time.)"""
     settings(**options)(given(DOCUMENTS[name])(lambda document: check(REVERSIBLE[name], document)))()
 
 
-def over_plain_values(mapping: Mapping, document: draw.Document) -> draw.Document:
+def over_plain_values(mapping: DocumentMapping, document: draw.Document) -> draw.Document:
     return mapping.to_document(mapping.to_items(document, VERSION))
 
 
-def over_wire_form(mapping: Mapping, document: draw.Document) -> draw.Document:
+def over_wire_form(mapping: DocumentMapping, document: draw.Document) -> draw.Document:
     decoded = mapping.decode(mapping.encode(document, VERSION))
     assert decoded.misfits == 0
     return decoded.document
 
 
-def over_json(mapping: Mapping, document: draw.Document) -> draw.Document:
+def over_json(mapping: DocumentMapping, document: draw.Document) -> draw.Document:
     items: list[Item] = orjson.loads(orjson.dumps(mapping.encode(document, VERSION)))
     return mapping.decode(list(reversed(items))).document
 
 
-def over_boto3(mapping: Mapping, document: draw.Document) -> draw.Document:
+def over_boto3(mapping: DocumentMapping, document: draw.Document) -> draw.Document:
     """As an application sees it: boto3's resource takes the plain values, and gives Decimal and Binary back."""
     to_wire, from_wire = TypeSerializer().serialize, TypeDeserializer().deserialize
     items = [{name: to_wire(value) for name, value in item.items()} for item in mapping.to_items(document, VERSION)]
@@ -80,7 +80,7 @@ WAYS = (over_plain_values, over_wire_form, over_json, over_boto3)
 
 @every_mapping
 def test_document_comes_back_equal_by_bson_type(name: str) -> None:
-    def check(mapping: Mapping, document: draw.Document) -> None:
+    def check(mapping: DocumentMapping, document: draw.Document) -> None:
         for way in WAYS:
             note(f"by way of {way.__name__}")
             assert_same(way(mapping, document), document)
@@ -94,7 +94,7 @@ def test_drawn_documents_hold_every_bson_type_and_children(name: str) -> None:
     seen: set[str] = set()
     sizes: list[int] = []
 
-    def look(mapping: Mapping, document: draw.Document) -> None:
+    def look(mapping: DocumentMapping, document: draw.Document) -> None:
         seen.update(draw.kinds_in(document))
         sizes.append(len(mapping.encode(document, VERSION)))
 
@@ -178,7 +178,7 @@ def test_shape_tells_apart_what_python_takes_for_equal() -> None:
 
 @every_mapping
 def test_items_of_any_document_fit_together(name: str) -> None:
-    def check(mapping: Mapping, document: draw.Document) -> None:
+    def check(mapping: DocumentMapping, document: draw.Document) -> None:
         before = bson.encode(document)
         items = mapping.encode(document, VERSION)
         keys = [key_of(item) for item in items]

@@ -17,7 +17,7 @@ from bson.datetime_ms import DatetimeMS
 from docferry.core.bson_codec.codec import BSON_OPTIONS
 from docferry.core.bson_codec.raw import encode_raw
 from docferry.core.limits import ITEM_BYTES
-from docferry.core.mapping.mapping import Mapping, key_of
+from docferry.core.mapping.mapping import DocumentMapping, key_of
 from docferry.core.mapping.transcoder import MOST_LESSONS, MOST_SHAPES, Transcoder
 from docferry.errors import DocumentError
 from docferry.rehearsal.shop import ShopPlan, shop_documents
@@ -82,7 +82,7 @@ def sibling(value: Any, pick: st.DrawFn) -> Any:
     return value if strategy is None or pick(st.integers(0, 9)) == 0 else pick(strategy)
 
 
-def whole(mapping: Mapping, data: bytes) -> list[Any] | None:
+def whole(mapping: DocumentMapping, data: bytes) -> list[Any] | None:
     """What the mapping makes of a document, None if it cannot be stored."""
     try:
         return encode_raw(mapping, data, VERSION)
@@ -90,7 +90,7 @@ def whole(mapping: Mapping, data: bytes) -> list[Any] | None:
         return None
 
 
-def agrees(transcoder: Transcoder, mapping: Mapping, data: bytes) -> bool:
+def agrees(transcoder: Transcoder, mapping: DocumentMapping, data: bytes) -> bool:
     """Whether it was packed; then it must be what the mapping makes."""
     packed = transcoder.pack(data, VERSION)
     if packed is None:
@@ -291,7 +291,7 @@ def test_learning_comes_to_an_end() -> None:
 
 
 @pytest.mark.parametrize("mapping", [ODD, DROPPING, REFUSING])
-def test_mappings_in_which_values_decide_are_left_alone(mapping: Mapping) -> None:
+def test_mappings_in_which_values_decide_are_left_alone(mapping: DocumentMapping) -> None:
     """Numbers in keys with a format, and fields that are dropped or refused."""
     transcoder = Transcoder(mapping)
     data = bson.encode({"_id": 1, "n": 5, "whole": "x"})

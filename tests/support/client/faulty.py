@@ -18,7 +18,7 @@ from docferry.flows.ledger import approvals, modes
 from docferry.flows.ledger.modes import list_instances, read_mode
 from docferry.rehearsal.application import COUNTERS
 from docferry.rehearsal.independent.aftermath import compare_with_dynamodb, compare_with_mongodb
-from docferry.rehearsal.independent.history import Replayed, Request, Verdict, read_history
+from docferry.rehearsal.independent.history import HistoryVerdict, Replayed, Request, read_history
 from docferry.sandbox import SandboxStack
 
 from support.backfill.rig import Rig, eventually
@@ -83,7 +83,7 @@ def await_reads_again(rig: Rig, within_s: float) -> None:
     def back() -> bool:
         mode = read_mode(rig.ledger)
         assert mode.mode in (Mode.HOLD, Mode.DYNAMODB_READS)
-        return mode.mode is Mode.DYNAMODB_READS and modes.who_needs_room(rig.ledger) is None
+        return mode.mode is Mode.DYNAMODB_READS and modes.replication_yield_request(rig.ledger) is None
 
     eventually(back, "the hold to be put back", within_s, 0.1)
     assert read_mode(rig.ledger).percent == 100
@@ -119,7 +119,7 @@ def failures(replayed: Replayed) -> list[Request]:
 
 def assert_nothing_lost(replayed: Replayed, killed: Sequence[int] = ()) -> None:
     """No acknowledged write is gone, nothing that was deleted is back, and nobody was told what is not so."""
-    verdict: Verdict = replayed.verdict
+    verdict: HistoryVerdict = replayed.verdict
     assert (verdict.lost, verdict.resurrected, verdict.contradicted) == ([], [], []), verdict
     assert sorted(verdict.killed) == sorted(killed)
 

@@ -9,7 +9,7 @@ from random import Random
 
 from docferry.core.mapping.mapping import Item, ItemKey
 from docferry.errors import DocumentError
-from docferry.ports.flows import Budget, Guard, Packed, ScanPage, Written
+from docferry.ports.flows import Budget, Guard, Packed, TargetPage, Written
 
 from support.convergence.sides import Side
 
@@ -86,7 +86,7 @@ class GatedTarget:
 
     async def scan(
         self, table: str, segment: int, segments: int, start: Item | None, attributes: Sequence[str] = ()
-    ) -> ScanPage:
+    ) -> TargetPage:
         return await self.side.target.scan(table, segment, segments, start, attributes)
 
     def partition(self, table: str, partition_key: str) -> AsyncIterator[Item]:

@@ -21,7 +21,7 @@ from docferry.core.versions import version_text
 from docferry.flows.ledger import state
 from docferry.flows.replicate.lanes import Applying, Lanes
 from docferry.flows.validate.repair import _Repair
-from docferry.ports.flows import Change, StreamPosition
+from docferry.ports.flows import ChangeEvent, StreamPosition
 
 from support.convergence.sides import DOCS
 
@@ -65,7 +65,7 @@ class CountedLanes(Lanes):
 class LettersClosedAtOnce(CountedLanes):
     """Closes a dead letter by the very change that opened it."""
 
-    async def _apply(self, change: Change) -> None:
+    async def _apply(self, change: ChangeEvent) -> None:
         await super()._apply(change)
         record = state.letter_record(self.work.ledger, DOCS, id_name(change.id))
         if record is not None and record.body["version"] <= version_text(change.version):
@@ -75,7 +75,7 @@ class LettersClosedAtOnce(CountedLanes):
 class RootOnlyWhereTouched(CountedLanes):
     """Takes the root for an item like the others: its digest stays behind when only children change."""
 
-    def _writes(self, change: Change, version: int, touched: tuple[str, ...] | None) -> Writes:
+    def _writes(self, change: ChangeEvent, version: int, touched: tuple[str, ...] | None) -> Writes:
         writes = super()._writes(change, version, touched)
         only_children = bool(touched) and all(path.startswith("parts") for path in touched)
         return replace(writes, root=None) if only_children and writes.error is None else writes
@@ -133,7 +133,7 @@ def calls_inline(patch: Any) -> Iterator[None]:
 
     with patch.context() as inner:
         for flow in ("replicate.lanes", "backfill.load", "validate.repair", "ledger.writers"):
-            inner.setattr(f"docferry.flows.{flow}.aside", aside)
+            inner.setattr(f"docferry.flows.{flow}.in_thread", aside)
         inner.setattr("docferry.flows.validate.repair.unless_stopped", unless_stopped)
         inner.setattr(asyncio, "to_thread", to_thread)
         yield

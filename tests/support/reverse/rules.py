@@ -18,7 +18,7 @@ from docferry.errors import DuplicateKey
 from docferry.flows.reverse import places as reverse_reading
 from docferry.flows.reverse.lanes import Lane, ReverseLanes, _Part
 from docferry.flows.reverse.places import Place
-from docferry.flows.reverse.shards import Outcome, Pending
+from docferry.flows.reverse.shards import Pending, ShardOutcome
 from docferry.ports.flows import StreamRecord
 
 from support.reverse.world import World
@@ -54,12 +54,12 @@ class Images(SeenLanes):
         mapping = self.work.entities[table]["ROW"]
         document = mapping.decode([item]).document
 
-        async def look() -> Outcome:
+        async def look() -> ShardOutcome:
             if item is record.old:
                 self.work.sink.delete("rows", id_bytes(document["_id"]))
             else:
                 self.work.sink.put("rows", bson.encode(document))
-            return Outcome.APPLIED
+            return ShardOutcome.APPLIED
 
         part = _Part(("rows", repr(document["_id"])), table, record.key, id_bytes(document["_id"]), look, pending)
         self._put(part)
@@ -99,12 +99,12 @@ class ServedTooMany(SeenLanes):
             return await super()._next_of(name)
         first = part.look
 
-        async def look() -> Outcome:
+        async def look() -> ShardOutcome:
             known = list(lane.waiting)
             outcome = await first()
             for late in [one for one in lane.waiting if one not in known and one.place == part.place]:
                 lane.waiting.remove(late)
-                self._finish(late, Outcome.SAME)
+                self._finish(late, ShardOutcome.SAME)
             return outcome
 
         part.look = look
@@ -143,7 +143,7 @@ def rule_broken(patch: Any, broken: str) -> Iterator[None]:
     with patch.context() as inner:
         inner.setattr("docferry.flows.reverse.lanes.DUPLICATE_WAIT_S", 0.0)
         inner.setattr("docferry.flows.reverse.lanes.TORN_WAIT_S", 0.0)
-        inner.setattr("docferry.flows.reverse.lanes.aside", _beside)
+        inner.setattr("docferry.flows.reverse.lanes.in_thread", _beside)
         inner.setattr("docferry.flows.reverse.lanes.to_its_end", _beside)
         if broken == "torn documents are taken":
             inner.setattr(reverse_reading, "_is_torn", lambda root, children: False)

@@ -19,8 +19,7 @@ import bson
 from docferry.config import parse_migration
 from docferry.core.bson_codec.raw import id_name, id_of
 from docferry.core.compare.diff import is_tombstone
-from docferry.core.mapping.mapping import Item, ItemKey, key_of
-from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mapping.mapping import DocumentMapping, Item, ItemKey, key_of
 from docferry.core.mapping.tombstones import tombstone
 from docferry.errors import IteratorExpired
 from docferry.flows.reverse.lanes import Returning, ReverseLanes

@@ -13,7 +13,8 @@ import pytest
 from botocore.config import Config
 from botocore.stub import Stubber
 from docferry.adapters.aws.dax import DaxControl
-from docferry.core.estate.plan import Action, DaxGroupState, DaxSpec, DaxState, Step, plan_dax
+from docferry.core.estate.dax import plan_dax
+from docferry.core.estate.values import Action, DaxGroupState, DaxSpec, DaxState, EstateStep
 from docferry.errors import Unavailable
 
 SPEC = DaxSpec(
@@ -46,7 +47,7 @@ def dax(control: DaxControl) -> Iterator[Stubber]:
 
 
 def apply(control: DaxControl, action: Action, detail: str = "") -> None:
-    control.apply(Step(resource="x", action=action, spec=SPEC, detail=detail), SPEC)
+    control.apply(EstateStep(resource="x", action=action, spec=SPEC, detail=detail), SPEC)
 
 
 REQUESTS: dict[Action, tuple[str, dict[str, Any]]] = {

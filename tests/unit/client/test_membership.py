@@ -17,7 +17,7 @@ from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.core.versions import version_text
 from docferry.errors import CallRefused, LeaderUnknown, LeaseLost, TimedOut, WritesHeld
 from docferry.flows.ledger import modes
-from docferry.ports.client import Calls
+from docferry.ports.client import DynamoCalls
 from docferry.ports.flows import Identity
 from docferry.testing.fakes import FakeLedger
 from support.backfill.rig import eventually as eventually_said
@@ -33,7 +33,7 @@ class Waits:
         time.sleep(seconds)  # noqa: ASYNC251
 
 
-CALLS: Calls = Waits()  # type: ignore[assignment]
+CALLS: DynamoCalls = Waits()  # type: ignore[assignment]
 
 
 def eventually(condition: Callable[[], Any]) -> None:

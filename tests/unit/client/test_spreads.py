@@ -10,7 +10,7 @@ import pytest
 from bson import Int64, ObjectId, Regex
 from docferry.client.context import Plan
 from docferry.client.reads import read_share as module
-from docferry.client.reads.read_share import Spreads
+from docferry.client.reads.read_share import ReadShare
 from docferry.config import load_migration
 from docferry.core.access.read_plan import plan_read
 from docferry.core.mql.filters import compile_filter
@@ -45,7 +45,7 @@ def queries(collection: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("collection", NAMES)
 def test_spread_is_the_plans_for_every_query_also_once_its_shape_is_known(collection: str) -> None:
-    spreads = Spreads(SHOP.mapping(collection))
+    spreads = ReadShare(SHOP.mapping(collection))
     asked = queries(collection)
     for query in [*asked, *reversed(asked)]:
         made = plan(collection, query)
@@ -58,7 +58,7 @@ def test_spread_is_the_plans_for_every_query_also_once_its_shape_is_known(collec
 
 
 def test_known_shape_is_not_planned_again() -> None:
-    spreads, planned = Spreads(SHOP.mapping("users")), []
+    spreads, planned = ReadShare(SHOP.mapping("users")), []
 
     def planning(query: Mapping[str, Any]) -> Plan | None:
         planned.append(query)
@@ -72,7 +72,7 @@ def test_known_shape_is_not_planned_again() -> None:
 
 def test_shapes_without_end_take_no_more_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_SHAPES", 3)
-    spreads = Spreads(SHOP.mapping("users"))
+    spreads = ReadShare(SHOP.mapping("users"))
     for number in range(10):
         assert spreads.of({f"field{number}": 1}, lambda: None) is None
     assert len(spreads._templates) == 3

@@ -13,7 +13,7 @@ from bson.datetime_ms import DatetimeMS
 from docferry.config import load_migration
 from docferry.core.compare.diff import (
     MISSING,
-    Kind,
+    DifferenceKind,
     Wire,
     compare_item,
     compare_values,
@@ -117,13 +117,18 @@ def test_path_of_a_child_counts_from_its_place_in_the_array() -> None:
 def test_no_item_or_a_tombstone_is_one_missing_item(change: Callable[[Item], Item | None]) -> None:
     expected = USERS.encode(USER, 1)[1]
     (one,) = differences_of(USERS, expected, change(expected), "id", ())
-    assert (one.kind, one.path, one.expected, one.actual) == (Kind.MISSING, "addresses.0", "an item", "missing")
+    assert (one.kind, one.path, one.expected, one.actual) == (
+        DifferenceKind.MISSING,
+        "addresses.0",
+        "an item",
+        "missing",
+    )
 
 
 def test_text_that_reads_like_our_words_is_only_a_value() -> None:
     (expected, *_) = USERS.encode({**USER, "note": "an item"}, 1)
     (one,) = differences_of(USERS, expected, {k: v for k, v in expected.items() if k != "note"}, "id", ("note",))
-    assert (one.kind, one.path, one.expected) == (Kind.DIFFERENT, "note", "string (masked)")
+    assert (one.kind, one.path, one.expected) == (DifferenceKind.DIFFERENT, "note", "string (masked)")
 
 
 def test_long_values_are_cut() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from docferry.client.reads.reader import PATIENCE, Reader
+from docferry.client.reads.reader import PATIENCE, DocumentReader
 from docferry.client.transport.metered import MeasuredCalls
 from docferry.client.transport.sync_driver import run
 from docferry.config import load_migration
@@ -50,7 +50,7 @@ def keys(number: int) -> list[ItemKey]:
 
 def test_keys_that_were_not_processed_are_asked_for_again() -> None:
     calls = Unhurried(40, 0, 35, 25, 20)
-    places = run(Reader(PRODUCTS, calls).places(keys(120)))
+    places = run(DocumentReader(PRODUCTS, calls).places(keys(120)))
     assert [place.root is not None for place in places] == [True] * 120
     assert calls.asked == [100, 60, 60, 25, 20]
 
@@ -58,17 +58,17 @@ def test_keys_that_were_not_processed_are_asked_for_again() -> None:
 def test_keys_that_are_never_processed_are_given_up() -> None:
     calls = Unhurried(90)
     with pytest.raises(RetryExhausted, match="10 keys unprocessed"):
-        run(Reader(PRODUCTS, calls).places(keys(100)))
+        run(DocumentReader(PRODUCTS, calls).places(keys(100)))
     assert calls.asked == [100] + [10] * PATIENCE
     assert 1 < sum(calls.slept) < 15
 
 
 def test_cost_is_added_up_over_all_tables() -> None:
     measured = MeasuredCalls(Unhurried(100, cost=[{"CapacityUnits": 1.5}, {"CapacityUnits": 2.0}]))
-    run(Reader(PRODUCTS, measured).places(keys(3)))
+    run(DocumentReader(PRODUCTS, measured).places(keys(3)))
     assert measured.read_units == 3.5
 
 
 def test_answer_without_its_cost_cannot_be_capped() -> None:
     with pytest.raises(InvariantBroken, match="what it has cost"):
-        run(Reader(PRODUCTS, MeasuredCalls(Unhurried(100))).places(keys(3)))
+        run(DocumentReader(PRODUCTS, MeasuredCalls(Unhurried(100))).places(keys(3)))

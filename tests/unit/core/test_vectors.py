@@ -10,7 +10,7 @@ import bson
 import pytest
 from bson.timestamp import Timestamp
 from docferry.client.membership import Membership
-from docferry.client.reads.reader import Found, Reader
+from docferry.client.reads.reader import DocumentReader, StoredDocument
 from docferry.client.transport.sync_driver import run
 from docferry.core.bson_codec.codec import BSON_OPTIONS, HintTree, decode_value, parse_declared
 from docferry.core.cutover.instances import INSTANCES
@@ -88,8 +88,8 @@ def test_items_fit_together_as_said() -> None:
     verdicts = []
     for one in read("documents")["together"]:
         items = [item | {"_ttl": {"N": "9999999999"}} if "_ttl" in item else item for item in one["items"]]
-        reader = Reader(mapping("users"), None)  # type: ignore[arg-type]
-        found: Found = reader._found(key_of(items[0]), items)
+        reader = DocumentReader(mapping("users"), None)  # type: ignore[arg-type]
+        found: StoredDocument = reader._found(key_of(items[0]), items)
         verdicts.append(reader._is_whole(found))
         assert verdicts[-1] == one["whole"], one
     assert set(verdicts) == {True, False}

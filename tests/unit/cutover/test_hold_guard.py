@@ -16,7 +16,13 @@ from docferry.flows.cutover.fence import FENCE, LEASE_S, Recorded, fence, lift, 
 from docferry.flows.cutover.hold_watch import GRACE_S, end_dead_hold, put_back, watch_hold
 from docferry.flows.cutover.to_dynamodb import Cutover, back_out, back_out_after
 from docferry.flows.ledger import state
-from docferry.flows.ledger.modes import ask_for_room, change_mode, mode_record, read_mode, who_needs_room
+from docferry.flows.ledger.modes import (
+    change_mode,
+    mode_record,
+    read_mode,
+    replication_yield_request,
+    request_replication_yield,
+)
 from docferry.ports.flows import Identity
 from docferry.testing.fake_streams import FakeStreams
 from docferry.testing.fakes import FakeLedger, FakeSource, FakeTarget
@@ -68,11 +74,11 @@ def held(before: ModeState, ahead: Mode, left_s: float) -> ModeState:
 def test_overdue_hold_is_put_back_and_replication_may_go_on() -> None:
     mongo, ledger = FakeFence(), FakeLedger()
     fence(job_of(mongo, ledger, "dead").fencing(), 1.0)
-    ask_for_room(ledger, "dead", 120)
+    request_replication_yield(ledger, "dead", 120)
     set_mode(ledger, held(READS, Mode.DYNAMODB_ONLY, -2))
     assert put_back(job_of(mongo, ledger))
     assert (read_mode(ledger), mongo.blocked) == (replace(READS, epoch=5), False)
-    assert who_needs_room(ledger) is None
+    assert replication_yield_request(ledger) is None
     assert not put_back(job_of(mongo, ledger))
 
 
@@ -80,9 +86,9 @@ def test_whoever_is_to_replicate_waits_for_the_end_of_a_hold_that_nobody_is_at_a
     mongo, ledger = FakeFence(), FakeLedger()
     assert not end_dead_hold(job_of(mongo, ledger))
     set_mode(ledger, held(READS, Mode.DYNAMODB_ONLY, 0.2 - GRACE_S))
-    ask_for_room(ledger, "who holds", 120)
+    request_replication_yield(ledger, "who holds", 120)
     assert not end_dead_hold(job_of(mongo, ledger))
-    ask_for_room(ledger, "who holds", 0)
+    request_replication_yield(ledger, "who holds", 0)
     assert end_dead_hold(job_of(mongo, ledger))
     assert read_mode(ledger).mode is Mode.DYNAMODB_READS
 

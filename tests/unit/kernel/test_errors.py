@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from docferry import errors
-from docferry.core.mapping.mapping import Mapping
+from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.settings import CollectionSettings, ItemSettings
 from docferry.errors import DocumentError, MigrationError, Problem
 
@@ -112,7 +112,7 @@ def test_every_class_says_what_it_means() -> None:
 # --- no error carries what is in a document --------------------------------------------------------------------------
 
 SECRET = "s3cr3t-value"
-MAPPING = Mapping(
+MAPPING = DocumentMapping(
     CollectionSettings(
         name="things",
         table="T",

@@ -6,7 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from docferry.core.estate.plan import (
+from docferry.core.estate.dax import plan_dax
+from docferry.core.estate.plan import desired_estate, plan_estate
+from docferry.core.estate.replicas import check_replicable, plan_replica, replica_key
+from docferry.core.estate.tables import created_table, plan_table, predict_table
+from docferry.core.estate.values import (
     MARKER,
     REPLICA_MARKER,
     TABLE_KEYS,
@@ -22,16 +26,7 @@ from docferry.core.estate.plan import (
     ReplicaSpec,
     TableSpec,
     TableState,
-    check_replicable,
-    created_table,
-    desired_estate,
     index_keys,
-    plan_dax,
-    plan_estate,
-    plan_replica,
-    plan_table,
-    predict_table,
-    replica_key,
     spec_digest,
 )
 from docferry.core.settings import Billing, Capacity, DaxSettings, LedgerSettings, TableSettings, TargetSettings

@@ -5,17 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from docferry.core.estate.plan import (
-    Action,
-    DaxSpec,
-    DaxState,
-    DesiredEstate,
-    Step,
-    TableSpec,
-    TableState,
-    desired_estate,
-    predict_table,
-)
+from docferry.core.estate.plan import desired_estate
+from docferry.core.estate.tables import predict_table
+from docferry.core.estate.values import Action, DaxSpec, DaxState, DesiredEstate, EstateStep, TableSpec, TableState
 from docferry.core.settings import LedgerSettings, TableSettings, TargetSettings
 from docferry.errors import InvariantBroken, RequestRefused, RetryExhausted
 from docferry.flows.provision import Patience, add_replicas, provision
@@ -34,7 +26,7 @@ class SlowEstate:
     def __init__(self, looks: int = 3) -> None:
         self.looks, self.busy = looks, 0
         self.tables: dict[tuple[str, str], TableState] = {}
-        self.applied: list[Step] = []
+        self.applied: list[EstateStep] = []
 
     def resolve_key(self, key: str) -> str:
         return key
@@ -52,7 +44,7 @@ class SlowEstate:
     def check_dax(self, spec: DaxSpec) -> None:
         raise AssertionError("no DAX here")
 
-    def apply(self, step: Step) -> None:
+    def apply(self, step: EstateStep) -> None:
         if self.busy > 0:
             raise RequestRefused("one change at a time", operation=step.action, code="x")
         assert isinstance(step.spec, TableSpec)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from bson.timestamp import Timestamp
-from docferry.core.cutover.purge_proof import Ages, Facts, Proof, Seen, prove
+from docferry.core.cutover.purge_proof import Ages, Facts, Proof, WritersSeen, prove
 from docferry.core.versions import snapshot_version, version_of
 
 NOW = 1_700_000_000
@@ -22,8 +22,10 @@ def version(seconds_ago: float) -> int:
     return version_of(at(seconds_ago), 0)
 
 
-def look(seconds_ago: float, behind_s: float = 60) -> Seen:
-    return Seen(at=at(seconds_ago), at_ms=(NOW - round(seconds_ago)) * 1000, version=version(seconds_ago + behind_s))
+def look(seconds_ago: float, behind_s: float = 60) -> WritersSeen:
+    return WritersSeen(
+        at=at(seconds_ago), at_ms=(NOW - round(seconds_ago)) * 1000, version=version(seconds_ago + behind_s)
+    )
 
 
 FINE = Facts(
@@ -97,7 +99,7 @@ def test_every_problem_is_told_at_once() -> None:
 def test_first_look_says_how_long_to_wait_and_is_noted() -> None:
     proof = proof_of(seen=())
     assert "run again in 1860 s" in str(proof.broken[0])
-    assert proof.seen == (Seen(at=at(0), at_ms=NOW * 1000, version=version(60)),)
+    assert proof.seen == (WritersSeen(at=at(0), at_ms=NOW * 1000, version=version(60)),)
 
 
 @pytest.mark.parametrize(("seconds_ago", "holds"), [(1859, False), (1860, True)])
@@ -147,7 +149,7 @@ def test_what_is_of_the_very_place_that_is_read_again_stays() -> None:
 
 def test_purge_that_is_run_often_gets_somewhere() -> None:
     """A young look is kept until it is old; a newer one does not take its place."""
-    seen: tuple[Seen, ...] = ()
+    seen: tuple[WritersSeen, ...] = ()
     proved: list[int] = []
     for minute in range(0, 200, 5):
         moment = Timestamp(NOW + minute * 60, 1)
@@ -171,7 +173,7 @@ def test_old_look_still_counts_while_somebody_writes_but_nothing_goes() -> None:
 def test_replication_that_was_moved_back_makes_looks_beyond_it_void() -> None:
     proof = proof_of(applied=version(9000))
     assert not proof.holds
-    assert proof.seen == (Seen(at=at(0), at_ms=NOW * 1000, version=version(9000)),)
+    assert proof.seen == (WritersSeen(at=at(0), at_ms=NOW * 1000, version=version(9000)),)
 
 
 def test_dead_letters_are_shown_and_do_not_keep_other_tombstones() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from bson import Decimal128, ObjectId, json_util
-from docferry.rehearsal.history import History as Writing
+from docferry.rehearsal.history import HistoryWriter as Writing
 from docferry.rehearsal.independent.aftermath import compare_with_dynamodb, compare_with_mongodb
-from docferry.rehearsal.independent.history import Replayed, Verdict, read_history
+from docferry.rehearsal.independent.history import HistoryVerdict, Replayed, read_history
 from docferry.rehearsal.independent.replay import replay
 
 ANN, BOB = ObjectId("650000000000000000000001"), ObjectId("650000000000000000000002")
@@ -71,7 +71,7 @@ class Told:
     def replayed(self, **counters: int) -> Replayed:
         return Replayed([read_history(self.path)], counters)
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> HistoryVerdict:
         return self.replayed().verdict
 
 
@@ -125,13 +125,13 @@ def tombstone(name: str, identity: ObjectId) -> Document:
     }  # fmt: skip
 
 
-def in_mongodb(told: Told, *users: Document, **counters: int) -> Verdict:
+def in_mongodb(told: Told, *users: Document, **counters: int) -> HistoryVerdict:
     replayed = told.replayed(**counters)
     compare_with_mongodb(replayed, Mongo(users=list(users)))
     return replayed.verdict
 
 
-def in_dynamodb(told: Told, *items: Document) -> Verdict:
+def in_dynamodb(told: Told, *items: Document) -> HistoryVerdict:
     replayed = told.replayed()
     compare_with_dynamodb(replayed, Dynamo(*items), "Shop")
     return replayed.verdict

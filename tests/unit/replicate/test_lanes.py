@@ -14,7 +14,7 @@ from docferry.core.versions import parse_version
 from docferry.errors import Unavailable
 from docferry.flows.replicate import lanes as applying
 from docferry.flows.replicate.lanes import Applied, Applying, Lanes
-from docferry.ports.flows import Change
+from docferry.ports.flows import ChangeEvent
 from docferry.testing.fakes import FakeLedger, FakeSource, FakeTarget
 
 FILE = b"migration: m\nsource: {database: d}\ntables: {Items: {}}\ncollections: {docs: {}}\n"
@@ -62,9 +62,9 @@ class World:
         )
         self.lanes = Lanes(work, self.position)
 
-    def changes(self) -> list[Change]:
+    def changes(self) -> list[ChangeEvent]:
         feed = self.source.follow(self.position, {"docs": MIGRATION.mapping("docs").key_fields})
-        found: list[Change] = []
+        found: list[ChangeEvent] = []
         while batch := feed.read(0.0).changes:
             found += batch
         return found
@@ -128,9 +128,9 @@ def test_error_ends_the_lanes_and_keeps_the_position() -> None:
     asyncio.run(run())
 
 
-def change_of(touched: tuple[str, ...] | None, operation: str = "update") -> Change:
+def change_of(touched: tuple[str, ...] | None, operation: str = "update") -> ChangeEvent:
     position = World().position
-    return Change(
+    return ChangeEvent(
         collection="docs", operation=operation, id=b"", time=position.time, n=0, touched=touched, position=position
     )
 

@@ -11,8 +11,7 @@ import pytest
 from bson.timestamp import Timestamp
 from docferry.core.cutover.instances import INSTANCES, Instance
 from docferry.core.cutover.modes import MODE, Mode, ModeState
-from docferry.core.estate.plan import TABLE_KEYS, TableState
-from docferry.core.estate.values import IndexState
+from docferry.core.estate.values import TABLE_KEYS, IndexState, TableState
 from docferry.errors import ItemTooLarge, Unavailable
 from docferry.flows.ledger import state
 from docferry.flows.ledger.modes import MOVES

@@ -11,7 +11,7 @@ from bson import Int64
 from docferry.core.bson_codec.raw import same_content
 from docferry.errors import StreamTrimmed
 from docferry.flows.kernel.threads import to_its_end
-from docferry.flows.reverse.shards import SKEW_MS, Outcome, TableStream, begin, decode_stream, encode_stream
+from docferry.flows.reverse.shards import SKEW_MS, ShardOutcome, TableStream, begin, decode_stream, encode_stream
 from docferry.ports.flows import Shard, StreamRecord
 from hypothesis import given
 from hypothesis import strategies as st
@@ -100,7 +100,7 @@ def test_finished_shard_is_forgotten_once_it_is_not_listed_and_an_unfinished_one
 def test_positions_survive_the_ledger_and_what_was_not_applied_is_read_again(stream: TableStream) -> None:
     shard = stream.shards["p"]
     first, second = shard.take(record(1)), shard.take(record(2))
-    first.outcome, second.left = Outcome.SAME, 1
+    first.outcome, second.left = ShardOutcome.SAME, 1
     list(shard.advance())
     again = decode_stream("T", encode_stream(stream))
     assert (again.arn, again.since_ms) == ("arn", 5_000)

@@ -21,7 +21,7 @@ from docferry.flows.validate import recheck as generations
 from docferry.flows.validate import repair as mending
 from docferry.flows.validate import suspects
 from docferry.flows.validate.suspects import Suspect, Suspects, decode_suspects, encode_suspects
-from docferry.ports.flows import ScanPage
+from docferry.ports.flows import TargetPage
 from docferry.testing.fakes import FakeSource
 from support.validate.planting import MAKERS, at_once
 from support.validate.world import TABLE, World
@@ -93,7 +93,7 @@ def test_scan_for_the_keys_alone_is_not_paid_for_where_documents_have_changed_me
     asked: list[Sequence[str]] = []
     scan, get_all = world.target.scan, world.target.get_all
 
-    async def noted_scan(*arguments: Any) -> ScanPage:
+    async def noted_scan(*arguments: Any) -> TargetPage:
         asked.append(arguments[-1])
         return await scan(*arguments)
 

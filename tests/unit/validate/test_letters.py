@@ -18,7 +18,7 @@ from docferry.flows.ledger import state
 from docferry.flows.replicate.lanes import Applying, Lanes
 from docferry.flows.validate.common import Validation
 from docferry.flows.validate.repair import replay_letters
-from docferry.ports.flows import Change, Record, StreamPosition
+from docferry.ports.flows import ChangeEvent, Record, StreamPosition
 from docferry.testing.fakes import FakeLedger, FakeSource, FakeTarget
 from docferry.wiring import who
 from support.convergence.rules import PatientRepair, calls_inline
@@ -110,7 +110,7 @@ def test_letter_of_a_document_that_nobody_could_read_can_be_replayed(monkeypatch
     assert state.letter_record(ledger, DOCS, "~i1") is None
 
 
-def event(source: FakeSource) -> Change:
+def event(source: FakeSource) -> ChangeEvent:
     start = StreamPosition(time=Timestamp(1, 0), token={"_data": f"82{1:08X}{0:08X}{0:08X}"}, scope="", n=0)
     fields = MIGRATION.mapping(DOCS).key_fields
     (change,) = source.follow(start, {DOCS: fields}).read(0.0).changes
@@ -118,7 +118,7 @@ def event(source: FakeSource) -> Change:
     return change
 
 
-async def apply(ledger: FakeLedger, source: FakeSource, target: FakeTarget, change: Change) -> None:
+async def apply(ledger: FakeLedger, source: FakeSource, target: FakeTarget, change: ChangeEvent) -> None:
     work = Applying(
         migration=MIGRATION, source=source, ledger=ledger, target=target, budget=NoLimit(), guard=lambda: None,
         stop=threading.Event(),

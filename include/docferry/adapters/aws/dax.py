@@ -15,7 +15,7 @@ from botocore.config import Config
 from botocore.session import Session
 
 from docferry.adapters.aws.errors import call, call_or_none
-from docferry.core.estate.plan import Action, DaxClusterState, DaxGroupState, DaxSpec, DaxState, Step
+from docferry.core.estate.values import Action, DaxClusterState, DaxGroupState, DaxSpec, DaxState, EstateStep
 from docferry.errors import PreflightFailed, Problem, TransientStoreError
 
 
@@ -45,7 +45,7 @@ class DaxControl:
         if problems:
             raise PreflightFailed(f"DAX cluster {spec.cluster}", problems)
 
-    def apply(self, step: Step, spec: DaxSpec) -> None:
+    def apply(self, step: EstateStep, spec: DaxSpec) -> None:
         """One step; KeyError for one that is not DAX's."""
         actions: Mapping[Action, Callable[[], object]] = {
             Action.CREATE_SUBNET_GROUP: lambda: self._create_subnet_group(spec),

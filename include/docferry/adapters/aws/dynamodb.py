@@ -14,7 +14,7 @@ from docferry.adapters.aws.dynamodb_http import RETRY_FOR_S, DynamoHttp, full_ji
 from docferry.core.limits import BATCH_GET_KEYS, BATCH_ITEMS, ITEM_BYTES
 from docferry.core.mapping.mapping import Item, ItemKey, check_size, key_of
 from docferry.errors import ConditionFailed, DocumentError, RefusedByStore, RequestRefused, RetryExhausted
-from docferry.ports.flows import Budget, Grave, Guard, Packed, ScanPage, Written
+from docferry.ports.flows import Budget, Grave, Guard, Packed, TargetPage, Written
 
 T = TypeVar("T")
 
@@ -243,7 +243,7 @@ class DynamoTarget:
 
     async def scan(
         self, table: str, segment: int, segments: int, start: Item | None, attributes: Sequence[str] = ()
-    ) -> ScanPage:
+    ) -> TargetPage:
         request: dict[str, Any] = {
             "TableName": table,
             "Segment": segment,
@@ -257,7 +257,7 @@ class DynamoTarget:
             request["ExpressionAttributeNames"] = {f"#a{index}": name for index, name in enumerate(attributes)}
         async with self._slots:
             reply = orjson.loads(await self._http.call("Scan", orjson.dumps(request)))
-        return ScanPage(reply["Items"], reply.get("LastEvaluatedKey"))
+        return TargetPage(reply["Items"], reply.get("LastEvaluatedKey"))
 
     async def partition(self, table: str, partition_key: str) -> AsyncIterator[Item]:
         request: dict[str, Any] = {

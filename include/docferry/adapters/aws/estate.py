@@ -15,7 +15,9 @@ from botocore.session import Session
 
 from docferry.adapters.aws.dax import DaxControl
 from docferry.adapters.aws.errors import call, call_or_none
-from docferry.core.estate.plan import (
+from docferry.core.estate.replicas import replica_key
+from docferry.core.estate.tables import creation_tags
+from docferry.core.estate.values import (
     MARKER,
     REPLICA_MARKER,
     STREAM_VIEW,
@@ -24,15 +26,13 @@ from docferry.core.estate.plan import (
     DaxSpec,
     DaxState,
     Dimension,
+    EstateStep,
     IndexState,
     Keys,
     ScalingState,
-    Step,
     TableSpec,
     TableState,
-    creation_tags,
     index_keys,
-    replica_key,
 )
 from docferry.errors import InvariantBroken
 
@@ -82,7 +82,7 @@ class AwsEstate:
     def check_dax(self, spec: DaxSpec) -> None:
         self._dax.check(spec)
 
-    def apply(self, step: Step) -> None:
+    def apply(self, step: EstateStep) -> None:
         spec = step.spec
         if isinstance(spec, DaxSpec):
             self._dax.apply(step, spec)
@@ -319,7 +319,7 @@ def _sse(spec: TableSpec) -> dict[str, Any]:
     return {"Enabled": True, "SSEType": "KMS", **key}
 
 
-def _update_billing(spec: TableSpec, step: Step) -> dict[str, Any]:
+def _update_billing(spec: TableSpec, step: EstateStep) -> dict[str, Any]:
     request = _billing_mode(spec)
     if step.detail:
         updates = [{"Update": {"IndexName": index, **_throughput(spec)}} for index in step.detail.split(",")]
@@ -327,26 +327,26 @@ def _update_billing(spec: TableSpec, step: Step) -> dict[str, Any]:
     return request
 
 
-def _update_capacity(spec: TableSpec, step: Step) -> dict[str, Any]:
+def _update_capacity(spec: TableSpec, step: EstateStep) -> dict[str, Any]:
     if not step.detail:
         return _throughput(spec)
     return {"GlobalSecondaryIndexUpdates": [{"Update": {"IndexName": step.detail, **_throughput(spec)}}]}
 
 
-def _update_add_index(spec: TableSpec, step: Step) -> dict[str, Any]:
+def _update_add_index(spec: TableSpec, step: EstateStep) -> dict[str, Any]:
     return {
         "AttributeDefinitions": _definitions([TABLE_KEYS, index_keys(step.detail)]),
         "GlobalSecondaryIndexUpdates": [{"Create": _index(spec, step.detail)}],
     }
 
 
-def _update_replica(spec: TableSpec, step: Step) -> dict[str, Any]:
+def _update_replica(spec: TableSpec, step: EstateStep) -> dict[str, Any]:
     key = replica_key(spec, step.detail)
     create = {"RegionName": step.detail, **({"KMSMasterKeyId": key} if key else {})}
     return {"ReplicaUpdates": [{"Create": create}]}
 
 
-_UPDATES: Mapping[Action, Callable[[TableSpec, Step], dict[str, Any]]] = {
+_UPDATES: Mapping[Action, Callable[[TableSpec, EstateStep], dict[str, Any]]] = {
     Action.SET_BILLING: _update_billing,
     Action.SET_CAPACITY: _update_capacity,
     Action.ADD_INDEX: _update_add_index,
@@ -358,16 +358,16 @@ _UPDATES: Mapping[Action, Callable[[TableSpec, Step], dict[str, Any]]] = {
 """UpdateTable's arguments, one kind of change a call, as DynamoDB wants it."""
 
 
-def _create(client: Any, spec: TableSpec, _step: Step) -> None:
+def _create(client: Any, spec: TableSpec, _step: EstateStep) -> None:
     call(client.create_table, **encode_create(spec))
 
 
-def _set_pitr(client: Any, spec: TableSpec, _step: Step) -> None:
+def _set_pitr(client: Any, spec: TableSpec, _step: EstateStep) -> None:
     wanted = {"PointInTimeRecoveryEnabled": spec.pitr}
     call(client.update_continuous_backups, TableName=spec.name, PointInTimeRecoverySpecification=wanted)
 
 
-def _set_ttl(client: Any, spec: TableSpec, _step: Step) -> None:
+def _set_ttl(client: Any, spec: TableSpec, _step: EstateStep) -> None:
     wanted = {"Enabled": True, "AttributeName": spec.ttl_attribute}
     call(client.update_time_to_live, TableName=spec.name, TimeToLiveSpecification=wanted)
 
@@ -384,7 +384,7 @@ def _untag(client: Any, spec: TableSpec, key: str) -> None:
     call(client.untag_resource, ResourceArn=_arn(client, spec), TagKeys=[key])
 
 
-_CALLS: Mapping[Action, Callable[[Any, TableSpec, Step], None]] = {
+_CALLS: Mapping[Action, Callable[[Any, TableSpec, EstateStep], None]] = {
     Action.CREATE_TABLE: _create,
     Action.SET_PITR: _set_pitr,
     Action.SET_TTL: _set_ttl,

@@ -25,7 +25,7 @@ from docferry.adapters.mongodb.errors import mongo_errors
 from docferry.core.bson_codec.raw import id_of
 from docferry.core.mapping.mapping import KeyFields
 from docferry.core.versions import N_MAX
-from docferry.ports.flows import Batch, Change, StreamPosition
+from docferry.ports.flows import Batch, ChangeEvent, StreamPosition
 
 _RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument, unicode_decode_error_handler="replace")
 """Documents stay bytes; a path that is not valid UTF-8 must not take its whole batch along, and names no array of ours."""
@@ -234,7 +234,7 @@ class MongoFeed:
     def _batch(self, events: Sequence[Any], token: Mapping[str, Any]) -> Batch:
         """What comes before an event that ends the stream is given first. Whoever reads on goes on behind that event."""
         self._left = None
-        changes: list[Change] = []
+        changes: list[ChangeEvent] = []
         for place, event in enumerate(events):
             before = self._position
             try:
@@ -259,7 +259,7 @@ class MongoFeed:
         n = self._numbered.n if time == self._numbered.time else 0
         self._position = replace(self._position, time=time, token={"_data": token["_data"]}, n=n)
 
-    def _change(self, event: Any) -> Change | None:
+    def _change(self, event: Any) -> ChangeEvent | None:
         time = event["time"]
         operation, collection = event["op"], event.get("coll", "")
         n = self._numbered.next(time)
@@ -274,7 +274,7 @@ class MongoFeed:
 
     def _document_change(
         self, event: Any, operation: str, collection: str, time: Timestamp, n: int, behind: StreamPosition
-    ) -> Change:
+    ) -> ChangeEvent:
         after, before = event.get("after"), event.get("before")
         lost = (after is None and operation != "delete") or (before is None and operation != "insert")
         if lost:
@@ -285,7 +285,7 @@ class MongoFeed:
                 collections=(collection,),
                 position=behind,
             )
-        return Change(
+        return ChangeEvent(
             collection=collection,
             operation=operation,
             id=id_of(event["key"].raw),
@@ -338,13 +338,13 @@ class MongoFeed:
             return Batch([replace(bare, before=before)] if bare is not None else [], self._position)
         return Batch([], self._position)
 
-    def _bare_change(self, event: Any) -> Change | None:
+    def _bare_change(self, event: Any) -> ChangeEvent | None:
         time, operation, collection = event["time"], event["op"], event.get("coll", "")
         n = self._numbered.next(time)
         self._position = replace(self._position, time=time, token={"_data": event["_id"]["_data"]}, n=n + 1)
         if operation not in _WITH_DOCUMENTS or collection not in self._key_fields:
             return None
-        return Change(
+        return ChangeEvent(
             collection=collection,
             operation=operation,
             id=id_of(event["key"].raw),

@@ -240,8 +240,8 @@ class SyncMongoDoor(_Door):
             value = call(*arguments, **options)
         return self._result(value, replies, before)
 
-    def find(self, collection: str, query: Mapping[str, Any], **options: Any) -> SyncCursor:
-        return SyncCursor(self._collection(collection, listening=False).find(query, **options))
+    def find(self, collection: str, query: Mapping[str, Any], **options: Any) -> SyncMongoCursor:
+        return SyncMongoCursor(self._collection(collection, listening=False).find(query, **options))
 
     async def read_at(self, collection: str, document_id: Any, time: Timestamp) -> Document | None:
         database = self._collection(collection, listening=False).database
@@ -253,7 +253,7 @@ class SyncMongoDoor(_Door):
             client.close()
 
 
-class SyncCursor:
+class SyncMongoCursor:
     """A pymongo cursor, blocking."""
 
     def __init__(self, cursor: Any) -> None:
@@ -284,8 +284,8 @@ class AsyncMongoDoor(_Door):
             value = await call(*arguments, **options)
         return self._result(value, replies, before)
 
-    def find(self, collection: str, query: Mapping[str, Any], **options: Any) -> AsyncCursor:
-        return AsyncCursor(self._collection(collection, listening=False).find(query, **options))
+    def find(self, collection: str, query: Mapping[str, Any], **options: Any) -> AsyncMongoCursor:
+        return AsyncMongoCursor(self._collection(collection, listening=False).find(query, **options))
 
     async def read_at(self, collection: str, document_id: Any, time: Timestamp) -> Document | None:
         database = self._collection(collection, listening=False).database
@@ -296,7 +296,7 @@ class AsyncMongoDoor(_Door):
             await client.close()
 
 
-class AsyncCursor:
+class AsyncMongoCursor:
     """A pymongo cursor, asynchronous."""
 
     def __init__(self, cursor: Any) -> None:

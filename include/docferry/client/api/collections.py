@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 from docferry.client.context import Sort
 from docferry.client.reads.route import Queries, Query
 from docferry.client.transport.sync_driver import run
-from docferry.client.writes.route import Calls
+from docferry.client.writes.route import CollectionCalls
 from docferry.core.mapping.mapping import Document
 from docferry.errors import CallRefused
 
@@ -259,7 +259,7 @@ class AsyncCursor(_Cursor):
 class _Named:
     """What both kinds of collection are: the same name of the same manager is the same collection."""
 
-    def __init__(self, name: str, calls: Calls, queries: Queries) -> None:
+    def __init__(self, name: str, calls: CollectionCalls, queries: Queries) -> None:
         self.name, self._calls, self._queries = name, calls, queries
 
     def __repr__(self) -> str:

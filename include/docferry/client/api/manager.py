@@ -10,21 +10,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from docferry.client.api.collections import AsyncCollection, Collection
-from docferry.client.context import Parts
+from docferry.client.context import ClientContext
 from docferry.client.membership import describe
 from docferry.client.reads.route import Queries
 from docferry.client.reads.shadow import Shadow
 from docferry.client.transport.sync_driver import run
-from docferry.client.writes.route import Calls
+from docferry.client.writes.route import CollectionCalls
 from docferry.errors import CallRefused
 
 
 class _Manager:
     """What both have in common. Make one a process, and share it."""
 
-    def __init__(self, parts: Parts, shadow: Shadow) -> None:
+    def __init__(self, parts: ClientContext, shadow: Shadow) -> None:
         self._parts, self._shadow = parts, shadow
-        self._calls: dict[str, tuple[Calls, Queries]] = {}
+        self._calls: dict[str, tuple[CollectionCalls, Queries]] = {}
         parts.membership.on_fork += [parts.mongo.forked, parts.calls.forked, parts.beside.forked, shadow.forked]
 
     def __repr__(self) -> str:
@@ -36,11 +36,11 @@ class _Manager:
         counts = membership.counts()
         return {**_playbook(counts), "counts": counts, "configuration": describe(membership.state)}
 
-    def _of(self, name: str) -> tuple[Calls, Queries]:
+    def _of(self, name: str) -> tuple[CollectionCalls, Queries]:
         """A collection's writes and reads; made once, because an application names its collections in every request."""
         found = self._calls.get(name)
         if found is None:
-            found = Calls(self._parts, name), Queries(self._parts, name, self._shadow)
+            found = CollectionCalls(self._parts, name), Queries(self._parts, name, self._shadow)
             self._calls[name] = found
         return found
 
@@ -50,7 +50,7 @@ class _Manager:
         return self._parts.mongo.database
 
     @property
-    def parts(self) -> Parts:
+    def parts(self) -> ClientContext:
         """What a DynamoDBClient shares with this manager."""
         return self._parts
 

@@ -10,14 +10,13 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from docferry.client.context import DYNAMODB, Parts, timed
-from docferry.client.reads.reader import INDEX_PAGE, Found, Reader
+from docferry.client.context import DYNAMODB, ClientContext, timed
+from docferry.client.reads.reader import INDEX_PAGE, DocumentReader, StoredDocument
 from docferry.client.transport.metered import MeasuredCalls
 from docferry.core.access.page_tokens import decode_token, encode_token, question_id
-from docferry.core.access.patterns import Asked, Pattern, compile_pattern, typed
+from docferry.core.access.patterns import Pattern, PatternQuery, compile_pattern, typed
 from docferry.core.access.read_plan import nested
-from docferry.core.mapping.mapping import Document, Item, ItemKey, key_of
-from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mapping.mapping import Document, DocumentMapping, Item, ItemKey, key_of
 from docferry.core.mql.filters import compile_filter
 from docferry.errors import CallRefused, DocumentError
 
@@ -61,7 +60,7 @@ class _Entry:
 class NamedReads:
     """The reads of one client. `cached`: they may be a moment old."""
 
-    def __init__(self, parts: Parts, *, cached: bool = False) -> None:
+    def __init__(self, parts: ClientContext, *, cached: bool = False) -> None:
         self._parts, self._cached = parts, cached
         self._calls = (parts.cached or parts.calls) if cached else parts.calls
         self._settings = {one.name: one for one in parts.patterns}
@@ -91,15 +90,15 @@ class NamedReads:
             raise CallRefused(what=f"the file has no collection {collection}", suggestion=f"there are {known}")
         return found
 
-    def one(self, name: str, method: str, parameters: Mapping[str, Any]) -> tuple[Pattern, Asked]:
+    def one(self, name: str, method: str, parameters: Mapping[str, Any]) -> tuple[Pattern, PatternQuery]:
         """A pattern that leads to one document. Raises CallRefused."""
         pattern = self.pattern(name)
         if not pattern.names_one:
             raise CallRefused(what=f"{method} by {name}, which leads to many documents", suggestion="use query")
         return pattern, pattern.bind(self._parts.border.taken(parameters))
 
-    def _reader(self, mapping: DocumentMapping) -> Reader:
-        return Reader(mapping, self._calls, consistent=not self._cached)
+    def _reader(self, mapping: DocumentMapping) -> DocumentReader:
+        return DocumentReader(mapping, self._calls, consistent=not self._cached)
 
     # --- one, some, many ---------------------------------------------------------------------------------------------
 
@@ -174,7 +173,7 @@ class NamedReads:
         border = self._parts.border
         return page if border.open else replace(page, documents=[border.given(one) for one in page.documents])
 
-    async def where(self, pattern: Pattern, asked: Asked) -> ItemKey | None:
+    async def where(self, pattern: Pattern, asked: PatternQuery) -> ItemKey | None:
         """The root key of the document that an index names: of the first that is as it is asked for."""
         reader, matches = self._parts.reader(pattern.mapping), compile_filter(asked.query).matches
         async for entries in self._entries(pattern, asked, False, None, None):
@@ -187,7 +186,7 @@ class NamedReads:
     # --- lists -------------------------------------------------------------------------------------------------------
 
     async def _page(
-        self, pattern: Pattern, asked: Asked, *, backwards: bool, limit: int | None, start: str | None
+        self, pattern: Pattern, asked: PatternQuery, *, backwards: bool, limit: int | None, start: str | None
     ) -> Page:
         question = question_id(pattern.name, asked.partition, asked.low, asked.high, backwards)
         place = decode_token(start, question, 3 if asked.index else 2) if start is not None else None
@@ -208,7 +207,7 @@ class NamedReads:
         return Page(documents=documents)
 
     async def _entries(
-        self, pattern: Pattern, asked: Asked, backwards: bool, limit: int | None, place: Sequence[str] | None
+        self, pattern: Pattern, asked: PatternQuery, backwards: bool, limit: int | None, place: Sequence[str] | None
     ) -> AsyncIterator[list[_Entry]]:
         """The items that a pattern leads to, a page at a time, in its order."""
         if asked.partition is None:
@@ -239,7 +238,9 @@ def _place_of(item: Item, names: Sequence[str], index: str) -> tuple[str, ...]:
     return (*key_of(item), item[names[1]]["S"]) if index else key_of(item)
 
 
-def _request(pattern: Pattern, asked: Asked, names: Sequence[str], backwards: bool, consistent: bool) -> dict[str, Any]:
+def _request(
+    pattern: Pattern, asked: PatternQuery, names: Sequence[str], backwards: bool, consistent: bool
+) -> dict[str, Any]:
     condition, values = "#pk = :pk", {":pk": {"S": asked.partition}}
     if asked.low is not None:
         condition += " AND #sk BETWEEN :low AND :high"
@@ -264,11 +265,13 @@ class _Scan:
     FIRST_ITEMS = 25
     MOST_ITEMS = 1_000
 
-    def __init__(self, parts: Parts, mapping: DocumentMapping, filter: Mapping[str, Any], consistent: bool) -> None:
+    def __init__(
+        self, parts: ClientContext, mapping: DocumentMapping, filter: Mapping[str, Any], consistent: bool
+    ) -> None:
         self._mapping, self._consistent = mapping, consistent
         self._matches = compile_filter(filter).matches
         self._calls = MeasuredCalls(parts.calls)
-        self._reader = Reader(mapping, self._calls, consistent=consistent)
+        self._reader = DocumentReader(mapping, self._calls, consistent=consistent)
         self._question = question_id("scan", mapping.collection)
         self._items = 0
 
@@ -282,7 +285,7 @@ class _Scan:
             for item in reply["Items"]:
                 if moved and self._calls.read_units >= max_read_units:
                     return self._ended(documents, Ended.CAPACITY, place)
-                found: Found = await self._reader.whole(item)
+                found: StoredDocument = await self._reader.whole(item)
                 document = self._reader.document(found)
                 place, moved = list(key_of(item)), True
                 if document is not None and self._matches(document):

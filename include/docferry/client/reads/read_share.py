@@ -12,7 +12,7 @@ from bson.objectid import ObjectId
 
 from docferry.client.context import Plan
 from docferry.core.mapping.key_templates import Template
-from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mapping.mapping import DocumentMapping
 
 MOST_SHAPES = 500
 _PLAIN = frozenset((str, int, ObjectId))
@@ -21,7 +21,7 @@ _PLAIN = frozenset((str, int, ObjectId))
 Shape = tuple[tuple[str, type], ...]
 
 
-class Spreads:
+class ReadShare:
     """The spreads of one collection's queries."""
 
     def __init__(self, mapping: DocumentMapping) -> None:

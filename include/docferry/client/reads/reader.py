@@ -13,10 +13,10 @@ from typing import Any
 
 from docferry.core.access.read_plan import IndexQuery, ReadPlan
 from docferry.core.limits import BATCH_GET_KEYS
-from docferry.core.mapping.mapping import Document, Item, ItemKey, Mapping, digest, key_of
+from docferry.core.mapping.mapping import Document, DocumentMapping, Item, ItemKey, digest, key_of
 from docferry.core.versions import parse_version
 from docferry.errors import RetryExhausted, TornRead
-from docferry.ports.client import Calls
+from docferry.ports.client import DynamoCalls
 
 READ_AGAIN = 5
 """How often a document is read until its items fit together: another write was on its way each time."""
@@ -26,7 +26,7 @@ PATIENCE = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class StoredDocument:
     """What lies in the place of one document: live items, root first, and whatever else is there (tombstones)."""
 
     key: ItemKey
@@ -43,24 +43,24 @@ class Found:
         return max((parse_version(item["_v"]["S"]) for item in self.all.values() if "_v" in item), default=0)
 
 
-class Reader:
+class DocumentReader:
     """Reads the documents of one collection.
 
     Not `consistent`, it reads at half the price what may be a moment old, and what a cache may answer.
     """
 
-    def __init__(self, mapping: Mapping, calls: Calls, *, consistent: bool = True) -> None:
+    def __init__(self, mapping: DocumentMapping, calls: DynamoCalls, *, consistent: bool = True) -> None:
         self._mapping, self._calls, self._consistent = mapping, calls, consistent
         self._ttl = mapping.settings.ttl_attribute
 
     def __repr__(self) -> str:
         return f"Reader({self._mapping!r})"
 
-    def document(self, found: Found) -> Document | None:
+    def document(self, found: StoredDocument) -> Document | None:
         """The document; None if there is none."""
         return self._mapping.decode(found.live).document if found.live else None
 
-    async def find(self, plan: ReadPlan) -> AsyncIterator[Found]:
+    async def find(self, plan: ReadPlan) -> AsyncIterator[StoredDocument]:
         """All documents that a plan leads to, in its order. Raises StoreError, RetryExhausted, TornRead."""
         if plan.query is None:
             for found in await self.places(plan.keys):
@@ -72,7 +72,7 @@ class Reader:
                 if found.live:
                     yield found
 
-    async def places(self, keys: Sequence[ItemKey]) -> list[Found]:
+    async def places(self, keys: Sequence[ItemKey]) -> list[StoredDocument]:
         """What lies under each of these root keys, in their order."""
         if self._mapping.children:
             return [await self.place(key) for key in keys]
@@ -81,7 +81,7 @@ class Reader:
             items.update(await self._batch(keys[start : start + BATCH_GET_KEYS]))
         return [self._found(key, [items[key]] if key in items else []) for key in keys]
 
-    async def place(self, key: ItemKey) -> Found:
+    async def place(self, key: ItemKey) -> StoredDocument:
         """What lies under one root key. Raises TornRead if its items do not fit together, read after read."""
         for attempt in range(READ_AGAIN):
             if attempt:
@@ -91,22 +91,22 @@ class Reader:
                 return found
         raise TornRead(f"{self._mapping.collection}: a document's items did not fit together in {READ_AGAIN} reads")
 
-    async def whole(self, root: Item) -> Found:
+    async def whole(self, root: Item) -> StoredDocument:
         """The place of a root item that has just been read: only one that has children is read again."""
         key = key_of(root)
         return await self.place(key) if "_digest" in root else self._found(key, [root])
 
     # --- items -------------------------------------------------------------------------------------------------------
 
-    def _found(self, key: ItemKey, items: Sequence[Item]) -> Found:
+    def _found(self, key: ItemKey, items: Sequence[Item]) -> StoredDocument:
         ours = {self._mapping.root.entity, *self._mapping.children}
         mine = [item for item in items if item.get("entityType", {}).get("S") in ours]
         root = next((item for item in mine if key_of(item) == key and self._is_live(item)), None)
         if root is None:
-            return Found(key, (), {key_of(item): item for item in mine})
+            return StoredDocument(key, (), {key_of(item): item for item in mine})
         live = [item for item in mine if item is not root and self._is_live(item) and item["_id"] == root["_id"]]
         live = [item for item in live if item["entityType"]["S"] in self._mapping.children]
-        return Found(key, (root, *live), {key_of(item): item for item in mine})
+        return StoredDocument(key, (root, *live), {key_of(item): item for item in mine})
 
     def _is_live(self, item: Item) -> bool:
         """DynamoDB removes what has expired within days: until then readers must not see it."""
@@ -114,7 +114,7 @@ class Reader:
         return "_deleted" not in item and (expires is None or float(expires) > time.time())
 
     @staticmethod
-    def _is_whole(found: Found) -> bool:
+    def _is_whole(found: StoredDocument) -> bool:
         if not found.live:
             return True
         root, *children = found.live

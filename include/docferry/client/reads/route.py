@@ -11,16 +11,15 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from docferry.client.context import DYNAMODB, MONGO, Parts, Plan, Sort, timed
-from docferry.client.reads.read_share import Spreads
+from docferry.client.context import DYNAMODB, MONGO, ClientContext, Plan, Sort, timed
+from docferry.client.reads.read_share import ReadShare
 from docferry.client.reads.shadow import Shadow
 from docferry.core.access.read_plan import shape_of
 from docferry.core.cutover.modes import Mode
-from docferry.core.mapping.mapping import Document
-from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mapping.mapping import Document, DocumentMapping
 from docferry.core.mql.projection import project, sort_documents
 from docferry.errors import CallRefused, MigrationError
-from docferry.ports.client import Cursor
+from docferry.ports.client import MongoCursor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +42,10 @@ class Query:
 class Queries:
     """The reads of one collection."""
 
-    def __init__(self, parts: Parts, name: str, shadow: Shadow) -> None:
+    def __init__(self, parts: ClientContext, name: str, shadow: Shadow) -> None:
         self._parts, self._name, self._shadow = parts, name, shadow
         self._metrics, self._mapping, self._border = parts.metrics, parts.mapping(name), parts.border
-        self._spreads = Spreads(self._mapping) if self._mapping is not None else None
+        self._spreads = ReadShare(self._mapping) if self._mapping is not None else None
 
     def __repr__(self) -> str:
         return f"Queries({self._name!r})"
@@ -115,7 +114,7 @@ class Queries:
 
     # --- MongoDB -----------------------------------------------------------------------------------------------------
 
-    async def _first(self, cursor: Cursor, query: Query, method: str, compare: bool) -> Document | None:
+    async def _first(self, cursor: MongoCursor, query: Query, method: str, compare: bool) -> Document | None:
         """The first document. The read is compared from here on: who wants some documents never reads to the end."""
         with timed(self._metrics, MONGO, method):
             document = await cursor.fetch()

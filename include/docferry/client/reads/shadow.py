@@ -14,13 +14,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from docferry.client.context import Parts, Plan
+from docferry.client.context import ClientContext, Plan
 from docferry.client.transport.sync_driver import run
 from docferry.core.access.read_plan import leads_to
 from docferry.core.compare.diff import compare_values
 from docferry.core.compare.masking import Masks, shown_id
-from docferry.core.mapping.mapping import Document
-from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mapping.mapping import Document, DocumentMapping
 from docferry.errors import DocumentError
 
 MOST_WAITING = 200
@@ -34,7 +33,7 @@ MOST_SUSPECTS = 500
 
 
 @dataclass(slots=True, kw_only=True)
-class Asked:
+class ShadowRead:
     """A read to be compared. While it is suspected: since when (monotonic seconds), and how often it was asked meanwhile."""
 
     collection: str
@@ -51,10 +50,10 @@ class Asked:
 class Shadow:
     """Compares reads. `parts` are blocking; the thread starts with the first read that is offered."""
 
-    def __init__(self, parts: Parts, masked: Masks, settle_s: float = SETTLE_S) -> None:
+    def __init__(self, parts: ClientContext, masked: Masks, settle_s: float = SETTLE_S) -> None:
         self._parts, self._masked, self._settle_s = parts, masked, settle_s
         self._waiting: deque[tuple[str, Mapping[str, Any]]] = deque()
-        self._suspects: dict[tuple[Any, ...], Asked] = {}
+        self._suspects: dict[tuple[Any, ...], ShadowRead] = {}
         self._looked = 0.0
         self._closing = threading.Event()
         self._starting = threading.Lock()
@@ -100,7 +99,7 @@ class Shadow:
                     self._suspects.pop(asked.name, None)
                     self._parts.metrics.count(f"shadow.failed.{type(error).__name__}")
 
-    def _due(self) -> Iterator[Asked]:
+    def _due(self) -> Iterator[ShadowRead]:
         """The next read; and the suspects, every now and then, however many reads are waiting."""
         if not self._waiting:
             self._closing.wait(FETCH_S)
@@ -114,16 +113,16 @@ class Shadow:
             self._looked = time.monotonic()
             yield from list(self._suspects.values())
 
-    def _planned(self, collection: str, query: Mapping[str, Any]) -> Asked | None:
+    def _planned(self, collection: str, query: Mapping[str, Any]) -> ShadowRead | None:
         """Planned here, off the application's way. None, and counted: the application has changed its query since."""
         try:
             plan = self._parts.plan(self._parts.mappings[collection], query)
         except Exception as error:  # noqa: BLE001 - also bson's
             self._parts.metrics.count(f"shadow.failed.{type(error).__name__}")
             return None
-        return Asked(collection=collection, filter=query, plan=plan)
+        return ShadowRead(collection=collection, filter=query, plan=plan)
 
-    def _look(self, asked: Asked) -> None:
+    def _look(self, asked: ShadowRead) -> None:
         different = run(self._compare(self._parts.mappings[asked.collection], asked))
         now = time.monotonic()
         if different is None:
@@ -138,11 +137,11 @@ class Shadow:
             self._decide(asked, "shadow.mismatch")
             self._parts.membership.give_example(different)
 
-    def _decide(self, asked: Asked, outcome: str) -> None:
+    def _decide(self, asked: ShadowRead, outcome: str) -> None:
         self._suspects.pop(asked.name, None)
         self._parts.metrics.count(outcome, asked.times)
 
-    async def _compare(self, mapping: DocumentMapping, asked: Asked) -> str | None:
+    async def _compare(self, mapping: DocumentMapping, asked: ShadowRead) -> str | None:
         """What differs, in words without values; None if nothing does."""
         reader = self._parts.reader(mapping, beside=True)
         cursor = self._parts.mongo.find(mapping.collection, asked.filter, limit=MOST_DOCUMENTS)

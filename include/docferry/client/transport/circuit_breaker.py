@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from docferry.errors import RetryExhausted, TransientStoreError, Unavailable
-from docferry.ports.client import Calls
+from docferry.ports.client import DynamoCalls
 from docferry.ports.flows import Guard
 
 TIMEOUT_S = 1.0
@@ -22,10 +22,10 @@ IN_A_ROW = 3
 REST_S = 5.0
 
 
-class HurriedCalls:
+class CircuitBreaker:
     """Calls that stop asking for `REST_S` after `IN_A_ROW` that were not answered. `calls` must be in a hurry themselves."""
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: DynamoCalls) -> None:
         self._calls = calls
         self._failed = 0
         self._rests_until = 0.0

@@ -10,20 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from docferry.ports.client import Calls
+from docferry.ports.client import DynamoCalls
 from docferry.ports.flows import Guard
 
 
 class RoutedCalls:
     """Calls to DynamoDB, or through the cache in front of it. `leads` says whether DynamoDB does, now."""
 
-    def __init__(self, plain: Calls, cache: Calls, leads: Callable[[], bool], *, lists: bool = False) -> None:
+    def __init__(
+        self, plain: DynamoCalls, cache: DynamoCalls, leads: Callable[[], bool], *, lists: bool = False
+    ) -> None:
         self._plain, self._cache, self._leads, self._lists = plain, cache, leads, lists
 
     def __repr__(self) -> str:
         return f"RoutedCalls({self._plain!r}, {self._cache!r})"
 
-    def _way(self, operation: str, request: Mapping[str, Any]) -> Calls:
+    def _way(self, operation: str, request: Mapping[str, Any]) -> DynamoCalls:
         if not self._leads() or operation == "Scan":
             return self._plain
         if operation == "Query" and not request.get("ConsistentRead") and not self._lists:

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from docferry.errors import InvariantBroken
-from docferry.ports.client import Calls
+from docferry.ports.client import DynamoCalls
 from docferry.ports.flows import Guard
 
 
 class MeasuredCalls:
     """Reads through somebody else's calls."""
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: DynamoCalls) -> None:
         self._calls = calls
         self.read_units = 0.0
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from bson.timestamp import Timestamp
 
-from docferry.client.context import DYNAMODB, MONGO, Parts, timed
-from docferry.client.writes.putter import Outcome, Putter
+from docferry.client.context import DYNAMODB, MONGO, ClientContext, timed
+from docferry.client.writes.putter import PutOutcome, Putter
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.mapping import Document
 from docferry.core.mql.values import as_bson, empty_timestamp
@@ -20,7 +20,7 @@ from docferry.ports.client import MongoResult
 class DualWrites:
     """Writes of one collection to MongoDB, and beside it to DynamoDB where the mode says so."""
 
-    def __init__(self, parts: Parts, name: str) -> None:
+    def __init__(self, parts: ClientContext, name: str) -> None:
         self._parts, self._name = parts, name
         self._mongo, self._metrics = parts.mongo, parts.metrics
         self._mapping = parts.mapping(name)
@@ -113,10 +113,10 @@ class DualWrites:
         """An update that says that it modified nothing."""
         return getattr(result.value, "modified_count", None) == 0
 
-    async def _put_snapshot(self, putter: Putter, document_id: Any, time: Timestamp, version: int) -> Outcome:
+    async def _put_snapshot(self, putter: Putter, document_id: Any, time: Timestamp, version: int) -> PutOutcome:
         with timed(self._metrics, MONGO, "read_at"):
             document = await self._mongo.read_at(self._name, document_id, time)
-        return await putter.put_newer(document, version) if document is not None else Outcome.NOTHING
+        return await putter.put_newer(document, version) if document is not None else PutOutcome.NOTHING
 
     async def put(self, state: ModeState, result: MongoResult, document: Document, *, alone: bool = True) -> None:
         """A dual put of what was sent, if that is what MongoDB has stored."""
@@ -142,7 +142,7 @@ class DualWrites:
             return
         await self._dual(lambda putter: putter.bury_newer(document, version_of(own, 0)))
 
-    async def _dual(self, put: Callable[[Putter], Awaitable[Outcome]]) -> None:
+    async def _dual(self, put: Callable[[Putter], Awaitable[PutOutcome]]) -> None:
         """A failed dual put does not fail the call: it is counted, and replication heals it (DESIGN 6)."""
         assert self._mapping is not None
         try:

@@ -10,12 +10,11 @@ from typing import Any, TypeVar
 
 from bson.objectid import ObjectId
 
-from docferry.client.context import Parts, Plan, Sort
-from docferry.client.reads.reader import Found
+from docferry.client.context import ClientContext, Plan, Sort
+from docferry.client.reads.reader import StoredDocument
 from docferry.core.compare.diff import compare_values
 from docferry.core.cutover.modes import ModeState
-from docferry.core.mapping.mapping import Document
-from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mapping.mapping import Document, DocumentMapping
 from docferry.core.mql.projection import sort_documents
 from docferry.core.mql.updates import check_insert
 from docferry.errors import CallRefused, ConditionFailed, KeyTaken, Unavailable, UpdateRefused
@@ -30,14 +29,14 @@ Change = Callable[[Document], Document]
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class LeadingChange:
     """What a write did. `before` None: nothing matched; `after` None: nothing is there now, `before` itself: nothing changed."""
 
     before: Document | None
     after: Document | None
 
 
-async def until_taken(parts: Parts, name: str, attempt: Callable[[], Awaitable[T]]) -> T:
+async def until_taken(parts: ClientContext, name: str, attempt: Callable[[], Awaitable[T]]) -> T:
     """Read, change, write, and once more if somebody else has written in between. `name` is what is written to.
 
     Many processes that change one document must not meet again and again: each waits for a random time (full jitter).
@@ -64,7 +63,7 @@ async def until_taken(parts: Parts, name: str, attempt: Callable[[], Awaitable[T
 class LeadingWrites:
     """Writes of one collection to DynamoDB alone. Raises what pymongo would, where MongoDB would have refused."""
 
-    def __init__(self, parts: Parts, name: str) -> None:
+    def __init__(self, parts: ClientContext, name: str) -> None:
         self._parts, self._name = parts, name
         self._mapping = parts.mapping(name)
 
@@ -104,32 +103,34 @@ class LeadingWrites:
         change: Change | None,
         otherwise: Callable[[], Document] | None,
         sort: Sort = (),
-    ) -> Changed:
+    ) -> LeadingChange:
         """Change the first document that matches (`change` None removes it), or insert what `otherwise` makes."""
         mapping = self._require_mapping()
         plan = self._parts.plan(mapping, query, sort)
         putter = self._parts.putter(mapping)
 
-        async def attempt() -> Changed:
+        async def attempt() -> LeadingChange:
             found, before = await self._first(mapping, plan, sort)
             if found is None or before is None:
                 if otherwise is None:
-                    return Changed(None, None)
+                    return LeadingChange(None, None)
                 made = otherwise()
                 made.setdefault("_id", ObjectId())
                 await self.insert(state, made)
-                return Changed(None, made)
+                return LeadingChange(None, made)
             after = change(before) if change is not None else None
             if after is not None and not any(compare_values(before, after, "")):
-                return Changed(before, before)
+                return LeadingChange(before, before)
             await putter.replace(found, after, state.floor)
-            return Changed(before, after)
+            return LeadingChange(before, after)
 
         return await until_taken(self._parts, self._name, attempt)
 
-    async def _first(self, mapping: DocumentMapping, plan: Plan, sort: Sort) -> tuple[Found | None, Document | None]:
+    async def _first(
+        self, mapping: DocumentMapping, plan: Plan, sort: Sort
+    ) -> tuple[StoredDocument | None, Document | None]:
         reader = self._parts.reader(mapping)
-        matching: list[tuple[Found, Document]] = []
+        matching: list[tuple[StoredDocument, Document]] = []
         async for found in reader.find(plan.where):
             document = reader.document(found)
             if document is not None and plan.filter.matches(document):

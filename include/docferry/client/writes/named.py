@@ -9,18 +9,17 @@ from typing import Any, TypeVar
 
 from bson.objectid import ObjectId
 
-from docferry.client.context import DYNAMODB, Parts, timed
+from docferry.client.context import DYNAMODB, ClientContext, timed
 from docferry.client.reads.named import NamedReads
-from docferry.client.reads.reader import Found, Reader
+from docferry.client.reads.reader import DocumentReader, StoredDocument
 from docferry.client.writes.leading import until_taken
-from docferry.client.writes.putter import Prepared, Putter
-from docferry.core.access.patterns import Asked, Pattern
+from docferry.client.writes.putter import PreparedItems, Putter
+from docferry.core.access.patterns import Pattern, PatternQuery
 from docferry.core.bson_codec.order import same
 from docferry.core.compare.diff import compare_values
 from docferry.core.cutover.modes import ModeState
 from docferry.core.limits import TRANSACTION_ITEMS
-from docferry.core.mapping.mapping import Document
-from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mapping.mapping import Document, DocumentMapping
 from docferry.core.mql.filters import Filter, compile_filter
 from docferry.core.mql.updates import apply_update, check_insert
 from docferry.errors import CallRefused, DocumentNotFound, KeyTaken, NotAsExpected
@@ -64,7 +63,7 @@ class _Step:
     """One document of a transaction as it is found now, and as it shall be."""
 
     mapping: DocumentMapping
-    before: Found
+    before: StoredDocument
     after: Document | None = field(repr=False)
     changes: bool = True
 
@@ -72,7 +71,7 @@ class _Step:
 class NamedWrites:
     """The writes of one client."""
 
-    def __init__(self, parts: Parts, reads: NamedReads) -> None:
+    def __init__(self, parts: ClientContext, reads: NamedReads) -> None:
         self._parts, self._reads = parts, reads
 
     def __repr__(self) -> str:
@@ -117,7 +116,7 @@ class NamedWrites:
 
     async def _commit(self, steps: Sequence[_Step], floor: int) -> None:
         """All or none. In a transaction, what changes nothing is written, too: it must still be as it was found."""
-        prepared: list[Prepared] = []
+        prepared: list[PreparedItems] = []
         putter: Putter | None = None
         for step in steps:
             if step.changes or len(steps) > 1:
@@ -164,7 +163,7 @@ class NamedWrites:
     async def _change(
         self,
         pattern: Pattern,
-        asked: Asked,
+        asked: PatternQuery,
         expected: Filter | None,
         change: Callable[[Document], Document] | None,
     ) -> _Step:
@@ -179,7 +178,9 @@ class NamedWrites:
         after = change(before) if change is not None else None
         return _Step(mapping, place, after, after is None or any(compare_values(before, after, "")))
 
-    async def _find(self, pattern: Pattern, asked: Asked, reader: Reader) -> tuple[Found | None, Document | None]:
+    async def _find(
+        self, pattern: Pattern, asked: PatternQuery, reader: DocumentReader
+    ) -> tuple[StoredDocument | None, Document | None]:
         """The document now, from the table: an index only says where."""
         key = await self._reads.where(pattern, asked) if asked.index else asked.key
         if key is None:

@@ -16,18 +16,18 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from docferry.client.reads.reader import Found, Reader
+from docferry.client.reads.reader import DocumentReader, StoredDocument
 from docferry.core.cutover.instances import Wrote
 from docferry.core.limits import TRANSACTION_ITEMS
-from docferry.core.mapping.mapping import VOLATILE, Document, Item, ItemKey, Mapping, check_size, key_of
+from docferry.core.mapping.mapping import VOLATILE, Document, DocumentMapping, Item, ItemKey, check_size, key_of
 from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import version_text
 from docferry.errors import CallRefused, ConditionFailed, DocumentError, InvariantBroken, KeyTaken
-from docferry.ports.client import Calls
+from docferry.ports.client import DynamoCalls
 from docferry.ports.flows import Guard
 
 
-class Outcome(StrEnum):
+class PutOutcome(StrEnum):
     """What became of a dual put. All but WRITTEN are left to replication."""
 
     WRITTEN = "written"
@@ -37,7 +37,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class PreparedItems:
     """The change of one document, as items of a transaction."""
 
     collection: str
@@ -49,10 +49,14 @@ class Putter:
     """Writes the documents of one collection to DynamoDB."""
 
     def __init__(
-        self, mapping: Mapping, calls: Calls, guard: Guard, remember: Callable[[Wrote], None] = lambda wrote: None
+        self,
+        mapping: DocumentMapping,
+        calls: DynamoCalls,
+        guard: Guard,
+        remember: Callable[[Wrote], None] = lambda wrote: None,
     ) -> None:
         self._mapping, self._calls, self._guard, self._remember = mapping, calls, guard, remember
-        self._reader = Reader(mapping, calls)
+        self._reader = DocumentReader(mapping, calls)
         self._ttl = mapping.settings.ttl_attribute
 
     def __repr__(self) -> str:
@@ -81,33 +85,33 @@ class Putter:
 
     # --- while MongoDB leads -----------------------------------------------------------------------------------------
 
-    async def put_newer(self, document: Document, version: int) -> Outcome:
+    async def put_newer(self, document: Document, version: int) -> PutOutcome:
         """Put all items of a document where nothing newer is stored, or none. Raises DocumentError, StoreError."""
         return await self._if_newer(self.items(document, version))
 
-    async def bury_newer(self, document: Document, version: int) -> Outcome:
+    async def bury_newer(self, document: Document, version: int) -> PutOutcome:
         """Put tombstones in the places of a document's items where nothing newer is stored, or none."""
         return await self._if_newer([tombstone(stub, version, self._ttl) for stub in self._mapping.stubs(document)])
 
-    async def _if_newer(self, items: Sequence[Item]) -> Outcome:
+    async def _if_newer(self, items: Sequence[Item]) -> PutOutcome:
         if not items or len(items) > TRANSACTION_ITEMS:
-            return Outcome.TOO_MANY if items else Outcome.NOTHING
+            return PutOutcome.TOO_MANY if items else PutOutcome.NOTHING
         puts = [
             self._put(item, "attribute_not_exists(#v) OR #v < :v", {"#v": "_v"}, {":v": item["_v"]}) for item in items
         ]
         try:
             await self._transact(puts)
         except ConditionFailed:
-            return Outcome.SUPERSEDED
-        return Outcome.WRITTEN
+            return PutOutcome.SUPERSEDED
+        return PutOutcome.WRITTEN
 
     # --- while DynamoDB leads ----------------------------------------------------------------------------------------
 
-    async def replace(self, before: Found | None, after: Document | None, floor: int) -> None:
+    async def replace(self, before: StoredDocument | None, after: Document | None, floor: int) -> None:
         """One document from what was found to what it shall be; None is no document. Raises as `prepare` and `commit` do."""
         await self.commit([await self.prepare(before, after, floor)])
 
-    async def prepare(self, before: Found | None, after: Document | None, floor: int) -> Prepared:
+    async def prepare(self, before: StoredDocument | None, after: Document | None, floor: int) -> PreparedItems:
         """What `replace` writes, for a transaction that may hold more.
 
         Holds:  all items in one transaction; each place still as it was read; versions rise, and are above `floor`.
@@ -126,7 +130,7 @@ class Putter:
                 stored = max(stored, place.version)
         version = max(stored, floor) + 1
         wanted = self._wanted(before, after, version)
-        return Prepared(
+        return PreparedItems(
             collection=self._mapping.collection,
             puts=[self._as_read(item, there.get(key_of(item))) for item in wanted],
             wrote=[
@@ -134,7 +138,7 @@ class Putter:
             ],
         )
 
-    async def commit(self, prepared: Sequence[Prepared]) -> None:
+    async def commit(self, prepared: Sequence[PreparedItems]) -> None:
         """Write what was prepared, of any collection: all or none.
 
         Raises: ConditionFailed, if somebody was quicker: read again; StoreError.
@@ -144,7 +148,7 @@ class Putter:
             for wrote in one.wrote:
                 self._remember(wrote)
 
-    def _wanted(self, before: Found | None, after: Document | None, version: int) -> list[Item]:
+    def _wanted(self, before: StoredDocument | None, after: Document | None, version: int) -> list[Item]:
         """The items to be put: root, changed children, and tombstones for what goes away."""
         old = {key_of(item): item for item in before.live} if before else {}
         new = self.items(after, version) if after is not None else []

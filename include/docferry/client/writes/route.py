@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 from bson.objectid import ObjectId
 
-from docferry.client.context import DYNAMODB, Parts, Sort, timed
-from docferry.client.membership import Begun
+from docferry.client.context import DYNAMODB, ClientContext, Sort, timed
+from docferry.client.membership import WriteTicket
 from docferry.client.writes.dual import DualWrites
-from docferry.client.writes.leading import Changed, LeadingWrites
+from docferry.client.writes.leading import LeadingChange, LeadingWrites
 from docferry.core.access.read_plan import shape_of
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.mapping import Document
@@ -33,10 +33,10 @@ FENCED_WAIT_S = 5.0
 STEP_S = 0.01
 
 
-class Calls:
+class CollectionCalls:
     """The calls of one collection."""
 
-    def __init__(self, parts: Parts, name: str) -> None:
+    def __init__(self, parts: ClientContext, name: str) -> None:
         self._parts, self._name = parts, name
         self._members, self._mongo, self._metrics = parts.membership, parts.mongo, parts.metrics
         self._border = parts.border
@@ -247,7 +247,7 @@ class Calls:
                 if not await self._mode_changes(begun):
                     raise (fenced.__cause__ or fenced) from None
 
-    async def _mode_changes(self, begun: Begun) -> bool:
+    async def _mode_changes(self, begun: WriteTicket) -> bool:
         """Whether this process hears of another mode soon."""
         for _ in range(int(FENCED_WAIT_S / STEP_S)):
             if self._members.state.epoch != begun.state.epoch:
@@ -301,7 +301,7 @@ class Calls:
             upserted_id=self._border.given_value(result.upserted_id),
         )
 
-    def _update_result(self, found: Changed) -> Any:
+    def _update_result(self, found: LeadingChange) -> Any:
         if found.before is None:
             upserted = found.after["_id"] if found.after is not None else None
             return self._mongo.updated(matched=0, modified=0, upserted_id=upserted)

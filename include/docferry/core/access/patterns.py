@@ -20,8 +20,7 @@ from bson.objectid import ObjectId
 
 from docferry.core.access.read_plan import nested
 from docferry.core.mapping.key_templates import Placeholder, Template, parse_template
-from docferry.core.mapping.mapping import ItemKey, ItemPlan
-from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mapping.mapping import DocumentMapping, ItemKey, ItemPlan
 from docferry.core.settings import AccessPattern
 from docferry.errors import CallRefused, DocumentError
 
@@ -47,7 +46,7 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class PatternQuery:
     """A pattern with its values.
 
     `query` is what it asks of documents, in MongoDB's words. `key` is the root's, if the pattern pins it. Else one partition of
@@ -90,16 +89,16 @@ class Pattern:
         """The key of the root item, from that of an item which this pattern led to."""
         return key if self.plan is self.mapping.root else (key[0], self.mapping.root.sk.source)
 
-    def bind(self, given: Mapping[str, Any], since: Any = None, until: Any = None) -> Asked:
+    def bind(self, given: Mapping[str, Any], since: Any = None, until: Any = None) -> PatternQuery:
         """Raises CallRefused for a missing or unknown parameter, and for a bound that cannot be."""
         values = self._values(given)
         bounds = self._bounds(since, until)
         flat = {**values, **{".".join(path): wanted for path, wanted in self.when}}
         query = self._in_document({**flat, **bounds})
         if self.names_one and not self.index:
-            return Asked(query=query, key=self._key(values))
+            return PatternQuery(query=query, key=self._key(values))
         low, high = self._range(values, bounds)
-        return Asked(query=query, index=self.index, partition=self.pk.render(nested(values)), low=low, high=high)
+        return PatternQuery(query=query, index=self.index, partition=self.pk.render(nested(values)), low=low, high=high)
 
     def _values(self, given: Mapping[str, Any]) -> dict[str, Any]:
         missing = [name for name in self.names if given.get(name) is None]

@@ -15,8 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from docferry.core.mapping.key_templates import Placeholder, Template
-from docferry.core.mapping.mapping import Document, ItemKey
-from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mapping.mapping import Document, DocumentMapping, ItemKey
 from docferry.core.settings import AccessPattern
 from docferry.errors import CallRefused, DocumentError
 

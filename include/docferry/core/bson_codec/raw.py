@@ -14,7 +14,7 @@ from docferry.core.bson_codec.codec import BSON_OPTIONS
 from docferry.core.bson_codec.deprecated_types import refuse_deprecated
 from docferry.core.limits import ITEM_BYTES, SORT_KEY_BYTES
 from docferry.core.mapping.key_templates import render_value
-from docferry.core.mapping.mapping import Item, Mapping, check_size
+from docferry.core.mapping.mapping import DocumentMapping, Item, check_size
 from docferry.errors import UnsupportedType
 
 SURELY_SMALL = 800
@@ -30,7 +30,7 @@ def decode_document(data: bytes) -> dict[str, Any]:
         raise UnsupportedType(f"is not valid BSON: {type(error).__name__}") from error
 
 
-def encode_raw(mapping: Mapping, data: bytes, version: int) -> list[Item]:
+def encode_raw(mapping: DocumentMapping, data: bytes, version: int) -> list[Item]:
     """The items of a document in BSON, root first. Raises DocumentError if it cannot be stored."""
     document = decode_document(data)
     refuse_deprecated(data, document)

@@ -23,8 +23,7 @@ from bson.regex import Regex
 
 from docferry.core.bson_codec.codec import AttributeValue, HintTree, decode_value, unescape_name
 from docferry.core.compare.masking import MASKED, Masks, is_masked, is_masked_key, shown_id, shown_key
-from docferry.core.mapping.mapping import Item, ItemPlan, key_of
-from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mapping.mapping import DocumentMapping, Item, ItemPlan, key_of
 
 
 class Told(Enum):
@@ -40,7 +39,7 @@ SHOWN_CHARACTERS = 120
 _VERSION = re.compile(r"[0-9a-f]{22}")
 
 
-class Kind(Enum):
+class DifferenceKind(Enum):
     """How an item can be wrong; or, while DynamoDB leads, a document of MongoDB: then read it with the databases exchanged."""
 
     MISSING = "missing"
@@ -62,7 +61,7 @@ class Difference:
     `first_seen_ms` (since 1970) and `age_s` say for how long it has been seen.
     """
 
-    kind: Kind
+    kind: DifferenceKind
     collection: str
     id: str
     pk: str
@@ -261,7 +260,7 @@ def differences_of(
         hide = is_masked(path, masked) or is_masked_key(plan, path.rpartition(".")[2], masked)
         found.append(
             Difference(
-                kind=Kind.MISSING if mine is AN_ITEM else Kind.DIFFERENT,
+                kind=DifferenceKind.MISSING if mine is AN_ITEM else DifferenceKind.DIFFERENT,
                 collection=mapping.collection,
                 id=shown_id(id_text, masked),
                 pk=pk,

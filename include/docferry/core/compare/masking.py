@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from docferry.core.mapping.key_templates import Template
-from docferry.core.mapping.mapping import ItemKey, ItemPlan
-from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mapping.mapping import DocumentMapping, ItemKey, ItemPlan
 
 MASKED = "(masked)"
 Masks = tuple[str, ...]

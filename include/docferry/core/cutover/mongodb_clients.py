@@ -80,7 +80,7 @@ class Client:
         }
 
 
-class Seen:
+class ClientsSeen:
     """Looks, added up by (appName, driver, user, host)."""
 
     def __init__(self, settings: CutoverSettings) -> None:

@@ -25,7 +25,7 @@ class Ages:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class WritersSeen:
     """A look: at `at` nobody was left who would sign a request for something before `version`.
 
     `at_ms` is the same moment on the clock of whoever looked, in ms since 1970.
@@ -55,7 +55,7 @@ class Facts:
     loads: Sequence[str]
     writers: Sequence[str]
     letters: Mapping[str, int]
-    seen: Sequence[Seen] = ()
+    seen: Sequence[WritersSeen] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class Proof:
 
     conditions: tuple[Condition, ...]
     horizon: int | None
-    seen: tuple[Seen, ...]
+    seen: tuple[WritersSeen, ...]
 
     @property
     def holds(self) -> bool:
@@ -107,7 +107,7 @@ def prove(facts: Facts, ages: Ages) -> Proof:
     return Proof(conditions=conditions, horizon=horizon, seen=seen)
 
 
-def age_s(look: Seen, facts: Facts) -> float:
+def age_s(look: WritersSeen, facts: Facts) -> float:
     """How long ago a look was: by two clocks, so that one which jumps does not make a young look old."""
     return min(float(facts.ended.time - look.at.time), (facts.ended_ms - look.at_ms) / 1000)
 
@@ -155,7 +155,7 @@ def _writers(facts: Facts) -> Condition:
     return Condition(name=name, holds=not facts.writers, evidence=evidence, remedy=remedy)
 
 
-def _requests(facts: Facts, ages: Ages, seen: Sequence[Seen], old: Sequence[Seen]) -> Condition:
+def _requests(facts: Facts, ages: Ages, seen: Sequence[WritersSeen], old: Sequence[WritersSeen]) -> Condition:
     name = f"requests of older versions are dead (signed over {ages.dead:.0f} s ago)"
     if old:
         look = old[-1]
@@ -196,7 +196,7 @@ def _some(names: Sequence[str], most: int = 5) -> str:
 # --- looks -----------------------------------------------------------------------------------------------------------
 
 
-def _looks(facts: Facts, ages: Ages, add: bool) -> tuple[Seen, ...]:
+def _looks(facts: Facts, ages: Ages, add: bool) -> tuple[WritersSeen, ...]:
     """The looks worth keeping, oldest first: the last that is old enough, and the first that is not yet.
 
     (A later one in its place would never get old if purge were run often.) One that is later than the position is dropped:
@@ -211,13 +211,13 @@ def _looks(facts: Facts, ages: Ages, add: bool) -> tuple[Seen, ...]:
     return (*old[-1:], *young[:1])
 
 
-def look_of(facts: Facts, ages: Ages) -> Seen:
+def look_of(facts: Facts, ages: Ages) -> WritersSeen:
     """What these facts say about what is still to be signed.
 
     Replication signs for its position or later. Whoever begins to read after the first fact was read reads at MongoDB's time
     then, or at what a primary that has lost its place takes for it.
     """
     assert facts.applied is not None
-    return Seen(
+    return WritersSeen(
         at=facts.ended, at_ms=facts.ended_ms, version=min(facts.applied, _seconds_before(facts.began, ages.stale))
     )

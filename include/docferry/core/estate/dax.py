@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 from docferry.core.estate.values import (
     Action,
-    Change,
     DaxClusterState,
     DaxGroupState,
     DaxSpec,
     DaxState,
-    Difference,
+    EstateChange,
+    EstateDifference,
     EstatePlan,
+    EstateStep,
     Finding,
-    Step,
     extra_tags,
     on_off,
     tag_changes,
@@ -26,8 +26,8 @@ def plan_dax(spec: DaxSpec, state: DaxState) -> EstatePlan:
     found = [*_plan_subnets(spec, state), *_plan_parameters(spec, state), *_plan_cluster(spec, state)]
     notes = extra_tags(spec.resource, spec.tags, state.cluster.tags) if state.cluster else ()
     return EstatePlan(
-        steps=tuple(f for f in found if isinstance(f, Step)),
-        blocked=tuple(f for f in found if isinstance(f, Difference)),
+        steps=tuple(f for f in found if isinstance(f, EstateStep)),
+        blocked=tuple(f for f in found if isinstance(f, EstateDifference)),
         notes=tuple(notes),
         unverified=tuple(f"{spec.resource}: {what}" for what in state.unverified),
     )
@@ -41,13 +41,13 @@ def _plan_subnets(spec: DaxSpec, state: DaxState) -> Iterator[Finding]:
     group, name = state.subnet_group, f"DAX subnet group {spec.subnet_group}"
     want = ", ".join(sorted(spec.subnets))
     if group is None:
-        change = Change(field="subnets", have="missing", want=want)
-        yield Step(
+        change = EstateChange(field="subnets", have="missing", want=want)
+        yield EstateStep(
             resource=name, action=Action.CREATE_SUBNET_GROUP, spec=spec, changes=(change,), needs_permission=False
         )
     elif group.readable and spec.subnets and set(group.values) != set(spec.subnets):
-        change = Change(field="subnets", have=", ".join(sorted(group.values)), want=want)
-        yield Step(
+        change = EstateChange(field="subnets", have=", ".join(sorted(group.values)), want=want)
+        yield EstateStep(
             resource=name,
             action=Action.SET_SUBNETS,
             spec=spec,
@@ -60,42 +60,48 @@ def _plan_parameters(spec: DaxSpec, state: DaxState) -> Iterator[Finding]:
     name = f"DAX parameter group {spec.parameter_group}"
     group = state.parameter_group
     if group is None:
-        yield Step(resource=name, action=Action.CREATE_PARAMETER_GROUP, spec=spec, needs_permission=False)
+        yield EstateStep(resource=name, action=Action.CREATE_PARAMETER_GROUP, spec=spec, needs_permission=False)
         group = DaxGroupState(name=spec.parameter_group, description=spec.description)
     if not group.readable:
         return
     changes = tuple(
-        Change(field=parameter, have=group.values.get(parameter, "its default"), want=value)
+        EstateChange(field=parameter, have=group.values.get(parameter, "its default"), want=value)
         for parameter, value in sorted(spec.parameters.items())
         if group.values.get(parameter) != value
     )
     if changes:
         begun = _begun(spec, state, group)
-        yield Step(resource=name, action=Action.SET_PARAMETERS, spec=spec, changes=changes, needs_permission=not begun)
+        yield EstateStep(
+            resource=name, action=Action.SET_PARAMETERS, spec=spec, changes=changes, needs_permission=not begun
+        )
 
 
 def _plan_cluster(spec: DaxSpec, state: DaxState) -> Iterator[Finding]:
     cluster = state.cluster
     if cluster is None:
-        changes = tuple(Change(field=name, have="missing", want=want) for name, want in _cluster_fields(spec).items())
-        yield Step(
+        changes = tuple(
+            EstateChange(field=name, have="missing", want=want) for name, want in _cluster_fields(spec).items()
+        )
+        yield EstateStep(
             resource=spec.resource, action=Action.CREATE_CLUSTER, spec=spec, changes=changes, needs_permission=False
         )
         return
     have, want = _cluster_have(cluster), _cluster_fields(spec)
-    changed = {name: Change(field=name, have=have[name], want=want[name]) for name in want if have[name] != want[name]}
+    changed = {
+        name: EstateChange(field=name, have=have[name], want=want[name]) for name in want if have[name] != want[name]
+    }
     if cluster.security_groups is None:
         changed.pop("security groups", None)
     if nodes := changed.pop("nodes", None):
-        yield Step(
+        yield EstateStep(
             resource=spec.resource, action=Action.SET_NODES, spec=spec, changes=(nodes,), detail=str(cluster.nodes)
         )
     if groups := [changed.pop(name) for name in ("security groups", "parameter group") if name in changed]:
-        yield Step(resource=spec.resource, action=Action.SET_CLUSTER_GROUPS, spec=spec, changes=tuple(groups))
+        yield EstateStep(resource=spec.resource, action=Action.SET_CLUSTER_GROUPS, spec=spec, changes=tuple(groups))
     for change in changed.values():
-        yield Difference(resource=spec.resource, change=change, why="fixed when the cluster is created")
+        yield EstateDifference(resource=spec.resource, change=change, why="fixed when the cluster is created")
     if tags := tag_changes(spec.tags, cluster.tags):
-        yield Step(resource=spec.resource, action=Action.SET_CLUSTER_TAGS, spec=spec, changes=tags)
+        yield EstateStep(resource=spec.resource, action=Action.SET_CLUSTER_TAGS, spec=spec, changes=tags)
 
 
 def _cluster_fields(spec: DaxSpec) -> dict[str, str]:

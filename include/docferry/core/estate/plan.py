@@ -24,90 +24,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 
-from docferry.core.estate.dax import dax_fields, plan_dax
-from docferry.core.estate.replicas import check_replicable, plan_replica, replica_key
+from docferry.core.estate.dax import plan_dax
 from docferry.core.estate.tables import (
-    created_table,
-    creation_tags,
     plan_table,
-    predict_table,
-    table_fields,
 )
 from docferry.core.estate.values import (
-    LEFTOVERS,
-    MARKER,
-    REPLICA_MARKER,
-    STREAM_VIEW,
-    TABLE_KEYS,
-    UNASKED,
-    Action,
     ActualEstate,
-    Change,
-    DaxClusterState,
-    DaxGroupState,
     DaxSpec,
     DaxState,
     DesiredEstate,
-    Difference,
-    Dimension,
     EstatePlan,
-    Finding,
-    IndexState,
-    Keys,
     LedgerTableSpec,
     ReplicaSpec,
-    ScalingState,
-    Step,
     TableSpec,
-    TableState,
-    index_keys,
-    spec_digest,
 )
 from docferry.core.settings import DaxSettings, LedgerSettings, TableSettings, TargetSettings
 from docferry.errors import ConfigError, Problem
-
-__all__ = [
-    "LEFTOVERS",
-    "MARKER",
-    "REPLICA_MARKER",
-    "STREAM_VIEW",
-    "TABLE_KEYS",
-    "UNASKED",
-    "Action",
-    "ActualEstate",
-    "Change",
-    "DaxClusterState",
-    "DaxGroupState",
-    "DaxSpec",
-    "DaxState",
-    "DesiredEstate",
-    "Difference",
-    "Dimension",
-    "EstatePlan",
-    "Finding",
-    "IndexState",
-    "Keys",
-    "LedgerTableSpec",
-    "ReplicaSpec",
-    "ScalingState",
-    "Step",
-    "TableSpec",
-    "TableState",
-    "check_replicable",
-    "created_table",
-    "creation_tags",
-    "dax_fields",
-    "desired_estate",
-    "index_keys",
-    "plan_dax",
-    "plan_estate",
-    "plan_replica",
-    "plan_table",
-    "predict_table",
-    "replica_key",
-    "spec_digest",
-    "table_fields",
-]
 
 
 def desired_estate(

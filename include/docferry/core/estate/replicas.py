@@ -13,11 +13,11 @@ from docferry.core.estate.tables import (
 from docferry.core.estate.values import (
     REPLICA_MARKER,
     Action,
-    Change,
-    Difference,
+    EstateChange,
+    EstateDifference,
     EstatePlan,
+    EstateStep,
     ReplicaSpec,
-    Step,
     TableSpec,
     TableState,
 )
@@ -61,23 +61,25 @@ def plan_replica(replica: ReplicaSpec, main: TableState, there: TableState | Non
     if region not in main.replicas:
         return _plan_new_replica(replica, main, there)
     if there is None or main.replicas[region] != "ACTIVE":
-        change = Change(
+        change = EstateChange(
             field="replica", have=main.replicas[region] if there else "not to be found there", want="ACTIVE"
         )
-        return EstatePlan(blocked=(Difference(resource=replica.resource, change=change, why="only AWS can mend this"),))
+        return EstatePlan(
+            blocked=(EstateDifference(resource=replica.resource, change=change, why="only AWS can mend this"),)
+        )
     begun = main.tags.get(REPLICA_MARKER) == region
     found = [finding for rule in REPLICA_RULES for finding in rule(spec, there)]
     steps = [
         replace(f, resource=replica.resource, region=region, needs_permission=not begun)
         for f in found
-        if isinstance(f, Step)
+        if isinstance(f, EstateStep)
     ]
     # Keys, indexes and the stream belong to the global table: what one region lacks is not for us to patch there.
     ours = {Action.SET_PITR, Action.SET_TAGS, Action.SET_PROTECTION}
     foreign = [c for s in steps if s.action not in ours for c in s.changes]
-    blocked = [f for f in found if isinstance(f, Difference)]
+    blocked = [f for f in found if isinstance(f, EstateDifference)]
     blocked += [
-        Difference(resource=replica.resource, change=c, why="it did not follow the first region") for c in foreign
+        EstateDifference(resource=replica.resource, change=c, why="it did not follow the first region") for c in foreign
     ]
     kept = [s for s in steps if s.action in ours]
     if begun:
@@ -87,11 +89,11 @@ def plan_replica(replica: ReplicaSpec, main: TableState, there: TableState | Non
 
 def _plan_new_replica(replica: ReplicaSpec, main: TableState, there: TableState | None) -> EstatePlan:
     if there is not None:
-        change = Change(field="replica", have="a table of its own", want="a replica")
+        change = EstateChange(field="replica", have="a table of its own", want="a replica")
         return EstatePlan(
-            blocked=(Difference(resource=replica.resource, change=change, why="docferry deletes no table"),)
+            blocked=(EstateDifference(resource=replica.resource, change=change, why="docferry deletes no table"),)
         )
-    create = _replica_step(replica, Action.CREATE_REPLICA, Change(field="replica", have="missing", want="ACTIVE"))
+    create = _replica_step(replica, Action.CREATE_REPLICA, EstateChange(field="replica", have="missing", want="ACTIVE"))
     marked = main.tags.get(REPLICA_MARKER) == replica.region
     first = () if marked else (_replica_step(replica, Action.BEGIN_REPLICA),)
     made = main
@@ -101,8 +103,8 @@ def _plan_new_replica(replica: ReplicaSpec, main: TableState, there: TableState 
     return EstatePlan(steps=(*first, create)) + plan_replica(replica, made, born)
 
 
-def _replica_step(replica: ReplicaSpec, action: Action, *changes: Change) -> Step:
-    return Step(
+def _replica_step(replica: ReplicaSpec, action: Action, *changes: EstateChange) -> EstateStep:
+    return EstateStep(
         resource=replica.resource,
         action=action,
         spec=replica.table,

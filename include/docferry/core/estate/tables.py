@@ -14,14 +14,14 @@ from docferry.core.estate.values import (
     TABLE_KEYS,
     UNASKED,
     Action,
-    Change,
-    Difference,
     Dimension,
+    EstateChange,
+    EstateDifference,
     EstatePlan,
+    EstateStep,
     Finding,
     IndexState,
     ScalingState,
-    Step,
     TableSpec,
     TableState,
     extra_tags,
@@ -36,7 +36,7 @@ from docferry.core.estate.values import (
 def plan_table(spec: TableSpec, state: TableState | None) -> EstatePlan:
     """The steps that make `state` what `spec` says; all of them, so that a person sees the whole of it beforehand."""
     if state is None:
-        create = Step(
+        create = EstateStep(
             resource=spec.resource,
             action=Action.CREATE_TABLE,
             spec=spec,
@@ -47,10 +47,10 @@ def plan_table(spec: TableSpec, state: TableState | None) -> EstatePlan:
     found = [finding for rule in _TABLE_RULES for finding in rule(spec, state)]
     ours = state.tags.get(MARKER) == spec_digest(spec)
     excused = UNASKED | (LEFTOVERS if ours else frozenset())
-    steps = tuple(replace(f, needs_permission=f.action not in excused) for f in found if isinstance(f, Step))
+    steps = tuple(replace(f, needs_permission=f.action not in excused) for f in found if isinstance(f, EstateStep))
     return EstatePlan(
         steps=steps,
-        blocked=tuple(f for f in found if isinstance(f, Difference)),
+        blocked=tuple(f for f in found if isinstance(f, EstateDifference)),
         notes=tuple(extra_tags(spec.resource, spec.tags, state.tags)),
     )
 
@@ -78,7 +78,7 @@ def creation_tags(spec: TableSpec) -> dict[str, str]:
     return {**spec.tags, MARKER: spec_digest(spec)}
 
 
-def predict_table(state: TableState | None, step: Step) -> TableState:
+def predict_table(state: TableState | None, step: EstateStep) -> TableState:
     """The state that `step` leaves behind when all goes well.
 
     Raises: KeyError for a step that is not about one table; TypeError for a step on a table that is not there.
@@ -104,13 +104,13 @@ def _units(spec: TableSpec) -> tuple[int, int]:
     return spec.capacity.read_units, spec.capacity.write_units
 
 
-def _effect_billing(spec: TableSpec, state: TableState, _step: Step) -> dict[str, Any]:
+def _effect_billing(spec: TableSpec, state: TableState, _step: EstateStep) -> dict[str, Any]:
     read, write = _units(spec)
     indexes = tuple(replace(index, read_units=read, write_units=write) for index in state.indexes)
     return {"billing": spec.billing, "read_units": read, "write_units": write, "indexes": indexes}
 
 
-def _effect_capacity(spec: TableSpec, state: TableState, step: Step) -> dict[str, Any]:
+def _effect_capacity(spec: TableSpec, state: TableState, step: EstateStep) -> dict[str, Any]:
     made = created_table(spec)
     read, write = made.read_units, made.write_units
     if not step.detail:
@@ -119,7 +119,7 @@ def _effect_capacity(spec: TableSpec, state: TableState, step: Step) -> dict[str
     return {"indexes": tuple(changed)}
 
 
-def _effect_scaling(spec: TableSpec, state: TableState, step: Step) -> dict[str, Any]:
+def _effect_scaling(spec: TableSpec, state: TableState, step: EstateStep) -> dict[str, Any]:
     kept = (target for target in state.scaling if target.detail != step.detail)
     return {"scaling": (*kept, *(target for target in spec.scaling if target.detail == step.detail))}
 
@@ -147,21 +147,21 @@ _EFFECTS: Mapping[Action, Any] = {
 # --- rules: each yields what one aspect of a table needs, in the order in which it must happen --------------------------
 
 
-def _step(spec: TableSpec, action: Action, change: Change, detail: str = "") -> Step:
-    return Step(resource=spec.resource, action=action, spec=spec, changes=(change,), detail=detail)
+def _step(spec: TableSpec, action: Action, change: EstateChange, detail: str = "") -> EstateStep:
+    return EstateStep(resource=spec.resource, action=action, spec=spec, changes=(change,), detail=detail)
 
 
 def _rule_keys(spec: TableSpec, state: TableState) -> Iterator[Finding]:
     if state.keys != TABLE_KEYS:
-        change = Change(field="keys", have=show_keys(state.keys), want=show_keys(TABLE_KEYS))
-        yield Difference(resource=spec.resource, change=change, why="a table's keys are fixed when it is created")
+        change = EstateChange(field="keys", have=show_keys(state.keys), want=show_keys(TABLE_KEYS))
+        yield EstateDifference(resource=spec.resource, change=change, why="a table's keys are fixed when it is created")
 
 
 def _rule_billing(spec: TableSpec, state: TableState) -> Iterator[Finding]:
     if state.billing != spec.billing:
         # Every index that exists now must be given its capacity in the same call, those unknown to the file, too.
         indexes = ",".join(i.name for i in state.indexes if not i.local) if spec.billing == "provisioned" else ""
-        change = Change(field="billing", have=state.billing, want=_show_billing(spec))
+        change = EstateChange(field="billing", have=state.billing, want=_show_billing(spec))
         yield _step(spec, Action.SET_BILLING, change, indexes)
         return
     if spec.billing != "provisioned":
@@ -174,7 +174,7 @@ def _rule_billing(spec: TableSpec, state: TableState) -> Iterator[Finding]:
             yield _step(
                 spec,
                 Action.SET_CAPACITY,
-                Change(field=_capacity_field(name), have=have, want=_show_billing(spec)),
+                EstateChange(field=_capacity_field(name), have=have, want=_show_billing(spec)),
                 name,
             )
 
@@ -204,14 +204,16 @@ def _rule_indexes(spec: TableSpec, state: TableState) -> Iterator[Finding]:
     for name in spec.indexes:
         want = IndexState(name=name, keys=index_keys(name))
         if name not in have:
-            yield _step(spec, Action.ADD_INDEX, Change(field=f"index {name}", have="missing", want=str(want)), name)
+            yield _step(
+                spec, Action.ADD_INDEX, EstateChange(field=f"index {name}", have="missing", want=str(want)), name
+            )
         elif (have[name].keys, have[name].projection, have[name].local) != (want.keys, want.projection, False):
-            change = Change(field=f"index {name}", have=str(have[name]), want=str(want))
+            change = EstateChange(field=f"index {name}", have=str(have[name]), want=str(want))
             why = "an index is fixed when it is created; docferry deletes none"
-            yield Difference(resource=spec.resource, change=change, why=why)
+            yield EstateDifference(resource=spec.resource, change=change, why=why)
     for name in sorted(set(have) - set(spec.indexes)):
-        change = Change(field=f"index {name}", have=str(have[name]), want="no such index")
-        yield Difference(resource=spec.resource, change=change, why="docferry deletes no index", tolerable=True)
+        change = EstateChange(field=f"index {name}", have=str(have[name]), want="no such index")
+        yield EstateDifference(resource=spec.resource, change=change, why="docferry deletes no index", tolerable=True)
 
 
 def _rule_scaling(spec: TableSpec, state: TableState) -> Iterator[Finding]:
@@ -220,13 +222,15 @@ def _rule_scaling(spec: TableSpec, state: TableState) -> Iterator[Finding]:
     for detail, target in want.items():
         if have.get(detail) != target:
             name = _scaling_field(target)
-            change = Change(field=name, have=str(have.get(detail, "none")), want=str(target))
+            change = EstateChange(field=name, have=str(have.get(detail, "none")), want=str(target))
             yield _step(spec, Action.SET_SCALING, change, detail)
     if spec.billing != "provisioned":
         return
     for detail in sorted(set(have) - set(want)):
-        change = Change(field=_scaling_field(have[detail]), have=str(have[detail]), want="none")
-        yield Difference(resource=spec.resource, change=change, why="docferry removes no autoscaling", tolerable=True)
+        change = EstateChange(field=_scaling_field(have[detail]), have=str(have[detail]), want="none")
+        yield EstateDifference(
+            resource=spec.resource, change=change, why="docferry removes no autoscaling", tolerable=True
+        )
 
 
 def _scaling_field(target: ScalingState) -> str:
@@ -237,10 +241,10 @@ def _rule_stream(spec: TableSpec, state: TableState) -> Iterator[Finding]:
     want = STREAM_VIEW if spec.stream else None
     if state.stream == want:
         return
-    change = Change(field="stream", have=state.stream or "off", want=want or "off")
+    change = EstateChange(field="stream", have=state.stream or "off", want=want or "off")
     if state.stream and want:
         why = "a stream's view is fixed; it would have to be switched off first"
-        yield Difference(resource=spec.resource, change=change, why=why)
+        yield EstateDifference(resource=spec.resource, change=change, why=why)
     else:
         yield _step(spec, Action.SET_STREAM, change)
 
@@ -249,12 +253,12 @@ def _rule_encryption(spec: TableSpec, state: TableState) -> Iterator[Finding]:
     have, want = _show_encryption(state.encryption, state.kms_key), _show_encryption(spec.encryption, spec.kms_key)
     same_key = spec.encryption != "KMS" or spec.kms_key is None or spec.kms_key == state.kms_key
     if state.encryption != spec.encryption or not same_key:
-        yield _step(spec, Action.SET_ENCRYPTION, Change(field="encryption", have=have, want=want))
+        yield _step(spec, Action.SET_ENCRYPTION, EstateChange(field="encryption", have=have, want=want))
 
 
 def _rule_protection(spec: TableSpec, state: TableState) -> Iterator[Finding]:
     if state.deletion_protection != spec.deletion_protection:
-        change = Change(
+        change = EstateChange(
             field="deletion protection", have=on_off(state.deletion_protection), want=on_off(spec.deletion_protection)
         )
         yield _step(spec, Action.SET_PROTECTION, change)
@@ -265,30 +269,30 @@ def _rule_pitr(spec: TableSpec, state: TableState) -> Iterator[Finding]:
         yield _step(
             spec,
             Action.SET_PITR,
-            Change(field="point-in-time recovery", have=on_off(state.pitr), want=on_off(spec.pitr)),
+            EstateChange(field="point-in-time recovery", have=on_off(state.pitr), want=on_off(spec.pitr)),
         )
 
 
 def _rule_ttl(spec: TableSpec, state: TableState) -> Iterator[Finding]:
     if state.ttl_attribute == spec.ttl_attribute:
         return
-    change = Change(field="TTL attribute", have=state.ttl_attribute or "off", want=spec.ttl_attribute)
+    change = EstateChange(field="TTL attribute", have=state.ttl_attribute or "off", want=spec.ttl_attribute)
     if state.ttl_attribute is None:
         yield _step(spec, Action.SET_TTL, change)
     else:
         why = "one TTL attribute must be off for an hour before another is on"
-        yield Difference(resource=spec.resource, change=change, why=why)
+        yield EstateDifference(resource=spec.resource, change=change, why=why)
 
 
 def _rule_tags(spec: TableSpec, state: TableState) -> Iterator[Finding]:
     changes = tag_changes(spec.tags, state.tags)
     if changes:
-        yield Step(resource=spec.resource, action=Action.SET_TAGS, spec=spec, changes=changes)
+        yield EstateStep(resource=spec.resource, action=Action.SET_TAGS, spec=spec, changes=changes)
 
 
 def _rule_finish(spec: TableSpec, state: TableState) -> Iterator[Finding]:
     if MARKER in state.tags:
-        yield Step(resource=spec.resource, action=Action.FINISH_TABLE, spec=spec)
+        yield EstateStep(resource=spec.resource, action=Action.FINISH_TABLE, spec=spec)
 
 
 _TABLE_RULES = (
@@ -327,10 +331,12 @@ def table_fields(state: TableState) -> dict[str, str]:
     }
 
 
-def _creation(spec: TableSpec) -> tuple[Change, ...]:
+def _creation(spec: TableSpec) -> tuple[EstateChange, ...]:
     made = table_fields(replace(created_table(spec), tags=dict(spec.tags)))
     later = {"point-in-time recovery", "TTL attribute"}
-    return tuple(Change(field=name, have="missing", want=want) for name, want in made.items() if name not in later)
+    return tuple(
+        EstateChange(field=name, have="missing", want=want) for name, want in made.items() if name not in later
+    )
 
 
 def _show_units(billing: str, read_units: int, write_units: int) -> str:

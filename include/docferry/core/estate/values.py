@@ -293,7 +293,7 @@ UNASKED = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class EstateChange:
     """One field, as a person reads it."""
 
     field: str
@@ -305,7 +305,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class EstateStep:
     """One thing that AWS can do in place. `detail`: the index (or indexes, with commas), 'index/dimension' or region.
 
     `region` is where it is done (None: the target's own). `needs_permission`: it changes what existed before.
@@ -314,7 +314,7 @@ class Step:
     resource: str
     action: Action
     spec: TableSpec | DaxSpec
-    changes: tuple[Change, ...] = ()
+    changes: tuple[EstateChange, ...] = ()
     detail: str = ""
     region: str | None = None
     needs_permission: bool = True
@@ -325,11 +325,11 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class EstateDifference:
     """A difference that no step mends. `tolerable`: `allow_changes` lets it be (it is never removed)."""
 
     resource: str
-    change: Change
+    change: EstateChange
     why: str
     tolerable: bool = False
 
@@ -341,8 +341,8 @@ class Difference:
 class EstatePlan:
     """Steps in order, differences that block, and what is merely mentioned (`unverified`: could not be read back)."""
 
-    steps: tuple[Step, ...] = ()
-    blocked: tuple[Difference, ...] = ()
+    steps: tuple[EstateStep, ...] = ()
+    blocked: tuple[EstateDifference, ...] = ()
     notes: tuple[str, ...] = ()
     unverified: tuple[str, ...] = ()
 
@@ -370,15 +370,15 @@ class ActualEstate:
     dax: DaxState | None = None
 
 
-Finding = Step | Difference
+Finding = EstateStep | EstateDifference
 
 
 # --- how fields are shown --------------------------------------------------------------------------------------------
 
 
-def tag_changes(want: Mapping[str, str], have: Mapping[str, str]) -> tuple[Change, ...]:
+def tag_changes(want: Mapping[str, str], have: Mapping[str, str]) -> tuple[EstateChange, ...]:
     return tuple(
-        Change(field=f"tag {key}", have=have.get(key, "missing"), want=value)
+        EstateChange(field=f"tag {key}", have=have.get(key, "missing"), want=value)
         for key, value in sorted(want.items())
         if have.get(key) != value
     )

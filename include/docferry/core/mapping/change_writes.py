@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from docferry.core.bson_codec.raw import decode_document, encode_raw
-from docferry.core.mapping.mapping import Item, Mapping, key_of
+from docferry.core.mapping.mapping import DocumentMapping, Item, key_of
 from docferry.core.mapping.tombstones import tombstone
 from docferry.errors import DocumentError
 
@@ -26,7 +26,7 @@ class Writes:
 
 
 def writes_of(
-    mapping: Mapping,
+    mapping: DocumentMapping,
     after: bytes | None,
     before: bytes | None,
     version: int,
@@ -55,7 +55,7 @@ def writes_of(
 
 
 def writes_as_read(
-    mapping: Mapping,
+    mapping: DocumentMapping,
     after: bytes | None,
     before: bytes | None,
     version: int,
@@ -79,7 +79,7 @@ def writes_as_read(
 
 
 def burial_of(
-    mapping: Mapping,
+    mapping: DocumentMapping,
     after: bytes | None,
     before: bytes | None,
     version: int,
@@ -91,7 +91,7 @@ def burial_of(
     return Writes([tombstone(stub, version, ttl_attribute) for stub in found.values()], None, error)
 
 
-def _stubs(mapping: Mapping, document: bytes | None) -> list[Item]:
+def _stubs(mapping: DocumentMapping, document: bytes | None) -> list[Item]:
     """What a document's items are called; none where it cannot even be read: then it has a dead letter, and no items."""
     if document is None:
         return []
@@ -101,7 +101,7 @@ def _stubs(mapping: Mapping, document: bytes | None) -> list[Item]:
         return []
 
 
-def _is_touched(mapping: Mapping, child: Item, touched: Collection[str]) -> bool:
+def _is_touched(mapping: DocumentMapping, child: Item, touched: Collection[str]) -> bool:
     """Whether an update may have changed a child: one of its paths lies on the way to the child's array, or behind it.
 
     Paths are compared as text, so a dot in a field's name is taken for a step, too: that only writes too much.

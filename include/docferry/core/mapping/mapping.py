@@ -1,6 +1,6 @@
 """One document and its items: the only place that knows both shapes.
 
-A `Mapping` is compiled once from the migration file. `encode` and `decode` speak wire form ({"PK": {"S": ...}, ...}),
+A `DocumentMapping` is compiled once from the migration file. `encode` and `decode` speak wire form ({"PK": {"S": ...}, ...}),
 which the writers send as it is; `to_items` and `to_document` speak plain values, for applications and tests.
 
 What a root item holds, besides the fields of its document:
@@ -21,8 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
-from collections.abc import Mapping as MappingABC
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -90,7 +89,7 @@ class KeyFields:
     array that becomes items, those of its elements."""
 
     root: tuple[str, ...]
-    children: MappingABC[str, tuple[str, ...]]
+    children: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +150,7 @@ class Decoded:
     misfits: int
 
 
-class Mapping:
+class DocumentMapping:
     """The compiled mapping of one collection. Immutable; safe to share between threads."""
 
     def __init__(self, settings: CollectionSettings) -> None:
@@ -193,7 +192,7 @@ class Mapping:
             check_size(item)
         return [{name: to_plain(value) for name, value in item.items()} for item in items]
 
-    def id_text(self, document: MappingABC[str, Any]) -> str:
+    def id_text(self, document: Mapping[str, Any]) -> str:
         """The document's id as key text: what dead letters and reports call it by."""
         return render_value(document["_id"]) if "_id" in document else "(no _id)"
 
@@ -372,7 +371,7 @@ class Mapping:
 
     # --- to a document -----------------------------------------------------------------------------------------------
 
-    def to_document(self, items: Iterable[MappingABC[str, Any]]) -> Document:
+    def to_document(self, items: Iterable[Mapping[str, Any]]) -> Document:
         """The document again, BSON types included, from the items as plain values, in any order.
 
         Raises: InvariantBroken if there is no root item among them, or it has no `_id`.
@@ -435,7 +434,7 @@ def _compile(
     collection: CollectionSettings,
     *,
     parent: ItemSettings | None = None,
-    children: MappingABC[str, ItemPlan] | None = None,
+    children: Mapping[str, ItemPlan] | None = None,
     path: tuple[str, ...] = (),
 ) -> ItemPlan:
     declared = {name: parse_declared(text) for name, text in settings.types.items()}

@@ -2,8 +2,8 @@
 
 Nearly all documents of a collection look alike: the same names with values of the same types. For such a shape one regular
 expression takes the values out of the BSON, and they are joined with the JSON that always stands around them. Neither is written
-by hand, nor does this module know what a mapping does: it asks `Mapping.encode`. A document of the shape is filled with marks,
-encoded, and where the marks come out is where the values go. What was learnt must then give the item that the mapping gives for
+by hand, nor does this module know what a mapping does: it asks `DocumentMapping.encode`. A document of the shape gets marks,
+is encoded, and where the marks come out is where the values go. What was learnt must then give the item that the mapping gives for
 other marks and for the document itself; otherwise the shape is not taken.
 
 So the mapping stays the only place that knows both shapes, and everything unusual is left to it: documents with children, rare
@@ -27,15 +27,15 @@ import bson
 from docferry.core.bson_codec.bson_bytes import ARRAY, DOCUMENT, value_end
 from docferry.core.bson_codec.codec import BSON_OPTIONS
 from docferry.core.limits import ITEM_BYTES, SORT_KEY_BYTES
-from docferry.core.mapping.mapping import Item, ItemKey, Mapping, key_of
+from docferry.core.mapping.mapping import DocumentMapping, Item, ItemKey, key_of
 from docferry.core.mapping.transcoder_values import (
     BOOL,
     KEY_TEXT_BYTES,
     NULL,
     STRINGS,
     STRINGS_PATTERN,
-    Kind,
     NotSimple,
+    ValueKind,
     kind_of,
     strings,
 )
@@ -59,7 +59,7 @@ class _Slot:
     """One value of a shape."""
 
     path: Path
-    kind: Kind
+    kind: ValueKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,7 @@ def _filler(form: Form, values: int, constants: Sequence[str]) -> Callable[[Sequ
 class Transcoder:
     """Packs documents of one mapping. What it returns is what `encode_raw` and packing would give, or None."""
 
-    def __init__(self, mapping: Mapping) -> None:
+    def __init__(self, mapping: DocumentMapping) -> None:
         self._mapping = mapping
         plan = mapping.root
         templates = [plan.pk, plan.sk, *(part for index in plan.indexes for part in (index.pk, index.sk))]

@@ -122,7 +122,7 @@ _few_strings = lru_cache(maxsize=4096)(_read_strings)
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ValueKind:
     """How a value is taken from the BSON (`fixed` is its code for `struct`, if its length is), and put into the JSON.
 
     `mark(n)` is a value of the kind, different for each n, and `text(mark)` what stands for it in JSON.
@@ -154,12 +154,12 @@ def _date_mark(n: int) -> datetime:
     return _EPOCH + timedelta(days=n, milliseconds=_number(n) % _DAY_MS)
 
 
-_string_kind: Final = Kind(_TEXT, "", str, _letters)
-_key_string_kind: Final = Kind(_KEY_TEXT, "", str, _letters)
-_oid_kind: Final = Kind(b"(.{12})", "12s", bytes.hex, _oid_mark)
-_date_kind: Final = Kind(b"(.{8})", "q", _date, _date_mark, lambda mark: f"{mark.isoformat('T', 'milliseconds')}Z")
-_int32_kind: Final = Kind(b"(.{4})", "i", str, _number)
-STRINGS: Final = Kind(STRINGS_PATTERN, "", strings, lambda n: [_letters(n)], lambda mark: f'{{"S":"{mark[0]}"}}')
+_string_kind: Final = ValueKind(_TEXT, "", str, _letters)
+_key_string_kind: Final = ValueKind(_KEY_TEXT, "", str, _letters)
+_oid_kind: Final = ValueKind(b"(.{12})", "12s", bytes.hex, _oid_mark)
+_date_kind: Final = ValueKind(b"(.{8})", "q", _date, _date_mark, lambda mark: f"{mark.isoformat('T', 'milliseconds')}Z")
+_int32_kind: Final = ValueKind(b"(.{4})", "i", str, _number)
+STRINGS: Final = ValueKind(STRINGS_PATTERN, "", strings, lambda n: [_letters(n)], lambda mark: f'{{"S":"{mark[0]}"}}')
 _PLAIN: Final = {OBJECT_ID: _oid_kind, DATE: _date_kind, INT32: _int32_kind}
 
 
@@ -169,20 +169,20 @@ def _plain_double(mark: float) -> str:
 
 _NUMBERS: Final = {
     INT64: (
-        Kind(b"(.{8})", "q", str, lambda n: Int64(_number(n) * (1_000_000_000 if n % 2 else 1)), wide=True),
-        Kind(b"(.{8})", "q", _short_long, lambda n: Int64(_number(n))),
-        Kind(b"(.{8})", "q", _long, lambda n: Int64(_number(n) * 1_000_000_000 + n)),
+        ValueKind(b"(.{8})", "q", str, lambda n: Int64(_number(n) * (1_000_000_000 if n % 2 else 1)), wide=True),
+        ValueKind(b"(.{8})", "q", _short_long, lambda n: Int64(_number(n))),
+        ValueKind(b"(.{8})", "q", _long, lambda n: Int64(_number(n) * 1_000_000_000 + n)),
     ),
     DOUBLE: (
-        Kind(b"(.{8})", "d", _usual_double, lambda n: _number(n) + n % 2 / 16, _plain_double, wide=True),
-        Kind(b"(.{8})", "d", _fraction, lambda n: _number(n) + 0.0625, repr),
-        Kind(b"(.{8})", "d", _whole_double, lambda n: float(_number(n)), _plain_double),
+        ValueKind(b"(.{8})", "d", _usual_double, lambda n: _number(n) + n % 2 / 16, _plain_double, wide=True),
+        ValueKind(b"(.{8})", "d", _fraction, lambda n: _number(n) + 0.0625, repr),
+        ValueKind(b"(.{8})", "d", _whole_double, lambda n: float(_number(n)), _plain_double),
     ),
 }
 """Kinds of numbers, the widest first: if the file declares the type, no hint is needed, whatever the value."""
 
 
-def _kinds_of(kind: int, value: bytes, in_key: bool) -> Sequence[Kind]:
+def _kinds_of(kind: int, value: bytes, in_key: bool) -> Sequence[ValueKind]:
     """What a value may be, hints included, the widest kind first."""
     if kind == STRING:
         return (_key_string_kind if in_key else _string_kind,)
@@ -193,13 +193,13 @@ def _kinds_of(kind: int, value: bytes, in_key: bool) -> Sequence[Kind]:
     return _decimal_kinds(value) if kind == DECIMAL else _NUMBERS.get(kind, ())
 
 
-def _fits(kind: Kind, value: bytes) -> bool:
+def _fits(kind: ValueKind, value: bytes) -> bool:
     if not kind.fixed:
         return True
     return kind.convert(struct.unpack_from(f"<{kind.fixed}", value)[0]) is not None
 
 
-def kind_of(kind: int, value: bytes, in_key: bool, wide: bool) -> Kind:
+def kind_of(kind: int, value: bytes, in_key: bool, wide: bool) -> ValueKind:
     """The kind of a value, the widest or the narrowest. Raises NotSimple if there is none for it."""
     fitting = [one for one in _kinds_of(kind, value, in_key) if _fits(one, value)]
     if not fitting:
@@ -207,17 +207,17 @@ def kind_of(kind: int, value: bytes, in_key: bool, wide: bool) -> Kind:
     return fitting[0] if wide else fitting[-1]
 
 
-def _decimal_kinds(value: bytes) -> Sequence[Kind]:
+def _decimal_kinds(value: bytes) -> Sequence[ValueKind]:
     """Positive ones with a coefficient of at most 64 bits; the exponent belongs to the shape."""
     digits = 6176 - (_two_words(value)[1] >> 49)
     pattern = b"(.{8})" + re.escape(value[8:])
     if not digits:
-        return (Kind(pattern, "Q", _decimals(0, None), lambda n: Decimal128(str(_number(n)))),)
+        return (ValueKind(pattern, "Q", _decimals(0, None), lambda n: Decimal128(str(_number(n)))),)
     if not 0 < digits <= 9:
         return ()
     end, zero = "7".rjust(digits, "5"), "0".rjust(digits, "5")
     return (
-        Kind(
+        ValueKind(
             pattern,
             "Q",
             _decimals(digits, None),
@@ -225,8 +225,8 @@ def _decimal_kinds(value: bytes) -> Sequence[Kind]:
             _plain,
             wide=True,
         ),
-        Kind(pattern, "Q", _decimals(digits, False), lambda n: Decimal128(f"{_number(n)}.{end}")),
-        Kind(pattern, "Q", _decimals(digits, True), lambda n: Decimal128(f"{_number(n)}.{zero}"), _plain),
+        ValueKind(pattern, "Q", _decimals(digits, False), lambda n: Decimal128(f"{_number(n)}.{end}")),
+        ValueKind(pattern, "Q", _decimals(digits, True), lambda n: Decimal128(f"{_number(n)}.{zero}"), _plain),
     )
 
 

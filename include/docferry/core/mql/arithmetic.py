@@ -21,20 +21,20 @@ _DOUBLE_DIGITS: Final = 15
 """MongoDB makes a Decimal128 of a double with this many digits, trailing zeros and all."""
 
 
-class Operation(Enum):
+class ArithmeticOperation(Enum):
     """The two operations."""
 
     ADD = "add"
     MULTIPLY = "multiply"
 
 
-_PLAIN: Final[dict[Operation, Callable[[Any, Any], Any]]] = {
-    Operation.ADD: operator.add,
-    Operation.MULTIPLY: operator.mul,
+_PLAIN: Final[dict[ArithmeticOperation, Callable[[Any, Any], Any]]] = {
+    ArithmeticOperation.ADD: operator.add,
+    ArithmeticOperation.MULTIPLY: operator.mul,
 }
-_DECIMAL: Final[dict[Operation, Callable[[Decimal, Decimal], Decimal]]] = {
-    Operation.ADD: _CONTEXT.add,
-    Operation.MULTIPLY: _CONTEXT.multiply,
+_DECIMAL: Final[dict[ArithmeticOperation, Callable[[Decimal, Decimal], Decimal]]] = {
+    ArithmeticOperation.ADD: _CONTEXT.add,
+    ArithmeticOperation.MULTIPLY: _CONTEXT.multiply,
 }
 
 
@@ -43,7 +43,7 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float | Decimal128) and not isinstance(value, bool)
 
 
-def combine(operation: Operation, one: Any, other: Any) -> Any:
+def combine(operation: ArithmeticOperation, one: Any, other: Any) -> Any:
     """The sum or product of two BSON numbers, in MongoDB's type for it.
 
     Raises: OverflowError for integers that do not fit into 64 bits.

@@ -16,7 +16,7 @@ from typing import Any, Final
 from bson import Regex, Timestamp
 
 from docferry.core.bson_codec.order import ABSENT, equality_key, order_key, same
-from docferry.core.mql.arithmetic import Operation, combine, is_number
+from docferry.core.mql.arithmetic import ArithmeticOperation, combine, is_number
 from docferry.core.mql.filters import compile_filter
 from docferry.core.mql.push import parse_push
 from docferry.core.mql.update_errors import BAD_VALUE, FAILED_TO_PARSE, TYPE_MISMATCH
@@ -52,7 +52,7 @@ def _unset(path: str, argument: Any, now: datetime) -> Operator:
     return Operator(update=lambda old, at: ABSENT, viable=False)
 
 
-def _arithmetic(word: str, verb: str, operation: Operation) -> Callable[[str, Any, datetime], Operator]:
+def _arithmetic(word: str, verb: str, operation: ArithmeticOperation) -> Callable[[str, Any, datetime], Operator]:
     def parse(path: str, argument: Any, now: datetime) -> Operator:
         if not is_number(argument):
             raise UpdateRefused(TYPE_MISMATCH, f"Cannot {verb} with non-numeric argument for '{path}'")
@@ -69,7 +69,7 @@ def _arithmetic(word: str, verb: str, operation: Operation) -> Callable[[str, An
             # An equal number of the same type changes nothing: a zero keeps its sign, a decimal its digits.
             return old if type(new) is type(old) and same(new, old) else new
 
-        created = argument if operation is Operation.ADD else combine(operation, argument, 0)
+        created = argument if operation is ArithmeticOperation.ADD else combine(operation, argument, 0)
         return Operator(update=update, create=lambda: created)
 
     return parse
@@ -192,8 +192,8 @@ OPERATORS: Final[Mapping[str, Callable[[str, Any, datetime], Operator]]] = {
     "$set": _set,
     "$setOnInsert": _set,
     "$unset": _unset,
-    "$inc": _arithmetic("$inc", "increment", Operation.ADD),
-    "$mul": _arithmetic("$mul", "multiply", Operation.MULTIPLY),
+    "$inc": _arithmetic("$inc", "increment", ArithmeticOperation.ADD),
+    "$mul": _arithmetic("$mul", "multiply", ArithmeticOperation.MULTIPLY),
     "$min": _extreme(lambda new, old: new < old),
     "$max": _extreme(lambda new, old: new > old),
     "$push": _push,

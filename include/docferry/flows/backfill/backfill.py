@@ -51,7 +51,7 @@ from docferry.flows.backfill.load import (
     set_header,
 )
 from docferry.flows.kernel.retry import retrying
-from docferry.flows.kernel.threads import aside
+from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger import state
 from docferry.flows.ledger.mapping_fingerprint import mapping_changed, mapping_digest
 from docferry.flows.ledger.modes import require_mongodb_leads
@@ -205,7 +205,7 @@ class ChunkRange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class PreparedLoad:
     """A collection that is ready to be loaded, or was loaded before (then `ranges` is empty)."""
 
     collection: str
@@ -214,7 +214,7 @@ class Prepared:
     chunks: int
 
 
-def prepare(job: Backfill, collection: str) -> Prepared:
+def prepare(job: Backfill, collection: str) -> PreparedLoad:
     """Claim the collection for this run, record the stream position, and cut chunks. Repeating it changes nothing.
 
     Raises: LeaseHeld if another run is at it, PreflightFailed unless MongoDB leads, InvariantBroken, StoreError.
@@ -222,7 +222,7 @@ def prepare(job: Backfill, collection: str) -> Prepared:
     settings = job.migration.mapping(collection).settings
     header = _claim(job, settings)
     if header.body["state"] == "complete":
-        return Prepared(collection=collection, complete=True, ranges=(), chunks=int(header.body["chunks"]))
+        return PreparedLoad(collection=collection, complete=True, ranges=(), chunks=int(header.body["chunks"]))
     retrying("record the stream position", lambda: state.record_position(job.ledger, job.source), job.stop)
     chunks = job.ledger.list(f"chunks:{collection}")
     if header.body["state"] == "new":
@@ -231,7 +231,7 @@ def prepare(job: Backfill, collection: str) -> Prepared:
     ranges = _ranges(
         collection, [chunk for chunk in chunks if chunk.body["state"] != "done"], job.migration.backfill.max_tasks
     )
-    return Prepared(collection=collection, complete=False, ranges=ranges, chunks=len(chunks))
+    return PreparedLoad(collection=collection, complete=False, ranges=ranges, chunks=len(chunks))
 
 
 def _claim(job: Backfill, settings: CollectionSettings) -> Record:
@@ -456,6 +456,6 @@ async def backfill_collection(job: Backfill, target: Target, collection: str) ->
                 await load_range(job, target, collection, one.chunks)
         except BaseException:
             with suppress(StoreError):  # the claim then runs out by itself
-                await aside(release_run, job, collection, within_s=GIVE_BACK_S)
+                await in_thread(release_run, job, collection, within_s=GIVE_BACK_S)
             raise
     return await asyncio.to_thread(finish, job, collection)

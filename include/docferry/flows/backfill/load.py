@@ -37,7 +37,7 @@ from docferry.errors import (
     Unavailable,
 )
 from docferry.flows.kernel.retry import retrying
-from docferry.flows.kernel.threads import aside
+from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger import state
 from docferry.flows.preflight.majority import MajorityWatch
 from docferry.ports.flows import (
@@ -164,12 +164,12 @@ async def load_range(job: Backfill, target: Target, collection: str, chunks: Seq
     Raises: Stopped (checkpointed), LeaseLost, LeaseHeld if a chunk is still held when all others are done, RetryExhausted,
             TooManyDeadLetters, StoreError. Whatever it raises, a later run continues.
     """
-    with calm_collector():
+    with raised_gc_threshold():
         return await _load_chunks(job, target, collection, chunks)
 
 
 @contextmanager
-def calm_collector() -> Iterator[None]:
+def raised_gc_threshold() -> Iterator[None]:
     """Encoding makes no reference cycles, but many containers: Python's collector would look at them every 700.
 
     That is a quarter of the loader's time. Cycles elsewhere are still found, every 100,000.
@@ -306,7 +306,7 @@ class _Loader:
         self.lease.check()
 
     def _start_reading(self, after: bytes | None) -> asyncio.Task[tuple[list[bytes], int]]:
-        return asyncio.create_task(aside(self._read, after, stop=self.job.stop))
+        return asyncio.create_task(in_thread(self._read, after, stop=self.job.stop))
 
     def _read(self, after: bytes | None) -> tuple[list[bytes], int]:
         """The next page and its version. Read again at a newer time if the snapshot cannot be had."""
@@ -391,8 +391,8 @@ class _Loader:
             await self._account(page, [await write for write in page.writes])
             self.pending.popleft()
             if time.monotonic() - self.checkpointed > CHECKPOINT_S:
-                await aside(self.lease.update, self._checkpoint(), stop=self.job.stop)
-                await aside(self._keep_run, stop=self.job.stop)
+                await in_thread(self.lease.update, self._checkpoint(), stop=self.job.stop)
+                await in_thread(self._keep_run, stop=self.job.stop)
                 self.checkpointed = time.monotonic()
                 self._report()
 
@@ -506,7 +506,7 @@ class _Loader:
 
     async def _give_back(self, error: BaseException) -> None:
         try:
-            await aside(self.lease.release, self._checkpoint(), within_s=GIVE_BACK_S)
+            await in_thread(self.lease.release, self._checkpoint(), within_s=GIVE_BACK_S)
         except Exception as lost:  # noqa: BLE001 - `error` is what matters; the lease then runs out by itself
             self.lease.abandon()
             error.add_note(f"(and the chunk's lease could not be given back: {lost})")

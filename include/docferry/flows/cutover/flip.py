@@ -17,7 +17,7 @@ from docferry.core.cutover.modes import Mode, ModeState, state_of
 from docferry.errors import MoveRefused, PreflightFailed, Problem, SteppedBack, Stopped
 from docferry.flows.ledger import state
 from docferry.flows.ledger.approvals import FLIP_READS, require_approval
-from docferry.flows.ledger.mapping_fingerprint import mapped_otherwise
+from docferry.flows.ledger.mapping_fingerprint import changed_mappings
 from docferry.flows.ledger.modes import (
     change_mode,
     list_instances,
@@ -61,7 +61,7 @@ class Flip:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class ReadCounts:
     """What the application's processes counted, all together."""
 
     served: int = 0
@@ -69,8 +69,8 @@ class Seen:
     compared: int = 0
     mismatches: int = 0
 
-    def since(self, before: Seen) -> Seen:
-        return Seen(**{name: getattr(self, name) - getattr(before, name) for name in self.__dataclass_fields__})
+    def since(self, before: ReadCounts) -> ReadCounts:
+        return ReadCounts(**{name: getattr(self, name) - getattr(before, name) for name in self.__dataclass_fields__})
 
     @property
     def differing(self) -> str:
@@ -97,7 +97,7 @@ class FlipReport:
     mode: str
     epoch: int
     soaked_s: float = 0.0
-    seen: Seen = field(default_factory=Seen)
+    seen: ReadCounts = field(default_factory=ReadCounts)
 
     def to_dict(self) -> dict[str, Any]:
         seen = {name: getattr(self.seen, name) for name in self.seen.__dataclass_fields__}
@@ -170,7 +170,7 @@ def _loaded(job: Flip) -> Iterator[Problem]:
         if header is None or header.body["state"] != "complete":
             advice = f"docferry backfill --only {one.name}"
             yield Problem(where=f"collections.{one.name}", what="is not loaded", suggestion=advice)
-    yield from mapped_otherwise(job.migration, job.ledger)
+    yield from changed_mappings(job.migration, job.ledger)
 
 
 def lacking_replication(ledger: Ledger) -> Iterator[Problem]:
@@ -254,17 +254,17 @@ def _following(job: Flip) -> Iterator[Problem]:
 # --- what is watched -------------------------------------------------------------------------------------------------
 
 
-def _seen(job: Flip) -> Seen:
+def _seen(job: Flip) -> ReadCounts:
     return _sum(list_instances(job.ledger))
 
 
-def _sum(instances: Sequence[Instance]) -> Seen:
+def _sum(instances: Sequence[Instance]) -> ReadCounts:
     def total(*names: str, prefix: str = "\0") -> int:
         return sum(
             count for one in instances for name, count in one.counts.items() if name in names or name.startswith(prefix)
         )
 
-    return Seen(
+    return ReadCounts(
         served=total("read.served"),
         fell_back=total(prefix="read.fell_back."),
         compared=total("shadow.equal"),
@@ -272,7 +272,7 @@ def _sum(instances: Sequence[Instance]) -> Seen:
     )
 
 
-def _soak(job: Flip, report: FlipReport, before: ModeState, at_start: Seen, soak_s: float) -> None:
+def _soak(job: Flip, report: FlipReport, before: ModeState, at_start: ReadCounts, soak_s: float) -> None:
     began = time.monotonic()
     while (left_s := began + soak_s - time.monotonic()) > 0:
         if job.stop.is_set():

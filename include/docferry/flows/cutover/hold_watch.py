@@ -12,7 +12,7 @@ from docferry.core.cutover.modes import Mode, ModeState
 from docferry.errors import LeaseHeld, RetryExhausted, TransientStoreError
 from docferry.flows.cutover.to_dynamodb import Cutover, back_out
 from docferry.flows.ledger import state
-from docferry.flows.ledger.modes import ask_for_room, read_mode, who_needs_room
+from docferry.flows.ledger.modes import read_mode, replication_yield_request, request_replication_yield
 
 GRACE_S = 1.0
 """How long after the deadline others put HOLD back: whoever holds is to do it himself."""
@@ -36,7 +36,7 @@ def put_back(job: Cutover) -> bool:
     if not is_overdue(read_mode(job.ledger)):
         return False
     back_out(job, "the deadline has passed, and whoever held has not gone back")
-    ask_for_room(job.ledger, job.identity.name, 0)  # the dead one's: replication may go on
+    request_replication_yield(job.ledger, job.identity.name, 0)  # the dead one's: replication may go on
     return True
 
 
@@ -46,7 +46,11 @@ def end_dead_hold(job: Cutover) -> bool:
     Raises: as `put_back`.
     """
     while not put_back(job):
-        if read_mode(job.ledger).mode is not Mode.HOLD or who_needs_room(job.ledger) is not None or job.stop.is_set():
+        if (
+            read_mode(job.ledger).mode is not Mode.HOLD
+            or replication_yield_request(job.ledger) is not None
+            or job.stop.is_set()
+        ):
             return False
         time.sleep(LOOK_S)
     return True
@@ -65,7 +69,7 @@ def watch_hold(job: Cutover, for_s: float, begins_within_s: float = BEGINS_WITHI
         try:
             if put_back(job):
                 return True
-            at_work = who_needs_room(job.ledger) is not None or read_mode(job.ledger).mode is Mode.HOLD
+            at_work = replication_yield_request(job.ledger) is not None or read_mode(job.ledger).mode is Mode.HOLD
             trouble = None
         except (LeaseHeld, TransientStoreError, RetryExhausted) as error:
             trouble, at_work = error, seen

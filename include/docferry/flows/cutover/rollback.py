@@ -13,7 +13,7 @@ from docferry.flows.cutover.flip import back_to, begin_dual_write, lacking_repli
 from docferry.flows.cutover.hold_watch import is_overdue
 from docferry.flows.cutover.to_dynamodb import POLL_S, Cutover, SwitchReport, back_out, raise_if_stopped
 from docferry.flows.cutover.to_mongodb import require_ready_to_return, switch_to_mongodb
-from docferry.flows.kernel.threads import aside
+from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.approvals import FINALIZE, require_approval
 from docferry.flows.ledger.modes import change_mode, mode_record, read_mode
 from docferry.flows.preflight.readiness import foreign_readers
@@ -60,15 +60,15 @@ async def roll_back(
     Raises: PreflightFailed, MoveRefused, before anything was touched; HoldFailed, and then all is as it was. Past that, MongoDB
             leads, and PreflightFailed means that dual writes have not begun.
     """
-    before = await aside(read_mode, job.ledger, stop=job.stop)
+    before = await in_thread(read_mode, job.ledger, stop=job.stop)
     if before.mode is Mode.HOLD:
         _require_overdue(before)
-        before = await aside(back_out, job, "rolled back by hand: nobody had ended the hold", stop=job.stop)
+        before = await in_thread(back_out, job, "rolled back by hand: nobody had ended the hold", stop=job.stop)
     _require_way(before, to)
     if before.mode is Mode.DYNAMODB_ONLY:
         report = await switch_to_mongodb(job, target, sink, waived)
-        return report if to is Mode.MONGO_ONLY else await aside(_begin_dual_write, job, report, stop=job.stop)
-    after = await aside(_change, job, before, to, stop=job.stop)
+        return report if to is Mode.MONGO_ONLY else await in_thread(_begin_dual_write, job, report, stop=job.stop)
+    after = await in_thread(_change, job, before, to, stop=job.stop)
     return SwitchReport(before=str(before), after=str(after), epoch=after.epoch, instances=0, compared=0, held_s=0.0)
 
 

@@ -42,25 +42,25 @@ from docferry.errors import (
 )
 from docferry.flows.cutover.fence import Fencing, fence, lift, require_quiet
 from docferry.flows.cutover.flip import Flip
-from docferry.flows.kernel.threads import aside, to_its_end
+from docferry.flows.kernel.threads import in_thread, to_its_end
 from docferry.flows.ledger import state
 from docferry.flows.ledger.approvals import STOP_MONGO_WRITES, no_evidence, require_approval
-from docferry.flows.ledger.mapping_fingerprint import mapped_otherwise
+from docferry.flows.ledger.mapping_fingerprint import changed_mappings
 from docferry.flows.ledger.modes import (
-    ask_for_room,
     change_mode,
     live_instances,
     mode_record,
     read_mode,
+    request_replication_yield,
     wait_for_acknowledgements,
 )
 from docferry.flows.ledger.writers import open_loads, open_writers, unfinished_loads
-from docferry.flows.preflight.mongodb_clients import Watching as WatchingClients
+from docferry.flows.preflight.mongodb_clients import ClientWatch
 from docferry.flows.preflight.readiness import SERVES, foreign_writers
 from docferry.flows.replicate.follower import Replication, Until, replicate
 from docferry.flows.reporting.health import Health, lacking_health
 from docferry.flows.reverse.follower import latest_of, record_stream_start
-from docferry.flows.validate.changed import Watching, compare_changed
+from docferry.flows.validate.changed import ChangeWatch, compare_changed
 from docferry.flows.validate.common import Validation
 from docferry.flows.validate.first_pass import latest_report
 from docferry.ports.flows import (
@@ -126,8 +126,8 @@ class Cutover:
     def health(self) -> Health:
         return self.flip().health()
 
-    def watching(self) -> WatchingClients:
-        return WatchingClients(migration=self.migration, clients=self.clients, progress=self.progress, stop=self.stop)
+    def watching(self) -> ClientWatch:
+        return ClientWatch(migration=self.migration, clients=self.clients, progress=self.progress, stop=self.stop)
 
     def replication(self) -> Replication:
         return Replication(
@@ -167,16 +167,16 @@ async def switch_to_dynamodb(job: Cutover, target: Target) -> SwitchReport:
     Raises: PreflightFailed or MoveRefused, before anything was touched; HoldFailed, if it could not be finished in time, with
             the reason: everything is as it was. Whatever it raises after HOLD, it has gone back, or says that it could not.
     """
-    since = await aside(require_ready, job, stop=job.stop)
+    since = await in_thread(require_ready, job, stop=job.stop)
     until = Until()
-    ask_for_room(job.ledger, job.identity.name, ROOM_S)
-    watching: Watching | None = None
+    request_replication_yield(job.ledger, job.identity.name, ROOM_S)
+    watching: ChangeWatch | None = None
     following = asyncio.create_task(
         take_over(job, "replicator", lambda: replicate(job.replication(), target, until=until, leading=True))
     )
     try:
-        watching = await aside(Watching, job.validation(), since, stop=job.stop)
-        await come_near(job, "DynamoDB", "replication", NEAR_S, lambda: until.lag_s, following)
+        watching = await in_thread(ChangeWatch, job.validation(), since, stop=job.stop)
+        await wait_until_lag_below(job, "DynamoDB", "replication", NEAR_S, lambda: until.lag_s, following)
         await _compare_until_few(job, target, watching, following)
         latest = await asyncio.to_thread(latest_of, job.streams, tables_of(job))
         return await _HoldMongoDB(job, target, following, watching, until, latest).run()
@@ -187,7 +187,7 @@ async def switch_to_dynamodb(job: Cutover, target: Target) -> SwitchReport:
             await following
         if watching is not None:
             await watching.close()
-        ask_for_room(job.ledger, job.identity.name, 0)
+        request_replication_yield(job.ledger, job.identity.name, 0)
 
 
 # --- before writes wait ----------------------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ def _not_ready(job: Cutover, report: Mapping[str, Any] | None) -> Sequence[Probl
         missing = Problem(where="full validation", what="does not say up to when all is equal", suggestion="again")
     if missing is not None:
         problems.append(missing)
-    problems += [*mapped_otherwise(job.migration, job.ledger), *_unenforced(job)]
+    problems += [*changed_mappings(job.migration, job.ledger), *_unenforced(job)]
     for one in job.migration.collections:
         letters = state.list_letters(job.ledger, one.name)
         if letters:
@@ -262,7 +262,7 @@ def raise_if_ended(following: asyncio.Task[None]) -> None:
         raise InvariantBroken("replication ended before it was told to")
 
 
-async def come_near(
+async def wait_until_lag_below(
     job: Cutover,
     leader: str,
     what: str,
@@ -282,11 +282,13 @@ async def come_near(
         await asyncio.sleep(POLL_S)
 
 
-async def _compare_until_few(job: Cutover, target: Target, watching: Watching, following: asyncio.Task[None]) -> None:
+async def _compare_until_few(
+    job: Cutover, target: Target, watching: ChangeWatch, following: asyncio.Task[None]
+) -> None:
     """Compare what has changed since the last look, look after look, until what is left is compared in no time."""
     for look in range(LOOKS):
         raise_if_ended(following)
-        now = await aside(job.source.cluster_time, stop=job.stop)
+        now = await in_thread(job.source.cluster_time, stop=job.stop)
         await watching.read_until(now)
         if watching.changed.documents <= FEW:
             return
@@ -331,9 +333,9 @@ class Hold:
     async def run(self) -> SwitchReport:
         """Raises HoldFailed, with the reason; everything is as it was then, or the error says that it is not."""
         job, hold_s = self.job, self.job.migration.cutover.hold_s
-        before = await aside(mode_record, job.ledger)
+        before = await in_thread(mode_record, job.ledger)
         held = state_of(before.body).hold(self.ahead, state.now_ms() + int(hold_s * 1000))
-        await asyncio.to_thread(ask_for_room, job.ledger, job.identity.name, ROOM_S)
+        await asyncio.to_thread(request_replication_yield, job.ledger, job.identity.name, ROOM_S)
         began = self.marked = time.monotonic()
         self.acks_until = began + hold_s - job.migration.cutover.drain_s
         record = await asyncio.to_thread(
@@ -397,7 +399,7 @@ class _HoldMongoDB(Hold):
         job: Cutover,
         target: Target,
         following: asyncio.Task[None],
-        watching: Watching,
+        watching: ChangeWatch,
         until: Until,
         latest: Mapping[str, Mapping[str, str]],
     ) -> None:
@@ -416,7 +418,7 @@ class _HoldMongoDB(Hold):
         self.mark("drained")
         await asyncio.to_thread(require_quiet, job.fencing(), fenced.time)
         changed = self.watching.changed
-        at = await aside(job.source.cluster_time, stop=job.stop)
+        at = await in_thread(job.source.cluster_time, stop=job.stop)
         compared = await compare_changed(job.validation(), self.target, changed, at)
         if compared.differences:
             raise HoldFailed(_different(compared.differences), self.steps)

@@ -32,19 +32,19 @@ from docferry.flows.cutover.to_dynamodb import (
     Cutover,
     Hold,
     SwitchReport,
-    come_near,
     raise_if_ended,
     raise_if_stopped,
     take_over,
+    wait_until_lag_below,
 )
-from docferry.flows.kernel.threads import aside
+from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger import state
 from docferry.flows.ledger.modes import (
-    ask_for_room,
     change_mode,
     list_instances,
     live_instances,
     read_mode,
+    request_replication_yield,
 )
 from docferry.flows.ledger.reverse_letters import list_reverse_letters
 from docferry.flows.replicate.follower import SIGNATURE_LIVES_S
@@ -67,8 +67,8 @@ async def switch_to_mongodb(job: Cutover, target: Target, sink: Sink, waived: Se
     Raises: PreflightFailed or MoveRefused, before anything was touched; HoldFailed, if it could not be finished in time, with
             the reason: everything is as it was.
     """
-    await aside(require_ready_to_return, job, waived, stop=job.stop)
-    ask_for_room(job.ledger, job.identity.name, ROOM_S)
+    await in_thread(require_ready_to_return, job, waived, stop=job.stop)
+    request_replication_yield(job.ledger, job.identity.name, ROOM_S)
     stop, report = threading.Event(), ReverseReport()
     work = Reverse(
         migration=job.migration, streams=job.streams, sink=sink, ledger=job.ledger, identity=job.identity,
@@ -78,15 +78,15 @@ async def switch_to_mongodb(job: Cutover, target: Target, sink: Sink, waived: Se
         take_over(job, "reverse replicator", lambda: reverse(work, target, leading=True, report=report))
     )
     try:
-        await come_near(job, "MongoDB", "reverse replication", NEAR_S, lambda: report.lag_s, following)
-        await aside(_require_no_letters, job, stop=job.stop)
+        await wait_until_lag_below(job, "MongoDB", "reverse replication", NEAR_S, lambda: report.lag_s, following)
+        await in_thread(_require_no_letters, job, stop=job.stop)
         proved = await _prove_ahead(job, target, work, following)
         return await _HoldDynamoDB(job, target, following, work, stop, proved, report).run()
     finally:
         stop.set()
         with suppress(BaseException):
             await following
-        ask_for_room(job.ledger, job.identity.name, 0)
+        request_replication_yield(job.ledger, job.identity.name, 0)
 
 
 def require_ready_to_return(job: Cutover, waived: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ ENDING_S = 4.0
 """How long work that was cancelled may take to put its things away."""
 
 
-async def aside(
+async def in_thread(
     call: Callable[..., T], *arguments: Any, stop: StopSignal | None = None, within_s: float | None = None
 ) -> T:
     """The result of a blocking call in a thread of its own.
@@ -74,7 +74,7 @@ async def unless_stopped(work: Coroutine[Any, Any, T], stop: StopSignal) -> T:
 async def to_its_end(call: Callable[..., T], *arguments: Any) -> T:
     """The result of a blocking write, which is waited for even by who is cancelled: once it was sent it may still happen,
     and nobody else may write to the same place before that is known."""
-    task = asyncio.ensure_future(aside(call, *arguments))
+    task = asyncio.ensure_future(in_thread(call, *arguments))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

@@ -18,7 +18,7 @@ def mapping_digest(settings: CollectionSettings) -> str:
     return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
 
 
-def mapped_otherwise(migration: Migration, ledger: Ledger, only: Sequence[str] = ()) -> Iterator[Problem]:
+def changed_mappings(migration: Migration, ledger: Ledger, only: Sequence[str] = ()) -> Iterator[Problem]:
     """The collections (all, or `only` these) that were loaded by another mapping than the file has now."""
     for settings in migration.collections:
         header = ledger.read("backfill", settings.name) if not only or settings.name in only else None
@@ -37,5 +37,5 @@ def mapping_changed(collection: str) -> Problem:
 
 def require_mapping(migration: Migration, ledger: Ledger, only: Sequence[str] = ()) -> None:
     """Raises PreflightFailed with all of them."""
-    if problems := list(mapped_otherwise(migration, ledger, only)):
+    if problems := list(changed_mappings(migration, ledger, only)):
         raise PreflightFailed(migration.name, problems)

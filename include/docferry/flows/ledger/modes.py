@@ -23,7 +23,7 @@ POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
+class ModeChange:
     """One change of the mode, as it is remembered."""
 
     epoch: int
@@ -79,10 +79,10 @@ def change_mode(ledger: Ledger, before: Record, after: ModeState, identity: Iden
     return record
 
 
-def list_moves(ledger: Ledger) -> list[Move]:
+def list_moves(ledger: Ledger) -> list[ModeChange]:
     """All changes of the mode, the first one first."""
     return [
-        Move(
+        ModeChange(
             epoch=int(one.key),
             before=one.body["before"],
             after=one.body["after"],
@@ -108,7 +108,7 @@ ROOM = ("replication", "room")
 """Where somebody asks whoever replicates, in either direction, to make room for a while."""
 
 
-def ask_for_room(ledger: Ledger, by: str, for_s: float) -> None:
+def request_replication_yield(ledger: Ledger, by: str, for_s: float) -> None:
     """Ask whoever replicates to end, and others not to begin, for so many seconds; 0 takes it back."""
     body = {"by": by, "until": now_ms() + int(for_s * 1000)}
     while True:
@@ -119,7 +119,7 @@ def ask_for_room(ledger: Ledger, by: str, for_s: float) -> None:
         return
 
 
-def who_needs_room(ledger: Ledger) -> LeaseHeld | None:
+def replication_yield_request(ledger: Ledger) -> LeaseHeld | None:
     """Who is about to change the leader and must replicate himself, as the error for whoever else would; None if nobody is."""
     asked = ledger.read(*ROOM)
     left_s = (int(asked.body["until"]) - now_ms()) / 1000 if asked is not None else 0.0
@@ -139,7 +139,7 @@ def require_direction(ledger: Ledger, *, forward: bool, leading: bool) -> None:
         raise PreflightFailed(subject, [Problem(where="mode", what=f"is {mode}: {what}", suggestion=instead)])
     if mode.mode is Mode.FINAL:
         raise PreflightFailed(subject, [Problem(where="mode", what="is FINAL: nothing is replicated any more")])
-    if not leading and (somebody := who_needs_room(ledger)):
+    if not leading and (somebody := replication_yield_request(ledger)):
         raise somebody
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from bson.timestamp import Timestamp
 
-from docferry.core.compare.diff import Difference, Kind
+from docferry.core.compare.diff import Difference, DifferenceKind
 from docferry.core.mapping.mapping import ItemKey
 from docferry.errors import ConditionFailed
 from docferry.flows.ledger.state import encode_time
@@ -60,7 +60,7 @@ class CollectionResult:
     pending: int = 0
     seconds: float = 0.0
 
-    def count(self, kinds: Iterable[Kind]) -> None:
+    def count(self, kinds: Iterable[DifferenceKind]) -> None:
         """Items, not fields: an item in which three fields differ is one different item."""
         for kind in kinds:
             setattr(self, kind.value, getattr(self, kind.value) + 1)

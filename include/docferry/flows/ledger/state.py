@@ -21,7 +21,7 @@ from bson.timestamp import Timestamp
 
 from docferry.core.versions import parse_version, version_text
 from docferry.errors import ConditionFailed, DocumentError, InvariantBroken, LeaseHeld, LeaseLost, Stopped
-from docferry.flows.kernel.threads import aside
+from docferry.flows.kernel.threads import in_thread
 from docferry.ports.flows import Identity, Ledger, Record, Source, StopSignal, StreamPosition
 
 LETTER_PART_BYTES = 300_000
@@ -188,7 +188,7 @@ class LedgerBudget:
         async with self._lock:
             while self._tokens < units:
                 wanted = max(units - self._tokens, self._rate * self._next_slice_s())
-                begins_ms = await aside(self._reserve, wanted, stop=self._stop)
+                begins_ms = await in_thread(self._reserve, wanted, stop=self._stop)
                 await self._wait_until(begins_ms)
                 self._tokens += wanted
             self._tokens -= units

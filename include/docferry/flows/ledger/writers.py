@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from docferry.config import Migration
 from docferry.errors import LeaseLost, Stopped
 from docferry.flows.backfill.load import BULK, GIVE_BACK_S
-from docferry.flows.kernel.threads import aside
+from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger import state
 from docferry.flows.ledger.modes import require_mongodb_leads
 from docferry.ports.flows import Guard, Identity, Ledger, StopSignal
@@ -54,7 +54,7 @@ async def holding(lease: state.Lease) -> AsyncIterator[None]:
 async def _release_after(lease: state.Lease, error: BaseException) -> None:
     """Give a lease back; if that fails, too, `error` is what matters: the lease then runs out by itself."""
     try:
-        await aside(lease.release, within_s=GIVE_BACK_S)
+        await in_thread(lease.release, within_s=GIVE_BACK_S)
     except Exception as lost:  # noqa: BLE001 - told with the error
         lease.abandon()
         error.add_note(f"(and the lease {lease.key} could not be given back: {lost})")

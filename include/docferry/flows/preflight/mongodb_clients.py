@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from docferry.config import Migration
-from docferry.core.cutover.mongodb_clients import Client, Doing, Seen
+from docferry.core.cutover.mongodb_clients import Client, ClientsSeen, Doing
 from docferry.errors import TransientStoreError, Unavailable
 from docferry.ports.flows import Clients, Progress, StopSignal
 
@@ -15,7 +15,7 @@ EVERY_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watching:
+class ClientWatch:
     """Everything that watching takes."""
 
     migration: Migration
@@ -78,13 +78,13 @@ class ForeignReport:
         return "\n".join([*lines, self.limits])
 
 
-def foreigners(job: Watching, for_s: float) -> ForeignReport:
+def foreigners(job: ClientWatch, for_s: float) -> ForeignReport:
     """Look at MongoDB's connections for so many seconds, or until asked to stop: the report says for how long that was.
 
     Raises: Unavailable if no look at all was answered; StoreError.
     """
     began = time.monotonic()
-    seen, unseen = Seen(job.migration.cutover), set[str]()
+    seen, unseen = ClientsSeen(job.migration.cutover), set[str]()
     looks = failed = 0
     last: TransientStoreError | None = None
     while True:

@@ -37,12 +37,12 @@ from docferry.errors import (
     TimedOut,
     TransientStoreError,
 )
-from docferry.flows.backfill.load import BULK, GIVE_BACK_S, budget_of, calm_collector
+from docferry.flows.backfill.load import BULK, GIVE_BACK_S, budget_of, raised_gc_threshold
 from docferry.flows.kernel.retry import retrying
-from docferry.flows.kernel.threads import aside
+from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger import state
-from docferry.flows.ledger.mapping_fingerprint import mapped_otherwise
-from docferry.flows.ledger.modes import read_mode, require_direction, who_needs_room
+from docferry.flows.ledger.mapping_fingerprint import changed_mappings
+from docferry.flows.ledger.modes import read_mode, replication_yield_request, require_direction
 from docferry.flows.preflight.majority import MajorityWatch, wait_for_majority
 from docferry.flows.preflight.mongodb import require_followable
 from docferry.flows.preflight.windows import Windows, windows_of
@@ -149,8 +149,8 @@ async def replicate(
     Waits:  while MongoDB has no majority of data-bearing members; it says so.
     """
     asked = time.monotonic()
-    await aside(wait_for_majority, job.source, job.progress, job.stop, "replication", for_s, stop=job.stop)
-    await aside(require_followable, job.migration, job.source, stop=job.stop)
+    await in_thread(wait_for_majority, job.source, job.progress, job.stop, "replication", for_s, stop=job.stop)
+    await in_thread(require_followable, job.migration, job.source, stop=job.stop)
     lease = await asyncio.to_thread(state.take_or_create, job.ledger, *state.REPLICATION, job.identity, LEASE_S)
     try:
         await asyncio.to_thread(require_direction, job.ledger, forward=True, leading=leading)
@@ -162,7 +162,7 @@ async def replicate(
     if for_s is not None:
         for_s -= time.monotonic() - asked
     try:
-        with calm_collector():
+        with raised_gc_threshold():
             await follower.run(for_s, until if isinstance(until, Until) else Until(until))
     except (StreamEnded, ResumeTokenLost) as error:
         lost = {"lost": True} if isinstance(error, ResumeTokenLost) else {}
@@ -195,7 +195,7 @@ def open_for_following(ledger: Ledger, migration: Migration, lease: state.Lease)
 
 def _require_loaded(ledger: Ledger, migration: Migration) -> None:
     problems = [problem for one in migration.collections if (problem := _not_loaded(ledger, one.name)) is not None]
-    problems += mapped_otherwise(migration, ledger)
+    problems += changed_mappings(migration, ledger)
     if problems:
         raise PreflightFailed("replication", problems)
 
@@ -260,7 +260,7 @@ class _Follower:
         ends = time.monotonic() + for_s if for_s is not None else None
         stop = self.job.stop
         try:
-            await aside(retrying, "read the ledger", self._look_at_ledger, stop, stop=stop)
+            await in_thread(retrying, "read the ledger", self._look_at_ledger, stop, stop=stop)
             while not self._is_over(ends, until):
                 await self._read_on()
                 until.lag_s = self.report.lag_s
@@ -277,7 +277,7 @@ class _Follower:
         """Take the next batch. While MongoDB cannot be read, what is on its way goes on."""
         try:
             self.feed = self.feed or await self._open_feed()
-            batch = await aside(self.feed.read, READ_WAIT_S, stop=self.job.stop, within_s=ANSWER_S)
+            batch = await in_thread(self.feed.read, READ_WAIT_S, stop=self.job.stop, within_s=ANSWER_S)
         except TransientStoreError as error:
             self.job.progress.say(f"replication waits: {error}")
             await self._close_feed()
@@ -317,14 +317,14 @@ class _Follower:
     async def _open_feed(self) -> Feed:
         fields_of_keys = {name: mapping.key_fields for name, mapping in self.lanes.mappings.items()}
         follow = self.job.source.follow
-        return await aside(follow, self.read_up_to, fields_of_keys, stop=self.job.stop, within_s=ANSWER_S)
+        return await in_thread(follow, self.read_up_to, fields_of_keys, stop=self.job.stop, within_s=ANSWER_S)
 
     async def _close_feed(self) -> None:
         """As far as can be: a MongoDB that is silent is not waited for."""
         feed, self.feed = self.feed, None
         if feed is not None:
             with suppress(TimedOut):
-                await aside(feed.close, within_s=GIVE_BACK_S)
+                await in_thread(feed.close, within_s=GIVE_BACK_S)
 
     async def _take(self, batch: Batch) -> None:
         for change in batch.changes:
@@ -356,7 +356,7 @@ class _Follower:
 
     def _look_for_others(self) -> None:
         """Whether somebody is about to change the leader, and needs to follow the stream himself."""
-        if not self.leading and (somebody := who_needs_room(self.job.ledger)):
+        if not self.leading and (somebody := replication_yield_request(self.job.ledger)):
             self.job.progress.say(f"replication makes room for {somebody.holder}")
             self.makes_room = True
 
@@ -366,14 +366,14 @@ class _Follower:
             return
         stop = self.job.stop
         try:
-            await aside(self._look_at_mongo, now - self.looked > WINDOWS_S, stop=stop, within_s=ANSWER_S)
+            await in_thread(self._look_at_mongo, now - self.looked > WINDOWS_S, stop=stop, within_s=ANSWER_S)
         except TransientStoreError:
             self.report.lag_s = None  # unknown while MongoDB does not answer
         try:
             if now - self.listed > LETTERS_S:
-                await aside(self._look_at_ledger, stop=stop)
-            await aside(self.lease.update, self._body(), stop=stop)
-            await aside(self._look_for_others, stop=stop)
+                await in_thread(self._look_at_ledger, stop=stop)
+            await in_thread(self.lease.update, self._body(), stop=stop)
+            await in_thread(self._look_for_others, stop=stop)
         except TransientStoreError as error:  # the lease is still checked before each write
             self.job.progress.say(f"replication cannot keep its position: {error}")
             return
@@ -452,7 +452,7 @@ class _Follower:
         with suppress(Stopped):  # a lane that waited for the budget, or for MongoDB: what it had is read again
             self._raise_failure()
         if not self.job.stop.is_set():
-            await aside(self._look_at_mongo, False)  # the lag that is told is that of the end
+            await in_thread(self._look_at_mongo, False)  # the lag that is told is that of the end
 
     async def close_after(self, error: BaseException) -> None:
         """Close; if that fails, too, `error` is what matters: the lease then runs out by itself."""
@@ -469,7 +469,7 @@ class _Follower:
         body = {**self._body(), **changes}
         try:
             # Whoever asked to stop does not wait; else a ledger that is slow or throttles is given its time.
-            await aside(self.lease.release, body, within_s=GIVE_BACK_S if self.job.stop.is_set() else DRAIN_S)
+            await in_thread(self.lease.release, body, within_s=GIVE_BACK_S if self.job.stop.is_set() else DRAIN_S)
         except Exception:
             self.lease.abandon()  # it then runs out by itself; the position in the ledger is older, which is safe
             raise

@@ -23,9 +23,9 @@ from docferry.core.mapping.change_writes import Writes, burial_of, writes_as_rea
 from docferry.core.versions import parse_version, snapshot_version
 from docferry.errors import ConditionFailed, DocumentError, ImagesLost
 from docferry.flows.kernel.retry import retrying
-from docferry.flows.kernel.threads import aside
+from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger import state
-from docferry.ports.flows import Budget, Change, Guard, Ledger, Source, StopSignal, StreamPosition, Target
+from docferry.ports.flows import Budget, ChangeEvent, Guard, Ledger, Source, StopSignal, StreamPosition, Target
 
 LANES = 128
 MOST_KINDS, NAMED_FIELDS = 100, 6
@@ -61,12 +61,12 @@ class Applied:
     dead: int = 0
     first: Counter[str] = field(default_factory=Counter)
 
-    def note_first(self, change: Change) -> None:
+    def note_first(self, change: ChangeEvent) -> None:
         what = describe_change(change)
         self.first[what if what in self.first or len(self.first) < MOST_KINDS else "others"] += 1
 
 
-def describe_change(change: Change) -> str:
+def describe_change(change: ChangeEvent) -> str:
     """Collection, operation, and which fields an update names: no value, and not what is inside a field."""
     fields = sorted({path.partition(".")[0] for path in change.touched or ()})
     names = ", ".join(fields[:NAMED_FIELDS]) + (", ..." if len(fields) > NAMED_FIELDS else "")
@@ -77,7 +77,7 @@ def describe_change(change: Change) -> str:
 class _Pending:
     """A change on its way; `number` counts changes in stream order."""
 
-    change: Change
+    change: ChangeEvent
     number: int
     done: bool = False
 
@@ -133,7 +133,7 @@ class Lanes:
         self._workers.clear()
         self._window.clear()
 
-    def put(self, change: Change) -> None:
+    def put(self, change: ChangeEvent) -> None:
         """Queue a change behind the others of its document."""
         pending = _Pending(change, self._taken)
         self._taken += 1
@@ -178,7 +178,7 @@ class Lanes:
 
     # --- applying ----------------------------------------------------------------------------------------------------
 
-    async def _apply(self, change: Change) -> None:
+    async def _apply(self, change: ChangeEvent) -> None:
         name = id_name(change.id)
         letter = self._letters.get(change.collection, {}).get(name)
         version = change.version
@@ -198,9 +198,9 @@ class Lanes:
         if wrote:
             self.counts.note_first(change)
         if letter is not None and letter < version:
-            await aside(self._close_letter, change.collection, name, version)
+            await in_thread(self._close_letter, change.collection, name, version)
 
-    def _writes(self, change: Change, version: int, touched: tuple[str, ...] | None) -> Writes:
+    def _writes(self, change: ChangeEvent, version: int, touched: tuple[str, ...] | None) -> Writes:
         """`version` is the change's own, or that of the read if it came without images."""
         mapping = self.mappings[change.collection]
         ttl = self.ttl[mapping.table]
@@ -211,14 +211,14 @@ class Lanes:
             return self._burial(change, version, lost)
         return writes_as_read(mapping, change.after, change.before, change.version, version, ttl)
 
-    def _burial(self, change: Change, version: int, error: DocumentError) -> Writes:
+    def _burial(self, change: ChangeEvent, version: int, error: DocumentError) -> Writes:
         mapping = self.mappings[change.collection]
         ttl = self.ttl[mapping.table]
         if change.images_lost:
             return writes_as_read(mapping, change.after, change.before, change.version, version, ttl, error)
         return burial_of(mapping, change.after, change.before, version, ttl, error)
 
-    async def _fetch(self, change: Change) -> tuple[Change, int]:
+    async def _fetch(self, change: ChangeEvent) -> tuple[ChangeEvent, int]:
         """The document as it is now, for a change that was too large to bring it; the version is that of the read."""
 
         def once() -> tuple[list[bytes], int]:
@@ -226,7 +226,7 @@ class Lanes:
             return self.work.source.read_ids(change.collection, [change.id], at), snapshot_version(at)
 
         call = f"read a document of {change.collection}"
-        found, version = await aside(retrying, call, once, self.work.stop, stop=self.work.stop)
+        found, version = await in_thread(retrying, call, once, self.work.stop, stop=self.work.stop)
         return replace(change, after=found[0] if found else None), version
 
     async def _write(self, collection: str, writes: Writes, or_same: bool = False) -> bool:
@@ -243,7 +243,7 @@ class Lanes:
             total += len(items)
         return old < total
 
-    async def _bury(self, change: Change, version: int, writes: Writes, name: str) -> None:
+    async def _bury(self, change: ChangeEvent, version: int, writes: Writes, name: str) -> None:
         """First the letter, then the tombstones: what is not there must be accounted for.
 
         They win over items of the same version, too: DynamoDB may have taken some before it refused another.
@@ -252,7 +252,7 @@ class Lanes:
         assert error is not None
         error.namespace, error.id = change.collection, name
         document = change.after if change.after is not None else change.before or id_document(change.id)
-        await aside(state.open_letter, self.work.ledger, change.collection, error, document, version)
+        await in_thread(state.open_letter, self.work.ledger, change.collection, error, document, version)
         self._letters.setdefault(change.collection, {})[name] = version
         await self._write(change.collection, replace(writes, error=None), or_same=True)
         self.counts.dead += 1

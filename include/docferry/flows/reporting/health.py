@@ -13,7 +13,7 @@ from typing import Any
 
 from docferry.config import Migration
 from docferry.core.cutover.modes import Mode
-from docferry.core.estate.plan import TableState
+from docferry.core.estate.values import TableState
 from docferry.core.settings import TableSettings
 from docferry.errors import MigrationError, Problem
 from docferry.flows.ledger import state

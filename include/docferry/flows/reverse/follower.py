@@ -34,14 +34,14 @@ from docferry.errors import (
     StreamTrimmed,
     TransientStoreError,
 )
-from docferry.flows.backfill.load import GIVE_BACK_S, calm_collector
-from docferry.flows.kernel.threads import aside
+from docferry.flows.backfill.load import GIVE_BACK_S, raised_gc_threshold
+from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger import state
 from docferry.flows.ledger.mapping_fingerprint import require_mapping
-from docferry.flows.ledger.modes import require_direction, who_needs_room
+from docferry.flows.ledger.modes import replication_yield_request, require_direction
 from docferry.flows.reverse.lanes import Returning, ReverseLanes
 from docferry.flows.reverse.shard_readers import ShardReaders, wait_for_a_move
-from docferry.flows.reverse.shards import Outcome, TableStream, begin, decode_stream, encode_stream
+from docferry.flows.reverse.shards import ShardOutcome, TableStream, begin, decode_stream, encode_stream
 from docferry.ports.flows import Identity, Ledger, Progress, Sink, StopSignal, Streams, Target
 
 RECORD = ("reverse", "stream")
@@ -229,7 +229,7 @@ async def reverse(
         raise
     follower = _Follower(job, target, lease, tables, leading, report or ReverseReport())
     try:
-        with calm_collector():
+        with raised_gc_threshold():
             await follower.run(for_s, until_caught_up)
     except BaseException as error:
         await follower.close_after(error)
@@ -322,11 +322,11 @@ class _Follower:
             return
         try:
             if now - self.listed > LETTERS_S:
-                await aside(self.lanes.look_for_letters, stop=self.job.stop)
+                await in_thread(self.lanes.look_for_letters, stop=self.job.stop)
                 self.lanes.retry_letters()
                 self.listed = now
-            await aside(self.lease.update, self._body(), stop=self.job.stop)
-            await aside(self._look_for_others, stop=self.job.stop)
+            await in_thread(self.lease.update, self._body(), stop=self.job.stop)
+            await in_thread(self._look_for_others, stop=self.job.stop)
         except TransientStoreError as error:  # the lease is still checked before each write
             self.job.progress.say(f"reverse replication cannot keep its position: {error}")
             return
@@ -338,7 +338,7 @@ class _Follower:
             )
 
     def _look_for_others(self) -> None:
-        if not self.leading and (somebody := who_needs_room(self.job.ledger)):
+        if not self.leading and (somebody := replication_yield_request(self.job.ledger)):
             self.job.progress.say(f"reverse replication makes room for {somebody.holder}")
             self.makes_room = True
 
@@ -356,9 +356,9 @@ class _Follower:
         report, outcomes = self.report, self.readers.outcomes
         report.seconds = time.monotonic() - self.began
         report.records = self.readers.read - self.readers.unapplied()
-        report.applied, report.same = outcomes[Outcome.APPLIED], outcomes[Outcome.SAME]
-        report.removed, report.dead = outcomes[Outcome.REMOVED], outcomes[Outcome.DEAD]
-        report.ignored, report.ignored_by = outcomes[Outcome.IGNORED], dict(self.readers.passed)
+        report.applied, report.same = outcomes[ShardOutcome.APPLIED], outcomes[ShardOutcome.SAME]
+        report.removed, report.dead = outcomes[ShardOutcome.REMOVED], outcomes[ShardOutcome.DEAD]
+        report.ignored, report.ignored_by = outcomes[ShardOutcome.IGNORED], dict(self.readers.passed)
         report.healed, report.letters = self.lanes.healed, len(self.lanes.letters)
         body: dict[str, Any] = {name: self.stored[name] + getattr(report, name) for name in COUNTERS}
         body |= {
@@ -404,7 +404,7 @@ class _Follower:
         self.told = float("-inf")
         self._tell()
         try:
-            await aside(self.lease.release, body, within_s=GIVE_BACK_S if self.job.stop.is_set() else DRAIN_S)
+            await in_thread(self.lease.release, body, within_s=GIVE_BACK_S if self.job.stop.is_set() else DRAIN_S)
         except Exception:
             self.lease.abandon()  # it then runs out by itself; the positions in the ledger are older, which is safe
             raise

@@ -21,8 +21,7 @@ from dataclasses import dataclass, field
 
 from docferry.core.bson_codec.raw import id_name, same_content
 from docferry.core.compare.diff import is_tombstone
-from docferry.core.mapping.mapping import ItemKey
-from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mapping.mapping import DocumentMapping, ItemKey
 from docferry.errors import (
     ConditionFailed,
     DocumentError,
@@ -33,7 +32,7 @@ from docferry.errors import (
     TornDocument,
     TransientStoreError,
 )
-from docferry.flows.kernel.threads import aside, to_its_end
+from docferry.flows.kernel.threads import in_thread, to_its_end
 from docferry.flows.ledger.reverse_letters import (
     SECTION,
     ReverseLetter,
@@ -43,7 +42,7 @@ from docferry.flows.ledger.reverse_letters import (
     open_reverse_letter,
 )
 from docferry.flows.reverse.places import Place, maps_to, place_of, places_of, read_document, root_place
-from docferry.flows.reverse.shards import Outcome, Pending
+from docferry.flows.reverse.shards import Pending, ShardOutcome
 from docferry.ports.flows import Guard, Ledger, Record, Sink, StopSignal, StreamRecord, Target
 
 AT_ONCE = 32
@@ -55,7 +54,7 @@ DUPLICATE_WAIT_S = 0.05
 RETRY_FOR_S = 120.0
 
 Lane = tuple[str, str]
-Look = Callable[[], Awaitable[Outcome]]
+Look = Callable[[], Awaitable[ShardOutcome]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +200,7 @@ class ReverseLanes:
             return
         for one in served:
             lane.waiting.remove(one)
-            self._finish(one, outcome if one is part or outcome is Outcome.DEAD else Outcome.SAME)
+            self._finish(one, outcome if one is part or outcome is ShardOutcome.DEAD else ShardOutcome.SAME)
         lane.queued = bool(lane.waiting)
         if lane.waiting:
             self._queue(name)
@@ -209,7 +208,7 @@ class ReverseLanes:
             del self._lanes[name]
         self.moved.set()
 
-    def _finish(self, part: _Part, outcome: Outcome) -> None:
+    def _finish(self, part: _Part, outcome: ShardOutcome) -> None:
         self.parts -= 1
         if part.pending is not None:
             part.pending.left -= 1
@@ -223,7 +222,7 @@ class ReverseLanes:
         handle = asyncio.get_running_loop().call_later(DUPLICATE_WAIT_S * 2**tries / 2, begin)
         self._waiting.add(handle)
 
-    async def _outcome(self, part: _Part) -> Outcome | None:
+    async def _outcome(self, part: _Part) -> ShardOutcome | None:
         """None: it must wait for another document's turn."""
         try:
             outcome = await self._steadily(part.look)
@@ -233,14 +232,14 @@ class ReverseLanes:
                 part.tries += 1
                 return None
             await self._bury(part, error)
-            return Outcome.DEAD
+            return ShardOutcome.DEAD
         except DocumentError as error:
             await self._bury(part, error)
-            return Outcome.DEAD
+            return ShardOutcome.DEAD
         await self._close_letter(part)
         return outcome
 
-    async def _steadily(self, look: Look) -> Outcome:
+    async def _steadily(self, look: Look) -> ShardOutcome:
         """All of it again while a server does not answer: what was read before is old by then."""
         began = time.monotonic()
         attempt = 0
@@ -256,21 +255,21 @@ class ReverseLanes:
                     raise RetryExhausted("write a document to MongoDB", attempt, elapsed, str(error)) from error
                 await asyncio.sleep(random.uniform(0.02, min(5.0, 0.05 * 2**attempt)))  # noqa: S311 - spread
 
-    async def _follow(self, place: Place) -> Outcome:
+    async def _follow(self, place: Place) -> ShardOutcome:
         data = await self._read_whole(place)
         collection = place.mapping.collection
-        current = await aside(self.work.sink.current, collection, place.id, stop=self.work.stop)
+        current = await in_thread(self.work.sink.current, collection, place.id, stop=self.work.stop)
         if data is None:
             if current is None or not self._maps_to(current, place):
-                return Outcome.SAME
+                return ShardOutcome.SAME
             self.work.guard()
             await to_its_end(self.work.sink.delete, collection, place.id)
-            return Outcome.REMOVED
+            return ShardOutcome.REMOVED
         if current is not None and same_content(current, data):
-            return Outcome.SAME
+            return ShardOutcome.SAME
         self.work.guard()
         await to_its_end(self.work.sink.put, collection, data)
-        return Outcome.APPLIED
+        return ShardOutcome.APPLIED
 
     async def _read_whole(self, place: Place) -> bytes | None:
         for attempt in range(TORN_READS - 1):
@@ -303,7 +302,7 @@ class ReverseLanes:
 
     async def _part_of_holder(self, mapping: DocumentMapping, holder: bytes, pending: Pending | None) -> _Part:
         """It is looked at where MongoDB's copy says that it is: no record of it may have come yet."""
-        current = await aside(self.work.sink.current, mapping.collection, holder, stop=self.work.stop)
+        current = await in_thread(self.work.sink.current, mapping.collection, holder, stop=self.work.stop)
         place = None if current is None else root_place(mapping, current)
         lane = (mapping.collection, id_name(holder))
         if place is None:
@@ -312,8 +311,8 @@ class ReverseLanes:
         part.holder = True
         return part
 
-    async def _nothing(self) -> Outcome:
-        return Outcome.SAME
+    async def _nothing(self) -> ShardOutcome:
+        return ShardOutcome.SAME
 
     # --- dead letters ------------------------------------------------------------------------------------------------
 
@@ -322,7 +321,7 @@ class ReverseLanes:
         found = self.work.ledger.list(SECTION)
         self.letters = {(record.body["collection"], record.body["id"]): record for record in found}
 
-    async def _look_at_item(self, table: str, key: ItemKey) -> Outcome:
+    async def _look_at_item(self, table: str, key: ItemKey) -> ShardOutcome:
         """An item that named no document: gone, or mended, it is its record's affair again."""
         item = (await self.work.target.get_all(table, [key])).get(key)
         if item is not None and not is_tombstone(item):
@@ -330,14 +329,14 @@ class ReverseLanes:
             for found in places_of(record, self.work.entities[table]):
                 if isinstance(found, ItemsUnreadable):
                     raise found
-        return Outcome.SAME
+        return ShardOutcome.SAME
 
     async def _bury(self, part: _Part, error: DocumentError) -> None:
         error.namespace, error.id = part.lane
         known = self.letters.get(part.lane)
         if known is not None and part.pending is None and self._is_at(letter_in(known), part):
             return  # looked at again, and it is still so
-        self.letters[part.lane] = await aside(
+        self.letters[part.lane] = await in_thread(
             open_reverse_letter, self.work.ledger, part.table, part.key, part.id_data, error
         )
 
@@ -348,7 +347,7 @@ class ReverseLanes:
             return
         del self.letters[part.lane]
         try:
-            await aside(close_reverse_letter, self.work.ledger, record)
+            await in_thread(close_reverse_letter, self.work.ledger, record)
         except ConditionFailed:
             return  # somebody else has, or opened another: `look_for_letters` finds it
         self.healed += 1

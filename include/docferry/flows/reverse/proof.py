@@ -12,7 +12,7 @@ from docferry.core.compare.diff import is_version
 from docferry.core.mapping.mapping import Item, ItemKey
 from docferry.core.versions import version_text
 from docferry.errors import DocumentError, ItemsUnreadable, NotApplied, Stopped, TransientStoreError
-from docferry.flows.kernel.threads import aside
+from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.reverse_letters import item_name
 from docferry.flows.reverse.follower import Reverse
 from docferry.flows.reverse.places import Place, maps_to, places_of, read_document
@@ -122,7 +122,7 @@ async def _holds(job: Reverse, target: Target, place: Place) -> bool:
         data = await read_document(target, place)
     except DocumentError:
         return False
-    current = await aside(job.sink.current, place.mapping.collection, place.id, stop=job.stop)
+    current = await in_thread(job.sink.current, place.mapping.collection, place.id, stop=job.stop)
     if data is not None:
         return current is not None and same_content(current, data)
     return current is None or not maps_to(current, place)

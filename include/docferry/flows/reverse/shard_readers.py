@@ -10,10 +10,10 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from docferry.errors import IteratorExpired, Stopped, StreamTrimmed, TransientStoreError
-from docferry.flows.kernel.threads import aside
+from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger import state
 from docferry.flows.reverse.lanes import ReverseLanes
-from docferry.flows.reverse.shards import Outcome, Pending, ShardPosition, TableStream
+from docferry.flows.reverse.shards import Pending, ShardOutcome, ShardPosition, TableStream
 from docferry.flows.validate.common import cancel_all
 from docferry.ports.flows import Progress, StopSignal, StreamPage, StreamRecord, Streams
 
@@ -48,7 +48,7 @@ class ShardReaders:
         self.failure: BaseException | None = None
         self.read = 0
         self.passed: Counter[str] = Counter()
-        self.outcomes: Counter[Outcome] = Counter()
+        self.outcomes: Counter[ShardOutcome] = Counter()
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(CALLS_AT_ONCE)
         self._discovered = float("-inf")
@@ -134,7 +134,7 @@ class ShardReaders:
 
     async def _ask(self, call: Callable[..., T], *arguments: Any) -> T:
         async with self._slots:
-            return await aside(call, *arguments, stop=self.stop, within_s=ANSWER_S)
+            return await in_thread(call, *arguments, stop=self.stop, within_s=ANSWER_S)
 
     async def _take(self, stream: TableStream, shard: ShardPosition, page: StreamPage) -> None:
         for record in page.records:

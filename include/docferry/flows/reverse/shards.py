@@ -21,7 +21,7 @@ SKEW_MS = 5 * 60_000
 """How far our clock may be before AWS's, and a record's time before the write it tells of."""
 
 
-class Outcome(IntEnum):
+class ShardOutcome(IntEnum):
     """What became of a record; of one that names two documents, the greater of what became of each."""
 
     IGNORED = 0
@@ -40,7 +40,7 @@ class Pending:
     sequence: str
     created_ms: int
     left: int = 0
-    outcome: Outcome = Outcome.IGNORED
+    outcome: ShardOutcome = ShardOutcome.IGNORED
 
 
 @dataclass(slots=True, eq=False)

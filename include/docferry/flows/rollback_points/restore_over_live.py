@@ -22,7 +22,7 @@ from docferry.core.rollback_points.points import RESTORES, Loss, Point, database
 from docferry.errors import MoveRefused, PreflightFailed, Problem, ValidationFailed
 from docferry.flows.ledger.modes import live_instances, read_mode
 from docferry.flows.ledger.state import now_ms, take_or_create
-from docferry.flows.preflight.mongodb_clients import Watching, foreigners
+from docferry.flows.preflight.mongodb_clients import ClientWatch, foreigners
 from docferry.flows.rollback_points.dump import PAGE, Sum, current_pages
 from docferry.flows.rollback_points.job import OVER_LIVE, WHOLE, Points, read_point
 from docferry.ports.flows import Bounds
@@ -159,7 +159,7 @@ def _user_problems(job: Points) -> Iterator[Problem]:
             what = "is running and served from MongoDB"
             yield Problem(where=f"instance {one.name}", what=what, suggestion="stop it first")
     with job.clients() as clients:
-        watching = Watching(migration=job.migration, clients=clients, progress=job.progress, stop=job.stop)
+        watching = ClientWatch(migration=job.migration, clients=clients, progress=job.progress, stop=job.stop)
         found = foreigners(watching, LOOK_S).foreign
     for client in found:
         who = f"{client.app or 'no appName'}, user {client.user or 'unknown'}, {client.host}"

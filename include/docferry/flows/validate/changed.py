@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from bson.timestamp import Timestamp
 
 from docferry.core.bson_codec.raw import decode_document, encode_raw, id_of, id_text
-from docferry.core.compare.diff import Difference, Kind, differences_of, is_tombstone
+from docferry.core.compare.diff import Difference, DifferenceKind, differences_of, is_tombstone
 from docferry.core.compare.masking import shown_id, shown_key
-from docferry.core.mapping.mapping import Item, ItemKey, key_of
-from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mapping.mapping import DocumentMapping, Item, ItemKey, key_of
 from docferry.errors import DocumentError, PreflightFailed, Problem
-from docferry.flows.kernel.threads import aside
+from docferry.flows.kernel.threads import in_thread
 from docferry.flows.validate.common import PAGE_DOCUMENTS, Validation, keys_accounted_for, read_ids
-from docferry.ports.flows import Change, Feed, StreamPosition, Target
+from docferry.ports.flows import ChangeEvent, Feed, StreamPosition, Target
 
 READ_WAIT_S = 0.2
 MOST_CHANGED = 200_000
@@ -27,7 +26,7 @@ MOST_CHANGED = 200_000
 
 
 @dataclass(slots=True)
-class Changed:
+class ChangedDocuments:
     """Documents changed since `since`, by collection, and the keys of their items before and after, by table.
 
     Everything before `read_up_to` has been seen.
@@ -42,7 +41,7 @@ class Changed:
     def documents(self) -> int:
         return sum(map(len, self.ids.values()))
 
-    def see(self, change: Change, mapping: DocumentMapping) -> None:
+    def see(self, change: ChangeEvent, mapping: DocumentMapping) -> None:
         """One more change. Raises PreflightFailed past MOST_CHANGED."""
         if self.documents >= MOST_CHANGED:
             what = f"more than {MOST_CHANGED:,} documents have changed since the last validation"
@@ -64,13 +63,13 @@ def _stubs(mapping: DocumentMapping, image: bytes | None) -> Sequence[Item]:
         return ()
 
 
-class Watching:
+class ChangeWatch:
     """Follows the change stream beside replication, and only takes notes."""
 
     def __init__(self, job: Validation, since: Timestamp) -> None:
         self._job = job
         self._feed: Feed | None = None
-        self.changed = Changed(since, job.source.stream_position(since))
+        self.changed = ChangedDocuments(since, job.source.stream_position(since))
 
     async def read_until(self, time: Timestamp) -> None:
         """Up to and including that time. Raises as `Feed.read` does; Stopped."""
@@ -81,11 +80,11 @@ class Watching:
 
     def start_over(self, since: Timestamp) -> None:
         """What is behind `since` has been found equal."""
-        self.changed = Changed(since, self.changed.read_up_to)
+        self.changed = ChangedDocuments(since, self.changed.read_up_to)
 
     async def close(self) -> None:
         if self._feed is not None:
-            await aside(self._feed.close, within_s=2.0)
+            await in_thread(self._feed.close, within_s=2.0)
             self._feed = None
 
     async def _read(self) -> bool:
@@ -93,8 +92,8 @@ class Watching:
         job = self._job
         if self._feed is None:
             fields = {name: mapping.key_fields for name, mapping in job.migration.mappings.items()}
-            self._feed = await aside(job.source.follow, self.changed.read_up_to, fields, stop=job.stop)
-        batch = await aside(self._feed.read, READ_WAIT_S, stop=job.stop)
+            self._feed = await in_thread(job.source.follow, self.changed.read_up_to, fields, stop=job.stop)
+        batch = await in_thread(self._feed.read, READ_WAIT_S, stop=job.stop)
         for change in batch.changes:
             self.changed.see(change, job.migration.mapping(change.collection))
         self.changed.read_up_to = batch.position
@@ -119,7 +118,7 @@ class Compared:
         self.keys.setdefault(table, {})[key] = None
 
 
-async def compare_changed(job: Validation, target: Target, changed: Changed, at: Timestamp) -> Compared:
+async def compare_changed(job: Validation, target: Target, changed: ChangedDocuments, at: Timestamp) -> Compared:
     """Everything in which the items of these documents are not those of MongoDB at `at`; proof, when nothing moves."""
     compared = Compared()
     for collection, ids in changed.ids.items():
@@ -136,7 +135,7 @@ async def _compare_page(
 ) -> None:
     name, masked = mapping.collection, job.migration.validate.masked
     expected: list[tuple[bytes, list[Item]]] = []
-    for data in await aside(read_ids, job, name, ids, at, stop=job.stop):
+    for data in await in_thread(read_ids, job, name, ids, at, stop=job.stop):
         try:
             expected.append((data, encode_raw(mapping, data, 0)))
         except DocumentError as error:
@@ -153,7 +152,7 @@ async def _compare_keys(
     """Items that are alive where no document has one any more."""
     stored = await target.get_all(table, keys)
     live = [item for item in stored.values() if not is_tombstone(item)]
-    accounted = await aside(keys_accounted_for, job, table, live, at, stop=job.stop) if live else set()
+    accounted = await in_thread(keys_accounted_for, job, table, live, at, stop=job.stop) if live else set()
     for item in live:
         if key_of(item) not in accounted:
             compared.is_extra(table, key_of(item), _extra(job, item))
@@ -161,7 +160,7 @@ async def _compare_keys(
 
 def _unstorable(collection: str, shown: str, error: DocumentError) -> Difference:
     return Difference(
-        kind=Kind.UNACCOUNTED, collection=collection, id=shown, pk="", sk="", path=error.path,
+        kind=DifferenceKind.UNACCOUNTED, collection=collection, id=shown, pk="", sk="", path=error.path,
         expected="a document that DynamoDB can hold", actual=error.reason,
     )  # fmt: skip
 
@@ -172,5 +171,11 @@ def _extra(job: Validation, item: Item) -> Difference:
     plan = mapping.children.get(entity, mapping.root)
     pk, sk = shown_key(plan, key_of(item), job.migration.validate.masked)
     return Difference(
-        kind=Kind.EXTRA, collection=mapping.collection, id="", pk=pk, sk=sk, expected="no item", actual="an item"
+        kind=DifferenceKind.EXTRA,
+        collection=mapping.collection,
+        id="",
+        pk=pk,
+        sk=sk,
+        expected="no item",
+        actual="an item",
     )

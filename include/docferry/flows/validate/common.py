@@ -16,8 +16,7 @@ from docferry.config import Migration
 from docferry.core.bson_codec.codec import HintTree, decode_value
 from docferry.core.bson_codec.raw import encode_raw, id_bytes
 from docferry.core.compare.diff import is_tombstone
-from docferry.core.mapping.mapping import Item, ItemKey, key_of
-from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mapping.mapping import DocumentMapping, Item, ItemKey, key_of
 from docferry.errors import DocumentError
 from docferry.flows.kernel.retry import retrying
 from docferry.ports.flows import Identity, Ledger, Progress, Source, StopSignal

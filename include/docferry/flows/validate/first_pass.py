@@ -26,13 +26,12 @@ from bson.timestamp import Timestamp
 from docferry.core.bson_codec.raw import encode_raw, id_of, id_text
 from docferry.core.compare.diff import Difference, differences_of, is_tombstone
 from docferry.core.compare.keysum import KeySum
-from docferry.core.mapping.mapping import Item, ItemKey, key_of
-from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mapping.mapping import DocumentMapping, Item, ItemKey, key_of
 from docferry.core.versions import snapshot_version
 from docferry.errors import DocumentError, Stopped
-from docferry.flows.backfill.load import calm_collector
+from docferry.flows.backfill.load import raised_gc_threshold
 from docferry.flows.kernel.retry import retrying
-from docferry.flows.kernel.threads import aside, unless_stopped
+from docferry.flows.kernel.threads import in_thread, unless_stopped
 from docferry.flows.ledger import state
 from docferry.flows.ledger.mapping_fingerprint import require_mapping
 from docferry.flows.ledger.modes import read_mode
@@ -81,8 +80,8 @@ async def validate(
     Raises: PreflightFailed, StoreError, RetryExhausted, LeaseHeld, LeaseLost, Stopped (within five seconds). A difference
             is no error here: look at `ok`.
     """
-    await aside(require_mapping, job.migration, job.ledger, only, stop=job.stop)
-    mode = await aside(read_mode, job.ledger, stop=job.stop)
+    await in_thread(require_mapping, job.migration, job.ledger, only, stop=job.stop)
+    mode = await in_thread(read_mode, job.ledger, stop=job.stop)
     if mode.leader.dynamodb_leads:
         return await validate_mongodb(job, target, only, sample, record)
     check = _Check(job, target, only, sample)
@@ -121,7 +120,7 @@ class _Check:
             self.keeper, self.so_far, self.suspects = await open_keeper(self.job, self.so_far)
         self.changes = await self._aside(state.changes_applied, self.job.ledger)
         try:
-            with calm_collector():
+            with raised_gc_threshold():
                 await self.from_mongo()
                 await self.from_dynamo()
                 report = await self.settle()
@@ -140,7 +139,7 @@ class _Check:
             raise Stopped("asked to stop; nothing was changed, validate again")
 
     async def _aside(self, call: Callable[..., Any], *arguments: object) -> Any:
-        return await aside(call, *arguments, stop=self.job.stop)
+        return await in_thread(call, *arguments, stop=self.job.stop)
 
     async def _checkpoint(self) -> None:
         if self.keeper is not None:

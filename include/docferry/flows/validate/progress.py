@@ -19,7 +19,7 @@ from bson.timestamp import Timestamp
 from docferry.core.compare.keysum import KeySum
 from docferry.core.mapping.mapping import Item
 from docferry.errors import InvariantBroken
-from docferry.flows.kernel.threads import aside
+from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger import state
 from docferry.flows.ledger.reports import CollectionResult
 from docferry.flows.validate.common import Validation
@@ -73,7 +73,7 @@ class Keeper:
         if time.monotonic() - self._saved < CHECKPOINT_S:
             return
         self.lease.check()
-        self._took(await aside(self._write, so_far, suspects, stop=self.job.stop), suspects)
+        self._took(await in_thread(self._write, so_far, suspects, stop=self.job.stop), suspects)
 
     def _took(self, written: tuple[int, int], suspects: Suspects) -> None:
         self.parts, stored = written
@@ -97,14 +97,14 @@ class Keeper:
     async def give_back(self, error: BaseException, so_far: SoFar, suspects: Suspects) -> None:
         """Let somebody else, or a re-run, go on at once from where we are."""
         try:
-            await aside(self._write, so_far, suspects, True, within_s=GIVE_BACK_S)
+            await in_thread(self._write, so_far, suspects, True, within_s=GIVE_BACK_S)
         except Exception as lost:  # noqa: BLE001 - `error` is what matters; the lease then runs out by itself
             self.lease.abandon()
             error.add_note(f"(and the validation's lease could not be given back: {lost})")
 
     async def finish(self) -> None:
         """The report is recorded: the next validation begins anew."""
-        await aside(self._finish, stop=self.job.stop)
+        await in_thread(self._finish, stop=self.job.stop)
 
     def _finish(self) -> None:
         self.lease.release({"state": "done", "so_far": b"", "parts": 0})
@@ -113,7 +113,7 @@ class Keeper:
 
 async def open_keeper(job: Validation, anew: SoFar) -> tuple[Keeper, SoFar, Suspects]:
     """Take the lease, and go on where a validation was killed, or begin. Raises LeaseHeld, naming the holder."""
-    return await aside(_open, job, anew, stop=job.stop)
+    return await in_thread(_open, job, anew, stop=job.stop)
 
 
 def _open(job: Validation, anew: SoFar) -> tuple[Keeper, SoFar, Suspects]:

@@ -23,13 +23,12 @@ from typing import TypeVar
 from bson.timestamp import Timestamp
 
 from docferry.core.bson_codec.raw import encode_raw, id_name, id_of, id_text
-from docferry.core.compare.diff import Difference, Kind, differences_of, is_tombstone, is_version
+from docferry.core.compare.diff import Difference, DifferenceKind, differences_of, is_tombstone, is_version
 from docferry.core.compare.masking import shown_id, shown_key, shown_strange_key
-from docferry.core.mapping.mapping import Item, ItemKey, key_of
-from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mapping.mapping import DocumentMapping, Item, ItemKey, key_of
 from docferry.core.versions import parse_version, snapshot_version, version_time
 from docferry.errors import DocumentError
-from docferry.flows.kernel.threads import aside
+from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger import state
 from docferry.flows.ledger.reports import CollectionResult
 from docferry.flows.validate.common import PAGE_DOCUMENTS, Validation, is_of, keys_accounted_for, mark_of, read_ids
@@ -150,7 +149,7 @@ class Generations:
         return await self._aside(self.job.source.cluster_time)
 
     async def _aside(self, call: Callable[..., T], *arguments: object) -> T:
-        return await aside(call, *arguments, stop=self.job.stop)
+        return await in_thread(call, *arguments, stop=self.job.stop)
 
     # --- a look ------------------------------------------------------------------------------------------------------
 
@@ -284,7 +283,7 @@ class Generations:
             mappings = [mapping for mapping in self.job.migration.mappings.values() if mapping.table == one.table]
             pk, sk = shown_strange_key(mappings, key, self.masked)
         return Difference(
-            kind=Kind.EXTRA, collection=one.collection or NO_COLLECTION, id=self._shown_id(one), pk=pk, sk=sk,
+            kind=DifferenceKind.EXTRA, collection=one.collection or NO_COLLECTION, id=self._shown_id(one), pk=pk, sk=sk,
             expected="no item", actual="an item",
         )  # fmt: skip
 
@@ -317,7 +316,7 @@ class Generations:
     def pending_difference(self, one: Suspect) -> Difference:
         """A suspect that could not be judged, as an entry of the report."""
         return Difference(
-            kind=Kind.PENDING, collection=one.collection or NO_COLLECTION, id=self._shown_id(one), pk="", sk="",
+            kind=DifferenceKind.PENDING, collection=one.collection or NO_COLLECTION, id=self._shown_id(one), pk="", sk="",
             expected="equal items", actual=self.judged.why,
         )  # fmt: skip
 
@@ -348,6 +347,6 @@ def _items_of(mapping: DocumentMapping, data: bytes) -> list[Item]:
 
 def _unaccounted(collection: str, shown: str, error: DocumentError) -> Difference:
     return Difference(
-        kind=Kind.UNACCOUNTED, collection=collection, id=shown, pk="", sk="", path=error.path,
+        kind=DifferenceKind.UNACCOUNTED, collection=collection, id=shown, pk="", sk="", path=error.path,
         expected="a dead letter", actual=f"none ({error.reason})",
     )  # fmt: skip

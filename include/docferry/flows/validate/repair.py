@@ -22,14 +22,13 @@ from bson.timestamp import Timestamp
 from docferry.core.bson_codec.raw import decode_document, encode_raw, id_of, id_text
 from docferry.core.compare.diff import is_tombstone
 from docferry.core.compare.masking import shown_id
-from docferry.core.mapping.mapping import Item, ItemKey, check_size, key_of
-from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mapping.mapping import DocumentMapping, Item, ItemKey, check_size, key_of
 from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import parse_version, snapshot_version, version_time
 from docferry.errors import ConditionFailed, DocumentError, InvariantBroken, Stopped
 from docferry.flows.backfill.load import budget_of
 from docferry.flows.kernel.retry import retrying
-from docferry.flows.kernel.threads import aside, unless_stopped
+from docferry.flows.kernel.threads import in_thread, unless_stopped
 from docferry.flows.ledger import state
 from docferry.flows.ledger.mapping_fingerprint import require_mapping
 from docferry.flows.ledger.modes import require_mongodb_leads
@@ -96,7 +95,7 @@ async def repair(job: Validation, target: Target, only: Sequence[str] = (), dry_
     Raises: as `validate`, PreflightFailed while DynamoDB leads, LeaseHeld if another repair is under way, and InvariantBroken
             if a document is unaccounted for.
     """
-    await aside(require_mongodb_leads, job.ledger, "repair", stop=job.stop)
+    await in_thread(require_mongodb_leads, job.ledger, "repair", stop=job.stop)
     before = await validate(job, target, only, record=not dry_run)
     report = RepairReport(dry_run=dry_run, before=before)
     if dry_run:
@@ -137,7 +136,7 @@ class _Repair:
         for start in range(0, len(ids), BATCH_DOCUMENTS):
             batch = ids[start : start + BATCH_DOCUMENTS]
             self.guard()
-            raw, version = await aside(read_now, self.job, mapping.collection, batch, stop=self.job.stop)
+            raw, version = await in_thread(read_now, self.job, mapping.collection, batch, stop=self.job.stop)
             await self.put(mapping, raw, version)
 
     async def put(self, mapping: DocumentMapping, raw: Sequence[bytes], version: int) -> None:
@@ -174,7 +173,7 @@ class _Repair:
             await asyncio.sleep(0.1)
 
     async def _cluster_time(self) -> Timestamp:
-        return await aside(self.job.source.cluster_time, stop=self.job.stop)
+        return await in_thread(self.job.source.cluster_time, stop=self.job.stop)
 
     async def _stored(self, table: str, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
         return await unless_stopped(self.target.get_all(table, list(keys)), self.job.stop)
@@ -223,7 +222,7 @@ class _Repair:
         except DocumentError:
             return  # no keys, no items; what is there under older keys is extra
         time_now = await self._cluster_time()
-        same = await aside(read_ids, self.job, mapping.collection, [id_of(data)], time_now, stop=self.job.stop)
+        same = await in_thread(read_ids, self.job, mapping.collection, [id_of(data)], time_now, stop=self.job.stop)
         stored = await self._stored(mapping.table, list(dict.fromkeys(keys)))
         if same != [data]:
             self.report.kept += len(stored)
@@ -237,7 +236,7 @@ class _Repair:
             self.guard()
             time_now = await self._cluster_time()
             stored = await self._stored(table, keys[start : start + BATCH_DOCUMENTS])
-            accounted = await aside(
+            accounted = await in_thread(
                 keys_accounted_for, self.job, table, list(stored.values()), time_now, stop=self.job.stop
             )
             extra = {key: item for key, item in stored.items() if key not in accounted}
@@ -325,11 +324,11 @@ async def replay_letters(job: Validation, target: Target, collection: str, ids: 
 
     Raises: PreflightFailed while DynamoDB leads, and if the mapping is not the one of the load.
     """
-    await aside(require_mongodb_leads, job.ledger, "replaying dead letters", stop=job.stop)
-    await aside(require_mapping, job.migration, job.ledger, [collection], stop=job.stop)
+    await in_thread(require_mongodb_leads, job.ledger, "replaying dead letters", stop=job.stop)
+    await in_thread(require_mapping, job.migration, job.ledger, [collection], stop=job.stop)
     mapping = job.migration.mapping(collection)
     report = ReplayReport()
-    records = await aside(job.ledger.list, f"dead:{collection}", stop=job.stop)
+    records = await in_thread(job.ledger.list, f"dead:{collection}", stop=job.stop)
     chosen = [record for record in records if not ids or record.body["id"] in ids]
     if chosen:
         async with writing(job.ledger, job.identity, f"replay {collection}", job.stop) as leased:
@@ -352,7 +351,7 @@ async def _replay_one(replay: _Replay, record: Record) -> str:
     job = replay.job
     letter_version = parse_version(record.body["version"])
     try:
-        original = await aside(state.letter_document, job.ledger, record, stop=job.stop)
+        original = await in_thread(state.letter_document, job.ledger, record, stop=job.stop)
     except ConditionFailed:
         return "changed"
     outcome, version = await _put_as_of_now(replay, id_of(original), letter_version)
@@ -365,7 +364,7 @@ async def _replay_one(replay: _Replay, record: Record) -> str:
     if version <= letter_version:
         return "superseded"
     try:
-        await aside(state.close_letter, job.ledger, record, stop=job.stop)
+        await in_thread(state.close_letter, job.ledger, record, stop=job.stop)
     except ConditionFailed:
         return "changed"
     return outcome
@@ -374,7 +373,7 @@ async def _replay_one(replay: _Replay, record: Record) -> str:
 async def _put_as_of_now(replay: _Replay, id_data: bytes, letter_version: int) -> tuple[str, int]:
     """(what became of the document, the version it was read at), at a time not before the letter."""
     job, floor = replay.job, version_time(letter_version)
-    raw, version = await aside(read_now, job, replay.mapping.collection, [id_data], floor, stop=job.stop)
+    raw, version = await in_thread(read_now, job, replay.mapping.collection, [id_data], floor, stop=job.stop)
     done = RepairReport()
     await _Repair(job, replay.target, done, replay.leased).put(replay.mapping, raw, version)
     if not raw:

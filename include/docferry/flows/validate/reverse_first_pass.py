@@ -18,12 +18,11 @@ from typing import Any
 from docferry.core.bson_codec.raw import id_name, id_of
 from docferry.core.compare.diff import Difference, is_tombstone
 from docferry.core.cutover.modes import Mode
-from docferry.core.mapping.mapping import Item, ItemKey
-from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mapping.mapping import DocumentMapping, Item, ItemKey
 from docferry.errors import PreflightFailed, Problem, Stopped
-from docferry.flows.backfill.load import calm_collector
+from docferry.flows.backfill.load import raised_gc_threshold
 from docferry.flows.kernel.retry import retrying
-from docferry.flows.kernel.threads import aside, unless_stopped
+from docferry.flows.kernel.threads import in_thread, unless_stopped
 from docferry.flows.ledger import state
 from docferry.flows.ledger.modes import read_mode
 from docferry.flows.ledger.reports import CollectionResult, Direction, ValidationReport, record_report
@@ -42,7 +41,7 @@ from docferry.flows.validate.reverse_looks import (
 )
 from docferry.flows.validate.reverse_recheck import ReverseGenerations, add_document, add_item
 from docferry.flows.validate.suspects import Suspect, Suspects
-from docferry.ports.flows import Bounds, ScanPage, Target
+from docferry.ports.flows import Bounds, Target, TargetPage
 
 SCAN_SEGMENTS = 4
 SAMPLE_SEGMENTS = 512
@@ -75,7 +74,7 @@ class _Check:
     async def run(self, record: bool) -> ValidationReport:
         led_since = await self._leading()
         await self._aside(require_source, self.job.migration, self.job.source)
-        with calm_collector():
+        with raised_gc_threshold():
             for table in sorted({mapping.table for mapping in self.mappings.values()}):
                 await self._from_dynamo(table)
             for mapping in self.mappings.values():
@@ -105,7 +104,7 @@ class _Check:
             raise Stopped("asked to stop; nothing was changed, validate again")
 
     async def _aside(self, call: Callable[..., Any], *arguments: object) -> Any:
-        return await aside(call, *arguments, stop=self.job.stop)
+        return await in_thread(call, *arguments, stop=self.job.stop)
 
     # --- DynamoDB -> MongoDB -----------------------------------------------------------------------------------------
 
@@ -167,7 +166,7 @@ class _Check:
     async def _scan(self, table: str) -> AsyncGenerator[list[Item], None]:
         """The pages of all segments (of a sample: of some), read ahead by one each."""
         segments, total = self._segments()
-        waiting: dict[asyncio.Task[ScanPage], int] = {}
+        waiting: dict[asyncio.Task[TargetPage], int] = {}
 
         def ask(segment: int, start: Item | None) -> None:
             waiting[asyncio.create_task(self.target.scan(table, segment, total, start))] = segment

@@ -13,10 +13,9 @@ from typing import Any
 
 from docferry.core.bson_codec.deprecated_types import refuse_deprecated
 from docferry.core.bson_codec.raw import decode_document, id_name, id_of
-from docferry.core.compare.diff import MISSING, Difference, Kind, compare_values, is_tombstone, shown
+from docferry.core.compare.diff import MISSING, Difference, DifferenceKind, compare_values, is_tombstone, shown
 from docferry.core.compare.masking import Masks, is_masked, shown_id, shown_key, shown_strange_key
-from docferry.core.mapping.mapping import Item, ItemKey, key_of
-from docferry.core.mapping.mapping import Mapping as DocumentMapping
+from docferry.core.mapping.mapping import DocumentMapping, Item, ItemKey, key_of
 from docferry.errors import DocumentError, ItemsUnreadable
 from docferry.flows.reverse.places import Place, document_in, is_of, items_at, places_of
 from docferry.flows.validate.common import mark_of
@@ -115,28 +114,30 @@ def differences_of_copy(
     found = [difference for one in held for difference in _at_one_place(one, copy, masked)]
     if copy is not None and not any(one.is_live for one in held):
         key = held[-1].key if held else ("", "")
-        found.append(_difference(mapping, id_data, key, Kind.EXTRA, masked, told=("no document", "a document")))
+        found.append(
+            _difference(mapping, id_data, key, DifferenceKind.EXTRA, masked, told=("no document", "a document"))
+        )
     return found
 
 
 def _at_one_place(held: Held, copy: bytes | None, masked: Masks) -> Iterator[Difference]:
-    def differs(kind: Kind, expected: str, actual: str, path: str = "") -> Difference:
+    def differs(kind: DifferenceKind, expected: str, actual: str, path: str = "") -> Difference:
         place = held.place
         return _difference(place.mapping, place.id, held.key, kind, masked, path, told=(expected, actual))
 
     if held.error is not None:
-        yield differs(Kind.UNACCOUNTED, "items that make a document", str(held.error), held.error.path)
+        yield differs(DifferenceKind.UNACCOUNTED, "items that make a document", str(held.error), held.error.path)
     elif held.data is not None and copy is None:
-        yield differs(Kind.MISSING, "a document", MISSING.value)
+        yield differs(DifferenceKind.MISSING, "a document", MISSING.value)
     elif held.data is not None and copy is not None and held.data != copy:
         try:
             compared = list(compare_values(decode_document(held.data), _decoded(copy), ""))
         except DocumentError as error:
-            yield differs(Kind.DIFFERENT, "a value that DynamoDB can hold", error.reason, error.path)
+            yield differs(DifferenceKind.DIFFERENT, "a value that DynamoDB can hold", error.reason, error.path)
             return
         for path, mine, other in ((path.removeprefix("."), mine, other) for path, mine, other in compared):
             hide = is_masked(path, masked)
-            yield differs(Kind.DIFFERENT, shown(mine, hide), shown(other, hide), path)
+            yield differs(DifferenceKind.DIFFERENT, shown(mine, hide), shown(other, hide), path)
 
 
 def _decoded(copy: bytes) -> dict[str, Any]:
@@ -150,7 +151,7 @@ def _difference(
     mapping: DocumentMapping,
     id_data: bytes,
     key: ItemKey,
-    kind: Kind,
+    kind: DifferenceKind,
     masked: Masks,
     path: str = "",
     *,
@@ -169,7 +170,7 @@ def strange_item(
     """An item of which MongoDB can hold nothing: it is of no collection (no `error`), or names no document."""
     pk, sk = shown_strange_key(mappings, key_of(item), masked)
     return Difference(
-        kind=Kind.UNACCOUNTED, collection=error.namespace if error else NO_COLLECTION, id="", pk=pk, sk=sk,
+        kind=DifferenceKind.UNACCOUNTED, collection=error.namespace if error else NO_COLLECTION, id="", pk=pk, sk=sk,
         path=error.path if error else "", expected="an item of a document of the migration",
         actual=str(error) if error else "an item of none",
     )  # fmt: skip

@@ -17,11 +17,10 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from docferry.core.bson_codec.raw import id_name
-from docferry.core.compare.diff import Difference, Kind, is_tombstone
+from docferry.core.compare.diff import Difference, DifferenceKind, is_tombstone
 from docferry.core.compare.masking import shown_id
-from docferry.core.mapping.mapping import Item, key_of
-from docferry.core.mapping.mapping import Mapping as DocumentMapping
-from docferry.flows.kernel.threads import aside
+from docferry.core.mapping.mapping import DocumentMapping, Item, key_of
+from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger import state
 from docferry.flows.ledger.modes import CLOCKS_S
 from docferry.flows.ledger.reports import shown_ms
@@ -128,7 +127,7 @@ class ReverseGenerations:
         return ""
 
     async def _aside(self, call: Callable[..., T], *arguments: object) -> T:
-        return await aside(call, *arguments, stop=self.job.stop)
+        return await in_thread(call, *arguments, stop=self.job.stop)
 
     # --- a look ------------------------------------------------------------------------------------------------------
 
@@ -224,7 +223,7 @@ class ReverseGenerations:
     def pending_difference(self, one: Suspect) -> Difference:
         """A suspect that could not be judged, as an entry of the report."""
         return Difference(
-            kind=Kind.PENDING, collection=one.collection or NO_COLLECTION, pk="", sk="",
+            kind=DifferenceKind.PENDING, collection=one.collection or NO_COLLECTION, pk="", sk="",
             id=shown_id(id_name(one.id), self.masked) if one.id else "",
             expected="what DynamoDB holds", actual=self.judged.why,
         )  # fmt: skip

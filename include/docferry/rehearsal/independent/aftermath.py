@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from docferry.rehearsal.independent import judge
-from docferry.rehearsal.independent.history import Replayed, Story, Verdict
+from docferry.rehearsal.independent.history import HistoryVerdict, Replayed, Story
 from docferry.rehearsal.independent.replay import Document
 
 COLLECTIONS = ("users", "orders")
@@ -30,7 +30,7 @@ def compare_with_mongodb(replayed: Replayed, database: Any) -> None:
     _compare_counters(replayed, values)
 
 
-def _compare_document(story: Story, found: Document | None, verdict: Verdict) -> None:
+def _compare_document(story: Story, found: Document | None, verdict: HistoryVerdict) -> None:
     if any(judge.canonical(state) == judge.canonical(found) for state in story.states):
         return
     if all(state is None for state in story.states):
@@ -67,7 +67,7 @@ def compare_with_dynamodb(replayed: Replayed, client: Any, table: str) -> None:
     _compare_counters(replayed, values)
 
 
-def _compare_items(story: Story, found: Sequence[judge.Item], verdict: Verdict) -> None:
+def _compare_items(story: Story, found: Sequence[judge.Item], verdict: HistoryVerdict) -> None:
     """Against each of the things that the document may be. One of them must fit."""
     verdicts = []
     for state in story.states:

@@ -157,7 +157,7 @@ class Story:
 
 
 @dataclass
-class Verdict:
+class HistoryVerdict:
     """What was found. Each list is empty if all is well."""
 
     lost: list[str] = field(default_factory=list)
@@ -212,7 +212,7 @@ class Replayed:
 
     def __init__(self, histories: Sequence[History], counters: Mapping[str, int] | None = None) -> None:
         """`counters` are the shared documents' values before."""
-        self.histories, self.verdict = histories, Verdict()
+        self.histories, self.verdict = histories, HistoryVerdict()
         self.stories: dict[tuple[str, bytes], Story] = {}
         self.counters = {name: (value, value) for name, value in (counters or {}).items()}
         self._by_value: dict[tuple[str, str, bytes], dict[int, Story]] = defaultdict(dict)
@@ -341,7 +341,7 @@ def _short(value: Any) -> str:
     return json.dumps(value, default=str)[:200]
 
 
-def _measure(history: History, verdict: Verdict) -> None:
+def _measure(history: History, verdict: HistoryVerdict) -> None:
     """Latencies, pauses, and who was killed."""
     if not history.stopped:
         verdict.killed.append(history.process)

@@ -48,7 +48,7 @@ ABSENT = "(absent)"
 
 
 @dataclass(frozen=True)
-class Difference:
+class Disagreement:
     """One thing that is not as it should be. `path` is an attribute, and a JSON Pointer inside it."""
 
     key: Key
@@ -71,9 +71,9 @@ class Verdict:
     documents: int = 0
     items: int = 0
     tombstones: int = 0
-    missing: list[Difference] = field(default_factory=list)
-    extra: list[Difference] = field(default_factory=list)
-    different: list[Difference] = field(default_factory=list)
+    missing: list[Disagreement] = field(default_factory=list)
+    extra: list[Disagreement] = field(default_factory=list)
+    different: list[Disagreement] = field(default_factory=list)
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -339,7 +339,7 @@ def compare_item(expected: Expected, item: Item, verdict: Verdict) -> None:
     for name in dict.fromkeys((*fixed, *INDEX_KEYS)):
         found, wanted = item.get(name, {}).get("S"), fixed.get(name)
         if found != wanted:
-            say(Difference(expected.key, name, wanted or ABSENT, found or ABSENT))
+            say(Disagreement(expected.key, name, wanted or ABSENT, found or ABSENT))
     hints = {pointer: hint["S"] for pointer, hint in item.get("_t", {}).get("M", {}).items()}
     _compare_bookkeeping(expected, item, LIVE_VERSION if verdict.live else VERSION, say)
     ours = {*fixed, *INDEX_KEYS, "_v", "_t", "_i", "_digest"}
@@ -347,23 +347,23 @@ def compare_item(expected: Expected, item: Item, verdict: Verdict) -> None:
     declared = {"_id": "oid", **expected.declared}
     for name in sorted((item.keys() - ours) | fields.keys()):
         if name not in item or name not in fields:
-            say(Difference(expected.key, f"/{name}", fields.get(name, ABSENT), item.get(name, ABSENT)))
+            say(Disagreement(expected.key, f"/{name}", fields.get(name, ABSENT), item.get(name, ABSENT)))
             continue
         _compare_field(expected.key, name, fields[name], item[name], hints, declared.get(name, ""), say)
 
 
 def _compare_bookkeeping(
-    expected: Expected, item: Item, pattern: re.Pattern[str], say: Callable[[Difference], None]
+    expected: Expected, item: Item, pattern: re.Pattern[str], say: Callable[[Disagreement], None]
 ) -> None:
     version = item.get("_v", {}).get("S", ABSENT)
     if not pattern.fullmatch(version):
-        say(Difference(expected.key, "_v", pattern.pattern, version))
+        say(Disagreement(expected.key, "_v", pattern.pattern, version))
     position = item.get("_i", {}).get("N")
     if position != (None if expected.position is None else str(expected.position)):
-        say(Difference(expected.key, "_i", expected.position, position))
+        say(Disagreement(expected.key, "_i", expected.position, position))
     digest = item.get("_digest", {}).get("S")
     if bool(expected.children) != bool(digest and DIGEST.fullmatch(digest)):
-        say(Difference(expected.key, "_digest", f"one of {expected.children} children", digest))
+        say(Disagreement(expected.key, "_digest", f"one of {expected.children} children", digest))
 
 
 def _compare_field(
@@ -373,20 +373,20 @@ def _compare_field(
     wire: Wire,
     hints: Mapping[str, str],
     declared: str,
-    say: Callable[[Difference], None],
+    say: Callable[[Disagreement], None],
 ) -> None:
     looks = "B" if name == "_id" and isinstance(value, dict | DBRef) else shown(value)
     if (path := shows_differently(looks, wire, f"/{name}")) is not None:
-        say(Difference(key, path, value, wire))
+        say(Disagreement(key, path, value, wire))
         return
     try:
         back = read_value(wire, hints, _step(("",), name), declared)
     except Unreadable as error:
-        say(Difference(key, f"/{name}", value, str(error)))
+        say(Disagreement(key, f"/{name}", value, str(error)))
         return
     same = id_key if name == "_id" else canonical  # {a, b} and {b, a} are two ids
     if same(back) != same(value):
-        say(Difference(key, f"/{name}", value, back))
+        say(Disagreement(key, f"/{name}", value, back))
 
 
 def compare_all(expected: Iterable[Expected], items: Iterable[Item], verdict: Verdict) -> Verdict:
@@ -401,10 +401,10 @@ def compare_all(expected: Iterable[Expected], items: Iterable[Item], verdict: Ve
     for one in expected:
         item = found.pop(one.key, None)
         if item is None:
-            verdict.missing.append(Difference(one.key, expected=one.entity))
+            verdict.missing.append(Disagreement(one.key, expected=one.entity))
         else:
             compare_item(one, item, verdict)
-    verdict.extra += [Difference(key, found=item.get("entityType")) for key, item in found.items()]
+    verdict.extra += [Disagreement(key, found=item.get("entityType")) for key, item in found.items()]
     return verdict
 
 
