@@ -3,8 +3,8 @@
 Nearly all documents of a collection look alike: the same names with values of the same types. For such a shape one regular
 expression takes the values out of the BSON, and they are joined with the JSON that always stands around them. Neither is written
 by hand, nor does this module know what a mapping does: it asks `DocumentMapping.encode`. A document of the shape gets marks,
-is encoded, and where the marks come out is where the values go. What was learnt must then give the item that the mapping gives for
-other marks and for the document itself; otherwise the shape is not taken.
+is encoded, and where the marks come out is where the values go. What was learnt must then give the item that the mapping
+gives for other marks and for the document itself; otherwise the shape is not taken.
 
 So the mapping stays the only place that knows both shapes, and everything unusual is left to it: documents with children, rare
 types, values that need a type hint where others do not, keys that need an escape, and whatever is not valid UTF-8.
