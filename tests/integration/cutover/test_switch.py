@@ -20,6 +20,7 @@ from docferry.client import DualWriteManager
 from docferry.client.transport.sync_driver import run
 from docferry.core.cutover.instances import INSTANCES, instance_of
 from docferry.core.cutover.modes import Mode
+from docferry.core.versions import parse_version
 from docferry.errors import FenceFailed, HoldFailed, MigrationError, MoveRefused, PreflightFailed
 from docferry.flows.cutover import hold_watch as guard
 from docferry.flows.cutover.fence import Recorded, fence, lift, recorded_fence
@@ -27,6 +28,7 @@ from docferry.flows.cutover.to_dynamodb import Cutover, SwitchReport, back_out, 
 from docferry.flows.cutover.to_mongodb import switch_to_mongodb
 from docferry.flows.ledger import approvals, modes
 from docferry.flows.ledger.modes import change_mode, mode_record, read_mode
+from docferry.flows.ledger.reigns import read_reigns
 from docferry.flows.ledger.state import now_ms
 from docferry.sandbox import SandboxStack
 from docferry.wiring import who
@@ -115,6 +117,10 @@ def more(traffic: Traffic, writes: int = 100) -> None:
     eventually(lambda: traffic.writes > before + writes, "more writes")
 
 
+def newest_version(rig: Rig) -> int:
+    return max(parse_version(item["_v"]["S"]) for item in rig.scan().values())
+
+
 def test_way_there_and_back_under_traffic_loses_nothing(rig: Rig) -> None:
     with wiring.connect(rig.file) as manager, Traffic(manager) as traffic:
         with Following(rig):
@@ -127,9 +133,13 @@ def test_way_there_and_back_under_traffic_loses_nothing(rig: Rig) -> None:
         back = switch_back(rig)
         assert read_mode(rig.ledger).mode is Mode.MONGO_ONLY
         assert recorded_fence(rig.ledger)[0] is Recorded.DOWN
+        reigns, last = read_reigns(rig.ledger), newest_version(rig)
+        assert last in reigns
         more(traffic)
         with Following(rig):
             more(traffic)
+            eventually(lambda: newest_version(rig) > last, "a version that MongoDB gave")
+    assert newest_version(rig) not in reigns
     assert traffic.errors == []
     assert in_mongodb(rig.database) == traffic.acknowledged()
     assert back.held_s < 3

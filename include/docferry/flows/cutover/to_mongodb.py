@@ -22,7 +22,7 @@ from contextlib import suppress
 from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.core.mapping.mapping import ItemKey
-from docferry.core.versions import parse_version
+from docferry.core.versions import parse_version, snapshot_version
 from docferry.errors import HoldFailed, InvariantBroken, PreflightFailed, Problem
 from docferry.flows.cutover.fence import lift
 from docferry.flows.cutover.to_dynamodb import (
@@ -46,6 +46,7 @@ from docferry.flows.ledger.modes import (
     read_mode,
     request_replication_yield,
 )
+from docferry.flows.ledger.reigns import record_reign
 from docferry.flows.ledger.reverse_letters import list_reverse_letters
 from docferry.flows.replicate.follower import SIGNATURE_LIVES_S
 from docferry.flows.reporting.health import lacking_health
@@ -215,6 +216,7 @@ class _HoldDynamoDB(Hold):
             raise InvariantBroken("DynamoDB leads, but nobody has ever replicated forward")
         body = {**follower.body, **state.position_body(position), "owner": "", "pending": 0, "ended": ""}
         job.ledger.write(*state.REPLICATION, body, expect=follower)
+        record_reign(job.ledger, held.floor, snapshot_version(position.time))
         self.require_time(held)
         lift(job.fencing())
         self.mark("lifted")
