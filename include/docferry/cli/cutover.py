@@ -28,9 +28,10 @@ from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.modes import Mode
 from docferry.errors import PreflightFailed, Problem
 from docferry.flows.cutover import flip
+from docferry.flows.cutover.hold import Cutover, SwitchReport
 from docferry.flows.cutover.hold_watch import WATCH_S, end_dead_hold, watch_hold
 from docferry.flows.cutover.rollback import finalize, plan_rollback, plan_ways_back, roll_back
-from docferry.flows.cutover.to_dynamodb import Cutover, SwitchReport, require_ready, switch_to_dynamodb
+from docferry.flows.cutover.to_dynamodb import require_ready, switch_to_dynamodb
 from docferry.flows.ledger import approvals
 from docferry.flows.ledger.modes import describe_instance, list_instances, list_moves, read_mode
 from docferry.flows.ledger.state import now_ms

@@ -16,8 +16,8 @@ from docferry.client.membership import LEASE_S
 from docferry.core.cutover.modes import Mode
 from docferry.errors import HoldFailed, PreflightFailed
 from docferry.flows.cutover import flip
-from docferry.flows.cutover.fence import LEASE_S as FENCE_LEASE_S
-from docferry.flows.cutover.fence import Recorded, recorded_fence
+from docferry.flows.cutover.fence_record import LEASE_S as FENCE_LEASE_S
+from docferry.flows.cutover.fence_record import Recorded, recorded_fence
 from docferry.flows.cutover.flip import back_to, begin_dual_write, flip_reads
 from docferry.flows.cutover.rollback import finalize
 from docferry.flows.ledger import approvals

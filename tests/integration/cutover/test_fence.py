@@ -15,7 +15,8 @@ import pytest
 from docferry.core.cutover.fence_plan import FenceKind, FencePlan, FenceState, choose_fence
 from docferry.core.settings import CutoverSettings
 from docferry.errors import FenceBroken, FenceFailed, PreflightFailed
-from docferry.flows.cutover.fence import Recorded, fence, lift, recorded_fence, require_quiet
+from docferry.flows.cutover.fence import fence, lift, require_quiet
+from docferry.flows.cutover.fence_record import Recorded, recorded_fence
 from docferry.ports.flows import Fence
 from docferry.sandbox import SandboxStack
 from pymongo.errors import OperationFailure
@@ -245,7 +246,8 @@ import docferry.adapters.mongodb.fence as module
 from docferry.adapters.aws.ledger import DynamoLedger
 from docferry.adapters.local.process import identity
 from docferry.core.settings import CutoverSettings
-from docferry.flows.cutover.fence import Fencing, fence
+from docferry.flows.cutover.fence import (fence)
+from docferry.flows.cutover.fence_record import (Fencing)
 from support.backfill.rig import Quiet
 from support.cutover.fence_rig import MIGRATION
 import boto3

@@ -20,7 +20,7 @@ from docferry import wiring
 from docferry.client import AsyncDualWriteManager
 from docferry.core.cutover.modes import Mode
 from docferry.flows.cutover.fence import lift
-from docferry.flows.cutover.to_dynamodb import SwitchReport, back_out
+from docferry.flows.cutover.hold import SwitchReport, back_out
 from docferry.flows.ledger import approvals
 from docferry.flows.ledger.modes import read_mode
 from docferry.rehearsal.independent import judge

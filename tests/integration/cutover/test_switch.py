@@ -23,8 +23,10 @@ from docferry.core.cutover.modes import Mode
 from docferry.core.versions import parse_version
 from docferry.errors import FenceFailed, HoldFailed, MigrationError, MoveRefused, PreflightFailed
 from docferry.flows.cutover import hold_watch as guard
-from docferry.flows.cutover.fence import Recorded, fence, lift, recorded_fence
-from docferry.flows.cutover.to_dynamodb import Cutover, SwitchReport, back_out, switch_to_dynamodb
+from docferry.flows.cutover.fence import fence, lift
+from docferry.flows.cutover.fence_record import Recorded, recorded_fence
+from docferry.flows.cutover.hold import Cutover, SwitchReport, back_out
+from docferry.flows.cutover.to_dynamodb import switch_to_dynamodb
 from docferry.flows.cutover.to_mongodb import switch_to_mongodb
 from docferry.flows.ledger import approvals, modes
 from docferry.flows.ledger.modes import change_mode, mode_record, read_mode
@@ -298,7 +300,7 @@ def test_vanished_instance_is_out_waited_or_waived_by_name(rig: Rig) -> None:
         assert read_mode(rig.ledger).mode is Mode.DYNAMODB_ONLY
         report = switch_back(rig, waived=("gone",))
         assert report.after == "MONGO_ONLY"
-        assert "caught up with the dead" in report.steps
+        assert "drained the streams" in report.steps
 
 
 def manager_record(rig: Rig, manager: DualWriteManager) -> Any:

@@ -18,7 +18,8 @@ from docferry.adapters.mongodb.fence import MongoFence
 from docferry.adapters.mongodb.sink import MongoSink
 from docferry.adapters.mongodb.users import MongoClients
 from docferry.flows.cutover.flip import Flip
-from docferry.flows.cutover.to_dynamodb import Cutover, SwitchReport, switch_to_dynamodb
+from docferry.flows.cutover.hold import Cutover, SwitchReport
+from docferry.flows.cutover.to_dynamodb import switch_to_dynamodb
 from docferry.flows.cutover.to_mongodb import switch_to_mongodb
 from docferry.flows.ledger import approvals
 from docferry.flows.reverse.follower import Reverse, reverse

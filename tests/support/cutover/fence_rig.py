@@ -15,7 +15,8 @@ from docferry.adapters.local.process import identity
 from docferry.adapters.mongodb.fence import MongoFence
 from docferry.config import parse_migration
 from docferry.core.settings import CutoverSettings
-from docferry.flows.cutover.fence import Fencing, lift
+from docferry.flows.cutover.fence import lift
+from docferry.flows.cutover.fence_record import Fencing
 from docferry.sandbox import SandboxStack
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError

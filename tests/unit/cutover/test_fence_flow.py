@@ -26,8 +26,9 @@ from docferry.errors import (
     TimedOut,
     Unavailable,
 )
-from docferry.flows.cutover import fence as fencing
-from docferry.flows.cutover.fence import Fencing, Recorded, fence, lift, recorded_fence, require_quiet
+from docferry.flows.cutover import fence_raising, fence_record
+from docferry.flows.cutover.fence import fence, lift, require_quiet
+from docferry.flows.cutover.fence_record import Fencing, Recorded, recorded_fence
 from docferry.flows.ledger import state
 from docferry.ports.flows import Identity, Record
 from docferry.testing.fakes import FakeLedger
@@ -75,9 +76,9 @@ def with_cutover(**cutover: Any) -> Migration:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fencing, "PAUSE_S", 0.002)
-    monkeypatch.setattr(fencing, "BREATHE_S", 0.002)
-    monkeypatch.setattr(fencing, "LIFT_S", 0.2)
+    monkeypatch.setattr(fence_raising, "PAUSE_S", 0.002)
+    monkeypatch.setattr(fence_raising, "BREATHE_S", 0.002)
+    monkeypatch.setattr(fence_record, "LIFT_S", 0.2)
     monkeypatch.setattr(Process, "dead", set())
 
 
@@ -106,7 +107,7 @@ def recorded(ledger: FakeLedger) -> Recorded:
 
 
 def is_free(ledger: FakeLedger) -> bool:
-    record = ledger.read(*fencing.FENCE)
+    record = ledger.read(*fence_record.FENCE)
     return record is not None and record.body["owner"] == ""
 
 
@@ -367,7 +368,7 @@ def test_stop_before_it_began_touches_nothing(one: Process, mongo: FakeFence, le
     with pytest.raises(Stopped):
         fence(one.job, WITHIN_S)
     assert mongo.calls == []
-    assert ledger.read(*fencing.FENCE) is None
+    assert ledger.read(*fence_record.FENCE) is None
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1), ZeroDivisionError()])
@@ -402,10 +403,10 @@ def died(mongo: FakeFence, ledger: FakeLedger, name: str, how: Callable[[FakeFen
     with pytest.raises(Killed):
         fence(process.job, WITHIN_S)
     mongo.lift_fence = was  # type: ignore[method-assign]
-    record = ledger.read(*fencing.FENCE)
+    record = ledger.read(*fence_record.FENCE)
     assert record is not None
     body = {**record.body, "owner": name, "mark": name, "until": state.now_ms() + 60_000}
-    ledger.write(*fencing.FENCE, body, expect=record)
+    ledger.write(*fence_record.FENCE, body, expect=record)
 
 
 @pytest.fixture
@@ -448,10 +449,10 @@ def lose_lease(mongo: FakeFence, ledger: FakeLedger, monkeypatch: pytest.MonkeyP
     raised = mongo.mark_time
 
     def taken_over() -> Timestamp:
-        record = ledger.read(*fencing.FENCE)
+        record = ledger.read(*fence_record.FENCE)
         assert record is not None
         body = {**record.body, "owner": "", "mark": "another", "state": found.value, "fence": 99}
-        ledger.write(*fencing.FENCE, body, expect=record)
+        ledger.write(*fence_record.FENCE, body, expect=record)
         return raised()
 
     monkeypatch.setattr(mongo, "mark_time", taken_over)

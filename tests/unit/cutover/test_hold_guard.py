@@ -12,9 +12,10 @@ from docferry.config import Migration, parse_migration
 from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.errors import HoldFailed, LeaderUnknown, PreflightFailed, TimedOut
 from docferry.flows.cutover import hold_watch as guard
-from docferry.flows.cutover.fence import FENCE, LEASE_S, Recorded, fence, lift, recorded_fence
+from docferry.flows.cutover.fence import fence, lift
+from docferry.flows.cutover.fence_record import FENCE, LEASE_S, Recorded, recorded_fence
+from docferry.flows.cutover.hold import Cutover, back_out, back_out_after
 from docferry.flows.cutover.hold_watch import GRACE_S, end_dead_hold, put_back, watch_hold
-from docferry.flows.cutover.to_dynamodb import Cutover, back_out, back_out_after
 from docferry.flows.ledger import state
 from docferry.flows.ledger.modes import (
     change_mode,

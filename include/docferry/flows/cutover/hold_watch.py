@@ -10,7 +10,7 @@ import time
 
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.errors import LeaseHeld, RetryExhausted, TransientStoreError
-from docferry.flows.cutover.to_dynamodb import Cutover, back_out
+from docferry.flows.cutover.hold import Cutover, back_out
 from docferry.flows.ledger import state
 from docferry.flows.ledger.modes import read_mode, replication_yield_request, request_replication_yield
 

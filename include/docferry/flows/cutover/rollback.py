@@ -10,8 +10,8 @@ from docferry.core.cutover.modes import Mode, ModeState, state_of
 from docferry.errors import MoveRefused, PreflightFailed, Problem
 from docferry.flows.cutover.fence import lift
 from docferry.flows.cutover.flip import back_to, begin_dual_write, lacking_replication
+from docferry.flows.cutover.hold import POLL_S, Cutover, SwitchReport, back_out, raise_if_stopped
 from docferry.flows.cutover.hold_watch import is_overdue
-from docferry.flows.cutover.to_dynamodb import POLL_S, Cutover, SwitchReport, back_out, raise_if_stopped
 from docferry.flows.cutover.to_mongodb import require_ready_to_return, switch_to_mongodb
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.approvals import FINALIZE, require_approval

@@ -17,7 +17,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 
 from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.modes import Mode, ModeState
@@ -25,13 +24,14 @@ from docferry.core.mapping.mapping import ItemKey
 from docferry.core.versions import parse_version, snapshot_version
 from docferry.errors import HoldFailed, InvariantBroken, PreflightFailed, Problem
 from docferry.flows.cutover.fence import lift
-from docferry.flows.cutover.to_dynamodb import (
+from docferry.flows.cutover.hold import (
     CATCH_UP_S,
     POLL_S,
     ROOM_S,
     Cutover,
     Hold,
     SwitchReport,
+    end_switch,
     raise_if_ended,
     raise_if_stopped,
     take_over,
@@ -69,7 +69,7 @@ async def switch_to_mongodb(job: Cutover, target: Target, sink: Sink, waived: Se
             the reason: everything is as it was.
     """
     await in_thread(require_ready_to_return, job, waived, stop=job.stop)
-    request_replication_yield(job.ledger, job.identity.name, ROOM_S)
+    await asyncio.to_thread(request_replication_yield, job.ledger, job.identity.name, ROOM_S)
     stop, report = threading.Event(), ReverseReport()
     work = Reverse(
         migration=job.migration, streams=job.streams, sink=sink, ledger=job.ledger, identity=job.identity,
@@ -85,9 +85,7 @@ async def switch_to_mongodb(job: Cutover, target: Target, sink: Sink, waived: Se
         return await _HoldDynamoDB(job, target, following, work, stop, proved, report).run()
     finally:
         stop.set()
-        with suppress(BaseException):
-            await following
-        request_replication_yield(job.ledger, job.identity.name, 0)
+        await end_switch(job, following)
 
 
 def require_ready_to_return(job: Cutover, waived: Sequence[str]) -> None:
@@ -181,7 +179,7 @@ class _HoldDynamoDB(Hold):
 
     async def until_equal(self, held: ModeState) -> tuple[int, int]:
         job = self.job
-        await self._catch_up_with_the_dead()
+        await self._drain_streams_of_vanished_processes()
         writes = sorted(await asyncio.to_thread(_written_last, job) - self.proved)
         left_s = held.deadline_ms / 1000 - time.time()
         await wait_until_applied(self.work, self.target, writes, max(0.5, left_s - 1.0))
@@ -193,7 +191,7 @@ class _HoldDynamoDB(Hold):
         await self.following
         return len(await asyncio.to_thread(live_instances, job.ledger, job.identity)), len(writes)
 
-    async def _catch_up_with_the_dead(self) -> None:
+    async def _drain_streams_of_vanished_processes(self) -> None:
         """What a process wrote since its last word, and then died, is on nobody's list: the stream must tell. It has no
         watermark, so every shard must have answered, after now, that there is nothing more."""
         asked_ms = state.now_ms()
@@ -202,7 +200,7 @@ class _HoldDynamoDB(Hold):
         while self.report.reached_ms < asked_ms:
             raise_if_ended(self.following)
             await asyncio.sleep(POLL_S)
-        self.mark("caught up with the dead")
+        self.mark("drained the streams")
 
     async def go_ahead(self, record: Record, held: ModeState) -> ModeState:
         return await asyncio.to_thread(self._go_ahead, record, held)

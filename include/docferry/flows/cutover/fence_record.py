@@ -1,0 +1,204 @@
+"""The fence's record in the ledger, what a fence is made of, and taking it away.
+
+What is about to be taken is in the ledger (section `fence`) before it is taken, so a later `lift`, by whatever process, gives
+back exactly that. Whoever raises or lifts holds a lease on the record meanwhile. Record and MongoDB agree like this:
+
+    state     MongoDB                                             who died here leaves
+    down      no fence                                            nothing
+    raising   no fence, a part, or all of it                      a lift to be done; `fence` and `lift` both begin with it
+    up        the fence; `time` is behind every earlier write     the fence
+    lifting   all of it, a part, or no fence (or no majority      the rest of the lift
+              that would keep it so)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from bson.timestamp import Timestamp
+
+from docferry.config import Migration
+from docferry.core.cutover.fence_plan import (
+    FenceKind,
+    FencePlan,
+    FenceState,
+    choose_fence,
+    user_id,
+)
+from docferry.errors import (
+    FenceFailed,
+    LeaseLost,
+    PreflightFailed,
+    Problem,
+    TransientStoreError,
+)
+from docferry.flows.kernel.retry import retrying
+from docferry.flows.ledger import state
+from docferry.ports.flows import Fence, Identity, Ledger, Progress, StopSignal
+
+FENCE = ("fence", "mongodb")
+LEASE_S = 10.0
+PAUSE_S = 0.1
+BREATHE_S = 0.5
+"""After an attempt that held readers up: they get their turn before the next one."""
+LONG_S = 1.0
+"""A transaction that has been open for longer would outlast an attempt, so none is made before it has ended."""
+LIFT_S = 30.0
+"""How long lifting is tried again while MongoDB does not answer."""
+REMIND_S = 2.0
+
+
+class Recorded(StrEnum):
+    """What the ledger says about the fence; the table above says what it means."""
+
+    DOWN = "down"
+    RAISING = "raising"
+    UP = "up"
+    LIFTING = "lifting"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fencing:
+    """Everything the fence needs."""
+
+    migration: Migration
+    fence: Fence
+    ledger: Ledger
+    identity: Identity
+    progress: Progress
+    stop: StopSignal
+
+
+@dataclass(slots=True, kw_only=True)
+class FenceReport:
+    """A fence that is up: nothing of the application's is behind `time` in the oplog. `waited_for` says what was in its way,
+    `stood`: it was up already."""
+
+    plan: FencePlan
+    time: Timestamp
+    attempts: int = 0
+    killed: int = 0
+    seconds: float = 0.0
+    waited_for: tuple[str, ...] = ()
+    stood: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return self.plan.to_body() | {
+            "time": state.encode_time(self.time),
+            "attempts": self.attempts,
+            "killed": self.killed,
+            "seconds": round(self.seconds, 3),
+            "waited_for": list(self.waited_for),
+            "stood": self.stood,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiftReport:
+    """`plan` None: docferry has never fenced this MongoDB. `lifted` False: there was nothing to lift."""
+
+    plan: FencePlan | None
+    was: Recorded
+    lifted: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"fence": self.plan.to_body() if self.plan else None, "was": self.was.value, "lifted": self.lifted}
+
+
+def recorded_fence(ledger: Ledger) -> tuple[Recorded, FencePlan | None, Timestamp | None]:
+    """What the ledger says: state, plan, and the fence's time while it is up. One read."""
+    record = ledger.read(*FENCE)
+    body = record.body if record is not None else {}
+    plan = FencePlan.from_body(body) if "kind" in body else None
+    text = body.get("time", "")
+    return Recorded(body.get("state", Recorded.DOWN)), plan, state.decode_time(text) if text else None
+
+
+# --- the record ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def held(job: Fencing) -> Iterator[state.Lease]:
+    """The lease on the record; whatever ends the block, it is given back, or runs out."""
+    lease = state.take_or_create(job.ledger, *FENCE, job.identity, LEASE_S)
+    try:
+        yield lease
+    except LeaseLost:
+        lease.abandon()
+        raise
+    except BaseException as error:
+        try:
+            lease.release()
+        except Exception as lost:  # noqa: BLE001 - told with the error; the lease then runs out
+            lease.abandon()
+            error.add_note(f"(and the lease on the fence could not be given back: {lost})")
+        raise
+    lease.release()
+
+
+def state_in_mongodb(job: Fencing, plan: FencePlan, for_s: float, stop: StopSignal | None = None) -> FenceState:
+    return retrying("ask for the fence's state", lambda: job.fence.fence_state(plan), stop or job.stop, for_s)
+
+
+def plan_fence(job: Fencing, for_s: float) -> FencePlan:
+    """Raises PreflightFailed if no fence would hold."""
+    cutover = job.migration.cutover
+    facts = retrying("ask what a fence would meet", job.fence.facts, job.stop, for_s)
+    chosen = choose_fence(facts, cutover)
+    if not isinstance(chosen, FenceKind):
+        raise PreflightFailed(f"{job.migration.name}: the fence on MongoDB", chosen)
+    if chosen is FenceKind.WRITE_BLOCK:
+        return FencePlan(kind=chosen)
+    names = sorted(set(map(user_id, cutover.app_users)))
+    grants = retrying("ask for the roles of the application", lambda: job.fence.grants(names), job.stop, for_s)
+    taken = tuple(one for one in grants if one.roles)
+    if not taken:
+        what = f"{', '.join(names)} may not write to the migration's collections: there is nothing to revoke"
+        problem = Problem(
+            where="cutover.app_users", what=what, suggestion="name the users that the application writes as"
+        )
+        raise PreflightFailed(f"{job.migration.name}: the fence on MongoDB", [problem])
+    return FencePlan(kind=chosen, grants=taken)
+
+
+def lift_under(job: Fencing, lease: state.Lease, plan: FencePlan, stop: StopSignal) -> None:
+    """Lift, look, and record it. Raises FenceFailed, Stopped, RetryExhausted, LeaseLost, StoreError."""
+    lease.update({"state": Recorded.LIFTING.value})
+    lease.update({"state": lift_in_mongodb(job, plan, stop).value, "time": ""})
+
+
+def lift_in_mongodb(job: Fencing, plan: FencePlan, stop: StopSignal) -> Recorded:
+    """DOWN; or LIFTING, if the primary lets the application write, but has no majority behind it.
+
+    Why: nobody's writes wait for a member that is down; but after a fail-over the fence may be up once more, so whoever raises or
+    lifts next lifts it again.
+    """
+    trouble: TransientStoreError | None = None
+
+    def lift_once() -> FenceState:
+        nonlocal trouble
+        trouble = None
+        try:
+            job.fence.lift_fence(plan)
+        except TransientStoreError as error:
+            trouble = error
+        found = job.fence.fence_state(plan)
+        if found is not FenceState.DOWN and trouble is not None:
+            raise trouble
+        return found
+
+    found = retrying("lift the fence", lift_once, stop, for_s=LIFT_S)
+    if found is not FenceState.DOWN:
+        raise FenceFailed(f"the fence ({plan.kind}) was lifted, but MongoDB says that it is {found}", taken_back=False)
+    if trouble is None:
+        return Recorded.DOWN
+    job.progress.say(
+        f"the fence ({plan.kind}) is lifted, but MongoDB has not confirmed that a majority has it: after a fail-over it may be "
+        f"up again, and is then lifted by `docferry rollback` ({trouble})"
+    )
+    return Recorded.LIFTING
