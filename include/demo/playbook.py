@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from docferry.errors import RequestRefused, TimedOut, Unavailable
-from docferry.sandbox.airflow import AirflowApi, HumanRequest, TaskState
+from docferry.sandbox.airflow_api import AirflowApi, HumanRequest, TaskState
 
 from demo.teller import Teller
 

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from bson import Binary, ObjectId
+from bson import ObjectId
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
-from docferry.rehearsal.oddities import TOO_DEEP_LEVELS, TOO_LARGE_BYTES
-from docferry.rehearsal.shop import CHILDREN, Document
+from docferry.rehearsal.shop import CHILDREN
 from pymongo import DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
 from pymongo.client_session import ClientSession
 
-from demo.traffic_shop import BROKEN_MAX, UNIQUE, BusyShop
+from demo.traffic_broken import break_document, heal_document
+from demo.traffic_shop import UNIQUE, BusyShop
 from demo.traffic_updates import UPDATES
 
 Run = Callable[[BusyShop], None]
@@ -32,7 +32,9 @@ class TrafficOperation:
 
 
 OPERATIONS: dict[str, TrafficOperation] = {
-    name: TrafficOperation(update.run, update.weight) for name, update in UPDATES.items()
+    **{name: TrafficOperation(update.run, update.weight) for name, update in UPDATES.items()},
+    # Only with `operation_kinds(unstorable=...)`.
+    **{run.__name__: TrafficOperation(run, 0) for run in (break_document, heal_document)},
 }
 
 
@@ -378,47 +380,3 @@ def transaction_conflict(shop: BusyShop) -> None:
         shop.count(shop[name].update_one(wanted, change, session=first))
         with shop.transaction() as second:
             shop.count(shop[name].update_one(wanted, change, session=second))
-
-
-# --- what DynamoDB cannot store -------------------------------------------------------------------------------------
-
-
-def _abyss() -> Document:
-    value: Document = {}
-    for _ in range(TOO_DEEP_LEVELS):
-        value = {"down": value}
-    return value
-
-
-def _breaks(shop: BusyShop) -> tuple[str, Document, Document]:
-    """(collection, what makes a document unstorable, what heals it)."""
-    anywhere = shop.collection()
-    scan = Binary(shop.random.randbytes(TOO_LARGE_BYTES), 0)
-    choices = (
-        ("users", {"$unset": {"username": ""}}, {"$set": {"username": shop.unused("users")}}),
-        ("users", {"$set": {"username": ""}}, {"$set": {"username": shop.unused("users")}}),
-        ("users", {"$set": {"addresses": [{"city": "Nowhere"}]}}, {"$set": {"addresses": [shop.address()]}}),
-        (anywhere, {"$set": {"abyss": _abyss()}}, {"$unset": {"abyss": ""}}),
-        (anywhere, {"$set": {"scan": scan}}, {"$unset": {"scan": ""}}),
-    )
-    return shop.random.choice(choices)
-
-
-@operation(weight=0)
-def break_document(shop: BusyShop) -> None:
-    if len(shop.broken) >= BROKEN_MAX:
-        heal_document(shop)
-        return
-    name, harm, cure = _breaks(shop)
-    identity = shop.pick(name)
-    if shop.count(shop[name].update_one({"_id": identity}, harm)):
-        shop.broken.append((name, identity, cure))
-
-
-@operation(weight=0)
-def heal_document(shop: BusyShop) -> None:
-    """The one that has been broken longest; nothing if none is."""
-    if shop.broken:
-        name, identity, cure = shop.broken[0]
-        shop.count(shop[name].update_one({"_id": identity}, cure))
-        shop.broken.popleft()

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["connect", "connect_async"]
+__all__ = ["__version__", "connect", "connect_async"]
 
 
 def __getattr__(name: str) -> Any:
     """Made when asked for: the core is imported by many who connect to nothing."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("docferry")
     if name in __all__:
         from docferry import wiring
 

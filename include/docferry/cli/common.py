@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -131,7 +132,7 @@ def _problems_of(error: errors.MigrationError) -> list[dict[str, Any]] | None:
 
 def _tell_error(name: str, message: str, as_json: bool, problems: list[dict[str, Any]] | None = None) -> None:
     if as_json:
-        print(json.dumps({"error": name, "message": message} | ({"problems": problems} if problems else {})))
+        answer(json.dumps({"error": name, "message": message} | ({"problems": problems} if problems else {})))
     screen.print(f"[red]{name}[/red]: ", end="")
     screen.print(message, markup=False, highlight=False, soft_wrap=True)
 
@@ -144,7 +145,16 @@ dry_option = click.option("--dry-run", is_flag=True, help="Say what would be don
 
 def show(body: Any, as_json: bool, text: str = "") -> None:
     """The result, for a machine or for a person."""
-    print(json.dumps(body, default=str) if as_json or not text else text, flush=True)
+    answer(json.dumps(body, default=str) if as_json or not text else text)
+
+
+def answer(text: str) -> None:
+    """Print to standard output. A reader that has closed it (`| head`, `| true`) wants no more: that is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # What is buffered would fail again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def open_migration(file: str) -> tuple[Migration, Connections]:

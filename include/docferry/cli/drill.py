@@ -11,6 +11,12 @@ from docferry.cli.common import EXIT_DIFFERENT, CliProgress, explained, json_opt
 from docferry.rehearsal.drill import PROCESSES, RAMP, RATE, drill
 
 
+def add_to(group: click.Group) -> None:
+    """These commands, as commands of `group`."""
+    for command in (drill_command,):
+        group.add_command(command)
+
+
 @click.command("drill")
 @click.option(
     "--processes", type=click.IntRange(2, 64), default=PROCESSES, show_default=True, help="Of the application."

@@ -1,7 +1,7 @@
 """The rehearsal: a live application goes to DynamoDB, back, and there again, on a throw-away stack, by the commands of the night.
 
 Everything is real but AWS: a MongoDB, an AWS emulator, the application's processes with docferry's client, and `docferry`
-commands, each a process of its own, as somebody would type them. One process of the application is killed on the way. At the end
+commands, each a process of its own, as typed by hand. One process of the application is killed on the way. At the end
 every history is replayed against each database by a judge that shares no code with docferry.
 """
 
@@ -30,11 +30,12 @@ from docferry.rehearsal.independent.aftermath import compare_with_dynamodb, comp
 from docferry.rehearsal.independent.history import HistoryVerdict, Replayed, read_history
 from docferry.rehearsal.processes import Application
 from docferry.rehearsal.shop import load_shop
-from docferry.sandbox.airflow import repository
 from docferry.sandbox.processes import start_child
 from docferry.sandbox.stack import SandboxStack
 from docferry.sandbox.tools import Say
 
+SHOP_FILE = Path(__file__).with_name("shop.yaml")
+"""The playbook's example, as in include/migrations of the repository."""
 PROCESSES = 8
 RATE = 10.5
 """Requests/s of each process; eight of ten are writes."""
@@ -166,7 +167,7 @@ class Walk:
         self._aws = stack.aws.env()
         self.env_of_application = {**stack.env(), "DOCFERRY_MONGO_URI": stack.mongo.uri("app")}
         self.file = directory / "shop.yaml"
-        shutil.copy(repository() / "include" / "migrations" / "shop.yaml", self.file)
+        shutil.copy(SHOP_FILE, self.file)
         self._migration: Migration = load_migration(self.file)
         self.steps: list[DrillStep] = []
         self.switches: list[Mapping[str, Any]] = []
@@ -208,7 +209,7 @@ class Walk:
 
     @contextmanager
     def running(self, command: str) -> Iterator[None]:
-        """A command that goes on meanwhile. Whoever changes the leader may end it: it makes room for him."""
+        """A command that goes on meanwhile. A change of leader may end it: it gives its lease up for that."""
         log = self._directory / f"{command}-{len(self.steps)}.log"
         self._say(f"docferry {command} {self.file.name} &")
         child = start_child(self._line(command), name=command, log=log, env=self._env)

@@ -7,49 +7,31 @@ import os
 import secrets
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote_plus
 
 from pymongo import MongoClient
 from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 
 from docferry.errors import InvariantBroken, RequestRefused, Unavailable
+from docferry.sandbox.mongo_setup import (
+    ROLES,
+    SET_NAME,
+    START_TIMEOUT_S,
+    Member,
+    User,
+    create_user,
+    initiate,
+    mongod_command,
+    raise_election_timeout,
+)
 from docferry.sandbox.processes import ChildProcess, ReservedPort, start_child, wait_until
 from docferry.sandbox.tools import ensure_mongod
 
-User = Literal["docferry", "app"]
 Client = MongoClient[dict[str, Any]]
-
-SET_NAME = "rs0"
-ROLES: Mapping[User, str] = {
-    # root may set and bypass the write block; the application's role is the one that a fence revokes.
-    "docferry": "root",
-    "app": "readWriteAnyDatabase",
-}
-START_TIMEOUT_S = 60.0
-FIRST_ELECTION_MS = 500
-
-
-@dataclass(slots=True)
-class _Member:
-    index: int
-    directory: Path
-    port: ReservedPort
-    arbiter: bool
-    process: ChildProcess | None = None
-    paused: bool = False
-
-    @property
-    def name(self) -> str:
-        return f"mongod-{self.index}"
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port.number}"
 
 
 class SandboxReplicaSet:
@@ -93,8 +75,8 @@ class SandboxReplicaSet:
         self._clients: dict[int, Client] = {}
         self._users_exist = False
 
-    def _member(self, index: int, *, arbiter: bool) -> _Member:
-        return _Member(index, self.directory / f"mongod-{index}", ReservedPort(), arbiter)
+    def _member(self, index: int, *, arbiter: bool) -> Member:
+        return Member(index, self.directory / f"mongod-{index}", ReservedPort(), arbiter)
 
     def __repr__(self) -> str:
         return f"SandboxReplicaSet({', '.join(m.address for m in self._members)})"
@@ -122,9 +104,9 @@ class SandboxReplicaSet:
             wait_until(
                 partial(self._hello, member), timeout_s=START_TIMEOUT_S, what="it listened", child=member.process
             )
-        self._initiate()
+        initiate(self.member_client(0).admin, self._members)
         self._create_users()
-        self._raise_election_timeout()
+        raise_election_timeout(self._primary_admin, self._election_timeout_ms)
         self.wait_until_healthy()
         return self
 
@@ -270,7 +252,7 @@ class SandboxReplicaSet:
         for member in self._members:
             self._wait_until_it_knows_the_time(member)
 
-    def _wait_until_it_knows_the_time(self, member: _Member) -> None:
+    def _wait_until_it_knows_the_time(self, member: Member) -> None:
         """Wait until a member accepts the primary's cluster time, which every driver passes on.
 
         Why: a member that has just started may not have read the keys yet that sign this time, and answers the first
@@ -302,12 +284,12 @@ class SandboxReplicaSet:
         what = f"{member.name} to know the cluster's time"
         wait_until(accepted, timeout_s=START_TIMEOUT_S, what=what, child=member.process)
 
-    def _running(self, member: _Member) -> ChildProcess:
+    def _running(self, member: Member) -> ChildProcess:
         if member.process is None or not member.process.is_alive():
             raise Unavailable(f"{member.name} is not running")
         return member.process
 
-    def _hello(self, member: _Member) -> dict[str, Any] | None:
+    def _hello(self, member: Member) -> dict[str, Any] | None:
         """The member's own view of itself, None while it does not answer. A fresh connection: never a stale view."""
         if member.paused or member.process is None or not member.process.is_alive():
             return None
@@ -319,7 +301,7 @@ class SandboxReplicaSet:
         except PyMongoError:
             return None
 
-    def _takes_part(self, member: _Member) -> bool:
+    def _takes_part(self, member: Member) -> bool:
         hello = self._hello(member) or {}
         return bool(hello.get("isWritablePrimary") or hello.get("secondary") or hello.get("arbiterOnly"))
 
@@ -351,87 +333,31 @@ class SandboxReplicaSet:
         with open(descriptor, "w") as file:
             file.write(secrets.token_hex(48))
 
-    def _spawn(self, member: _Member) -> None:
+    def _spawn(self, member: Member) -> None:
         if self._mongod is None:
             raise InvariantBroken("open() comes first")
         member.process = start_child(
-            self._command(self._mongod, member),
+            mongod_command(
+                self._mongod,
+                member,
+                self._parameters,
+                oplog_mb=self.oplog_mb,
+                cache_mb=self._cache_mb,
+                checkpoint_s=self._checkpoint_s,
+            ),
             name=member.name,
             log=self.directory / f"{member.name}.log",
             outlive_parent=self._outlive_parent,
         )
 
-    def _command(self, mongod: Path, member: _Member) -> list[str | Path]:
-        sizes = [
-            "--syncdelay",
-            str(self._checkpoint_s),
-            "--wiredTigerCacheSizeGB",
-            f"{self._cache_mb / 1024:g}",
-            "--oplogSize",
-            str(self.oplog_mb),
-        ]
-        # Without this each member fills 300 MB of journal in advance.
-        sizes += ["--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=16MB)"]
-        where = ["--dbpath", str(member.directory), "--bind_ip", "127.0.0.1", "--port", str(member.port.number)]
-        secure = ["--keyFile", str(self.directory / "keyfile"), "--nounixsocket"]
-        parameters = [word for k, v in self._parameters.items() for word in ("--setParameter", f"{k}={v}")]
-        return [mongod, "--replSet", SET_NAME, *where, *secure, *sizes, *parameters]
-
-    def _initiate(self) -> None:
-        members = [
-            {"_id": m.index, "host": m.address, "arbiterOnly": m.arbiter, "priority": 0 if m.arbiter else 1}
-            for m in self._members
-        ]
-        # The first election waits out this timeout, so it is short here and raised afterwards.
-        settings = {"electionTimeoutMillis": FIRST_ELECTION_MS, "heartbeatIntervalMillis": 500}
-        config = {"_id": SET_NAME, "members": members, "settings": settings}
-        self.member_client(0).admin.command("replSetInitiate", config)
-
     def _create_users(self) -> None:
         """By the localhost exception, which allows the first user only, and only on the primary."""
-        self._create_user("docferry")
+        create_user(self._primary_admin, "docferry", self._passwords["docferry"])
         self._users_exist = True
         for client in self._clients.values():
             client.close()
         self._clients.clear()
-        self._create_user("app")
+        create_user(self._primary_admin, "app", self._passwords["app"])
 
-    def _create_user(self, user: User) -> None:
-        roles = [{"role": ROLES[user], "db": "admin"}]
-
-        def create() -> bool:
-            # An election may come in between while the set is young: then ask the next primary.
-            try:
-                self.member_client(self.primary()).admin.command(
-                    "createUser", user, pwd=self._passwords[user], roles=roles, writeConcern={"w": "majority"}
-                )
-            except AutoReconnect:
-                return False
-            except OperationFailure as error:
-                if error.code == 51003:  # It exists: the answer was lost, not the write.
-                    return True
-                raise
-            return True
-
-        wait_until(create, timeout_s=START_TIMEOUT_S, what=f"the user {user}")
-
-    def _raise_election_timeout(self) -> None:
-        def reconfigure() -> bool:
-            try:
-                admin = self.member_client(self.primary()).admin
-                config = admin.command("replSetGetConfig")["config"]
-                if config["settings"]["electionTimeoutMillis"] == self._election_timeout_ms:
-                    return True
-                config["settings"]["electionTimeoutMillis"] = self._election_timeout_ms
-                config["version"] += 1
-                admin.command("replSetReconfig", config)
-            except AutoReconnect:
-                return False
-            except OperationFailure as error:
-                # Another reconfiguration runs, or the last one has not reached a majority yet.
-                if error.code in (103, 109, 308):
-                    return False
-                raise
-            return True
-
-        wait_until(reconfigure, timeout_s=START_TIMEOUT_S, what="the election timeout to be set", every_s=0.1)
+    def _primary_admin(self) -> Any:
+        return self.member_client(self.primary()).admin

@@ -73,7 +73,7 @@ def read_stack(directory: Path) -> KeptStack:
 
 
 def render_exports(env: Mapping[str, str]) -> str:
-    """Shell lines that bring another shell to the same stack, for `eval "$(docferry up --print)"` and the like."""
+    """Shell lines that bring another shell to the same stack, for `eval "$(docferry env)"`."""
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in sorted(env.items()))
 
 

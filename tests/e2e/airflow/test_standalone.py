@@ -19,7 +19,7 @@ from docferry.flows.replicate.follower import TELL_S
 from docferry.rehearsal.independent import judge
 from docferry.rehearsal.shop import COLLECTIONS
 from docferry.sandbox import SandboxStack
-from docferry.sandbox.airflow import AirflowApi, TaskState
+from docferry.sandbox.airflow_api import AirflowApi, TaskState
 from pymongo import MongoClient
 from support.airflow.grid import find_browser, look, trigger_by_clicks
 from support.airflow.standalone import (

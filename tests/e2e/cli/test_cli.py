@@ -14,10 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import bson
 import pytest
 import yaml
 from bson import Binary, ObjectId, json_util
+from bson.raw_bson import RawBSONDocument
 from click.testing import CliRunner
+from docferry.cli import load as cli_load
 from docferry.cli import main as cli
 from docferry.core.bson_codec.codec import BSON_OPTIONS
 from docferry.sandbox import SandboxStack
@@ -29,6 +32,8 @@ from support.validate.planting import MAKERS, SECRET
 pytestmark = pytest.mark.xdist_group("cli")
 COMMANDS = (
     "up",
+    "env",
+    "down",
     "drill",
     "check",
     "provision",
@@ -380,7 +385,7 @@ def test_1_while_a_replayed_letter_stays_dead_and_0_once_it_is_fixed(fresh: Shop
 
 def test_2_for_a_bad_file_with_every_problem_at_once(fresh: Shop) -> None:
     fresh.change_file(nonsense={"a": 1}, backfill={"chunk_documents": -1})
-    for command in COMMANDS[2:]:  # those that are about a file
+    for command in COMMANDS[4:]:  # those that are about a file
         ran = fresh.run(command, *NEEDED.get(command, ()), "--json")
         refused(ran, 2)
         problems = as_document(ran, "ConfigError")["problems"]
@@ -402,6 +407,19 @@ def test_2_for_an_unknown_collection(shop: Shop, command: str) -> None:
     ran = shop.run(word, *more, "--only", "nosuch", "--json")
     refused(ran, 2, "there is no nosuch", "users, orders, products, categories")
     as_document(ran, "ConfigError")
+
+
+def test_a_dead_letter_whose_text_is_not_utf8_is_shown_and_names_its_field(fresh: Shop) -> None:
+    broken = RawBSONDocument(bson.encode({"_id": 1, "slug": "x", "note": "abcd"}).replace(b"abcd", b"ab\xffd"))
+    fresh.database["categories"].insert_one(broken)
+    assert fresh.run("provision").code == 0
+    assert fresh.run("backfill", "--only", "categories").code == 0
+    (letter,) = fresh.run("dead-letters", "--json").json
+    assert letter["path"] == "note"
+    ran = fresh.run("dead-letters", "--show", letter["id"])
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)["note"] == "ab\\xffd"
+    assert "note: not valid UTF-8" in ran.err
 
 
 def test_2_for_a_dead_letter_that_is_none(shop: Shop) -> None:
@@ -537,12 +555,25 @@ def test_70_for_a_bug_with_the_place_and_without_what_it_choked_on(shop: Shop, m
     def bug(*_: Any) -> None:
         raise KeyError(f"{SECRET} of a document")
 
-    monkeypatch.setattr(cli, "check_source", bug)
+    monkeypatch.setattr(cli_load, "check_source", bug)
     ran = CliRunner().invoke(cli.main, ["check", str(shop.file), "--json"], env=dict(shop.env))
     assert ran.exit_code == 70
     assert json.loads(ran.stdout)["error"] == "KeyError"
     assert "in bug" in ran.stderr
     assert SECRET not in ran.stderr + ran.stdout
+
+
+@pytest.mark.parametrize("words", [("status",), ("mode", "--json"), ("validate", "--sample", "0")], ids=" ".join)
+def test_a_reader_that_has_closed_standard_output_is_no_error(shop: Shop, words: tuple[str, ...]) -> None:
+    wanted = shop.run(*words)
+    process = shop.start(*words[:1], str(shop.file), *words[1:])
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    said = process.stderr.read()
+    assert process.wait(30) == wanted.code
+    assert "BrokenPipe" not in said
+    assert "bug" not in said
 
 
 # --- help ------------------------------------------------------------------------------------------------------------
@@ -594,3 +625,31 @@ def test_up_starts_prints_its_variables_and_leaves_nothing_behind(
         assert not any(one.is_alive() for one in stack.processes)
         assert list(Path(scratch).iterdir()) == []
         assert list(tmp_path.iterdir()) == []
+
+
+def test_up_detach_leaves_a_stack_that_env_tells_and_down_ends(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="df") as scratch:
+        kept = tmp_path / "build" / "stack"
+        here = ("--keep-in", str(kept))
+        ran = finish(start({}, "up", "--detach", *here, TMPDIR=scratch), timeout_s=90)
+        try:
+            assert ran.code == 0, ran.err
+            stack = read_stack(kept)
+            assert stack.is_alive()
+            command = 'eval "$DOCFERRY_EXPORTS"; echo $DOCFERRY_MONGO_URI'
+            told = subprocess.run(
+                ["sh", "-c", command], env={"DOCFERRY_EXPORTS": ran.out}, capture_output=True, text=True
+            )
+            assert told.stdout.strip() == stack.env()["DOCFERRY_MONGO_URI"]
+            assert finish(start({}, "env", *here)).out == ran.out
+            assert finish(start({}, "env", *here, "--json")).json == stack.env()
+            refused(finish(start({}, "up", "--detach", *here, TMPDIR=scratch)), 3, "is up already", "docferry down")
+            ended = finish(start({}, "down", *here), timeout_s=30)
+            assert (ended.code, ended.out) == (0, "stopped\n")
+            assert not any(one.is_alive() for one in stack.processes)
+            assert list(Path(scratch).iterdir()) == []
+            assert finish(start({}, "down", *here)).out == "nothing was running\n"
+            refused(finish(start({}, "env", *here)), 4, "no stack is up")
+        finally:
+            for one in read_stack(kept).processes if (kept / "stack.json").exists() else ():
+                one.stop()

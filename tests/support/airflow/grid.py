@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from docferry.sandbox.airflow import AirflowApi
+from docferry.sandbox.airflow_api import AirflowApi
 from playwright.sync_api import Page, TimeoutError, sync_playwright
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

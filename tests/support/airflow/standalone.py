@@ -21,13 +21,12 @@ from docferry.ports.flows import Ledger
 from docferry.rehearsal.shop import COLLECTIONS, ShopPlan, load_shop, shop_documents
 from docferry.sandbox import SandboxStack
 from docferry.sandbox.airflow import (
-    AirflowApi,
     SandboxAirflow,
-    TaskState,
     aws_connection,
     mongo_connection,
     repository,
 )
+from docferry.sandbox.airflow_api import AirflowApi, TaskState
 from docferry.wiring import connections_from_environment
 from pymongo import MongoClient
 

@@ -12,6 +12,7 @@ from bson.errors import BSONError
 from docferry.core.bson_codec.bson_bytes import ARRAY, DOCUMENT, document_of, find_value
 from docferry.core.bson_codec.codec import BSON_OPTIONS
 from docferry.core.bson_codec.deprecated_types import refuse_deprecated
+from docferry.core.bson_codec.shown import invalid_text_path
 from docferry.core.limits import ITEM_BYTES, SORT_KEY_BYTES
 from docferry.core.mapping.key_templates import render_value
 from docferry.core.mapping.mapping import DocumentMapping, Item, check_size
@@ -27,6 +28,8 @@ def decode_document(data: bytes) -> dict[str, Any]:
     try:
         return bson.decode(data, BSON_OPTIONS)
     except BSONError as error:
+        if path := invalid_text_path(data):
+            raise UnsupportedType(f"{path} holds text that is not valid UTF-8", path=path) from error
         raise UnsupportedType(f"is not valid BSON: {type(error).__name__}") from error
 
 

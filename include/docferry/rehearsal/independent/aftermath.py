@@ -7,9 +7,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from docferry.rehearsal.independent import judge
+from docferry.rehearsal.independent.appearance import canonical
 from docferry.rehearsal.independent.history import HistoryVerdict, Replayed, Story
+from docferry.rehearsal.independent.item_check import compare_all
+from docferry.rehearsal.independent.judge import read_documents, scan_table
 from docferry.rehearsal.independent.replay import Document
+from docferry.rehearsal.independent.shop_items import SHOP
+from docferry.rehearsal.independent.verdict import Item, Verdict, id_key
 
 COLLECTIONS = ("users", "orders")
 
@@ -17,7 +21,7 @@ COLLECTIONS = ("users", "orders")
 def compare_with_mongodb(replayed: Replayed, database: Any) -> None:
     """Add to the verdict what MongoDB, as the leader, does not hold as it must."""
     for collection in COLLECTIONS:
-        found = {judge.id_key(one["_id"]): one for one in judge.read_documents(database, collection)}
+        found = {id_key(one["_id"]): one for one in read_documents(database, collection)}
         for (name, key), story in replayed.stories.items():
             if name == collection:
                 _compare_document(story, found.pop(key, None), replayed.verdict)
@@ -31,7 +35,7 @@ def compare_with_mongodb(replayed: Replayed, database: Any) -> None:
 
 
 def _compare_document(story: Story, found: Document | None, verdict: HistoryVerdict) -> None:
-    if any(judge.canonical(state) == judge.canonical(found) for state in story.states):
+    if any(canonical(state) == canonical(found) for state in story.states):
         return
     if all(state is None for state in story.states):
         verdict.resurrected.append(f"{story}: deleted, but it is there")
@@ -44,14 +48,14 @@ def _compare_document(story: Story, found: Document | None, verdict: HistoryVerd
 def _differing(story: Story, found: Document) -> list[str]:
     wanted = next(state for state in story.states if state is not None)
     names = wanted.keys() | found.keys()
-    return sorted(name for name in names if judge.canonical(wanted.get(name)) != judge.canonical(found.get(name)))
+    return sorted(name for name in names if canonical(wanted.get(name)) != canonical(found.get(name)))
 
 
 def compare_with_dynamodb(replayed: Replayed, client: Any, table: str) -> None:
     """Add to the verdict what DynamoDB, as the leader, does not hold as it must: items, attributes and index keys."""
-    items: dict[tuple[str, str], list[judge.Item]] = defaultdict(list)
+    items: dict[tuple[str, str], list[Item]] = defaultdict(list)
     values: dict[str, int] = {}
-    for item in judge.scan_table(client, table):
+    for item in scan_table(client, table):
         if "_deleted" not in item:
             items[item["PK"]["S"].partition("#")[0], json.dumps(item["_id"], default=str)].append(item)
         if item.get("username", {}).get("S") in replayed.counters:
@@ -67,12 +71,12 @@ def compare_with_dynamodb(replayed: Replayed, client: Any, table: str) -> None:
     _compare_counters(replayed, values)
 
 
-def _compare_items(story: Story, found: Sequence[judge.Item], verdict: HistoryVerdict) -> None:
+def _compare_items(story: Story, found: Sequence[Item], verdict: HistoryVerdict) -> None:
     """Against each of the things that the document may be. One of them must fit."""
     verdicts = []
     for state in story.states:
-        expected = judge.SHOP[story.collection](state) if state is not None else ()
-        verdicts.append(judge.compare_all(expected, found, judge.Verdict(live=True)))
+        expected = SHOP[story.collection](state) if state is not None else ()
+        verdicts.append(compare_all(expected, found, Verdict(live=True)))
     if any(one.counts == (0, 0, 0) for one in verdicts):
         return
     first = verdicts[0]

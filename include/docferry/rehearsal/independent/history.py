@@ -21,8 +21,9 @@ from typing import Any
 
 from bson import json_util
 
-from docferry.rehearsal.independent import judge
+from docferry.rehearsal.independent.appearance import canonical
 from docferry.rehearsal.independent.replay import REFUSED, Document, State, matches, replay
+from docferry.rehearsal.independent.verdict import id_key
 
 NOT_DONE = frozenset({REFUSED, "WritesHeld", "CallRefused", "LeaderUnknown"})
 """Errors which say that nothing was written."""
@@ -246,8 +247,8 @@ class Replayed:
         outcomes = [replay(state, about) for state in story.states]
         after = [state for state, _ in outcomes]
         if request.ok:
-            told = judge.canonical(request.end["result"])
-            fitting = [state for state, must in outcomes if judge.canonical(must) == told]
+            told = canonical(request.end["result"])
+            fitting = [state for state, must in outcomes if canonical(must) == told]
             if not fitting:
                 must = _short(outcomes[0][1])
                 self.verdict.contradicted.append(f"{request} was told {_short(request.end['result'])}, not {must}")
@@ -269,10 +270,10 @@ class Replayed:
         for state in states:
             for name, value in (state or {}).items():
                 if name in ("_id", "username", *INDEXED):
-                    self._by_value[story.collection, name, judge.id_key(value)][id(story)] = story
+                    self._by_value[story.collection, name, id_key(value)][id(story)] = story
 
     def _story(self, collection: str, identity: Any) -> Story:
-        return self.stories.setdefault((collection, judge.id_key(identity)), Story(collection, identity))
+        return self.stories.setdefault((collection, id_key(identity)), Story(collection, identity))
 
     def _increment(self, request: Request) -> None:
         name = request.about["counter"]
@@ -302,15 +303,15 @@ class Replayed:
             yield from self._counter_contradictions(history, request, str(value), found)
             return
         for document in found:
-            story = self.stories.get((about["collection"], judge.id_key(document["_id"])))
+            story = self.stories.get((about["collection"], id_key(document["_id"])))
             seen = story.between(request.began, request.ended) if story else []
-            if not any(state is not None and judge.canonical(state) == judge.canonical(document) for state in seen):
+            if not any(state is not None and canonical(state) == canonical(document) for state in seen):
                 gone = seen and all(state is None for state in seen)
                 yield f"{document['_id']} was seen {'after it was deleted' if gone else 'as it no longer was'}"
-        ids = {judge.id_key(document["_id"]) for document in found}
-        for story in self._by_value[about["collection"], name, judge.id_key(value)].values():
+        ids = {id_key(document["_id"]) for document in found}
+        for story in self._by_value[about["collection"], name, id_key(value)].values():
             states = story.between(request.began, request.ended)
-            if judge.id_key(story.id) in ids or not all(state and matches(state, about["query"]) for state in states):
+            if id_key(story.id) in ids or not all(state and matches(state, about["query"]) for state in states):
                 continue
             if name in INDEXED and modes & IN_DYNAMODB:
                 self.verdict.unindexed += 1
@@ -330,7 +331,7 @@ class Replayed:
 
 
 def _distinct(states: Iterable[State]) -> list[State]:
-    return list({judge.canonical(state): state for state in states}.values())
+    return list({canonical(state): state for state in states}.values())
 
 
 def _error(request: Request) -> str:

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from docferry.rehearsal.independent.judge import canonical
+from docferry.rehearsal.independent.appearance import canonical
 
 Document = dict[str, Any]
 State = Document | None

@@ -1,0 +1,227 @@
+"""The commands that fill DynamoDB: check, provision, replicas, backfill, and replication in both directions."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import closing
+
+import click
+import uvloop
+
+from docferry import errors
+from docferry.cli import cutover as cli_cutover
+from docferry.cli.common import (
+    EXIT_REFUSED,
+    CliProgress,
+    dry_option,
+    explained,
+    file_argument,
+    json_option,
+    only_option,
+    open_migration,
+    show,
+    stop_on_signals,
+    with_target,
+)
+from docferry.cli.render import load_text, plan_text, reverse_text
+from docferry.config import Migration, load_migration
+from docferry.flows.backfill import backfill as load
+from docferry.flows.backfill.load import Backfill
+from docferry.flows.ledger.reverse_letters import list_reverse_letters
+from docferry.flows.preflight.images import render_images, switch_images_on
+from docferry.flows.preflight.majority import wait_for_majority
+from docferry.flows.preflight.mongodb import check_source
+from docferry.flows.provision import ProvisionReport, add_replicas, provision, render_plan
+from docferry.flows.replicate.follower import Replication, replicate
+from docferry.flows.reverse.follower import Reverse, ReverseReport, reverse
+from docferry.wiring import MONGO_URI, Connections, connections_from_environment, desired, who
+
+
+def add_to(group: click.Group) -> None:
+    """These commands, as commands of `group`."""
+    for command in (check, provision_command, replicas, backfill_command, replicate_command, reverse_command):
+        group.add_command(command)
+
+
+@click.command()
+@file_argument
+@click.option("--offline", is_flag=True, help="The file alone, even if DOCFERRY_MONGO_URI is set.")
+@json_option
+@explained
+def check(file: str, offline: bool, as_json: bool) -> int:
+    """Report every problem of a migration file; with a connection also what only the server knows."""
+    migration = load_migration(file)
+    connected = False
+    problems: list[errors.Problem] = []
+    if not offline and _has_mongo():
+        connected = True
+        problems = check_source(migration, connections_from_environment(migration).source(migration))
+    body = {
+        "ok": not problems,
+        "file": file,
+        "digest": migration.digest,
+        "checked_server": connected,
+        "problems": [{"where": one.where, "what": one.what, "suggestion": one.suggestion} for one in problems],
+    }
+    scope = "file and server" if connected else "file only; set DOCFERRY_MONGO_URI to check the server, too"
+    lines = [f"  - {one}" for one in problems] or [f"{file}: fine ({scope})"]
+    show(body, as_json, "\n".join(lines))
+    return EXIT_REFUSED if problems else 0
+
+
+def _has_mongo() -> bool:
+    return bool(os.environ.get(MONGO_URI))
+
+
+@click.command("provision")
+@file_argument
+@dry_option
+@click.option("--allow-changes", is_flag=True, help="Change what differs, where DynamoDB can do so in place.")
+@json_option
+@explained
+def provision_command(file: str, dry_run: bool, allow_changes: bool, as_json: bool) -> None:
+    """Switch change stream images on; create or verify ledger, tables, indexes, PITR, TTL, tags, and the DAX cluster."""
+    migration, connections = open_migration(file)
+    with closing(connections.source(migration)) as source, CliProgress() as progress:
+        images = switch_images_on(migration, source, dry_run=dry_run, progress=progress)
+    report = _provisioned(provision, migration, connections, dry_run, allow_changes)
+    show(report.to_dict() | {"images": images.to_dict()}, as_json, f"{render_images(images)}\n{render_plan(report)}")
+
+
+@click.command()
+@file_argument
+@dry_option
+@click.option("--allow-changes", is_flag=True, help="Change what differs, where DynamoDB can do so in place.")
+@json_option
+@explained
+def replicas(file: str, dry_run: bool, allow_changes: bool, as_json: bool) -> None:
+    """Add the file's replica regions. After the load: bulk puts refuse global tables."""
+    report = _provisioned(add_replicas, *open_migration(file), dry_run, allow_changes)
+    show(report.to_dict(), as_json, render_plan(report))
+
+
+def _provisioned(
+    flow: Callable[..., ProvisionReport], migration: Migration, connections: Connections, dry_run: bool, allow: bool
+) -> ProvisionReport:
+    estate = connections.estate(migration)
+    with stop_on_signals() as stop, CliProgress() as progress:
+        return flow(desired(migration), estate, allow_changes=allow, dry_run=dry_run, progress=progress, stop=stop)
+
+
+@click.command("backfill")
+@file_argument
+@only_option
+@dry_option
+@click.option(
+    "--waive-oplog-window", is_flag=True, help="Load although it may take longer than half the oplog reaches."
+)
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Load anew what is complete, under live traffic: after a lost stream position, a drop or a rename.",
+)
+@json_option
+@explained
+def backfill_command(
+    file: str, only: tuple[str, ...], dry_run: bool, waive_oplog_window: bool, again: bool, as_json: bool
+) -> None:
+    """Load the collections. Run again to continue; what is complete stays untouched."""
+    migration, connections = open_migration(file)
+    with stop_on_signals() as stop, CliProgress() as progress:
+        identity = who()
+        job = Backfill(
+            migration=migration,
+            source=connections.source(migration),
+            ledger=connections.ledger(migration),
+            identity=identity,
+            progress=progress,
+            stop=stop,
+            run=f"cli {uuid.uuid4()}",
+            run_mark=identity.mark,
+        )
+        if not dry_run:
+            wait_for_majority(job.source, progress, stop, "the load")
+        if again and not dry_run:
+            load.begin_again(job, only)
+        plan = load.plan_backfill(job, only)
+        if dry_run:
+            show({"plan": plan.to_dict()}, as_json, plan_text(plan))
+            return
+        load.require_window(plan, waive_oplog_window)
+        reports = uvloop.run(_load_all(job, connections, [one.collection for one in plan.collections]))
+    body = {"plan": plan.to_dict(), "collections": [report.to_dict() for report in reports]}
+    show(body, as_json, load_text(reports))
+
+
+@click.command("replicate")
+@file_argument
+@click.option("--for", "for_s", type=click.FloatRange(0), metavar="SECONDS", help="End after so long.")
+@click.option("--until-caught-up", is_flag=True, help="End when everything up to the time of the start is applied.")
+@json_option
+@explained
+def replicate_command(file: str, for_s: float | None, until_caught_up: bool, as_json: bool) -> None:
+    """Follow MongoDB's change stream from where the backfill began, or from where it was left. Ctrl-C ends it."""
+    with stop_on_signals() as stop, CliProgress() as progress:
+        migration, connections = open_migration(file)
+        source = connections.source(migration)
+        job = Replication(
+            migration=migration,
+            source=source,
+            ledger=connections.ledger(migration),
+            identity=who(),
+            progress=progress,
+            stop=stop,
+        )
+        until = source.cluster_time() if until_caught_up else None
+        with cli_cutover.second_guard(migration, connections, progress, stop):
+            report = with_target(
+                job.migration, connections, lambda target: replicate(job, target, for_s=for_s, until=until)
+            )
+    body = report.to_dict()
+    lag = "unknown" if report.lag_s is None else f"{report.lag_s:.0f} s"
+    text = (
+        f"{report.events:,} events = {report.written:,} written + {report.superseded:,} superseded + {report.dead:,} dead "
+        f"letters + {report.passed:,} without images, loaded anew since; {report.rate:,.0f} events/s; lag {lag}"
+    )
+    show(body, as_json, text)
+
+
+@click.command("reverse")
+@file_argument
+@click.option("--for", "for_s", type=click.FloatRange(0), metavar="SECONDS", help="End after so long.")
+@click.option("--until-caught-up", is_flag=True, help="End when what had been written at the start is applied.")
+@json_option
+@explained
+def reverse_command(file: str, for_s: float | None, until_caught_up: bool, as_json: bool) -> None:
+    """Make MongoDB follow DynamoDB's streams, while DynamoDB leads, from where it began to. Ctrl-C ends it."""
+    with stop_on_signals() as stop, CliProgress() as progress:
+        migration, connections = open_migration(file)
+        streams, ledger = connections.streams(migration), connections.ledger(migration)
+        with closing(connections.sink(migration)) as sink:
+            job = Reverse(
+                migration=migration,
+                streams=streams,
+                sink=sink,
+                ledger=ledger,
+                identity=who(),
+                progress=progress,
+                stop=stop,
+            )
+            with cli_cutover.second_guard(migration, connections, progress, stop):
+                report: ReverseReport = with_target(
+                    job.migration,
+                    connections,
+                    lambda target: reverse(job, target, for_s=for_s, until_caught_up=until_caught_up),
+                )
+        letters = [letter.to_dict() for letter in list_reverse_letters(ledger)]
+    show(report.to_dict() | {"dead_letters": letters}, as_json, reverse_text(report, letters))
+
+
+async def _load_all(job: Backfill, connections: Connections, names: Sequence[str]) -> list[load.CollectionReport]:
+    target = connections.target(job.migration)
+    try:
+        return [await load.backfill_collection(job, target, name) for name in names]
+    finally:
+        await target.close()

@@ -1,0 +1,81 @@
+"""The commands that only look: status and health."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import click
+
+from docferry.cli.common import (
+    EXIT_UNHEALTHY,
+    explained,
+    file_argument,
+    json_option,
+    open_migration,
+    show,
+)
+from docferry.cli.render import lag_lines, table_text
+from docferry.flows.reporting.health import Health, health_of
+from docferry.flows.reporting.status import status_of
+from docferry.flows.validate.first_pass import latest_report
+from docferry.wiring import who
+
+
+def add_to(group: click.Group) -> None:
+    """These commands, as commands of `group`."""
+    for command in (status, health):
+        group.add_command(command)
+
+
+@click.command()
+@file_argument
+@json_option
+@explained
+def status(file: str, as_json: bool) -> None:
+    """What the ledger knows: who leads, the application's instances, lag both ways, progress, dead letters, last validation."""
+    migration, connections = open_migration(file)
+    body = status_of(migration, connections.ledger(migration)) | {
+        "validation": latest_report(connections.ledger(migration))
+    }
+    rows = [
+        (
+            one["collection"],
+            one["state"],
+            f"{one['chunks_done']}/{one['chunks']}",
+            one["read"],
+            one["written"],
+            one["dead_letters_open"],
+            one["owner"],
+        )
+        for one in body["collections"]
+    ]
+    last = body["validation"]
+    told = f"last validation: {last['verdict']} ({last['confidence']})" if last else "never validated"
+    names = ("collection", "state", "chunks", "read", "written", "open dead letters", "held by")
+    lines = [told, f"mode: {body['mode']}", *lag_lines(body)]
+    lines += [
+        f"instance {one['name']} ({one['id'][:8]}): {one['mode']}, epoch {one['epoch']}, "
+        f"{'seen' if one['live'] else 'gone, seen last'} {one['seen_s_ago']:.0f} s ago"
+        for one in body["instances"]
+    ]
+    show(body, as_json, table_text(names, rows) + "\n".join(lines))
+
+
+@click.command()
+@file_argument
+@json_option
+@explained
+def health(file: str, as_json: bool) -> int:
+    """Members, tables, lag, the last validation, dead letters, the application's instances; exit 0 only if all are healthy."""
+    migration, connections = open_migration(file)
+    with closing(connections.source(migration)) as source:
+        job = Health(
+            migration=migration,
+            source=source,
+            ledger=connections.ledger(migration),
+            estate=connections.estate(migration),
+            identity=who(),
+        )
+        report = health_of(job)
+    show(report.to_dict(), as_json, report.render())
+    return 0 if report.ok else EXIT_UNHEALTHY

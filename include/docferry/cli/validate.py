@@ -1,0 +1,152 @@
+"""The commands that compare and mend: validate, repair, purge, dead-letters."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import click
+from bson.json_util import CANONICAL_JSON_OPTIONS, dumps
+
+from docferry import errors
+from docferry.cli.common import (
+    EXIT_DIFFERENT,
+    EXIT_REFUSED,
+    CliProgress,
+    answer,
+    dry_option,
+    explained,
+    file_argument,
+    json_option,
+    only_option,
+    open_migration,
+    screen,
+    show,
+    stop_on_signals,
+    with_target,
+)
+from docferry.cli.render import table_text
+from docferry.core.bson_codec.shown import show_document
+from docferry.flows.ledger import state
+from docferry.flows.purge import PurgeReport, purge
+from docferry.flows.validate.first_pass import Validation, validate
+from docferry.flows.validate.repair import ReplayReport, repair, replay_letters
+from docferry.wiring import Connections, who
+
+
+def add_to(group: click.Group) -> None:
+    """These commands, as commands of `group`."""
+    for command in (validate_command, repair_command, purge_command, dead_letters):
+        group.add_command(command)
+
+
+def _validation(file: str, stop: threading.Event, progress: CliProgress) -> tuple[Validation, Connections]:
+    migration, connections = open_migration(file)
+    job = Validation(
+        migration=migration,
+        source=connections.source(migration),
+        ledger=connections.ledger(migration),
+        identity=who(),
+        progress=progress,
+        stop=stop,
+    )
+    return job, connections
+
+
+@click.command("validate")
+@file_argument
+@only_option
+@click.option("--sample", type=click.IntRange(1), help="Compare this many random documents of each collection.")
+@json_option
+@explained
+def validate_command(file: str, only: tuple[str, ...], sample: int | None, as_json: bool) -> int:
+    """Compare both databases, in both directions, field by field."""
+    with stop_on_signals() as stop, CliProgress() as progress:
+        job, connections = _validation(file, stop, progress)
+        report = with_target(job.migration, connections, lambda target: validate(job, target, only, sample))
+    show(report.to_dict(), as_json, report.render())
+    return 0 if report.ok else EXIT_DIFFERENT
+
+
+@click.command("repair")
+@file_argument
+@only_option
+@dry_option
+@json_option
+@explained
+def repair_command(file: str, only: tuple[str, ...], dry_run: bool, as_json: bool) -> int:
+    """Mend what validation finds, by the version rules. Validate again afterwards."""
+    with stop_on_signals() as stop, CliProgress() as progress:
+        job, connections = _validation(file, stop, progress)
+        report = with_target(job.migration, connections, lambda target: repair(job, target, only, dry_run))
+    body = report.to_dict()
+    counts = ", ".join(f"{name} {value}" for name, value in body.items() if name != "found")
+    found = report.before.render() if report.before else ""
+    show(body, as_json, f"{found}\nrepair: {counts}")
+    return 0 if report.complete else EXIT_DIFFERENT
+
+
+@click.command("purge")
+@file_argument
+@dry_option
+@json_option
+@explained
+def purge_command(file: str, dry_run: bool, as_json: bool) -> int:
+    """Delete tombstones that nothing older can follow any more, with the proof. The first run ever notes when that begins.
+
+    The proof needs two runs: one that notes what has been applied, and one, half an hour later, that purges.
+    """
+    with stop_on_signals() as stop, CliProgress() as progress:
+        job, connections = _validation(file, stop, progress)
+        report: PurgeReport = with_target(job.migration, connections, lambda target: purge(job, target, dry_run))
+    show(report.to_dict(), as_json, report.render())
+    return 0 if report.proof.holds else EXIT_REFUSED
+
+
+@click.command("dead-letters")
+@file_argument
+@only_option
+@click.option("--show", "shown", metavar="ID", help="Print this document (Extended JSON) to standard output.")
+@click.option("--replay", is_flag=True, help="Try them again, as MongoDB has them now.")
+@json_option
+@explained
+def dead_letters(file: str, only: tuple[str, ...], shown: str | None, replay: bool, as_json: bool) -> int:
+    """List documents that could not be stored; show one; try them again once they are fixed."""
+    with stop_on_signals() as stop, CliProgress() as progress:
+        job, connections = _validation(file, stop, progress)
+        names = [job.migration.mapping(name).collection for name in only] or list(job.migration.mappings)
+        if shown is not None:
+            return _show_letter(job, names, shown)
+        if replay:
+            ran = {name: _replay(job, connections, name) for name in names}
+            body = {name: report.to_dict() for name, report in ran.items()}
+            show(body, as_json, "\n".join(f"{name}: {counts}" for name, counts in body.items()))
+            return EXIT_DIFFERENT if any(report.still_dead for report in ran.values()) else 0
+        letters = [letter for name in names for letter in state.list_letters(job.ledger, name)]
+    rows = [(one.collection, one.id, one.reason, one.path, one.message[:70]) for one in letters]
+    text = table_text(("collection", "document", "reason", "path", "what"), rows) + f"{len(letters)} dead letters"
+    show([letter.to_dict() for letter in letters], as_json, text)
+    return 0
+
+
+def _replay(job: Validation, connections: Connections, collection: str) -> ReplayReport:
+    report: ReplayReport = with_target(
+        job.migration, connections, lambda target: replay_letters(job, target, collection)
+    )
+    return report
+
+
+def _show_letter(job: Validation, names: Sequence[str], id_text: str) -> int:
+    for name in names:
+        record = state.letter_record(job.ledger, name, id_text)
+        if record is not None:
+            shown = show_document(state.letter_document(job.ledger, record))
+            for path in shown.invalid_text:
+                screen.print(
+                    f"{path}: not valid UTF-8; bytes that are not are shown as \\xNN", markup=False, highlight=False
+                )
+            answer(dumps(shown.document, json_options=CANONICAL_JSON_OPTIONS, indent=2))
+            return 0
+    raise errors.ConfigError(
+        "dead letters", [errors.Problem(where=id_text, what="there is no dead letter of this document")]
+    )
