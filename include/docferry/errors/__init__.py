@@ -1,0 +1,167 @@
+"""Every error docferry raises, in one tree. Retryability belongs to the type, never to the call site.
+
+MigrationError(retryable=False)
+├ ConfigError(problems)
+├ DocumentError(namespace, id, path)        dead-lettered and counted; the run fails above a threshold
+│  ├ UnsupportedType · UnmappedField · TooDeep · ItemTooLarge
+│  ├ KeyNotRepresentable · KeyTooLong · KeyCollision · ImagesLost · RefusedByStore
+│  └ DuplicateKey · TornDocument · ItemsUnreadable        on the way back to MongoDB
+├ StoreError(operation, code)               adapters only, raise … from
+│  ├ TransientStoreError(retryable=True)    Throttled · Unavailable · TimedOut · IteratorExpired
+│  └ PermanentStoreError                    AccessDenied · TableMissing · ConditionFailed · RequestRefused
+│     └ WritesFenced · StreamTrimmed
+├ PreflightFailed(problems)                 what only the server knows says no
+├ EstateDrift(differences)                  a table is not what the file says, and may not be changed unasked
+├ LeaseHeld(name, holder) · LeaseLost(name)
+├ ResumeTokenLost                           the oplog no longer holds the position: backfill again
+├ StreamEnded(reason, collections)          drop, rename, dropDatabase, invalidate, images missing: backfill again
+├ NotApplied(left, within_s)                MongoDB does not hold yet what DynamoDB does
+├ HoldFailed(steps)                         the leader was not changed, and everything is as it was
+├ DrillFailed(command, code)                a command of a rehearsal failed
+├ FenceFailed(in_the_way)                   MongoDB's fence was not up by the deadline
+├ FenceBroken(strays)                       somebody wrote to MongoDB behind the fence
+├ RetryExhausted(attempts, elapsed_s)       cause chained
+├ TooManyDeadLetters(collection, share)
+├ ValidationFailed(summary)
+├ PointFailed(point, why)                   a rollback point could not be made; nothing lists as one
+├ SteppedBack(why, mode, examples)          flipped reads went past a bound, and the mode is the one of before
+├ MoveRefused                               the mode cannot become that one from here
+├ WritesHeld                                writes waited for a change of the leader that did not end in time
+├ KeyTaken(collection, key)             while DynamoDB leads: the key belongs to another document
+├ TornRead                              a document's items do not fit together: MongoDB has it whole
+├ LeaderUnknown                             this process may not write: it does not know which database leads
+├ CallRefused(what, suggestion)             the client cannot do this call, or not in this mode
+├ DocumentNotFound                          nothing is there to be updated; nothing was written
+├ NotAsExpected                             the document is not as the write expects it; nothing was written
+├ UpdateRefused(code)                       the write error that MongoDB gives for the same update
+├ Stopped                                   asked to stop; a re-run continues
+└ InvariantBroken                           our bug; never caught
+
+No error carries a document body. Each one survives pickling, because Airflow moves errors between processes.
+"""
+
+from docferry.errors.base import (
+    ConfigError,
+    InvariantBroken,
+    MigrationError,
+    PreflightFailed,
+    Problem,
+    RetryExhausted,
+    Stopped,
+)
+from docferry.errors.calls import (
+    CallRefused,
+    DocumentNotFound,
+    KeyTaken,
+    LeaderUnknown,
+    NotAsExpected,
+    TornRead,
+    UpdateRefused,
+    WritesHeld,
+)
+from docferry.errors.documents import (
+    DocumentError,
+    DuplicateKey,
+    ImagesLost,
+    ItemsUnreadable,
+    ItemTooLarge,
+    KeyCollision,
+    KeyNotRepresentable,
+    KeyTooLong,
+    RefusedByStore,
+    TooDeep,
+    TornDocument,
+    UnmappedField,
+    UnsupportedType,
+)
+from docferry.errors.phases import (
+    DrillFailed,
+    EstateDrift,
+    FenceBroken,
+    FenceFailed,
+    HoldFailed,
+    LeaseHeld,
+    LeaseLost,
+    MoveRefused,
+    NotApplied,
+    PointFailed,
+    ResumeTokenLost,
+    SteppedBack,
+    StreamEnded,
+    TooManyDeadLetters,
+    ValidationFailed,
+)
+from docferry.errors.stores import (
+    AccessDenied,
+    ConditionFailed,
+    IteratorExpired,
+    PermanentStoreError,
+    RequestRefused,
+    StoreError,
+    StreamTrimmed,
+    TableMissing,
+    Throttled,
+    TimedOut,
+    TransientStoreError,
+    Unavailable,
+    WritesFenced,
+)
+
+__all__ = [
+    "AccessDenied",
+    "CallRefused",
+    "ConditionFailed",
+    "ConfigError",
+    "DocumentError",
+    "DocumentNotFound",
+    "DrillFailed",
+    "DuplicateKey",
+    "EstateDrift",
+    "FenceBroken",
+    "FenceFailed",
+    "HoldFailed",
+    "ImagesLost",
+    "InvariantBroken",
+    "ItemTooLarge",
+    "ItemsUnreadable",
+    "IteratorExpired",
+    "KeyCollision",
+    "KeyNotRepresentable",
+    "KeyTaken",
+    "KeyTooLong",
+    "LeaderUnknown",
+    "LeaseHeld",
+    "LeaseLost",
+    "MigrationError",
+    "MoveRefused",
+    "NotApplied",
+    "NotAsExpected",
+    "PermanentStoreError",
+    "PointFailed",
+    "PreflightFailed",
+    "Problem",
+    "RefusedByStore",
+    "RequestRefused",
+    "ResumeTokenLost",
+    "RetryExhausted",
+    "SteppedBack",
+    "Stopped",
+    "StoreError",
+    "StreamEnded",
+    "StreamTrimmed",
+    "TableMissing",
+    "Throttled",
+    "TimedOut",
+    "TooDeep",
+    "TooManyDeadLetters",
+    "TornDocument",
+    "TornRead",
+    "TransientStoreError",
+    "Unavailable",
+    "UnmappedField",
+    "UnsupportedType",
+    "UpdateRefused",
+    "ValidationFailed",
+    "WritesFenced",
+    "WritesHeld",
+]

@@ -1,0 +1,58 @@
+"""What an application's call may end with in docferry's client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from docferry.errors.base import MigrationError
+
+
+class WritesHeld(MigrationError):
+    """A write waited while the leader was being changed, and that did not end in time. Nothing was written."""
+
+    retryable = True
+
+
+class KeyTaken(MigrationError):
+    """The key is another document's. The application sees pymongo's DuplicateKeyError."""
+
+    def __init__(self, collection: str, key: Mapping[str, Any]) -> None:
+        super().__init__(f"{collection}: another document has the same {', '.join(key)}")
+        self.collection, self.key = collection, dict(key)
+
+
+class TornRead(MigrationError):
+    """The items of a document do not fit together: they are of different times."""
+
+    retryable = True
+
+
+class LeaderUnknown(MigrationError):
+    """DynamoDB led when this process last heard, and it has not reached the ledger since. Nothing was written."""
+
+    retryable = True
+
+
+class CallRefused(MigrationError):
+    """The client cannot do this call (in this mode). `what` names it, `suggestion` what to declare or use instead."""
+
+    def __init__(self, what: str, suggestion: str) -> None:
+        super().__init__(f"the client cannot do this call: {what}; {suggestion}")
+        self.what, self.suggestion = what, suggestion
+
+
+class DocumentNotFound(MigrationError):
+    """There is no document where one was to be changed. Nothing was written."""
+
+
+class NotAsExpected(MigrationError):
+    """The document is there, and not as the write expects it (`expect`). Nothing was written."""
+
+
+class UpdateRefused(MigrationError):
+    """MongoDB refuses this update of this document. `code` is MongoDB's own; nothing was written."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code

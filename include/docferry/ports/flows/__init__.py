@@ -1,0 +1,57 @@
+"""What flows and client ask of the outside world. `wiring` puts adapters behind these; tests put fakes.
+
+Each protocol is one conversation: `Source` (MongoDB, for reading), `Fence` and `Clients` (who may write there, and who does),
+`Target` (DynamoDB's data plane), on the way back `Streams` (DynamoDB's changes) and `Sink` (MongoDB, for writing), `Ledger`,
+`Estate` (AWS's control plane), `Progress` and `StopSignal` (the caller of a flow).
+"""
+
+from docferry.ports.flows.estate import Estate
+from docferry.ports.flows.fence import Clients, Fence
+from docferry.ports.flows.ledger import Ledger, Record
+from docferry.ports.flows.reverse import Shard, Sink, StreamFacts, StreamPage, StreamRecord, Streams
+from docferry.ports.flows.running import Identity, Progress, StopSignal
+from docferry.ports.flows.source import (
+    Batch,
+    Bounds,
+    ChangeEvent,
+    CollectionFacts,
+    Feed,
+    MemberFacts,
+    ServerFacts,
+    Source,
+    StreamPosition,
+)
+from docferry.ports.flows.target import Budget, Grave, Guard, Packed, Target, TargetPage, Written
+
+__all__ = [
+    "Batch",
+    "Bounds",
+    "Budget",
+    "ChangeEvent",
+    "Clients",
+    "CollectionFacts",
+    "Estate",
+    "Feed",
+    "Fence",
+    "Grave",
+    "Guard",
+    "Identity",
+    "Ledger",
+    "MemberFacts",
+    "Packed",
+    "Progress",
+    "Record",
+    "ServerFacts",
+    "Shard",
+    "Sink",
+    "Source",
+    "StopSignal",
+    "StreamFacts",
+    "StreamPage",
+    "StreamPosition",
+    "StreamRecord",
+    "Streams",
+    "Target",
+    "TargetPage",
+    "Written",
+]

@@ -1,0 +1,43 @@
+"""The table that remembers what must survive a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One entry of the ledger. `revision` is what a change must have read; `body` holds str, int, bytes, bool, lists."""
+
+    section: str
+    key: str
+    revision: int
+    body: Mapping[str, Any] = field(repr=False)
+
+
+class Ledger(Protocol):
+    """The table that remembers. Every change is conditional on what was read. Keys sort as strings."""
+
+    def read(self, section: str, key: str) -> Record | None: ...
+
+    def list(self, section: str, prefix: str = "") -> list[Record]:
+        """All records of a section whose key begins with `prefix`, in key order."""
+
+    def write(
+        self,
+        section: str,
+        key: str,
+        body: Mapping[str, Any],
+        *,
+        expect: Record | None,
+        unchanged: Sequence[Record] = (),
+    ) -> Record:
+        """Create (`expect=None`) or replace the record that was read, if all of `unchanged` are as they were read, too.
+
+        Raises: ConditionFailed if one of them is not as expected.
+        """
+
+    def delete(self, record: Record) -> None:
+        """Remove the record that was read. Raises ConditionFailed if it has changed."""

@@ -1,0 +1,89 @@
+"""DynamoDB's data plane."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from docferry.core.mapping.mapping import Item, ItemKey
+from docferry.errors import DocumentError
+
+
+class Budget(Protocol):
+    """A share of the one rate that all tasks of a migration keep to."""
+
+    async def take(self, units: float) -> None:
+        """Wait until this many write units may be spent."""
+
+    def settle(self, estimated: float, consumed: float) -> None:
+        """Tell what a write really cost."""
+
+
+Guard = Callable[[], None]
+"""Called right before each request is signed; raises LeaseLost or Stopped when writing must end."""
+
+
+class Packed(NamedTuple):
+    """An item ready to be sent: its key, and itself as JSON."""
+
+    key: ItemKey
+    json: bytes
+
+
+class Grave(NamedTuple):
+    """A tombstone: its key, and its version as stored."""
+
+    key: ItemKey
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a list of items, by their position in it. `units` is the consumed capacity, indexes included."""
+
+    refused: Mapping[int, DocumentError]
+    superseded: frozenset[int]
+    units: float
+
+
+@dataclass(frozen=True, slots=True)
+class TargetPage:
+    """Some items and where to go on; `next` is None at the end."""
+
+    items: list[Item]
+    next: Item | None
+
+
+class Target(Protocol):
+    """DynamoDB's data plane. Raises StoreError or RetryExhausted; what a single item did is in `Written`."""
+
+    def pack(self, items: Sequence[Item]) -> list[Packed]:
+        """A document's items, ready to be sent: done at once, while they are in the processor's cache.
+
+        Raises: DocumentError if one of them cannot be sent; then none of them may be.
+        """
+
+    async def put_all(self, table: str, items: Sequence[Packed], budget: Budget, guard: Guard) -> Written:
+        """Write all items unconditionally (BatchWriteItem), in any order. Returns when each is acknowledged or refused."""
+
+    async def put_newer(
+        self, table: str, items: Sequence[Item], budget: Budget, guard: Guard, *, or_same: bool = False
+    ) -> Written:
+        """Write each item if none is stored under its key or the stored `_v` is smaller; with `or_same`, or the same."""
+
+    async def delete_exact(self, table: str, graves: Sequence[Grave], budget: Budget, guard: Guard) -> Written:
+        """Delete each of these tombstones if it is still the one named; anything else there is `superseded`, and stays."""
+
+    async def get_all(self, table: str, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
+        """The items that exist under these keys (consistent reads)."""
+
+    async def scan(
+        self, table: str, segment: int, segments: int, start: Item | None, attributes: Sequence[str] = ()
+    ) -> TargetPage:
+        """One page of a segment (consistent), all attributes or only some."""
+
+    def partition(self, table: str, partition_key: str) -> AsyncIterator[Item]:
+        """All items of one partition (consistent)."""
+
+    async def close(self) -> None: ...
