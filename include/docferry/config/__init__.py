@@ -3,6 +3,7 @@
 `load_migration(path)` is the way in; what it gives is a `Migration`.
 """
 
-from docferry.config.schema import Migration, load_migration, migration_files, parse_migration
+from docferry.config.build import Migration
+from docferry.config.load import load_migration, migration_files, parse_migration
 
 __all__ = ["Migration", "load_migration", "migration_files", "parse_migration"]

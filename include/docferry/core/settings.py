@@ -51,10 +51,9 @@ class Capacity(_Strict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TableSettings:
-    """One DynamoDB table. Keys are always PK and SK; index `X` has keys XPK and XSK and projects all attributes."""
+class TableDesign(_Strict):
+    """What the file says of a table, under its name. Index `X` has keys XPK and XSK and projects all attributes."""
 
-    name: str
     indexes: tuple[str, ...] = ()
     billing: Billing = "on_demand"
     capacity: Capacity | None = None
@@ -65,6 +64,13 @@ class TableSettings:
     deletion_protection: bool = True
     ttl_attribute: str = "_ttl"
     tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableSettings(TableDesign):
+    """One DynamoDB table. Keys are always PK and SK."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

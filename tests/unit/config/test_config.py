@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from docferry.config import Migration, load_migration, migration_files, parse_migration
-from docferry.config.schema import MAX_FILE_BYTES
+from docferry.config.yaml_lines import MAX_FILE_BYTES
 from docferry.core.settings import CutoverSettings, RollbackPointSettings
 from docferry.errors import ConfigError, Problem
 from hypothesis import given

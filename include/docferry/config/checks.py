@@ -1,0 +1,161 @@
+"""What the form of a file cannot say of its settings. `mapping_checks` does the same for its mappings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from docferry.config.schema import TABLE_NAME, MigrationFile
+from docferry.config.yaml_lines import Lines, Path_, problem_at
+from docferry.core.mapping.mapping import SYSTEM
+from docferry.errors import Problem
+
+_RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {
+    "backfill": {
+        "chunk_documents": (1, 1_000_000_000),
+        "page_documents": (1, 100_000),
+        "max_tasks": (1, 200),
+        "budget_wcu": (0, 10_000_000),
+        "dead_letter_share": (0, 1),
+        "dead_letter_count": (0, 1_000_000_000),
+        "lease_s": (1, 3_600),
+        "concurrency": (1, 1_000),
+    },
+    "validate_": {"first_differences": (0, 100_000), "settle_s": (0, 3_600)},
+    "dax": {"nodes": (1, 11)},
+    "cutover": {"hold_s": (1, 300), "drain_s": (0, 300)},
+}
+_CAPACITY: Mapping[str, tuple[float, float]] = {
+    "read_units": (1, 10_000_000),
+    "write_units": (1, 10_000_000),
+    "max_read_units": (1, 10_000_000),
+    "max_write_units": (1, 10_000_000),
+    "target_percent": (20, 90),  # Application Auto Scaling's own range
+}
+
+
+NAME_RULE = "3 to 255 letters, digits, _ . or -"
+
+
+class SettingsChecker:
+    """Looks for every setting of a well-formed file that could not be carried out."""
+
+    def __init__(self, file: MigrationFile, lines: Lines) -> None:
+        self.file, self.lines = file, lines
+
+    def problems(self) -> list[Problem]:
+        found = [*self._secrets(), *self._tables(), *self._target(), *self._numbers(), *self._names(), *self._cutover()]
+        return found + list(self._rollback_points())
+
+    def _problem(self, path: Path_, what: str, suggestion: str = "") -> Problem:
+        return problem_at(self.lines, path, what, suggestion)
+
+    def _secrets(self) -> Iterator[Problem]:
+        for side, value in (("source", self.file.source.connection), ("target", self.file.target.connection)):
+            if "://" in value or "@" in value:
+                path = (side, "connection")
+                yield self._problem(path, "looks like an address or a secret", "name an Airflow connection instead")
+
+    def _numbers(self) -> Iterator[Problem]:
+        for section, ranges in _RANGES.items():
+            settings = getattr(self.file, section)
+            if settings is not None:
+                path = (section.rstrip("_"),)
+                yield from self._ranges(path, settings, ranges)
+        for name, table in self.file.tables.items():
+            if table.capacity is not None:
+                yield from self._ranges(("tables", name, "capacity"), table.capacity, _CAPACITY)
+                for kind in ("read", "write"):
+                    low, high = (getattr(table.capacity, f"{prefix}{kind}_units") for prefix in ("", "max_"))
+                    if high is not None and high < low:
+                        at = ("tables", name, "capacity", f"max_{kind}_units")
+                        yield self._problem(at, f"{high} is less than {kind}_units")
+
+    def _ranges(self, path: Path_, settings: Any, ranges: Mapping[str, tuple[float, float]]) -> Iterator[Problem]:
+        for key, (low, high) in ranges.items():
+            value = getattr(settings, key)
+            if value is not None and not low <= value <= high:  # not <=: NaN is in no range
+                yield self._problem((*path, key), f"{value} is out of range", f"from {low:,} to {high:,}")
+
+    def _cutover(self) -> Iterator[Problem]:
+        cutover = self.file.cutover
+        if not cutover.drain_s < cutover.hold_s:
+            at = ("cutover", "drain_s")
+            yield self._problem(
+                at, f"{cutover.drain_s} leaves nothing of hold_s for the fence", "make it less than hold_s"
+            )
+        for key in ("app_users", "waived_writers", "waived_readers"):
+            names = getattr(cutover, key)
+            if not all(name.strip() for name in names):
+                yield self._problem(("cutover", key), "holds a name that is empty", "remove it")
+        if cutover.fence == "revoke" and not cutover.app_users:
+            at = ("cutover", "app_users")
+            yield self._problem(at, "names nobody whose roles could be revoked", "name the application's users")
+
+    def _rollback_points(self) -> Iterator[Problem]:
+        points = self.file.rollback_points
+        if points is None:
+            return
+        at: Path_ = ("rollback_points", "to")
+        if points.method == "snapshot":
+            if points.to:
+                yield self._problem(at, "a snapshot is made elsewhere, and only named here", "remove to")
+        elif not points.to:
+            yield self._problem(at, "is missing", "an absolute path, or s3://bucket/prefix")
+        elif points.to.startswith("s3://"):
+            if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()/-]*)?", points.to):
+                yield self._problem(at, "is no bucket and prefix", "such as s3://backups/shop")
+        elif "://" in points.to:
+            yield self._problem(at, "is neither a path nor s3://", "an absolute path, or s3://bucket/prefix")
+        elif not Path(points.to).is_absolute():
+            yield self._problem(at, "is relative, and tasks run anywhere", "an absolute path, or s3://bucket/prefix")
+
+    def _target(self) -> Iterator[Problem]:
+        target = self.file.target
+        for path, region in [
+            (("target", "region"), target.region),
+            *((("target", "replicas", index), region) for index, region in enumerate(target.replicas)),
+        ]:
+            if not re.fullmatch(r"[a-z]{2,4}(-[a-z]+){1,2}-\d", region):
+                yield self._problem(path, f"'{region}' is no AWS region", "such as eu-west-1")
+        if len(set(target.replicas)) != len(target.replicas):
+            yield self._problem(("target", "replicas"), "names a region twice")
+        if target.region in target.replicas:
+            yield self._problem(("target", "replicas"), f"{target.region} is the table's own region", "leave it out")
+
+    def _tables(self) -> Iterator[Problem]:
+        for name, table in self.file.tables.items():
+            path = ("tables", name)
+            if table.billing == "provisioned" and table.capacity is None:
+                yield self._problem(
+                    path, "is provisioned but has no capacity", "add capacity: {read_units: , write_units: }"
+                )
+            if table.billing == "on_demand" and table.capacity is not None:
+                yield self._problem(
+                    (*path, "capacity"), "an on-demand table has none", "remove it, or set billing: provisioned"
+                )
+            for place, index in enumerate(table.indexes):
+                if not re.fullmatch(TABLE_NAME, index):
+                    yield self._problem((*path, "indexes", place), f"'{index}' is no index name", NAME_RULE)
+            if len(set(table.indexes)) != len(table.indexes):
+                yield self._problem((*path, "indexes"), "names an index twice")
+            if len(table.indexes) > 20:
+                yield self._problem((*path, "indexes"), "DynamoDB allows 20 a table")
+            if self.file.target.replicas and not table.stream:
+                yield self._problem((*path, "stream"), "replicas need a stream", "set stream: true")
+
+    def _names(self) -> Iterator[Problem]:
+        for name, table in self.file.tables.items():
+            keys = {f"{index}{part}" for index in table.indexes for part in ("PK", "SK")}
+            if table.ttl_attribute in (SYSTEM - {"_ttl"}) | keys | {"_id", ""} or table.ttl_attribute[0] == "~":
+                path = ("tables", name, "ttl_attribute")
+                yield self._problem(path, "is a name that docferry needs itself", "choose another, such as _ttl")
+        ledger = self.file.ledger.table
+        if ledger in self.file.tables:
+            yield self._problem(("ledger", "table"), f"{ledger} already holds documents", "give the ledger its own")
+        elif not re.fullmatch(TABLE_NAME, ledger):
+            yield self._problem(("ledger", "table"), f"'{ledger}' is no table name", NAME_RULE)
+        if not re.fullmatch(r"""[^/\\. "$*<>:|?@]{1,63}""", self.file.source.database):
+            yield self._problem(("source", "database"), "is no database name")

@@ -1,0 +1,201 @@
+"""What the form of a file cannot say of its mappings: whatever could not be reversed, or would give two documents one key."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from itertools import combinations
+
+from docferry.config.build import collection_settings
+from docferry.config.schema import CollectionFile, ItemFile, MigrationFile, PatternFile
+from docferry.config.yaml_lines import Lines, Path_, dotted, problem_at
+from docferry.core.bson_codec.codec import parse_declared
+from docferry.core.mapping.key_templates import Template, disjoint, parse_template
+from docferry.core.mapping.mapping import SYSTEM
+from docferry.errors import Problem
+
+
+class MappingChecker:
+    """Looks for every collection and access pattern of a well-formed file that could not be carried out or reversed."""
+
+    def __init__(self, file: MigrationFile, lines: Lines) -> None:
+        self.file, self.lines = file, lines
+
+    def problems(self, sound: bool) -> list[Problem]:
+        """`sound`: nothing else is wrong with the file, so that what one item has to do with another can be told."""
+        found: list[Problem] = []
+        for name, collection in self.file.collections.items():
+            found += self._collection(name, collection or CollectionFile())
+        sound = sound and not found
+        if sound:
+            found += self._shared_keys()
+        return found + list(self._patterns(sound))
+
+    def _problem(self, path: Path_, what: str, suggestion: str = "") -> Problem:
+        return problem_at(self.lines, path, what, suggestion)
+
+    def _table_of(self, collection: CollectionFile) -> str | None:
+        if collection.table is None and len(self.file.tables) == 1:
+            return next(iter(self.file.tables))
+        return collection.table
+
+    def _collection(self, name: str, collection: CollectionFile) -> list[Problem]:
+        path: Path_ = ("collections", name)
+        table = self._table_of(collection)
+        if table is None:
+            return [self._problem(path, "does not say its table", "one of " + ", ".join(self.file.tables))]
+        if table not in self.file.tables:
+            close = difflib.get_close_matches(table, self.file.tables, n=1)
+            hint = f"did you mean {close[0]}?" if close else "add it under tables"
+            return [self._problem((*path, "table"), f"there is no table {table}", hint)]
+        if collection.item is None:
+            return list(self._generic(path, name, collection))
+        found = [*self._item((*path, "item"), collection.item, table, child=False)]
+        for field_name, child in collection.children.items():
+            found += self._item((*path, "children", field_name), child, table, child=True)
+        return [*found, *self._overlaps(path, collection)]
+
+    def _generic(self, path: Path_, name: str, collection: CollectionFile) -> Iterator[Problem]:
+        if collection.children:
+            yield self._problem((*path, "children"), "children need an item", "add item: with entity and key")
+        if re.search(r"[#{}~]", name):
+            yield self._problem(path, "its name cannot stand in a key", "add item: with a key of its own")
+
+    def _item(self, path: Path_, item: ItemFile, table: str, child: bool) -> Iterator[Problem]:
+        wanted = {"SK"} if child else {"PK", "SK"}
+        for key in sorted(set(item.key) - wanted):
+            hint = (
+                "a child lives in its parent's partition: remove it" if key == "PK" and child else "keys are PK and SK"
+            )
+            yield self._problem((*path, "key", key), "is not known here", hint)
+        for key in sorted(wanted - set(item.key)):
+            yield self._problem((*path, "key"), f"has no {key}", "a template such as USER#{username}")
+        for key, source in item.key.items():
+            yield from self._template((*path, "key", key), source)
+        for index, keys in item.index.items():
+            if index not in self.file.tables[table].indexes:
+                known = ", ".join(self.file.tables[table].indexes) or "none"
+                yield self._problem((*path, "index", index), f"table {table} has no such index", f"it has {known}")
+            yield from self._template((*path, "index", index, "PK"), keys.PK)
+            yield from self._template((*path, "index", index, "SK"), keys.SK)
+        yield from self._attributes(path, item, table, child)
+        yield from self._types(path, item)
+
+    def _template(self, path: Path_, source: str) -> Iterator[Problem]:
+        try:
+            parse_template(source)
+        except ValueError as error:
+            yield self._problem(path, str(error))
+
+    def _types(self, path: Path_, item: ItemFile) -> Iterator[Problem]:
+        for attribute, declared in item.types.items():
+            try:
+                parse_declared(declared)
+            except ValueError as error:
+                yield self._problem((*path, "types", attribute), str(error))
+
+    def _attributes(self, path: Path_, item: ItemFile, table: str, child: bool) -> Iterator[Problem]:
+        indexes = self.file.tables[table].indexes
+        reserved = SYSTEM | {"_id", self.file.tables[table].ttl_attribute}
+        reserved |= {f"{index}{part}" for index in indexes for part in ("PK", "SK")}
+        sources: dict[str, str] = {}
+        for attribute, source in item.attributes.items():
+            at = (*path, "attributes", attribute)
+            if attribute in reserved or not attribute or attribute[0] == "~":
+                yield self._problem(at, "is a name that docferry needs itself", "choose another")
+            if not all(source.split(".")):
+                yield self._problem(at, f"'{source}' is no dotted path")
+            if source in sources and (child or source.split(".")[0] != "_id"):  # a root's _id may be copied at will
+                yield self._problem(
+                    at, f"{source} already goes to {sources[source]}: which one would be read back?", "remove one"
+                )
+            sources.setdefault(source, attribute)
+        moved = sorted(source for source in sources if child or source.split(".")[0] != "_id")
+        for one, other in combinations(moved, 2):
+            if other.startswith(one + "."):
+                at = (*path, "attributes", sources[other])
+                yield self._problem(
+                    at, f"{other} is inside {one}, which is mapped as a whole: cannot be reversed", "keep one of them"
+                )
+
+    def _overlaps(self, path: Path_, collection: CollectionFile) -> Iterator[Problem]:
+        assert collection.item is not None
+        for field_name in collection.children:
+            at = (*path, "children", field_name)
+            if not all(field_name.split(".")):
+                yield self._problem(at, f"'{field_name}' is no dotted path")
+            if field_name.split(".")[0] == "_id":
+                yield self._problem(at, "is in the _id, which stays whole", "remove it")
+            for source in collection.item.attributes.values():
+                if overlap(source, field_name):
+                    yield self._problem(at, f"{source} is also an attribute: cannot be reversed", "keep one of them")
+        for one, other in combinations(collection.children, 2):
+            if overlap(one, other):
+                at = (*path, "children", other)
+                yield self._problem(at, f"overlaps the children {one}: cannot be reversed", "keep one of them")
+
+    def _shared_keys(self) -> Iterator[Problem]:
+        """Two kinds of item that could ever have the same key, and entity names that are there twice."""
+        kinds: list[tuple[Path_, str, str, Template, Template]] = []
+        for name, collection in self.file.collections.items():
+            settings = collection_settings(self.file, name)
+            pk = parse_template(settings.item.key["PK"])
+            at: Path_ = ("collections", name)
+            own = (*at, "item") if collection and collection.item else at
+            kinds.append((own, settings.table, settings.item.entity, pk, parse_template(settings.item.key["SK"])))
+            for child_name, child in settings.children.items():
+                where = (*at, "children", child_name)
+                kinds.append((where, settings.table, child.entity, pk, parse_template(child.key["SK"])))
+        for one, other in combinations(kinds, 2):
+            if one[1] != other[1]:
+                continue
+            if one[2] == other[2]:
+                yield self._problem(
+                    (*other[0], "entity"), f"{other[2]} is also the entity of {dotted(one[0])}", "choose another"
+                )
+            if not disjoint(one[3], other[3]) and not disjoint(one[4], other[4]):
+                what = f"an item could have the same key as one of {dotted(one[0])}"
+                yield self._problem((*other[0], "key"), what, "begin the key with a word of its own")
+
+    def _patterns(self, sound: bool) -> Iterator[Problem]:
+        for name, pattern in self.file.access_patterns.items():
+            path: Path_ = ("access_patterns", name)
+            if pattern.collection not in self.file.collections:
+                known = ", ".join(self.file.collections)
+                yield self._problem(
+                    (*path, "collection"), f"there is no collection {pattern.collection}", f"there are {known}"
+                )
+                continue
+            table = self._table_of(self.file.collections[pattern.collection] or CollectionFile())
+            if pattern.index and table in self.file.tables and pattern.index not in self.file.tables[table].indexes:
+                yield self._problem((*path, "index"), f"table {table} has no index {pattern.index}")
+            broken = [
+                problem
+                for key in ("PK", "SK")
+                if (source := getattr(pattern, key)) is not None
+                for problem in self._template((*path, key), source)
+            ]
+            yield from broken
+            if not broken and sound and not self._finds_something(pattern):
+                what = f"no item of {pattern.collection} has such a key" + (
+                    f" in {pattern.index}" if pattern.index else ""
+                )
+                yield self._problem((*path, "PK"), what, "compare it with the collection's templates")
+
+    def _finds_something(self, pattern: PatternFile) -> bool:
+        settings = collection_settings(self.file, pattern.collection)
+        for item in (settings.item, *settings.children.values()):
+            keys = item.index.get(pattern.index) if pattern.index else {"PK": settings.item.key["PK"], **item.key}
+            if keys is not None and all(
+                not disjoint(parse_template(wanted), parse_template(keys[key]))
+                for key in ("PK", "SK")
+                if (wanted := getattr(pattern, key)) is not None
+            ):
+                return True
+        return False
+
+
+def overlap(one: str, other: str) -> bool:
+    """Is one dotted path the other, or inside it?"""
+    return one == other or one.startswith(other + ".") or other.startswith(one + ".")
