@@ -1,7 +1,8 @@
 """Rollback: MongoDB leads again, from whatever mode, and nothing that was written meanwhile is lost.
 
-**Enter when** somebody decides so. With `dry_run` the log says what it would do, and what would refuse it, and nothing else
-happens.
+**Enter when** an operator decides so. While DynamoDB leads, a full validation since then must have found all equal: run
+`validate` first, while `reverse` runs. In an emergency `waived: [validation]` goes without, and the mode's history says so. With
+`dry_run` the log says what it would do, and what would refuse it, and nothing else happens.
 
 **Steps**
 1. `how_far` asks under Required Actions, and shows what each way would do from here: as far as `MONGO_ONLY`, MongoDB alone; or as
@@ -24,7 +25,12 @@ from docferry_airflow.dag_factory import flag, migrations, phase_dag
 from docferry_airflow.operators.cutover import ASK, DUAL_WRITE, MONGO_ONLY, HowFarOperator, RollbackOperator
 
 for migration in migrations():
-    gone = Param([], type="array", items={"type": "string"}, description="Instances (ids) that are known to be gone.")
+    gone = Param(
+        [],
+        type="array",
+        items={"type": "string"},
+        description="Instances (ids) that are known to be gone; `validation` in an emergency. The mode's history keeps it.",
+    )
     params = {
         "to": Param(
             ASK, enum=[ASK, MONGO_ONLY, DUAL_WRITE], description="How far; or be asked, and see what it would do."

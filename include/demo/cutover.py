@@ -98,6 +98,7 @@ class DemoCutover:
 
     def there_and_back(self) -> None:
         """The rollback is rehearsed before the playbook goes on: MongoDB leads again, and then DynamoDB again."""
+        self._phases.run("validate")
         began = time.monotonic()
         run_id = self._phases.run("rollback", {"to": "DUAL_WRITE"})
         self.moved.rollback_s = time.monotonic() - began

@@ -200,7 +200,10 @@ def stop_mongo_writes(file: str, dry_run: bool, as_json: bool) -> None:
     help="How far: MongoDB alone, or MongoDB with DynamoDB still written and compared. Asked on a terminal; else MONGO_ONLY.",
 )
 @click.option(
-    "--waive", multiple=True, metavar="INSTANCE", help="One that vanished and is known to be gone; repeatable."
+    "--waive",
+    multiple=True,
+    metavar="INSTANCE|validation",
+    help="An instance that vanished and is known to be gone; or the validation, in an emergency. Repeatable, and recorded.",
 )
 @json_option
 @explained

@@ -98,7 +98,7 @@ class HowFarOperator(MigrationOperator):
 
     :param to: A mode, and nobody is asked; or ASK.
     :param plan_only: Nobody is asked; what each way would do is only told.
-    :param waived: Instances that vanished and are known to be gone.
+    :param waived: Instances that vanished and are known to be gone; `validation` in an emergency.
     """
 
     template_fields: Sequence[str] = ("migration_file", "to", "plan_only", "waived")
@@ -155,7 +155,7 @@ class RollbackOperator(MigrationOperator):
 
     :param to: How far: MONGO_ONLY or DUAL_WRITE.
     :param plan_only: Only say what would be done, and what would refuse it.
-    :param waived: Instances that vanished and are known to be gone.
+    :param waived: Instances that vanished and are known to be gone; `validation` in an emergency.
     """
 
     template_fields: Sequence[str] = ("migration_file", "to", "plan_only", "waived")

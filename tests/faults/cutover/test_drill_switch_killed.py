@@ -35,6 +35,8 @@ WAY_THERE = {
     "docferry.flows.cutover.to_dynamodb.require_quiet": Recorded.UP,
     "docferry.flows.cutover.to_dynamodb.record_stream_start": Recorded.UP,
 }
+UNJUDGED = ("--waive", "validation")
+"""As in an emergency."""
 WAY_BACK = {
     "docferry.flows.cutover.to_mongodb.wait_until_applied": Recorded.UP,
     "docferry.flows.cutover.to_mongodb.change_mode": Recorded.DOWN,
@@ -65,14 +67,14 @@ def follower(rig: Rig, log: Path) -> Iterator[Victim]:
         yield victim
 
 
-def carried_out(rig: Rig, log: Path, command: str) -> None:
-    with Victim(rig, log, command) as victim:
+def carried_out(rig: Rig, log: Path, command: str, *words: str) -> None:
+    with Victim(rig, log, command, *words) as victim:
         assert victim.wait(60) == 0, victim.said()
 
 
-def killed_in_hold(rig: Rig, log: Path, command: str, place: str, fence: Recorded) -> None:
+def killed_in_hold(rig: Rig, log: Path, command: str, place: str, fence: Recorded, *words: str) -> None:
     """Run `command` up to `place`, where the mode is HOLD and the fence as said, and kill it there."""
-    with Victim(rig, log, command, settings={place: stand_still}) as victim:
+    with Victim(rig, log, command, *words, settings={place: stand_still}) as victim:
 
         def there() -> bool:
             assert victim.is_alive(), victim.said()
@@ -122,11 +124,11 @@ def test_rollback_that_is_killed_in_hold_is_put_back_and_mongodb_stays_fenced(
         carried_out(rig, tmp_path / "switch.log", "stop-mongo-writes")
         for place, fence in WAY_BACK.items():
             with follower(rig, tmp_path / f"reverse-{place}.log") as guard:
-                killed_in_hold(rig, tmp_path / f"rollback-{place}.log", "rollback", place, fence)
+                killed_in_hold(rig, tmp_path / f"rollback-{place}.log", "rollback", place, fence, *UNJUDGED)
                 await_dynamodb_again(rig)
                 assert guard.wait(20) == 0, guard.said()
             processes.await_more(5)
-        carried_out(rig, tmp_path / "rollback.log", "rollback")
+        carried_out(rig, tmp_path / "rollback.log", "rollback", *UNJUDGED)
         assert read_mode(rig.ledger).mode is Mode.MONGO_ONLY
         processes.await_more(5)
         replayed = judge(rig, processes)

@@ -6,6 +6,8 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,23 +23,25 @@ from docferry.client.transport.sync_driver import run
 from docferry.core.cutover.instances import INSTANCES, instance_of
 from docferry.core.cutover.modes import Mode
 from docferry.core.versions import parse_version
-from docferry.errors import FenceFailed, HoldFailed, MigrationError, MoveRefused, PreflightFailed
+from docferry.errors import FenceFailed, HoldFailed, MigrationError, MoveRefused, PreflightFailed, Stopped
 from docferry.flows.cutover import hold_watch as guard
 from docferry.flows.cutover.fence import fence, lift
 from docferry.flows.cutover.fence_record import Recorded, recorded_fence
 from docferry.flows.cutover.hold import Cutover, SwitchReport, back_out
 from docferry.flows.cutover.to_dynamodb import switch_to_dynamodb
-from docferry.flows.cutover.to_mongodb import switch_to_mongodb
+from docferry.flows.cutover.to_mongodb import WITHOUT_VALIDATION, switch_to_mongodb
 from docferry.flows.ledger import approvals, modes
 from docferry.flows.ledger.modes import change_mode, mode_record, read_mode
 from docferry.flows.ledger.reigns import read_reigns
 from docferry.flows.ledger.state import now_ms
+from docferry.flows.reverse.follower import reverse
 from docferry.sandbox import SandboxStack
 from docferry.wiring import who
 from support.backfill.rig import Rig, eventually
 from support.client.rig import MODES, connected, set_mode
 from support.client.traffic import Traffic, in_dynamodb, in_mongodb
 from support.replicate.rig import Following, Said, end, live_shop
+from support.reverse.application import job_of as returning_of
 from support.validate.planting import validate
 
 READS = MODES["DYNAMODB_READS 100"]
@@ -101,7 +105,7 @@ def switch(rig: Rig, job: Cutover | None = None) -> SwitchReport:
     return asyncio.run(work())
 
 
-def switch_back(rig: Rig, job: Cutover | None = None, waived: Sequence[str] = ()) -> SwitchReport:
+def switch_back(rig: Rig, job: Cutover | None = None, waived: Sequence[str] = (WITHOUT_VALIDATION,)) -> SwitchReport:
     sink = MongoSink(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database)
 
     async def work() -> SwitchReport:
@@ -112,6 +116,29 @@ def switch_back(rig: Rig, job: Cutover | None = None, waived: Sequence[str] = ()
             await target.close()
 
     return asyncio.run(work())
+
+
+@contextmanager
+def reversing(rig: Rig) -> Iterator[None]:
+    """Reverse replication for as long as the block lasts."""
+    stop = threading.Event()
+    work = returning_of(rig, DynamoStreams(rig._session), stop)
+
+    async def follow() -> None:
+        target = rig.target()
+        try:
+            await reverse(work, target)
+        finally:
+            await target.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(asyncio.run, follow())
+        try:
+            yield
+        finally:
+            stop.set()
+            with suppress(Stopped):
+                following.result(timeout=60)
 
 
 def more(traffic: Traffic, writes: int = 100) -> None:
@@ -132,7 +159,11 @@ def test_way_there_and_back_under_traffic_loses_nothing(rig: Rig) -> None:
         approved(rig)
         switch(rig)
         more(traffic, 200)
-        back = switch_back(rig)
+        with pytest.raises(PreflightFailed, match="the last one judged the database that leads now"):
+            switch_back(rig, waived=())
+        with reversing(rig):
+            assert validate(rig).ok
+        back = switch_back(rig, waived=())
         assert read_mode(rig.ledger).mode is Mode.MONGO_ONLY
         assert recorded_fence(rig.ledger)[0] is Recorded.DOWN
         reigns, last = read_reigns(rig.ledger), newest_version(rig)
@@ -298,7 +329,7 @@ def test_vanished_instance_is_out_waited_or_waived_by_name(rig: Rig) -> None:
         with pytest.raises(PreflightFailed, match=r"vanished without a word.*--waive gone"):
             switch_back(rig)
         assert read_mode(rig.ledger).mode is Mode.DYNAMODB_ONLY
-        report = switch_back(rig, waived=("gone",))
+        report = switch_back(rig, waived=("gone", WITHOUT_VALIDATION))
         assert report.after == "MONGO_ONLY"
         assert "drained the streams" in report.steps
 

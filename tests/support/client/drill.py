@@ -20,7 +20,7 @@ from docferry.adapters.mongodb.users import MongoClients
 from docferry.flows.cutover.flip import Flip
 from docferry.flows.cutover.hold import Cutover, SwitchReport
 from docferry.flows.cutover.to_dynamodb import switch_to_dynamodb
-from docferry.flows.cutover.to_mongodb import switch_to_mongodb
+from docferry.flows.cutover.to_mongodb import WITHOUT_VALIDATION, switch_to_mongodb
 from docferry.flows.ledger import approvals
 from docferry.flows.reverse.follower import Reverse, reverse
 from docferry.rehearsal import application as drill_application
@@ -226,11 +226,13 @@ def cutover_of(rig: Rig) -> Cutover:
 
 
 def change_leader(rig: Rig, *, back: bool, waived: Sequence[str] = ()) -> SwitchReport:
+    """The way back as in an emergency, without a validation: faults are no time for one."""
+
     async def work() -> SwitchReport:
         target = rig.target()
         try:
             if back:
-                return await switch_to_mongodb(cutover_of(rig), target, sink_of(rig), waived)
+                return await switch_to_mongodb(cutover_of(rig), target, sink_of(rig), [*waived, WITHOUT_VALIDATION])
             return await switch_to_dynamodb(cutover_of(rig), target)
         finally:
             await target.close()

@@ -7,6 +7,8 @@
            themselves are compared.
         4. Where forward replication goes on is noted, the fence is lifted, and MongoDB leads.
 
+As the way there, it asks for a validation that found all equal: since DynamoDB leads, it is MongoDB that has been judged.
+
 Nothing fences DynamoDB. So a process that vanished without a word is out-waited for the life of a signature before anything
 begins, or waived by whoever knows that it is gone.
 """
@@ -21,9 +23,10 @@ from collections.abc import Sequence
 from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.core.mapping.mapping import ItemKey
-from docferry.core.versions import parse_version, snapshot_version
+from docferry.core.versions import parse_version, snapshot_version, version_time
 from docferry.errors import HoldFailed, InvariantBroken, PreflightFailed, Problem
 from docferry.flows.cutover.fence import lift
+from docferry.flows.cutover.flip import REPORT_S
 from docferry.flows.cutover.hold import (
     CATCH_UP_S,
     POLL_S,
@@ -39,6 +42,7 @@ from docferry.flows.cutover.hold import (
 )
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger import state
+from docferry.flows.ledger.approvals import no_evidence
 from docferry.flows.ledger.modes import (
     change_mode,
     list_instances,
@@ -47,6 +51,7 @@ from docferry.flows.ledger.modes import (
     request_replication_yield,
 )
 from docferry.flows.ledger.reigns import record_reign
+from docferry.flows.ledger.reports import latest_report
 from docferry.flows.ledger.reverse_letters import list_reverse_letters
 from docferry.flows.replicate.follower import SIGNATURE_LIVES_S
 from docferry.flows.reporting.health import lacking_health
@@ -56,6 +61,8 @@ from docferry.ports.flows import Record, Sink, Target
 
 NEAR_S = 5.0
 """How far reverse replication may lag when writes begin to wait."""
+WITHOUT_VALIDATION = "validation"
+"""Waived, where instances are: an emergency, in which MongoDB leads without having been compared. The mode's history says so."""
 FEW = 200
 """Items that are left to be proved while writes wait, beside what is written until then."""
 
@@ -63,7 +70,7 @@ FEW = 200
 async def switch_to_mongodb(job: Cutover, target: Target, sink: Sink, waived: Sequence[str] = ()) -> SwitchReport:
     """MongoDB leads from now on; forward replication goes on from here.
 
-    `waived` names instances (their ids) that vanished and are known to be gone.
+    `waived` names instances (their ids) that vanished and are known to be gone, and WITHOUT_VALIDATION.
 
     Raises: PreflightFailed or MoveRefused, before anything was touched; HoldFailed, if it could not be finished in time, with
             the reason: everything is as it was.
@@ -82,14 +89,15 @@ async def switch_to_mongodb(job: Cutover, target: Target, sink: Sink, waived: Se
         await wait_until_lag_below(job, "MongoDB", "reverse replication", NEAR_S, lambda: report.lag_s, following)
         await in_thread(_require_no_letters, job, stop=job.stop)
         proved = await _prove_ahead(job, target, work, following)
-        return await _HoldDynamoDB(job, target, following, work, stop, proved, report).run()
+        return await _HoldDynamoDB(job, target, following, work, stop, proved, report, waived).run()
     finally:
         stop.set()
         await end_switch(job, following)
 
 
 def require_ready_to_return(job: Cutover, waived: Sequence[str]) -> None:
-    """Raises PreflightFailed with every instance that vanished and may have a request on its way; MoveRefused."""
+    """Raises PreflightFailed with all that is not waived: a validation that is missing, and every instance that vanished and may
+    have a request on its way; MoveRefused."""
     read_mode(job.ledger).hold(Mode.MONGO_ONLY, 0)
     problems = []
     for one in vanished_instances(job):
@@ -98,9 +106,28 @@ def require_ready_to_return(job: Cutover, waived: Sequence[str]) -> None:
             what = f"vanished without a word; a request that it signed may still arrive for {left_s / 60:.0f} min"
             advice = f"wait for it, or waive it if it is known to be gone: --waive {one.id}"
             problems.append(Problem(where=f"instance {one.name}", what=what, suggestion=advice))
+    problems += [] if WITHOUT_VALIDATION in waived else _unvalidated(job)
     problems += [*_letters(job), *lacking_health(job.health(), ("replica_set", "tables"))]
     if problems:
         raise PreflightFailed(f"{job.migration.name}: MongoDB as the leader", problems)
+
+
+def _unvalidated(job: Cutover) -> list[Problem]:
+    """Why no report says that MongoDB holds what DynamoDB does, since it leads this time."""
+    report, mode = latest_report(job.ledger), read_mode(job.ledger)
+    problem = no_evidence(report, mode)
+    what = problem.what if problem is not None else ""
+    if report is not None and not what:
+        age_s, floor_s = (state.now_ms() - int(report["at_ms"])) / 1000, version_time(mode.floor).time
+        if int(report["at_ms"]) / 1000 < floor_s:
+            what = "the last one is from before DynamoDB led this time"
+        elif age_s > REPORT_S:
+            what = f"is {age_s / 3600:.0f} h old"
+    advice = (
+        "docferry validate, while docferry reverse runs; in an emergency: --waive "
+        f"{WITHOUT_VALIDATION}, which the history of the mode keeps"
+    )
+    return [Problem(where="full validation", what=what, suggestion=advice)] if what else []
 
 
 def _letters(job: Cutover) -> list[Problem]:
@@ -173,9 +200,11 @@ class _HoldDynamoDB(Hold):
         stop: threading.Event,
         proved: set[Write],
         report: ReverseReport,
+        waived: Sequence[str],
     ) -> None:
         super().__init__(job, target, following)
         self.work, self.stop, self.proved, self.report = work, stop, proved, report
+        self.why = "MongoDB leads" + (f"; waived: {', '.join(waived)}" if waived else "")
 
     async def until_equal(self, held: ModeState) -> tuple[int, int]:
         job = self.job
@@ -219,6 +248,6 @@ class _HoldDynamoDB(Hold):
         lift(job.fencing())
         self.mark("lifted")
         after = held.go_ahead(0)
-        change_mode(job.ledger, record, after, job.identity, "MongoDB leads")
+        change_mode(job.ledger, record, after, job.identity, self.why)
         self.mark("switched")
         return after
