@@ -2,100 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bson import Decimal128, ObjectId
-from docferry.client import AsyncDynamoDBClient, Delete, DynamoDBClient, Ended, Put, Update
-from docferry.errors import CallRefused, DocumentNotFound, NotAsExpected
+from bson import ObjectId
+from docferry.client import Ended, Put
+from docferry.errors import CallRefused
 from docferry.sandbox import SandboxStack
-from pymongo.errors import DuplicateKeyError, WriteError
-from support.backfill.rig import Rig, rig_of
-from support.client.rig import MODES, Asynchronous, Blocking, application, connected, empty, set_mode
+from support.backfill.rig import rig_of
+from support.client.cases import ANN, BOB
+from support.client.direct import Asking, numbers, order, product, served, shop, user
+from support.client.rig import MODES, Blocking, connected, set_mode
 
-ANN, BOB = ObjectId("650000000000000000000001"), ObjectId("650000000000000000000002")
-
-
-class Asking:
-    """A DynamoDBClient of either kind, beside the manager that it belongs to."""
-
-    def __init__(self, rig: Rig, db: Blocking | Asynchronous, **options: Any) -> None:
-        self.rig, self.db = rig, db
-        self.client: Any = (
-            DynamoDBClient(db.manager, **options)
-            if isinstance(db, Blocking)
-            else AsyncDynamoDBClient(db.manager, **options)
-        )
-
-    def __getattr__(self, method: str) -> Any:
-        call = getattr(self.client, method)
-        if isinstance(self.db, Blocking):
-            return call
-        loop = self.db.loop
-        return lambda *arguments, **options: loop.run_until_complete(call(*arguments, **options))
-
-    def insert(self, collection: str, *documents: dict[str, Any]) -> None:
-        for one in documents:
-            self.db.call(collection, "insert_one", one)
-
-    def items(self) -> list[dict[str, Any]]:
-        pages = self.rig.dynamodb.get_paginator("scan").paginate(TableName=self.rig.table, ConsistentRead=True)
-        return [item for page in pages for item in page["Items"]]
-
-    def lead(self, mode: str) -> None:
-        set_mode(self.rig, MODES[mode])
-        self.db.manager.parts.membership.look()
-
-
-@pytest.fixture(scope="module", params=[Blocking, Asynchronous])
-def served(
-    request: pytest.FixtureRequest, stack: SandboxStack, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Asking]:
-    rig = application(stack, tmp_path_factory.mktemp("asked"), f"asked{uuid.uuid4().hex[:8]}")
-    with pytest.MonkeyPatch.context() as patch:
-        connected(rig, patch, stack)
-        set_mode(rig, MODES["DYNAMODB_ONLY"])
-        db = request.param(rig)
-        yield Asking(rig, db)
-        db.close()
-    rig.mongo.drop_database(rig.migration.source.database)
-    rig.close()
-
-
-@pytest.fixture
-def shop(served: Asking) -> Asking:
-    empty(served.rig)
-    served.lead("DYNAMODB_ONLY")
-    return served
-
-
-def user(name: str, document_id: ObjectId, day: int = 1, **more: Any) -> dict[str, Any]:
-    return {
-        "_id": document_id, "username": name, "email": f"{name}@example.com", "status": "active", "visits": 1,
-        "profile": {"location": {"city": "Seattle"}}, "lastLoginAt": datetime(2024, 1, day, 9),
-        "addresses": [{"type": "home", "city": "Seattle"}],
-    } | more  # fmt: skip
-
-
-def order(number: int, **more: Any) -> dict[str, Any]:
-    return {
-        "_id": ObjectId(f"66{number:022x}"), "userId": ANN, "status": "pending", "totalAmount": Decimal128("12.50"),
-        "createdAt": datetime(2024, 1, number), "items": [{"quantity": 2, "price": Decimal128("6.25"), "name": "x"}],
-    } | more  # fmt: skip
-
-
-def product(number: int, **more: Any) -> dict[str, Any]:
-    return {"_id": ObjectId(f"67{number:022x}"), "sku": f"s{number}", "name": f"p{number:03d}", "stock": 5} | more
-
-
-def numbers(documents: list[dict[str, Any]]) -> list[int]:
-    return [int(str(one["_id"])[2:], 16) for one in documents]
+__all__ = ["served", "shop"]
 
 
 # --- one -------------------------------------------------------------------------------------------------------------
@@ -249,97 +172,6 @@ def test_scan_stops_at_its_capacity_says_so_and_gets_on(shop: Asking) -> None:
     assert sorted(found) == sorted(f"u{number}" for number in range(8))
     assert set(ends[:-1]) == {Ended.CAPACITY}
     assert len(ends) > 4
-
-
-# --- writes ----------------------------------------------------------------------------------------------------------
-
-
-def test_update_changes_the_document_and_its_keys(shop: Asking) -> None:
-    shop.insert("orders", order(1))
-    changed = shop.update("order_with_items", {"$set": {"status": "paid"}}, orderId=order(1)["_id"])
-    assert changed == order(1, status="paid") == shop.get("order_with_items", orderId=order(1)["_id"])
-    assert shop.query("orders_by_status", status="pending").documents == []
-    assert numbers(shop.query("orders_by_status", status="paid").documents) == [1]
-    shop.insert("users", user("ann", ANN))
-    assert shop.update("user_by_email", {"$inc": {"visits": 1}}, email="ann@example.com")["visits"] == 2
-
-
-def test_update_of_what_is_not_there_is_refused_and_leaves_no_ghost(shop: Asking) -> None:
-    for name, parameters in (("order_with_items", {"orderId": ANN}), ("user_by_email", {"email": "no@example.com"})):
-        with pytest.raises(DocumentNotFound, match=name):
-            shop.update(name, {"$set": {"status": "paid"}}, **parameters)
-    assert shop.items() == []
-
-
-def test_update_is_refused_where_the_document_is_not_as_expected(shop: Asking) -> None:
-    shop.insert("orders", order(1, status="shipped"))
-    change = {"$set": {"status": "cancelled"}}
-    with pytest.raises(NotAsExpected):
-        shop.update(
-            "order_with_items", change, expect={"status": {"$in": ["pending", "paid"]}}, orderId=order(1)["_id"]
-        )
-    assert shop.get("order_with_items", orderId=order(1)["_id"])["status"] == "shipped"
-
-
-def test_update_that_mongodb_refuses_raises_what_pymongo_does(shop: Asking) -> None:
-    shop.insert("users", user("ann", ANN), user("bob", BOB))
-    with pytest.raises(WriteError):
-        shop.update("user_by_username", {"$inc": {"status": 1}}, username="ann")
-    with pytest.raises(DuplicateKeyError):
-        shop.update("user_by_username", {"$set": {"username": "bob"}}, username="ann")
-
-
-def test_updates_at_the_same_time_are_all_done(shop: Asking) -> None:
-    shop.insert("users", user("ann", ANN, visits=0))
-    change: Any = {"$inc": {"visits": 1}}
-    if isinstance(shop.db, Blocking):
-        with ThreadPoolExecutor(3) as pool:
-            list(pool.map(lambda _: shop.update("user_by_username", change, username="ann"), range(18)))
-    else:
-
-        async def all_at_once() -> None:
-            for _ in range(6):
-                await asyncio.gather(
-                    *(shop.client.update("user_by_username", change, username="ann") for _ in range(3))
-                )
-
-        shop.db.loop.run_until_complete(all_at_once())
-    assert shop.get("user_by_username", username="ann")["visits"] == 18
-
-
-def test_transaction_writes_all_or_none(shop: Asking) -> None:
-    shop.insert("products", product(1), product(2, stock=0))
-    enough = {"stock": {"$gte": 1}}
-
-    def sale(number: int) -> list[Put | Update | Delete]:
-        take = Update(
-            pattern="product_by_sku", change={"$inc": {"stock": -1}}, parameters={"sku": f"s{number}"}, expect=enough
-        )
-        return [Put(collection="orders", document=order(number)), take]
-
-    with pytest.raises(NotAsExpected):
-        shop.transact(sale(2))
-    assert shop.get("order_with_items", orderId=order(2)["_id"]) is None
-    shop.transact(sale(1))
-    assert shop.get("order_with_items", orderId=order(1)["_id"]) == order(1)
-    assert shop.get("product_by_sku", sku="s1")["stock"] == 4
-    shop.transact([Delete(pattern="order_with_items", parameters={"orderId": order(1)["_id"]}),
-                   Put(collection="products", document=product(1, stock=5))])  # fmt: skip
-    assert shop.get("order_with_items", orderId=order(1)["_id"]) is None
-    assert shop.get("product_by_sku", sku="s1") == product(1)
-
-
-def test_transaction_that_cannot_be_is_refused(shop: Asking) -> None:
-    shop.insert("users", user("ann", ANN))
-    with pytest.raises(DuplicateKeyError):
-        shop.transact([Put(collection="orders", document=order(1)), Put(collection="users", document=user("ann", BOB))])
-    twice = [Put(collection="orders", document=order(1)), Put(collection="orders", document=order(1))]
-    with pytest.raises(CallRefused, match="a document twice"):
-        shop.transact(twice)
-    with pytest.raises(CallRefused, match="102 items"):
-        shop.transact([Put(collection="orders", document=order(number)) for number in range(1, 29)]
-                      + [Put(collection="orders", document=order(30, items=order(1)["items"] * 45))])  # fmt: skip
-    assert [item["PK"]["S"] for item in shop.items()] == ["USER#ann", "USER#ann"]
 
 
 @pytest.mark.parametrize("mode", ["MONGO_ONLY", "DUAL_WRITE", "DYNAMODB_READS 50"])

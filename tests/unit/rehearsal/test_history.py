@@ -3,97 +3,34 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bson import Decimal128, ObjectId, json_util
+from bson import Decimal128, ObjectId
 from docferry.rehearsal.history import HistoryWriter as Writing
-from docferry.rehearsal.independent.aftermath import compare_with_dynamodb, compare_with_mongodb
-from docferry.rehearsal.independent.history import HistoryVerdict, Replayed, read_history
+from docferry.rehearsal.independent.aftermath import compare_with_dynamodb
+from docferry.rehearsal.independent.history import HistoryVerdict, read_history
 from docferry.rehearsal.independent.replay import replay
+from support.rehearsal.told import (
+    ANN,
+    BOB,
+    CONTRADICTED,
+    FAILED,
+    LOST,
+    NOTHING,
+    RESURRECTED,
+    Document,
+    Told,
+    in_mongodb,
+    told,
+    user,
+)
 
-ANN, BOB = ObjectId("650000000000000000000001"), ObjectId("650000000000000000000002")
+__all__ = ["told"]
+
 VERSION = {"S": "650000000000000000ffff"}
-Document = dict[str, Any]
-
-
-def user(name: str = "ann", identity: ObjectId = ANN, **more: Any) -> Document:
-    return {"_id": identity, "username": name, "email": f"{name}@drill.example", "drill": "p0", "visits": 1, **more}
-
-
-class Told:
-    """A history, request after request, one second each."""
-
-    def __init__(self, path: Path, number: int = 0) -> None:
-        self.path, self.now, self.last, self.mode = path, 0.0, 0, "MONGO_ONLY"
-        self._line({"at": "start", "number": number})
-
-    def _line(self, line: Document) -> None:
-        text = json_util.dumps({**line, "time": self.now}, json_options=json_util.CANONICAL_JSON_OPTIONS)
-        with self.path.open("a") as file:
-            file.write(f"{text}\n")
-
-    def begin(self, kind: str, method: str, *, collection: str = "users", **about: Any) -> int:
-        self.last += 1
-        line = {"at": "begin", "n": self.last, "kind": kind, "method": method, "collection": collection, **about}
-        self._line({**line, "mode": self.mode})
-        self.now += 1.0
-        return self.last
-
-    def end(self, number: int, **what: Any) -> None:
-        self._line({"at": "end", "n": number, "outcome": "ok", "mode": self.mode, **what})
-
-    def write(self, method: str, argument: Any, result: Any, identity: ObjectId = ANN, query: Any = None) -> None:
-        query = {} if method == "insert_one" else query or {"username": "ann"}
-        number = self.begin("write", method, _id=identity, query=query, argument=argument)
-        self.end(number, result=result)
-
-    def fail(self, method: str, argument: Any, error: str, **more: Any) -> None:
-        query = {} if method == "insert_one" else {"username": "ann"}
-        number = self.begin("write", method, _id=ANN, query=query, argument=argument, **more)
-        self.end(number, outcome="failed", error=error)
-
-    def insert(self, document: Document) -> None:
-        self.write("insert_one", document, {"inserted": 1}, document["_id"])
-
-    def count(self, **what: Any) -> None:
-        number = self.begin("increment", "update_one", counter="c", query={"username": "c"})
-        if what:
-            self.end(number, **what)
-
-    def read(self, found: Sequence[Document], **query: Any) -> None:
-        number = self.begin("read", "find_one", query=query)
-        self.end(number, result={"documents": list(found)})
-
-    def replayed(self, **counters: int) -> Replayed:
-        return Replayed([read_history(self.path)], counters)
-
-    def verdict(self) -> HistoryVerdict:
-        return self.replayed().verdict
-
-
-@pytest.fixture
-def told(tmp_path: Path) -> Told:
-    return Told(tmp_path / "history.jsonl")
-
-
-# --- the databases, as far as the checker asks them ------------------------------------------------------------------
-
-
-class Mongo(dict[str, list[Document]]):
-    """Collections by name."""
-
-    def get_collection(self, name: str, codec_options: Any = None) -> Mongo:
-        return Mongo({"": self.get(name, [])})
-
-    def __getitem__(self, name: str) -> Any:
-        return self.get_collection(name)
-
-    def find(self, query: Document) -> list[Document]:
-        return [one for one in self.get("", []) if not query or one.get("username") in query["username"]["$in"]]
 
 
 class Dynamo:
@@ -125,20 +62,10 @@ def tombstone(name: str, identity: ObjectId) -> Document:
     }  # fmt: skip
 
 
-def in_mongodb(told: Told, *users: Document, **counters: int) -> HistoryVerdict:
-    replayed = told.replayed(**counters)
-    compare_with_mongodb(replayed, Mongo(users=list(users)))
-    return replayed.verdict
-
-
 def in_dynamodb(told: Told, *items: Document) -> HistoryVerdict:
     replayed = told.replayed()
     compare_with_dynamodb(replayed, Dynamo(*items), "Shop")
     return replayed.verdict
-
-
-NOTHING = (0, 0, 0, 0)
-LOST, RESURRECTED, FAILED, CONTRADICTED = (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)
 
 
 def test_documents_as_they_were_acknowledged_are_no_finding(told: Told) -> None:
@@ -242,122 +169,6 @@ def test_answer_that_contradicts_what_was_acknowledged_is_found(told: Told) -> N
     told.insert(user())
     told.write("update_one", {"$inc": {"visits": 1}}, {"matched": 0, "modified": 0})
     assert told.verdict().counts == CONTRADICTED
-
-
-def test_insert_under_a_taken_key_must_be_refused(told: Told) -> None:
-    told.insert(user())
-    told.fail("insert_one", user(identity=BOB), "DuplicateKeyError", refused=True)
-    assert in_mongodb(told, user()).counts == NOTHING
-    number = told.begin("write", "insert_one", _id=BOB, query={}, argument=user(identity=BOB), refused=True)
-    told.end(number, result={"inserted": 1})
-    assert told.verdict().counts == CONTRADICTED
-
-
-# --- counters --------------------------------------------------------------------------------------------------------
-
-
-def test_counter_lies_between_the_acknowledged_and_the_attempted_increments(told: Told) -> None:
-    told.count(result={"matched": 1, "modified": 1})
-    told.count(result={"matched": 1, "modified": 1})
-    told.count()
-    counter = user("c")
-    assert in_mongodb(told, c=7).counts == LOST
-    for visits, found in ((8, LOST), (9, NOTHING), (10, NOTHING), (11, RESURRECTED)):
-        del (one := counter | {"visits": visits})["drill"]
-        assert in_mongodb(told, one, c=7).counts == found, visits
-
-
-def test_counter_seen_below_its_own_increments_is_a_contradiction(told: Told) -> None:
-    told.count(result={"matched": 1, "modified": 1})
-    told.read([{"_id": BOB, "username": "c", "visits": 1}], username="c")
-    assert told.replayed(c=0).verdict.counts == NOTHING
-    told.read([{"_id": BOB, "username": "c", "visits": 0}], username="c")
-    assert told.replayed(c=0).verdict.counts == CONTRADICTED
-
-
-# --- reads -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("mode", ["MONGO_ONLY", "DUAL_WRITE", "DYNAMODB_ONLY"])
-def test_old_read_is_a_contradiction_where_the_mode_promises_better(told: Told, mode: str) -> None:
-    told.mode = mode
-    told.insert(user())
-    told.write("update_one", {"$set": {"visits": 2}}, {"matched": 1, "modified": 1})
-    told.read([user(visits=2)], username="ann")
-    assert told.verdict().counts == NOTHING
-    told.read([user(visits=1)], username="ann")
-    assert told.verdict().counts == CONTRADICTED
-    told.read([], username="ann")
-    assert told.verdict().counts == (0, 0, 0, 2)
-
-
-def test_old_read_where_dynamodb_may_be_behind_is_only_counted(told: Told) -> None:
-    told.insert(user())
-    told.write("update_one", {"$set": {"visits": 2}}, {"matched": 1, "modified": 1})
-    told.mode = "DYNAMODB_READS"
-    told.read([user(visits=1)], username="ann")
-    verdict = told.verdict()
-    assert (verdict.counts, verdict.stale) == (NOTHING, 1)
-
-
-def test_read_in_a_hold_goes_by_the_mode_before(told: Told) -> None:
-    told.insert(user())
-    told.write("update_one", {"$set": {"visits": 2}}, {"matched": 1, "modified": 1})
-    told.mode = "DYNAMODB_ONLY"
-    told.read([user(visits=2)], username="ann")
-    told.mode = "HOLD"
-    told.read([user(visits=1)], username="ann")
-    assert told.verdict().counts == CONTRADICTED
-
-
-def test_deleted_document_that_is_read_is_a_contradiction(told: Told) -> None:
-    told.insert(user())
-    told.write("delete_one", None, {"deleted": 1})
-    told.read([user()], username="ann")
-    (found,) = told.verdict().contradicted
-    assert "after it was deleted" in found
-
-
-def test_read_beside_a_write_may_see_either(told: Told) -> None:
-    told.insert(user())
-    write = told.begin("write", "update_one", _id=ANN, query={"username": "ann"}, argument={"$set": {"visits": 2}})
-    told.read([user(visits=2)], username="ann")
-    told.read([user(visits=1)], username="ann")
-    told.read([user(visits=3)], username="ann")
-    told.end(write, result={"matched": 1, "modified": 1})
-    assert told.verdict().counts == CONTRADICTED
-
-
-def test_document_that_an_index_of_dynamodb_does_not_name_yet_is_only_counted(told: Told) -> None:
-    told.insert(user())
-    told.read([], email="ann@drill.example")
-    assert told.verdict().counts == CONTRADICTED
-    told.now, told.mode = told.now + 1.0, "DYNAMODB_ONLY"
-    told.read([user()], email="ann@drill.example")
-    told.read([], email="ann@drill.example")
-    verdict = told.verdict()
-    assert (verdict.counts, verdict.unindexed) == (CONTRADICTED, 1)
-
-
-def test_failed_read_is_counted(told: Told) -> None:
-    told.end(told.begin("read", "find_one", query={"username": "ann"}), outcome="failed", error="TornRead")
-    assert told.verdict().counts == FAILED
-
-
-def test_pauses_latencies_and_holds_are_measured(told: Told) -> None:
-    told.read([], username="x")
-    told.now += 4.0
-    told.read([], username="x")
-    told.insert(user())
-    told.mode = "HOLD"
-    number = told.begin("write", "update_one", _id=ANN, query={"username": "ann"}, argument={"$set": {"visits": 2}})
-    told.now += 1.0
-    told.mode = "DYNAMODB_ONLY"
-    told.end(number, result={"matched": 1, "modified": 1})
-    verdict = told.verdict()
-    assert verdict.pauses_s == [5.0]
-    assert verdict.writes_s == [1.0, 2.0]
-    assert verdict.held_s == [2.0]
 
 
 # --- what writes make ------------------------------------------------------------------------------------------------

@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from typing import Any
-
 import pytest
 from docferry.errors import (
     InvariantBroken,
-    LeaseHeld,
-    NotApplied,
-    PreflightFailed,
     RetryExhausted,
-    StreamTrimmed,
     Throttled,
     TimedOut,
     Unavailable,
 )
 from docferry.flows.reporting.status import status_of
-from docferry.flows.reverse.follower import RECORD, ReverseReport, latest_of, record_stream_start, reverse
-from docferry.flows.reverse.proof import Write, unapplied
+from docferry.flows.reverse.follower import ReverseReport
 from docferry.ports.flows import StreamPage
-from support.backfill.rig import eventually
-from support.reverse.rig import MIGRATION, TABLE, Back, dynamodb_leads, hurry
+from support.reverse.fakes import ANN, BOB, back
+from support.reverse.rig import MIGRATION, TABLE, Back
 
-ANN: dict[str, Any] = {"_id": 1, "name": "ann", "mail": "a", "addresses": [{"street": "one"}, {"street": "two"}]}
-BOB: dict[str, Any] = {"_id": 2, "name": "bob", "mail": "b"}
-DAY_MS = 24 * 3600 * 1000
-
-
-@pytest.fixture
-def back(monkeypatch: pytest.MonkeyPatch) -> Back:
-    hurry(monkeypatch)
-    made = Back()
-    made.start()
-    return made
+__all__ = ["back"]
 
 
 def counts(report: ReverseReport) -> dict[str, int]:
@@ -283,205 +264,7 @@ def test_document_that_mongodb_does_not_take_becomes_a_dead_letter(back: Back) -
     assert back.follow().healed == 1
 
 
-# --- what is refused, and what is lost -------------------------------------------------------------------------------
-
-
-def test_table_without_a_stream_is_refused_by_name(back: Back) -> None:
-    back.streams.switch_off(TABLE)
-    with pytest.raises(PreflightFailed, match=r"tables\.Items: has no stream"):
-        record_stream_start(back.ledger, back.streams, [TABLE])
-
-
-def test_stream_without_images_is_refused(back: Back) -> None:
-    back.streams.images = False
-    with pytest.raises(PreflightFailed, match="both images"):
-        record_stream_start(back.ledger, back.streams, [TABLE])
-
-
-def marked_start(back: Back) -> None:
-    """As the switch does it: five records are in the stream, of which MongoDB has all."""
-    for number in range(5):
-        back.put("users", BOB | {"n": number})
-    latest = latest_of(back.streams, [TABLE])
-    record_stream_start(back.ledger, back.streams, [TABLE], latest)
-    back.put("users", BOB | {"n": 5})
-
-
-def test_start_at_a_mark_reads_nothing_that_was_written_before(back: Back) -> None:
-    marked_start(back)
-    assert back.follow().records == 1
-    assert [one["n"] for one in back.sink.all_of("users").values()] == [5]
-
-
-def test_start_at_a_mark_that_has_expired_reads_all_from_the_beginning(back: Back) -> None:
-    marked_start(back)
-    back.streams.expire_iterators()
-    assert back.follow().records == 6
-    assert [one["n"] for one in back.sink.all_of("users").values()] == [5]
-
-
-def test_second_run_goes_on_behind_what_the_first_one_applied_from_a_mark(back: Back) -> None:
-    marked_start(back)
-    back.follow()
-    back.put("users", BOB | {"n": 6})
-    assert back.follow().records == 1
-    assert [one["n"] for one in back.sink.all_of("users").values()] == [6]
-
-
-def test_following_without_a_recorded_start_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    hurry(monkeypatch)
-    back = Back()
-    dynamodb_leads(back.ledger)
-    with pytest.raises(PreflightFailed, match=r"tables\.Items: no start is recorded"):
-        back.follow()
-
-
-def test_two_do_not_follow_at_once_and_no_start_is_recorded_under_a_follower(back: Back) -> None:
-    found: list[BaseException] = []
-
-    def is_held() -> bool:
-        record = back.ledger.read(*RECORD)
-        return record is not None and bool(record.body["owner"])
-
-    async def both() -> None:
-        job = back.job()
-        first = asyncio.create_task(reverse(job, back.target, for_s=1.0))
-        await asyncio.to_thread(eventually, is_held, "somebody to follow")
-        for attempt in (lambda: back.start(), lambda: asyncio.run(reverse(job, back.target, for_s=0.1))):
-            try:
-                await asyncio.to_thread(attempt)
-            except LeaseHeld as error:
-                found.append(error)
-        await first
-
-    asyncio.run(both())
-    assert len(found) == 2
-
-
-def test_records_trimmed_before_they_were_read_are_an_error_of_their_own(back: Back) -> None:
-    back.put("users", BOB)
-    back.follow()
-    back.put("users", ANN)
-    back.streams.trim(TABLE)
-    with pytest.raises(StreamTrimmed, match="mend MongoDB from DynamoDB"):
-        back.follow()
-
-
-def test_shard_that_is_gone_before_its_end_was_read_is_an_error_of_its_own(back: Back) -> None:
-    back.put("users", BOB)
-    back.streams.split(TABLE)
-    back.streams.trim(TABLE)
-    with pytest.raises(StreamTrimmed, match="not read to its end"):
-        back.follow()
-
-
-def test_follower_that_was_away_for_a_day_is_told_even_if_the_stream_does_not_say_so(back: Back) -> None:
-    record = back.ledger.read(*RECORD)
-    assert record is not None
-    reached = int(record.body["reached"]) - DAY_MS - 60_000
-    back.ledger.write(*RECORD, dict(record.body) | {"reached": reached}, expect=record)
-    with pytest.raises(StreamTrimmed, match="24 h"):
-        back.follow()
-
-
-def test_stream_that_was_switched_off_is_an_error_of_its_own(back: Back) -> None:
-    back.streams.switch_off(TABLE)
-    with pytest.raises(StreamTrimmed, match="switched off"):
-        back.follow()
-
-
-def test_half_of_the_window_used_up_raises_an_alarm(back: Back) -> None:
-    now = back.streams.clock_ms
-    record = back.ledger.read(*RECORD)
-    assert record is not None
-    long_ago = {"reached": int(record.body["reached"]) - DAY_MS // 2 - 60_000}
-    back.ledger.write(*RECORD, dict(record.body) | long_ago, expect=record)
-    tables = {name: dict(body) | {"since": long_ago["reached"]} for name, body in record.body["tables"].items()}
-    record = back.ledger.read(*RECORD)
-    assert record is not None
-    back.ledger.write(*RECORD, dict(record.body) | {"tables": tables}, expect=record)
-    back.streams.clock_ms = lambda: now() - DAY_MS // 2 - 30_000
-    back.put("users", BOB)
-    back.sink.faults.fail_next(*[Unavailable("no primary")] * 4)
-    back.follow()
-    assert any(line.startswith("ALARM") for line in back.said.lines)
-    assert back.users() == [BOB]
-
-
 def test_report_that_does_not_add_up_is_our_bug() -> None:
     ReverseReport(records=3, applied=1, same=1, dead=1).check()
     with pytest.raises(InvariantBroken):
         ReverseReport(records=3, applied=1).check()
-
-
-# --- proof -----------------------------------------------------------------------------------------------------------
-
-
-def test_writes_are_proved_once_mongodb_holds_them_and_not_before(back: Back) -> None:
-    writes = back.put("users", ANN)
-    with pytest.raises(NotApplied, match="users ~i1"):
-        back.prove(writes)
-    back.follow()
-    back.prove(writes)
-    gone = back.remove("users", 1)
-    with pytest.raises(NotApplied):
-        back.prove(gone)
-    back.follow()
-    back.prove([*writes, *gone])
-
-
-def test_write_that_dynamodb_does_not_show_is_not_proved(back: Back) -> None:
-    (write,) = back.put("users", BOB)
-    back.follow()
-    with pytest.raises(NotApplied):
-        back.prove([write._replace(version=write.version + 1)])
-    with pytest.raises(NotApplied):
-        back.prove([Write(TABLE, ("USER#nobody", "PROFILE"), 1)])
-
-
-def test_rename_is_proved_only_when_old_and_new_key_are(back: Back) -> None:
-    back.put("users", BOB)
-    back.follow()
-    writes = back.put("users", BOB | {"name": "eve"})
-    assert len(writes) == 2
-    with pytest.raises(NotApplied):
-        back.prove(writes)
-    back.follow()
-    back.prove(writes)
-
-
-def test_proof_waits_for_a_follower(back: Back) -> None:
-    writes = back.put("users", ANN)
-    follower = threading.Thread(target=lambda: back.follow(for_s=1.0), daemon=True)
-    follower.start()
-    back.prove(writes, within_s=20)
-    back.stop.set()
-    follower.join(20)
-    assert back.users() == [ANN]
-
-
-def test_one_look_names_only_the_writes_that_are_not_applied(back: Back) -> None:
-    """A document that is written all the time must not hide that the others are there."""
-    done = back.put("users", ANN)
-    back.follow()
-    open_writes = back.put("users", BOB)
-    found = asyncio.run(unapplied(back.job(), back.target, [*done, *open_writes]))
-    assert {write for write, _ in found} == set(open_writes)
-
-
-def test_look_reads_each_document_once_however_many_of_its_items_were_written(
-    back: Back, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    writes = back.put("users", ANN)
-    assert len(writes) > 2
-    back.follow()
-    asked: list[str] = []
-    ask = back.target._request
-
-    async def counted(operation: str, table: str) -> Any:
-        asked.append(operation)
-        return await ask(operation, table)
-
-    monkeypatch.setattr(back.target, "_request", counted)
-    back.prove(writes)
-    assert asked == ["BatchGetItem", "Query"]

@@ -1,0 +1,38 @@
+"""A shop that is loaded, with documents for each way of planting a difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from docferry.rehearsal.shop import load_shop
+from docferry.sandbox import SandboxStack
+
+from support.backfill.rig import Rig, shop_rig
+from support.validate.planting import (
+    Item,
+    insert_hosts,
+)
+
+UNSTORABLE = 4
+
+
+@pytest.fixture(scope="module")
+def rig(stack: SandboxStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    load_shop(stack.env()["DOCFERRY_MONGO_URI"], "validating", users=40, awkward=40, unstorable=UNSTORABLE)
+    made = shop_rig(stack.env(), tmp_path_factory.mktemp("validating"), "validating")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def hosts(rig: Rig) -> dict[str, dict[str, Any]]:
+    made = insert_hosts(rig)
+    rig.load()
+    return made
+
+
+@pytest.fixture(scope="module")
+def table(rig: Rig, hosts: dict[str, dict[str, Any]]) -> dict[tuple[str, str], Item]:
+    return rig.scan()
