@@ -25,6 +25,7 @@ from docferry.config import load_migration
 from docferry.errors import ConditionFailed
 from docferry.flows.backfill import backfill
 from docferry.ports.flows import Record
+from docferry.testing.jobs import make_job
 from pymongo import MongoClient
 
 SHOP = Path(__file__).parents[1] / "include" / "migrations" / "shop.yaml"
@@ -149,7 +150,7 @@ def docferry(uri: str, database: str, limit: int) -> Run:
     migration = load_migration(SHOP)
     migration = dataclasses.replace(migration, backfill=dataclasses.replace(migration.backfill, budget_wcu=0))
     identity = wiring.who()
-    job = backfill.Backfill(
+    job = make_job(
         migration=migration,
         source=MongoSource(uri, database),
         ledger=MemoryLedger(),

@@ -32,9 +32,10 @@ from docferry.adapters.mongodb.source import MongoSource
 from docferry.config import load_migration
 from docferry.flows.backfill.load import BULK
 from docferry.flows.ledger import state
-from docferry.flows.replicate.follower import Replication, ReplicationReport, replicate
+from docferry.flows.replicate.follower import ReplicationReport, replicate
 from docferry.ports.flows import StreamPosition
 from docferry.sandbox import SandboxStack
+from docferry.testing.jobs import make_job
 from pymongo import DeleteOne, InsertOne, MongoClient, UpdateOne
 from rich.console import Console
 from rich.table import Table
@@ -114,7 +115,7 @@ def following(uri: str, limit: int) -> Run:
     ledger = MemoryLedger()
     ledger.write("backfill", COLLECTION, {"state": "complete", "mode": BULK}, expect=None)
     ledger.write("position", "stream", state.position_body(_position()), expect=None)
-    job = Replication(
+    job = make_job(
         migration=migration,
         source=MongoSource(uri, DATABASE),
         ledger=ledger,

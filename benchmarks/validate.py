@@ -28,8 +28,9 @@ from docferry.adapters.aws.dynamodb import DynamoTarget
 from docferry.adapters.aws.dynamodb_http import DynamoHttp
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.config import load_migration
-from docferry.flows.validate.first_pass import Validation, ValidationReport, validate
+from docferry.flows.validate.first_pass import ValidationReport, validate
 from docferry.sandbox import SandboxStack
+from docferry.testing.jobs import make_job
 from pymongo import MongoClient
 from rich.console import Console
 from rich.table import Table
@@ -70,7 +71,7 @@ def loop(uri: str, database: str, limit: int) -> Run:
 def validation(uri: str, database: str, limit: int) -> Run:
     """The validation as it is: all documents, all items."""
     migration = load_migration(SHOP)
-    job = Validation(
+    job = make_job(
         migration=migration,
         source=MongoSource(uri, database),
         ledger=MemoryLedger(),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
+import uvloop
 from botocore.config import Config
 from botocore.exceptions import ProfileNotFound
 from bson.codec_options import CodecOptions
@@ -46,12 +48,13 @@ from docferry.config import Migration, load_migration
 from docferry.core.estate.plan import desired_estate
 from docferry.core.estate.values import DesiredEstate
 from docferry.errors import ConfigError, Problem
+from docferry.flows.kernel.job import Job, Ports, Run
 from docferry.flows.ledger.mapping_fingerprint import require_mapping
-from docferry.flows.rollback_points.job import Points
 from docferry.ports.client import DynamoCalls, Metrics
-from docferry.ports.flows import Identity, Progress, StopSignal
-from docferry.ports.rollback_points import PointFiles
+from docferry.ports.flows import Identity, Progress, StopSignal, Target
+from docferry.ports.rollback_points import PointFiles, PointPorts
 
+T = TypeVar("T")
 MONGO_URI = "DOCFERRY_MONGO_URI"
 
 
@@ -87,8 +90,50 @@ class Connections:
         """Belongs to the event loop that first uses it; close it there."""
         return DynamoTarget(DynamoHttp(self.session), migration.backfill.concurrency)
 
-    def points(self, migration: Migration, who: Identity, progress: Progress, stop: StopSignal) -> Points:
-        """All that rollback points take. What it opens, it opens when it is needed, and closes."""
+    @contextmanager
+    def job(
+        self, migration: Migration, identity: Identity, progress: Progress, stop: StopSignal, run: str = ""
+    ) -> Iterator[Job]:
+        """What every flow takes. What it opens it opens when a flow needs it, and closes at the end.
+
+        `run` names the run that several processes share; empty where this process is the whole run.
+        """
+        ports = Ports(
+            {
+                "source": lambda: self.source(migration),
+                "fence": lambda: self.fence(migration),
+                "clients": self.clients,
+                "sink": lambda: self.sink(migration),
+                "streams": lambda: self.streams(migration),
+                "estate": lambda: self.estate(migration),
+                "points": lambda: self.points(migration),
+            }
+        )
+        with closing(ports):
+            yield Job(
+                migration=migration,
+                ledger=self.ledger(migration),
+                identity=identity,
+                progress=progress,
+                stop=stop,
+                run=Run(run) if run else Run(f"process {uuid.uuid4()}", identity.mark),
+                ports=ports,
+            )
+
+    def run(self, migration: Migration, flow: Callable[[Target], Coroutine[Any, Any, T]]) -> T:
+        """Run an asynchronous flow to its end; its connections to DynamoDB live as long as its event loop."""
+
+        async def run() -> T:
+            target = self.target(migration)
+            try:
+                return await flow(target)
+            finally:
+                await target.close()
+
+        return uvloop.run(run())
+
+    def points(self, migration: Migration) -> PointPorts:
+        """All that rollback points reach. What it opens, it opens when it is needed, and closes."""
 
         def files(to: str) -> PointFiles:
             if to.startswith("s3://"):
@@ -100,18 +145,12 @@ class Connections:
             with closing(MongoDatabase(self.mongo_uri, name)) as opened:
                 yield opened
 
-        return Points(
-            migration=migration,
-            ledger=self.ledger(migration),
+        return PointPorts(
             database=database,
             files=files,
             backups=DynamoBackups(self.session),
             snapshots=ExternalSnapshots(self.session),
             tools=ProcessTools(self.mongo_uri),
-            clients=lambda: closing(self.clients()),
-            identity=who,
-            progress=progress,
-            stop=stop,
         )
 
 

@@ -9,23 +9,20 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any
 
 import click
-import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from docferry import errors
 from docferry.config import Migration, load_migration
-from docferry.ports.flows import Target
-from docferry.wiring import Connections, connections_from_environment
-
-T = TypeVar("T")
+from docferry.flows.kernel.job import Job
+from docferry.wiring import Connections, connections_from_environment, who
 
 EXIT_DIFFERENT = EXIT_UNHEALTHY = 1
 EXIT_USAGE, EXIT_REFUSED, EXIT_SERVER, EXIT_STOPPED, EXIT_BUG = 2, 3, 4, 5, 70
@@ -163,14 +160,10 @@ def open_migration(file: str) -> tuple[Migration, Connections]:
     return migration, connections_from_environment(migration)
 
 
-def with_target(migration: Migration, connections: Connections, flow: Callable[[Target], Coroutine[Any, Any, T]]) -> T:
-    """Run an asynchronous flow to its end; its connections live as long as its event loop."""
-
-    async def run() -> T:
-        target = connections.target(migration)
-        try:
-            return await flow(target)
-        finally:
-            await target.close()
-
-    return uvloop.run(run())
+@contextmanager
+def opened_job(file: str) -> Iterator[tuple[Job, Connections]]:
+    """The job of a command, which may be asked to stop from the beginning on; its connections are closed at the end."""
+    with stop_on_signals() as stop, CliProgress() as progress:
+        migration, connections = open_migration(file)
+        with connections.job(migration, who(), progress, stop) as job:
+            yield job, connections

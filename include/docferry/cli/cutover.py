@@ -5,39 +5,36 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from docferry.cli.common import (
     EXIT_DIFFERENT,
-    CliProgress,
     dry_option,
     explained,
     file_argument,
     json_option,
     open_migration,
+    opened_job,
     show,
-    stop_on_signals,
-    with_target,
 )
 from docferry.client.membership import describe
-from docferry.config import Migration
 from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.modes import Mode
 from docferry.errors import PreflightFailed, Problem
 from docferry.flows.cutover import flip
-from docferry.flows.cutover.hold import Cutover, SwitchReport
+from docferry.flows.cutover.hold import SwitchReport
 from docferry.flows.cutover.hold_watch import WATCH_S, end_dead_hold, watch_hold
 from docferry.flows.cutover.rollback import finalize, plan_rollback, plan_ways_back, roll_back
 from docferry.flows.cutover.to_dynamodb import require_ready, switch_to_dynamodb
+from docferry.flows.kernel.job import Job
 from docferry.flows.ledger import approvals
 from docferry.flows.ledger.modes import describe_instance, list_instances, list_moves, read_mode
 from docferry.flows.ledger.state import now_ms
-from docferry.flows.preflight.mongodb_clients import ClientWatch, foreigners
-from docferry.ports.flows import Progress, StopSignal
-from docferry.wiring import Connections, who
+from docferry.flows.preflight.mongodb_clients import foreigners
+from docferry.wiring import who
 
 
 def add_to(group: click.Group) -> None:
@@ -96,9 +93,7 @@ def _reads_of(instances: Sequence[Instance]) -> Iterator[str]:
 @explained
 def clients(file: str, seconds: float, as_json: bool) -> int:
     """Who uses MongoDB without docferry's client: writers, readers, idle connections; exit 0 only if nobody writes."""
-    migration, connections = open_migration(file)
-    with stop_on_signals() as stop, CliProgress() as progress:
-        job = ClientWatch(migration=migration, clients=connections.clients(), progress=progress, stop=stop)
+    with opened_job(file) as (job, _):
         found = foreigners(job, seconds)
     show(found.to_dict(), as_json, found.render())
     return EXIT_DIFFERENT if found.writers else 0
@@ -167,10 +162,9 @@ def flip_reads(file: str, percent: int, soak_s: float, as_json: bool) -> None:
 
 
 def _flip(file: str, as_json: bool, change: Any) -> None:
-    migration, connections = open_migration(file)
-    with stop_on_signals() as stop, CliProgress() as progress:
-        report = change(cutover_job(migration, connections, progress, stop).flip())
-    show(report.to_dict(), as_json, f"{migration.name}: {report.mode}")
+    with opened_job(file) as (job, _):
+        report = change(job)
+    show(report.to_dict(), as_json, f"{job.migration.name}: {report.mode}")
 
 
 @click.command("stop-mongo-writes")
@@ -180,14 +174,12 @@ def _flip(file: str, as_json: bool, change: Any) -> None:
 @explained
 def stop_mongo_writes(file: str, dry_run: bool, as_json: bool) -> None:
     """DynamoDB leads: writes wait for a moment, MongoDB is fenced, everything is applied and compared. Or all stays as it was."""
-    migration, connections = open_migration(file)
-    with stop_on_signals() as stop, CliProgress() as progress:
-        job = cutover_job(migration, connections, progress, stop)
+    with opened_job(file) as (job, connections):
         if dry_run:
             require_ready(job)
-            show({"ready": True}, as_json, f"{migration.name}: DynamoDB can become the leader; nothing was changed")
+            show({"ready": True}, as_json, f"{job.migration.name}: DynamoDB can become the leader; nothing was changed")
             return
-        report = with_target(migration, connections, lambda target: switch_to_dynamodb(job, target))
+        report = connections.run(job.migration, lambda target: switch_to_dynamodb(job, target))
     show(report.to_dict(), as_json, _told(report))
 
 
@@ -209,20 +201,18 @@ def stop_mongo_writes(file: str, dry_run: bool, as_json: bool) -> None:
 @explained
 def rollback(file: str, dry_run: bool, to: str | None, waive: tuple[str, ...], as_json: bool) -> None:
     """MongoDB leads again, from whatever mode; nothing that was written meanwhile is lost."""
-    migration, connections = open_migration(file)
-    with stop_on_signals() as stop, CliProgress() as progress, closing(connections.sink(migration)) as sink:
-        job = cutover_job(migration, connections, progress, stop)
+    with opened_job(file) as (job, connections):
         asked = to is None and not dry_run and not as_json and sys.stdin.isatty()
         far = Mode(_ask_how_far(job, waive) if asked else to or Mode.MONGO_ONLY)
         would = plan_rollback(job, far, waive)
         if dry_run:
             show({"mode": str(read_mode(job.ledger)), "would": would}, as_json, would)
             return
-        report = with_target(migration, connections, lambda target: roll_back(job, target, sink, far, waive))
+        report = connections.run(job.migration, lambda target: roll_back(job, target, far, waive))
     show(report.to_dict(), as_json, _told(report))
 
 
-def _ask_how_far(job: Cutover, waive: Sequence[str]) -> str:
+def _ask_how_far(job: Job, waive: Sequence[str]) -> str:
     if len(read_mode(job.ledger).ways_back) < 2:
         return Mode.MONGO_ONLY
     ways = plan_ways_back(job, waive)
@@ -239,38 +229,18 @@ def _ask_how_far(job: Cutover, waive: Sequence[str]) -> str:
 @explained
 def finalize_command(file: str, confirm: str, as_json: bool) -> None:
     """The soak is over: reverse replication stops, and MongoDB is left as it is."""
-    migration, connections = open_migration(file)
-    if confirm != migration.name:
-        what = f"'{confirm}' is not the migration's name"
-        raise PreflightFailed("finalize", [Problem(where="--confirm", what=what, suggestion=migration.name)])
-    with stop_on_signals() as stop, CliProgress() as progress:
-        after = finalize(cutover_job(migration, connections, progress, stop))
-    show({"mode": str(after)}, as_json, f"{migration.name}: {after}; MongoDB is not kept up to date any more")
-
-
-def cutover_job(migration: Migration, connections: Connections, progress: Progress, stop: StopSignal) -> Cutover:
-    """What a change of leader needs."""
-    return Cutover(
-        migration=migration,
-        source=connections.source(migration),
-        fence=connections.fence(migration),
-        clients=connections.clients(),
-        estate=connections.estate(migration),
-        streams=connections.streams(migration),
-        ledger=connections.ledger(migration),
-        identity=who(),
-        progress=progress,
-        stop=stop,
-    )
+    with opened_job(file) as (job, _):
+        if confirm != (name := job.migration.name):
+            what = f"'{confirm}' is not the migration's name"
+            raise PreflightFailed("finalize", [Problem(where="--confirm", what=what, suggestion=name)])
+        after = finalize(job)
+    show({"mode": str(after)}, as_json, f"{name}: {after}; MongoDB is not kept up to date any more")
 
 
 @contextmanager
-def second_guard(
-    migration: Migration, connections: Connections, progress: Progress, stop: StopSignal
-) -> Iterator[None]:
+def second_guard(job: Job) -> Iterator[None]:
     """Around replication, in either direction: who changes the leader may die. A hold that nobody ended is put back before
     replication begins; one for which it makes room is watched to its end."""
-    job = cutover_job(migration, connections, progress, stop)
     end_dead_hold(job)
     try:
         yield

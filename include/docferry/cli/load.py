@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
 import click
-import uvloop
 
 from docferry import errors
 from docferry.cli import cutover as cli_cutover
@@ -21,22 +19,23 @@ from docferry.cli.common import (
     json_option,
     only_option,
     open_migration,
+    opened_job,
     show,
     stop_on_signals,
-    with_target,
 )
 from docferry.cli.render import load_text, plan_text, reverse_text
 from docferry.config import Migration, load_migration
 from docferry.flows.backfill import backfill as load
-from docferry.flows.backfill.load import Backfill
+from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.reverse_letters import list_reverse_letters
 from docferry.flows.preflight.images import render_images, switch_images_on
 from docferry.flows.preflight.majority import wait_for_majority
 from docferry.flows.preflight.mongodb import check_source
 from docferry.flows.provision import ProvisionReport, add_replicas, provision, render_plan
-from docferry.flows.replicate.follower import Replication, replicate
-from docferry.flows.reverse.follower import Reverse, ReverseReport, reverse
-from docferry.wiring import MONGO_URI, Connections, connections_from_environment, desired, who
+from docferry.flows.replicate.follower import replicate
+from docferry.flows.reverse.follower import ReverseReport, reverse
+from docferry.ports.flows import Target
+from docferry.wiring import MONGO_URI, Connections, connections_from_environment, desired
 
 
 def add_to(group: click.Group) -> None:
@@ -128,21 +127,9 @@ def backfill_command(
     file: str, only: tuple[str, ...], dry_run: bool, waive_oplog_window: bool, again: bool, as_json: bool
 ) -> None:
     """Load the collections. Run again to continue; what is complete stays untouched."""
-    migration, connections = open_migration(file)
-    with stop_on_signals() as stop, CliProgress() as progress:
-        identity = who()
-        job = Backfill(
-            migration=migration,
-            source=connections.source(migration),
-            ledger=connections.ledger(migration),
-            identity=identity,
-            progress=progress,
-            stop=stop,
-            run=f"cli {uuid.uuid4()}",
-            run_mark=identity.mark,
-        )
+    with opened_job(file) as (job, connections):
         if not dry_run:
-            wait_for_majority(job.source, progress, stop, "the load")
+            wait_for_majority(job.source, job.progress, job.stop, "the load")
         if again and not dry_run:
             load.begin_again(job, only)
         plan = load.plan_backfill(job, only)
@@ -150,7 +137,8 @@ def backfill_command(
             show({"plan": plan.to_dict()}, as_json, plan_text(plan))
             return
         load.require_window(plan, waive_oplog_window)
-        reports = uvloop.run(_load_all(job, connections, [one.collection for one in plan.collections]))
+        names = [one.collection for one in plan.collections]
+        reports = connections.run(job.migration, lambda target: _load_all(job, target, names))
     body = {"plan": plan.to_dict(), "collections": [report.to_dict() for report in reports]}
     show(body, as_json, load_text(reports))
 
@@ -163,22 +151,10 @@ def backfill_command(
 @explained
 def replicate_command(file: str, for_s: float | None, until_caught_up: bool, as_json: bool) -> None:
     """Follow MongoDB's change stream from where the backfill began, or from where it was left. Ctrl-C ends it."""
-    with stop_on_signals() as stop, CliProgress() as progress:
-        migration, connections = open_migration(file)
-        source = connections.source(migration)
-        job = Replication(
-            migration=migration,
-            source=source,
-            ledger=connections.ledger(migration),
-            identity=who(),
-            progress=progress,
-            stop=stop,
-        )
-        until = source.cluster_time() if until_caught_up else None
-        with cli_cutover.second_guard(migration, connections, progress, stop):
-            report = with_target(
-                job.migration, connections, lambda target: replicate(job, target, for_s=for_s, until=until)
-            )
+    with opened_job(file) as (job, connections):
+        until = job.source.cluster_time() if until_caught_up else None
+        with cli_cutover.second_guard(job):
+            report = connections.run(job.migration, lambda target: replicate(job, target, for_s=for_s, until=until))
     body = report.to_dict()
     lag = "unknown" if report.lag_s is None else f"{report.lag_s:.0f} s"
     text = (
@@ -196,32 +172,14 @@ def replicate_command(file: str, for_s: float | None, until_caught_up: bool, as_
 @explained
 def reverse_command(file: str, for_s: float | None, until_caught_up: bool, as_json: bool) -> None:
     """Make MongoDB follow DynamoDB's streams, while DynamoDB leads, from where it began to. Ctrl-C ends it."""
-    with stop_on_signals() as stop, CliProgress() as progress:
-        migration, connections = open_migration(file)
-        streams, ledger = connections.streams(migration), connections.ledger(migration)
-        with closing(connections.sink(migration)) as sink:
-            job = Reverse(
-                migration=migration,
-                streams=streams,
-                sink=sink,
-                ledger=ledger,
-                identity=who(),
-                progress=progress,
-                stop=stop,
+    with opened_job(file) as (job, connections):
+        with cli_cutover.second_guard(job):
+            report: ReverseReport = connections.run(
+                job.migration, lambda target: reverse(job, target, for_s=for_s, until_caught_up=until_caught_up)
             )
-            with cli_cutover.second_guard(migration, connections, progress, stop):
-                report: ReverseReport = with_target(
-                    job.migration,
-                    connections,
-                    lambda target: reverse(job, target, for_s=for_s, until_caught_up=until_caught_up),
-                )
-        letters = [letter.to_dict() for letter in list_reverse_letters(ledger)]
+        letters = [letter.to_dict() for letter in list_reverse_letters(job.ledger)]
     show(report.to_dict() | {"dead_letters": letters}, as_json, reverse_text(report, letters))
 
 
-async def _load_all(job: Backfill, connections: Connections, names: Sequence[str]) -> list[load.CollectionReport]:
-    target = connections.target(job.migration)
-    try:
-        return [await load.backfill_collection(job, target, name) for name in names]
-    finally:
-        await target.close()
+async def _load_all(job: Job, target: Target, names: Sequence[str]) -> list[load.CollectionReport]:
+    return [await load.backfill_collection(job, target, name) for name in names]

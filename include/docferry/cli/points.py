@@ -8,23 +8,21 @@ import click
 
 from docferry.cli.common import (
     EXIT_DIFFERENT,
-    CliProgress,
     dry_option,
     explained,
     file_argument,
     json_option,
-    open_migration,
+    opened_job,
     show,
-    stop_on_signals,
 )
 from docferry.core.rollback_points.points import Point, date_text, time_text
 from docferry.errors import ConfigError, Problem
-from docferry.flows.rollback_points.job import PointList, Points, list_points
+from docferry.flows.kernel.job import Job
+from docferry.flows.rollback_points.job import PointList, list_points
 from docferry.flows.rollback_points.make import make_point, plan_point
 from docferry.flows.rollback_points.restore import plan_restore, restore_beside
 from docferry.flows.rollback_points.restore_over_live import plan_over_live, restore_over_live
 from docferry.flows.rollback_points.verify import verify_point
-from docferry.wiring import who
 
 
 def add_to(group: click.Group) -> None:
@@ -80,10 +78,8 @@ def points(
 
     Nothing is restored over live data unless the sentence that says what is lost has been typed.
     """
-    migration, connections = open_migration(file)
     _refuse_odd(make, name or snapshot, verify, restore, into, over_live, confirm)
-    with stop_on_signals() as stop, CliProgress() as progress:
-        job = connections.points(migration, who(), progress, stop)
+    with opened_job(file) as (job, _):
         if make:
             return _make(job, name, snapshot, dry_run, as_json)
         if verify is not None:
@@ -93,7 +89,7 @@ def points(
         if restore is not None:
             return _restore(job, restore, into, over_live, confirm, dry_run, as_json)
         found = list_points(job.ledger)
-    show(_listed(found), as_json, _list_text(migration.name, found))
+    show(_listed(found), as_json, _list_text(job.migration.name, found))
     return 0
 
 
@@ -116,7 +112,7 @@ def _refuse_odd(
         raise ConfigError("options", problems)
 
 
-def _make(job: Points, name: str, snapshot: str, dry_run: bool, as_json: bool) -> int:
+def _make(job: Job, name: str, snapshot: str, dry_run: bool, as_json: bool) -> int:
     if dry_run:
         would = plan_point(job, name, snapshot)
         show({"would": would}, as_json, f"{would}. Nothing was made.")
@@ -126,7 +122,7 @@ def _make(job: Points, name: str, snapshot: str, dry_run: bool, as_json: bool) -
     return 0
 
 
-def _restore(job: Points, name: str, into: str, over_live: bool, confirm: str, dry_run: bool, as_json: bool) -> int:
+def _restore(job: Job, name: str, into: str, over_live: bool, confirm: str, dry_run: bool, as_json: bool) -> int:
     report: Any
     if over_live:
         report = plan_over_live(job, name, into) if dry_run else restore_over_live(job, name, confirm, into)

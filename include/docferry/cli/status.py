@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-
 import click
 
 from docferry.cli.common import (
@@ -12,13 +10,13 @@ from docferry.cli.common import (
     file_argument,
     json_option,
     open_migration,
+    opened_job,
     show,
 )
 from docferry.cli.render import lag_lines, table_text
-from docferry.flows.reporting.health import Health, health_of
+from docferry.flows.reporting.health import health_of
 from docferry.flows.reporting.status import status_of
 from docferry.flows.validate.first_pass import latest_report
-from docferry.wiring import who
 
 
 def add_to(group: click.Group) -> None:
@@ -67,15 +65,7 @@ def status(file: str, as_json: bool) -> None:
 @explained
 def health(file: str, as_json: bool) -> int:
     """Members, tables, lag, the last validation, dead letters, the application's instances; exit 0 only if all are healthy."""
-    migration, connections = open_migration(file)
-    with closing(connections.source(migration)) as source:
-        job = Health(
-            migration=migration,
-            source=source,
-            ledger=connections.ledger(migration),
-            estate=connections.estate(migration),
-            identity=who(),
-        )
+    with opened_job(file) as (job, _):
         report = health_of(job)
     show(report.to_dict(), as_json, report.render())
     return 0 if report.ok else EXIT_UNHEALTHY

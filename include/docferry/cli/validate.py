@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 
 import click
@@ -12,45 +11,30 @@ from docferry import errors
 from docferry.cli.common import (
     EXIT_DIFFERENT,
     EXIT_REFUSED,
-    CliProgress,
     answer,
     dry_option,
     explained,
     file_argument,
     json_option,
     only_option,
-    open_migration,
+    opened_job,
     screen,
     show,
-    stop_on_signals,
-    with_target,
 )
 from docferry.cli.render import table_text
 from docferry.core.bson_codec.shown import show_document
+from docferry.flows.kernel.job import Job
 from docferry.flows.ledger import state
 from docferry.flows.purge import PurgeReport, purge
-from docferry.flows.validate.first_pass import Validation, validate
+from docferry.flows.validate.first_pass import validate
 from docferry.flows.validate.repair import ReplayReport, repair, replay_letters
-from docferry.wiring import Connections, who
+from docferry.wiring import Connections
 
 
 def add_to(group: click.Group) -> None:
     """These commands, as commands of `group`."""
     for command in (validate_command, repair_command, purge_command, dead_letters):
         group.add_command(command)
-
-
-def _validation(file: str, stop: threading.Event, progress: CliProgress) -> tuple[Validation, Connections]:
-    migration, connections = open_migration(file)
-    job = Validation(
-        migration=migration,
-        source=connections.source(migration),
-        ledger=connections.ledger(migration),
-        identity=who(),
-        progress=progress,
-        stop=stop,
-    )
-    return job, connections
 
 
 @click.command("validate")
@@ -61,9 +45,8 @@ def _validation(file: str, stop: threading.Event, progress: CliProgress) -> tupl
 @explained
 def validate_command(file: str, only: tuple[str, ...], sample: int | None, as_json: bool) -> int:
     """Compare both databases, in both directions, field by field."""
-    with stop_on_signals() as stop, CliProgress() as progress:
-        job, connections = _validation(file, stop, progress)
-        report = with_target(job.migration, connections, lambda target: validate(job, target, only, sample))
+    with opened_job(file) as (job, connections):
+        report = connections.run(job.migration, lambda target: validate(job, target, only, sample))
     show(report.to_dict(), as_json, report.render())
     return 0 if report.ok else EXIT_DIFFERENT
 
@@ -76,9 +59,8 @@ def validate_command(file: str, only: tuple[str, ...], sample: int | None, as_js
 @explained
 def repair_command(file: str, only: tuple[str, ...], dry_run: bool, as_json: bool) -> int:
     """Mend what validation finds, by the version rules. Validate again afterwards."""
-    with stop_on_signals() as stop, CliProgress() as progress:
-        job, connections = _validation(file, stop, progress)
-        report = with_target(job.migration, connections, lambda target: repair(job, target, only, dry_run))
+    with opened_job(file) as (job, connections):
+        report = connections.run(job.migration, lambda target: repair(job, target, only, dry_run))
     body = report.to_dict()
     counts = ", ".join(f"{name} {value}" for name, value in body.items() if name != "found")
     found = report.before.render() if report.before else ""
@@ -96,9 +78,8 @@ def purge_command(file: str, dry_run: bool, as_json: bool) -> int:
 
     The proof needs two runs: one that notes what has been applied, and one, half an hour later, that purges.
     """
-    with stop_on_signals() as stop, CliProgress() as progress:
-        job, connections = _validation(file, stop, progress)
-        report: PurgeReport = with_target(job.migration, connections, lambda target: purge(job, target, dry_run))
+    with opened_job(file) as (job, connections):
+        report: PurgeReport = connections.run(job.migration, lambda target: purge(job, target, dry_run))
     show(report.to_dict(), as_json, report.render())
     return 0 if report.proof.holds else EXIT_REFUSED
 
@@ -112,8 +93,7 @@ def purge_command(file: str, dry_run: bool, as_json: bool) -> int:
 @explained
 def dead_letters(file: str, only: tuple[str, ...], shown: str | None, replay: bool, as_json: bool) -> int:
     """List documents that could not be stored; show one; try them again once they are fixed."""
-    with stop_on_signals() as stop, CliProgress() as progress:
-        job, connections = _validation(file, stop, progress)
+    with opened_job(file) as (job, connections):
         names = [job.migration.mapping(name).collection for name in only] or list(job.migration.mappings)
         if shown is not None:
             return _show_letter(job, names, shown)
@@ -129,14 +109,12 @@ def dead_letters(file: str, only: tuple[str, ...], shown: str | None, replay: bo
     return 0
 
 
-def _replay(job: Validation, connections: Connections, collection: str) -> ReplayReport:
-    report: ReplayReport = with_target(
-        job.migration, connections, lambda target: replay_letters(job, target, collection)
-    )
+def _replay(job: Job, connections: Connections, collection: str) -> ReplayReport:
+    report: ReplayReport = connections.run(job.migration, lambda target: replay_letters(job, target, collection))
     return report
 
 
-def _show_letter(job: Validation, names: Sequence[str], id_text: str) -> int:
+def _show_letter(job: Job, names: Sequence[str], id_text: str) -> int:
     for name in names:
         record = state.letter_record(job.ledger, name, id_text)
         if record is not None:

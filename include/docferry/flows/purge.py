@@ -49,12 +49,13 @@ from docferry.core.mapping.mapping import DocumentMapping, Item, key_of
 from docferry.core.versions import parse_version, version_of, version_text
 from docferry.errors import InvariantBroken, PreflightFailed, Problem, Stopped
 from docferry.flows.backfill.load import budget_of
+from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread, unless_stopped
 from docferry.flows.ledger import state
 from docferry.flows.ledger.writers import LEASE_S, holding, open_loads, open_writers
 from docferry.flows.replicate.follower import SIGNATURE_LIVES_S
-from docferry.flows.validate.common import Validation, cancel_all, item_id, owner_of
+from docferry.flows.validate.common import cancel_all, item_id, owner_of
 from docferry.ports.flows import Grave, Target
 
 PURGE = ("purge", "tombstones")
@@ -123,7 +124,7 @@ class PurgeReport:
         return f"{self.proof.render()}\n{counts}. {end}"
 
 
-async def purge(job: Validation, target: Target, dry_run: bool = False) -> PurgeReport:
+async def purge(job: Job, target: Target, dry_run: bool = False) -> PurgeReport:
     """Delete the tombstones of the migration's tables that the proof lets go. A dry run proves, counts, and changes nothing.
 
     Raises: PreflightFailed with everything that keeps it from being proved (a dry run reports that instead), LeaseHeld,
@@ -140,7 +141,7 @@ async def purge(job: Validation, target: Target, dry_run: bool = False) -> Purge
         return await _purge_leased(job, target, lease)
 
 
-async def _purge_leased(job: Validation, target: Target, lease: state.Lease) -> PurgeReport:
+async def _purge_leased(job: Job, target: Target, lease: state.Lease) -> PurgeReport:
     proof = await in_thread(_prove, job, lease.body, stop=job.stop)
     await in_thread(lease.update, {"seen": _encode_looks(proof.seen)}, stop=job.stop)
     for line in proof.render().splitlines():
@@ -156,12 +157,12 @@ async def _purge_leased(job: Validation, target: Target, lease: state.Lease) -> 
 # --- facts -----------------------------------------------------------------------------------------------------------
 
 
-def _prove(job: Validation, kept: Mapping[str, Any]) -> Proof:
+def _prove(job: Job, kept: Mapping[str, Any]) -> Proof:
     """The proof as of now; `kept` is what the ledger's record of purges holds."""
     return prove(facts_of(job, _decode_looks(kept)), Ages(dead=YOUNG_S, stale=STALE_S))
 
 
-def facts_of(job: Validation, seen: Sequence[WritersSeen] = ()) -> Facts:
+def facts_of(job: Job, seen: Sequence[WritersSeen] = ()) -> Facts:
     """What ledger and MongoDB say now. In this order: whoever begins after the first fact reads later than it."""
     began = retrying("read the cluster time", job.source.cluster_time, job.stop)
     record = job.ledger.read(*state.REPLICATION)
@@ -199,7 +200,7 @@ def _decode_looks(body: Mapping[str, Any]) -> list[WritersSeen]:
 class _Purge:
     """One purge under way; without a lease it deletes nothing."""
 
-    def __init__(self, job: Validation, target: Target, report: PurgeReport, lease: state.Lease | None) -> None:
+    def __init__(self, job: Job, target: Target, report: PurgeReport, lease: state.Lease | None) -> None:
         self.job, self.target, self.report, self.lease = job, target, report, lease
         self.budget = state.LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
         self.letters: dict[str, set[str]] = {}

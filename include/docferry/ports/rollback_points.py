@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -116,3 +117,15 @@ class MongoTools(Protocol):
 
     def restore(self, archive: Iterable[bytes], database: str, into: str) -> None:
         """Have mongorestore read an archive of `database` into another database. Raises RequestRefused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointPorts:
+    """All that rollback points reach. `database` opens one of MongoDB's databases by name, `files` what `rollback_points.to`
+    names: a point's own files stay where that was said when it was made."""
+
+    database: Callable[[str], AbstractContextManager[Database]]
+    files: Callable[[str], PointFiles]
+    backups: Backups
+    snapshots: Snapshots
+    tools: MongoTools

@@ -32,7 +32,7 @@ class PlanBackfillOperator(MigrationOperator):
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.flows.backfill.backfill import plan_backfill, require_window
 
-        with work.backfill() as job:
+        with work.job() as job:
             plan = plan_backfill(job, tuple(self.collections or ()))
         for line in _plan_lines(plan):
             self.log.info(line)
@@ -77,7 +77,7 @@ class PrepareCollectionOperator(MigrationOperator):
 
         if self.plan_only or (self.collections and self.collection not in self.collections):
             raise AirflowSkipException("a dry run" if self.plan_only else f"{self.collection} was not asked for")
-        with work.backfill() as job:
+        with work.job() as job:
             prepared = prepare(job, self.collection)
         if prepared.complete:
             self.log.info("%s was loaded before: nothing to do", self.collection)
@@ -102,7 +102,7 @@ class LoadRangeOperator(MigrationOperator):
         from docferry.flows.backfill.load import load_range
 
         self.log.info("%s, chunks %s", self.id_range["label"], ", ".join(self.id_range["chunks"]))
-        with work.backfill() as job:
+        with work.job() as job:
             counts = work.with_target(
                 lambda target: load_range(job, target, self.collection, tuple(self.id_range["chunks"]))
             )
@@ -122,7 +122,7 @@ class FinishCollectionOperator(MigrationOperator):
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.flows.backfill.backfill import finish
 
-        with work.backfill() as job:
+        with work.job() as job:
             report = finish(job, self.collection)
         counts = report.counts
         self.log.info(

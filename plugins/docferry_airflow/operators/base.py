@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
     from docferry.config import Migration
-    from docferry.flows.backfill.load import Backfill
-    from docferry.flows.replicate.follower import Replication
-    from docferry.flows.validate.first_pass import Validation
+    from docferry.flows.kernel.job import Job
     from docferry.ports.flows import Identity, Target
     from docferry.wiring import Connections
 
@@ -93,50 +91,14 @@ class Work:
     stop: threading.Event
     run: str
 
-    def backfill(self) -> AbstractContextManager[Backfill]:
-        """The library's job for loading. Its claim belongs to the DAG run: all tasks of a run share it."""
-        from docferry.flows.backfill.load import Backfill
-
-        return self._job(Backfill, run=self.run)
-
-    def validation(self) -> AbstractContextManager[Validation]:
-        """The library's job for validating and repairing."""
-        from docferry.flows.validate.first_pass import Validation
-
-        return self._job(Validation)
-
-    def replication(self) -> AbstractContextManager[Replication]:
-        """The library's job for following the change stream."""
-        from docferry.flows.replicate.follower import Replication
-
-        return self._job(Replication)
-
-    @contextmanager
-    def _job(self, kind: Callable[..., T], **more: Any) -> Iterator[T]:
-        """What every job needs; MongoDB's connection is closed at the end."""
-        with closing(self.connections.source(self.migration)) as source:
-            yield kind(
-                migration=self.migration,
-                source=source,
-                ledger=self.connections.ledger(self.migration),
-                identity=self.identity,
-                progress=self.progress,
-                stop=self.stop,
-                **more,
-            )
+    def job(self) -> AbstractContextManager[Job]:
+        """The library's job; its connections are closed at the end. What a load claims belongs to the DAG run: all tasks of
+        a run share it."""
+        return self.connections.job(self.migration, self.identity, self.progress, self.stop, self.run)
 
     def with_target(self, flow: Callable[[Target], Coroutine[Any, Any, T]]) -> T:
         """Run an asynchronous flow to its end; its connections live as long as its event loop."""
-        import uvloop
-
-        async def run() -> T:
-            target = self.connections.target(self.migration)
-            try:
-                return await flow(target)
-            finally:
-                await target.close()
-
-        return uvloop.run(run())
+        return self.connections.run(self.migration, flow)
 
 
 class MigrationOperator(BaseOperator):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
@@ -12,30 +11,10 @@ from docferry_airflow.operators.base import MigrationOperator, Work
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-    from docferry.flows.cutover.to_dynamodb import Cutover
+
 
 MONGO_ONLY, DUAL_WRITE = "MONGO_ONLY", "DUAL_WRITE"
 ASK, STAY = "ask", "leave everything as it is"
-
-
-@contextmanager
-def cutover_of(work: Work) -> Iterator[Cutover]:
-    """What a change of leader needs; MongoDB's connections are closed at the end."""
-    from docferry.flows.cutover.to_dynamodb import Cutover
-
-    with ExitStack() as opened:
-        yield Cutover(
-            migration=work.migration,
-            source=opened.enter_context(closing(work.connections.source(work.migration))),
-            fence=opened.enter_context(closing(work.connections.fence(work.migration))),
-            clients=opened.enter_context(closing(work.connections.clients())),
-            estate=work.connections.estate(work.migration),
-            streams=work.connections.streams(work.migration),
-            ledger=work.connections.ledger(work.migration),
-            identity=work.identity,
-            progress=work.progress,
-            stop=work.stop,
-        )
 
 
 class BeginDualWriteOperator(MigrationOperator):
@@ -53,8 +32,8 @@ class BeginDualWriteOperator(MigrationOperator):
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.flows.cutover.flip import begin_dual_write
 
-        with cutover_of(work) as job:
-            return begin_dual_write(job.flip(), int(self.compare)).to_dict()
+        with work.job() as job:
+            return begin_dual_write(job, int(self.compare)).to_dict()
 
 
 class FlipReadsOperator(MigrationOperator):
@@ -75,8 +54,8 @@ class FlipReadsOperator(MigrationOperator):
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.flows.cutover.flip import flip_reads
 
-        with cutover_of(work) as job:
-            return flip_reads(job.flip(), int(self.percent), float(self.soak_minutes) * 60).to_dict()
+        with work.job() as job:
+            return flip_reads(job, int(self.percent), float(self.soak_minutes) * 60).to_dict()
 
 
 class SwitchToDynamoDBOperator(MigrationOperator):
@@ -89,7 +68,7 @@ class SwitchToDynamoDBOperator(MigrationOperator):
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.flows.cutover.to_dynamodb import switch_to_dynamodb
 
-        with cutover_of(work) as job:
+        with work.job() as job:
             return work.with_target(lambda target: switch_to_dynamodb(job, target)).to_dict()
 
 
@@ -132,7 +111,7 @@ class HowFarOperator(MigrationOperator):
     def carry_out(self, work: Work) -> dict[str, str]:
         from docferry.flows.cutover.rollback import plan_ways_back
 
-        with cutover_of(work) as job:
+        with work.job() as job:
             ways = {str(to): would for to, would in plan_ways_back(job, self.waived).items()}
         for to, would in ways.items():
             self.log.info("as far as %s: %s", to, would)
@@ -174,12 +153,12 @@ class RollbackOperator(MigrationOperator):
         from docferry.flows.cutover.rollback import plan_rollback, roll_back
 
         to = Mode(self.to)
-        with cutover_of(work) as job, closing(work.connections.sink(work.migration)) as sink:
+        with work.job() as job:
             would = plan_rollback(job, to, self.waived)
             self.log.info("rollback as far as %s: %s", to, would)
             if self.plan_only:
                 return {"would": would}
-            return work.with_target(lambda target: roll_back(job, target, sink, to, self.waived)).to_dict()
+            return work.with_target(lambda target: roll_back(job, target, to, self.waived)).to_dict()
 
 
 class FinalizeOperator(MigrationOperator):
@@ -201,7 +180,7 @@ class FinalizeOperator(MigrationOperator):
         if self.confirmed != work.migration.name:
             what = f"'{self.confirmed}' is not the migration's name"
             raise PreflightFailed("finalize", [Problem(where="confirm", what=what, suggestion=work.migration.name)])
-        with cutover_of(work) as job:
+        with work.job() as job:
             return {"mode": str(finalize(job))}
 
 
@@ -218,5 +197,5 @@ class WatchHoldOperator(MigrationOperator):
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.flows.cutover.hold_watch import watch_hold
 
-        with cutover_of(work) as job:
+        with work.job() as job:
             return {"put_back": watch_hold(job, self.minutes * 60)}

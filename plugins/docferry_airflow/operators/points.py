@@ -30,8 +30,8 @@ class RollbackPointOperator(MigrationOperator):
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.flows.rollback_points.make import make_point
 
-        job = work.connections.points(work.migration, work.identity, work.progress, work.stop)
-        point = make_point(job, snapshot=self.snapshot)
+        with work.job() as job:
+            point = make_point(job, snapshot=self.snapshot)
         summary = {"point": point.name, "where": point.where, "documents": point.documents, "bytes": point.bytes}
         return summary | {"backups": dict(point.backups)}
 

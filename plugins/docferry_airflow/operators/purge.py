@@ -25,7 +25,7 @@ class PurgeTombstonesOperator(MigrationOperator):
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.flows.purge import purge
 
-        with work.validation() as job:
+        with work.job() as job:
             report = work.with_target(lambda target: purge(job, target, bool(self.prove_only)))
         for line in report.render().splitlines():
             self.log.info(line)

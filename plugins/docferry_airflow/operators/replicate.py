@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from docferry_airflow.operators.base import MigrationOperator, Work
-from docferry_airflow.operators.cutover import cutover_of
 
 if TYPE_CHECKING:
     from docferry.flows.replicate.follower import ReplicationReport
@@ -31,9 +30,8 @@ class ReplicateOperator(MigrationOperator):
         from docferry.flows.replicate.follower import replicate
 
         for_s = float(self.minutes) * 60
-        with cutover_of(work) as change:
-            end_dead_hold(change)
-        with work.replication() as job:
+        with work.job() as job:
+            end_dead_hold(job)
             until = job.source.cluster_time() if self.until_caught_up else None
             report: ReplicationReport = work.with_target(
                 lambda target: replicate(job, target, for_s=for_s, until=until)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 from typing import Any
 
 from docferry_airflow.operators.base import MigrationOperator, Work
-from docferry_airflow.operators.cutover import cutover_of
 
 
 class ReverseOperator(MigrationOperator):
@@ -24,19 +22,9 @@ class ReverseOperator(MigrationOperator):
 
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.flows.cutover.hold_watch import end_dead_hold
-        from docferry.flows.reverse.follower import Reverse, reverse
+        from docferry.flows.reverse.follower import reverse
 
-        with cutover_of(work) as change:
-            end_dead_hold(change)
-        with closing(work.connections.sink(work.migration)) as sink:
-            job = Reverse(
-                migration=work.migration,
-                streams=work.connections.streams(work.migration),
-                sink=sink,
-                ledger=work.connections.ledger(work.migration),
-                identity=work.identity,
-                progress=work.progress,
-                stop=work.stop,
-            )
+        with work.job() as job:
+            end_dead_hold(job)
             report = work.with_target(lambda target: reverse(job, target, for_s=float(self.minutes) * 60))
         return report.to_dict()

@@ -38,7 +38,7 @@ class ValidateOperator(MigrationOperator):
         from docferry.flows.validate.first_pass import validate
 
         only, sample = tuple(self.collections or ()), int(self.sample) if self.sample else None
-        with work.validation() as job:
+        with work.job() as job:
             report = work.with_target(lambda target: validate(job, target, only, sample))
         for line in _report_lines(report):
             self.log.info(line)
@@ -93,7 +93,7 @@ class RepairOperator(MigrationOperator):
         if not self.enabled:
             raise AirflowSkipException("repair was not asked for")
         only = tuple(self.collections or ())
-        with work.validation() as job:
+        with work.job() as job:
             report = work.with_target(lambda target: repair(job, target, only))
         summary = {name: value for name, value in report.to_dict().items() if name != "found"}
         self.log.info("repaired: %s", ", ".join(f"{name} {value}" for name, value in summary.items()))

@@ -258,7 +258,7 @@ def die(*_):
 kind, at = sys.argv[1:]
 # `_named` is called between granting the stand-in and revoking the roles.
 setattr(module if at == "_named" else module.MongoFence, at, die)
-job = Fencing(
+job = make_job(
     migration=replace(MIGRATION, cutover=CutoverSettings(fence=kind, app_users=("app",))),
     fence=module.MongoFence(os.environ["DOCFERRY_MONGO_URI"], "myapp", "fenced", ["users", "orders"]),
     ledger=DynamoLedger(boto3.Session(region_name="us-east-1"), "FenceLedger", "fenced"),

@@ -16,10 +16,11 @@ from docferry.client import DualWriteManager
 from docferry.core.cutover.modes import Mode
 from docferry.errors import MoveRefused, PreflightFailed, SteppedBack
 from docferry.flows.cutover import flip
-from docferry.flows.cutover.flip import Flip
+from docferry.flows.kernel.job import Job
 from docferry.flows.ledger import approvals
 from docferry.flows.ledger.modes import read_mode
 from docferry.sandbox import SandboxStack
+from docferry.testing.jobs import make_job
 from docferry.wiring import who
 from support.backfill.rig import Rig, eventually
 from support.client.rig import connected
@@ -43,8 +44,8 @@ def rig(stack: SandboxStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     end(made)
 
 
-def job_of(rig: Rig) -> Flip:
-    return Flip(
+def job_of(rig: Rig) -> Job:
+    return make_job(
         migration=rig.migration,
         source=rig.job().source,
         estate=rig.estate(),

@@ -48,7 +48,7 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
         connected(made, monkeypatch, stack)
         yield made
         back_out(cutover_of(made), "the test is over")
-        lift(cutover_of(made).fencing())
+        lift(cutover_of(made))
         end(made)
 
 

@@ -27,15 +27,17 @@ from docferry.errors import FenceFailed, HoldFailed, MigrationError, MoveRefused
 from docferry.flows.cutover import hold_watch as guard
 from docferry.flows.cutover.fence import fence, lift
 from docferry.flows.cutover.fence_record import Recorded, recorded_fence
-from docferry.flows.cutover.hold import Cutover, SwitchReport, back_out
+from docferry.flows.cutover.hold import SwitchReport, back_out
 from docferry.flows.cutover.to_dynamodb import switch_to_dynamodb
 from docferry.flows.cutover.to_mongodb import WITHOUT_VALIDATION, switch_to_mongodb
+from docferry.flows.kernel.job import Job
 from docferry.flows.ledger import approvals, modes
 from docferry.flows.ledger.modes import change_mode, mode_record, read_mode
 from docferry.flows.ledger.reigns import read_reigns
 from docferry.flows.ledger.state import now_ms
 from docferry.flows.reverse.follower import reverse
 from docferry.sandbox import SandboxStack
+from docferry.testing.jobs import make_job
 from docferry.wiring import who
 from support.backfill.rig import Rig, eventually
 from support.client.rig import MODES, connected, set_mode
@@ -64,13 +66,13 @@ def rig(own_stack: SandboxStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     connected(made, monkeypatch, own_stack)
     yield made
     back_out(job_of(made), "the test is over")
-    lift(job_of(made).fencing())
+    lift(job_of(made))
     end(made)
 
 
-def job_of(rig: Rig, stop: Any = None) -> Cutover:
+def job_of(rig: Rig, stop: Any = None) -> Job:
     job = rig.job()
-    return Cutover(
+    return make_job(
         migration=rig.migration,
         source=job.source,
         fence=MongoFence(
@@ -82,6 +84,7 @@ def job_of(rig: Rig, stop: Any = None) -> Cutover:
         clients=MongoClients(rig.env["DOCFERRY_MONGO_URI"]),
         estate=rig.estate(),
         streams=DynamoStreams(rig._session),
+        sink=MongoSink(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database),
         ledger=rig.ledger,
         identity=who("the switch"),
         progress=Said(),
@@ -94,7 +97,7 @@ def approved(rig: Rig) -> None:
     approvals.approve(rig.ledger, approvals.STOP_MONGO_WRITES, evidence, "a manager", "it is time")
 
 
-def switch(rig: Rig, job: Cutover | None = None) -> SwitchReport:
+def switch(rig: Rig, job: Job | None = None) -> SwitchReport:
     async def work() -> SwitchReport:
         target = rig.target()
         try:
@@ -105,13 +108,11 @@ def switch(rig: Rig, job: Cutover | None = None) -> SwitchReport:
     return asyncio.run(work())
 
 
-def switch_back(rig: Rig, job: Cutover | None = None, waived: Sequence[str] = (WITHOUT_VALIDATION,)) -> SwitchReport:
-    sink = MongoSink(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database)
-
+def switch_back(rig: Rig, job: Job | None = None, waived: Sequence[str] = (WITHOUT_VALIDATION,)) -> SwitchReport:
     async def work() -> SwitchReport:
         target = rig.target()
         try:
-            return await switch_to_mongodb(job or job_of(rig), target, sink, waived)
+            return await switch_to_mongodb(job or job_of(rig), target, waived)
         finally:
             await target.close()
 
@@ -254,7 +255,7 @@ def as_before(rig: Rig, manager: DualWriteManager) -> None:
     )
 
 
-def quick(rig: Rig, **cutover_settings: Any) -> Cutover:
+def quick(rig: Rig, **cutover_settings: Any) -> Job:
     """A hold that is over soon."""
     job = job_of(rig)
     settings = replace(job.migration.cutover, **{"hold_s": 3.0, "drain_s": 1.5, **cutover_settings})
@@ -313,7 +314,7 @@ def test_hold_that_nobody_ends_is_put_back_by_whoever_watches(rig: Rig) -> None:
         job, before = job_of(rig), mode_record(rig.ledger)
         held = READS.hold(Mode.DYNAMODB_ONLY, int(time.time() * 1000) + 300)
         change_mode(rig.ledger, before, replace(held, epoch=2), job.identity, "and then it died")
-        fence(job.fencing(), 5.0)
+        fence(job, 5.0)
         assert guard.watch_hold(job, 10.0)
         as_before(rig, manager)
 

@@ -13,9 +13,10 @@ from docferry.adapters.mongodb.source import MongoSource
 from docferry.adapters.mongodb.users import MongoClients
 from docferry.config import parse_migration
 from docferry.core.cutover.mongodb_clients import LIBRARY_APP, Client, Doing
-from docferry.flows.preflight.mongodb_clients import ClientWatch, ForeignReport, foreigners
+from docferry.flows.preflight.mongodb_clients import ForeignReport, foreigners
 from docferry.ports.flows import Clients
 from docferry.sandbox import SandboxStack
+from docferry.testing.jobs import make_job
 from support.backfill.rig import Quiet
 
 
@@ -60,9 +61,7 @@ cutover: {{waived_readers: [reports]}}
 """
     with closing(MongoClients(stack.mongo.uri())) as clients:
         port: Clients = clients
-        job = ClientWatch(
-            migration=parse_migration(text.encode()), clients=port, progress=Quiet(), stop=threading.Event()
-        )
+        job = make_job(migration=parse_migration(text.encode()), clients=port, progress=Quiet(), stop=threading.Event())
         return foreigners(job, for_s)
 
 

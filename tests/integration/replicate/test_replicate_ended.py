@@ -15,9 +15,9 @@ from docferry.errors import StreamEnded
 from docferry.flows.backfill import backfill
 from docferry.flows.ledger import state
 from docferry.flows.replicate import follower as replicate
-from docferry.flows.validate.first_pass import Validation
 from docferry.flows.validate.repair import RepairReport, repair
 from docferry.sandbox import SandboxStack
+from docferry.testing.jobs import make_job
 from support.backfill.rig import Quiet, Rig
 from support.replicate.rig import (
     Following,
@@ -82,7 +82,7 @@ def all_dropped(rig: Rig) -> None:
 
 
 def mend(rig: Rig) -> RepairReport:
-    job = Validation(
+    job = make_job(
         migration=rig.migration,
         source=job_of(rig).source,
         ledger=rig.ledger,

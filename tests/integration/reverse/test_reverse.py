@@ -11,8 +11,9 @@ from typing import TypeVar
 
 import pytest
 from docferry.errors import NotApplied, PreflightFailed
+from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.reverse_letters import list_reverse_letters
-from docferry.flows.reverse.follower import Reverse, ReverseReport, record_stream_start, reverse
+from docferry.flows.reverse.follower import ReverseReport, record_stream_start, reverse
 from docferry.flows.reverse.proof import wait_until_applied
 from docferry.ports.flows import Target
 from docferry.sandbox import SandboxStack
@@ -33,7 +34,7 @@ def rig(stack: SandboxStack, tmp_path: Path) -> Iterator[Rig]:
 
 
 @pytest.fixture
-def job(rig: Rig) -> Iterator[Reverse]:
+def job(rig: Rig) -> Iterator[Job]:
     made = job_of(rig, begin_here(rig), threading.Event())
     yield made
     made.sink.close()  # type: ignore[attr-defined]
@@ -50,11 +51,11 @@ def with_target(rig: Rig, use: Callable[[Target], Awaitable[T]]) -> T:
     return asyncio.run(run())
 
 
-def follow(rig: Rig, job: Reverse) -> ReverseReport:
+def follow(rig: Rig, job: Job) -> ReverseReport:
     return with_target(rig, lambda target: reverse(job, target, until_caught_up=True))
 
 
-def test_everything_written_to_dynamodb_reaches_mongodb_exactly(rig: Rig, job: Reverse) -> None:
+def test_everything_written_to_dynamodb_reaches_mongodb_exactly(rig: Rig, job: Job) -> None:
     application = Application(rig, 1)
     for _ in range(60):
         application.step()
@@ -70,7 +71,7 @@ def test_everything_written_to_dynamodb_reaches_mongodb_exactly(rig: Rig, job: R
     assert follow(rig, job).records == 0
 
 
-def test_followed_while_it_is_written_and_goes_on_behind_what_is_applied(rig: Rig, job: Reverse) -> None:
+def test_followed_while_it_is_written_and_goes_on_behind_what_is_applied(rig: Rig, job: Job) -> None:
     application = Application(rig, 2)
     found: list[ReverseReport] = []
     follower = threading.Thread(
@@ -86,7 +87,7 @@ def test_followed_while_it_is_written_and_goes_on_behind_what_is_applied(rig: Ri
     assert_equal(rig)
 
 
-def test_username_that_moves_to_another_user_passes_the_unique_index(rig: Rig, job: Reverse) -> None:
+def test_username_that_moves_to_another_user_passes_the_unique_index(rig: Rig, job: Job) -> None:
     application = Application(rig, 3)
     one, other = [document for (name, _), document in application.live.items() if name == "users"][:2]
     name = one["username"]

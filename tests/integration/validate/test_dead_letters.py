@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from docferry.core.versions import parse_version
 from docferry.errors import InvariantBroken, RefusedByStore, Stopped
 from docferry.flows.ledger import state
 from docferry.sandbox import SandboxStack
+from docferry.testing.jobs import change_job
 from support.backfill.rig import Rig, shop_rig
 from support.validate.planting import MAKERS, SECRET, at_once, job_of, ledger_dump, replay, validate
 
@@ -192,7 +192,7 @@ def test_letter_that_changed_meanwhile_is_not_closed(rig: Rig) -> None:
             state.open_letter(rig.ledger, "products", newer, bson.encode({"_id": 2}), letter.version + 1)
             return job.source.read_ids(*args)
 
-    report = replay(rig, "products", job=dataclasses.replace(job, source=Meanwhile()))
+    report = replay(rig, "products", job=change_job(job, source=Meanwhile()))
     assert (report.changed, report.stored) == (1, 0)
     kept = only_letter(rig)
     assert kept.message == "meanwhile"

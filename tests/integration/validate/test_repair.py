@@ -18,6 +18,7 @@ from docferry.ports.flows import Written
 from docferry.rehearsal.independent import judge
 from docferry.rehearsal.shop import COLLECTIONS, ShopPlan, load_shop, shop_documents
 from docferry.sandbox import SandboxStack
+from docferry.testing.jobs import change_job
 from support.backfill.rig import Rig, shop_rig
 from support.validate.planting import (
     MAKERS,
@@ -197,7 +198,7 @@ def test_repair_waits_while_mongodbs_time_is_still_that_of_the_broken_item(small
     small.dynamodb.put_item(TableName=small.table, Item={**item, "stock": {"N": "99"}})
     job = job_of(small)
     standing = Standing(job.source, version_time(parse_version(item["_v"]["S"])))
-    report = repair(small, job=dataclasses.replace(job, source=standing))
+    report = repair(small, job=change_job(job, source=standing))
     assert (report.written, report.items_superseded) == (1, 0)
     assert standing.reads_at_the_old_time > 3
     assert validate(small).ok

@@ -23,6 +23,7 @@ from docferry.flows.validate import progress as validation_progress
 from docferry.flows.validate import recheck as generations
 from docferry.flows.validate.first_pass import latest_report
 from docferry.sandbox import SandboxStack
+from docferry.testing.jobs import change_job
 from support.backfill.rig import Rig, shop_rig
 from support.place import TESTS
 from support.validate.live import Application, Replication, eventually_true, with_images
@@ -186,7 +187,7 @@ def test_killed_validation_goes_on_from_its_last_checkpoint(rig: Rig, driver: Pr
             return page
 
     job = job_of(rig)
-    report = validate(rig, job=dataclasses.replace(job, source=Counting(job.source)))
+    report = validate(rig, job=change_job(job, source=Counting(job.source)))
     assert sum(read) == 2 * EACH + 2 * 460 - behind
     assert [one.documents for one in report.collections] == [EACH, 460, 460, EACH]
     assert [(one.path, one.id) for one in report.differences] == [("currency", str(order["_id"]))], (
@@ -195,7 +196,7 @@ def test_killed_validation_goes_on_from_its_last_checkpoint(rig: Rig, driver: Pr
     assert report.at_ms == so_far.started_ms
     read.clear()
     rig.dynamodb.put_item(TableName=rig.table, Item=item)
-    assert validate(rig, job=dataclasses.replace(job, source=Counting(job.source))).ok
+    assert validate(rig, job=change_job(job, source=Counting(job.source))).ok
     assert sum(read) == 2 * EACH + 2 * 460, "and the next one begins anew"
 
 
@@ -226,7 +227,7 @@ def test_stop_ends_within_five_seconds_though_dynamodb_does_not_answer(rig: Rig,
 
         def run() -> None:
             with pytest.raises(Stopped):
-                validate(unheard, "orders", job=dataclasses.replace(job, stop=stop))
+                validate(unheard, "orders", job=change_job(job, stop=stop))
             ended.append(time.monotonic())
 
         thread = threading.Thread(target=run)

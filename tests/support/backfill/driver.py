@@ -18,6 +18,8 @@ from docferry.config import load_migration
 from docferry.errors import MigrationError
 from docferry.flows.backfill import backfill
 from docferry.flows.backfill import load as loading
+from docferry.flows.kernel.job import Job
+from docferry.testing.jobs import make_job
 
 
 class Quiet:
@@ -34,7 +36,7 @@ def forbid_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
-async def load(job: backfill.Backfill, target: object, names: list[str]) -> None:
+async def load(job: Job, target: object, names: list[str]) -> None:
     for name in names:
         report = await backfill.backfill_collection(job, target, name)  # type: ignore[arg-type]
         print(json.dumps(report.to_dict()), flush=True)
@@ -49,7 +51,7 @@ def main(file: str, run: str, names: list[str]) -> None:
     migration = load_migration(file)
     connections = wiring.connections_from_environment(migration)
     identity = wiring.who(run)
-    job = backfill.Backfill(
+    job = make_job(
         migration=migration,
         source=connections.source(migration),
         ledger=connections.ledger(migration),

@@ -25,7 +25,9 @@ from docferry.adapters.aws.ledger import DynamoLedger
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.config import Migration, parse_migration
 from docferry.flows.backfill import backfill
+from docferry.flows.kernel.job import Job
 from docferry.ports.flows import Identity, Record
+from docferry.testing.jobs import make_job
 from docferry.wiring import who
 from pymongo import MongoClient
 
@@ -114,11 +116,11 @@ class Rig:
 
     # --- in this process ---------------------------------------------------------------------------------------------
 
-    def job(self, run: str = "", stop: Any = None, identity: Identity | None = None, **mongo: Any) -> backfill.Backfill:
+    def job(self, run: str = "", stop: Any = None, identity: Identity | None = None, **mongo: Any) -> Job:
         run = run or f"run-{uuid.uuid4().hex[:6]}"
         uri = mongo.pop("uri", self.env["DOCFERRY_MONGO_URI"])
         identity = identity or who(run)
-        return backfill.Backfill(
+        return make_job(
             migration=self.migration,
             source=MongoSource(uri, self.migration.source.database, **mongo),
             ledger=self.ledger,
@@ -135,7 +137,7 @@ class Rig:
     def target(self, **options: Any) -> DynamoTarget:
         return DynamoTarget(DynamoHttp(self._session, **options), self.migration.backfill.concurrency)
 
-    def load(self, *collections: str, job: backfill.Backfill | None = None) -> dict[str, backfill.CollectionReport]:
+    def load(self, *collections: str, job: Job | None = None) -> dict[str, backfill.CollectionReport]:
         """Load collections (all by default) in this process."""
         job = job or self.job()
 

@@ -17,17 +17,18 @@ from docferry.adapters.aws.streams import DynamoStreams
 from docferry.adapters.mongodb.fence import MongoFence
 from docferry.adapters.mongodb.sink import MongoSink
 from docferry.adapters.mongodb.users import MongoClients
-from docferry.flows.cutover.flip import Flip
-from docferry.flows.cutover.hold import Cutover, SwitchReport
+from docferry.flows.cutover.hold import SwitchReport
 from docferry.flows.cutover.to_dynamodb import switch_to_dynamodb
 from docferry.flows.cutover.to_mongodb import WITHOUT_VALIDATION, switch_to_mongodb
+from docferry.flows.kernel.job import Job
 from docferry.flows.ledger import approvals
-from docferry.flows.reverse.follower import Reverse, reverse
+from docferry.flows.reverse.follower import reverse
 from docferry.rehearsal import application as drill_application
 from docferry.rehearsal.application import make_counters
 from docferry.rehearsal.processes import Answers
 from docferry.sandbox import SandboxStack
 from docferry.sandbox.processes import log_tail
+from docferry.testing.jobs import make_job
 from docferry.wiring import who
 
 from support.backfill.rig import Rig, eventually
@@ -181,7 +182,7 @@ class Returning:
 
     async def _work(self) -> None:
         rig, target = self._rig, self._rig.target()
-        job = Reverse(
+        job = make_job(
             migration=rig.migration, streams=DynamoStreams(rig._session), sink=sink_of(rig), ledger=rig.ledger,
             identity=who("reverse replicator"), progress=Said(), stop=self._stop,
         )  # fmt: skip
@@ -208,16 +209,17 @@ def sink_of(rig: Rig) -> MongoSink:
     return MongoSink(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database)
 
 
-def cutover_of(rig: Rig) -> Cutover:
+def cutover_of(rig: Rig) -> Job:
     source = rig.migration.source.database
     job = rig.job()
-    return Cutover(
+    return make_job(
         migration=rig.migration,
         source=job.source,
         fence=MongoFence(rig.env["DOCFERRY_MONGO_URI"], source, rig.migration.name, list(rig.migration.mappings)),
         clients=MongoClients(rig.env["DOCFERRY_MONGO_URI"]),
         estate=rig.estate(),
         streams=DynamoStreams(rig._session),
+        sink=sink_of(rig),
         ledger=rig.ledger,
         identity=who("the switch"),
         progress=Said(),
@@ -232,7 +234,7 @@ def change_leader(rig: Rig, *, back: bool, waived: Sequence[str] = ()) -> Switch
         target = rig.target()
         try:
             if back:
-                return await switch_to_mongodb(cutover_of(rig), target, sink_of(rig), [*waived, WITHOUT_VALIDATION])
+                return await switch_to_mongodb(cutover_of(rig), target, [*waived, WITHOUT_VALIDATION])
             return await switch_to_dynamodb(cutover_of(rig), target)
         finally:
             await target.close()
@@ -240,8 +242,8 @@ def change_leader(rig: Rig, *, back: bool, waived: Sequence[str] = ()) -> Switch
     return asyncio.run(work())
 
 
-def flip_of(rig: Rig) -> Flip:
-    return cutover_of(rig).flip()
+def flip_of(rig: Rig) -> Job:
+    return cutover_of(rig)
 
 
 def approve(rig: Rig, phase: str) -> None:

@@ -49,7 +49,7 @@ def faulty(
             yield rig, application
     finally:
         back_out(cutover_of(rig), "the test is over")
-        lift(cutover_of(rig).fencing())
+        lift(cutover_of(rig))
         end(rig)
 
 

@@ -27,12 +27,12 @@ from docferry.core.mapping.mapping import Item, key_of
 from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import snapshot_version, version_of
 from docferry.errors import DocumentError, LeaseHeld
-from docferry.flows.backfill.load import BULK, CONDITIONAL, Backfill, _Loader, _Page
+from docferry.flows.backfill.load import BULK, CONDITIONAL, _Loader, _Page
 from docferry.flows.ledger import state
 from docferry.flows.replicate.lanes import Applying
 from docferry.flows.validate import repair
-from docferry.flows.validate.common import Validation
 from docferry.ports.flows import Feed, StreamPosition
+from docferry.testing.jobs import make_job
 from docferry.wiring import who
 
 from support.convergence.documents import Documents
@@ -171,7 +171,7 @@ class World:
         raw = self.page(at)
         if not raw:
             return
-        job = Backfill(**self.job(), run="r")
+        job = make_job(**self.job(), run="r")
         loader = _Loader(job, self.target, DOCS, ChunkLease(), NoLimit(), mode)  # type: ignore[arg-type]
         page = _Page(raw, snapshot_version(at), id_of(raw[-1]))
         part = loader._encode(page, range(len(raw)))
@@ -191,13 +191,13 @@ class World:
     async def repair_documents(self) -> None:
         """What repair does with documents that a validation found different, whether they are or not."""
         ids = [id_bytes(key) for key in self.side.ids if self.random.random() < 0.7]
-        work = repair._Repair(Validation(**self.job()), self.target, repair.RepairReport(), no_lease)
+        work = repair._Repair(make_job(**self.job()), self.target, repair.RepairReport(), no_lease)
         self.begin(work.documents(MAPPING, ids))
 
     async def bury_items(self) -> None:
         """What repair does with items that a validation found extra, whether they are or not."""
         keys = [key_of(item) for item in await self.side.items() if self.random.random() < 0.5]
-        work = repair._Repair(Validation(**self.job()), self.target, repair.RepairReport(), no_lease)
+        work = repair._Repair(make_job(**self.job()), self.target, repair.RepairReport(), no_lease)
         self.begin(work.bury(TABLE, keys))
 
     async def replay_letters(self) -> None:
@@ -205,7 +205,7 @@ class World:
 
     async def replay(self) -> None:
         try:
-            report = await repair.replay_letters(Validation(**self.job()), self.target, DOCS)
+            report = await repair.replay_letters(make_job(**self.job()), self.target, DOCS)
         except LeaseHeld:
             self.seen["replay beside another"] += 1
             return

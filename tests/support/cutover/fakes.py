@@ -10,10 +10,11 @@ import pytest
 from docferry.config import Migration, parse_migration
 from docferry.core.settings import CutoverSettings
 from docferry.flows.cutover import fence_raising, fence_record
-from docferry.flows.cutover.fence_record import Fencing, Recorded, recorded_fence
+from docferry.flows.cutover.fence_record import Recorded, recorded_fence
 from docferry.ports.flows import Identity
 from docferry.testing.fakes import FakeLedger
 from docferry.testing.fence import FakeFence
+from docferry.testing.jobs import make_job
 
 from support.backfill.rig import Quiet
 
@@ -38,7 +39,7 @@ class Process:
 
     def __init__(self, mongo: FakeFence, ledger: FakeLedger, name: str = "one", **cutover: Any) -> None:
         self.stop, self.said = threading.Event(), Said()
-        self.job = Fencing(
+        self.job = make_job(
             migration=with_cutover(**cutover),
             fence=mongo,
             ledger=ledger,

@@ -16,8 +16,9 @@ from docferry.adapters.mongodb.fence import MongoFence
 from docferry.config import parse_migration
 from docferry.core.settings import CutoverSettings
 from docferry.flows.cutover.fence import lift
-from docferry.flows.cutover.fence_record import Fencing
+from docferry.flows.kernel.job import Job
 from docferry.sandbox import SandboxStack
+from docferry.testing.jobs import make_job
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
@@ -57,8 +58,8 @@ class Rig:
     def ledger(self) -> DynamoLedger:
         return DynamoLedger(self.session, "FenceLedger", "fenced")
 
-    def job(self, **cutover: Any) -> Fencing:
-        return Fencing(
+    def job(self, **cutover: Any) -> Job:
+        return make_job(
             migration=replace(MIGRATION, cutover=CutoverSettings(**cutover)),
             fence=self.fence,
             ledger=self.ledger,

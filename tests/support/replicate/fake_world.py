@@ -9,9 +9,9 @@ from typing import Any
 from bson.timestamp import Timestamp
 from docferry.config import parse_migration
 from docferry.flows.backfill import backfill
-from docferry.flows.backfill.load import Backfill
-from docferry.flows.replicate.follower import Replication, ReplicationReport, replicate
+from docferry.flows.replicate.follower import ReplicationReport, replicate
 from docferry.testing.fakes import FakeLedger, FakeSource, FakeTarget
+from docferry.testing.jobs import make_job
 from docferry.wiring import who
 
 from support.backfill.rig import Quiet
@@ -38,14 +38,14 @@ class World:
         }
 
     def load(self, *, again: bool = False) -> None:
-        job = Backfill(**self.common, run="again" if again else "first")
+        job = make_job(**self.common, run="again" if again else "first")
         if again:
             backfill.begin_again(job)
         asyncio.run(backfill.backfill_collection(job, self.target, "docs"))
 
     def replicate(self, until: Timestamp | None = None) -> ReplicationReport:
         """Up to now, unless something else is asked for."""
-        job = Replication(**self.common)
+        job = make_job(**self.common)
         return asyncio.run(replicate(job, self.target, until=until or self.source.cluster_time()))
 
     def alive(self) -> set[str]:

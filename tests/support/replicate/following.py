@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from docferry.flows.replicate.follower import Replication, ReplicationReport, replicate
+from docferry.flows.kernel.job import Job
+from docferry.flows.replicate.follower import ReplicationReport, replicate
+from docferry.testing.jobs import make_job
 from docferry.wiring import who
 
 from support.backfill.rig import Rig
 from support.validate.planting import tick
 
 
-def replication_of(rig: Rig) -> Replication:
+def replication_of(rig: Rig) -> Job:
     load = rig.job()
-    return Replication(
+    return make_job(
         migration=rig.migration,
         source=load.source,
         ledger=rig.ledger,

@@ -17,11 +17,13 @@ from bson import Binary
 from bson.timestamp import Timestamp
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.config import parse_migration
+from docferry.flows.kernel.job import Job
 from docferry.flows.ledger import state
-from docferry.flows.replicate.follower import Replication, ReplicationReport, replicate
+from docferry.flows.replicate.follower import ReplicationReport, replicate
 from docferry.ports.flows import Identity, StopSignal, Target
 from docferry.rehearsal.independent import judge
 from docferry.rehearsal.shop import COLLECTIONS
+from docferry.testing.jobs import make_job
 from docferry.wiring import who
 
 from support.backfill.rig import Rig, eventually, shop_rig
@@ -77,8 +79,8 @@ def end(rig: Rig) -> None:
     rig.close()
 
 
-def job_of(rig: Rig, stop: StopSignal | None = None, identity: Identity | None = None, **mongo: Any) -> Replication:
-    return Replication(
+def job_of(rig: Rig, stop: StopSignal | None = None, identity: Identity | None = None, **mongo: Any) -> Job:
+    return make_job(
         migration=rig.migration,
         source=MongoSource(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database, **mongo),
         ledger=rig.ledger,
@@ -90,7 +92,7 @@ def job_of(rig: Rig, stop: StopSignal | None = None, identity: Identity | None =
 
 def follow(
     rig: Rig,
-    job: Replication | None = None,
+    job: Job | None = None,
     target: Target | None = None,
     *,
     for_s: float | None = None,

@@ -14,10 +14,12 @@ from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.core.mapping.mapping import Item, key_of
 from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import snapshot_version
-from docferry.flows.reverse.follower import Reverse, record_stream_start
+from docferry.flows.kernel.job import Job
+from docferry.flows.reverse.follower import record_stream_start
 from docferry.flows.reverse.proof import Write
 from docferry.ports.flows import StopSignal
 from docferry.rehearsal.independent import judge
+from docferry.testing.jobs import make_job
 from docferry.wiring import who
 
 from support.backfill.rig import Rig, eventually
@@ -104,8 +106,8 @@ def begin_here(rig: Rig) -> DynamoStreams:
     return streams
 
 
-def job_of(rig: Rig, streams: DynamoStreams, stop: StopSignal) -> Reverse:
-    return Reverse(
+def job_of(rig: Rig, streams: DynamoStreams, stop: StopSignal) -> Job:
+    return make_job(
         migration=rig.migration,
         streams=streams,
         sink=MongoSink(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database),

@@ -11,11 +11,12 @@ from typing import Any
 import bson
 import pytest
 from docferry.core.bson_codec.raw import id_bytes
+from docferry.flows.kernel.job import Job
 from docferry.flows.reverse.follower import reverse
-from docferry.flows.validate.common import Validation
 from docferry.flows.validate.first_pass import ValidationReport, validate
 from docferry.testing.fake_streams import FakeSink
 from docferry.testing.fakes import FakeSource
+from docferry.testing.jobs import change_job, make_job
 from docferry.wiring import who
 
 from support.reverse.rig import MIGRATION, Back, hurry
@@ -61,8 +62,8 @@ class Judged(Back):
     def tamper_away(self, collection: str, id: Any) -> None:
         self.sink.delete(collection, id_bytes(id))
 
-    def validation(self, **changes: Any) -> Validation:
-        job = Validation(
+    def validation(self, **changes: Any) -> Job:
+        job = make_job(
             migration=self.migration,
             source=self.source,
             ledger=self.ledger,
@@ -70,7 +71,7 @@ class Judged(Back):
             progress=self.said,
             stop=threading.Event(),
         )
-        return dataclasses.replace(job, **changes)
+        return change_job(job, **changes)
 
     def validate_alone(self, *only: str, sample: int | None = None) -> ValidationReport:
         """While nobody follows."""

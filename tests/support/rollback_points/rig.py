@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -17,9 +16,10 @@ from bson.codec_options import CodecOptions
 from bson.datetime_ms import DatetimeMS
 from bson.raw_bson import RawBSONDocument
 from docferry.config import parse_migration
-from docferry.flows.rollback_points.job import Points
+from docferry.flows.kernel.job import Job
 from docferry.rehearsal.oddities import EVERYWHERE
 from docferry.sandbox import SandboxStack
+from docferry.testing.jobs import change_job, make_job
 from docferry.wiring import Connections, who
 
 from support.backfill.rig import Quiet, Rig, shop_rig
@@ -99,22 +99,32 @@ def fill(database: Any) -> None:
     database.create_collection("cheap", viewOn="products", pipeline=[{"$match": {"price": {"$lt": Decimal128("5")}}}])
 
 
-def work(rig: Rig, **parts: Any) -> Points:
+def work(rig: Rig, **parts: Any) -> Job:
     """The job, on real servers; `parts` of it replaced."""
     connections = Connections(mongo_uri=rig.env["DOCFERRY_MONGO_URI"], session=rig._session)
-    return replace(connections.points(rig.migration, who("test"), Quiet(), threading.Event()), **parts)
+    points = connections.points(rig.migration)
+    ours = {name: parts.pop(name) for name in points.__dataclass_fields__ if name in parts}
+    job = make_job(
+        migration=rig.migration,
+        ledger=connections.ledger(rig.migration),
+        identity=who("test"),
+        progress=Quiet(),
+        clients=connections.clients(),
+        points=replace(points, **ours),
+    )
+    return change_job(job, **parts)
 
 
-def while_reading(job: Points, do: Callable[[str], None]) -> Points:
+def while_reading(job: Job, do: Callable[[str], None]) -> Job:
     """The same job; `do` is called with the collection's name before each page that is read."""
 
     @contextmanager
     def database(name: str) -> Iterator[Any]:
-        with job.database(name) as inner:
+        with job.points.database(name) as inner:
             yield _Watched(inner, do)
 
     opener: Callable[[str], AbstractContextManager[Any]] = database
-    return replace(job, database=opener)
+    return change_job(job, points=replace(job.points, database=opener))
 
 
 class _Watched:

@@ -16,6 +16,7 @@ from docferry.config import load_migration
 from docferry.errors import MigrationError
 from docferry.flows.validate import first_pass as checking
 from docferry.flows.validate import progress as validation_progress
+from docferry.testing.jobs import make_job
 
 
 class Lines:
@@ -31,7 +32,7 @@ def main(file: str, name: str) -> None:
     validation_progress.CHECKPOINT_S = 0.0
     migration = load_migration(file)
     connections = wiring.connections_from_environment(migration)
-    job = checking.Validation(
+    job = make_job(
         migration=migration,
         source=connections.source(migration),
         ledger=connections.ledger(migration),

@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 from bson import Decimal128, Int64, ObjectId
+from docferry.flows.kernel.job import Job
 from docferry.flows.validate import first_pass as checking
 from docferry.flows.validate import repair as mending
-from docferry.flows.validate.first_pass import Validation, ValidationReport
+from docferry.flows.validate.first_pass import ValidationReport
+from docferry.testing.jobs import change_job, make_job
 from docferry.wiring import who
 
 from support.backfill.rig import Quiet, Rig
@@ -273,9 +275,9 @@ def key(item: Item) -> Key:
 # --- running ---------------------------------------------------------------------------------------------------------
 
 
-def job_of(rig: Rig, **changes: Any) -> Validation:
+def job_of(rig: Rig, **changes: Any) -> Job:
     load = rig.job()
-    job = Validation(
+    job = make_job(
         migration=rig.migration,
         source=load.source,
         ledger=rig.ledger,
@@ -283,7 +285,7 @@ def job_of(rig: Rig, **changes: Any) -> Validation:
         progress=Quiet(),
         stop=load.stop,
     )
-    return dataclasses.replace(job, **changes)
+    return change_job(job, **changes)
 
 
 def with_target(rig: Rig, flow: Callable[[Any], Any]) -> Any:
@@ -297,7 +299,7 @@ def with_target(rig: Rig, flow: Callable[[Any], Any]) -> Any:
     return asyncio.run(run())
 
 
-def validate(rig: Rig, *only: str, sample: int | None = None, job: Validation | None = None) -> ValidationReport:
+def validate(rig: Rig, *only: str, sample: int | None = None, job: Job | None = None) -> ValidationReport:
     job = job or job_of(rig)
     report: ValidationReport = with_target(rig, lambda target: checking.validate(job, target, only, sample))
     return report
@@ -308,14 +310,14 @@ def tick(rig: Rig) -> None:
     rig.database["ticks"].insert_one({})
 
 
-def repair(rig: Rig, *only: str, dry_run: bool = False, job: Validation | None = None) -> mending.RepairReport:
+def repair(rig: Rig, *only: str, dry_run: bool = False, job: Job | None = None) -> mending.RepairReport:
     tick(rig)
     job = job or job_of(rig)
     report: mending.RepairReport = with_target(rig, lambda target: mending.repair(job, target, only, dry_run))
     return report
 
 
-def replay(rig: Rig, collection: str, *ids: str, job: Validation | None = None) -> mending.ReplayReport:
+def replay(rig: Rig, collection: str, *ids: str, job: Job | None = None) -> mending.ReplayReport:
     job = job or job_of(rig)
     report: mending.ReplayReport = with_target(rig, lambda target: mending.replay_letters(job, target, collection, ids))
     return report

@@ -13,11 +13,13 @@ from docferry.config import load_migration
 from docferry.core.mapping.mapping import Item, ItemKey, key_of
 from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import snapshot_version, version_of
+from docferry.flows.kernel.job import Job
 from docferry.flows.ledger import state
 from docferry.flows.validate import first_pass as checking
-from docferry.flows.validate.first_pass import Validation, ValidationReport
+from docferry.flows.validate.first_pass import ValidationReport
 from docferry.ports.flows import Identity, Record, StreamPosition
 from docferry.testing.fakes import FakeLedger, FakeSource, FakeTarget
+from docferry.testing.jobs import change_job, make_job
 
 from support.backfill.rig import Quiet
 from support.place import SHOP_FILE
@@ -123,8 +125,8 @@ class World:
         """Change an item behind docferry's back."""
         self.items[key] = {**self.items[key], **attributes}
 
-    def job(self, name: str = "somebody", **changes: Any) -> Validation:
-        job = Validation(
+    def job(self, name: str = "somebody", **changes: Any) -> Job:
+        job = make_job(
             migration=self.migration,
             source=self.source,
             ledger=self.ledger,
@@ -132,7 +134,7 @@ class World:
             progress=Quiet(),
             stop=threading.Event(),
         )
-        return dataclasses.replace(job, **changes)
+        return change_job(job, **changes)
 
-    def validate(self, *only: str, sample: int | None = None, job: Validation | None = None) -> ValidationReport:
+    def validate(self, *only: str, sample: int | None = None, job: Job | None = None) -> ValidationReport:
         return asyncio.run(checking.validate(job or self.job(), self.target, only, sample))

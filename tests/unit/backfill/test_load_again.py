@@ -9,8 +9,8 @@ import pytest
 from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.errors import PreflightFailed
 from docferry.flows.backfill.backfill import begin_again, prepare
-from docferry.flows.backfill.load import Backfill
 from docferry.flows.ledger.writers import open_writers, unfinished_loads, writing
+from docferry.testing.jobs import make_job
 from support.replicate.fake_world import World
 
 
@@ -49,7 +49,7 @@ def test_nothing_of_mongodb_is_loaded_over_what_a_leading_dynamodb_holds(mode: s
 def test_load_that_was_begun_before_the_leader_is_changed_does_not_go_on_afterwards() -> None:
     world = World(5)
     world.load()
-    job = Backfill(**world.common, run="again")
+    job = make_job(**world.common, run="again")
     begin_again(job)
     world.ledger.write(*MODE, ModeState(mode=Mode.DYNAMODB_ONLY, epoch=5).to_body(), expect=world.ledger.read(*MODE))
     with pytest.raises(PreflightFailed, match="DynamoDB leads"):

@@ -18,7 +18,8 @@ from docferry.errors import (
 )
 from docferry.flows.cutover import fence_record
 from docferry.flows.cutover.fence import fence, lift
-from docferry.flows.cutover.fence_record import Fencing, Recorded
+from docferry.flows.cutover.fence_record import Recorded
+from docferry.flows.kernel.job import Job
 from docferry.flows.ledger import state
 from docferry.testing.fakes import FakeLedger
 from docferry.testing.fence import APP, FakeFence
@@ -91,7 +92,7 @@ def two_users(mongo: FakeFence) -> FakeFence:
 
 @pytest.mark.parametrize("again", [lift, lambda job: fence(job, WITHIN_S)], ids=["lift", "fence"])
 def test_process_that_died_between_two_revocations_is_cleaned_up_after(
-    two_users: FakeFence, ledger: FakeLedger, again: Callable[[Fencing], Any]
+    two_users: FakeFence, ledger: FakeLedger, again: Callable[[Job], Any]
 ) -> None:
     def half(mongo: FakeFence) -> None:
         mongo.break_off = AccessDenied("killed here")

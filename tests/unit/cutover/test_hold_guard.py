@@ -14,8 +14,9 @@ from docferry.errors import HoldFailed, LeaderUnknown, PreflightFailed, TimedOut
 from docferry.flows.cutover import hold_watch as guard
 from docferry.flows.cutover.fence import fence, lift
 from docferry.flows.cutover.fence_record import FENCE, LEASE_S, Recorded, recorded_fence
-from docferry.flows.cutover.hold import Cutover, back_out, back_out_after
+from docferry.flows.cutover.hold import back_out, back_out_after
 from docferry.flows.cutover.hold_watch import GRACE_S, end_dead_hold, put_back, watch_hold
+from docferry.flows.kernel.job import Job
 from docferry.flows.ledger import state
 from docferry.flows.ledger.modes import (
     change_mode,
@@ -28,6 +29,7 @@ from docferry.ports.flows import Identity
 from docferry.testing.fake_streams import FakeStreams
 from docferry.testing.fakes import FakeLedger, FakeSource, FakeTarget
 from docferry.testing.fence import FakeFence
+from docferry.testing.jobs import make_job
 from support.backfill.rig import Quiet
 
 MIGRATION: Migration = parse_migration(b"""
@@ -49,8 +51,8 @@ NOT_ASKED: Any = None
 """A guard looks at neither the connections nor AWS."""
 
 
-def job_of(mongo: FakeFence, ledger: FakeLedger, name: str = "guard") -> Cutover:
-    return Cutover(
+def job_of(mongo: FakeFence, ledger: FakeLedger, name: str = "guard") -> Job:
+    return make_job(
         migration=MIGRATION,
         source=FakeSource({"users": ()}),
         fence=mongo,
@@ -74,7 +76,7 @@ def held(before: ModeState, ahead: Mode, left_s: float) -> ModeState:
 
 def test_overdue_hold_is_put_back_and_replication_may_go_on() -> None:
     mongo, ledger = FakeFence(), FakeLedger()
-    fence(job_of(mongo, ledger, "dead").fencing(), 1.0)
+    fence(job_of(mongo, ledger, "dead"), 1.0)
     request_replication_yield(ledger, "dead", 120)
     set_mode(ledger, held(READS, Mode.DYNAMODB_ONLY, -2))
     assert put_back(job_of(mongo, ledger))
@@ -154,9 +156,9 @@ def test_fence_that_a_late_process_lifted_while_dynamodb_leads_is_up_again() -> 
     """It was frozen on the way back, and woke when the hold had been put back already."""
     mongo, ledger = FakeFence(), FakeLedger()
     job = job_of(mongo, ledger)
-    fence(job.fencing(), 1.0)
+    fence(job, 1.0)
     set_mode(ledger, LEADS)
-    lift(job.fencing())
+    lift(job)
     assert back_out(job, "late").mode is Mode.DYNAMODB_ONLY
     assert (mongo.blocked, recorded_fence(ledger)[0]) == (True, Recorded.UP)
 
@@ -166,7 +168,7 @@ def test_fence_that_a_late_process_raised_while_mongodb_leads_is_lifted() -> Non
     mongo, ledger = FakeFence(), FakeLedger()
     job = job_of(mongo, ledger)
     set_mode(ledger, READS)
-    fence(job.fencing(), 1.0)
+    fence(job, 1.0)
     assert back_out(job, "late") == READS
     assert (mongo.blocked, recorded_fence(ledger)[0]) == (False, Recorded.DOWN)
 

@@ -14,8 +14,9 @@ from docferry.core.cutover.mongodb_clients import Doing, Sighting
 from docferry.core.settings import CutoverSettings
 from docferry.errors import AccessDenied, Unavailable
 from docferry.flows.preflight import mongodb_clients as foreign
-from docferry.flows.preflight.mongodb_clients import ClientWatch, ForeignReport, foreigners
+from docferry.flows.preflight.mongodb_clients import ForeignReport, foreigners
 from docferry.testing.fence import FakeClients
+from docferry.testing.jobs import make_job
 from support.backfill.rig import Quiet
 
 MIGRATION = parse_migration(b"migration: m\nsource: {database: myapp}\ntables: {Tab: {}}\ncollections: {users: {}}\n")
@@ -32,7 +33,7 @@ def seen(app: str, doing: Doing = Doing.IDLE, namespace: str = "", **more: Any) 
 
 
 def watched(clients: FakeClients, for_s: float = 0.05, **cutover: Any) -> ForeignReport:
-    job = ClientWatch(
+    job = make_job(
         migration=replace(MIGRATION, cutover=CutoverSettings(**cutover)),
         clients=clients,
         progress=Quiet(),
@@ -114,7 +115,7 @@ def test_stop_ends_it_with_what_was_seen_so_far() -> None:
     looks: Sequence[Sequence[Sighting]] = [[seen("web")]]
     stop = threading.Event()
     stop.set()
-    job = ClientWatch(migration=MIGRATION, clients=FakeClients(*looks), progress=Quiet(), stop=stop)
+    job = make_job(migration=MIGRATION, clients=FakeClients(*looks), progress=Quiet(), stop=stop)
     report = foreigners(job, 3_600.0)
     assert report.looks == 1
     assert report.seconds < 1.0

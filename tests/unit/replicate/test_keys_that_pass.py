@@ -15,9 +15,9 @@ from docferry.core.mapping.mapping import Item, key_of
 from docferry.core.versions import parse_version, snapshot_version, version_of
 from docferry.errors import RefusedByStore
 from docferry.flows.replicate.lanes import Applying, Lanes
-from docferry.flows.validate.common import Validation
 from docferry.flows.validate.repair import RepairReport, _Repair
 from docferry.testing.fakes import FakeLedger, FakeSource, FakeTarget
+from docferry.testing.jobs import make_job
 from docferry.wiring import who
 from support.convergence.rules import calls_inline
 from support.convergence.sides import DOCS, MAPPING, MIGRATION, TABLE, TTL
@@ -60,7 +60,7 @@ class Pair:
             raise lanes.failure
 
     def repair(self) -> _Repair:
-        job = Validation(
+        job = make_job(
             migration=MIGRATION, source=self.source, ledger=self.ledger, identity=who(), progress=Quiet(),
             stop=threading.Event(),
         )  # fmt: skip

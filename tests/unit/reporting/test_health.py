@@ -17,9 +17,10 @@ from docferry.flows.ledger import state
 from docferry.flows.ledger.modes import MOVES
 from docferry.flows.ledger.reports import LATEST, SECTION
 from docferry.flows.reporting import health as well
-from docferry.flows.reporting.health import Health, HealthReport, Status, health_of, lacking_health
+from docferry.flows.reporting.health import HealthReport, Status, health_of, lacking_health
 from docferry.flows.reverse.follower import RECORD
 from docferry.ports.flows import Identity, MemberFacts, StreamPosition
+from docferry.testing.jobs import make_job
 from support.validate.world import World
 
 PARTS = ["replica_set", "tables", "lag_forward", "lag_reverse", "consistency", "letters", "application"]
@@ -55,7 +56,7 @@ class Case:
         position = StreamPosition(time=self.world.source.cluster_time(), token={"_data": "x"}, scope="database:fake")
         self.replicator |= state.position_body(position) | {"at": state.now_ms(), "pending": 0, "lag_s": 0}
         self.validated("EQUAL")
-        self.job = Health(
+        self.job = make_job(
             migration=self.world.migration,
             source=self.world.source,
             ledger=self.world.ledger,

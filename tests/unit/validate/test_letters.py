@@ -14,12 +14,13 @@ from bson.timestamp import Timestamp
 from docferry.core.bson_codec.raw import id_bytes
 from docferry.core.versions import version_of
 from docferry.errors import ConditionFailed, DocumentError, RefusedByStore
+from docferry.flows.kernel.job import Job
 from docferry.flows.ledger import state
 from docferry.flows.replicate.lanes import Applying, Lanes
-from docferry.flows.validate.common import Validation
 from docferry.flows.validate.repair import replay_letters
 from docferry.ports.flows import ChangeEvent, Record, StreamPosition
 from docferry.testing.fakes import FakeLedger, FakeSource, FakeTarget
+from docferry.testing.jobs import make_job
 from docferry.wiring import who
 from support.convergence.rules import PatientRepair, calls_inline
 from support.convergence.sides import DOCS, MIGRATION, TABLE
@@ -130,7 +131,7 @@ async def apply(ledger: FakeLedger, source: FakeSource, target: FakeTarget, chan
     assert lanes.failure is None
 
 
-def job_of(ledger: Any, source: FakeSource) -> Validation:
-    return Validation(
+def job_of(ledger: Any, source: FakeSource) -> Job:
+    return make_job(
         migration=MIGRATION, source=source, ledger=ledger, identity=who(), progress=Quiet(), stop=threading.Event()
     )

@@ -43,13 +43,13 @@ from docferry.flows.backfill.load import (
     BULK,
     CONDITIONAL,
     GIVE_BACK_S,
-    Backfill,
     Counts,
     budget_of,
     counts_of,
     load_range,
     set_header,
 )
+from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger import state
@@ -120,7 +120,7 @@ class BackfillPlan:
         }
 
 
-def plan_backfill(job: Backfill, only: Sequence[str] = ()) -> BackfillPlan:
+def plan_backfill(job: Job, only: Sequence[str] = ()) -> BackfillPlan:
     """The plan, from samples. Reads only. Raises PreflightFailed if the servers cannot do it."""
     require_source(job.migration, job.source)
     plans = tuple(_plan_collection(job, settings) for settings in _chosen(job.migration, only))
@@ -152,7 +152,7 @@ def _chosen(migration: Migration, only: Sequence[str]) -> list[CollectionSetting
     return [settings for settings in migration.collections if not only or settings.name in only]
 
 
-def _plan_collection(job: Backfill, settings: CollectionSettings) -> CollectionPlan:
+def _plan_collection(job: Job, settings: CollectionSettings) -> CollectionPlan:
     facts = job.source.collection_facts(settings.name)
     mapping = job.migration.mapping(settings.name)
     sample = job.source.sample_documents(settings.name, PLAN_SAMPLE) if facts.documents else []
@@ -214,7 +214,7 @@ class PreparedLoad:
     chunks: int
 
 
-def prepare(job: Backfill, collection: str) -> PreparedLoad:
+def prepare(job: Job, collection: str) -> PreparedLoad:
     """Claim the collection for this run, record the stream position, and cut chunks. Repeating it changes nothing.
 
     Raises: LeaseHeld if another run is at it, PreflightFailed unless MongoDB leads, InvariantBroken, StoreError.
@@ -234,7 +234,7 @@ def prepare(job: Backfill, collection: str) -> PreparedLoad:
     return PreparedLoad(collection=collection, complete=False, ranges=ranges, chunks=len(chunks))
 
 
-def _claim(job: Backfill, settings: CollectionSettings) -> Record:
+def _claim(job: Job, settings: CollectionSettings) -> Record:
     """The collection's header, held by this run. Another run that is alive wins; its name is told."""
     digest = mapping_digest(settings)
     fresh: dict[str, Any] = {"state": "new", "mode": BULK, "mapping": digest, "chunks": 0, "started": state.now_ms()}
@@ -245,7 +245,7 @@ def _claim(job: Backfill, settings: CollectionSettings) -> Record:
             raise PreflightFailed(job.migration.name, [mapping_changed(settings.name)])
         if header is not None and body["state"] == "complete":
             return header
-        if body.get("run") != job.run and not state.lease_expired(body, job.identity):
+        if body.get("run") != job.run.name and not state.lease_expired(body, job.identity):
             left = (int(body["until"]) - state.now_ms()) / 1000
             raise LeaseHeld(f"the backfill of {settings.name}", str(body["owner"]), left)
         try:
@@ -265,7 +265,7 @@ def is_followed(ledger: Ledger) -> bool:
     return record is not None and bool(record.body.get("opened"))
 
 
-def begin_again(job: Backfill, only: Sequence[str] = ()) -> list[str]:
+def begin_again(job: Job, only: Sequence[str] = ()) -> list[str]:
     """Make ready to load collections anew under live traffic, every put conditional; returns their names.
 
     For when replication has lost its position (then all collections, from a new position), or a collection was dropped,
@@ -295,7 +295,7 @@ def begin_again(job: Backfill, only: Sequence[str] = ()) -> list[str]:
     return names
 
 
-def _begin_collection_again(job: Backfill, name: str, follow_from: str) -> None:
+def _begin_collection_again(job: Job, name: str, follow_from: str) -> None:
     header = job.ledger.read("backfill", name)
     if header is None:
         return  # never loaded: the usual way will do
@@ -309,12 +309,12 @@ def _begin_collection_again(job: Backfill, name: str, follow_from: str) -> None:
     set_header(job, header, mapping | fresh | {"follow_from": follow_from})
 
 
-def _holder(job: Backfill) -> dict[str, Any]:
+def _holder(job: Job) -> dict[str, Any]:
     until = state.now_ms() + int(job.migration.backfill.lease_s * 2000)
-    return {"run": job.run, "owner": job.identity.name, "mark": job.run_mark, "until": until}
+    return {"run": job.run.name, "owner": job.identity.name, "mark": job.run.mark, "until": until}
 
 
-def _cut(job: Backfill, settings: CollectionSettings, have: Sequence[Record]) -> list[Record]:
+def _cut(job: Job, settings: CollectionSettings, have: Sequence[Record]) -> list[Record]:
     """Write the chunk records. Left-overs of an attempt that died in here are replaced: nothing was loaded by them."""
     for record in have:
         job.ledger.delete(record)
@@ -398,7 +398,7 @@ class CollectionReport:
         }
 
 
-def finish(job: Backfill, collection: str) -> CollectionReport:
+def finish(job: Job, collection: str) -> CollectionReport:
     """Add up a collection's chunks and mark it complete.
 
     Raises: InvariantBroken if a sum is wrong or a chunk is not done; TooManyDeadLetters past the allowed share.
@@ -437,17 +437,17 @@ def _report_of(header: Record, already: bool) -> CollectionReport:
     )
 
 
-def release_run(job: Backfill, collection: str) -> None:
+def release_run(job: Job, collection: str) -> None:
     """Give up this run's claim, so that the next run need not wait for it to expire."""
     header = job.ledger.read("backfill", collection)
-    if header is not None and header.body.get("run") == job.run and header.body["state"] != "complete":
+    if header is not None and header.body.get("run") == job.run.name and header.body["state"] != "complete":
         try:
             set_header(job, header, {"owner": ""})
         except ConditionFailed:
             return  # somebody has claimed it already
 
 
-async def backfill_collection(job: Backfill, target: Target, collection: str) -> CollectionReport:
+async def backfill_collection(job: Job, target: Target, collection: str) -> CollectionReport:
     """Prepare, load and finish one collection in this process: what the CLI does."""
     prepared = await asyncio.to_thread(prepare, job, collection)
     if not prepared.complete:

@@ -36,19 +36,15 @@ from docferry.errors import (
     TooManyDeadLetters,
     Unavailable,
 )
+from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger import state
 from docferry.flows.preflight.majority import MajorityWatch
 from docferry.ports.flows import (
     Bounds,
-    Identity,
-    Ledger,
     Packed,
-    Progress,
     Record,
-    Source,
-    StopSignal,
     StreamPosition,
     Target,
     Written,
@@ -69,24 +65,6 @@ BULK, CONDITIONAL = "bulk", "conditional"
 """How a collection is loaded: without conditions while there is no other writer, else each put only over what is older."""
 
 COUNTERS = ("read", "written", "superseded", "dead", "items", "units")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backfill:
-    """Everything a backfill needs. `run` is one attempt at loading; all its tasks share it.
-
-    `run_mark` is the mark of the process that is the whole run, empty where a run has many processes (Airflow): by it a
-    run that was killed is told from one that is alive.
-    """
-
-    migration: Migration
-    source: Source
-    ledger: Ledger
-    identity: Identity
-    progress: Progress
-    stop: StopSignal
-    run: str
-    run_mark: str = ""
 
 
 def budget_of(migration: Migration) -> float:
@@ -126,7 +104,7 @@ def counts_of(body: Mapping[str, Any]) -> Counts:
     return Counts(**{name: int(body.get(name, 0)) for name in COUNTERS})
 
 
-def set_header(job: Backfill, header: Record, changes: Mapping[str, Any]) -> Record:
+def set_header(job: Job, header: Record, changes: Mapping[str, Any]) -> Record:
     """Change a collection's header. Raises ConditionFailed if it is not what was read."""
     return job.ledger.write("backfill", header.key, {**header.body, **changes}, expect=header)
 
@@ -158,7 +136,7 @@ class _Page:
         return encoded and all(not write.cancelled() and write.exception() is None for write in self.writes)
 
 
-async def load_range(job: Backfill, target: Target, collection: str, chunks: Sequence[str]) -> Counts:
+async def load_range(job: Job, target: Target, collection: str, chunks: Sequence[str]) -> Counts:
     """Load these chunks; those that somebody else holds or has finished are passed over.
 
     Raises: Stopped (checkpointed), LeaseLost, LeaseHeld if a chunk is still held when all others are done, RetryExhausted,
@@ -182,7 +160,7 @@ def raised_gc_threshold() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-async def _load_chunks(job: Backfill, target: Target, collection: str, chunks: Sequence[str]) -> Counts:
+async def _load_chunks(job: Job, target: Target, collection: str, chunks: Sequence[str]) -> Counts:
     done = Counts()
     held: LeaseHeld | None = None
     budget = state.LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
@@ -207,7 +185,7 @@ async def _load_chunks(job: Backfill, target: Target, collection: str, chunks: S
     return done
 
 
-async def _lease_chunk(job: Backfill, record: Record) -> state.Lease:
+async def _lease_chunk(job: Job, record: Record) -> state.Lease:
     """Lease a chunk; if its holder may be dead, wait for the lease to run out rather than fail the task."""
     waited = time.monotonic() + job.migration.backfill.lease_s * 1.5
     while True:
@@ -235,7 +213,7 @@ class _Loader:
 
     def __init__(
         self,
-        job: Backfill,
+        job: Job,
         target: Target,
         collection: str,
         lease: state.Lease,
@@ -482,7 +460,7 @@ class _Loader:
     def _keep_run(self) -> None:
         """The run's claim on the collection lasts as long as one of its tasks works."""
         header = self.job.ledger.read("backfill", self.collection)
-        if header is None or header.body.get("run") != self.job.run:
+        if header is None or header.body.get("run") != self.job.run.name:
             raise LeaseLost(f"the backfill of {self.collection}")
         try:
             set_header(self.job, header, {"until": state.now_ms() + int(self.job.migration.backfill.lease_s * 2000)})

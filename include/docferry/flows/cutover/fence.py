@@ -18,7 +18,6 @@ from docferry.flows.cutover.fence_raising import Raising
 from docferry.flows.cutover.fence_record import (
     LIFT_S,
     FenceReport,
-    Fencing,
     LiftReport,
     Recorded,
     held,
@@ -26,11 +25,12 @@ from docferry.flows.cutover.fence_record import (
     plan_fence,
     state_in_mongodb,
 )
+from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.ledger import state
 
 
-def fence(job: Fencing, within_s: float) -> FenceReport:
+def fence(job: Job, within_s: float) -> FenceReport:
     """Make MongoDB refuse the application's writes within so many seconds, or leave everything as it was.
 
     A fence that is up already stays, with its time; one that somebody left half done is lifted first.
@@ -51,7 +51,7 @@ def fence(job: Fencing, within_s: float) -> FenceReport:
     return report
 
 
-def lift(job: Fencing) -> LiftReport:
+def lift(job: Job) -> LiftReport:
     """Take the fence away, as the ledger's record says. Idempotent, and for whatever a process left that died.
 
     Raises: LeaseHeld while somebody raises it; FenceFailed if MongoDB then says that it is not down; Stopped, RetryExhausted,
@@ -68,7 +68,7 @@ def lift(job: Fencing) -> LiftReport:
         return LiftReport(plan=plan, was=was, lifted=True)
 
 
-def require_quiet(job: Fencing, since: Timestamp) -> None:
+def require_quiet(job: Job, since: Timestamp) -> None:
     """Prove that nobody but docferry has written to the migration's collections behind `since`.
 
     Raises: FenceBroken with the first such writes; ResumeTokenLost if the oplog no longer tells; Stopped, RetryExhausted,
@@ -79,7 +79,7 @@ def require_quiet(job: Fencing, since: Timestamp) -> None:
         raise FenceBroken(state.encode_time(since), [str(one) for one in strays])
 
 
-def _standing(job: Fencing, lease: state.Lease, within_s: float) -> FenceReport | None:
+def _standing(job: Job, lease: state.Lease, within_s: float) -> FenceReport | None:
     """The fence that is up already. What somebody left half done is lifted, and then there is none."""
     recorded = Recorded(lease.body.get("state", Recorded.DOWN))
     if recorded is Recorded.DOWN:

@@ -30,10 +30,10 @@ from docferry.flows.cutover.fence_record import (
     PAUSE_S,
     REMIND_S,
     FenceReport,
-    Fencing,
     Recorded,
     lift_in_mongodb,
 )
+from docferry.flows.kernel.job import Job
 from docferry.flows.ledger import state
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class _Late(Exception):
 class Raising:
     """One fence on its way up. `in_the_way` is what was seen last, `waited_for` everything that was."""
 
-    job: Fencing
+    job: Job
     lease: state.Lease
     plan: FencePlan
     began: float

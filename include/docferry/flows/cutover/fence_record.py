@@ -21,7 +21,6 @@ from typing import Any
 
 from bson.timestamp import Timestamp
 
-from docferry.config import Migration
 from docferry.core.cutover.fence_plan import (
     FenceKind,
     FencePlan,
@@ -36,9 +35,10 @@ from docferry.errors import (
     Problem,
     TransientStoreError,
 )
+from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.ledger import state
-from docferry.ports.flows import Fence, Identity, Ledger, Progress, StopSignal
+from docferry.ports.flows import Ledger, StopSignal
 
 FENCE = ("fence", "mongodb")
 LEASE_S = 10.0
@@ -59,18 +59,6 @@ class Recorded(StrEnum):
     RAISING = "raising"
     UP = "up"
     LIFTING = "lifting"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fencing:
-    """Everything the fence needs."""
-
-    migration: Migration
-    fence: Fence
-    ledger: Ledger
-    identity: Identity
-    progress: Progress
-    stop: StopSignal
 
 
 @dataclass(slots=True, kw_only=True)
@@ -123,7 +111,7 @@ def recorded_fence(ledger: Ledger) -> tuple[Recorded, FencePlan | None, Timestam
 
 
 @contextmanager
-def held(job: Fencing) -> Iterator[state.Lease]:
+def held(job: Job) -> Iterator[state.Lease]:
     """The lease on the record; whatever ends the block, it is given back, or runs out."""
     lease = state.take_or_create(job.ledger, *FENCE, job.identity, LEASE_S)
     try:
@@ -141,11 +129,11 @@ def held(job: Fencing) -> Iterator[state.Lease]:
     lease.release()
 
 
-def state_in_mongodb(job: Fencing, plan: FencePlan, for_s: float, stop: StopSignal | None = None) -> FenceState:
+def state_in_mongodb(job: Job, plan: FencePlan, for_s: float, stop: StopSignal | None = None) -> FenceState:
     return retrying("ask for the fence's state", lambda: job.fence.fence_state(plan), stop or job.stop, for_s)
 
 
-def plan_fence(job: Fencing, for_s: float) -> FencePlan:
+def plan_fence(job: Job, for_s: float) -> FencePlan:
     """Raises PreflightFailed if no fence would hold."""
     cutover = job.migration.cutover
     facts = retrying("ask what a fence would meet", job.fence.facts, job.stop, for_s)
@@ -166,13 +154,13 @@ def plan_fence(job: Fencing, for_s: float) -> FencePlan:
     return FencePlan(kind=chosen, grants=taken)
 
 
-def lift_under(job: Fencing, lease: state.Lease, plan: FencePlan, stop: StopSignal) -> None:
+def lift_under(job: Job, lease: state.Lease, plan: FencePlan, stop: StopSignal) -> None:
     """Lift, look, and record it. Raises FenceFailed, Stopped, RetryExhausted, LeaseLost, StoreError."""
     lease.update({"state": Recorded.LIFTING.value})
     lease.update({"state": lift_in_mongodb(job, plan, stop).value, "time": ""})
 
 
-def lift_in_mongodb(job: Fencing, plan: FencePlan, stop: StopSignal) -> Recorded:
+def lift_in_mongodb(job: Job, plan: FencePlan, stop: StopSignal) -> Recorded:
     """DOWN; or LIFTING, if the primary lets the application write, but has no majority behind it.
 
     Why: nobody's writes wait for a member that is down; but after a fail-over the fence may be up once more, so whoever raises or

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from docferry.config import Migration
 from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.modes import Mode, ModeState, state_of
 from docferry.errors import MoveRefused, PreflightFailed, Problem, SteppedBack, Stopped
+from docferry.flows.kernel.job import Job
 from docferry.flows.ledger import state
 from docferry.flows.ledger.approvals import FLIP_READS, require_approval
 from docferry.flows.ledger.mapping_fingerprint import changed_mappings
@@ -26,9 +26,9 @@ from docferry.flows.ledger.modes import (
     read_mode,
     unacknowledged,
 )
-from docferry.flows.reporting.health import Health, lacking_health
+from docferry.flows.reporting.health import lacking_health
 from docferry.flows.validate.first_pass import latest_report
-from docferry.ports.flows import Estate, Identity, Ledger, Progress, Record, Source, StopSignal
+from docferry.ports.flows import Ledger, Record
 
 RAMP = (1, 10, 50, 100)
 LAG_S = 60.0
@@ -40,24 +40,6 @@ MOST_WRONG = 0.01
 """Of the reads that were compared, or answered by DynamoDB, while a share soaks."""
 ACKNOWLEDGED_WITHIN_S = 15.0
 COMPARED_WITHIN_S = 15.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flip:
-    """Everything a flip needs."""
-
-    migration: Migration
-    source: Source
-    estate: Estate
-    ledger: Ledger
-    identity: Identity
-    progress: Progress
-    stop: StopSignal
-
-    def health(self) -> Health:
-        return Health(
-            migration=self.migration, source=self.source, ledger=self.ledger, estate=self.estate, identity=self.identity
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +86,7 @@ class FlipReport:
         return {"mode": self.mode, "epoch": self.epoch, "soaked_s": round(self.soaked_s, 1), "seen": seen}
 
 
-def begin_dual_write(job: Flip, compare: int = 100) -> FlipReport:
+def begin_dual_write(job: Job, compare: int = 100) -> FlipReport:
     """The application writes to both from now on; `compare` percent of its reads are compared.
 
     Raises: PreflightFailed with everything that keeps it from beginning; MoveRefused.
@@ -113,7 +95,7 @@ def begin_dual_write(job: Flip, compare: int = 100) -> FlipReport:
     return _move(job, Mode.DUAL_WRITE, compare, "dual writes begin")
 
 
-def flip_reads(job: Flip, percent: int, soak_s: float = 0.0) -> FlipReport:
+def flip_reads(job: Job, percent: int, soak_s: float = 0.0) -> FlipReport:
     """`percent` of the reads come from DynamoDB from now on; watched for `soak_s` seconds.
 
     Raises: PreflightFailed with everything that keeps the reads from being flipped; MoveRefused; SteppedBack, if what was seen
@@ -124,19 +106,19 @@ def flip_reads(job: Flip, percent: int, soak_s: float = 0.0) -> FlipReport:
     require_approval(job.ledger, FLIP_READS)
     _await_comparisons(job, mode)
     lacking = [*lacking_replication(job.ledger), *_equal(job), *_served(job), *_compared(job, mode), *_following(job)]
-    _require(job, "reads from DynamoDB", [*lacking, *lacking_health(job.health(), ("replica_set", "tables"))])
+    _require(job, "reads from DynamoDB", [*lacking, *lacking_health(job, ("replica_set", "tables"))])
     before = _seen(job)
     report = _move(job, Mode.DYNAMODB_READS, percent, f"{percent} % of the reads come from DynamoDB")
     _soak(job, report, mode, before, soak_s)
     return report
 
 
-def back_to(job: Flip, mode: Mode, why: str) -> FlipReport:
+def back_to(job: Job, mode: Mode, why: str) -> FlipReport:
     """MONGO_ONLY, or DUAL_WRITE with all reads compared. Raises MoveRefused where that takes more than a change of mode."""
     return _move(job, mode, 100 if mode is Mode.DUAL_WRITE else 0, why)
 
 
-def _move(job: Flip, to: Mode, percent: int, why: str) -> FlipReport:
+def _move(job: Job, to: Mode, percent: int, why: str) -> FlipReport:
     record = mode_record(job.ledger)
     after = state_of(record.body).move(to, percent)
     change_mode(job.ledger, record, after, job.identity, why)
@@ -145,7 +127,7 @@ def _move(job: Flip, to: Mode, percent: int, why: str) -> FlipReport:
     return FlipReport(mode=str(after), epoch=after.epoch)
 
 
-def _await_acknowledgements(job: Flip, after: ModeState) -> None:
+def _await_acknowledgements(job: Job, after: ModeState) -> None:
     """Every process follows within a moment; who does not is named, and changes nothing: nobody's leader has changed."""
     until = time.monotonic() + ACKNOWLEDGED_WITHIN_S
     while left := unacknowledged(live_instances(job.ledger, job.identity), after.epoch):
@@ -159,12 +141,12 @@ def _await_acknowledgements(job: Flip, after: ModeState) -> None:
 # --- what must be true -----------------------------------------------------------------------------------------------
 
 
-def _require(job: Flip, what: str, problems: Sequence[Problem]) -> None:
+def _require(job: Job, what: str, problems: Sequence[Problem]) -> None:
     if problems:
         raise PreflightFailed(f"{job.migration.name}: {what}", problems)
 
 
-def _loaded(job: Flip) -> Iterator[Problem]:
+def _loaded(job: Job) -> Iterator[Problem]:
     for one in job.migration.collections:
         header = job.ledger.read("backfill", one.name)
         if header is None or header.body["state"] != "complete":
@@ -186,7 +168,7 @@ def lacking_replication(ledger: Ledger) -> Iterator[Problem]:
         yield Problem(where="replication", what=what, suggestion="wait until it has caught up")
 
 
-def _equal(job: Flip) -> Iterator[Problem]:
+def _equal(job: Job) -> Iterator[Problem]:
     report = latest_report(job.ledger)
     age_s = (state.now_ms() - int(report["at_ms"])) / 1000 if report else 0.0
     if report is not None and age_s > REPORT_S:
@@ -197,7 +179,7 @@ def _equal(job: Flip) -> Iterator[Problem]:
             yield Problem(where=f"collections.{one.name}", what=what, suggestion="docferry dead-letters")
 
 
-def _served(job: Flip) -> Iterator[Problem]:
+def _served(job: Job) -> Iterator[Problem]:
     """What the application asks for that DynamoDB could not answer."""
     shapes: dict[str, int] = {}
     for one in live_instances(job.ledger, job.identity):
@@ -208,7 +190,7 @@ def _served(job: Flip) -> Iterator[Problem]:
         yield Problem(where=shape, what=f"was called {count} time(s), and DynamoDB cannot answer it", suggestion=advice)
 
 
-def _compared(job: Flip, mode: ModeState) -> Iterator[Problem]:
+def _compared(job: Job, mode: ModeState) -> Iterator[Problem]:
     """What the comparisons of DUAL_WRITE say. If it compares, nothing compared is no evidence."""
     if not mode.validate_writes:
         return
@@ -224,7 +206,7 @@ def _compared(job: Flip, mode: ModeState) -> Iterator[Problem]:
         yield Problem(where="shadow reads", what="; ".join([seen.differing, *_examples(live)]), suggestion=advice)
 
 
-def _await_comparisons(job: Flip, mode: ModeState) -> None:
+def _await_comparisons(job: Job, mode: ModeState) -> None:
     """Processes tell what they have counted every few seconds: who flips right after dual writes began would be too quick."""
     until = time.monotonic() + COMPARED_WITHIN_S
     while mode.validate_writes and time.monotonic() < until and not job.stop.is_set():
@@ -240,7 +222,7 @@ def _examples(instances: Sequence[Instance]) -> list[str]:
     return [example for one in instances for example in one.examples][-5:]
 
 
-def _following(job: Flip) -> Iterator[Problem]:
+def _following(job: Job) -> Iterator[Problem]:
     live = live_instances(job.ledger, job.identity)
     if not live:
         advice = "start the application with docferry.connect"
@@ -254,7 +236,7 @@ def _following(job: Flip) -> Iterator[Problem]:
 # --- what is watched -------------------------------------------------------------------------------------------------
 
 
-def _seen(job: Flip) -> ReadCounts:
+def _seen(job: Job) -> ReadCounts:
     return _sum(list_instances(job.ledger))
 
 
@@ -272,7 +254,7 @@ def _sum(instances: Sequence[Instance]) -> ReadCounts:
     )
 
 
-def _soak(job: Flip, report: FlipReport, before: ModeState, at_start: ReadCounts, soak_s: float) -> None:
+def _soak(job: Job, report: FlipReport, before: ModeState, at_start: ReadCounts, soak_s: float) -> None:
     began = time.monotonic()
     while (left_s := began + soak_s - time.monotonic()) > 0:
         if job.stop.is_set():
@@ -287,7 +269,7 @@ def _soak(job: Flip, report: FlipReport, before: ModeState, at_start: ReadCounts
         job.progress.advance("soak", int(report.soaked_s), int(soak_s), note)
 
 
-def _ours(job: Flip, report: FlipReport) -> Record:
+def _ours(job: Job, report: FlipReport) -> Record:
     """The mode that soaks. Raises MoveRefused once somebody else has changed it: then it is his."""
     record = mode_record(job.ledger)
     now = state_of(record.body)
@@ -296,7 +278,7 @@ def _ours(job: Flip, report: FlipReport) -> Record:
     return record
 
 
-def _step_back(job: Flip, record: Record, before: ModeState, why: str) -> None:
+def _step_back(job: Job, record: Record, before: ModeState, why: str) -> None:
     """To the mode of before. Raises SteppedBack; MoveRefused."""
     examples = _examples(list_instances(job.ledger))
     back = state_of(record.body).move(before.mode, before.percent)

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from docferry.config import Migration
 from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.modes import Mode, ModeState, state_of
 from docferry.errors import (
@@ -28,8 +27,7 @@ from docferry.errors import (
     Stopped,
 )
 from docferry.flows.cutover.fence import fence, lift
-from docferry.flows.cutover.fence_record import Fencing
-from docferry.flows.cutover.flip import Flip
+from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger import state
 from docferry.flows.ledger.modes import (
@@ -38,22 +36,9 @@ from docferry.flows.ledger.modes import (
     request_replication_yield,
     wait_for_acknowledgements,
 )
-from docferry.flows.preflight.mongodb_clients import ClientWatch
-from docferry.flows.replicate.follower import Replication
-from docferry.flows.reporting.health import Health
 from docferry.flows.validate.changed import ChangeWatch
-from docferry.flows.validate.common import Validation
 from docferry.ports.flows import (
-    Clients,
-    Estate,
-    Fence,
-    Identity,
-    Ledger,
-    Progress,
     Record,
-    Source,
-    StopSignal,
-    Streams,
     Target,
 )
 
@@ -63,52 +48,6 @@ TAKE_OVER_S = 60.0
 CATCH_UP_S = 300.0
 POLL_S = 0.05
 REFENCE_S = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cutover:
-    """Everything a change of leader needs."""
-
-    migration: Migration
-    source: Source
-    fence: Fence
-    clients: Clients
-    streams: Streams
-    estate: Estate
-    ledger: Ledger
-    identity: Identity
-    progress: Progress
-    stop: StopSignal
-
-    def fencing(self) -> Fencing:
-        return Fencing(
-            migration=self.migration, fence=self.fence, ledger=self.ledger, identity=self.identity,
-            progress=self.progress, stop=self.stop,
-        )  # fmt: skip
-
-    def validation(self) -> Validation:
-        return Validation(
-            migration=self.migration, source=self.source, ledger=self.ledger, identity=self.identity,
-            progress=self.progress, stop=self.stop,
-        )  # fmt: skip
-
-    def flip(self) -> Flip:
-        return Flip(
-            migration=self.migration, source=self.source, estate=self.estate, ledger=self.ledger,
-            identity=self.identity, progress=self.progress, stop=self.stop,
-        )  # fmt: skip
-
-    def health(self) -> Health:
-        return self.flip().health()
-
-    def watching(self) -> ClientWatch:
-        return ClientWatch(migration=self.migration, clients=self.clients, progress=self.progress, stop=self.stop)
-
-    def replication(self) -> Replication:
-        return Replication(
-            migration=self.migration, source=self.source, ledger=self.ledger, identity=self.identity,
-            progress=self.progress, stop=self.stop,
-        )  # fmt: skip
 
 
 @dataclass(slots=True, kw_only=True)
@@ -139,7 +78,7 @@ class SwitchReport:
 # --- before writes wait ---
 
 
-async def take_over(job: Cutover, what: str, follow: Callable[[], Awaitable[Any]]) -> None:
+async def take_over(job: Job, what: str, follow: Callable[[], Awaitable[Any]]) -> None:
     """Become the one who replicates (`what` says how), as soon as the one of before has made room."""
     began = time.monotonic()
     while True:
@@ -161,7 +100,7 @@ def raise_if_ended(following: asyncio.Task[None]) -> None:
 
 
 async def wait_until_lag_below(
-    job: Cutover,
+    job: Job,
     leader: str,
     what: str,
     near_s: float,
@@ -180,7 +119,7 @@ async def wait_until_lag_below(
         await asyncio.sleep(POLL_S)
 
 
-async def end_switch(job: Cutover, following: asyncio.Task[None], watching: ChangeWatch | None = None) -> None:
+async def end_switch(job: Job, following: asyncio.Task[None], watching: ChangeWatch | None = None) -> None:
     """End what a switch has begun: its replication, which has been told to end, its look at the change stream, its claim to
     replicate alone.
 
@@ -198,11 +137,11 @@ async def end_switch(job: Cutover, following: asyncio.Task[None], watching: Chan
             await asyncio.shield(asyncio.to_thread(request_replication_yield, job.ledger, job.identity.name, 0))
 
 
-def tables_of(job: Cutover) -> list[str]:
+def tables_of(job: Job) -> list[str]:
     return sorted({mapping.table for mapping in job.migration.mappings.values()})
 
 
-def raise_if_stopped(job: Cutover) -> None:
+def raise_if_stopped(job: Job) -> None:
     if job.stop.is_set():
         raise Stopped("asked to stop before the leader was changed; nothing has changed")
 
@@ -216,7 +155,7 @@ class Hold:
     ahead: Mode
     leader: str
 
-    def __init__(self, job: Cutover, target: Target, following: asyncio.Task[None]) -> None:
+    def __init__(self, job: Job, target: Target, following: asyncio.Task[None]) -> None:
         self.job, self.target, self.following = job, target, following
         self.steps: dict[str, float] = {}
         self.marked = self.acks_until = 0.0
@@ -289,7 +228,7 @@ def describe_silent(instances: Sequence[Instance]) -> str:
 # --- going back ------------------------------------------------------------------------------------------------------
 
 
-def back_out(job: Cutover, why: str) -> ModeState:
+def back_out(job: Job, why: str) -> ModeState:
     """From HOLD to where it was: the fence is lifted first if MongoDB led, and stands if DynamoDB does. Idempotent.
 
     Raises: FenceFailed, StoreError, RetryExhausted: then HOLD stays, and whoever calls this next goes on.
@@ -300,14 +239,14 @@ def back_out(job: Cutover, why: str) -> ModeState:
         if held.mode is not Mode.HOLD:
             # Others have put it back while this process was frozen: what it did when it woke, it did behind their backs.
             if held.mode.dynamodb_leads:
-                fence(job.fencing(), REFENCE_S)
+                fence(job, REFENCE_S)
             else:
-                lift(job.fencing())
+                lift(job)
             return held
         if held.behind is not None and not held.behind.dynamodb_leads:
-            lift(job.fencing())
+            lift(job)
         else:
-            fence(job.fencing(), REFENCE_S)  # it stands, unless the way back had lifted it already
+            fence(job, REFENCE_S)  # it stands, unless the way back had lifted it already
         back = held.go_back()
         try:
             change_mode(job.ledger, record, back, job.identity, why)
@@ -317,7 +256,7 @@ def back_out(job: Cutover, why: str) -> ModeState:
         return back
 
 
-def back_out_after(job: Cutover, error: BaseException, steps: Mapping[str, float], ahead: Mode) -> BaseException:
+def back_out_after(job: Job, error: BaseException, steps: Mapping[str, float], ahead: Mode) -> BaseException:
     """Go back, and say so: the error to raise. If going back fails, too, whoever watches the hold goes on.
 
     Whoever was asked to stop goes back all the same, and then stops.

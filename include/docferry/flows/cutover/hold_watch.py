@@ -10,7 +10,8 @@ import time
 
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.errors import LeaseHeld, RetryExhausted, TransientStoreError
-from docferry.flows.cutover.hold import Cutover, back_out
+from docferry.flows.cutover.hold import back_out
+from docferry.flows.kernel.job import Job
 from docferry.flows.ledger import state
 from docferry.flows.ledger.modes import read_mode, replication_yield_request, request_replication_yield
 
@@ -27,7 +28,7 @@ def is_overdue(mode: ModeState, grace_s: float = GRACE_S) -> bool:
     return mode.mode is Mode.HOLD and state.now_ms() > mode.deadline_ms + int(grace_s * 1000)
 
 
-def put_back(job: Cutover) -> bool:
+def put_back(job: Job) -> bool:
     """Put a hold back that nobody ended; whether there was one.
 
     Raises: LeaseHeld, for as long as the fence is the dead one's; FenceFailed, StoreError, RetryExhausted. HOLD stays then:
@@ -40,7 +41,7 @@ def put_back(job: Cutover) -> bool:
     return True
 
 
-def end_dead_hold(job: Cutover) -> bool:
+def end_dead_hold(job: Job) -> bool:
     """Before replication begins: a hold at which nobody is any more is waited for, and put back; whether there was one.
 
     Raises: as `put_back`.
@@ -56,7 +57,7 @@ def end_dead_hold(job: Cutover) -> bool:
     return True
 
 
-def watch_hold(job: Cutover, for_s: float, begins_within_s: float = BEGINS_WITHIN_S) -> bool:
+def watch_hold(job: Job, for_s: float, begins_within_s: float = BEGINS_WITHIN_S) -> bool:
     """Watch a change of leader to its end, for so long at most; whether a hold had to be put back that nobody ended.
 
     While MongoDB or the ledger cannot be reached it tries again. One that does not begin soon is not waited for.

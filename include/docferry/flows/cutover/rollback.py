@@ -10,14 +10,15 @@ from docferry.core.cutover.modes import Mode, ModeState, state_of
 from docferry.errors import MoveRefused, PreflightFailed, Problem
 from docferry.flows.cutover.fence import lift
 from docferry.flows.cutover.flip import back_to, begin_dual_write, lacking_replication
-from docferry.flows.cutover.hold import POLL_S, Cutover, SwitchReport, back_out, raise_if_stopped
+from docferry.flows.cutover.hold import POLL_S, SwitchReport, back_out, raise_if_stopped
 from docferry.flows.cutover.hold_watch import is_overdue
 from docferry.flows.cutover.to_mongodb import require_ready_to_return, switch_to_mongodb
+from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.approvals import FINALIZE, require_approval
 from docferry.flows.ledger.modes import change_mode, mode_record, read_mode
 from docferry.flows.preflight.readiness import foreign_readers
-from docferry.ports.flows import Sink, Target
+from docferry.ports.flows import Target
 
 FOLLOWED_WITHIN_S = 120.0
 """How long forward replication is waited for, once MongoDB leads again."""
@@ -25,7 +26,7 @@ _ALONE = "the application reads and writes MongoDB alone"
 _DUAL = "the application reads MongoDB, and writes both databases"
 
 
-def plan_rollback(job: Cutover, to: Mode = Mode.MONGO_ONLY, waived: Sequence[str] = ()) -> str:
+def plan_rollback(job: Job, to: Mode = Mode.MONGO_ONLY, waived: Sequence[str] = ()) -> str:
     """What a rollback as far as `to` would do now, in words. Raises PreflightFailed or MoveRefused where it would be refused."""
     now = read_mode(job.ledger)
     if now.mode is Mode.HOLD:
@@ -41,7 +42,7 @@ def plan_rollback(job: Cutover, to: Mode = Mode.MONGO_ONLY, waived: Sequence[str
     return "a change of mode: " + (_ALONE if to is Mode.MONGO_ONLY else _DUAL)
 
 
-def plan_ways_back(job: Cutover, waived: Sequence[str] = ()) -> dict[Mode, str]:
+def plan_ways_back(job: Job, waived: Sequence[str] = ()) -> dict[Mode, str]:
     """Every way back from here, nearest first, and what it would do. Changes nothing.
 
     Raises: MoveRefused where there is none; PreflightFailed where it would be refused.
@@ -52,9 +53,7 @@ def plan_ways_back(job: Cutover, waived: Sequence[str] = ()) -> dict[Mode, str]:
     return {to: plan_rollback(job, to, waived) for to in now.ways_back}
 
 
-async def roll_back(
-    job: Cutover, target: Target, sink: Sink, to: Mode = Mode.MONGO_ONLY, waived: Sequence[str] = ()
-) -> SwitchReport:
+async def roll_back(job: Job, target: Target, to: Mode = Mode.MONGO_ONLY, waived: Sequence[str] = ()) -> SwitchReport:
     """MongoDB leads, and serves alone; or, as far as DUAL_WRITE, is still followed by dual writes. Idempotent.
 
     Raises: PreflightFailed, MoveRefused, before anything was touched; HoldFailed, and then all is as it was. Past that, MongoDB
@@ -66,27 +65,27 @@ async def roll_back(
         before = await in_thread(back_out, job, "rolled back by hand: nobody had ended the hold", stop=job.stop)
     _require_way(before, to)
     if before.mode is Mode.DYNAMODB_ONLY:
-        report = await switch_to_mongodb(job, target, sink, waived)
+        report = await switch_to_mongodb(job, target, waived)
         return report if to is Mode.MONGO_ONLY else await in_thread(_begin_dual_write, job, report, stop=job.stop)
     after = await in_thread(_change, job, before, to, stop=job.stop)
     return SwitchReport(before=str(before), after=str(after), epoch=after.epoch, instances=0, compared=0, held_s=0.0)
 
 
-def _change(job: Cutover, before: ModeState, to: Mode) -> ModeState:
+def _change(job: Job, before: ModeState, to: Mode) -> ModeState:
     """MongoDB led all the while. A fence that somebody left is lifted."""
     if before.mode is not to:
-        back_to(job.flip(), to, "rolled back")
-    lift(job.fencing())
+        back_to(job, to, "rolled back")
+    lift(job)
     return read_mode(job.ledger)
 
 
-def _begin_dual_write(job: Cutover, report: SwitchReport) -> SwitchReport:
+def _begin_dual_write(job: Job, report: SwitchReport) -> SwitchReport:
     """MongoDB leads. Whoever replicates forward takes a moment to notice it."""
     began = time.monotonic()
     while list(lacking_replication(job.ledger)) and time.monotonic() - began < FOLLOWED_WITHIN_S:
         raise_if_stopped(job)
         time.sleep(POLL_S)
-    after = begin_dual_write(job.flip())
+    after = begin_dual_write(job)
     return replace(report, after=after.mode, epoch=after.epoch)
 
 
@@ -111,7 +110,7 @@ def _require_overdue(now: ModeState) -> None:
         raise PreflightFailed("rollback", [problem])
 
 
-def finalize(job: Cutover) -> ModeState:
+def finalize(job: Job) -> ModeState:
     """The soak is over: reverse replication stops, and MongoDB is left as it is.
 
     Raises: MoveRefused; PreflightFailed without an approval, and with everybody who still works with MongoDB.
@@ -119,7 +118,7 @@ def finalize(job: Cutover) -> ModeState:
     record = mode_record(job.ledger)
     after = state_of(record.body).move(Mode.FINAL)
     require_approval(job.ledger, FINALIZE)
-    if readers := list(foreign_readers(job.watching())):
+    if readers := list(foreign_readers(job)):
         raise PreflightFailed(f"{job.migration.name}: the end of MongoDB", readers)
     change_mode(job.ledger, record, after, job.identity, "the soak is over")
     job.progress.say(f"the mode is {after}: MongoDB is not kept up to date any more")

@@ -33,7 +33,6 @@ from docferry.errors import (
 from docferry.flows.cutover.fence import fence, require_quiet
 from docferry.flows.cutover.hold import (
     ROOM_S,
-    Cutover,
     Hold,
     SwitchReport,
     end_switch,
@@ -42,6 +41,7 @@ from docferry.flows.cutover.hold import (
     take_over,
     wait_until_lag_below,
 )
+from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread, to_its_end
 from docferry.flows.ledger import state
 from docferry.flows.ledger.approvals import STOP_MONGO_WRITES, no_evidence, require_approval
@@ -71,7 +71,7 @@ FEW = 500
 LOOKS = 20
 
 
-async def switch_to_dynamodb(job: Cutover, target: Target) -> SwitchReport:
+async def switch_to_dynamodb(job: Job, target: Target) -> SwitchReport:
     """DynamoDB leads from now on; MongoDB is fenced and follows.
 
     Raises: PreflightFailed or MoveRefused, before anything was touched; HoldFailed, if it could not be finished in time, with
@@ -82,10 +82,10 @@ async def switch_to_dynamodb(job: Cutover, target: Target) -> SwitchReport:
     await asyncio.to_thread(request_replication_yield, job.ledger, job.identity.name, ROOM_S)
     watching: ChangeWatch | None = None
     following = asyncio.create_task(
-        take_over(job, "replicator", lambda: replicate(job.replication(), target, until=until, leading=True))
+        take_over(job, "replicator", lambda: replicate(job, target, until=until, leading=True))
     )
     try:
-        watching = await in_thread(ChangeWatch, job.validation(), since, stop=job.stop)
+        watching = await in_thread(ChangeWatch, job, since, stop=job.stop)
         await wait_until_lag_below(job, "DynamoDB", "replication", NEAR_S, lambda: until.lag_s, following)
         await _compare_until_few(job, target, watching, following)
         latest = await asyncio.to_thread(latest_of, job.streams, tables_of(job))
@@ -98,7 +98,7 @@ async def switch_to_dynamodb(job: Cutover, target: Target) -> SwitchReport:
 # --- before writes wait ----------------------------------------------------------------------------------------------
 
 
-def require_ready(job: Cutover) -> Timestamp:
+def require_ready(job: Job) -> Timestamp:
     """The time up to which all is known to be equal.
 
     Raises: PreflightFailed with everything that keeps DynamoDB from leading; MoveRefused if the mode does.
@@ -109,14 +109,14 @@ def require_ready(job: Cutover) -> Timestamp:
     for one in [*open_loads(job.ledger, job.migration, job.identity), *open_writers(job.ledger, job.identity)]:
         advice = "wait for its end: it would write what MongoDB holds over what the application writes"
         problems.append(Problem(where="writers", what=one, suggestion=advice))
-    problems += [*lacking_health(job.health(), SERVES), *foreign_writers(job.watching())]
+    problems += [*lacking_health(job, SERVES), *foreign_writers(job)]
     if problems or report is None:
         raise PreflightFailed(f"{job.migration.name}: DynamoDB as the leader", problems)
     require_approval(job.ledger, STOP_MONGO_WRITES)
     return state.decode_time(report["equal_up_to"])
 
 
-def _not_ready(job: Cutover, report: Mapping[str, Any] | None) -> Sequence[Problem]:
+def _not_ready(job: Job, report: Mapping[str, Any] | None) -> Sequence[Problem]:
     problems: list[Problem] = []
     missing = no_evidence(report, read_mode(job.ledger))
     if missing is None and report is not None and not report["equal_up_to"]:
@@ -132,7 +132,7 @@ def _not_ready(job: Cutover, report: Mapping[str, Any] | None) -> Sequence[Probl
     return problems
 
 
-def _unenforced(job: Cutover) -> Iterator[Problem]:
+def _unenforced(job: Job) -> Iterator[Problem]:
     """Unique indexes that DynamoDB's keys do not stand for: two documents could be made alike once it leads."""
     waived = set(job.migration.cutover.waived_unique)
     for mapping in job.migration.mappings.values():
@@ -146,9 +146,7 @@ def _unenforced(job: Cutover) -> Iterator[Problem]:
                 yield Problem(where=name, what=what, suggestion=advice)
 
 
-async def _compare_until_few(
-    job: Cutover, target: Target, watching: ChangeWatch, following: asyncio.Task[None]
-) -> None:
+async def _compare_until_few(job: Job, target: Target, watching: ChangeWatch, following: asyncio.Task[None]) -> None:
     """Compare what has changed since the last look, look after look, until what is left is compared in no time."""
     for look in range(LOOKS):
         raise_if_ended(following)
@@ -159,7 +157,7 @@ async def _compare_until_few(
         changed = watching.changed
         watching.start_over(now)
         job.progress.say(f"look {look + 1}: comparing {changed.documents:,} documents that have changed meanwhile")
-        left = await compare_changed(job.validation(), target, changed, now)
+        left = await compare_changed(job, target, changed, now)
         for collection, ids in left.ids.items():
             watching.changed.ids.setdefault(collection, {}).update(ids)
         for table, keys in left.keys.items():
@@ -180,7 +178,7 @@ class _HoldMongoDB(Hold):
 
     def __init__(
         self,
-        job: Cutover,
+        job: Job,
         target: Target,
         following: asyncio.Task[None],
         watching: ChangeWatch,
@@ -195,15 +193,15 @@ class _HoldMongoDB(Hold):
         job = self.job
         self.require_time(held)
         # To its end: whoever goes back lifts the fence, and cannot while it is still being raised.
-        fenced = await to_its_end(fence, job.fencing(), max(1.0, self.acks_until - time.monotonic()))
+        fenced = await to_its_end(fence, job, max(1.0, self.acks_until - time.monotonic()))
         self.mark("fenced")
         self.until.time = fenced.time
         await asyncio.gather(self.following, self.watching.read_until(fenced.time))
         self.mark("drained")
-        await asyncio.to_thread(require_quiet, job.fencing(), fenced.time)
+        await asyncio.to_thread(require_quiet, job, fenced.time)
         changed = self.watching.changed
         at = await in_thread(job.source.cluster_time, stop=job.stop)
-        compared = await compare_changed(job.validation(), self.target, changed, at)
+        compared = await compare_changed(job, self.target, changed, at)
         if compared.differences:
             raise HoldFailed(_different(compared.differences), self.steps)
         self.mark("compared")

@@ -19,6 +19,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.modes import Mode, ModeState
@@ -31,7 +32,6 @@ from docferry.flows.cutover.hold import (
     CATCH_UP_S,
     POLL_S,
     ROOM_S,
-    Cutover,
     Hold,
     SwitchReport,
     end_switch,
@@ -40,6 +40,7 @@ from docferry.flows.cutover.hold import (
     take_over,
     wait_until_lag_below,
 )
+from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger import state
 from docferry.flows.ledger.approvals import no_evidence
@@ -55,9 +56,9 @@ from docferry.flows.ledger.reports import latest_report
 from docferry.flows.ledger.reverse_letters import list_reverse_letters
 from docferry.flows.replicate.follower import SIGNATURE_LIVES_S
 from docferry.flows.reporting.health import lacking_health
-from docferry.flows.reverse.follower import Reverse, ReverseReport, reverse
+from docferry.flows.reverse.follower import ReverseReport, reverse
 from docferry.flows.reverse.proof import LOOK_AGAIN_S, Write, unapplied, wait_until_applied
-from docferry.ports.flows import Record, Sink, Target
+from docferry.ports.flows import Record, Target
 
 NEAR_S = 5.0
 """How far reverse replication may lag when writes begin to wait."""
@@ -67,7 +68,7 @@ FEW = 200
 """Items that are left to be proved while writes wait, beside what is written until then."""
 
 
-async def switch_to_mongodb(job: Cutover, target: Target, sink: Sink, waived: Sequence[str] = ()) -> SwitchReport:
+async def switch_to_mongodb(job: Job, target: Target, waived: Sequence[str] = ()) -> SwitchReport:
     """MongoDB leads from now on; forward replication goes on from here.
 
     `waived` names instances (their ids) that vanished and are known to be gone, and WITHOUT_VALIDATION.
@@ -78,10 +79,7 @@ async def switch_to_mongodb(job: Cutover, target: Target, sink: Sink, waived: Se
     await in_thread(require_ready_to_return, job, waived, stop=job.stop)
     await asyncio.to_thread(request_replication_yield, job.ledger, job.identity.name, ROOM_S)
     stop, report = threading.Event(), ReverseReport()
-    work = Reverse(
-        migration=job.migration, streams=job.streams, sink=sink, ledger=job.ledger, identity=job.identity,
-        progress=job.progress, stop=stop,
-    )  # fmt: skip
+    work = replace(job, stop=stop)
     following = asyncio.create_task(
         take_over(job, "reverse replicator", lambda: reverse(work, target, leading=True, report=report))
     )
@@ -95,7 +93,7 @@ async def switch_to_mongodb(job: Cutover, target: Target, sink: Sink, waived: Se
         await end_switch(job, following)
 
 
-def require_ready_to_return(job: Cutover, waived: Sequence[str]) -> None:
+def require_ready_to_return(job: Job, waived: Sequence[str]) -> None:
     """Raises PreflightFailed with all that is not waived: a validation that is missing, and every instance that vanished and may
     have a request on its way; MoveRefused."""
     read_mode(job.ledger).hold(Mode.MONGO_ONLY, 0)
@@ -107,12 +105,12 @@ def require_ready_to_return(job: Cutover, waived: Sequence[str]) -> None:
             advice = f"wait for it, or waive it if it is known to be gone: --waive {one.id}"
             problems.append(Problem(where=f"instance {one.name}", what=what, suggestion=advice))
     problems += [] if WITHOUT_VALIDATION in waived else _unvalidated(job)
-    problems += [*_letters(job), *lacking_health(job.health(), ("replica_set", "tables"))]
+    problems += [*_letters(job), *lacking_health(job, ("replica_set", "tables"))]
     if problems:
         raise PreflightFailed(f"{job.migration.name}: MongoDB as the leader", problems)
 
 
-def _unvalidated(job: Cutover) -> list[Problem]:
+def _unvalidated(job: Job) -> list[Problem]:
     """Why no report says that MongoDB holds what DynamoDB does, since it leads this time."""
     report, mode = latest_report(job.ledger), read_mode(job.ledger)
     problem = no_evidence(report, mode)
@@ -130,31 +128,31 @@ def _unvalidated(job: Cutover) -> list[Problem]:
     return [Problem(where="full validation", what=what, suggestion=advice)] if what else []
 
 
-def _letters(job: Cutover) -> list[Problem]:
+def _letters(job: Job) -> list[Problem]:
     letters = list_reverse_letters(job.ledger)
     what = f"has {len(letters)} dead letter(s): MongoDB does not hold these documents as DynamoDB does"
     return [Problem(where="reverse replication", what=what, suggestion="docferry status")] if letters else []
 
 
-def _require_no_letters(job: Cutover) -> None:
+def _require_no_letters(job: Job) -> None:
     """Some may have been opened while reverse replication caught up."""
     if problems := _letters(job):
         raise PreflightFailed(f"{job.migration.name}: MongoDB as the leader", problems)
 
 
-def ended_without_a_word(job: Cutover) -> list[Instance]:
+def ended_without_a_word(job: Job) -> list[Instance]:
     """Instances that did not say that they end, nor what they wrote last; their last signed requests may still be alive."""
     live = {one.id for one in live_instances(job.ledger, job.identity)}
     limit = state.now_ms() - int(SIGNATURE_LIVES_S * 1000)
     return [one for one in list_instances(job.ledger) if not one.ended and one.id not in live and one.until_ms > limit]
 
 
-def vanished_instances(job: Cutover) -> list[Instance]:
+def vanished_instances(job: Job) -> list[Instance]:
     """Those of them whose process is not proved dead."""
     return [one for one in ended_without_a_word(job) if not job.identity.ended(one.mark)]
 
 
-def _written_last(job: Cutover) -> set[Write]:
+def _written_last(job: Job) -> set[Write]:
     """The last version that an instance says it gave to each item in the last minute."""
     versions: dict[tuple[str, ItemKey], int] = {}
     for one in list_instances(job.ledger):
@@ -164,7 +162,7 @@ def _written_last(job: Cutover) -> set[Write]:
     return {Write(table, key, version) for (table, key), version in versions.items()}
 
 
-async def _prove_ahead(job: Cutover, target: Target, work: Reverse, following: asyncio.Task[None]) -> set[Write]:
+async def _prove_ahead(job: Job, target: Target, work: Job, following: asyncio.Task[None]) -> set[Write]:
     """The writes that are proved before writes wait, and need not be while they do: an item not written since is as it was.
 
     Documents that are written all the time are behind whenever they are looked at. Those few are left for later.
@@ -193,10 +191,10 @@ class _HoldDynamoDB(Hold):
 
     def __init__(
         self,
-        job: Cutover,
+        job: Job,
         target: Target,
         following: asyncio.Task[None],
-        work: Reverse,
+        work: Job,
         stop: threading.Event,
         proved: set[Write],
         report: ReverseReport,
@@ -245,7 +243,7 @@ class _HoldDynamoDB(Hold):
         job.ledger.write(*state.REPLICATION, body, expect=follower)
         record_reign(job.ledger, held.floor, snapshot_version(position.time))
         self.require_time(held)
-        lift(job.fencing())
+        lift(job)
         self.mark("lifted")
         after = held.go_ahead(0)
         change_mode(job.ledger, record, after, job.identity, self.why)

@@ -6,22 +6,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from docferry.config import Migration
 from docferry.core.cutover.mongodb_clients import Client, ClientsSeen, Doing
 from docferry.errors import TransientStoreError, Unavailable
-from docferry.ports.flows import Clients, Progress, StopSignal
+from docferry.flows.kernel.job import Job
 
 EVERY_S = 0.2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientWatch:
-    """Everything that watching takes."""
-
-    migration: Migration
-    clients: Clients
-    progress: Progress
-    stop: StopSignal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +67,7 @@ class ForeignReport:
         return "\n".join([*lines, self.limits])
 
 
-def foreigners(job: ClientWatch, for_s: float) -> ForeignReport:
+def foreigners(job: Job, for_s: float) -> ForeignReport:
     """Look at MongoDB's connections for so many seconds, or until asked to stop: the report says for how long that was.
 
     Raises: Unavailable if no look at all was answered; StoreError.

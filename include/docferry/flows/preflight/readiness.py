@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from docferry.core.cutover.mongodb_clients import Client, Doing
 from docferry.errors import Problem
-from docferry.flows.preflight.mongodb_clients import ClientWatch, ForeignReport, foreigners
+from docferry.flows.kernel.job import Job
+from docferry.flows.preflight.mongodb_clients import ForeignReport, foreigners
 from docferry.ports.flows import Progress
 
 LOOK_S = 3.0
@@ -15,20 +16,20 @@ SERVES = ("replica_set", "tables", "application")
 """The parts that must be well before reads come from DynamoDB, or the leader changes."""
 
 
-def foreign_writers(job: ClientWatch) -> Iterator[Problem]:
+def foreign_writers(job: Job) -> Iterator[Problem]:
     """Whoever writes to MongoDB without docferry's client: behind the fence his writes fail. Raises StoreError."""
     for one in _looked(job).writers:
         yield _problem(one, "writes", "waived_writers")
 
 
-def foreign_readers(job: ClientWatch) -> Iterator[Problem]:
+def foreign_readers(job: Job) -> Iterator[Problem]:
     """Whoever still works with MongoDB, which is not kept up to date from now on. Raises StoreError."""
     for one in _looked(job).foreign:
         if one.does is not Doing.IDLE:
             yield _problem(one, "reads" if one.does is Doing.READ else "writes", "waived_readers")
 
 
-def _looked(job: ClientWatch) -> ForeignReport:
+def _looked(job: Job) -> ForeignReport:
     report = foreigners(job, LOOK_S)
     _tell_idle(job.progress, report)
     return report

@@ -38,6 +38,7 @@ from docferry.errors import (
     TransientStoreError,
 )
 from docferry.flows.backfill.load import BULK, GIVE_BACK_S, budget_of, raised_gc_threshold
+from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger import state
@@ -47,7 +48,7 @@ from docferry.flows.preflight.majority import MajorityWatch, wait_for_majority
 from docferry.flows.preflight.mongodb import require_followable
 from docferry.flows.preflight.windows import Windows, windows_of
 from docferry.flows.replicate.lanes import Applying, Lanes
-from docferry.ports.flows import Batch, Feed, Identity, Ledger, Progress, Source, StopSignal, StreamPosition, Target
+from docferry.ports.flows import Batch, Feed, Ledger, StreamPosition, Target
 
 MOST_PENDING = 4_000
 MOST_PENDING_BYTES = 64 * 1024 * 1024
@@ -68,18 +69,6 @@ SIGNATURE_LIVES_S = 15 * 60.0
 """A request that was signed before its sender lost its lease may still be accepted for so long."""
 
 COUNTERS = ("events", "written", "superseded", "dead", "passed")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replication:
-    """Everything replication needs."""
-
-    migration: Migration
-    source: Source
-    ledger: Ledger
-    identity: Identity
-    progress: Progress
-    stop: StopSignal
 
 
 @dataclass(slots=True, kw_only=True)
@@ -130,7 +119,7 @@ class Until:
 
 
 async def replicate(
-    job: Replication,
+    job: Job,
     target: Target,
     *,
     for_s: float | None = None,
@@ -222,9 +211,7 @@ def _not_loaded(ledger: Ledger, collection: str) -> Problem | None:
 
 
 class _Follower:
-    def __init__(
-        self, job: Replication, target: Target, lease: state.Lease, position: StreamPosition, leading: bool
-    ) -> None:
+    def __init__(self, job: Job, target: Target, lease: state.Lease, position: StreamPosition, leading: bool) -> None:
         self.job, self.lease, self.leading = job, lease, leading
         self.makes_room = False
         self.report = ReplicationReport()

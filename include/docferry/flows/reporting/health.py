@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from docferry.config import Migration
 from docferry.core.cutover.modes import Mode
 from docferry.core.estate.values import TableState
 from docferry.core.settings import TableSettings
 from docferry.errors import MigrationError, Problem
+from docferry.flows.kernel.job import Job
 from docferry.flows.ledger import state
 from docferry.flows.ledger.approvals import of_another_leader
 from docferry.flows.ledger.modes import list_moves, live_instances, read_mode, unacknowledged
@@ -24,7 +24,6 @@ from docferry.flows.preflight.windows import windows_of
 from docferry.flows.reverse.follower import KEEP_S
 from docferry.flows.reverse.follower import RECORD as REVERSE_RECORD
 from docferry.flows.validate.first_pass import latest_report
-from docferry.ports.flows import Estate, Identity, Ledger, Source
 
 LAG_S = 30.0
 """Replication that is further behind is not healthy: writes would have to wait for as long."""
@@ -54,17 +53,6 @@ class Part:
     status: Status
     why: str
     facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
-    """Everything that health is asked of."""
-
-    migration: Migration
-    source: Source
-    ledger: Ledger
-    estate: Estate
-    identity: Identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +86,7 @@ class HealthReport:
         return "\n".join([*lines, f"{self.migration} is {self.status.value}"])
 
 
-def health_of(job: Health, only: Sequence[str] = ()) -> HealthReport:
+def health_of(job: Job, only: Sequence[str] = ()) -> HealthReport:
     """Ask every part, or those of these names, one after the other. Raises nothing that a part may raise."""
     asked: dict[str, Callable[[], Part]] = {
         "replica_set": lambda: _replica_set(job),
@@ -113,7 +101,7 @@ def health_of(job: Health, only: Sequence[str] = ()) -> HealthReport:
     return HealthReport(migration=job.migration.name, at_ms=state.now_ms(), parts=parts)
 
 
-def lacking_health(job: Health, parts: Sequence[str]) -> Iterator[Problem]:
+def lacking_health(job: Job, parts: Sequence[str]) -> Iterator[Problem]:
     """What of these parts is not well, for whoever must not begin then: what cannot be told is not well either."""
     for name, part in health_of(job, parts).parts.items():
         if part.status is not Status.HEALTHY:
@@ -140,7 +128,7 @@ def _part(wrong: list[str], unknown: list[str], well: str = "", **facts: Any) ->
 # --- the parts -------------------------------------------------------------------------------------------------------
 
 
-def _replica_set(job: Health) -> Part:
+def _replica_set(job: Job) -> Part:
     facts = job.source.server_facts()
     members = {one.name: one.state for one in facts.members}
     away = [
@@ -155,7 +143,7 @@ def _replica_set(job: Health) -> Part:
     return _part(wrong, unseen, well, members=members, write_majority=facts.write_majority, following=follow)
 
 
-def _tables(job: Health) -> Part:
+def _tables(job: Job) -> Part:
     ledger = TableSettings(name=job.migration.ledger.table, stream=False)
     found = {one.name: job.estate.fetch_table(one.name) for one in (*job.migration.tables, ledger)}
     wrong: list[str] = []
@@ -180,7 +168,7 @@ def _table(settings: TableSettings, table: TableState | None) -> list[str]:
     return wrong
 
 
-def _lag_forward(job: Health) -> Part:
+def _lag_forward(job: Job) -> Part:
     if (mode := read_mode(job.ledger)).leader.dynamodb_leads:
         return _part([], [], f"nothing goes forward: the mode is {mode}")
     record = job.ledger.read(*state.REPLICATION)
@@ -214,7 +202,7 @@ def _lag_forward(job: Health) -> Part:
     return _part(wrong, [], f"{lag_s} s behind MongoDB", **facts, windows=windows.to_dict())
 
 
-def _consistency(job: Health) -> Part:
+def _consistency(job: Job) -> Part:
     report = latest_report(job.ledger)
     if report is None:
         return _part([], ["the two databases have never been compared: run validate"])
@@ -231,13 +219,13 @@ def _consistency(job: Health) -> Part:
     return _part(wrong, unknown, told, **facts, equal_up_to=equal)
 
 
-def _letters(job: Health) -> Part:
+def _letters(job: Job) -> Part:
     counts = {name: len(state.list_letters(job.ledger, name)) for name in job.migration.mappings}
     open_ = [f"{name} has {count} open" for name, count in counts.items() if count]
     return _part(open_ and [*open_, "see `docferry dead-letters`"], [], "no dead letters", open=counts)
 
 
-def _lag_reverse(job: Health) -> Part:
+def _lag_reverse(job: Job) -> Part:
     if (mode := read_mode(job.ledger)).leader is not Mode.DYNAMODB_ONLY:
         return _part([], [], f"nothing goes back: the mode is {mode}")
     record = job.ledger.read(*REVERSE_RECORD)
@@ -261,7 +249,7 @@ def _lag_reverse(job: Health) -> Part:
     return _part(wrong, [], f"{behind_s:.0f} s behind DynamoDB", **facts)
 
 
-def _application(job: Health) -> Part:
+def _application(job: Job) -> Part:
     """By what its processes note of themselves. While MongoDB alone serves, there need not be any."""
     mode, live = read_mode(job.ledger), live_instances(job.ledger, job.identity)
     changed_s = (state.now_ms() - max((one.at_ms for one in list_moves(job.ledger)), default=0)) / 1000

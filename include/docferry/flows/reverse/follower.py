@@ -35,6 +35,7 @@ from docferry.errors import (
     TransientStoreError,
 )
 from docferry.flows.backfill.load import GIVE_BACK_S, raised_gc_threshold
+from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger import state
 from docferry.flows.ledger.mapping_fingerprint import require_mapping
@@ -42,7 +43,7 @@ from docferry.flows.ledger.modes import replication_yield_request, require_direc
 from docferry.flows.reverse.lanes import Returning, ReverseLanes
 from docferry.flows.reverse.shard_readers import ShardReaders, wait_for_a_move
 from docferry.flows.reverse.shards import ShardOutcome, TableStream, begin, decode_stream, encode_stream
-from docferry.ports.flows import Identity, Ledger, Progress, Sink, StopSignal, Streams, Target
+from docferry.ports.flows import Ledger, Streams, Target
 
 RECORD = ("reverse", "stream")
 """Section and key of the record that is the lease, and holds the positions."""
@@ -58,19 +59,6 @@ KEEP_S = 24 * 3600.0
 """How long a stream keeps a record. Source: AWS, "Change data capture for DynamoDB Streams", from memory."""
 
 COUNTERS = ("records", "applied", "same", "removed", "ignored", "dead", "healed")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reverse:
-    """Everything reverse replication needs."""
-
-    migration: Migration
-    streams: Streams
-    sink: Sink
-    ledger: Ledger
-    identity: Identity
-    progress: Progress
-    stop: StopSignal
 
 
 @dataclass(slots=True, kw_only=True)
@@ -203,7 +191,7 @@ def _recorded(lease: state.Lease, migration: Migration) -> dict[str, TableStream
 
 
 async def reverse(
-    job: Reverse,
+    job: Job,
     target: Target,
     *,
     for_s: float | None = None,
@@ -242,7 +230,7 @@ async def reverse(
 class _Follower:
     def __init__(
         self,
-        job: Reverse,
+        job: Job,
         target: Target,
         lease: state.Lease,
         tables: Mapping[str, TableStream],

@@ -12,9 +12,9 @@ from docferry.core.compare.diff import is_version
 from docferry.core.mapping.mapping import Item, ItemKey
 from docferry.core.versions import version_text
 from docferry.errors import DocumentError, ItemsUnreadable, NotApplied, Stopped, TransientStoreError
+from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.reverse_letters import item_name
-from docferry.flows.reverse.follower import Reverse
 from docferry.flows.reverse.places import Place, maps_to, places_of, read_document
 from docferry.ports.flows import StreamRecord, Target
 
@@ -30,7 +30,7 @@ class Write(NamedTuple):
     version: int
 
 
-async def wait_until_applied(job: Reverse, target: Target, writes: Sequence[Write], within_s: float) -> None:
+async def wait_until_applied(job: Job, target: Target, writes: Sequence[Write], within_s: float) -> None:
     """Wait until MongoDB holds what DynamoDB holds for every document of these writes.
 
     Holds:  for each write, DynamoDB showed its version or a later one, and then MongoDB's copy was what DynamoDB's items
@@ -53,7 +53,7 @@ async def wait_until_applied(job: Reverse, target: Target, writes: Sequence[Writ
         await asyncio.sleep(LOOK_AGAIN_S)
 
 
-async def unapplied(job: Reverse, target: Target, writes: Sequence[Write]) -> list[tuple[Write, tuple[str, str]]]:
+async def unapplied(job: Job, target: Target, writes: Sequence[Write]) -> list[tuple[Write, tuple[str, str]]]:
     """One look: the writes of which MongoDB does not hold what DynamoDB does (see `wait_until_applied`), with their documents.
 
     Items are read a hundred at once, and each document once, however many of its items were written. What could not be read
@@ -96,7 +96,7 @@ def _name(place: Place) -> tuple[str, bytes, str, str]:
     return place.mapping.collection, place.id, place.pk, place.sk
 
 
-async def _lacking(job: Reverse, target: Target, places: Sequence[Place]) -> set[tuple[str, bytes, str, str]]:
+async def _lacking(job: Job, target: Target, places: Sequence[Place]) -> set[tuple[str, bytes, str, str]]:
     """The places (by `_name`) of documents that MongoDB does not hold as DynamoDB does."""
     slots = asyncio.Semaphore(AT_ONCE)
 
@@ -117,7 +117,7 @@ def _shows(item: Item, version: int) -> bool:
     return is_version(stored) and bool(stored["S"] >= version_text(version))
 
 
-async def _holds(job: Reverse, target: Target, place: Place) -> bool:
+async def _holds(job: Job, target: Target, place: Place) -> bool:
     try:
         data = await read_document(target, place)
     except DocumentError:

@@ -2,49 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from docferry.config import Migration
 from docferry.core.rollback_points.points import POINTS, RESTORES, Point, point_of
 from docferry.core.settings import RollbackPointSettings
-from docferry.errors import PreflightFailed, Problem, Stopped
-from docferry.ports.flows import Clients, Identity, Ledger, Progress, StopSignal
-from docferry.ports.rollback_points import Backups, Database, MongoTools, PointFiles, Snapshots
+from docferry.errors import PreflightFailed, Problem
+from docferry.flows.kernel.job import Job
+from docferry.ports.flows import Ledger
 
 WHOLE, OVER_LIVE = "whole", "over live"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Points:
-    """Everything that rollback points take. `database` opens one of MongoDB's databases by name, `files` what
-    `rollback_points.to` names: a point's own files stay where that was said when it was made."""
-
-    migration: Migration
-    ledger: Ledger
-    database: Callable[[str], AbstractContextManager[Database]]
-    files: Callable[[str], PointFiles]
-    backups: Backups
-    snapshots: Snapshots
-    tools: MongoTools
-    clients: Callable[[], AbstractContextManager[Clients]]
-    identity: Identity
-    progress: Progress
-    stop: StopSignal
-
-    @property
-    def settings(self) -> RollbackPointSettings:
-        """Raises PreflightFailed, if the file does not speak of rollback points."""
-        if self.migration.rollback_points is None:
-            what, how = "has no section rollback_points", "rollback_points: {to: /backups}, or {to: s3://bucket/prefix}"
-            raise PreflightFailed("rollback points", [Problem(where=self.migration.path, what=what, suggestion=how)])
-        return self.migration.rollback_points
-
-    def check(self) -> None:
-        """Raises Stopped."""
-        if self.stop.is_set():
-            raise Stopped("asked to stop; run again")
+def settings_of(job: Job) -> RollbackPointSettings:
+    """Raises PreflightFailed, if the file does not speak of rollback points."""
+    if job.migration.rollback_points is None:
+        what, how = "has no section rollback_points", "rollback_points: {to: /backups}, or {to: s3://bucket/prefix}"
+        raise PreflightFailed("rollback points", [Problem(where=job.migration.path, what=what, suggestion=how)])
+    return job.migration.rollback_points
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,10 +15,11 @@ from bson.timestamp import Timestamp
 from docferry.core.cutover.modes import Mode
 from docferry.core.rollback_points.points import POINTS, Point, backup_name, name_at, name_problems
 from docferry.errors import ConditionFailed, LeaseHeld, PointFailed, PreflightFailed, Problem, StoreError
+from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.modes import read_mode
 from docferry.flows.ledger.state import Lease, lease_expired, now_ms, take_or_create
 from docferry.flows.rollback_points.dump import dump_collections, require_dumpable
-from docferry.flows.rollback_points.job import WHOLE, Points
+from docferry.flows.rollback_points.job import WHOLE, settings_of
 from docferry.flows.rollback_points.mongodump import dump_archive
 from docferry.flows.rollback_points.verify import faults_of
 
@@ -29,7 +30,7 @@ BACKUP_S = 900.0
 """AWS says that a backup is begun at once and available within minutes, whatever the table's size."""
 
 
-def plan_point(job: Points, name: str = "", snapshot: str = "") -> str:
+def plan_point(job: Job, name: str = "", snapshot: str = "") -> str:
     """What making a point would do, in words. Raises PreflightFailed, with everything that is in its way."""
     name = name or name_at(time.time())
     problems = [*name_problems(name), *_method_problems(job, snapshot)]
@@ -41,25 +42,25 @@ def plan_point(job: Points, name: str = "", snapshot: str = "") -> str:
     problems += [
         Problem(where=table.name, what="is no table yet", suggestion="docferry provision")
         for table in job.migration.tables
-        if job.backups.table_status(table.name) is None
+        if job.points.backups.table_status(table.name) is None
     ]
-    if job.settings.method == "dump":
-        with job.database(job.migration.source.database) as database:
+    if settings_of(job).method == "dump":
+        with job.points.database(job.migration.source.database) as database:
             problems += require_dumpable(database, job.migration.source.database)
     if problems:
         raise PreflightFailed("the rollback point", problems)
     goes = "is verified" if snapshot else f"goes to {_place(job, name)}"
     what = f"{snapshot or job.migration.source.database} {goes}"
     tables = ", ".join(table.name for table in job.migration.tables)
-    return f"{name}: {what} (method {job.settings.method}), and DynamoDB backs up {tables}"
+    return f"{name}: {what} (method {settings_of(job).method}), and DynamoDB backs up {tables}"
 
 
-def _place(job: Points, name: str) -> str:
-    return job.files(job.settings.to).place(name)
+def _place(job: Job, name: str) -> str:
+    return job.points.files(settings_of(job).to).place(name)
 
 
-def _method_problems(job: Points, snapshot: str) -> list[Problem]:
-    method = job.settings.method
+def _method_problems(job: Job, snapshot: str) -> list[Problem]:
+    method = settings_of(job).method
     if method == "snapshot" and not snapshot:
         how = "make one with your own tools, then name it: --snapshot snap-…, a path, or s3://bucket/prefix"
         return [Problem(where="snapshot", what="is not named", suggestion=how)]
@@ -67,13 +68,13 @@ def _method_problems(job: Points, snapshot: str) -> list[Problem]:
         return [
             Problem(where="snapshot", what=f"the method is {method}", suggestion="set method: snapshot in the file")
         ]
-    if method == "mongodump" and job.tools.missing("mongodump"):
+    if method == "mongodump" and job.points.tools.missing("mongodump"):
         how = "install MongoDB's database tools where this runs, or use another method"
         return [Problem(where="mongodump", what="is not on the PATH", suggestion=how)]
     return []
 
 
-def make_point(job: Points, name: str = "", snapshot: str = "") -> Point:
+def make_point(job: Job, name: str = "", snapshot: str = "") -> Point:
     """Make a point, read it again, and record it. A name that nobody gives is the time.
 
     Raises: PreflightFailed, before anything was written; PointFailed, StoreError, Stopped: nothing lists then, and the next
@@ -87,7 +88,7 @@ def make_point(job: Points, name: str = "", snapshot: str = "") -> Point:
     try:
         if lease.body.get("state") == WHOLE:
             raise PreflightFailed("the rollback point", [Problem(where=name, what="is there already")])
-        lease.update({"state": MAKING, "to": job.settings.to})
+        lease.update({"state": MAKING, "to": settings_of(job).to})
         point = _made(job, lease, name, snapshot)
     except BaseException:
         lease.release()
@@ -99,27 +100,31 @@ def make_point(job: Points, name: str = "", snapshot: str = "") -> Point:
     return point
 
 
-def _require_free(job: Points, name: str) -> None:
+def _require_free(job: Job, name: str) -> None:
     """Files of this name that this ledger knows nothing of are another one's point: of a rehearsal, or of another account."""
-    if job.settings.to and job.ledger.read(POINTS, name) is None and job.files(job.settings.to).holds(name):
+    if (
+        settings_of(job).to
+        and job.ledger.read(POINTS, name) is None
+        and job.points.files(settings_of(job).to).holds(name)
+    ):
         what = f"holds files of a point {name} that this ledger does not know"
         advice = "choose another name, or another place for each ledger (rollback_points.to)"
         raise PreflightFailed("the rollback point", [Problem(where=_place(job, name), what=what, suggestion=advice)])
 
 
-def _made(job: Points, lease: Lease, name: str, snapshot: str) -> Point:
+def _made(job: Job, lease: Lease, name: str, snapshot: str) -> Point:
     def guard() -> None:
         job.check()
         lease.check()
 
-    if job.settings.to:
-        job.files(job.settings.to).remove(name)  # of an attempt of the same name
-    found = _ways(job)[job.settings.method](job, name, snapshot, guard)
+    if settings_of(job).to:
+        job.points.files(settings_of(job).to).remove(name)  # of an attempt of the same name
+    found = _ways(job)[settings_of(job).method](job, name, snapshot, guard)
     point = Point(
         name=name,
-        method=job.settings.method,
+        method=settings_of(job).method,
         where=snapshot or _place(job, name),
-        to=job.settings.to,
+        to=settings_of(job).to,
         database=job.migration.source.database,
         mode=str(read_mode(job.ledger)),
         by=job.identity.name,
@@ -134,31 +139,31 @@ def _made(job: Points, lease: Lease, name: str, snapshot: str) -> Point:
 
 
 _Guard = Callable[[], None]
-_Way = Callable[[Points, str, str, _Guard], dict[str, Any]]
+_Way = Callable[[Job, str, str, _Guard], dict[str, Any]]
 
 
-def _ways(job: Points) -> Mapping[str, _Way]:
+def _ways(job: Job) -> Mapping[str, _Way]:
     return {"dump": _by_dump, "mongodump": _by_mongodump, "snapshot": _by_snapshot}
 
 
-def _by_dump(job: Points, name: str, _: str, guard: _Guard) -> dict[str, Any]:
-    with job.database(job.migration.source.database) as database:
-        files, name_of = job.files(job.settings.to), job.migration.source.database
+def _by_dump(job: Job, name: str, _: str, guard: _Guard) -> dict[str, Any]:
+    with job.points.database(job.migration.source.database) as database:
+        files, name_of = job.points.files(settings_of(job).to), job.migration.source.database
         found = dump_collections(database, files, name_of, name, job.progress, job.stop, guard)
     return {"time": found.time, "collections": found.collections}
 
 
-def _by_mongodump(job: Points, name: str, _: str, guard: _Guard) -> dict[str, Any]:
-    with job.database(job.migration.source.database) as database:
+def _by_mongodump(job: Job, name: str, _: str, guard: _Guard) -> dict[str, Any]:
+    with job.points.database(job.migration.source.database) as database:
         began = database.cluster_time()
     collections, archive = dump_archive(
-        job.tools, job.files(job.settings.to), job.migration.source.database, name, guard
+        job.points.tools, job.points.files(settings_of(job).to), job.migration.source.database, name, guard
     )
     return {"time": began, "collections": collections, "archive": archive}
 
 
-def _by_snapshot(job: Points, name: str, snapshot: str, guard: _Guard) -> dict[str, Any]:
-    said = job.snapshots.look(snapshot)
+def _by_snapshot(job: Job, name: str, snapshot: str, guard: _Guard) -> dict[str, Any]:
+    said = job.points.snapshots.look(snapshot)
     if said is None:
         raise PointFailed(name, f"the snapshot {snapshot} is not there, or not completed")
     job.progress.say(f"{snapshot}: {said}")
@@ -168,12 +173,12 @@ def _by_snapshot(job: Points, name: str, snapshot: str, guard: _Guard) -> dict[s
 # --- DynamoDB's backups ----------------------------------------------------------------------------------------------
 
 
-def _back_up(job: Points, lease: Lease, name: str, guard: _Guard) -> dict[str, str]:
+def _back_up(job: Job, lease: Lease, name: str, guard: _Guard) -> dict[str, str]:
     """Table -> ARN, all AVAILABLE. Each ARN is in the ledger before the next one is asked for."""
     found: dict[str, str] = {}
     for table in (table.name for table in job.migration.tables):
         guard()
-        found[table] = job.backups.create(table, backup_name(job.migration.name, name))
+        found[table] = job.points.backups.create(table, backup_name(job.migration.name, name))
         lease.update({"backups": dict(found)})
         job.progress.say(f"{table}: DynamoDB makes the backup {found[table]}")
     for table, arn in found.items():
@@ -181,9 +186,9 @@ def _back_up(job: Points, lease: Lease, name: str, guard: _Guard) -> dict[str, s
     return found
 
 
-def _wait_for_backup(job: Points, name: str, table: str, arn: str, guard: _Guard) -> None:
+def _wait_for_backup(job: Job, name: str, table: str, arn: str, guard: _Guard) -> None:
     until = time.monotonic() + BACKUP_S
-    while (state := job.backups.fetch(arn)) is None or state.status != "AVAILABLE":
+    while (state := job.points.backups.fetch(arn)) is None or state.status != "AVAILABLE":
         if time.monotonic() > until:
             told = state.status if state is not None else "not there"
             raise PointFailed(name, f"the backup of {table} is still {told} after {BACKUP_S:.0f} s")
@@ -194,7 +199,7 @@ def _wait_for_backup(job: Points, name: str, table: str, arn: str, guard: _Guard
 # --- what a crash left -----------------------------------------------------------------------------------------------
 
 
-def sweep(job: Points) -> list[str]:
+def sweep(job: Job) -> list[str]:
     """Remove what unfinished points left whose maker is gone: files, backups of their name, and their record."""
     swept = []
     for record in job.ledger.list(POINTS):
@@ -216,18 +221,18 @@ def sweep(job: Points) -> list[str]:
     return swept
 
 
-def _clear(job: Points, name: str) -> None:
+def _clear(job: Job, name: str) -> None:
     """Under the point's lease: whoever makes a point of this name meanwhile keeps what is his."""
     lease = take_or_create(job.ledger, POINTS, name, job.identity, LEASE_S)
     try:
         if lease.body.get("state") == WHOLE:
             raise ConditionFailed(f"{name} has been finished meanwhile")
         if to := str(lease.body.get("to", "")):
-            job.files(to).remove(name)
+            job.points.files(to).remove(name)
         for table in job.migration.tables:
-            if job.backups.table_status(table.name) is not None:
-                for arn in job.backups.find(table.name, backup_name(job.migration.name, name)):
-                    job.backups.delete(arn)
+            if job.points.backups.table_status(table.name) is not None:
+                for arn in job.points.backups.find(table.name, backup_name(job.migration.name, name)):
+                    job.points.backups.delete(arn)
     finally:
         lease.release()
     record = job.ledger.read(POINTS, name)

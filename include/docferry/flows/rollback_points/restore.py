@@ -28,9 +28,10 @@ from docferry.core.rollback_points.points import (
     table_beside,
 )
 from docferry.errors import PreflightFailed, Problem, RetryExhausted, ValidationFailed
+from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.state import take_or_create
 from docferry.flows.rollback_points.dump import Sum, current_pages
-from docferry.flows.rollback_points.job import WHOLE, Points, read_point
+from docferry.flows.rollback_points.job import WHOLE, read_point
 from docferry.flows.rollback_points.mongodump import ARCHIVE
 from docferry.flows.rollback_points.verify import faults_of
 from docferry.ports.rollback_points import Database
@@ -71,13 +72,13 @@ class RestoreReport:
         return "\n".join([*lines, *([f"  {self.note}"] if self.note else [])])
 
 
-def plan_restore(job: Points, name: str, into: str = "") -> RestoreReport:
+def plan_restore(job: Job, name: str, into: str = "") -> RestoreReport:
     """What restoring beside would make. Reads only. Raises PreflightFailed, with everything that is in its way."""
     point = read_point(job.ledger, name)
     database = "" if point.method == "snapshot" else into or database_beside(point.database, name)
     tables = {table: table_beside(table, name) for table in point.backups}
     problems = beside_problems(database, job.migration.source.database, tables) if database else []
-    if point.method == "mongodump" and job.tools.missing("mongorestore"):
+    if point.method == "mongodump" and job.points.tools.missing("mongorestore"):
         problems.append(
             Problem(where="mongorestore", what="is not on the PATH", suggestion="install it where this runs")
         )
@@ -89,25 +90,25 @@ def plan_restore(job: Points, name: str, into: str = "") -> RestoreReport:
     return RestoreReport(point=name, database=database, tables=tables, documents=point.documents, note=note)
 
 
-def _database_taken(job: Points, name: str, database: str) -> Iterator[Problem]:
+def _database_taken(job: Job, name: str, database: str) -> Iterator[Problem]:
     if not database or _is_ours(job, name, database):
         return
-    with job.database(database) as beside:
+    with job.points.database(database) as beside:
         found = beside.specs()
     if found:
         what = f"holds {len(found)} collection(s) that were not left by an unfinished restore of {name}"
         yield Problem(where=database, what=what, suggestion="drop it yourself, or name another with --into")
 
 
-def _tables_taken(job: Points, name: str, tables: Mapping[str, str]) -> Iterator[Problem]:
+def _tables_taken(job: Job, name: str, tables: Mapping[str, str]) -> Iterator[Problem]:
     records = [record.body for record in job.ledger.list(RESTORES) if record.body.get("point") == name]
     ours = {beside for body in records for beside in body.get("tables", {}).values()}
     for beside in tables.values():
-        if beside not in ours and job.backups.table_status(beside) is not None:
+        if beside not in ours and job.points.backups.table_status(beside) is not None:
             yield Problem(where=beside, what="exists", suggestion="delete it yourself, if it is not needed any more")
 
 
-def _is_ours(job: Points, name: str, database: str) -> bool:
+def _is_ours(job: Job, name: str, database: str) -> bool:
     """Whether an unfinished restore of this point has left it."""
     record = job.ledger.read(RESTORES, _key(name, database))
     return record is not None and record.body.get("state") == RESTORING and record.body.get("point") == name
@@ -120,7 +121,7 @@ def _key(name: str, database: str) -> str:
 # --- doing it --------------------------------------------------------------------------------------------------------
 
 
-def restore_beside(job: Points, name: str, into: str = "") -> RestoreReport:
+def restore_beside(job: Job, name: str, into: str = "") -> RestoreReport:
     """Restore a point beside the live data, and compare. Run again after a crash: it begins anew.
 
     Raises: PreflightFailed, ValidationFailed (the point is broken) before anything was made; StoreError, Stopped, LeaseHeld;
@@ -149,13 +150,13 @@ def restore_beside(job: Points, name: str, into: str = "") -> RestoreReport:
 
 
 def _restore_database(
-    job: Points, point: Point, database: str, guard: Callable[[], None]
+    job: Job, point: Point, database: str, guard: Callable[[], None]
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """(collection -> sha256 of its documents in the order of their ids, TTL indexes that rest)."""
-    with job.database(database) as beside:
+    with job.points.database(database) as beside:
         beside.drop()  # of an attempt before this one
         if point.archive is not None:
-            job.tools.restore(job.files(point.to).read(point.name, ARCHIVE), point.database, database)
+            job.points.tools.restore(job.points.files(point.to).read(point.name, ARCHIVE), point.database, database)
             resting: tuple[str, ...] = ()
         else:
             resting = _restore_files(job, point, beside, guard)
@@ -176,7 +177,7 @@ def _is_same(one: PointCollection, found: Sum) -> bool:
     return same and one.sha256 in ("", found.sha256)
 
 
-def _sum(job: Points, database: Database, one: PointCollection, guard: Callable[[], None]) -> Sum:
+def _sum(job: Job, database: Database, one: PointCollection, guard: Callable[[], None]) -> Sum:
     found = Sum()
     for page in current_pages(database, one.name, job.stop, guard):
         found.add(b"".join(page), len(page))
@@ -184,7 +185,7 @@ def _sum(job: Points, database: Database, one: PointCollection, guard: Callable[
     return found
 
 
-def _restore_files(job: Points, point: Point, beside: Database, guard: Callable[[], None]) -> tuple[str, ...]:
+def _restore_files(job: Job, point: Point, beside: Database, guard: Callable[[], None]) -> tuple[str, ...]:
     """Collections, then documents, then indexes, then views: as mongorestore does. TTL indexes expire nothing: what the
     point holds would go away again."""
     specs = [_spec(job, point, one) for one in point.collections]
@@ -207,8 +208,8 @@ def _restore_files(job: Points, point: Point, beside: Database, guard: Callable[
     return tuple(resting)
 
 
-def _spec(job: Points, point: Point, one: PointCollection) -> CollectionSpec:
-    data = b"".join(job.files(point.to).read(point.name, metadata_name(point.database, one.name)))
+def _spec(job: Job, point: Point, one: PointCollection) -> CollectionSpec:
+    data = b"".join(job.points.files(point.to).read(point.name, metadata_name(point.database, one.name)))
     return decode_metadata(data)
 
 
@@ -216,10 +217,10 @@ def _rested(index: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**index, "expireAfterSeconds": NEVER_EXPIRES_S} if "expireAfterSeconds" in index else index
 
 
-def _batches(job: Points, point: Point, one: PointCollection) -> Iterator[Sequence[bytes]]:
+def _batches(job: Job, point: Point, one: PointCollection) -> Iterator[Sequence[bytes]]:
     batch: list[bytes] = []
     size = 0
-    for document in split_documents(job.files(point.to).read(point.name, data_name(point.database, one.name))):
+    for document in split_documents(job.points.files(point.to).read(point.name, data_name(point.database, one.name))):
         if batch and (size + len(document) > BATCH_BYTES or len(batch) >= BATCH):
             yield batch
             batch, size = [], 0
@@ -232,17 +233,17 @@ def _batches(job: Points, point: Point, one: PointCollection) -> Iterator[Sequen
 # --- DynamoDB --------------------------------------------------------------------------------------------------------
 
 
-def _begin_tables(job: Points, point: Point, tables: Mapping[str, str]) -> None:
+def _begin_tables(job: Job, point: Point, tables: Mapping[str, str]) -> None:
     for table, beside in tables.items():
-        if job.backups.table_status(beside) is None:
-            job.backups.restore(point.backups[table], beside)
+        if job.points.backups.table_status(beside) is None:
+            job.points.backups.restore(point.backups[table], beside)
             job.progress.say(f"DynamoDB restores {table} into {beside}")
 
 
-def _wait_for_tables(job: Points, tables: Mapping[str, str], guard: Callable[[], None]) -> None:
+def _wait_for_tables(job: Job, tables: Mapping[str, str], guard: Callable[[], None]) -> None:
     began = time.monotonic()
     for beside in tables.values():
-        while (status := job.backups.table_status(beside)) != "ACTIVE":
+        while (status := job.points.backups.table_status(beside)) != "ACTIVE":
             guard()
             if time.monotonic() - began > TABLE_S:
                 raise RetryExhausted(f"restoring {beside}", 1, time.monotonic() - began, f"it is {status}")

@@ -20,11 +20,12 @@ from docferry.core.cutover.modes import Mode, ModeState
 from docferry.core.rollback_points.dump_files import CollectionSpec
 from docferry.core.rollback_points.points import RESTORES, Loss, Point, database_beside, loss_sentence
 from docferry.errors import MoveRefused, PreflightFailed, Problem, ValidationFailed
+from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.modes import live_instances, read_mode
 from docferry.flows.ledger.state import now_ms, take_or_create
-from docferry.flows.preflight.mongodb_clients import ClientWatch, foreigners
+from docferry.flows.preflight.mongodb_clients import foreigners
 from docferry.flows.rollback_points.dump import PAGE, Sum, current_pages
-from docferry.flows.rollback_points.job import OVER_LIVE, WHOLE, Points, read_point
+from docferry.flows.rollback_points.job import OVER_LIVE, WHOLE, read_point
 from docferry.ports.flows import Bounds
 from docferry.ports.rollback_points import Database
 
@@ -73,7 +74,7 @@ class OverPlan:
         return "\n".join([*lines, "Nothing was changed. To do it, say:", f"  --confirm '{self.sentence}'"])
 
 
-def plan_over_live(job: Points, name: str, beside: str = "") -> OverPlan:
+def plan_over_live(job: Job, name: str, beside: str = "") -> OverPlan:
     """What restoring over the live data would lose, document for document. Reads only.
 
     Raises: PreflightFailed, with everything that forbids it.
@@ -84,7 +85,10 @@ def plan_over_live(job: Points, name: str, beside: str = "") -> OverPlan:
     if problems := [*_mode_problems(mode), *_user_problems(job), *_beside_problems(job, point, beside)]:
         raise PreflightFailed(f"restoring {name} over {point.database}", problems)
     with ExitStack() as opened:
-        old, live = opened.enter_context(job.database(beside)), opened.enter_context(job.database(point.database))
+        old, live = (
+            opened.enter_context(job.points.database(beside)),
+            opened.enter_context(job.points.database(point.database)),
+        )
         specs, now = _by_name(old), _by_name(live)
         if problems := [*_changed_beside(job, beside, old, specs), *_index_problems(specs, now)]:
             raise PreflightFailed(f"restoring {name} over {point.database}", problems)
@@ -96,7 +100,7 @@ def plan_over_live(job: Points, name: str, beside: str = "") -> OverPlan:
     )
 
 
-def restore_over_live(job: Points, name: str, confirmed: str, beside: str = "") -> OverPlan:
+def restore_over_live(job: Job, name: str, confirmed: str, beside: str = "") -> OverPlan:
     """Make the live database what the point is. `confirmed` is the sentence of a plan that is still true.
 
     Raises: PreflightFailed: nothing was touched; StoreError, Stopped: run it again, with the sentence of then;
@@ -134,7 +138,7 @@ def restore_over_live(job: Points, name: str, confirmed: str, beside: str = "") 
     return plan
 
 
-def _require_mode(job: Points, plan: OverPlan) -> None:
+def _require_mode(job: Job, plan: OverPlan) -> None:
     """Raises MoveRefused, if the application has begun to count on this data meanwhile."""
     if str(now := read_mode(job.ledger)) != plan.mode:
         what = (
@@ -152,22 +156,20 @@ def _mode_problems(mode: ModeState) -> Iterator[Problem]:
         yield Problem(where="mode", what=f"is {mode}: {_FORBIDDEN[mode.mode]}", suggestion=how)
 
 
-def _user_problems(job: Points) -> Iterator[Problem]:
+def _user_problems(job: Job) -> Iterator[Problem]:
     """Whoever may be served from MongoDB now."""
     if read_mode(job.ledger).mode is not Mode.FINAL:  # there DynamoDB serves them
         for one in live_instances(job.ledger, job.identity):
             what = "is running and served from MongoDB"
             yield Problem(where=f"instance {one.name}", what=what, suggestion="stop it first")
-    with job.clients() as clients:
-        watching = ClientWatch(migration=job.migration, clients=clients, progress=job.progress, stop=job.stop)
-        found = foreigners(watching, LOOK_S).foreign
+    found = foreigners(job, LOOK_S).foreign
     for client in found:
         who = f"{client.app or 'no appName'}, user {client.user or 'unknown'}, {client.host}"
         how = "stop it first, or waive it in the file (cutover.waived_writers, waived_readers)"
         yield Problem(where=who, what="is connected to MongoDB", suggestion=how)
 
 
-def _beside_problems(job: Points, point: Point, beside: str) -> Iterator[Problem]:
+def _beside_problems(job: Job, point: Point, beside: str) -> Iterator[Problem]:
     record = job.ledger.read(RESTORES, beside)
     if point.method == "snapshot":
         what = "is a snapshot of somebody else's: docferry cannot read it"
@@ -177,7 +179,7 @@ def _beside_problems(job: Points, point: Point, beside: str) -> Iterator[Problem
         yield Problem(where=beside, what=what, suggestion=f"first: docferry points FILE --restore {point.name}")
 
 
-def _changed_beside(job: Points, beside: str, old: Database, specs: Mapping[str, CollectionSpec]) -> Iterator[Problem]:
+def _changed_beside(job: Job, beside: str, old: Database, specs: Mapping[str, CollectionSpec]) -> Iterator[Problem]:
     record = job.ledger.read(RESTORES, beside)
     sums: Mapping[str, str] = record.body.get("sums", {}) if record is not None else {}
     for name in sorted(specs.keys() - sums.keys()):
@@ -222,7 +224,7 @@ class _Stretch:
     live: Mapping[bytes, bytes]
 
 
-def _stretches(job: Points, old: Database, live: Database, collection: str, guard: Guard) -> Iterator[_Stretch]:
+def _stretches(job: Job, old: Database, live: Database, collection: str, guard: Guard) -> Iterator[_Stretch]:
     """Both collections side by side. MongoDB itself orders the ids: a page of the point says from which id to which.
 
     The last page's end is open, so every document of either side is in one stretch; a stretch that grew past a page comes in
@@ -246,7 +248,7 @@ def _stretches(job: Points, old: Database, live: Database, collection: str, guar
         page, lower = following, upper
 
 
-def _loss(job: Points, old: Database, live: Database, collection: str) -> Loss:
+def _loss(job: Job, old: Database, live: Database, collection: str) -> Loss:
     now = lost = undone = returned = 0
     digest = hashlib.sha256()
     for stretch in _stretches(job, old, live, collection, job.check):
@@ -263,9 +265,12 @@ def _loss(job: Points, old: Database, live: Database, collection: str) -> Loss:
     return Loss(name=collection, now=now, lost=lost, undone=undone, returned=returned, digest=digest.hexdigest())
 
 
-def _make_equal(job: Points, plan: OverPlan, guard: Guard) -> None:
+def _make_equal(job: Job, plan: OverPlan, guard: Guard) -> None:
     with ExitStack() as opened:
-        old, live = opened.enter_context(job.database(plan.beside)), opened.enter_context(job.database(plan.database))
+        old, live = (
+            opened.enter_context(job.points.database(plan.beside)),
+            opened.enter_context(job.points.database(plan.database)),
+        )
         specs, now = _by_name(old), _by_name(live)
         for name, spec in specs.items():
             if name not in now:

@@ -18,9 +18,10 @@ from docferry.core.rollback_points.dump_files import (
 )
 from docferry.core.rollback_points.points import POINTS, Point, PointCollection
 from docferry.errors import ConditionFailed
+from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.state import now_ms
 from docferry.flows.rollback_points.dump import Sum
-from docferry.flows.rollback_points.job import Points, read_point
+from docferry.flows.rollback_points.job import read_point
 from docferry.flows.rollback_points.mongodump import ARCHIVE
 from docferry.ports.rollback_points import PointFiles
 
@@ -46,7 +47,7 @@ class PointReport:
         return "\n".join([f"{self.point.name} {verdict}", *lines])
 
 
-def verify_point(job: Points, name: str) -> PointReport:
+def verify_point(job: Job, name: str) -> PointReport:
     """Look at all of a point, and remember when and with which verdict. Raises PreflightFailed, StoreError, Stopped."""
     point = read_point(job.ledger, name)
     report = PointReport(point=point, checked=tuple(_checked(point)), faults=tuple(faults_of(job, point)))
@@ -74,28 +75,32 @@ def _checked(point: Point) -> Iterator[str]:
         yield f"{table}: {arn}; AWS was asked for its state, its content cannot be looked at"
 
 
-def faults_of(job: Points, point: Point) -> list[str]:
+def faults_of(job: Job, point: Point) -> list[str]:
     """Everything that is not as it was recorded; nothing of it is quoted."""
     found = list(_file_faults(job, point)) if point.method != "snapshot" else _snapshot_faults(job, point)
     for table, arn in point.backups.items():
-        state = job.backups.fetch(arn)
+        state = job.points.backups.fetch(arn)
         if state is None or state.status != "AVAILABLE":
             found.append(f"{table}: the backup {arn} is {state.status if state else 'not there any more'}")
     return found
 
 
-def _snapshot_faults(job: Points, point: Point) -> list[str]:
-    return [] if job.snapshots.look(point.where) is not None else [f"{point.where} is not there any more, or not whole"]
+def _snapshot_faults(job: Job, point: Point) -> list[str]:
+    return (
+        []
+        if job.points.snapshots.look(point.where) is not None
+        else [f"{point.where} is not there any more, or not whole"]
+    )
 
 
-def _file_faults(job: Points, point: Point) -> Iterator[str]:
+def _file_faults(job: Job, point: Point) -> Iterator[str]:
     if point.archive is not None:
         yield from _archive_faults(job, point, point.archive)
         return
     for one in point.collections:
         job.check()
         job.progress.advance(f"verify {one.name}", 0, one.documents)
-        yield from _metadata_faults(job.files(point.to), point, one)
+        yield from _metadata_faults(job.points.files(point.to), point, one)
         if one.kind == "collection":
             yield from _data_faults(job, point, one)
 
@@ -114,9 +119,9 @@ def _metadata_faults(files: PointFiles, point: Point, one: PointCollection) -> I
         yield f"{name} {error}"
 
 
-def _data_faults(job: Points, point: Point, one: PointCollection) -> Iterator[str]:
+def _data_faults(job: Job, point: Point, one: PointCollection) -> Iterator[str]:
     name = data_name(point.database, one.name)
-    size = job.files(point.to).size(point.name, name)
+    size = job.points.files(point.to).size(point.name, name)
     if size is None:
         yield f"{name} is not there"
         return
@@ -125,7 +130,7 @@ def _data_faults(job: Points, point: Point, one: PointCollection) -> Iterator[st
     found = Sum()
     documents = 0
     try:
-        for document in split_documents(found.passing(job.files(point.to).read(point.name, name))):
+        for document in split_documents(found.passing(job.points.files(point.to).read(point.name, name))):
             require_decodable(document)
             documents += 1
             if documents % 1_000 == 0:
@@ -140,14 +145,14 @@ def _data_faults(job: Points, point: Point, one: PointCollection) -> Iterator[st
         yield f"{name} has another sha256 than when it was written"
 
 
-def _archive_faults(job: Points, point: Point, recorded: tuple[int, str]) -> Iterator[str]:
-    size = job.files(point.to).size(point.name, ARCHIVE)
+def _archive_faults(job: Job, point: Point, recorded: tuple[int, str]) -> Iterator[str]:
+    size = job.points.files(point.to).size(point.name, ARCHIVE)
     if size is None:
         yield "mongodump's archive is not there"
         return
     found = Sum()
     try:
-        counts = read_archive(found.passing(job.files(point.to).read(point.name, ARCHIVE)))
+        counts = read_archive(found.passing(job.points.files(point.to).read(point.name, ARCHIVE)))
     except FileBroken as error:
         yield f"mongodump's archive: {error}"
         return

@@ -16,8 +16,9 @@ from docferry.core.compare.diff import Difference, DifferenceKind, differences_o
 from docferry.core.compare.masking import shown_id, shown_key
 from docferry.core.mapping.mapping import DocumentMapping, Item, ItemKey, key_of
 from docferry.errors import DocumentError, PreflightFailed, Problem
+from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
-from docferry.flows.validate.common import PAGE_DOCUMENTS, Validation, keys_accounted_for, read_ids
+from docferry.flows.validate.common import PAGE_DOCUMENTS, keys_accounted_for, read_ids
 from docferry.ports.flows import ChangeEvent, Feed, StreamPosition, Target
 
 READ_WAIT_S = 0.2
@@ -66,7 +67,7 @@ def _stubs(mapping: DocumentMapping, image: bytes | None) -> Sequence[Item]:
 class ChangeWatch:
     """Follows the change stream beside replication, and only takes notes."""
 
-    def __init__(self, job: Validation, since: Timestamp) -> None:
+    def __init__(self, job: Job, since: Timestamp) -> None:
         self._job = job
         self._feed: Feed | None = None
         self.changed = ChangedDocuments(since, job.source.stream_position(since))
@@ -118,7 +119,7 @@ class Compared:
         self.keys.setdefault(table, {})[key] = None
 
 
-async def compare_changed(job: Validation, target: Target, changed: ChangedDocuments, at: Timestamp) -> Compared:
+async def compare_changed(job: Job, target: Target, changed: ChangedDocuments, at: Timestamp) -> Compared:
     """Everything in which the items of these documents are not those of MongoDB at `at`; proof, when nothing moves."""
     compared = Compared()
     for collection, ids in changed.ids.items():
@@ -131,7 +132,7 @@ async def compare_changed(job: Validation, target: Target, changed: ChangedDocum
 
 
 async def _compare_page(
-    job: Validation, target: Target, mapping: DocumentMapping, ids: Sequence[bytes], at: Timestamp, compared: Compared
+    job: Job, target: Target, mapping: DocumentMapping, ids: Sequence[bytes], at: Timestamp, compared: Compared
 ) -> None:
     name, masked = mapping.collection, job.migration.validate.masked
     expected: list[tuple[bytes, list[Item]]] = []
@@ -147,7 +148,7 @@ async def _compare_page(
 
 
 async def _compare_keys(
-    job: Validation, target: Target, table: str, keys: Sequence[ItemKey], at: Timestamp, compared: Compared
+    job: Job, target: Target, table: str, keys: Sequence[ItemKey], at: Timestamp, compared: Compared
 ) -> None:
     """Items that are alive where no document has one any more."""
     stored = await target.get_all(table, keys)
@@ -165,7 +166,7 @@ def _unstorable(collection: str, shown: str, error: DocumentError) -> Difference
     )  # fmt: skip
 
 
-def _extra(job: Validation, item: Item) -> Difference:
+def _extra(job: Job, item: Item) -> Difference:
     entity = item.get("entityType", {}).get("S", "")
     mapping = next(one for one in job.migration.mappings.values() if entity in (one.root.entity, *one.children))
     plan = mapping.children.get(entity, mapping.root)

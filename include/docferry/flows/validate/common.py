@@ -6,37 +6,23 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from bson.regex import Regex
 from bson.timestamp import Timestamp
 
-from docferry.config import Migration
 from docferry.core.bson_codec.codec import HintTree, decode_value
 from docferry.core.bson_codec.raw import encode_raw, id_bytes
 from docferry.core.compare.diff import is_tombstone
 from docferry.core.mapping.mapping import DocumentMapping, Item, ItemKey, key_of
 from docferry.errors import DocumentError
+from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
-from docferry.ports.flows import Identity, Ledger, Progress, Source, StopSignal
 
 PAGE_DOCUMENTS = 500
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Validation:
-    """Everything a validation needs."""
-
-    migration: Migration
-    source: Source
-    ledger: Ledger
-    identity: Identity
-    progress: Progress
-    stop: StopSignal
-
-
-def read_ids(job: Validation, collection: str, ids: Sequence[bytes], at: Timestamp | None = None) -> list[bytes]:
+def read_ids(job: Job, collection: str, ids: Sequence[bytes], at: Timestamp | None = None) -> list[bytes]:
     """Documents by id, at `at` or now; tried again while that may help."""
 
     def once() -> list[bytes]:
@@ -45,7 +31,7 @@ def read_ids(job: Validation, collection: str, ids: Sequence[bytes], at: Timesta
     return retrying(f"read documents of {collection}", once, job.stop)
 
 
-def keys_accounted_for(job: Validation, table: str, items: Sequence[Item], at: Timestamp | None = None) -> set[ItemKey]:
+def keys_accounted_for(job: Job, table: str, items: Sequence[Item], at: Timestamp | None = None) -> set[ItemKey]:
     """The keys of the documents that these items name, in whichever collection of the table they are. At `at`, or now."""
     ids = sorted({data for item in items if (data := item_id(item)) is not None})
     mappings = [mapping for mapping in job.migration.mappings.values() if mapping.table == table and ids]

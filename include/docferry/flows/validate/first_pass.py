@@ -30,6 +30,7 @@ from docferry.core.mapping.mapping import DocumentMapping, Item, ItemKey, key_of
 from docferry.core.versions import snapshot_version
 from docferry.errors import DocumentError, Stopped
 from docferry.flows.backfill.load import raised_gc_threshold
+from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread, unless_stopped
 from docferry.flows.ledger import state
@@ -39,7 +40,6 @@ from docferry.flows.ledger.reports import CollectionResult, ValidationReport, la
 from docferry.flows.preflight.mongodb import require_source
 from docferry.flows.validate.common import (
     PAGE_DOCUMENTS,
-    Validation,
     cancel_all,
     item_id,
     keys_accounted_for,
@@ -54,7 +54,7 @@ from docferry.flows.validate.reverse_first_pass import validate_mongodb
 from docferry.flows.validate.suspects import Suspect, Suspects
 from docferry.ports.flows import Bounds, Target
 
-__all__ = ["CollectionResult", "Validation", "ValidationReport", "keys_accounted_for", "latest_report", "validate"]
+__all__ = ["CollectionResult", "ValidationReport", "keys_accounted_for", "latest_report", "validate"]
 
 PAGES_IN_FLIGHT = 3
 SCAN_SEGMENTS = 4
@@ -69,7 +69,7 @@ OWNERS = (*KEYS, "_t")
 
 
 async def validate(
-    job: Validation, target: Target, only: Sequence[str] = (), sample: int | None = None, record: bool = True
+    job: Job, target: Target, only: Sequence[str] = (), sample: int | None = None, record: bool = True
 ) -> ValidationReport:
     """Compare the collections (all, or `only` these; all documents, or a `sample` of each) and record the report.
 
@@ -103,7 +103,7 @@ class _Page:
 class _Check:
     """One validation under way."""
 
-    def __init__(self, job: Validation, target: Target, only: Sequence[str], sample: int | None) -> None:
+    def __init__(self, job: Job, target: Target, only: Sequence[str], sample: int | None) -> None:
         self.job, self.target, self.only, self.sample = job, target, tuple(only), sample
         chosen = [job.migration.mapping(name) for name in only] or list(job.migration.mappings.values())
         self.mappings: dict[str, DocumentMapping] = {mapping.collection: mapping for mapping in chosen}

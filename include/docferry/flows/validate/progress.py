@@ -19,10 +19,10 @@ from bson.timestamp import Timestamp
 from docferry.core.compare.keysum import KeySum
 from docferry.core.mapping.mapping import Item
 from docferry.errors import InvariantBroken
+from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger import state
 from docferry.flows.ledger.reports import CollectionResult
-from docferry.flows.validate.common import Validation
 from docferry.flows.validate.suspects import Suspects, decode_suspects, encode_suspects
 
 SECTION, KEY, PARTS = "validate", "full", "validate-suspects"
@@ -64,7 +64,7 @@ class SoFar:
 class Keeper:
     """The lease on the progress record, and what has been written of it."""
 
-    def __init__(self, job: Validation, lease: state.Lease, run: str, parts: int) -> None:
+    def __init__(self, job: Job, lease: state.Lease, run: str, parts: int) -> None:
         self.job, self.lease, self.run, self.parts = job, lease, run, parts
         self._saved = time.monotonic()
 
@@ -111,12 +111,12 @@ class Keeper:
         _drop_parts(self.job)
 
 
-async def open_keeper(job: Validation, anew: SoFar) -> tuple[Keeper, SoFar, Suspects]:
+async def open_keeper(job: Job, anew: SoFar) -> tuple[Keeper, SoFar, Suspects]:
     """Take the lease, and go on where a validation was killed, or begin. Raises LeaseHeld, naming the holder."""
     return await in_thread(_open, job, anew, stop=job.stop)
 
 
-def _open(job: Validation, anew: SoFar) -> tuple[Keeper, SoFar, Suspects]:
+def _open(job: Job, anew: SoFar) -> tuple[Keeper, SoFar, Suspects]:
     lease = state.take_or_create(job.ledger, SECTION, KEY, job.identity, job.migration.backfill.lease_s)
     try:
         body = lease.body
@@ -134,13 +134,13 @@ def _open(job: Validation, anew: SoFar) -> tuple[Keeper, SoFar, Suspects]:
         raise
 
 
-def _can_go_on(job: Validation, body: Mapping[str, Any]) -> bool:
+def _can_go_on(job: Job, body: Mapping[str, Any]) -> bool:
     """It was not finished, is of the same migration file, and not too old."""
     age_s = (state.now_ms() - int(body.get("touched", 0))) / 1000
     return body.get("state") == "running" and body["digest"] == job.migration.digest and age_s < RESUME_WITHIN_S
 
 
-def _load_suspects(job: Validation, body: Mapping[str, Any]) -> Suspects:
+def _load_suspects(job: Job, body: Mapping[str, Any]) -> Suspects:
     suspects = Suspects()
     for index in range(int(body["parts"])):
         record = job.ledger.read(PARTS, _part_key(body["run"], index))
@@ -157,7 +157,7 @@ def _part_key(run: str, index: int) -> str:
     return f"{run}#{index:06d}"
 
 
-def _drop_parts(job: Validation) -> None:
+def _drop_parts(job: Job) -> None:
     for record in job.ledger.list(PARTS):
         job.ledger.delete(record)
 

@@ -28,10 +28,11 @@ from docferry.core.compare.masking import shown_id, shown_key, shown_strange_key
 from docferry.core.mapping.mapping import DocumentMapping, Item, ItemKey, key_of
 from docferry.core.versions import parse_version, snapshot_version, version_time
 from docferry.errors import DocumentError
+from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger import state
 from docferry.flows.ledger.reports import CollectionResult
-from docferry.flows.validate.common import PAGE_DOCUMENTS, Validation, is_of, keys_accounted_for, mark_of, read_ids
+from docferry.flows.validate.common import PAGE_DOCUMENTS, is_of, keys_accounted_for, mark_of, read_ids
 from docferry.flows.validate.suspects import Suspect, Suspects
 from docferry.ports.flows import Target
 
@@ -85,7 +86,7 @@ class _Look:
 class Generations:
     """Looks at suspects until nothing is left of them, or the time is up."""
 
-    def __init__(self, job: Validation, target: Target, suspects: Suspects, settle_s: float, again_s: float) -> None:
+    def __init__(self, job: Job, target: Target, suspects: Suspects, settle_s: float, again_s: float) -> None:
         self.job, self.target, self.suspects = job, target, suspects
         self.settle_s, self.again_s = settle_s, again_s
         self.results: dict[str, CollectionResult] = {}

@@ -27,13 +27,14 @@ from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import parse_version, snapshot_version, version_time
 from docferry.errors import ConditionFailed, DocumentError, InvariantBroken, Stopped
 from docferry.flows.backfill.load import budget_of
+from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread, unless_stopped
 from docferry.flows.ledger import state
 from docferry.flows.ledger.mapping_fingerprint import require_mapping
 from docferry.flows.ledger.modes import require_mongodb_leads
 from docferry.flows.ledger.writers import writing
-from docferry.flows.validate.common import Validation, keys_accounted_for, read_ids
+from docferry.flows.validate.common import keys_accounted_for, read_ids
 from docferry.flows.validate.first_pass import ValidationReport, validate
 from docferry.ports.flows import Guard, Record, Target
 
@@ -86,7 +87,7 @@ class RepairReport:
         return {name: getattr(self, name) for name in names} | {"found": self.before.to_dict() if self.before else None}
 
 
-async def repair(job: Validation, target: Target, only: Sequence[str] = (), dry_run: bool = False) -> RepairReport:
+async def repair(job: Job, target: Target, only: Sequence[str] = (), dry_run: bool = False) -> RepairReport:
     """Validate, then mend what is different, missing or extra. Validate again to see that it is equal.
 
     Items of no collection are buried only if all collections were compared: one of another collection may have lost the
@@ -123,7 +124,7 @@ async def _mend(work: _Repair, before: ValidationReport, only_some: bool) -> Non
 class _Repair:
     """Puts documents and tombstones; `leased` raises once the lease is lost under which all of it is read and written."""
 
-    def __init__(self, job: Validation, target: Target, report: RepairReport, leased: Guard) -> None:
+    def __init__(self, job: Job, target: Target, report: RepairReport, leased: Guard) -> None:
         self.job, self.target, self.report, self.leased = job, target, report, leased
         self.budget = state.LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
 
@@ -276,7 +277,7 @@ def _version_in(item: Item) -> int:
 
 
 def read_now(
-    job: Validation, collection: str, ids: Sequence[bytes], floor: Timestamp | None = None
+    job: Job, collection: str, ids: Sequence[bytes], floor: Timestamp | None = None
 ) -> tuple[list[bytes], int]:
     """Documents by id at a snapshot of now, not before `floor` and the stream position, and that snapshot's version."""
     position = state.recorded_position(job.ledger)
@@ -316,7 +317,7 @@ class ReplayReport:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
-async def replay_letters(job: Validation, target: Target, collection: str, ids: Sequence[str] = ()) -> ReplayReport:
+async def replay_letters(job: Job, target: Target, collection: str, ids: Sequence[str] = ()) -> ReplayReport:
     """Try the documents of dead letters again, as MongoDB has them now: fix the document, then replay.
 
     A letter is closed by a strictly later version only: its document has been stored, or something newer had been, or it
@@ -341,7 +342,7 @@ async def replay_letters(job: Validation, target: Target, collection: str, ids: 
 
 
 class _Replay(NamedTuple):
-    job: Validation
+    job: Job
     target: Target
     mapping: DocumentMapping
     leased: Guard

@@ -21,6 +21,7 @@ from docferry.core.cutover.modes import Mode
 from docferry.core.mapping.mapping import DocumentMapping, Item, ItemKey
 from docferry.errors import PreflightFailed, Problem, Stopped
 from docferry.flows.backfill.load import raised_gc_threshold
+from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread, unless_stopped
 from docferry.flows.ledger import state
@@ -28,7 +29,7 @@ from docferry.flows.ledger.modes import read_mode
 from docferry.flows.ledger.reports import CollectionResult, Direction, ValidationReport, record_report
 from docferry.flows.preflight.mongodb import require_source
 from docferry.flows.reverse.places import Place, is_of, place_of, root_key_of
-from docferry.flows.validate.common import PAGE_DOCUMENTS, Validation, cancel_all, read_ids
+from docferry.flows.validate.common import PAGE_DOCUMENTS, cancel_all, read_ids
 from docferry.flows.validate.recheck import Judged, aged
 from docferry.flows.validate.reverse_looks import (
     Held,
@@ -49,7 +50,7 @@ SAMPLE_SEGMENTS = 512
 
 
 async def validate_mongodb(
-    job: Validation, target: Target, only: Sequence[str] = (), sample: int | None = None, record: bool = True
+    job: Job, target: Target, only: Sequence[str] = (), sample: int | None = None, record: bool = True
 ) -> ValidationReport:
     """Compare MongoDB with DynamoDB, which leads, and record the report. As `validate`, in the other direction.
 
@@ -63,7 +64,7 @@ async def validate_mongodb(
 class _Check:
     """One validation under way."""
 
-    def __init__(self, job: Validation, target: Target, only: Sequence[str], sample: int | None) -> None:
+    def __init__(self, job: Job, target: Target, only: Sequence[str], sample: int | None) -> None:
         self.job, self.target, self.only, self.sample = job, target, tuple(only), sample
         chosen = [job.migration.mapping(name) for name in only] or list(job.migration.mappings.values())
         self.mappings: dict[str, DocumentMapping] = {mapping.collection: mapping for mapping in chosen}

@@ -20,13 +20,14 @@ from docferry.core.bson_codec.raw import id_name
 from docferry.core.compare.diff import Difference, DifferenceKind, is_tombstone
 from docferry.core.compare.masking import shown_id
 from docferry.core.mapping.mapping import DocumentMapping, Item, key_of
+from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger import state
 from docferry.flows.ledger.modes import CLOCKS_S
 from docferry.flows.ledger.reports import shown_ms
 from docferry.flows.reverse.follower import RECORD
 from docferry.flows.reverse.places import Place, place_of, root_place
-from docferry.flows.validate.common import PAGE_DOCUMENTS, Validation, mark_of, read_ids
+from docferry.flows.validate.common import PAGE_DOCUMENTS, mark_of, read_ids
 from docferry.flows.validate.recheck import Judged
 from docferry.flows.validate.reverse_looks import (
     NO_COLLECTION,
@@ -74,7 +75,7 @@ class _Look:
 class ReverseGenerations:
     """Looks at suspects until nothing is left of them, or the time is up."""
 
-    def __init__(self, job: Validation, target: Target, suspects: Suspects) -> None:
+    def __init__(self, job: Job, target: Target, suspects: Suspects) -> None:
         self.job, self.target, self.suspects = job, target, suspects
         self.masked, self.settle_s = job.migration.validate.masked, job.migration.validate.settle_s
         self.judged = Judged()
