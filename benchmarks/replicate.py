@@ -31,7 +31,7 @@ from docferry.adapters.aws.dynamodb_http import DynamoHttp
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.config import load_migration
 from docferry.flows.backfill.load import BULK
-from docferry.flows.ledger import state
+from docferry.flows.ledger.positions import position_body, position_in
 from docferry.flows.replicate.follower import ReplicationReport, replicate
 from docferry.ports.flows import StreamPosition
 from docferry.sandbox import SandboxStack
@@ -83,7 +83,7 @@ def _operations(documents: Sequence[Mapping[str, Any]]) -> list[Any]:
 
 
 def _position() -> StreamPosition:
-    return state.position_in(bson.decode(bytes.fromhex(os.environ[POSITION])))
+    return position_in(bson.decode(bytes.fromhex(os.environ[POSITION])))
 
 
 def loop(uri: str, limit: int) -> Run:
@@ -114,7 +114,7 @@ def following(uri: str, limit: int) -> Run:
     )
     ledger = MemoryLedger()
     ledger.write("backfill", COLLECTION, {"state": "complete", "mode": BULK}, expect=None)
-    ledger.write("position", "stream", state.position_body(_position()), expect=None)
+    ledger.write("position", "stream", position_body(_position()), expect=None)
     job = make_job(
         migration=migration,
         source=MongoSource(uri, DATABASE),
@@ -174,7 +174,7 @@ def prepare(uri: str) -> str:
         client[DATABASE][COLLECTION].create_index("sku", unique=True)
     source = MongoSource(uri, DATABASE)
     try:
-        position = bson.encode(state.position_body(source.stream_position())).hex()
+        position = bson.encode(position_body(source.stream_position())).hex()
     finally:
         source.close()
     make_events(uri)

@@ -11,7 +11,7 @@ import boto3
 import bson
 from bson import json_util
 from docferry.config import Migration
-from docferry.flows.ledger import state
+from docferry.flows.ledger.dead_letters import letter_document, letter_record, list_letters
 from docferry.ports.flows import Ledger
 from docferry.rehearsal.application import COUNTERS, make_counters
 from docferry.rehearsal.independent.aftermath import compare_with_dynamodb
@@ -48,7 +48,7 @@ def set_aside(uri: str, migration: Migration, ledger: Ledger, directory: Path) -
                 file.write(json_util.dumps({"collection": name, "document": document}, json_options=EXACTLY) + "\n")
                 number += client[migration.source.database][name].delete_one({"_id": document["_id"]}).deleted_count
     wait_until(
-        lambda: not any(state.list_letters(ledger, name) for name in migration.mappings),
+        lambda: not any(list_letters(ledger, name) for name in migration.mappings),
         timeout_s=SETTLE_S,
         what="the dead letters to be closed by the deletes",
         every_s=1.0,
@@ -58,10 +58,10 @@ def set_aside(uri: str, migration: Migration, ledger: Ledger, directory: Path) -
 
 def _dead(ledger: Ledger, collection: str) -> Iterator[dict[str, Any]]:
     """The documents of a collection's dead letters, as the ledger keeps them."""
-    for letter in state.list_letters(ledger, collection):
-        record = state.letter_record(ledger, collection, letter.id)
+    for letter in list_letters(ledger, collection):
+        record = letter_record(ledger, collection, letter.id)
         if record is not None:
-            yield bson.decode(state.letter_document(ledger, record))
+            yield bson.decode(letter_document(ledger, record))
 
 
 class DemoCutover:

@@ -12,7 +12,9 @@ import yaml
 from bson.timestamp import Timestamp
 from docferry.config import Migration, load_migration
 from docferry.errors import StoreError, TimedOut, Unavailable
-from docferry.flows.ledger import state
+from docferry.flows.ledger.dead_letters import list_letters
+from docferry.flows.ledger.positions import recorded_position
+from docferry.flows.ledger.times import encode_time
 from docferry.flows.reporting.status import status_of
 from docferry.ports.flows import Ledger
 from docferry.rehearsal.processes import Application
@@ -233,7 +235,7 @@ class Demo:
     # --- replication -------------------------------------------------------------------------------------------------
 
     def _catch_up(self, until: Timestamp) -> None:
-        began, end = time.monotonic(), state.encode_time(until)
+        began, end = time.monotonic(), encode_time(until)
 
         def is_there(found: Mapping[str, Any]) -> bool:
             return bool(found["applied_up_to"] >= end and not found["behind"] and found["lag_s"] == 0)
@@ -282,7 +284,7 @@ class Demo:
                 documents_compared=found["documents"],
                 items_in_dynamodb=items[name],
                 items_expected=found["items"],
-                letters=len(state.list_letters(ledger, name)),
+                letters=len(list_letters(ledger, name)),
                 mismatches=found["missing"] + found["different"] + found["unaccounted"],
                 **{key: found[key] for key in ("unstorable", "extra", "pending")},
                 **{key: loaded[key] for key in ("read", "written", "superseded", "dead", "items", "rate", "seconds")},
@@ -295,7 +297,7 @@ class Demo:
 
     def _count_changes(self, until: Timestamp) -> None:
         ledger = self._ledger()
-        recorded, found = state.recorded_position(ledger), _replication_in(self.migration, ledger)
+        recorded, found = recorded_position(ledger), _replication_in(self.migration, ledger)
         if recorded is None or not found:
             raise Unavailable("the ledger holds no stream position")
         self.report.stream = counts.count_events(

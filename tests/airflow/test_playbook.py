@@ -9,7 +9,8 @@ import pytest
 from docferry.config import Migration, load_migration
 from docferry.core.cutover.instances import INSTANCES, Instance
 from docferry.core.cutover.modes import MODE, Mode, ModeState
-from docferry.flows.ledger import state
+from docferry.flows.ledger.positions import REPLICATION
+from docferry.flows.ledger.times import now_ms
 from docferry.ports.flows import Identity
 from docferry.testing.fakes import FakeLedger
 from support.airflow.home import write_migration
@@ -120,7 +121,7 @@ def look(name: str, migration: Migration, ledger: FakeLedger, **options: Any) ->
 
 
 def test_application_is_waited_for_until_an_instance_is_registered(airflow_home: Path, migration: Migration) -> None:
-    ledger, now = FakeLedger(), state.now_ms()
+    ledger, now = FakeLedger(), now_ms()
     assert not look("ApplicationRunsSensor", migration, ledger)
     one = Instance(id="i", name="web", mark="alive", epoch=0, registered_ms=now, beat_ms=now, until_ms=now + 60_000)
     ledger.write(INSTANCES, "i", one.to_body(), expect=None)
@@ -130,10 +131,10 @@ def test_application_is_waited_for_until_an_instance_is_registered(airflow_home:
 def test_replication_is_waited_for_until_it_is_near(airflow_home: Path, migration: Migration) -> None:
     ledger = FakeLedger()
     assert not look("ReplicationNearSensor", migration, ledger)
-    body = {"token": {"_data": "x"}, "at": state.now_ms(), "lag_s": 900}
-    record = ledger.write(*state.REPLICATION, body, expect=None)
+    body = {"token": {"_data": "x"}, "at": now_ms(), "lag_s": 900}
+    record = ledger.write(*REPLICATION, body, expect=None)
     assert not look("ReplicationNearSensor", migration, ledger)
-    ledger.write(*state.REPLICATION, body | {"lag_s": 1}, expect=record)
+    ledger.write(*REPLICATION, body | {"lag_s": 1}, expect=record)
     assert look("ReplicationNearSensor", migration, ledger)
 
 
@@ -162,7 +163,7 @@ def test_soak_counts_from_when_dynamodb_began_to_lead_and_not_while_it_does_not(
 ) -> None:
     from docferry.flows.ledger.modes import MOVES
 
-    ledger, now = FakeLedger(), state.now_ms()
+    ledger, now = FakeLedger(), now_ms()
     assert not look("DynamoDBHasLedSensor", migration, ledger, hours=0)
     ledger.write(*MODE, ModeState(mode=Mode.DYNAMODB_ONLY, epoch=7).to_body(), expect=None)
     moved = {"before": "HOLD", "after": "DYNAMODB_ONLY", "by": "me", "why": "", "at": now - 2 * 3_600_000}

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any
 
 import pytest
-from docferry.flows.ledger import state
+from docferry.flows.ledger.positions import REPLICATION
 from docferry.ports.flows import Record
 
 from support.backfill.rig import Rig
@@ -119,11 +119,11 @@ class Victim:
 
 def applied_by(rig: Rig, victim: Victim) -> Callable[[], bool]:
     """A question: has this replicator moved the position since now?"""
-    before = rig.ledger.read(*state.REPLICATION)
+    before = rig.ledger.read(*REPLICATION)
     old = (before.body.get("time", ""), int(before.body.get("events", 0))) if before else ("", 0)
 
     def moved() -> bool:
-        record = rig.ledger.read(*state.REPLICATION)
+        record = rig.ledger.read(*REPLICATION)
         if record is None or not victim.made(record) or "time" not in record.body:
             return False
         return (record.body["time"], int(record.body["events"])) > old and int(record.body["events"]) > old[1]

@@ -32,7 +32,7 @@ from docferry.flows.cutover.to_dynamodb import require_ready, switch_to_dynamodb
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger import approvals
 from docferry.flows.ledger.modes import describe_instance, list_instances, list_moves, read_mode
-from docferry.flows.ledger.state import now_ms
+from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.mongodb_clients import foreigners
 from docferry.wiring import who
 

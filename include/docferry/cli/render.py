@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from docferry.flows.backfill import backfill as load
-from docferry.flows.ledger import state
+from docferry.flows.ledger.times import now_ms
 from docferry.flows.reverse.follower import ReverseReport
 
 
@@ -77,7 +77,7 @@ def lag_lines(body: Mapping[str, Any]) -> Iterator[str]:
         found = body[name]
         if found is not None:
             lag = "unknown" if found.get("lag_s") is None else f"{float(found['lag_s']):.0f} s"
-            seen = f"{(state.now_ms() - int(found['at_ms'])) / 1000:.0f} s ago" if found.get("at_ms") else "once"
+            seen = f"{(now_ms() - int(found['at_ms'])) / 1000:.0f} s ago" if found.get("at_ms") else "once"
             owner = f"by {found['owner']}" if found.get("owner") else "no process does it now"
             yield f"{name}: lag {lag} when it was seen last, {seen}; {owner}"
     counts = ((body["replication"] or {}).get("first") or {}).get("counts", {})

@@ -24,7 +24,7 @@ from docferry.cli.common import (
 from docferry.cli.render import table_text
 from docferry.core.bson_codec.shown import show_document
 from docferry.flows.kernel.job import Job
-from docferry.flows.ledger import state
+from docferry.flows.ledger.dead_letters import letter_document, letter_record, list_letters
 from docferry.flows.purge import PurgeReport, purge
 from docferry.flows.validate.first_pass import validate
 from docferry.flows.validate.repair import ReplayReport, repair, replay_letters
@@ -102,7 +102,7 @@ def dead_letters(file: str, only: tuple[str, ...], shown: str | None, replay: bo
             body = {name: report.to_dict() for name, report in ran.items()}
             show(body, as_json, "\n".join(f"{name}: {counts}" for name, counts in body.items()))
             return EXIT_DIFFERENT if any(report.still_dead for report in ran.values()) else 0
-        letters = [letter for name in names for letter in state.list_letters(job.ledger, name)]
+        letters = [letter for name in names for letter in list_letters(job.ledger, name)]
     rows = [(one.collection, one.id, one.reason, one.path, one.message[:70]) for one in letters]
     text = table_text(("collection", "document", "reason", "path", "what"), rows) + f"{len(letters)} dead letters"
     show([letter.to_dict() for letter in letters], as_json, text)
@@ -116,9 +116,9 @@ def _replay(job: Job, connections: Connections, collection: str) -> ReplayReport
 
 def _show_letter(job: Job, names: Sequence[str], id_text: str) -> int:
     for name in names:
-        record = state.letter_record(job.ledger, name, id_text)
+        record = letter_record(job.ledger, name, id_text)
         if record is not None:
-            shown = show_document(state.letter_document(job.ledger, record))
+            shown = show_document(letter_document(job.ledger, record))
             for path in shown.invalid_text:
                 screen.print(
                     f"{path}: not valid UTF-8; bytes that are not are shown as \\xNN", markup=False, highlight=False

@@ -52,7 +52,11 @@ from docferry.flows.backfill.load import budget_of
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread, unless_stopped
-from docferry.flows.ledger import state
+from docferry.flows.ledger.budget import LedgerBudget
+from docferry.flows.ledger.dead_letters import list_letters
+from docferry.flows.ledger.leases import Lease, lease_expired, take_or_create
+from docferry.flows.ledger.positions import REPLICATION, position_in
+from docferry.flows.ledger.times import decode_time, encode_time, now_ms
 from docferry.flows.ledger.writers import LEASE_S, holding, open_loads, open_writers
 from docferry.flows.replicate.follower import SIGNATURE_LIVES_S
 from docferry.flows.validate.common import cancel_all, item_id, owner_of
@@ -136,12 +140,12 @@ async def purge(job: Job, target: Target, dry_run: bool = False) -> PurgeReport:
         return await _Purge(job, target, PurgeReport(proof=proof, dry_run=True), None).run()
     if job.stop.is_set():
         raise Stopped("asked to stop before the purge began; nothing was deleted")
-    lease = await asyncio.to_thread(state.take_or_create, job.ledger, *PURGE, job.identity, LEASE_S)
+    lease = await asyncio.to_thread(take_or_create, job.ledger, *PURGE, job.identity, LEASE_S)
     async with holding(lease):
         return await _purge_leased(job, target, lease)
 
 
-async def _purge_leased(job: Job, target: Target, lease: state.Lease) -> PurgeReport:
+async def _purge_leased(job: Job, target: Target, lease: Lease) -> PurgeReport:
     proof = await in_thread(_prove, job, lease.body, stop=job.stop)
     await in_thread(lease.update, {"seen": _encode_looks(proof.seen)}, stop=job.stop)
     for line in proof.render().splitlines():
@@ -165,31 +169,31 @@ def _prove(job: Job, kept: Mapping[str, Any]) -> Proof:
 def facts_of(job: Job, seen: Sequence[WritersSeen] = ()) -> Facts:
     """What ledger and MongoDB say now. In this order: whoever begins after the first fact reads later than it."""
     began = retrying("read the cluster time", job.source.cluster_time, job.stop)
-    record = job.ledger.read(*state.REPLICATION)
+    record = job.ledger.read(*REPLICATION)
     body: Mapping[str, Any] = record.body if record is not None else {}
-    position = state.position_in(body) if "token" in body else None
+    position = position_in(body) if "token" in body else None
     return Facts(
         began=began,
         applied=version_of(position.time, position.n) if position is not None else None,
         lost=bool(body.get("lost")),
-        follower=str(body.get("owner", "")) if not state.lease_expired(body, job.identity) else "",
+        follower=str(body.get("owner", "")) if not lease_expired(body, job.identity) else "",
         pending=int(body.get("pending", 0)),
         loads=open_loads(job.ledger, job.migration, job.identity),
         writers=open_writers(job.ledger, job.identity),
-        letters={name: len(state.list_letters(job.ledger, name)) for name in job.migration.mappings},
+        letters={name: len(list_letters(job.ledger, name)) for name in job.migration.mappings},
         ended=retrying("read the cluster time", job.source.cluster_time, job.stop),
-        ended_ms=state.now_ms(),
+        ended_ms=now_ms(),
         seen=tuple(seen),
     )
 
 
 def _encode_looks(looks: Sequence[WritersSeen]) -> list[list[Any]]:
-    return [[state.encode_time(look.at), look.at_ms, version_text(look.version)] for look in looks]
+    return [[encode_time(look.at), look.at_ms, version_text(look.version)] for look in looks]
 
 
 def _decode_looks(body: Mapping[str, Any]) -> list[WritersSeen]:
     return [
-        WritersSeen(at=state.decode_time(at), at_ms=int(at_ms), version=parse_version(text))
+        WritersSeen(at=decode_time(at), at_ms=int(at_ms), version=parse_version(text))
         for at, at_ms, text in body.get("seen", ())
     ]
 
@@ -200,9 +204,9 @@ def _decode_looks(body: Mapping[str, Any]) -> list[WritersSeen]:
 class _Purge:
     """One purge under way; without a lease it deletes nothing."""
 
-    def __init__(self, job: Job, target: Target, report: PurgeReport, lease: state.Lease | None) -> None:
+    def __init__(self, job: Job, target: Target, report: PurgeReport, lease: Lease | None) -> None:
         self.job, self.target, self.report, self.lease = job, target, report, lease
-        self.budget = state.LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
+        self.budget = LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
         self.letters: dict[str, set[str]] = {}
         self.listed = -math.inf
 
@@ -271,7 +275,7 @@ class _Purge:
             return
         began, found = time.monotonic(), {}
         for name in self.job.migration.mappings:
-            letters = await in_thread(state.list_letters, self.job.ledger, name, stop=self.job.stop)
+            letters = await in_thread(list_letters, self.job.ledger, name, stop=self.job.stop)
             found[name] = {letter.id for letter in letters}
         self.letters, self.listed = found, began
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from demo.traffic import TrafficProcess
-from docferry.flows.ledger import state
+from docferry.flows.ledger.dead_letters import list_letters
 from docferry.flows.replicate.follower import TELL_S
 from docferry.rehearsal.independent import judge
 from docferry.rehearsal.shop import COLLECTIONS
@@ -273,7 +273,7 @@ def test_after_all_of_this_nothing_is_lost(live: Live, traffic: TrafficProcess, 
     report = traffic.stop()
     assert report.documents_changed > 200
     standalone.wait_until_followed()
-    assert [letter for name in COLLECTIONS for letter in state.list_letters(standalone.ledger, name)] == []
+    assert [letter for name in COLLECTIONS for letter in list_letters(standalone.ledger, name)] == []
     verdict = judge_followed(standalone)
     assert verdict.counts == (0, 0, 0), str(verdict)
     assert verdict.documents > 1_000

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from docferry import wiring
 from docferry.cli.main import main
-from docferry.flows.ledger import state
+from docferry.flows.ledger.positions import REPLICATION
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig, eventually
 from support.client.rig import connected
@@ -79,7 +79,7 @@ def answered(rig: Rig, command: str, question: str, answer: str) -> str:
 
 
 def replicates(rig: Rig) -> bool:
-    record = rig.ledger.read(*state.REPLICATION)
+    record = rig.ledger.read(*REPLICATION)
     return record is not None and bool(record.body.get("owner")) and record.body.get("lag_s") == 0
 
 

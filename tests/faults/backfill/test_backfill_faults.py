@@ -15,7 +15,7 @@ import pytest
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.errors import AccessDenied, RetryExhausted, TableMissing, Unavailable
 from docferry.flows.backfill import backfill
-from docferry.flows.ledger import state
+from docferry.flows.ledger.dead_letters import list_letters
 from docferry.rehearsal.independent import judge
 from docferry.rehearsal.shop import COLLECTIONS, ShopPlan, load_shop, shop_documents
 from docferry.sandbox import SandboxReplicaSet, SandboxStack
@@ -143,7 +143,7 @@ def test_item_that_dynamodb_refuses_is_a_dead_letter_and_the_others_of_its_batch
     )
     report = rig.load()["typed"]
     assert (report.counts.read, report.counts.written, report.counts.dead) == (60, 58, 2)
-    letters = state.list_letters(rig.ledger, "typed")
+    letters = list_letters(rig.ledger, "typed")
     assert [(one.id, one.reason) for one in letters] == [("~i31", "RefusedByStore"), ("~i7", "RefusedByStore")]
     dead = frozenset(judge.id_key(n) for n in (7, 31))
     assert judge.judge_generic(rig.database, rig.dynamodb, rig.table, "typed", dead).counts == (0, 0, 0)

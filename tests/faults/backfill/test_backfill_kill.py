@@ -13,7 +13,8 @@ from random import Random
 from typing import Any
 
 import pytest
-from docferry.flows.ledger import state
+from docferry.flows.ledger.dead_letters import list_letters
+from docferry.flows.ledger.times import now_ms
 from docferry.rehearsal.independent import judge
 from docferry.rehearsal.shop import COLLECTIONS, ShopPlan, load_shop, shop_documents
 from docferry.sandbox import SandboxStack
@@ -83,7 +84,7 @@ def assert_all_arrived(rig: Rig, reports: list[dict[str, Any]]) -> None:
         name = report["collection"]
         assert report["read"] == report["written"] + report["superseded"] + report["dead"]
         assert report["read"] == rig.database[name].count_documents({})
-        assert report["dead"] == len(PLANTED[name]) == len(state.list_letters(rig.ledger, name))
+        assert report["dead"] == len(PLANTED[name]) == len(list_letters(rig.ledger, name))
     verdict = judge.judge_shop(rig.database, rig.dynamodb, rig.table, PLANTED)
     assert verdict.counts == (0, 0, 0), verdict
 
@@ -108,7 +109,7 @@ def test_backfill_killed_ten_times_in_the_middle_of_a_chunk_loses_nothing(slow_r
 
 def test_backfill_killed_while_cutting_chunks_cuts_them_again(rig: Rig) -> None:
     job = rig.job("first")
-    header = {"state": "new", "mode": "bulk", "chunks": 0, "started": state.now_ms(), "run": "dead", "until": 0}
+    header = {"state": "new", "mode": "bulk", "chunks": 0, "started": now_ms(), "run": "dead", "until": 0}
     digest = _mapping_digest(rig, job)
     rig.ledger.write("backfill", "users", header | {"owner": "dead", "mark": "", "mapping": digest}, expect=None)
     for index in range(3):

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from docferry.core.cutover.modes import Mode
 from docferry.flows.cutover.fence_record import Recorded, recorded_fence
-from docferry.flows.ledger import modes, state
+from docferry.flows.ledger import modes
 from docferry.flows.ledger.modes import read_mode
+from docferry.flows.ledger.times import now_ms
 from docferry.flows.reverse.follower import RECORD
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig, eventually
@@ -142,7 +143,7 @@ def test_hold_of_a_dead_switch_is_put_back_by_whoever_replicates_next(own_stack:
         place = "docferry.flows.cutover.to_dynamodb.require_quiet"
         killed_in_hold(rig, tmp_path / "switch.log", "stop-mongo-writes", place, Recorded.UP)
         deadline_ms = read_mode(rig.ledger).deadline_ms
-        eventually(lambda: state.now_ms() > deadline_ms + 1_500, "the deadline to pass", 20.0)
+        eventually(lambda: now_ms() > deadline_ms + 1_500, "the deadline to pass", 20.0)
         with replicator(rig, tmp_path / "next.log"):
             await_reads_again(rig, 20.0)
             processes.await_more(5)

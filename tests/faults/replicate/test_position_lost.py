@@ -22,7 +22,7 @@ from docferry.adapters.mongodb.source import MongoSource
 from docferry.core.versions import parse_version
 from docferry.errors import PreflightFailed, ResumeTokenLost
 from docferry.flows.backfill import backfill
-from docferry.flows.ledger import state
+from docferry.flows.ledger.positions import REPLICATION, applied_position
 from docferry.ports.flows import StreamPosition
 from docferry.sandbox import SandboxReplicaSet, SandboxStack
 from support.backfill.rig import Rig
@@ -81,7 +81,7 @@ def overrun(rig: Rig) -> StreamPosition:
 
     The server cuts the oplog off in large pieces, and some time after it has grown too large.
     """
-    position = state.applied_position(rig.ledger)
+    position = applied_position(rig.ledger)
     assert position is not None
     source = MongoSource(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database)
     deadline = time.monotonic() + 120
@@ -141,7 +141,7 @@ def test_lost_position_is_told_within_a_minute_with_what_to_do(rig: Rig, lost: L
 
     answer = done(docferry(rig, "replicate"), 3)
     assert (answer["error"], answer["message"]) == ("ResumeTokenLost", said)
-    record = rig.ledger.read(*state.REPLICATION)
+    record = rig.ledger.read(*REPLICATION)
     assert record is not None
     assert (record.body["ended"], record.body["lost"]) == (said, True)
     with pytest.raises(PreflightFailed, match="leave out --only"):

@@ -13,7 +13,7 @@ import pytest
 from bson import ObjectId
 from demo.traffic import TrafficProcess
 from docferry.adapters.mongodb.source import MongoSource
-from docferry.flows.ledger import state
+from docferry.flows.ledger.dead_letters import list_letters
 from docferry.flows.preflight.mongodb import check_source
 from docferry.rehearsal.independent import judge
 from docferry.rehearsal.shop import COLLECTIONS, load_shop
@@ -103,7 +103,7 @@ def test_replicator_and_backfill_wait_for_a_majority_say_why_and_go_on_when_the_
     assert Victim(rig, tmp_path / "last.log", "replicate", "--until-caught-up").wait(120) == 0
     verdict = judge.judge_shop(rig.database, rig.dynamodb, rig.table, {}, live=True)
     assert verdict.counts == (0, 0, 0), verdict
-    assert [letter for name in COLLECTIONS for letter in state.list_letters(rig.ledger, name)] == []
+    assert [letter for name in COLLECTIONS for letter in list_letters(rig.ledger, name)] == []
     assert wrote.documents_changed > 50
     assert rig.dynamodb.query(**_query(rig, lonely))["Items"], "the lonely document never arrived"
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 from demo.traffic import TrafficProcess, make_events
 from docferry.errors import LeaseLost, RetryExhausted, Unavailable
-from docferry.flows.ledger import state
+from docferry.flows.ledger.budget import LedgerBudget
+from docferry.flows.ledger.positions import REPLICATION
 from docferry.flows.replicate import follower as replicate
 from docferry.sandbox import SandboxReplicaSet, SandboxStack
 from docferry.testing.fakes import FakeLedger
@@ -103,8 +104,8 @@ def test_ledger_answer_that_was_cut_short_is_not_taken_for_an_empty_one(rig: Rig
     with FaultProxy(rig.env["AWS_ENDPOINT_URL_DYNAMODB"], faults, ledger=table) as proxy:
         ledger = through(rig, proxy).ledger
         with pytest.raises(Unavailable, match="cut short"):
-            ledger.read(*state.REPLICATION) if operation == "GetItem" else ledger.list("backfill")
-    assert rig.ledger.read(*state.REPLICATION) is not None
+            ledger.read(*REPLICATION) if operation == "GetItem" else ledger.list("backfill")
+    assert rig.ledger.read(*REPLICATION) is not None
     assert rig.ledger.read("nothing", "there") is None
 
 
@@ -270,7 +271,7 @@ def test_lease_taken_over_from_a_clock_that_is_behind_is_lost_loudly(rig: Rig, j
 def test_who_waits_for_write_capacity_does_not_wait_for_a_clock_that_jumped(
     jump: Callable[[float], None], seconds: float
 ) -> None:
-    budget = state.LedgerBudget(FakeLedger(), "wcu", 200, threading.Event())
+    budget = LedgerBudget(FakeLedger(), "wcu", 200, threading.Event())
 
     async def spend() -> None:
         await budget.take(400)  # at once, and the next two seconds are given out

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from demo.traffic import TrafficProcess
-from docferry.flows.ledger import state
+from docferry.flows.ledger.dead_letters import list_letters
 from docferry.rehearsal.independent import judge
 from docferry.rehearsal.shop import COLLECTIONS, load_shop
 from docferry.sandbox import SandboxReplicaSet, SandboxStack
@@ -168,7 +168,7 @@ def test_replicator_and_backfill_killed_again_and_again_through_fail_overs_and_s
 
     verdict = judge.judge_shop(rig.database, rig.dynamodb, rig.table, {}, live=True)
     assert verdict.counts == (0, 0, 0), verdict
-    assert [letter for name in COLLECTIONS for letter in state.list_letters(rig.ledger, name)] == []
+    assert [letter for name in COLLECTIONS for letter in list_letters(rig.ledger, name)] == []
     told = f"{storm.killed} killed, {storm.in_work} of them at work, {storm.loads} loads, {wrote}, {report}, {verdict}"
     print(told)
     assert storm.killed.total() >= KILLS, told

@@ -23,7 +23,8 @@ from docferry.adapters.mongodb.source import MongoSource
 from docferry.core.bson_codec.codec import BSON_TYPES
 from docferry.errors import TimedOut
 from docferry.flows.backfill import backfill
-from docferry.flows.ledger import state
+from docferry.flows.ledger.dead_letters import letter_document, letter_record, list_letters
+from docferry.flows.ledger.positions import recorded_position
 from docferry.ports.flows import Bounds
 from docferry.rehearsal.independent import judge
 from docferry.sandbox import SandboxReplicaSet, SandboxStack
@@ -145,12 +146,12 @@ def test_huge_documents_become_dead_letters_and_their_neighbours_arrive(stack: S
     report = rig.load()["huge"]
     assert (report.counts.read, report.counts.written, report.counts.dead) == (6, 3, 3)
     assert_equal(rig, "huge", frozenset(judge.id_key(n) for n in huge))
-    letters = state.list_letters(rig.ledger, "huge")
+    letters = list_letters(rig.ledger, "huge")
     assert [(one.id, one.reason) for one in letters] == [(f"~i{n}", "ItemTooLarge") for n in huge]
     for n, letter in zip(huge, letters, strict=True):
-        record = state.letter_record(rig.ledger, "huge", letter.id)
+        record = letter_record(rig.ledger, "huge", letter.id)
         assert record is not None
-        assert bson.decode(state.letter_document(rig.ledger, record)) == huge[n]
+        assert bson.decode(letter_document(rig.ledger, record)) == huge[n]
         assert not any("data" in str(value) for value in letter.to_dict().values())
     rig.close()
 
@@ -166,7 +167,7 @@ def test_document_at_the_edge_of_the_item_limit_arrives_and_one_byte_more_does_n
         )
     rig = rig_for(stack, tmp_path, "edge")
     rig.load()
-    assert [letter.id for letter in state.list_letters(rig.ledger, "edge")] == ["y"]
+    assert [letter.id for letter in list_letters(rig.ledger, "edge")] == ["y"]
     assert_equal(rig, "edge", frozenset({judge.id_key("y")}))
     rig.close()
 
@@ -270,7 +271,7 @@ def test_ids_that_are_not_utf8_are_dead_letters_and_hide_no_neighbour(stack: San
     report = rig.load(job=rig.job(stop=stop))["latin"]
     timer.cancel()
     assert (report.counts.read, report.counts.written, report.counts.dead) == (7, 3, 4)
-    assert len(state.list_letters(rig.ledger, "latin")) == 4, "dead letters of different documents share a place"
+    assert len(list_letters(rig.ledger, "latin")) == 4, "dead letters of different documents share a place"
     rig.close()
 
 
@@ -327,7 +328,7 @@ def test_page_from_a_secondary_that_lags_is_never_older_than_the_position(
     assert not loading.is_alive()
     assert result["things"].counts.read == 60
     assert_equal(rig, "things")
-    position = state.recorded_position(rig.ledger)
+    position = recorded_position(rig.ledger)
     assert position is not None
     oldest = min(item["_v"]["S"] for item in rig.scan().values())
     assert int(oldest, 16) >> 24 >= position.time.time << 32 | position.time.inc

@@ -34,7 +34,7 @@ from docferry.flows.kernel.job import Job
 from docferry.flows.ledger import approvals, modes
 from docferry.flows.ledger.modes import change_mode, mode_record, read_mode
 from docferry.flows.ledger.reigns import read_reigns
-from docferry.flows.ledger.state import now_ms
+from docferry.flows.ledger.times import now_ms
 from docferry.flows.reverse.follower import reverse
 from docferry.sandbox import SandboxStack
 from docferry.testing.jobs import make_job

@@ -13,7 +13,7 @@ from bson import Binary, ObjectId
 from docferry.errors import PreflightFailed
 from docferry.flows import purge as purging
 from docferry.flows.backfill import backfill
-from docferry.flows.ledger import state
+from docferry.flows.ledger.dead_letters import list_letters
 from docferry.flows.purge import PurgeReport
 from docferry.ports.flows import Grave, Written
 from docferry.sandbox import SandboxStack
@@ -81,7 +81,7 @@ def test_tombstones_are_purged_when_it_is_proved_and_never_before(rig: Rig, monk
     rig.database["products"].insert_one(again)
     rig.database["products"].delete_one({"sku": "SKU-products1"})
     catch_up(rig)
-    (letter,) = state.list_letters(rig.ledger, "products")
+    (letter,) = list_letters(rig.ledger, "products")
     assert letter.id == str(again["_id"])
     report = purge(rig)
     assert (report.scanned, report.purged, report.kept["dead_letter"], report.changed) == (10, 9, 1, 0)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from docferry.errors import StreamEnded
 from docferry.flows.backfill import backfill
-from docferry.flows.ledger import state
+from docferry.flows.ledger.positions import REPLICATION
 from docferry.flows.replicate import follower as replicate
 from docferry.flows.validate.repair import RepairReport, repair
 from docferry.sandbox import SandboxStack
@@ -122,7 +122,7 @@ def test_stream_ends_loudly_and_the_way_back_is_as_the_message_says(
         assert "backfill --again" in str(caught.value)
         assert "repair" in str(caught.value)
         assert ("USER#before", "PROFILE") in live_keys(rig), f"{before}: what came before is applied"
-    record = rig.ledger.read(*state.REPLICATION)
+    record = rig.ledger.read(*REPLICATION)
     assert record is not None
     assert record.body["ended"] == str(caught.value)
 

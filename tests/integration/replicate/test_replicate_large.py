@@ -14,7 +14,7 @@ import yaml
 from bson import Binary
 from docferry.adapters.mongodb import change_stream as mongo_stream
 from docferry.config import parse_migration
-from docferry.flows.ledger import state
+from docferry.flows.ledger.dead_letters import list_letters
 from docferry.flows.replicate import follower as replicate
 from docferry.sandbox import SandboxReplicaSet, SandboxStack
 from support.backfill.rig import Rig
@@ -64,7 +64,7 @@ def keys_of(rig: Rig, pk: str) -> set[str]:
 
 
 def letters(rig: Rig) -> list[tuple[str, str]]:
-    return [(one.id, one.reason) for one in state.list_letters(rig.ledger, "users")]
+    return [(one.id, one.reason) for one in list_letters(rig.ledger, "users")]
 
 
 def scan(megabytes: int) -> Binary:

@@ -7,7 +7,7 @@ from typing import Any
 import bson
 import pytest
 from bson.raw_bson import RawBSONDocument
-from docferry.flows.ledger import state
+from docferry.flows.ledger.dead_letters import letter_document, letter_record, list_letters
 from support.backfill.rig import Rig
 from support.replicate.rig import (
     assert_equal,
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.xdist_group("replicate")
 
 
 def letters(rig: Rig, collection: str = "users") -> list[tuple[str, str]]:
-    return [(one.id, one.reason) for one in state.list_letters(rig.ledger, collection)]
+    return [(one.id, one.reason) for one in list_letters(rig.ledger, collection)]
 
 
 # --- documents that cannot be stored ---------------------------------------------------------------------------------
@@ -87,9 +87,9 @@ def test_document_that_is_unstorable_from_the_first_is_a_letter_that_shows_it(sh
     key = insert(shared, "users", user("born large") | {"scan": large(420_000)})
     report = follow(shared)
     assert (report.dead, report.written) == (1, 0)
-    record = state.letter_record(shared.ledger, "users", str(key))
+    record = letter_record(shared.ledger, "users", str(key))
     assert record is not None
-    assert bson.decode(state.letter_document(shared.ledger, record))["scan"] == bytes(large(420_000))
+    assert bson.decode(letter_document(shared.ledger, record))["scan"] == bytes(large(420_000))
     assert_equal(shared)
     shared.database["users"].delete_one({"_id": key})
     follow(shared)

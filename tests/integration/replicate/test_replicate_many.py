@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from demo.traffic import make_events
-from docferry.flows.ledger import state
+from docferry.flows.ledger.positions import REPLICATION, applied_position
 from docferry.rehearsal.shop import load_shop
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig, eventually
@@ -58,7 +58,7 @@ def resident_mb(process: subprocess.Popen[str]) -> float:
 
 
 def events(rig: Rig) -> int:
-    record = rig.ledger.read(*state.REPLICATION)
+    record = rig.ledger.read(*REPLICATION)
     return int(record.body.get("events", 0)) if record is not None else 0
 
 
@@ -69,7 +69,7 @@ def test_many_events_leave_no_lag_and_no_memory(rig: Rig) -> None:
         target=lambda: made.append(make_events(rig.env["DOCFERRY_MONGO_URI"], "many", EVENTS, 17)), daemon=True
     )
     with replicating(rig) as process:
-        eventually(lambda: state.applied_position(rig.ledger) is not None, "it to begin", 60)
+        eventually(lambda: applied_position(rig.ledger) is not None, "it to begin", 60)
         writer.start()
         eventually(lambda: events(rig) >= WARM or process.poll() is not None, "the first of them", PATIENCE_S, 0.2)
         assert process.poll() is None, f"it has ended with {process.returncode}"

@@ -14,7 +14,7 @@ from demo.traffic import TrafficProcess, make_events
 from docferry.errors import LeaseHeld, PreflightFailed
 from docferry.flows.backfill import backfill
 from docferry.flows.backfill.load import CONDITIONAL
-from docferry.flows.ledger import state
+from docferry.flows.ledger.positions import REPLICATION, position_body, record_position, recorded_position
 from docferry.rehearsal.independent import judge
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig, eventually
@@ -51,7 +51,7 @@ def test_mixed_traffic_is_applied_and_every_event_counted(rig: Rig) -> None:
     assert report.position is not None
     assert report.position > position
     assert report.lag_s is not None
-    record = rig.ledger.read(*state.REPLICATION)
+    record = rig.ledger.read(*REPLICATION)
     assert record is not None
     assert {name: record.body[name] for name in ("events", "written", "dead")} == {
         "events": report.events, "written": report.written, "dead": report.dead,
@@ -63,10 +63,10 @@ def test_replay_from_an_older_position_changes_nothing(rig: Rig) -> None:
     made = make_events(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database, 150, 5)
     first = follow(rig)
     before = rig.scan()
-    record, begun = rig.ledger.read(*state.REPLICATION), state.recorded_position(rig.ledger)
+    record, begun = rig.ledger.read(*REPLICATION), recorded_position(rig.ledger)
     assert record is not None
     assert begun is not None
-    rig.ledger.write(*state.REPLICATION, {**record.body, **state.position_body(begun)}, expect=record)
+    rig.ledger.write(*REPLICATION, {**record.body, **position_body(begun)}, expect=record)
     again = follow(rig)
     assert (again.events, again.superseded, again.written) == (made.documents_changed, made.documents_changed, 0)
     assert first.written > made.documents_changed * 0.9
@@ -76,7 +76,7 @@ def test_replay_from_an_older_position_changes_nothing(rig: Rig) -> None:
 def test_what_the_load_has_read_already_is_superseded(stack: SandboxStack, tmp_path: Path) -> None:
     rig = live_shop(stack.env(), tmp_path, load=False)
     job = rig.job()
-    state.record_position(rig.ledger, job.source)
+    record_position(rig.ledger, job.source)
     rig.database["users"].update_many({}, {"$set": {"note": "before it was read"}})
     rig.load(job=job)
     rig.database["users"].update_one({}, {"$set": {"note": "behind"}})

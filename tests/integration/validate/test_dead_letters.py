@@ -13,7 +13,7 @@ from bson import Binary, Code, Decimal128, Int64, ObjectId
 from docferry.core.bson_codec.codec import BSON_OPTIONS
 from docferry.core.versions import parse_version
 from docferry.errors import InvariantBroken, RefusedByStore, Stopped
-from docferry.flows.ledger import state
+from docferry.flows.ledger.dead_letters import DeadLetter, letter_document, letter_record, list_letters, open_letter
 from docferry.sandbox import SandboxStack
 from docferry.testing.jobs import change_job
 from support.backfill.rig import Rig, shop_rig
@@ -40,19 +40,19 @@ def large(size: int = 420_000, **fields: Any) -> dict[str, Any]:
     return {**MAKERS["products"]("large"), "scan": Binary(random.Random(1).randbytes(size)), **fields}
 
 
-def letters(rig: Rig, collection: str = "products") -> list[state.DeadLetter]:
-    return state.list_letters(rig.ledger, collection)
+def letters(rig: Rig, collection: str = "products") -> list[DeadLetter]:
+    return list_letters(rig.ledger, collection)
 
 
-def only_letter(rig: Rig) -> state.DeadLetter:
+def only_letter(rig: Rig) -> DeadLetter:
     (letter,) = letters(rig)
     return letter
 
 
-def document_in(rig: Rig, letter: state.DeadLetter) -> bytes:
-    record = state.letter_record(rig.ledger, letter.collection, letter.id)
+def document_in(rig: Rig, letter: DeadLetter) -> bytes:
+    record = letter_record(rig.ledger, letter.collection, letter.id)
     assert record is not None
-    return state.letter_document(rig.ledger, record)
+    return letter_document(rig.ledger, record)
 
 
 def raw_of(rig: Rig, collection: str, id_value: Any) -> bytes:
@@ -95,7 +95,7 @@ def test_document_of_15_mb_with_a_long_id_comes_back_byte_for_byte(rig: Rig) -> 
     rig.load("categories")  # was complete: the letter is written as replication would
     raw = raw_of(rig, "categories", ODD["_id"])
     name = rig.migration.mapping("categories").id_text(bson.decode(raw, BSON_OPTIONS))
-    state.open_letter(rig.ledger, "categories", RefusedByStore("too large", id=name), raw, 7)
+    open_letter(rig.ledger, "categories", RefusedByStore("too large", id=name), raw, 7)
     (letter,) = letters(rig, "categories")
     assert letter.id == name
     assert letter.parts > 45
@@ -111,7 +111,7 @@ def test_letter_with_a_lost_part_says_so_instead_of_giving_half_a_document(rig: 
 def test_older_letter_does_not_replace_a_newer_one(rig: Rig) -> None:
     before = only_letter(rig)
     older = RefusedByStore("an older reason", id=before.id)
-    state.open_letter(rig.ledger, "products", older, bson.encode({"_id": 1}), before.version - 1)
+    open_letter(rig.ledger, "products", older, bson.encode({"_id": 1}), before.version - 1)
     assert only_letter(rig) == before
     assert document_in(rig, before) == raw_of(rig, "products", ObjectId(before.id))
 
@@ -120,7 +120,7 @@ def test_newer_letter_replaces_an_older_one_with_its_parts(rig: Rig) -> None:
     before = only_letter(rig)
     assert parts(rig) == before.parts > 1
     newer = RefusedByStore("a newer reason", id=before.id)
-    state.open_letter(rig.ledger, "products", newer, bson.encode({"_id": 1}), before.version + 1)
+    open_letter(rig.ledger, "products", newer, bson.encode({"_id": 1}), before.version + 1)
     letter = only_letter(rig)
     assert (letter.reason, letter.version) == ("RefusedByStore", before.version + 1)
     assert document_in(rig, letter) == bson.encode({"_id": 1})
@@ -189,7 +189,7 @@ def test_letter_that_changed_meanwhile_is_not_closed(rig: Rig) -> None:
 
         def read_ids(self, *args: Any) -> Any:
             newer = RefusedByStore("meanwhile", id=letter.id)
-            state.open_letter(rig.ledger, "products", newer, bson.encode({"_id": 2}), letter.version + 1)
+            open_letter(rig.ledger, "products", newer, bson.encode({"_id": 2}), letter.version + 1)
             return job.source.read_ids(*args)
 
     report = replay(rig, "products", job=change_job(job, source=Meanwhile()))
@@ -228,7 +228,7 @@ def test_replay_stops_when_asked_and_leaves_the_letter(rig: Rig) -> None:
 
 def test_summary_error_and_repr_carry_no_document(rig: Rig) -> None:
     report = replay(rig, "products")
-    record = state.letter_record(rig.ledger, "products", only_letter(rig).id)
+    record = letter_record(rig.ledger, "products", only_letter(rig).id)
     shown = f"{report!r}{report.to_dict()}{only_letter(rig)!r}{record!r}"
     assert SECRET not in shown
     assert "ItemTooLarge" in shown

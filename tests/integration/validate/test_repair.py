@@ -12,7 +12,7 @@ import bson
 import pytest
 from docferry.core.versions import parse_version, version_time
 from docferry.errors import RefusedByStore
-from docferry.flows.ledger import state
+from docferry.flows.ledger.dead_letters import list_letters
 from docferry.flows.validate import repair as mending
 from docferry.ports.flows import Written
 from docferry.rehearsal.independent import judge
@@ -297,7 +297,7 @@ def test_document_that_has_become_unstorable_gets_a_letter_and_its_items_are_bur
     small.database["users"].update_one({"_id": user["_id"]}, {"$set": change})
     report = repair(small)
     assert (report.dead, report.documents, report.tombstones) == (1, 1, 3)
-    (letter,) = state.list_letters(small.ledger, "users")
+    (letter,) = list_letters(small.ledger, "users")
     assert letter.id == str(user["_id"])
     assert not [place for place in alive(small.scan()) if place[0].startswith("USER#")]
     after = validate(small)
@@ -312,7 +312,7 @@ def test_document_that_dynamodb_refuses_is_not_left_half_written(small: Rig) -> 
     job = job_of(small)
     with_target(small, lambda target: mending.repair(job, Refusing(small, target, "ORDER")))
     assert not [place for place in alive(small.scan()) if place[0].startswith("ORDER#")]
-    assert [letter.reason for letter in state.list_letters(small.ledger, "orders")] == ["RefusedByStore"]
+    assert [letter.reason for letter in list_letters(small.ledger, "orders")] == ["RefusedByStore"]
     assert validate(small).ok
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from bson import Decimal128, Int64, ObjectId, encode
 from docferry.errors import KeyCollision
-from docferry.flows.ledger import state
+from docferry.flows.ledger.dead_letters import letter_record, list_letters, open_letter
 from docferry.sandbox import SandboxStack
 from docferry.testing.jobs import change_job
 from support.backfill.rig import Rig, generic_rig, shop_rig
@@ -165,13 +165,13 @@ def test_only_the_named_collections_are_judged(
 
 
 def _some_letter(rig: Rig) -> tuple[str, Any]:
-    letters = [(name, letter) for name in MAKERS for letter in state.list_letters(rig.ledger, name)]
+    letters = [(name, letter) for name in MAKERS for letter in list_letters(rig.ledger, name)]
     return letters[0]
 
 
 def test_unstorable_document_without_its_letter_is_unaccounted(rig: Rig, hosts: dict[str, Any]) -> None:
     collection, letter = _some_letter(rig)
-    record = state.letter_record(rig.ledger, collection, letter.id)
+    record = letter_record(rig.ledger, collection, letter.id)
     assert record is not None
     rig.ledger.delete(record)
     try:
@@ -210,7 +210,7 @@ def test_letter_of_a_document_whose_key_another_document_holds_counts_as_unstora
     made.database["users"].drop_index("username_1")
     second = MAKERS["users"]("same") | {"addresses": []}
     made.database["users"].insert_one(second)
-    state.open_letter(made.ledger, "users", KeyCollision("twice", id=str(second["_id"])), encode(second), 1)
+    open_letter(made.ledger, "users", KeyCollision("twice", id=str(second["_id"])), encode(second), 1)
     job = job_of(made)
     unchecked = change_job(job, source=_Trusting(job.source))
     report = validate(made, "users", job=unchecked)

@@ -15,7 +15,8 @@ import boto3
 import psutil
 import yaml
 from docferry.config import Migration, load_migration
-from docferry.flows.ledger import state
+from docferry.flows.ledger.positions import REPLICATION
+from docferry.flows.ledger.times import encode_time
 from docferry.flows.reporting.status import status_of
 from docferry.ports.flows import Ledger
 from docferry.rehearsal.shop import COLLECTIONS, ShopPlan, load_shop, shop_documents
@@ -125,7 +126,7 @@ class Standalone:
 
     def holder(self) -> str:
         """Whoever holds the replication lease."""
-        record = self.ledger.read(*state.REPLICATION)
+        record = self.ledger.read(*REPLICATION)
         return "" if record is None else str(record.body.get("owner", ""))
 
     def lease_of(self, *words: str, timeout_s: float = WAIT_S) -> str:
@@ -139,7 +140,7 @@ class Standalone:
 
     def wait_until_followed(self, timeout_s: float = WAIT_S) -> None:
         """Until everything that has been written up to now is applied."""
-        end = state.encode_time(self.mongo.admin.command("ping")["operationTime"])
+        end = encode_time(self.mongo.admin.command("ping")["operationTime"])
 
         def is_there() -> bool:
             found = self.replication()

@@ -18,7 +18,7 @@ from docferry.core.bson_codec.raw import id_name
 from docferry.core.mapping.change_writes import Writes
 from docferry.core.mapping.mapping import Item, key_of
 from docferry.core.versions import version_text
-from docferry.flows.ledger import state
+from docferry.flows.ledger.dead_letters import close_letter, letter_record
 from docferry.flows.replicate.lanes import Applying, Lanes
 from docferry.flows.validate.repair import _Repair
 from docferry.ports.flows import ChangeEvent, StreamPosition
@@ -67,9 +67,9 @@ class LettersClosedAtOnce(CountedLanes):
 
     async def _apply(self, change: ChangeEvent) -> None:
         await super()._apply(change)
-        record = state.letter_record(self.work.ledger, DOCS, id_name(change.id))
+        record = letter_record(self.work.ledger, DOCS, id_name(change.id))
         if record is not None and record.body["version"] <= version_text(change.version):
-            state.close_letter(self.work.ledger, record)
+            close_letter(self.work.ledger, record)
 
 
 class RootOnlyWhereTouched(CountedLanes):

@@ -28,7 +28,8 @@ from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import snapshot_version, version_of
 from docferry.errors import DocumentError, LeaseHeld
 from docferry.flows.backfill.load import BULK, CONDITIONAL, _Loader, _Page
-from docferry.flows.ledger import state
+from docferry.flows.ledger.dead_letters import letter_record, list_letters
+from docferry.flows.ledger.positions import position_body, recorded_position
 from docferry.flows.replicate.lanes import Applying
 from docferry.flows.validate import repair
 from docferry.ports.flows import Feed, StreamPosition
@@ -162,7 +163,7 @@ class World:
             await self.side.transact([*items, *graves], conditional=self.broken != "unconditional dual write")
 
     async def conditional_load(self) -> None:
-        position = state.recorded_position(self.ledger)
+        position = recorded_position(self.ledger)
         assert position is not None
         self.begin(self.load(CONDITIONAL, max(self.documents.earlier(4), position.time)))
 
@@ -298,7 +299,7 @@ class World:
         for _ in range(self.random.randrange(4)):
             await self.write()
         position = self.source.stream_position()
-        self.ledger.write("position", "stream", state.position_body(position) | {"at": 0}, expect=None)
+        self.ledger.write("position", "stream", position_body(position) | {"at": 0}, expect=None)
         before = len(self.documents.times)
         for _ in range(self.random.randrange(4)):
             await self.write()
@@ -357,7 +358,7 @@ class World:
         self.side.let_time_pass()
         self.begin(self.replay())
         await self.open_all()
-        letters = {letter.id for letter in state.list_letters(self.ledger, DOCS)}
+        letters = {letter.id for letter in list_letters(self.ledger, DOCS)}
         unstorable = {id_name(id_bytes(key)) for key, one in self.documents.now.items() if not is_storable(one)}
         if letters != unstorable:
             raise Diverged(f"letters of {sorted(letters)} are open, {sorted(unstorable)} cannot be stored")
@@ -370,7 +371,7 @@ class World:
         for data in now:
             if is_storable(bson.decode(data)):
                 expected.update({key_of(item): _content(item) for item in encode_raw(MAPPING, data, 0)})
-            elif state.letter_record(self.ledger, DOCS, id_name(id_of(data))) is None:
+            elif letter_record(self.ledger, DOCS, id_name(id_of(data))) is None:
                 raise Diverged(f"the document {id_name(id_of(data))} cannot be stored and has no dead letter")
         stored = {key_of(item): _content(item) for item in await self.side.items()}
         for key in {*expected, *stored}:

@@ -18,7 +18,9 @@ from bson.timestamp import Timestamp
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.config import parse_migration
 from docferry.flows.kernel.job import Job
-from docferry.flows.ledger import state
+from docferry.flows.ledger.dead_letters import list_letters
+from docferry.flows.ledger.positions import REPLICATION, applied_position
+from docferry.flows.ledger.times import now_ms
 from docferry.flows.replicate.follower import ReplicationReport, replicate
 from docferry.ports.flows import Identity, StopSignal, Target
 from docferry.rehearsal.independent import judge
@@ -121,7 +123,7 @@ class Following:
         self.job = job_of(rig, self.stop, **mongo)
         self.report: ReplicationReport | None = None
         self.error: BaseException | None = None
-        self._began_ms, self._at_work = state.now_ms(), False
+        self._began_ms, self._at_work = now_ms(), False
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     @property
@@ -156,7 +158,7 @@ class Following:
         if self.error is not None:
             raise self.error
         if not self._at_work:
-            record = self.rig.ledger.read(*state.REPLICATION)
+            record = self.rig.ledger.read(*REPLICATION)
             ours = record is not None and record.body["owner"] == self.job.identity.name
             self._at_work = record is not None and ours and int(record.body.get("at", 0)) >= self._began_ms
         return self._at_work
@@ -202,7 +204,7 @@ def await_applied(rig: Rig, following: Following | None = None, timeout_s: float
     def applied() -> bool:
         if following is not None and following.error is not None:
             raise following.error
-        position = state.applied_position(rig.ledger)
+        position = applied_position(rig.ledger)
         return position is not None and position.time >= now
 
     eventually(applied, "all that was written to be applied", timeout_s, 0.05)
@@ -261,7 +263,7 @@ def assert_equal(rig: Rig) -> judge.Verdict:
     found = verdict(rig)
     assert found.counts == (0, 0, 0), found
     for name, ids in unstorable(rig).items():
-        assert len(state.list_letters(rig.ledger, name)) == len(ids), state.list_letters(rig.ledger, name)
+        assert len(list_letters(rig.ledger, name)) == len(ids), list_letters(rig.ledger, name)
     return found
 
 

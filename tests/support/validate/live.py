@@ -18,7 +18,7 @@ from docferry.core.bson_codec.codec import BSON_OPTIONS
 from docferry.core.mapping.mapping import key_of
 from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import version_of
-from docferry.flows.ledger import state
+from docferry.flows.ledger.positions import REPLICATION, position_body
 from docferry.ports.flows import Record, StreamPosition
 from pymongo import WriteConcern
 
@@ -121,7 +121,7 @@ class Replication(Worker):
         self.late_s, self.applied = late_s, 0
         self.paused = threading.Event()
         self.ready = threading.Event()
-        self.record: Record | None = rig.ledger.read(*state.REPLICATION)
+        self.record: Record | None = rig.ledger.read(*REPLICATION)
 
     def __enter__(self) -> Any:
         super().__enter__()
@@ -183,7 +183,7 @@ class Replication(Worker):
         token = stream.resume_token
         at = Timestamp(int(token["_data"][2:10], 16), int(token["_data"][10:18], 16))
         position = StreamPosition(time=at, token=token, scope="database:live")
-        self.record = self.rig.ledger.write(*state.REPLICATION, state.position_body(position), expect=self.record)
+        self.record = self.rig.ledger.write(*REPLICATION, position_body(position), expect=self.record)
 
 
 def eventually_true(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:

@@ -14,7 +14,7 @@ from docferry.core.mapping.mapping import Item, ItemKey, key_of
 from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import snapshot_version, version_of
 from docferry.flows.kernel.job import Job
-from docferry.flows.ledger import state
+from docferry.flows.ledger.positions import REPLICATION, position_body
 from docferry.flows.validate import first_pass as checking
 from docferry.flows.validate.first_pass import ValidationReport
 from docferry.ports.flows import Identity, Record, StreamPosition
@@ -48,7 +48,7 @@ class WatchedLedger(FakeLedger):
         self.on_look: Callable[[int], None] = lambda look: None
 
     def read(self, section: str, key: str) -> Record | None:
-        if (section, key) == state.REPLICATION:
+        if (section, key) == REPLICATION:
             self.looks += 1
             if self.looks > 0:
                 self.on_look(self.looks)
@@ -109,8 +109,8 @@ class World:
 
     def set_position(self, at: Timestamp) -> None:
         position = StreamPosition(time=at, token={"_data": "x"}, scope="database:fake")
-        known = FakeLedger.read(self.ledger, *state.REPLICATION)
-        self.ledger.write(*state.REPLICATION, state.position_body(position), expect=known)
+        known = FakeLedger.read(self.ledger, *REPLICATION)
+        self.ledger.write(*REPLICATION, position_body(position), expect=known)
 
     def _put(self, items: list[Item]) -> None:
         asyncio.run(self.target.put_newer(TABLE, items, Free(), lambda: None))

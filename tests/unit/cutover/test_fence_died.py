@@ -20,7 +20,7 @@ from docferry.flows.cutover import fence_record
 from docferry.flows.cutover.fence import fence, lift
 from docferry.flows.cutover.fence_record import Recorded
 from docferry.flows.kernel.job import Job
-from docferry.flows.ledger import state
+from docferry.flows.ledger.times import now_ms
 from docferry.testing.fakes import FakeLedger
 from docferry.testing.fence import APP, FakeFence
 from support.cutover.fakes import ROLES, WITHIN_S, Process, ledger, mongo, one, quick, recorded
@@ -79,7 +79,7 @@ def died(mongo: FakeFence, ledger: FakeLedger, name: str, how: Callable[[FakeFen
     mongo.lift_fence = was  # type: ignore[method-assign]
     record = ledger.read(*fence_record.FENCE)
     assert record is not None
-    body = {**record.body, "owner": name, "mark": name, "until": state.now_ms() + 60_000}
+    body = {**record.body, "owner": name, "mark": name, "until": now_ms() + 60_000}
     ledger.write(*fence_record.FENCE, body, expect=record)
 
 

@@ -17,7 +17,7 @@ from docferry.flows.cutover.fence_record import FENCE, LEASE_S, Recorded, record
 from docferry.flows.cutover.hold import back_out, back_out_after
 from docferry.flows.cutover.hold_watch import GRACE_S, end_dead_hold, put_back, watch_hold
 from docferry.flows.kernel.job import Job
-from docferry.flows.ledger import state
+from docferry.flows.ledger.leases import take_or_create
 from docferry.flows.ledger.modes import (
     change_mode,
     mode_record,
@@ -25,6 +25,7 @@ from docferry.flows.ledger.modes import (
     replication_yield_request,
     request_replication_yield,
 )
+from docferry.flows.ledger.times import now_ms
 from docferry.ports.flows import Identity
 from docferry.testing.fake_streams import FakeStreams
 from docferry.testing.fakes import FakeLedger, FakeSource, FakeTarget
@@ -71,7 +72,7 @@ def set_mode(ledger: FakeLedger, mode: ModeState) -> None:
 
 
 def held(before: ModeState, ahead: Mode, left_s: float) -> ModeState:
-    return before.hold(ahead, state.now_ms() + int(left_s * 1000))
+    return before.hold(ahead, now_ms() + int(left_s * 1000))
 
 
 def test_overdue_hold_is_put_back_and_replication_may_go_on() -> None:
@@ -122,7 +123,7 @@ def test_watch_goes_on_while_the_fence_is_still_the_dead_ones(monkeypatch: pytes
     """Who died on another host while he raised the fence is not proved dead: his lease is out-waited."""
     mongo, ledger = FakeFence(), FakeLedger()
     set_mode(ledger, held(READS, Mode.DYNAMODB_ONLY, -2))
-    dead = state.take_or_create(ledger, *FENCE, job_of(mongo, ledger, "dead").identity, LEASE_S)
+    dead = take_or_create(ledger, *FENCE, job_of(mongo, ledger, "dead").identity, LEASE_S)
     said: list[str] = []
     job = job_of(mongo, ledger)
 

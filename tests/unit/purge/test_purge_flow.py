@@ -14,7 +14,11 @@ from docferry.core.mapping.mapping import ItemKey, key_of
 from docferry.core.versions import version_of
 from docferry.errors import ItemTooLarge, LeaseHeld, LeaseLost, PreflightFailed, Stopped, Unavailable
 from docferry.flows import purge as purging
-from docferry.flows.ledger import state, writers
+from docferry.flows.ledger import writers
+from docferry.flows.ledger.dead_letters import close_letter, letter_record, open_letter
+from docferry.flows.ledger.leases import Lease
+from docferry.flows.ledger.positions import REPLICATION
+from docferry.flows.ledger.times import now_ms
 from docferry.flows.purge import PurgeReport
 from docferry.flows.validate import repair as mending
 from docferry.ports.flows import Grave, Identity, Written
@@ -95,13 +99,13 @@ def test_tombstone_at_or_behind_the_position_stays(world: World) -> None:
 def test_tombstones_of_a_document_with_a_dead_letter_stay(world: World) -> None:
     order = some(world, "orders")
     error = ItemTooLarge("too large", id=str(order["_id"]))
-    state.open_letter(world.ledger, "orders", error, bson.encode(order), 7)
+    open_letter(world.ledger, "orders", error, bson.encode(order), 7)
     report = purge(world)
     assert (report.purged, report.kept["dead_letter"]) == (1, 1)
     assert [key[0] for key in graves(world)] == [f"ORDER#{order['_id']}"]
-    record = state.letter_record(world.ledger, "orders", str(order["_id"]))
+    record = letter_record(world.ledger, "orders", str(order["_id"]))
     assert record is not None
-    state.close_letter(world.ledger, record)
+    close_letter(world.ledger, record)
     assert purge(world).purged == 1
 
 
@@ -163,8 +167,8 @@ def test_what_repair_found_extra_and_buried_at_its_own_old_version_goes_like_any
 
 def pass_time(world: World, seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """On MongoDB's clock and on ours."""
-    ours = state.now_ms() + seconds * 1000
-    monkeypatch.setattr(state, "now_ms", lambda: ours)
+    ours = purging.now_ms() + seconds * 1000
+    monkeypatch.setattr(purging, "now_ms", lambda: ours)
     world.source._now = Timestamp(world.source._now.time + seconds, 1)
 
 
@@ -211,7 +215,7 @@ def test_dry_run_of_a_proved_purge_changes_nothing_either(world: World) -> None:
 
 
 def hold(world: World, section: str, key: str, **body: Any) -> None:
-    body = {"owner": "somebody", "mark": "m", "until": state.now_ms() + 60_000} | body
+    body = {"owner": "somebody", "mark": "m", "until": now_ms() + 60_000} | body
     world.ledger.write(section, key, body, expect=world.ledger.read(section, key))
 
 
@@ -240,8 +244,8 @@ def test_whoever_may_write_is_named_and_nothing_is_deleted(
 
 @pytest.mark.usefixtures("no_wait")
 def test_every_reason_is_told_at_once(world: World) -> None:
-    record = world.ledger.read(*state.REPLICATION)
-    world.ledger.write(*state.REPLICATION, {"owner": ""}, expect=record)
+    record = world.ledger.read(*REPLICATION)
+    world.ledger.write(*REPLICATION, {"owner": ""}, expect=record)
     hold(world, "backfill", "products", state="loading", mode="conditional")
     hold(world, "writers", "repair")
     with pytest.raises(PreflightFailed) as refused:
@@ -259,10 +263,10 @@ def test_second_purge_is_told_who_is_at_it(world: World) -> None:
 
 @pytest.mark.usefixtures("no_wait")
 def test_purge_whose_lease_is_lost_deletes_nothing_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def lost(lease: state.Lease) -> None:
+    def lost(lease: Lease) -> None:
         raise LeaseLost(lease.key)
 
-    monkeypatch.setattr(state.Lease, "check", lost)
+    monkeypatch.setattr(Lease, "check", lost)
     with pytest.raises(LeaseLost):
         purge(world)
     assert len(graves(world)) == 2
@@ -310,7 +314,7 @@ def test_repair_is_seen_while_it_writes_and_stops_writing_when_its_lease_is_lost
         held.append(writers.open_writers(world.ledger, other()))
         with pytest.MonkeyPatch.context() as later:
             woken = time.monotonic() + 3600
-            later.setattr(state.time, "monotonic", lambda: woken)
+            later.setattr(time, "monotonic", lambda: woken)
             return await put_newer(table, items, budget, guard, **more)
 
     world.write("users", MAKERS["users"]("tick"))
@@ -325,7 +329,7 @@ def test_repair_is_seen_while_it_writes_and_stops_writing_when_its_lease_is_lost
 def test_replay_is_seen_while_it_writes_and_a_second_one_is_refused(world: World) -> None:
     product = some(world, "products")
     error = ItemTooLarge("too large", id=str(product["_id"]))
-    state.open_letter(world.ledger, "products", error, bson.encode(product), 7)
+    open_letter(world.ledger, "products", error, bson.encode(product), 7)
     hold(world, writers.WRITERS, "replay products")
     with pytest.raises(LeaseHeld, match="somebody"):
         asyncio.run(mending.replay_letters(world.job(), world.target, "products"))

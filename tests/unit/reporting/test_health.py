@@ -13,9 +13,11 @@ from docferry.core.cutover.instances import INSTANCES, Instance
 from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.core.estate.values import TABLE_KEYS, IndexState, TableState
 from docferry.errors import ItemTooLarge, Unavailable
-from docferry.flows.ledger import state
+from docferry.flows.ledger.dead_letters import open_letter
 from docferry.flows.ledger.modes import MOVES
+from docferry.flows.ledger.positions import REPLICATION, position_body
 from docferry.flows.ledger.reports import LATEST, SECTION
+from docferry.flows.ledger.times import now_ms
 from docferry.flows.reporting import health as well
 from docferry.flows.reporting.health import HealthReport, Status, health_of, lacking_health
 from docferry.flows.reverse.follower import RECORD
@@ -52,9 +54,9 @@ class Case:
         self.world, self.estate = World(), Estate()
         facts = self.world.source.facts
         self.world.source.facts = replace(facts, members=MEMBERS, write_majority=2)
-        self.replicator: dict[str, Any] = {"owner": "somebody", "mark": "alive", "until": state.now_ms() + 60_000}
+        self.replicator: dict[str, Any] = {"owner": "somebody", "mark": "alive", "until": now_ms() + 60_000}
         position = StreamPosition(time=self.world.source.cluster_time(), token={"_data": "x"}, scope="database:fake")
-        self.replicator |= state.position_body(position) | {"at": state.now_ms(), "pending": 0, "lag_s": 0}
+        self.replicator |= position_body(position) | {"at": now_ms(), "pending": 0, "lag_s": 0}
         self.validated("EQUAL")
         self.job = make_job(
             migration=self.world.migration,
@@ -65,7 +67,7 @@ class Case:
         )
 
     def validated(self, verdict: str, age_s: float = 60.0, direction: str = "forward") -> None:
-        at = state.now_ms() - int(age_s * 1_000)
+        at = now_ms() - int(age_s * 1_000)
         text = json.dumps({"at_ms": at, "verdict": verdict, "equal_up_to_date": None, "direction": direction}).encode()
         body = {"at": at, "ok": verdict == "EQUAL", "report": text, "digest": "d"}
         self.world.ledger.write(SECTION, LATEST, body, expect=self.world.ledger.read(SECTION, LATEST))
@@ -74,11 +76,11 @@ class Case:
         """Changed long ago."""
         body = ModeState(mode=mode, epoch=epoch).to_body()
         self.world.ledger.write(*MODE, body, expect=self.world.ledger.read(*MODE))
-        moved = {"before": "", "after": str(mode), "by": "me", "why": "", "at": state.now_ms() - 60_000}
+        moved = {"before": "", "after": str(mode), "by": "me", "why": "", "at": now_ms() - 60_000}
         self.world.ledger.write(MOVES, f"{epoch:012d}", moved, expect=None)
 
     def instance(self, **changed: Any) -> None:
-        now = state.now_ms()
+        now = now_ms()
         one = Instance(
             id="i1", name="web", mark="alive", epoch=1, registered_ms=now, beat_ms=now, until_ms=now + 60_000
         )
@@ -90,7 +92,7 @@ class Case:
         self.validated("EQUAL", direction="reverse")
         self.instance()
         if not nothing:
-            now = state.now_ms()
+            now = now_ms()
             body = {
                 "owner": "somebody",
                 "mark": "alive",
@@ -102,8 +104,8 @@ class Case:
             self.world.ledger.write(*RECORD, body | {"tables": {}} | changed, expect=None)
 
     def look(self) -> HealthReport:
-        known = self.world.ledger.read(*state.REPLICATION)
-        self.world.ledger.write(*state.REPLICATION, self.replicator, expect=known)
+        known = self.world.ledger.read(*REPLICATION)
+        self.world.ledger.write(*REPLICATION, self.replicator, expect=known)
         return health_of(self.job)
 
 
@@ -138,7 +140,7 @@ def members(case: Case, *states: str) -> None:
 
 
 def letter(case: Case) -> None:
-    state.open_letter(case.world.ledger, "users", ItemTooLarge("too large", id="7"), b"", 7)
+    open_letter(case.world.ledger, "users", ItemTooLarge("too large", id="7"), b"", 7)
 
 
 def replicator(case: Case, **changes: Any) -> None:
@@ -173,7 +175,7 @@ CASES: dict[str, tuple[Callable[[Case], Any], str, Status, str]] = {
         lambda c: replicator(c, owner="", ended="the oplog is gone"), "lag_forward", BAD, "ended with: the oplog is gone",
     ),
     "replicator died": (lambda c: replicator(c, mark="dead"), "lag_forward", BAD, "nobody replicates"),
-    "replicator hangs": (lambda c: replicator(c, at=state.now_ms() - 90_000), "lag_forward", BAD, "has not noted a position"),
+    "replicator hangs": (lambda c: replicator(c, at=now_ms() - 90_000), "lag_forward", BAD, "has not noted a position"),
     "behind": (
         lambda c: setattr(c.world.source, "_now", Timestamp(40, 0)), "lag_forward", BAD, "39 s behind",
     ),
@@ -186,10 +188,10 @@ CASES: dict[str, tuple[Callable[[Case], Any], str, Status, str]] = {
     "nothing goes back": (lambda c: c.dynamodb_leads(None), "lag_reverse", BAD, "no start is recorded"),
     "nobody goes back": (lambda c: c.dynamodb_leads(until=1), "lag_reverse", BAD, "nobody replicates in reverse"),
     "back, and stands still": (
-        lambda c: c.dynamodb_leads(at=state.now_ms() - 90_000), "lag_reverse", BAD, "has not noted a position",
+        lambda c: c.dynamodb_leads(at=now_ms() - 90_000), "lag_reverse", BAD, "has not noted a position",
     ),
     "back, and behind": (
-        lambda c: c.dynamodb_leads(reached=state.now_ms() - 90_000), "lag_reverse", BAD, "90 s behind",
+        lambda c: c.dynamodb_leads(reached=now_ms() - 90_000), "lag_reverse", BAD, "90 s behind",
     ),
     "back, with letters": (lambda c: c.dynamodb_leads(letters=2), "lag_reverse", BAD, "2 document(s) cannot be written"),
     "never validated": (

@@ -11,7 +11,8 @@ from bson.timestamp import Timestamp
 from docferry.core.mapping.mapping import Item, ItemKey
 from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import version_of, version_text
-from docferry.flows.ledger import state
+from docferry.flows.ledger.positions import REPLICATION
+from docferry.flows.ledger.times import encode_time, now_ms
 from docferry.flows.validate import recheck as generations
 from docferry.ports.flows import TargetPage
 from support.validate.fakes import impatient, root, some, world
@@ -68,9 +69,9 @@ def test_scan_for_the_keys_alone_is_not_paid_for_where_documents_have_changed_me
 
     async def changing_get_all(table: str, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
         found = await get_all(table, keys)
-        record = world.ledger.read(*state.REPLICATION)
+        record = world.ledger.read(*REPLICATION)
         assert record is not None
-        world.ledger.write(*state.REPLICATION, {**record.body, "written": int(changed)}, expect=record)
+        world.ledger.write(*REPLICATION, {**record.body, "written": int(changed)}, expect=record)
         return found
 
     monkeypatch.setattr(world.target, "scan", noted_scan)
@@ -151,13 +152,13 @@ def test_planted_difference_is_found_with_path_and_age_among_changes_on_their_wa
     world.plant(root(world, dict(planted)), currency={"S": "XXX"})
     world.write("orders", {**changed, "currency": "CHF"})
     when_asked_again(world, 3, world.replicate)
-    started = state.now_ms()
+    started = now_ms()
     report = world.validate()
     (found,) = report.differences
     assert (found.path, found.expected, found.actual) == ("currency", "string EUR", "string XXX")
     assert found.id == str(planted["_id"])
     assert 0.2 <= found.age_s == report.largest_age_s < 20
-    assert started <= found.first_seen_ms <= state.now_ms() - 200
+    assert started <= found.first_seen_ms <= now_ms() - 200
     assert (report.verdict, report.pending, report.equal_up_to) == ("DIFFERENT", 0, None)
 
 
@@ -289,7 +290,7 @@ def test_equal_up_to_is_the_time_of_the_first_page(world: World) -> None:
     assert len(set(times)) == len(times) > 4
     assert report.equal_up_to == min(times)
     told = report.to_dict()
-    assert told["equal_up_to"] == state.encode_time(min(times))
+    assert told["equal_up_to"] == encode_time(min(times))
     assert datetime.fromisoformat(told["equal_up_to_date"]).timestamp() == min(times).time
 
 

@@ -15,7 +15,7 @@ from docferry.core.bson_codec.raw import id_bytes
 from docferry.core.versions import version_of
 from docferry.errors import ConditionFailed, DocumentError, RefusedByStore
 from docferry.flows.kernel.job import Job
-from docferry.flows.ledger import state
+from docferry.flows.ledger.dead_letters import close_letter, letter_document, letter_record, open_letter
 from docferry.flows.replicate.lanes import Applying, Lanes
 from docferry.flows.validate.repair import replay_letters
 from docferry.ports.flows import ChangeEvent, Record, StreamPosition
@@ -43,7 +43,7 @@ def error() -> DocumentError:
 
 
 def letter(ledger: FakeLedger) -> Record:
-    record = state.letter_record(ledger, DOCS, "~i1")
+    record = letter_record(ledger, DOCS, "~i1")
     assert record is not None
     return record
 
@@ -55,30 +55,30 @@ def test_letter_opened_again_while_it_is_closed_keeps_its_document() -> None:
         def delete(self, record: Record) -> None:
             super().delete(record)
             if record.section == f"dead:{DOCS}":
-                state.open_letter(self, DOCS, error(), DOCUMENT, VERSION)
+                open_letter(self, DOCS, error(), DOCUMENT, VERSION)
 
     ledger = Hasty()
-    state.open_letter(ledger, DOCS, error(), DOCUMENT, VERSION)
-    state.close_letter(ledger, letter(ledger))
-    assert state.letter_document(ledger, letter(ledger)) == DOCUMENT
+    open_letter(ledger, DOCS, error(), DOCUMENT, VERSION)
+    close_letter(ledger, letter(ledger))
+    assert letter_document(ledger, letter(ledger)) == DOCUMENT
 
 
 def test_letter_opened_twice_leaves_one_set_of_parts() -> None:
     ledger = FakeLedger()
     for _ in range(2):
-        state.open_letter(ledger, DOCS, error(), DOCUMENT, VERSION)
+        open_letter(ledger, DOCS, error(), DOCUMENT, VERSION)
     assert len(ledger.list(f"dead-parts:{DOCS}")) == 1
-    state.close_letter(ledger, letter(ledger))
+    close_letter(ledger, letter(ledger))
     assert not ledger.list(f"dead-parts:{DOCS}")
 
 
 def test_document_of_a_letter_that_was_closed_meanwhile_is_no_broken_invariant() -> None:
     ledger = FakeLedger()
-    state.open_letter(ledger, DOCS, error(), DOCUMENT, VERSION)
+    open_letter(ledger, DOCS, error(), DOCUMENT, VERSION)
     old = letter(ledger)
-    state.close_letter(ledger, old)
+    close_letter(ledger, old)
     with pytest.raises(ConditionFailed):
-        state.letter_document(ledger, old)
+        letter_document(ledger, old)
 
 
 def test_replay_passes_over_a_letter_that_was_closed_since_it_was_listed() -> None:
@@ -86,11 +86,11 @@ def test_replay_passes_over_a_letter_that_was_closed_since_it_was_listed() -> No
         def list(self, section: str, prefix: str = "") -> list[Record]:
             found = super().list(section, prefix)
             for record in found if section == f"dead:{DOCS}" else ():
-                state.close_letter(self, record)
+                close_letter(self, record)
             return found
 
     ledger = Closing()
-    state.open_letter(ledger, DOCS, error(), DOCUMENT, VERSION)
+    open_letter(ledger, DOCS, error(), DOCUMENT, VERSION)
     report = asyncio.run(replay_letters(job_of(ledger, FakeSource({DOCS: []})), FakeTarget(), DOCS))
     assert (report.letters, report.changed) == (1, 1)
 
@@ -104,11 +104,11 @@ def test_letter_of_a_document_that_nobody_could_read_can_be_replayed(monkeypatch
     change = replace(event(source), images_lost=True, before=None, after=None, operation="update")
     source.remove(DOCS, 1)
     asyncio.run(apply(ledger, source, target, change))
-    assert bson.decode(state.letter_document(ledger, letter(ledger))) == {"_id": 1}
+    assert bson.decode(letter_document(ledger, letter(ledger))) == {"_id": 1}
     source.put("others", {"_id": 0})
     report = asyncio.run(replay_letters(job_of(ledger, source), target, DOCS))
     assert (report.letters, report.gone) == (1, 1)
-    assert state.letter_record(ledger, DOCS, "~i1") is None
+    assert letter_record(ledger, DOCS, "~i1") is None
 
 
 def event(source: FakeSource) -> ChangeEvent:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from bson.timestamp import Timestamp
 from docferry.errors import ItemTooLarge
-from docferry.flows.ledger import state
+from docferry.flows.ledger.dead_letters import list_letters, open_letter
 from docferry.flows.validate import first_pass as checking
 from docferry.flows.validate import repair as mending
 from support.validate.fakes import impatient, root, some, world
@@ -34,7 +34,7 @@ def test_document_mended_while_repair_gives_it_a_letter_is_not_buried(world: Wor
     world.write("products", {**product, "stock": 13})
     world.log.clear()
     world.set_position(Timestamp(world.time.time, world.time.inc + 1))
-    opened = state.open_letter
+    opened = open_letter
 
     def mended_then(*args: Any) -> None:
         opened(*args)
@@ -42,7 +42,7 @@ def test_document_mended_while_repair_gives_it_a_letter_is_not_buried(world: Wor
         world.replicate()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mending.state, "open_letter", mended_then)
+        patch.setattr(mending, "open_letter", mended_then)
         report = repair(world)
     assert (report.dead, report.kept, report.complete) == (1, 1, False)
     assert world.items[key]["stock"] == {"N": "14"}
@@ -53,7 +53,7 @@ def letter_of(world: World, product: dict[str, Any], version: int) -> None:
     import bson
 
     error = ItemTooLarge("too large", id=str(product["_id"]))
-    state.open_letter(world.ledger, "products", error, bson.encode(product), version)
+    open_letter(world.ledger, "products", error, bson.encode(product), version)
 
 
 def replay(world: World) -> dict[str, int]:
@@ -67,7 +67,7 @@ def test_replay_of_what_is_newer_already_says_superseded_and_closes_the_letter(w
     world.plant(root(world, product), _v={"S": format(newer, "022x")})
     found = replay(world)
     assert (found["superseded"], found["stored"]) == (1, 0)
-    assert state.list_letters(world.ledger, "products") == []
+    assert list_letters(world.ledger, "products") == []
 
 
 def test_letter_of_the_time_that_is_still_now_is_not_closed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,7 @@ def test_letter_of_the_time_that_is_still_now_is_not_closed(world: World, monkey
     product = some(world, "products")
     letter_of(world, product, checking.snapshot_version(world.time))
     assert replay(world)["superseded"] == 1
-    assert len(state.list_letters(world.ledger, "products")) == 1
+    assert len(list_letters(world.ledger, "products")) == 1
     world.write("users", some(world, "users"))
     assert replay(world)["stored"] == 1
-    assert state.list_letters(world.ledger, "products") == []
+    assert list_letters(world.ledger, "products") == []

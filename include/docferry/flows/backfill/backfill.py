@@ -52,9 +52,11 @@ from docferry.flows.backfill.load import (
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread
-from docferry.flows.ledger import state
+from docferry.flows.ledger.leases import TAKEOVER_NEEDS_WAIT, lease_expired, take_or_create
 from docferry.flows.ledger.mapping_fingerprint import mapping_changed, mapping_digest
 from docferry.flows.ledger.modes import require_mongodb_leads
+from docferry.flows.ledger.positions import REPLICATION, position_body, record_position
+from docferry.flows.ledger.times import encode_time, now_ms
 from docferry.flows.preflight.mongodb import require_source
 from docferry.ports.flows import (
     Ledger,
@@ -223,7 +225,7 @@ def prepare(job: Job, collection: str) -> PreparedLoad:
     header = _claim(job, settings)
     if header.body["state"] == "complete":
         return PreparedLoad(collection=collection, complete=True, ranges=(), chunks=int(header.body["chunks"]))
-    retrying("record the stream position", lambda: state.record_position(job.ledger, job.source), job.stop)
+    retrying("record the stream position", lambda: record_position(job.ledger, job.source), job.stop)
     chunks = job.ledger.list(f"chunks:{collection}")
     if header.body["state"] == "new":
         chunks = _cut(job, settings, chunks)
@@ -237,7 +239,7 @@ def prepare(job: Job, collection: str) -> PreparedLoad:
 def _claim(job: Job, settings: CollectionSettings) -> Record:
     """The collection's header, held by this run. Another run that is alive wins; its name is told."""
     digest = mapping_digest(settings)
-    fresh: dict[str, Any] = {"state": "new", "mode": BULK, "mapping": digest, "chunks": 0, "started": state.now_ms()}
+    fresh: dict[str, Any] = {"state": "new", "mode": BULK, "mapping": digest, "chunks": 0, "started": now_ms()}
     while True:
         header = job.ledger.read("backfill", settings.name)
         body = dict(header.body) if header else fresh
@@ -245,8 +247,8 @@ def _claim(job: Job, settings: CollectionSettings) -> Record:
             raise PreflightFailed(job.migration.name, [mapping_changed(settings.name)])
         if header is not None and body["state"] == "complete":
             return header
-        if body.get("run") != job.run.name and not state.lease_expired(body, job.identity):
-            left = (int(body["until"]) - state.now_ms()) / 1000
+        if body.get("run") != job.run.name and not lease_expired(body, job.identity):
+            left = (int(body["until"]) - now_ms()) / 1000
             raise LeaseHeld(f"the backfill of {settings.name}", str(body["owner"]), left)
         try:
             claimed = job.ledger.write("backfill", settings.name, body | _holder(job), expect=header)
@@ -261,7 +263,7 @@ def _claim(job: Job, settings: CollectionSettings) -> Record:
 
 def is_followed(ledger: Ledger) -> bool:
     """Whether replication has ever begun: then nothing is written without conditions any more."""
-    record = ledger.read(*state.REPLICATION)
+    record = ledger.read(*REPLICATION)
     return record is not None and bool(record.body.get("opened"))
 
 
@@ -278,7 +280,7 @@ def begin_again(job: Job, only: Sequence[str] = ()) -> list[str]:
     """
     names = [settings.name for settings in _chosen(job.migration, only)]
     require_mongodb_leads(job.ledger, "loading again")
-    lease = state.take_or_create(job.ledger, *state.REPLICATION, job.identity, job.migration.backfill.lease_s)
+    lease = take_or_create(job.ledger, *REPLICATION, job.identity, job.migration.backfill.lease_s)
     changes: dict[str, Any] = {}
     try:
         lost = bool(lease.body.get("lost"))
@@ -287,9 +289,9 @@ def begin_again(job: Job, only: Sequence[str] = ()) -> list[str]:
             raise PreflightFailed("load again", [Problem(where="backfill", what=what, suggestion="leave out --only")])
         position = retrying("record the stream position", job.source.stream_position, job.stop)
         for name in names:
-            _begin_collection_again(job, name, state.encode_time(position.time))
+            _begin_collection_again(job, name, encode_time(position.time))
         if lost:
-            changes = state.position_body(position) | {"lost": False}
+            changes = position_body(position) | {"lost": False}
     finally:
         lease.release(changes)
     return names
@@ -299,18 +301,18 @@ def _begin_collection_again(job: Job, name: str, follow_from: str) -> None:
     header = job.ledger.read("backfill", name)
     if header is None:
         return  # never loaded: the usual way will do
-    if header.body["state"] != "complete" and not state.lease_expired(header.body, job.identity):
-        left = (int(header.body["until"]) - state.now_ms()) / 1000
+    if header.body["state"] != "complete" and not lease_expired(header.body, job.identity):
+        left = (int(header.body["until"]) - now_ms()) / 1000
         raise LeaseHeld(f"the backfill of {name}", str(header.body["owner"]), left)
     if header.body["state"] != "complete" and header.body["mode"] == BULK:
         return  # a first load that has not come to its end goes on as it is
     mapping = {"mapping": mapping_digest(job.migration.mapping(name).settings)}
-    fresh = {"state": "new", "mode": CONDITIONAL, "started": state.now_ms(), "owner": "", "taken_over": False}
+    fresh = {"state": "new", "mode": CONDITIONAL, "started": now_ms(), "owner": "", "taken_over": False}
     set_header(job, header, mapping | fresh | {"follow_from": follow_from})
 
 
 def _holder(job: Job) -> dict[str, Any]:
-    until = state.now_ms() + int(job.migration.backfill.lease_s * 2000)
+    until = now_ms() + int(job.migration.backfill.lease_s * 2000)
     return {"run": job.run.name, "owner": job.identity.name, "mark": job.run.mark, "until": until}
 
 
@@ -418,8 +420,8 @@ def finish(job: Job, collection: str) -> CollectionReport:
     if total.dead > max(allowed * total.read, job.migration.backfill.dead_letter_count):
         release_run(job, collection)
         raise TooManyDeadLetters(collection, total.dead, total.read, allowed)
-    taken_over = any(chunk.body.get(state.TAKEOVER_NEEDS_WAIT) for chunk in chunks)
-    finished = {"state": "complete", "finished": state.now_ms(), "owner": "", "taken_over": taken_over}
+    taken_over = any(chunk.body.get(TAKEOVER_NEEDS_WAIT) for chunk in chunks)
+    finished = {"state": "complete", "finished": now_ms(), "owner": "", "taken_over": taken_over}
     try:
         return _report_of(set_header(job, header, finished | total.to_dict()), already=False)
     except ConditionFailed:

@@ -39,7 +39,11 @@ from docferry.errors import (
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread
-from docferry.flows.ledger import state
+from docferry.flows.ledger.budget import LedgerBudget
+from docferry.flows.ledger.dead_letters import open_letter
+from docferry.flows.ledger.leases import Lease, take_or_create
+from docferry.flows.ledger.positions import recorded_position
+from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.majority import MajorityWatch
 from docferry.ports.flows import (
     Bounds,
@@ -163,7 +167,7 @@ def raised_gc_threshold() -> Iterator[None]:
 async def _load_chunks(job: Job, target: Target, collection: str, chunks: Sequence[str]) -> Counts:
     done = Counts()
     held: LeaseHeld | None = None
-    budget = state.LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
+    budget = LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
     header = job.ledger.read("backfill", collection)
     mode = header.body["mode"] if header is not None else BULK
     for key in chunks:
@@ -185,13 +189,13 @@ async def _load_chunks(job: Job, target: Target, collection: str, chunks: Sequen
     return done
 
 
-async def _lease_chunk(job: Job, record: Record) -> state.Lease:
+async def _lease_chunk(job: Job, record: Record) -> Lease:
     """Lease a chunk; if its holder may be dead, wait for the lease to run out rather than fail the task."""
     waited = time.monotonic() + job.migration.backfill.lease_s * 1.5
     while True:
         try:
             lease = await asyncio.to_thread(
-                state.take_or_create,
+                take_or_create,
                 job.ledger,
                 record.section,
                 record.key,
@@ -216,8 +220,8 @@ class _Loader:
         job: Job,
         target: Target,
         collection: str,
-        lease: state.Lease,
-        budget: state.LedgerBudget,
+        lease: Lease,
+        budget: LedgerBudget,
         mode: str = BULK,
     ) -> None:
         self.job, self.target, self.lease = job, target, lease
@@ -232,7 +236,7 @@ class _Loader:
         self.pending: deque[_Page] = deque()
         self.checkpointed = time.monotonic()
         self.budget = budget
-        position = state.recorded_position(job.ledger)
+        position = recorded_position(job.ledger)
         if position is None:
             raise InvariantBroken("no stream position is recorded, so nothing may be read yet")
         self.position: StreamPosition = position
@@ -384,7 +388,7 @@ class _Loader:
             await self._bury(page, part, one, dead)
         for position, error in dead.items():
             await asyncio.to_thread(
-                state.open_letter, self.job.ledger, self.collection, error, page.raw[position], page.version
+                open_letter, self.job.ledger, self.collection, error, page.raw[position], page.version
             )
         if self.conditional and dead:
             await self._bury_what_was(page, dead)
@@ -463,7 +467,7 @@ class _Loader:
         if header is None or header.body.get("run") != self.job.run.name:
             raise LeaseLost(f"the backfill of {self.collection}")
         try:
-            set_header(self.job, header, {"until": state.now_ms() + int(self.job.migration.backfill.lease_s * 2000)})
+            set_header(self.job, header, {"until": now_ms() + int(self.job.migration.backfill.lease_s * 2000)})
         except ConditionFailed:
             return  # another task of this run has just done the same
 

@@ -27,7 +27,8 @@ from docferry.flows.cutover.fence_record import (
 )
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
-from docferry.flows.ledger import state
+from docferry.flows.ledger.leases import Lease
+from docferry.flows.ledger.times import decode_time, encode_time
 
 
 def fence(job: Job, within_s: float) -> FenceReport:
@@ -76,10 +77,10 @@ def require_quiet(job: Job, since: Timestamp) -> None:
     """
     strays = retrying("read the oplog behind the fence", lambda: job.fence.writes_after(since), job.stop)
     if strays:
-        raise FenceBroken(state.encode_time(since), [str(one) for one in strays])
+        raise FenceBroken(encode_time(since), [str(one) for one in strays])
 
 
-def _standing(job: Job, lease: state.Lease, within_s: float) -> FenceReport | None:
+def _standing(job: Job, lease: Lease, within_s: float) -> FenceReport | None:
     """The fence that is up already. What somebody left half done is lifted, and then there is none."""
     recorded = Recorded(lease.body.get("state", Recorded.DOWN))
     if recorded is Recorded.DOWN:
@@ -87,7 +88,7 @@ def _standing(job: Job, lease: state.Lease, within_s: float) -> FenceReport | No
     plan = FencePlan.from_body(lease.body)
     found = state_in_mongodb(job, plan, within_s)
     if recorded is Recorded.UP and found is FenceState.UP:
-        return FenceReport(plan=plan, time=state.decode_time(lease.body["time"]), stood=True)
+        return FenceReport(plan=plan, time=decode_time(lease.body["time"]), stood=True)
     job.progress.say(
         f"the ledger says that a fence ({plan.kind}) is {recorded}, MongoDB says {found}: it is lifted first"
     )

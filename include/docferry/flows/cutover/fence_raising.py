@@ -34,7 +34,8 @@ from docferry.flows.cutover.fence_record import (
     lift_in_mongodb,
 )
 from docferry.flows.kernel.job import Job
-from docferry.flows.ledger import state
+from docferry.flows.ledger.leases import Lease
+from docferry.flows.ledger.times import encode_time, now_ms
 
 T = TypeVar("T")
 
@@ -55,7 +56,7 @@ class Raising:
     """One fence on its way up. `in_the_way` is what was seen last, `waited_for` everything that was."""
 
     job: Job
-    lease: state.Lease
+    lease: Lease
     plan: FencePlan
     began: float
     within_s: float
@@ -67,11 +68,11 @@ class Raising:
     waited_for: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> FenceReport:
-        about = {"state": Recorded.RAISING.value, "time": "", "by": self.job.identity.name, "at": state.now_ms()}
+        about = {"state": Recorded.RAISING.value, "time": "", "by": self.job.identity.name, "at": now_ms()}
         self.lease.update(self.plan.to_body() | about)
         try:
             time_of_fence = self._raise()
-            self.lease.update({"state": Recorded.UP.value, "time": state.encode_time(time_of_fence)})
+            self.lease.update({"state": Recorded.UP.value, "time": encode_time(time_of_fence)})
         except BaseException as error:
             self._undo(error)
             raise

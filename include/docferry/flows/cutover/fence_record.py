@@ -37,7 +37,8 @@ from docferry.errors import (
 )
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
-from docferry.flows.ledger import state
+from docferry.flows.ledger.leases import Lease, take_or_create
+from docferry.flows.ledger.times import decode_time, encode_time
 from docferry.ports.flows import Ledger, StopSignal
 
 FENCE = ("fence", "mongodb")
@@ -77,7 +78,7 @@ class FenceReport:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return self.plan.to_body() | {
-            "time": state.encode_time(self.time),
+            "time": encode_time(self.time),
             "attempts": self.attempts,
             "killed": self.killed,
             "seconds": round(self.seconds, 3),
@@ -104,16 +105,16 @@ def recorded_fence(ledger: Ledger) -> tuple[Recorded, FencePlan | None, Timestam
     body = record.body if record is not None else {}
     plan = FencePlan.from_body(body) if "kind" in body else None
     text = body.get("time", "")
-    return Recorded(body.get("state", Recorded.DOWN)), plan, state.decode_time(text) if text else None
+    return Recorded(body.get("state", Recorded.DOWN)), plan, decode_time(text) if text else None
 
 
 # --- the record ------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def held(job: Job) -> Iterator[state.Lease]:
+def held(job: Job) -> Iterator[Lease]:
     """The lease on the record; whatever ends the block, it is given back, or runs out."""
-    lease = state.take_or_create(job.ledger, *FENCE, job.identity, LEASE_S)
+    lease = take_or_create(job.ledger, *FENCE, job.identity, LEASE_S)
     try:
         yield lease
     except LeaseLost:
@@ -154,7 +155,7 @@ def plan_fence(job: Job, for_s: float) -> FencePlan:
     return FencePlan(kind=chosen, grants=taken)
 
 
-def lift_under(job: Job, lease: state.Lease, plan: FencePlan, stop: StopSignal) -> None:
+def lift_under(job: Job, lease: Lease, plan: FencePlan, stop: StopSignal) -> None:
     """Lift, look, and record it. Raises FenceFailed, Stopped, RetryExhausted, LeaseLost, StoreError."""
     lease.update({"state": Recorded.LIFTING.value})
     lease.update({"state": lift_in_mongodb(job, plan, stop).value, "time": ""})

@@ -15,8 +15,8 @@ from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.modes import Mode, ModeState, state_of
 from docferry.errors import MoveRefused, PreflightFailed, Problem, SteppedBack, Stopped
 from docferry.flows.kernel.job import Job
-from docferry.flows.ledger import state
 from docferry.flows.ledger.approvals import FLIP_READS, require_approval
+from docferry.flows.ledger.dead_letters import list_letters
 from docferry.flows.ledger.mapping_fingerprint import changed_mappings
 from docferry.flows.ledger.modes import (
     change_mode,
@@ -26,6 +26,8 @@ from docferry.flows.ledger.modes import (
     read_mode,
     unacknowledged,
 )
+from docferry.flows.ledger.positions import REPLICATION
+from docferry.flows.ledger.times import now_ms
 from docferry.flows.reporting.health import lacking_health
 from docferry.flows.validate.first_pass import latest_report
 from docferry.ports.flows import Ledger, Record
@@ -157,9 +159,9 @@ def _loaded(job: Job) -> Iterator[Problem]:
 
 def lacking_replication(ledger: Ledger) -> Iterator[Problem]:
     """What keeps DynamoDB from following MongoDB closely; nothing if it does."""
-    record = ledger.read(*state.REPLICATION)
+    record = ledger.read(*REPLICATION)
     body = record.body if record is not None else {}
-    age_s = (state.now_ms() - int(body.get("at", 0))) / 1000
+    age_s = (now_ms() - int(body.get("at", 0))) / 1000
     lag_s = int(body.get("lag_s", -1))
     if "token" not in body or age_s > FRESH_S:
         yield Problem(where="replication", what="does not run", suggestion="docferry replicate, or the DAG replicate")
@@ -170,11 +172,11 @@ def lacking_replication(ledger: Ledger) -> Iterator[Problem]:
 
 def _equal(job: Job) -> Iterator[Problem]:
     report = latest_report(job.ledger)
-    age_s = (state.now_ms() - int(report["at_ms"])) / 1000 if report else 0.0
+    age_s = (now_ms() - int(report["at_ms"])) / 1000 if report else 0.0
     if report is not None and age_s > REPORT_S:
         yield Problem(where="full validation", what=f"is {age_s / 3600:.0f} h old", suggestion="docferry validate")
     for one in job.migration.collections:
-        if letters := state.list_letters(job.ledger, one.name):
+        if letters := list_letters(job.ledger, one.name):
             what = f"has {len(letters)} open dead letter(s): these documents are MongoDB's alone"
             yield Problem(where=f"collections.{one.name}", what=what, suggestion="docferry dead-letters")
 

@@ -29,13 +29,13 @@ from docferry.errors import (
 from docferry.flows.cutover.fence import fence, lift
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
-from docferry.flows.ledger import state
 from docferry.flows.ledger.modes import (
     change_mode,
     mode_record,
     request_replication_yield,
     wait_for_acknowledgements,
 )
+from docferry.flows.ledger.times import now_ms
 from docferry.flows.validate.changed import ChangeWatch
 from docferry.ports.flows import (
     Record,
@@ -165,7 +165,7 @@ class Hold:
         """Raises HoldFailed, with the reason; everything is as it was then, or the error says that it is not."""
         job, hold_s = self.job, self.job.migration.cutover.hold_s
         before = await in_thread(mode_record, job.ledger)
-        held = state_of(before.body).hold(self.ahead, state.now_ms() + int(hold_s * 1000))
+        held = state_of(before.body).hold(self.ahead, now_ms() + int(hold_s * 1000))
         await asyncio.to_thread(request_replication_yield, job.ledger, job.identity.name, ROOM_S)
         began = self.marked = time.monotonic()
         self.acks_until = began + hold_s - job.migration.cutover.drain_s
@@ -202,7 +202,7 @@ class Hold:
         self.marked = now
 
     def require_time(self, held: ModeState) -> None:
-        if state.now_ms() >= held.deadline_ms:
+        if now_ms() >= held.deadline_ms:
             raise HoldFailed("the deadline has passed", self.steps)
 
     async def require_acknowledged(self, held: ModeState, until: float) -> None:

@@ -12,8 +12,8 @@ from docferry.core.cutover.modes import Mode, ModeState
 from docferry.errors import LeaseHeld, RetryExhausted, TransientStoreError
 from docferry.flows.cutover.hold import back_out
 from docferry.flows.kernel.job import Job
-from docferry.flows.ledger import state
 from docferry.flows.ledger.modes import read_mode, replication_yield_request, request_replication_yield
+from docferry.flows.ledger.times import now_ms
 
 GRACE_S = 1.0
 """How long after the deadline others put HOLD back: whoever holds is to do it himself."""
@@ -25,7 +25,7 @@ WATCH_S = 900.0
 
 def is_overdue(mode: ModeState, grace_s: float = GRACE_S) -> bool:
     """A hold whose deadline has passed: whoever began it does not live, or cannot go back."""
-    return mode.mode is Mode.HOLD and state.now_ms() > mode.deadline_ms + int(grace_s * 1000)
+    return mode.mode is Mode.HOLD and now_ms() > mode.deadline_ms + int(grace_s * 1000)
 
 
 def put_back(job: Job) -> bool:

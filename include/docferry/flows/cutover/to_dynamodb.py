@@ -43,8 +43,8 @@ from docferry.flows.cutover.hold import (
 )
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread, to_its_end
-from docferry.flows.ledger import state
 from docferry.flows.ledger.approvals import STOP_MONGO_WRITES, no_evidence, require_approval
+from docferry.flows.ledger.dead_letters import list_letters
 from docferry.flows.ledger.mapping_fingerprint import changed_mappings
 from docferry.flows.ledger.modes import (
     change_mode,
@@ -52,6 +52,7 @@ from docferry.flows.ledger.modes import (
     read_mode,
     request_replication_yield,
 )
+from docferry.flows.ledger.times import decode_time
 from docferry.flows.ledger.writers import open_loads, open_writers, unfinished_loads
 from docferry.flows.preflight.readiness import SERVES, foreign_writers
 from docferry.flows.replicate.follower import Until, replicate
@@ -113,7 +114,7 @@ def require_ready(job: Job) -> Timestamp:
     if problems or report is None:
         raise PreflightFailed(f"{job.migration.name}: DynamoDB as the leader", problems)
     require_approval(job.ledger, STOP_MONGO_WRITES)
-    return state.decode_time(report["equal_up_to"])
+    return decode_time(report["equal_up_to"])
 
 
 def _not_ready(job: Job, report: Mapping[str, Any] | None) -> Sequence[Problem]:
@@ -125,7 +126,7 @@ def _not_ready(job: Job, report: Mapping[str, Any] | None) -> Sequence[Problem]:
         problems.append(missing)
     problems += [*changed_mappings(job.migration, job.ledger), *_unenforced(job)]
     for one in job.migration.collections:
-        letters = state.list_letters(job.ledger, one.name)
+        letters = list_letters(job.ledger, one.name)
         if letters:
             what = f"has {len(letters)} open dead letter(s): these documents are MongoDB's alone"
             problems.append(Problem(where=f"collections.{one.name}", what=what, suggestion="docferry dead-letters"))

@@ -42,7 +42,6 @@ from docferry.flows.cutover.hold import (
 )
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
-from docferry.flows.ledger import state
 from docferry.flows.ledger.approvals import no_evidence
 from docferry.flows.ledger.modes import (
     change_mode,
@@ -51,9 +50,11 @@ from docferry.flows.ledger.modes import (
     read_mode,
     request_replication_yield,
 )
+from docferry.flows.ledger.positions import REPLICATION, position_body
 from docferry.flows.ledger.reigns import record_reign
 from docferry.flows.ledger.reports import latest_report
 from docferry.flows.ledger.reverse_letters import list_reverse_letters
+from docferry.flows.ledger.times import now_ms
 from docferry.flows.replicate.follower import SIGNATURE_LIVES_S
 from docferry.flows.reporting.health import lacking_health
 from docferry.flows.reverse.follower import ReverseReport, reverse
@@ -116,7 +117,7 @@ def _unvalidated(job: Job) -> list[Problem]:
     problem = no_evidence(report, mode)
     what = problem.what if problem is not None else ""
     if report is not None and not what:
-        age_s, floor_s = (state.now_ms() - int(report["at_ms"])) / 1000, version_time(mode.floor).time
+        age_s, floor_s = (now_ms() - int(report["at_ms"])) / 1000, version_time(mode.floor).time
         if int(report["at_ms"]) / 1000 < floor_s:
             what = "the last one is from before DynamoDB led this time"
         elif age_s > REPORT_S:
@@ -143,7 +144,7 @@ def _require_no_letters(job: Job) -> None:
 def ended_without_a_word(job: Job) -> list[Instance]:
     """Instances that did not say that they end, nor what they wrote last; their last signed requests may still be alive."""
     live = {one.id for one in live_instances(job.ledger, job.identity)}
-    limit = state.now_ms() - int(SIGNATURE_LIVES_S * 1000)
+    limit = now_ms() - int(SIGNATURE_LIVES_S * 1000)
     return [one for one in list_instances(job.ledger) if not one.ended and one.id not in live and one.until_ms > limit]
 
 
@@ -221,7 +222,7 @@ class _HoldDynamoDB(Hold):
     async def _drain_streams_of_vanished_processes(self) -> None:
         """What a process wrote since its last word, and then died, is on nobody's list: the stream must tell. It has no
         watermark, so every shard must have answered, after now, that there is nothing more."""
-        asked_ms = state.now_ms()
+        asked_ms = now_ms()
         if not await asyncio.to_thread(ended_without_a_word, self.job):
             return
         while self.report.reached_ms < asked_ms:
@@ -236,11 +237,11 @@ class _HoldDynamoDB(Hold):
         """Note where forward replication goes on, while nobody writes to MongoDB; then let them."""
         job = self.job
         position = job.source.stream_position(job.source.cluster_time())  # without waiting for the stream to move
-        follower = job.ledger.read(*state.REPLICATION)
+        follower = job.ledger.read(*REPLICATION)
         if follower is None:
             raise InvariantBroken("DynamoDB leads, but nobody has ever replicated forward")
-        body = {**follower.body, **state.position_body(position), "owner": "", "pending": 0, "ended": ""}
-        job.ledger.write(*state.REPLICATION, body, expect=follower)
+        body = {**follower.body, **position_body(position), "owner": "", "pending": 0, "ended": ""}
+        job.ledger.write(*REPLICATION, body, expect=follower)
         record_reign(job.ledger, held.floor, snapshot_version(position.time))
         self.require_time(held)
         lift(job)

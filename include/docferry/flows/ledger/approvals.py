@@ -13,7 +13,7 @@ from docferry.core.cutover.modes import ModeState
 from docferry.errors import ConditionFailed, PreflightFailed, Problem
 from docferry.flows.ledger.modes import read_mode
 from docferry.flows.ledger.reports import Direction, latest_report
-from docferry.flows.ledger.state import now_ms
+from docferry.flows.ledger.times import now_ms
 from docferry.ports.flows import Ledger
 
 APPROVALS = "approvals"

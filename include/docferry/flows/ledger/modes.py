@@ -14,7 +14,7 @@ from typing import Any
 from docferry.core.cutover.instances import INSTANCES, Instance, instance_of
 from docferry.core.cutover.modes import MODE, MOVES, Mode, ModeState, state_of
 from docferry.errors import ConditionFailed, LeaseHeld, MoveRefused, PreflightFailed, Problem
-from docferry.flows.ledger.state import now_ms
+from docferry.flows.ledger.times import now_ms
 from docferry.ports.flows import Identity, Ledger, Record, StopSignal
 
 CLOCKS_S = 2.0

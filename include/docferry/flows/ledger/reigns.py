@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from docferry.core.versions import parse_version, version_text
 from docferry.errors import ConditionFailed
 from docferry.flows.ledger.modes import read_mode
-from docferry.flows.ledger.state import now_ms
+from docferry.flows.ledger.times import now_ms
 from docferry.ports.flows import Ledger, Record
 
 REIGNS = "reigns"

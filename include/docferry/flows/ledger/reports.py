@@ -15,7 +15,7 @@ from bson.timestamp import Timestamp
 from docferry.core.compare.diff import Difference, DifferenceKind
 from docferry.core.mapping.mapping import ItemKey
 from docferry.errors import ConditionFailed
-from docferry.flows.ledger.state import encode_time
+from docferry.flows.ledger.times import encode_time
 from docferry.ports.flows import Ledger
 
 RECORD_BYTES = 300_000

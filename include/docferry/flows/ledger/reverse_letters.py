@@ -12,7 +12,8 @@ from typing import Any
 
 from docferry.core.mapping.mapping import ItemKey
 from docferry.errors import ConditionFailed, DocumentError
-from docferry.flows.ledger import state
+from docferry.flows.ledger.dead_letters import letter_key
+from docferry.flows.ledger.times import now_ms
 from docferry.ports.flows import Ledger, Record
 
 SECTION = "reverse-dead"
@@ -65,7 +66,7 @@ def letter_in(record: Record) -> ReverseLetter:
 
 def open_reverse_letter(ledger: Ledger, table: str, key: ItemKey, id_data: bytes, error: DocumentError) -> Record:
     """Record it, in the place of an earlier one of the same document. Raises StoreError."""
-    name = f"{error.namespace}#{state.letter_key(error.id)}"
+    name = f"{error.namespace}#{letter_key(error.id)}"
     body = {
         "collection": error.namespace,
         "id": error.id,
@@ -76,7 +77,7 @@ def open_reverse_letter(ledger: Ledger, table: str, key: ItemKey, id_data: bytes
         "pk": key[0],
         "sk": key[1],
         "id_data": id_data,
-        "at": state.now_ms(),
+        "at": now_ms(),
     }
     while True:
         try:

@@ -15,7 +15,7 @@ from docferry.config import Migration
 from docferry.errors import LeaseLost, Stopped
 from docferry.flows.backfill.load import BULK, GIVE_BACK_S
 from docferry.flows.kernel.threads import in_thread
-from docferry.flows.ledger import state
+from docferry.flows.ledger.leases import Lease, lease_expired, take_or_create
 from docferry.flows.ledger.modes import require_mongodb_leads
 from docferry.ports.flows import Guard, Identity, Ledger, StopSignal
 
@@ -31,14 +31,14 @@ async def writing(ledger: Ledger, identity: Identity, what: str, stop: StopSigna
     """
     if stop.is_set():
         raise Stopped(f"asked to stop before the {what} began; nothing was changed")
-    lease = await asyncio.to_thread(state.take_or_create, ledger, WRITERS, what, identity, LEASE_S)
+    lease = await asyncio.to_thread(take_or_create, ledger, WRITERS, what, identity, LEASE_S)
     async with holding(lease):
         await asyncio.to_thread(require_mongodb_leads, ledger, f"the {what}")
         yield lease.check
 
 
 @asynccontextmanager
-async def holding(lease: state.Lease) -> AsyncIterator[None]:
+async def holding(lease: Lease) -> AsyncIterator[None]:
     """Give a lease back at the end of the block, whatever ends it; one that is lost is left alone."""
     try:
         yield
@@ -51,7 +51,7 @@ async def holding(lease: state.Lease) -> AsyncIterator[None]:
     await asyncio.to_thread(lease.release)
 
 
-async def _release_after(lease: state.Lease, error: BaseException) -> None:
+async def _release_after(lease: Lease, error: BaseException) -> None:
     """Give a lease back; if that fails, too, `error` is what matters: the lease then runs out by itself."""
     try:
         await in_thread(lease.release, within_s=GIVE_BACK_S)
@@ -69,7 +69,7 @@ def open_loads(ledger: Ledger, migration: Migration, identity: Identity) -> list
             holder = header.body.get("owner") or "nobody"
             found.append(f"{name} is {header.body['state']} ({header.body.get('mode', BULK)}), held by {holder}")
         for chunk in ledger.list(f"chunks:{name}"):
-            if not state.lease_expired(chunk.body, identity):
+            if not lease_expired(chunk.body, identity):
                 found.append(f"chunk {chunk.key} of {name} is held by {chunk.body['owner']}")
     return found
 
@@ -86,5 +86,5 @@ def unfinished_loads(ledger: Ledger, migration: Migration) -> list[str]:
 
 def open_writers(ledger: Ledger, identity: Identity) -> list[str]:
     """Repairs and replays under way, in words."""
-    held = [one for one in ledger.list(WRITERS) if not state.lease_expired(one.body, identity)]
+    held = [one for one in ledger.list(WRITERS) if not lease_expired(one.body, identity)]
     return [f"{one.key} is held by {one.body['owner']}" for one in held]

@@ -41,9 +41,12 @@ from docferry.flows.backfill.load import BULK, GIVE_BACK_S, budget_of, raised_gc
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread
-from docferry.flows.ledger import state
+from docferry.flows.ledger.budget import LedgerBudget
+from docferry.flows.ledger.leases import Lease, take_or_create
 from docferry.flows.ledger.mapping_fingerprint import changed_mappings
 from docferry.flows.ledger.modes import read_mode, replication_yield_request, require_direction
+from docferry.flows.ledger.positions import REPLICATION, position_body, position_in, recorded_position
+from docferry.flows.ledger.times import decode_time, encode_time, now_ms
 from docferry.flows.preflight.majority import MajorityWatch, wait_for_majority
 from docferry.flows.preflight.mongodb import require_followable
 from docferry.flows.preflight.windows import Windows, windows_of
@@ -105,7 +108,7 @@ class ReplicationReport:
             "seconds": round(self.seconds, 3),
             "rate": round(self.rate, 1),
             "lag_s": self.lag_s,
-            "position": state.encode_time(self.position) if self.position else None,
+            "position": encode_time(self.position) if self.position else None,
             "windows": self.windows.to_dict() if self.windows else None,
         }
 
@@ -140,7 +143,7 @@ async def replicate(
     asked = time.monotonic()
     await in_thread(wait_for_majority, job.source, job.progress, job.stop, "replication", for_s, stop=job.stop)
     await in_thread(require_followable, job.migration, job.source, stop=job.stop)
-    lease = await asyncio.to_thread(state.take_or_create, job.ledger, *state.REPLICATION, job.identity, LEASE_S)
+    lease = await asyncio.to_thread(take_or_create, job.ledger, *REPLICATION, job.identity, LEASE_S)
     try:
         await asyncio.to_thread(require_direction, job.ledger, forward=True, leading=leading)
         position = await asyncio.to_thread(open_for_following, job.ledger, job.migration, lease)
@@ -165,18 +168,18 @@ async def replicate(
     return follower.report
 
 
-def open_for_following(ledger: Ledger, migration: Migration, lease: state.Lease) -> StreamPosition:
+def open_for_following(ledger: Ledger, migration: Migration, lease: Lease) -> StreamPosition:
     """The position to go on from. From here on nothing may be loaded without conditions.
 
     Raises PreflightFailed if a collection is not loaded, or was loaded by somebody who may still be writing.
     """
     _require_loaded(ledger, migration)
     if not lease.body.get("opened"):
-        lease.update({"opened": state.now_ms()})
+        lease.update({"opened": now_ms()})
         _require_loaded(ledger, migration)  # nobody has begun a load without conditions in between
     if "token" in lease.body:
-        return state.position_in(lease.body)
-    position = state.recorded_position(ledger)
+        return position_in(lease.body)
+    position = recorded_position(ledger)
     if position is None:
         raise InvariantBroken("everything is loaded, but no stream position is recorded")
     return position
@@ -211,12 +214,12 @@ def _not_loaded(ledger: Ledger, collection: str) -> Problem | None:
 
 
 class _Follower:
-    def __init__(self, job: Job, target: Target, lease: state.Lease, position: StreamPosition, leading: bool) -> None:
+    def __init__(self, job: Job, target: Target, lease: Lease, position: StreamPosition, leading: bool) -> None:
         self.job, self.lease, self.leading = job, lease, leading
         self.makes_room = False
         self.report = ReplicationReport()
         self.began = time.monotonic()
-        budget = state.LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
+        budget = LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
         self.lanes = Lanes(
             Applying(
                 migration=job.migration,
@@ -377,7 +380,7 @@ class _Follower:
         for name in self.lanes.mappings:
             header = self.job.ledger.read("backfill", name)
             if header is not None and "follow_from" in header.body:
-                self.follow_from[name] = state.decode_time(header.body["follow_from"])
+                self.follow_from[name] = decode_time(header.body["follow_from"])
         self.listed = time.monotonic()
 
     def _look_at_mongo(self, windows_too: bool) -> None:
@@ -401,7 +404,7 @@ class _Follower:
         report.events = report.written + report.superseded + report.dead + report.passed
         applied = self._applied()
         self.report.position = applied.time
-        body = state.position_body(applied) | {"at": state.now_ms(), "pending": self.lanes.pending}
+        body = position_body(applied) | {"at": now_ms(), "pending": self.lanes.pending}
         body |= {name: self.stored[name] + getattr(report, name) for name in COUNTERS}
         body["first"] = {"epoch": self.epoch, "counts": dict(counts.first)}
         body["waits"] = self.majority.missing

@@ -24,7 +24,7 @@ from docferry.core.versions import parse_version, snapshot_version
 from docferry.errors import ConditionFailed, DocumentError, ImagesLost
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread
-from docferry.flows.ledger import state
+from docferry.flows.ledger.dead_letters import close_letter, letter_record, list_letters, open_letter
 from docferry.ports.flows import Budget, ChangeEvent, Guard, Ledger, Source, StopSignal, StreamPosition, Target
 
 LANES = 128
@@ -120,7 +120,7 @@ class Lanes:
     def look_for_letters(self) -> None:
         """Read which dead letters are open: others open and close them, too."""
         for name in self.mappings:
-            letters = state.list_letters(self.work.ledger, name)
+            letters = list_letters(self.work.ledger, name)
             # One that is closed meanwhile is forgotten when its document changes: then it is looked at.
             self._letters.setdefault(name, {}).update({letter.id: letter.version for letter in letters})
 
@@ -252,19 +252,19 @@ class Lanes:
         assert error is not None
         error.namespace, error.id = change.collection, name
         document = change.after if change.after is not None else change.before or id_document(change.id)
-        await in_thread(state.open_letter, self.work.ledger, change.collection, error, document, version)
+        await in_thread(open_letter, self.work.ledger, change.collection, error, document, version)
         self._letters.setdefault(change.collection, {})[name] = version
         await self._write(change.collection, replace(writes, error=None), or_same=True)
         self.counts.dead += 1
 
     def _close_letter(self, collection: str, name: str, version: int) -> None:
         """A later good change of the document: only strictly later, and only the letter that was looked at."""
-        record = state.letter_record(self.work.ledger, collection, name)
+        record = letter_record(self.work.ledger, collection, name)
         if record is not None:
             try:
                 if parse_version(record.body["version"]) >= version:
                     return  # a newer letter took its place: it stays known
-                state.close_letter(self.work.ledger, record)
+                close_letter(self.work.ledger, record)
             except ConditionFailed:
                 return  # the same, just now
         self._letters.get(collection, {}).pop(name, None)

@@ -16,9 +16,12 @@ from docferry.core.estate.values import TableState
 from docferry.core.settings import TableSettings
 from docferry.errors import MigrationError, Problem
 from docferry.flows.kernel.job import Job
-from docferry.flows.ledger import state
 from docferry.flows.ledger.approvals import of_another_leader
+from docferry.flows.ledger.dead_letters import list_letters
+from docferry.flows.ledger.leases import lease_expired
 from docferry.flows.ledger.modes import list_moves, live_instances, read_mode, unacknowledged
+from docferry.flows.ledger.positions import REPLICATION, position_in
+from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.mongodb import lacking_majority
 from docferry.flows.preflight.windows import windows_of
 from docferry.flows.reverse.follower import KEEP_S
@@ -98,7 +101,7 @@ def health_of(job: Job, only: Sequence[str] = ()) -> HealthReport:
         "application": lambda: _application(job),
     }
     parts = {name: _told(ask) for name, ask in asked.items() if not only or name in only}
-    return HealthReport(migration=job.migration.name, at_ms=state.now_ms(), parts=parts)
+    return HealthReport(migration=job.migration.name, at_ms=now_ms(), parts=parts)
 
 
 def lacking_health(job: Job, parts: Sequence[str]) -> Iterator[Problem]:
@@ -171,14 +174,14 @@ def _table(settings: TableSettings, table: TableState | None) -> list[str]:
 def _lag_forward(job: Job) -> Part:
     if (mode := read_mode(job.ledger)).leader.dynamodb_leads:
         return _part([], [], f"nothing goes forward: the mode is {mode}")
-    record = job.ledger.read(*state.REPLICATION)
+    record = job.ledger.read(*REPLICATION)
     if record is None or "token" not in record.body:
         return _part([], ["replication has not begun"])
     body = record.body
-    applied, now = state.position_in(body).time, job.source.cluster_time()
-    lag_s, noted_s = max(0, now.time - applied.time), (state.now_ms() - int(body.get("at", 0))) / 1000
+    applied, now = position_in(body).time, job.source.cluster_time()
+    lag_s, noted_s = max(0, now.time - applied.time), (now_ms() - int(body.get("at", 0))) / 1000
     windows = windows_of(job.source, applied)
-    held = not state.lease_expired(body, job.identity)
+    held = not lease_expired(body, job.identity)
     wrong: list[str] = []
     if body.get("lost"):
         wrong.append("the oplog no longer holds its position: load anew (backfill --again)")
@@ -206,7 +209,7 @@ def _consistency(job: Job) -> Part:
     report = latest_report(job.ledger)
     if report is None:
         return _part([], ["the two databases have never been compared: run validate"])
-    age_s = (state.now_ms() - int(report["at_ms"])) / 1000
+    age_s = (now_ms() - int(report["at_ms"])) / 1000
     facts = {"verdict": report["verdict"], "age_s": round(age_s), "digest": report["digest"]}
     equal = report.get("equal_up_to_date")
     told = f"the last validation, {age_s / 3600:.1f} h ago, found them {report['verdict']}"
@@ -220,7 +223,7 @@ def _consistency(job: Job) -> Part:
 
 
 def _letters(job: Job) -> Part:
-    counts = {name: len(state.list_letters(job.ledger, name)) for name in job.migration.mappings}
+    counts = {name: len(list_letters(job.ledger, name)) for name in job.migration.mappings}
     open_ = [f"{name} has {count} open" for name, count in counts.items() if count]
     return _part(open_ and [*open_, "see `docferry dead-letters`"], [], "no dead letters", open=counts)
 
@@ -231,10 +234,10 @@ def _lag_reverse(job: Job) -> Part:
     record = job.ledger.read(*REVERSE_RECORD)
     if record is None or "tables" not in record.body:
         return _part(["no start is recorded: nothing written since DynamoDB leads would go back"], [])
-    body, now_ms = record.body, state.now_ms()
-    behind_s, noted_s = (now_ms - int(body["reached"])) / 1000, (now_ms - int(body.get("at", body["begun"]))) / 1000
+    body, at_ms = record.body, now_ms()
+    behind_s, noted_s = (at_ms - int(body["reached"])) / 1000, (at_ms - int(body.get("at", body["begun"]))) / 1000
     wrong: list[str] = []
-    if state.lease_expired(body, job.identity):
+    if lease_expired(body, job.identity):
         ended = f", and its last run ended with: {body['ended']}" if body.get("ended") else ""
         wrong.append(f"nobody replicates in reverse{ended}")
     elif noted_s > STALE_S:
@@ -252,7 +255,7 @@ def _lag_reverse(job: Job) -> Part:
 def _application(job: Job) -> Part:
     """By what its processes note of themselves. While MongoDB alone serves, there need not be any."""
     mode, live = read_mode(job.ledger), live_instances(job.ledger, job.identity)
-    changed_s = (state.now_ms() - max((one.at_ms for one in list_moves(job.ledger)), default=0)) / 1000
+    changed_s = (now_ms() - max((one.at_ms for one in list_moves(job.ledger)), default=0)) / 1000
     behind = unacknowledged(live, mode.epoch) if changed_s > FOLLOWS_WITHIN_S else []
     wrong = [f"{one.name} has not followed the change to {mode} {changed_s:.0f} s ago" for one in behind]
     unserved = sum(sum(one.unserved.values()) for one in live)

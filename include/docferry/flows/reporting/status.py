@@ -6,8 +6,10 @@ from typing import Any
 
 from docferry.config import Migration
 from docferry.flows.backfill.load import Counts, counts_of
-from docferry.flows.ledger import state
+from docferry.flows.ledger.dead_letters import list_letters
 from docferry.flows.ledger.modes import describe_instance, list_instances, read_mode
+from docferry.flows.ledger.positions import REPLICATION, recorded_position
+from docferry.flows.ledger.times import encode_time
 from docferry.flows.reverse.follower import COUNTERS as REVERSE_COUNTERS
 from docferry.flows.reverse.follower import RECORD as REVERSE
 from docferry.ports.flows import Ledger
@@ -16,12 +18,12 @@ from docferry.ports.flows import Ledger
 def status_of(migration: Migration, ledger: Ledger) -> dict[str, Any]:
     """Who leads, the application's instances, both replications, and progress of each collection (documents, from the chunks'
     checkpoints)."""
-    position = state.recorded_position(ledger)
+    position = recorded_position(ledger)
     return {
         "migration": migration.name,
         "mode": str(read_mode(ledger)),
         "instances": [describe_instance(one) for one in list_instances(ledger) if not one.ended],
-        "stream_position": state.encode_time(position.time) if position else None,
+        "stream_position": encode_time(position.time) if position else None,
         "replication": _replication(ledger),
         "reverse": _reverse(ledger),
         "collections": [_collection(name, ledger) for name in migration.mappings],
@@ -32,7 +34,7 @@ def _replication(ledger: Ledger) -> dict[str, Any] | None:
     """How far replication is, as of its last checkpoint `at_ms`; `lag_s` None is unknown. None: it never ran. `first` counts,
     since the mode has changed last, what nobody had written to DynamoDB before: by writers without the library, and failed puts.
     """
-    record = ledger.read(*state.REPLICATION)
+    record = ledger.read(*REPLICATION)
     if record is None or "token" not in record.body:
         return None
     body = record.body
@@ -78,6 +80,6 @@ def _collection(name: str, ledger: Ledger) -> dict[str, Any]:
         "chunks": len(chunks),
         "chunks_done": sum(chunk.body["state"] == "done" for chunk in chunks),
         "expected": sum(int(chunk.body.get("expected", 0)) for chunk in chunks),
-        "dead_letters_open": len(state.list_letters(ledger, name)),
+        "dead_letters_open": len(list_letters(ledger, name)),
         **total.to_dict(),
     }

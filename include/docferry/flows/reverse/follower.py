@@ -37,9 +37,10 @@ from docferry.errors import (
 from docferry.flows.backfill.load import GIVE_BACK_S, raised_gc_threshold
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
-from docferry.flows.ledger import state
+from docferry.flows.ledger.leases import Lease, take_or_create
 from docferry.flows.ledger.mapping_fingerprint import require_mapping
 from docferry.flows.ledger.modes import replication_yield_request, require_direction
+from docferry.flows.ledger.times import now_ms
 from docferry.flows.reverse.lanes import Returning, ReverseLanes
 from docferry.flows.reverse.shard_readers import ShardReaders, wait_for_a_move
 from docferry.flows.reverse.shards import ShardOutcome, TableStream, begin, decode_stream, encode_stream
@@ -141,13 +142,13 @@ def record_stream_start(
     Raises: PreflightFailed, naming the tables without a stream that brings both images; LeaseHeld while somebody follows;
             StoreError.
     """
-    now_ms = state.now_ms()
+    begun_ms = now_ms()
     record = ledger.read(*RECORD)
-    if record is not None and record.body.get("owner") and int(record.body["until"]) > now_ms:
-        raise LeaseHeld("/".join(RECORD), str(record.body["owner"]), (int(record.body["until"]) - now_ms) / 1000)
-    body: dict[str, Any] = {"owner": "", "mark": "", "until": 0, "reached": now_ms, "begun": now_ms}
+    if record is not None and record.body.get("owner") and int(record.body["until"]) > begun_ms:
+        raise LeaseHeld("/".join(RECORD), str(record.body["owner"]), (int(record.body["until"]) - begun_ms) / 1000)
+    body: dict[str, Any] = {"owner": "", "mark": "", "until": 0, "reached": begun_ms, "begun": begun_ms}
     body["fence"] = int(record.body.get("fence", 0)) if record is not None else 0
-    body["tables"] = {one.table: encode_stream(one) for one in _begun(streams, tables, now_ms, latest or {})}
+    body["tables"] = {one.table: encode_stream(one) for one in _begun(streams, tables, begun_ms, latest or {})}
     try:
         ledger.write(*RECORD, body, expect=record)
     except ConditionFailed:
@@ -155,7 +156,7 @@ def record_stream_start(
 
 
 def _begun(
-    streams: Streams, tables: Iterable[str], now_ms: int, latest: Mapping[str, Mapping[str, str]]
+    streams: Streams, tables: Iterable[str], begun_ms: int, latest: Mapping[str, Mapping[str, str]]
 ) -> list[TableStream]:
     found: list[TableStream] = []
     problems: list[Problem] = []
@@ -166,19 +167,19 @@ def _begun(
             advice = "docferry provision --allow-changes, with `stream: true` in the file"
             problems.append(Problem(where=f"tables.{table}", what=what, suggestion=advice))
         else:
-            found.append(begin(table, facts.arn, streams.shards(facts.arn), now_ms, latest.get(table, {})))
+            found.append(begin(table, facts.arn, streams.shards(facts.arn), begun_ms, latest.get(table, {})))
     if problems:
         raise PreflightFailed("reverse replication", problems)
     return found
 
 
-def _recorded(lease: state.Lease, migration: Migration) -> dict[str, TableStream]:
+def _recorded(lease: Lease, migration: Migration) -> dict[str, TableStream]:
     tables = lease.body.get("tables", {})
     missing = [table.name for table in migration.tables if table.name not in tables]
     if missing:
         what = "no start is recorded: it is noted when DynamoDB becomes the leader"
         raise PreflightFailed("reverse replication", [Problem(where=f"tables.{name}", what=what) for name in missing])
-    age_s = (state.now_ms() - int(lease.body["reached"])) / 1000
+    age_s = (now_ms() - int(lease.body["reached"])) / 1000
     if age_s > KEEP_S:
         hours = f"{age_s / 3600:,.1f} h"
         raise StreamTrimmed(
@@ -207,7 +208,7 @@ async def reverse(
     Raises: LeaseHeld (somebody else follows, named), LeaseLost, PreflightFailed (no start recorded), StreamTrimmed,
             RetryExhausted, StoreError. Whatever it raises, a later run goes on where all was applied.
     """
-    lease = await asyncio.to_thread(state.take_or_create, job.ledger, *RECORD, job.identity, LEASE_S)
+    lease = await asyncio.to_thread(take_or_create, job.ledger, *RECORD, job.identity, LEASE_S)
     try:
         await asyncio.to_thread(require_direction, job.ledger, forward=False, leading=leading)
         await asyncio.to_thread(require_mapping, job.migration, job.ledger)
@@ -232,7 +233,7 @@ class _Follower:
         self,
         job: Job,
         target: Target,
-        lease: state.Lease,
+        lease: Lease,
         tables: Mapping[str, TableStream],
         leading: bool,
         report: ReverseReport,
@@ -252,7 +253,7 @@ class _Follower:
         self.lanes = ReverseLanes(work)
         self.readers = ShardReaders(job.streams, self.lanes, tables, job.progress, job.stop, leading)
         self.checkpointed = self.listed = self.told = float("-inf")
-        self.asked_ms = state.now_ms()
+        self.asked_ms = now_ms()
         self.caught_up = False
         self.reached_ms = int(lease.body["reached"])
         self.stored = {name: int(lease.body.get(name, 0)) for name in COUNTERS}
@@ -260,7 +261,7 @@ class _Follower:
     async def run(self, for_s: float | None, until_caught_up: bool) -> None:
         """Read and apply until it is over, then wait for what is on its way."""
         ends = time.monotonic() + for_s if for_s is not None else float("inf")
-        asked_ms = state.now_ms()
+        asked_ms = now_ms()
         try:
             while not self._is_over(ends, asked_ms if until_caught_up else None):
                 await self._look()
@@ -285,7 +286,7 @@ class _Follower:
             return True
         self.readers.advance()
         if self.leading:  # whoever waits for it lets writes wait
-            self.report.reached_ms = max(self.report.reached_ms, self.readers.reached_ms(state.now_ms()))
+            self.report.reached_ms = max(self.report.reached_ms, self.readers.reached_ms(now_ms()))
         self.caught_up = asked_ms is not None and not self.lanes.parts and self.readers.have_caught_up(asked_ms)
         return self.caught_up
 
@@ -333,7 +334,7 @@ class _Follower:
     def _measure(self) -> None:
         """Lag: since the last time that it was measured every shard must have answered."""
         self.readers.advance()
-        asked_ms, self.asked_ms = self.asked_ms, state.now_ms()
+        asked_ms, self.asked_ms = self.asked_ms, now_ms()
         caught_up = self.caught_up or (not self.lanes.parts and self.readers.have_caught_up(asked_ms))
         reached = asked_ms if caught_up else self.readers.reached_ms(self.asked_ms)
         self.reached_ms = self.report.reached_ms = max(self.reached_ms, reached)
@@ -350,7 +351,7 @@ class _Follower:
         report.healed, report.letters = self.lanes.healed, len(self.lanes.letters)
         body: dict[str, Any] = {name: self.stored[name] + getattr(report, name) for name in COUNTERS}
         body |= {
-            "at": state.now_ms(),
+            "at": now_ms(),
             "pending": self.lanes.parts,
             "letters": report.letters,
             "reached": self.reached_ms,

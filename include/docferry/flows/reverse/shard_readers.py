@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from docferry.errors import IteratorExpired, Stopped, StreamTrimmed, TransientStoreError
 from docferry.flows.kernel.threads import in_thread
-from docferry.flows.ledger import state
+from docferry.flows.ledger.times import now_ms
 from docferry.flows.reverse.lanes import ReverseLanes
 from docferry.flows.reverse.shards import Pending, ShardOutcome, ShardPosition, TableStream
 from docferry.flows.validate.common import cancel_all
@@ -87,9 +87,9 @@ class ShardReaders:
         """Whether all that had been written by then, as far as a stream can tell, is applied."""
         return all(stream.has_caught_up(asked_ms) for stream in self.tables.values())
 
-    def reached_ms(self, now_ms: int) -> int:
+    def reached_ms(self, at_ms: int) -> int:
         """Up to when everything is applied."""
-        return min([now_ms, *(stream.reached_ms(now_ms) for stream in self.tables.values())])
+        return min([at_ms, *(stream.reached_ms(at_ms) for stream in self.tables.values())])
 
     def unapplied(self) -> int:
         """Records that were read, and are to be read again if it ends now."""
@@ -114,7 +114,7 @@ class ShardReaders:
             try:
                 if iterator is None:
                     iterator = await self._ask(self.streams.iterator, stream.arn, shard.id, shard.read)
-                asked_ms = state.now_ms()
+                asked_ms = now_ms()
                 page: StreamPage = await self._ask(self.streams.records, iterator, PAGE_RECORDS)
             except IteratorExpired:
                 iterator = None

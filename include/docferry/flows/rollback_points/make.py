@@ -16,8 +16,9 @@ from docferry.core.cutover.modes import Mode
 from docferry.core.rollback_points.points import POINTS, Point, backup_name, name_at, name_problems
 from docferry.errors import ConditionFailed, LeaseHeld, PointFailed, PreflightFailed, Problem, StoreError
 from docferry.flows.kernel.job import Job
+from docferry.flows.ledger.leases import Lease, lease_expired, take_or_create
 from docferry.flows.ledger.modes import read_mode
-from docferry.flows.ledger.state import Lease, lease_expired, now_ms, take_or_create
+from docferry.flows.ledger.times import now_ms
 from docferry.flows.rollback_points.dump import dump_collections, require_dumpable
 from docferry.flows.rollback_points.job import WHOLE, settings_of
 from docferry.flows.rollback_points.mongodump import dump_archive

@@ -29,7 +29,7 @@ from docferry.core.rollback_points.points import (
 )
 from docferry.errors import PreflightFailed, Problem, RetryExhausted, ValidationFailed
 from docferry.flows.kernel.job import Job
-from docferry.flows.ledger.state import take_or_create
+from docferry.flows.ledger.leases import take_or_create
 from docferry.flows.rollback_points.dump import Sum, current_pages
 from docferry.flows.rollback_points.job import WHOLE, read_point
 from docferry.flows.rollback_points.mongodump import ARCHIVE

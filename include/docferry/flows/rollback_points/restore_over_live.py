@@ -21,8 +21,9 @@ from docferry.core.rollback_points.dump_files import CollectionSpec
 from docferry.core.rollback_points.points import RESTORES, Loss, Point, database_beside, loss_sentence
 from docferry.errors import MoveRefused, PreflightFailed, Problem, ValidationFailed
 from docferry.flows.kernel.job import Job
+from docferry.flows.ledger.leases import take_or_create
 from docferry.flows.ledger.modes import live_instances, read_mode
-from docferry.flows.ledger.state import now_ms, take_or_create
+from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.mongodb_clients import foreigners
 from docferry.flows.rollback_points.dump import PAGE, Sum, current_pages
 from docferry.flows.rollback_points.job import OVER_LIVE, WHOLE, read_point

@@ -19,7 +19,7 @@ from docferry.core.rollback_points.dump_files import (
 from docferry.core.rollback_points.points import POINTS, Point, PointCollection
 from docferry.errors import ConditionFailed
 from docferry.flows.kernel.job import Job
-from docferry.flows.ledger.state import now_ms
+from docferry.flows.ledger.times import now_ms
 from docferry.flows.rollback_points.dump import Sum
 from docferry.flows.rollback_points.job import read_point
 from docferry.flows.rollback_points.mongodump import ARCHIVE

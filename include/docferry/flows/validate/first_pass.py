@@ -33,10 +33,12 @@ from docferry.flows.backfill.load import raised_gc_threshold
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread, unless_stopped
-from docferry.flows.ledger import state
+from docferry.flows.ledger.dead_letters import letter_record
 from docferry.flows.ledger.mapping_fingerprint import require_mapping
 from docferry.flows.ledger.modes import read_mode
+from docferry.flows.ledger.positions import changes_applied
 from docferry.flows.ledger.reports import CollectionResult, ValidationReport, latest_report, record_report
+from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.mongodb import require_source
 from docferry.flows.validate.common import (
     PAGE_DOCUMENTS,
@@ -108,7 +110,7 @@ class _Check:
         chosen = [job.migration.mapping(name) for name in only] or list(job.migration.mappings.values())
         self.mappings: dict[str, DocumentMapping] = {mapping.collection: mapping for mapping in chosen}
         results = {name: CollectionResult(collection=name) for name in self.mappings}
-        self.so_far = SoFar(started_ms=state.now_ms(), results=results)
+        self.so_far = SoFar(started_ms=now_ms(), results=results)
         self.suspects = Suspects()
         self.keeper: Keeper | None = None
         self.changes = 0
@@ -118,7 +120,7 @@ class _Check:
         await self._aside(require_source, self.job.migration, self.job.source)
         if record and not self.only and self.sample is None:
             self.keeper, self.so_far, self.suspects = await open_keeper(self.job, self.so_far)
-        self.changes = await self._aside(state.changes_applied, self.job.ledger)
+        self.changes = await self._aside(changes_applied, self.job.ledger)
         try:
             with raised_gc_threshold():
                 await self.from_mongo()
@@ -226,7 +228,7 @@ class _Check:
 
     async def _unstorable(self, mapping: DocumentMapping, data: bytes, page: _Page) -> None:
         page.unstorable += 1
-        letter = await self._aside(state.letter_record, self.job.ledger, mapping.collection, id_text(data))
+        letter = await self._aside(letter_record, self.job.ledger, mapping.collection, id_text(data))
         if letter is None:
             page.suspects.append(_suspect(mapping, data, (), ()))
 
@@ -248,7 +250,7 @@ class _Check:
 
     async def _have_changed(self) -> bool:
         """Whether documents have changed since the beginning, as far as replication has seen."""
-        return bool(await self._aside(state.changes_applied, self.job.ledger) != self.changes)
+        return bool(await self._aside(changes_applied, self.job.ledger) != self.changes)
 
     def _new_scan(self, table: str, owners: bool) -> Scan:
         segments, total = self._segments()
@@ -328,7 +330,7 @@ class _Check:
         if self.sample is None:
             return range(SCAN_SEGMENTS), SCAN_SEGMENTS
         step = max(1, SAMPLE_SEGMENTS // SCAN_SEGMENTS)
-        offset = state.now_ms() % step
+        offset = now_ms() % step
         return range(offset, SAMPLE_SEGMENTS, step), SAMPLE_SEGMENTS
 
     # --- the report --------------------------------------------------------------------------------------------------
@@ -389,14 +391,14 @@ def _suspect(
     mapping: DocumentMapping, data: bytes, stored: Sequence[Item | None], keys: tuple[ItemKey, ...]
 ) -> Suspect:
     return Suspect(
-        table=mapping.table, collection=mapping.collection, id=id_of(data), keys=keys, first_seen_ms=state.now_ms(),
+        table=mapping.table, collection=mapping.collection, id=id_of(data), keys=keys, first_seen_ms=now_ms(),
         mark=mark_of(data, stored),
     )  # fmt: skip
 
 
 def _strange(table: str, collection: str, id_data: bytes, item: Item) -> Suspect:
     return Suspect(
-        table=table, collection=collection, id=id_data, key=key_of(item), first_seen_ms=state.now_ms(),
+        table=table, collection=collection, id=id_data, key=key_of(item), first_seen_ms=now_ms(),
         mark=mark_of(b"", [item.get("_v")]),
     )  # fmt: skip
 

@@ -21,8 +21,9 @@ from docferry.core.mapping.mapping import Item
 from docferry.errors import InvariantBroken
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
-from docferry.flows.ledger import state
+from docferry.flows.ledger.leases import Lease, take_or_create
 from docferry.flows.ledger.reports import CollectionResult
+from docferry.flows.ledger.times import decode_time, encode_time, now_ms
 from docferry.flows.validate.suspects import Suspects, decode_suspects, encode_suspects
 
 SECTION, KEY, PARTS = "validate", "full", "validate-suspects"
@@ -64,7 +65,7 @@ class SoFar:
 class Keeper:
     """The lease on the progress record, and what has been written of it."""
 
-    def __init__(self, job: Job, lease: state.Lease, run: str, parts: int) -> None:
+    def __init__(self, job: Job, lease: Lease, run: str, parts: int) -> None:
         self.job, self.lease, self.run, self.parts = job, lease, run, parts
         self._saved = time.monotonic()
 
@@ -89,7 +90,7 @@ class Keeper:
             self.job.ledger.write(PARTS, key, {"data": data}, expect=self.job.ledger.read(PARTS, key))
             parts += 1
         changes = {
-            "so_far": encode_so_far(so_far), "parts": parts, "overflow": suspects.overflow, "touched": state.now_ms(),
+            "so_far": encode_so_far(so_far), "parts": parts, "overflow": suspects.overflow, "touched": now_ms(),
         }  # fmt: skip
         (self.lease.release if release else self.lease.update)(changes)
         return parts, len(fresh)
@@ -117,7 +118,7 @@ async def open_keeper(job: Job, anew: SoFar) -> tuple[Keeper, SoFar, Suspects]:
 
 
 def _open(job: Job, anew: SoFar) -> tuple[Keeper, SoFar, Suspects]:
-    lease = state.take_or_create(job.ledger, SECTION, KEY, job.identity, job.migration.backfill.lease_s)
+    lease = take_or_create(job.ledger, SECTION, KEY, job.identity, job.migration.backfill.lease_s)
     try:
         body = lease.body
         if _can_go_on(job, body):
@@ -125,7 +126,7 @@ def _open(job: Job, anew: SoFar) -> tuple[Keeper, SoFar, Suspects]:
             suspects = _load_suspects(job, body)
             return Keeper(job, lease, body["run"], int(body["parts"])), decode_so_far(body["so_far"]), suspects
         run = uuid.uuid4().hex
-        begun = {"state": "running", "run": run, "digest": job.migration.digest, "touched": state.now_ms(), "parts": 0}
+        begun = {"state": "running", "run": run, "digest": job.migration.digest, "touched": now_ms(), "parts": 0}
         lease.update({**begun, "overflow": 0, "so_far": encode_so_far(anew)})
         _drop_parts(job)
         return Keeper(job, lease, run, 0), anew, Suspects()
@@ -136,7 +137,7 @@ def _open(job: Job, anew: SoFar) -> tuple[Keeper, SoFar, Suspects]:
 
 def _can_go_on(job: Job, body: Mapping[str, Any]) -> bool:
     """It was not finished, is of the same migration file, and not too old."""
-    age_s = (state.now_ms() - int(body.get("touched", 0))) / 1000
+    age_s = (now_ms() - int(body.get("touched", 0))) / 1000
     return body.get("state") == "running" and body["digest"] == job.migration.digest and age_s < RESUME_WITHIN_S
 
 
@@ -174,7 +175,7 @@ def encode_so_far(so_far: SoFar) -> bytes:
         "complete": so_far.complete,
         "after": base64.b64encode(so_far.after).decode() if so_far.after is not None else None,
         "expected": {table: _encode_sum(one) for table, one in so_far.expected.items()},
-        "since": state.encode_time(so_far.since) if so_far.since else None,
+        "since": encode_time(so_far.since) if so_far.since else None,
         "scanned": so_far.scanned,
         "scan": scan
         and {
@@ -195,7 +196,7 @@ def decode_so_far(data: bytes) -> SoFar:
         complete=tree["complete"],
         after=base64.b64decode(tree["after"]) if tree["after"] is not None else None,
         expected={table: _decode_sum(one) for table, one in tree["expected"].items()},
-        since=state.decode_time(tree["since"]) if tree["since"] else None,
+        since=decode_time(tree["since"]) if tree["since"] else None,
         scanned=tree["scanned"],
         scan=scan
         and Scan(scan["table"], scan["owners"], scan["total"], dict(scan["starts"]), _decode_sum(scan["sums"])),

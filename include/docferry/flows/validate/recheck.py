@@ -30,8 +30,10 @@ from docferry.core.versions import parse_version, snapshot_version, version_time
 from docferry.errors import DocumentError
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
-from docferry.flows.ledger import state
+from docferry.flows.ledger.dead_letters import letter_record
+from docferry.flows.ledger.positions import applied_position
 from docferry.flows.ledger.reports import CollectionResult
+from docferry.flows.ledger.times import now_ms
 from docferry.flows.validate.common import PAGE_DOCUMENTS, is_of, keys_accounted_for, mark_of, read_ids
 from docferry.flows.validate.suspects import Suspect, Suspects
 from docferry.ports.flows import Target
@@ -121,20 +123,20 @@ class Generations:
         wait_s = self.again_s
         if all(one.proved_ms for one in self.suspects):
             due_ms = min(one.proved_ms for one in self.suspects) + int(self.settle_s * 1000)
-            wait_s = max(0.0, (due_ms - state.now_ms()) / 1000)
+            wait_s = max(0.0, (due_ms - now_ms()) / 1000)
         await asyncio.sleep(wait_s or 0.01)
 
     async def _when(self) -> When | None:
         """A time up to which everything has been applied, not before now; None if replication does not get there."""
         now = await self._cluster_time()
-        position = await self._aside(state.applied_position, self.job.ledger)
+        position = await self._aside(applied_position, self.job.ledger)
         if position is None:
             return When(now, None)
         began = moved = time.monotonic()
         applied, at_move = position.time, now
         while applied <= now:
             await asyncio.sleep(POLL_S)
-            position = await self._aside(state.applied_position, self.job.ledger)
+            position = await self._aside(applied_position, self.job.ledger)
             if position is not None and position.time != applied:
                 applied, moved, at_move = position.time, time.monotonic(), await self._cluster_time()
             elif time.monotonic() - moved > STILL_S and await self._cluster_time() > at_move:
@@ -268,7 +270,7 @@ class Generations:
         return await self._aside(read_ids, self.job, collection, ids, at)
 
     async def _has_letter(self, collection: str, data: bytes) -> bool:
-        letter = await self._aside(state.letter_record, self.job.ledger, collection, id_text(data))
+        letter = await self._aside(letter_record, self.job.ledger, collection, id_text(data))
         return letter is not None
 
     def _see_versions(self, items: Iterable[Item]) -> None:
@@ -299,7 +301,7 @@ class Generations:
         one.wrong_keys = tuple(look.keys)
         if look.found and (when.version is not None or not moved):
             one.found = look.found
-            one.proved_ms = one.proved_ms or state.now_ms()
+            one.proved_ms = one.proved_ms or now_ms()
         elif look.found or look.moved:
             one.proved_ms = 0
         else:
@@ -310,7 +312,7 @@ class Generations:
         """What has been proved for long enough is a mismatch."""
         settle_ms = int(self.settle_s * 1000) if when.version is not None else 0
         for one in self.suspects:
-            if one.proved_ms and state.now_ms() - one.proved_ms >= settle_ms:
+            if one.proved_ms and now_ms() - one.proved_ms >= settle_ms:
                 self.judged.mismatches.append(one)
                 self.suspects.drop(one)
 
@@ -324,7 +326,7 @@ class Generations:
 
 def aged(found: Difference, one: Suspect) -> Difference:
     """The difference with how long its suspect has been seen."""
-    age_s = max(0, state.now_ms() - one.first_seen_ms) / 1000
+    age_s = max(0, now_ms() - one.first_seen_ms) / 1000
     return replace(found, first_seen_ms=one.first_seen_ms, age_s=round(age_s, 3))
 
 

@@ -30,9 +30,12 @@ from docferry.flows.backfill.load import budget_of
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread, unless_stopped
-from docferry.flows.ledger import state
+from docferry.flows.ledger.budget import LedgerBudget
+from docferry.flows.ledger.dead_letters import LETTER_PART_BYTES, close_letter, letter_document, letter_key, open_letter
 from docferry.flows.ledger.mapping_fingerprint import require_mapping
 from docferry.flows.ledger.modes import require_mongodb_leads
+from docferry.flows.ledger.positions import recorded_position
+from docferry.flows.ledger.times import now_ms
 from docferry.flows.ledger.writers import writing
 from docferry.flows.validate.common import keys_accounted_for, read_ids
 from docferry.flows.validate.first_pass import ValidationReport, validate
@@ -126,7 +129,7 @@ class _Repair:
 
     def __init__(self, job: Job, target: Target, report: RepairReport, leased: Guard) -> None:
         self.job, self.target, self.report, self.leased = job, target, report, leased
-        self.budget = state.LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
+        self.budget = LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
 
     def guard(self) -> None:
         if self.job.stop.is_set():
@@ -150,7 +153,7 @@ class _Repair:
                 newer = await self._put_items(mapping, items)
             except DocumentError as error:
                 error.id = error.id or id_text(data)
-                await asyncio.to_thread(state.open_letter, self.job.ledger, mapping.collection, error, data, version)
+                await asyncio.to_thread(open_letter, self.job.ledger, mapping.collection, error, data, version)
                 dead.append(data)
                 continue
             self.report.items_superseded += len(newer)
@@ -263,9 +266,9 @@ class _Repair:
     def _keep(self, table: str, key: ItemKey, item: Item) -> None:
         data = json.dumps(item, sort_keys=True).encode()
         once = uuid.uuid4().hex[:8]  # two repairs may keep the same item within a millisecond
-        name = state.letter_key(f"{key[0]}#{key[1]}") + f"#{state.now_ms()}-{once}"
-        for index in range(0, len(data), state.LETTER_PART_BYTES):
-            part = data[index : index + state.LETTER_PART_BYTES]
+        name = letter_key(f"{key[0]}#{key[1]}") + f"#{now_ms()}-{once}"
+        for index in range(0, len(data), LETTER_PART_BYTES):
+            part = data[index : index + LETTER_PART_BYTES]
             self.job.ledger.write(f"replaced:{table}", f"{name}#{index:08d}", {"data": part}, expect=None)
 
 
@@ -280,7 +283,7 @@ def read_now(
     job: Job, collection: str, ids: Sequence[bytes], floor: Timestamp | None = None
 ) -> tuple[list[bytes], int]:
     """Documents by id at a snapshot of now, not before `floor` and the stream position, and that snapshot's version."""
-    position = state.recorded_position(job.ledger)
+    position = recorded_position(job.ledger)
     least = max((at for at in (floor, position.time if position else None) if at is not None), default=Timestamp(0, 0))
 
     def once() -> tuple[list[bytes], int]:
@@ -352,7 +355,7 @@ async def _replay_one(replay: _Replay, record: Record) -> str:
     job = replay.job
     letter_version = parse_version(record.body["version"])
     try:
-        original = await in_thread(state.letter_document, job.ledger, record, stop=job.stop)
+        original = await in_thread(letter_document, job.ledger, record, stop=job.stop)
     except ConditionFailed:
         return "changed"
     outcome, version = await _put_as_of_now(replay, id_of(original), letter_version)
@@ -365,7 +368,7 @@ async def _replay_one(replay: _Replay, record: Record) -> str:
     if version <= letter_version:
         return "superseded"
     try:
-        await in_thread(state.close_letter, job.ledger, record, stop=job.stop)
+        await in_thread(close_letter, job.ledger, record, stop=job.stop)
     except ConditionFailed:
         return "changed"
     return outcome

@@ -24,9 +24,9 @@ from docferry.flows.backfill.load import raised_gc_threshold
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread, unless_stopped
-from docferry.flows.ledger import state
 from docferry.flows.ledger.modes import read_mode
 from docferry.flows.ledger.reports import CollectionResult, Direction, ValidationReport, record_report
+from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.mongodb import require_source
 from docferry.flows.reverse.places import Place, is_of, place_of, root_key_of
 from docferry.flows.validate.common import PAGE_DOCUMENTS, cancel_all, read_ids
@@ -69,7 +69,7 @@ class _Check:
         chosen = [job.migration.mapping(name) for name in only] or list(job.migration.mappings.values())
         self.mappings: dict[str, DocumentMapping] = {mapping.collection: mapping for mapping in chosen}
         self.results = {name: CollectionResult(collection=name) for name in self.mappings}
-        self.began_ms = state.now_ms()
+        self.began_ms = now_ms()
         self.suspects = Suspects()
 
     async def run(self, record: bool) -> ValidationReport:
@@ -193,7 +193,7 @@ class _Check:
         if self.sample is None:
             return range(SCAN_SEGMENTS), SCAN_SEGMENTS
         step = max(1, SAMPLE_SEGMENTS // SCAN_SEGMENTS)
-        return range(state.now_ms() % step, SAMPLE_SEGMENTS, step), SAMPLE_SEGMENTS
+        return range(now_ms() % step, SAMPLE_SEGMENTS, step), SAMPLE_SEGMENTS
 
     # --- MongoDB -> DynamoDB -----------------------------------------------------------------------------------------
 
@@ -273,7 +273,7 @@ class _Check:
             migration=self.job.migration.name,
             at_ms=self.began_ms,
             direction=Direction.REVERSE,
-            looked_ms=(self.began_ms, state.now_ms()),
+            looked_ms=(self.began_ms, now_ms()),
             sample=self.sample,
             only=self.only,
             collections=tuple(self.results.values()),

@@ -22,9 +22,9 @@ from docferry.core.compare.masking import shown_id
 from docferry.core.mapping.mapping import DocumentMapping, Item, key_of
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
-from docferry.flows.ledger import state
 from docferry.flows.ledger.modes import CLOCKS_S
 from docferry.flows.ledger.reports import shown_ms
+from docferry.flows.ledger.times import now_ms
 from docferry.flows.reverse.follower import RECORD
 from docferry.flows.reverse.places import Place, place_of, root_place
 from docferry.flows.validate.common import PAGE_DOCUMENTS, mark_of, read_ids
@@ -107,7 +107,7 @@ class ReverseGenerations:
             return AGAIN_S
         due_ms = min(one.proved_ms for one in self.suspects) + self.settle_s * 1000
         again_s: float = AGAIN_S * 2**self.judged.generations
-        return min(again_s, max(AGAIN_S, (due_ms - state.now_ms()) / 1000))
+        return min(again_s, max(AGAIN_S, (due_ms - now_ms()) / 1000))
 
     async def _see_how_far(self) -> None:
         record = await self._aside(self.job.ledger.read, *RECORD)
@@ -123,7 +123,7 @@ class ReverseGenerations:
             return f"reverse replication stands still at {shown_ms(self.reached_ms)}"
         if seconds > self.settle_s + BEHIND_S:
             if self._waited_for:
-                return f"reverse replication is {(state.now_ms() - self.reached_ms) / 1000:.0f} s behind"
+                return f"reverse replication is {(now_ms() - self.reached_ms) / 1000:.0f} s behind"
             return "some are written again before each look"
         return ""
 
@@ -170,7 +170,7 @@ class ReverseGenerations:
         for held in await held_at(self.target, places):
             looks[held.place.name].held.append(held)
         for look in looks.values():
-            look.seen_ms = state.now_ms()
+            look.seen_ms = now_ms()
         return list(looks.values())
 
     async def _compare(self, mapping: DocumentMapping, looks: Sequence[_Look]) -> None:
@@ -189,7 +189,7 @@ class ReverseGenerations:
         self.judged.rechecked += len(page)
         entities = self.job.migration.entities(table)
         stored = await self.target.get_all(table, [one.key for one in page if one.key is not None])
-        now_ms = state.now_ms()
+        looked_ms = now_ms()
         for one in page:
             item = stored.get(one.key) if one.key is not None else None
             named = named_by(item, entities) if item is not None and not is_tombstone(item) else None
@@ -197,7 +197,7 @@ class ReverseGenerations:
                 self.suspects.drop(one)
                 continue
             strange = strange_item(list(entities.values()), item, named, self.masked)
-            self._note(one, [strange], mark_of(b"", [item]), now_ms)
+            self._note(one, [strange], mark_of(b"", [item]), looked_ms)
 
     # --- judging -----------------------------------------------------------------------------------------------------
 
@@ -233,9 +233,7 @@ class ReverseGenerations:
 def add_document(suspects: Suspects, mapping: DocumentMapping, id_data: bytes, place: Place | None = None) -> None:
     """A document whose copy is not what DynamoDB holds at this place; without one, that DynamoDB may not have at all."""
     keys = ((place.pk, place.sk),) if place is not None else ()
-    suspect = Suspect(
-        table=mapping.table, collection=mapping.collection, id=id_data, keys=keys, first_seen_ms=state.now_ms()
-    )
+    suspect = Suspect(table=mapping.table, collection=mapping.collection, id=id_data, keys=keys, first_seen_ms=now_ms())
     suspects.add(suspect)
     known = suspects.by_name.get(suspect.name, suspect)
     known.keys = tuple(dict.fromkeys((*known.keys, *keys)))
@@ -243,4 +241,4 @@ def add_document(suspects: Suspects, mapping: DocumentMapping, id_data: bytes, p
 
 def add_item(suspects: Suspects, table: str, collection: str, item: Item) -> None:
     """An item that names no document; "" is no collection."""
-    suspects.add(Suspect(table=table, collection=collection, key=key_of(item), first_seen_ms=state.now_ms()))
+    suspects.add(Suspect(table=table, collection=collection, key=key_of(item), first_seen_ms=now_ms()))

@@ -1,0 +1,141 @@
+"""A record of the ledger that one process holds for a while.
+
+A lease is judged by the clock of the process that wants to take it over, and its holder stops by its own monotonic clock, so
+the two clocks need to agree only to well within a lease.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from docferry.errors import ConditionFailed, InvariantBroken, LeaseHeld, LeaseLost
+from docferry.flows.ledger.times import now_ms
+from docferry.ports.flows import Identity, Ledger, Record
+
+TAKEOVER_NEEDS_WAIT = "taken_over"
+
+
+def lease_expired(body: Mapping[str, Any], identity: Identity) -> bool:
+    """Nobody holds it: it was given back, has run out, or its holder's process is proved dead."""
+    if not body.get("owner"):
+        return True
+    return int(body["until"]) < now_ms() or identity.ended(str(body["mark"]))
+
+
+class Lease:
+    """A ledger record that is ours for a while; a thread renews it. Every change goes through here.
+
+    `check` is cheap and is called before each request is signed: it raises LeaseLost once the lease is gone, or
+    could be gone because it was not renewed in time.
+    """
+
+    def __init__(self, ledger: Ledger, record: Record, identity: Identity, lease_s: float) -> None:
+        self._ledger, self._identity, self._lease_s = ledger, identity, lease_s
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._name = f"{record.section}/{record.key}"
+        if not lease_expired(record.body, identity):
+            left = (int(record.body["until"]) - now_ms()) / 1000
+            raise LeaseHeld(self._name, str(record.body["owner"]), left)
+        orphan = bool(record.body.get("owner"))
+        proved = orphan and identity.ended(str(record.body["mark"]))
+        fence = int(record.body.get("fence", 0)) + 1
+        taken_over = bool(record.body.get(TAKEOVER_NEEDS_WAIT)) or (orphan and not proved)
+        self._deadline, self._until = 0.0, 0
+        self._record = record
+        self._write({"fence": fence, TAKEOVER_NEEDS_WAIT: taken_over})
+        self._thread = threading.Thread(target=self._renew, name=f"lease {self._name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def body(self) -> Mapping[str, Any]:
+        return self._record.body
+
+    @property
+    def key(self) -> str:
+        return self._record.key
+
+    def check(self) -> None:
+        """Raises LeaseLost if the lease may be somebody else's by now."""
+        if time.monotonic() > self._deadline:
+            raise LeaseLost(self._name)
+
+    def update(self, changes: Mapping[str, Any]) -> None:
+        """Write a checkpoint (and renew). Raises LeaseLost if somebody took over."""
+        with self._lock:
+            self._write(changes)
+
+    def release(self, changes: Mapping[str, Any] | None = None) -> None:
+        """Give the lease back, with a last checkpoint."""
+        self._ended.set()
+        with self._lock:
+            self._write(dict(changes or {}), owner="")
+            self._deadline = 0.0
+        self._thread.join(timeout=5)
+
+    def abandon(self) -> None:
+        """Stop renewing without a word: the lease runs out. For when the ledger cannot be reached."""
+        self._ended.set()
+        self._deadline = 0.0
+
+    def _write(self, changes: Mapping[str, Any], owner: str | None = None) -> None:
+        asked = time.monotonic()
+        body = {**self._record.body, **changes}
+        body["owner"] = self._identity.name if owner is None else owner
+        body["mark"] = self._identity.mark
+        body["until"] = self._until = self._unlike_the_last(now_ms() + int(self._lease_s * 1000))
+        try:
+            self._record = self._ledger.write(self._record.section, self._record.key, body, expect=self._record)
+        except ConditionFailed as error:
+            current = self._ledger.read(self._record.section, self._record.key)
+            if current is None or not self._is_ours(current, body):
+                self._deadline = 0.0
+                raise LeaseLost(self._name) from error
+            self._record = current  # our own write, whose answer got lost
+            if current.body["until"] != body["until"]:  # or an earlier one of ours: then this one is still to be made
+                self._write(changes, owner)
+                return
+        self._deadline = asked + self._lease_s * 0.8
+
+    def _unlike_the_last(self, until: int) -> int:
+        """By `until` two writes of ours are told apart: it rises within a millisecond, too."""
+        return self._until + 1 if 0 <= self._until - until < 1_000 else until
+
+    def _is_ours(self, current: Record, body: Mapping[str, Any]) -> bool:
+        """Once taken, by process and fence. While taking, two of one process may want the same fence: by the time, too."""
+        names = ("mark", "fence") if self._deadline else ("mark", "fence", "until")
+        return all(current.body.get(name) == body[name] for name in names)
+
+    def _renew(self) -> None:
+        while not self._ended.wait(self._lease_s / 4):
+            try:
+                with self._lock:
+                    if not self._ended.is_set():
+                        self._write({})
+            except LeaseLost:
+                return  # `check` tells the writer
+            except Exception as error:  # noqa: BLE001 - kept, not swallowed: the lease runs out unless a later try works
+                self.last_error = error
+
+    last_error: Exception | None = None
+
+
+def take_or_create(ledger: Ledger, section: str, key: str, identity: Identity, lease_s: float) -> Lease:
+    """Lease a record, making it first if need be. Raises LeaseHeld, naming the holder."""
+    record = ledger.read(section, key)
+    if record is None:
+        try:
+            record = ledger.write(section, key, {"owner": "", "mark": "", "until": 0}, expect=None)
+        except ConditionFailed:
+            record = ledger.read(section, key)
+    if record is None:
+        raise InvariantBroken(f"the ledger record {section}/{key} vanished")
+    try:
+        return Lease(ledger, record, identity, lease_s)
+    except LeaseLost:
+        current = ledger.read(section, key)
+        owner = str(current.body.get("owner")) if current else "somebody"
+        raise LeaseHeld(f"{section}/{key}", owner, lease_s) from None
