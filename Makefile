@@ -9,17 +9,16 @@ APPROVE ?= demo
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.docferry-ready
 
-# It measures how long writes wait: nothing else runs beside it.
-DRILL := tests/e2e/rehearsal/test_drill.py
+# As many tests at a time as there are cores.
+JOBS   ?= $(shell nproc)
+# Tests that measure time: nothing else runs beside them.
+ALONE   = $(shell grep -rl --include='test_*.py' 'pytest.mark.alone' tests)
 # Changing who leads, at length and through faults: more minutes than the tests of every change have.
-CUTOVER := tests/integration/cutover/test_switch.py tests/integration/cutover/test_fence.py tests/integration/cutover/test_flip.py \
-  tests/integration/validate/test_validate_reverse.py tests/integration/rollback_points/test_points_over.py \
-  tests/integration/cutover/test_rollback_many.py tests/integration/client/test_client_faults.py tests/faults/reverse/test_reverse_kill.py \
-  tests/property/convergence/test_return_converges.py tests/e2e/cli/test_cli_cutover.py tests/airflow/test_cutover_runs.py \
-  $(wildcard tests/faults/cutover/test_drill_*.py)
+CUTOVER = $(shell grep -rl --include='test_*.py' 'pytest.mark.cutover' tests)
+ROOMS   = $(sort $(notdir $(shell find tests -mindepth 2 -maxdepth 2 -type d -not -path 'tests/support*' -not -name '__pycache__')))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo stop test cutover soak check bench lock clean
+.PHONY: help venv unit contract flow demo stop test cutover soak check bench lock clean
 
 help: ## show this
 	@echo "docferry: make TARGET"
@@ -46,22 +45,32 @@ demo: venv ## the whole playbook in Airflow, from MongoDB to DynamoDB, back and 
 stop: venv ## stop what `make demo KEEP=1` left running
 	@$(BIN)/python -m demo --stop
 
-test: venv ## the tests, on two cores, from nothing; all but those of `make cutover`
+unit: venv ## the tests without servers (under a minute)
+	@$(BIN)/python -m pytest -q -n $(JOBS) tests/unit
+
+contract: venv ## each port, the same tests against the fake and against real servers (5 minutes)
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile tests/contract
+
+flow: venv ## all tests of one room, as `make flow F=reverse` (1 to 5 minutes)
+	@test -n "$(filter $(F),$(ROOMS))" || { echo "make flow F=ROOM, where ROOM is one of: $(ROOMS)"; exit 2; }
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(wildcard tests/*/$(F))
+
+test: venv ## the tests, on all cores, from nothing; all but those of `make cutover` (15 minutes on two cores)
 	@echo "==> fetching mongod and the emulators, if they are not cached"
 	@$(BIN)/python -c 'from docferry.sandbox import tools as t; t.ensure_mongod(print); t.ensure_ministack(print); t.ensure_moto(print)'
 	@echo "==> running the tests"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST) $(addprefix --ignore=,$(DRILL) $(CUTOVER))
-	@echo "==> one drill: there, back, and there again"
-	@$(BIN)/python -m pytest -s $(DRILL)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m 'not alone and not cutover' $(PYTEST)
+	@echo "==> what measures time, alone: one drill, there, back, and there again"
+	@$(BIN)/python -m pytest -s $(ALONE)
 
-check: venv ## lint, formatting, types, layers
+check: venv ## lint, formatting, types, layers (1 minute)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	MYPYPATH=include:plugins $(BIN)/mypy --ignore-missing-imports --package docferry_airflow
+	MYPYPATH=include:plugins:tests $(BIN)/mypy --explicit-package-bases --ignore-missing-imports tests benchmarks plugins include/demo
 	$(BIN)/lint-imports
 
-cutover: venv ## changing who leads, at length: through faults, by commands, and by DAGs
+cutover: venv ## changing who leads, at length: through faults, by commands, and by DAGs (25 minutes)
 	@$(BIN)/python -m pytest $(CUTOVER)
 
 soak: venv ## convergence at length: 20,000 runs in memory, 200 on real servers (DOCFERRY_SOAK_RUNS, _REAL_RUNS, _SEED=n|random), and ten drills (DOCFERRY_DRILL_RUNS)
@@ -69,12 +78,12 @@ soak: venv ## convergence at length: 20,000 runs in memory, 200 on real servers 
 	  runs=$${DOCFERRY_SOAK_RUNS:-20000}; real=$${DOCFERRY_SOAK_REAL_RUNS:-200}; \
 	  echo "==> $$runs runs in memory and $$real on real servers, seeds from $$seed"; \
 	  DOCFERRY_SOAK_SEED=$$seed DOCFERRY_SOAK_RUNS=$$runs DOCFERRY_SOAK_REAL_RUNS=$$real \
-	  $(BIN)/python -m pytest -n 2 --dist worksteal --durations=0 -k interleaving tests/property/convergence/test_convergence.py \
+	  $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=0 -k interleaving tests/property/convergence/test_convergence.py \
 	    tests/property/convergence/test_convergence_real.py
 	@echo "==> 34 kills through fail-overs and silence"
 	@DOCFERRY_KILL_ROUNDS=$${DOCFERRY_KILL_ROUNDS:-17} $(BIN)/python -m pytest -s tests/faults/replicate/test_replicate_kill.py
 	@runs=$${DOCFERRY_DRILL_RUNS:-10}; echo "==> $$runs drills: there, back, and there again"; \
-	  DOCFERRY_DRILL_RUNS=$$runs $(BIN)/python -m pytest -s $(DRILL)
+	  DOCFERRY_DRILL_RUNS=$$runs $(BIN)/python -m pytest -s $(ALONE)
 
 bench: venv ## how fast it is, against the playbook's loop and boto3; and what the client costs over the calls that it makes
 	@kept=0; for one in backfill validate replicate client; do $(BIN)/python -m benchmarks.$$one || kept=1; done; exit $$kept

@@ -23,6 +23,8 @@ from support.client.rig import connected
 from support.client.traffic import Traffic, in_dynamodb, in_mongodb
 from support.replicate.rig import end, live_shop
 
+pytestmark = pytest.mark.cutover
+
 
 @pytest.fixture
 def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:

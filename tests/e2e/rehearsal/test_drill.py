@@ -7,6 +7,8 @@ import os
 import pytest
 from docferry.rehearsal.drill import PROCESSES, RAMP, drill
 
+pytestmark = pytest.mark.alone
+
 RUNS = int(os.environ.get("DOCFERRY_DRILL_RUNS", "1"))
 """`make soak` asks for 10."""
 SHARES = RAMP if RUNS > 1 else RAMP[-1:]

@@ -32,6 +32,8 @@ from support.client.faulty import (
 from support.client.rig import outcome
 from support.replicate.rig import Following
 
+pytestmark = pytest.mark.cutover
+
 HOLD = {"hold_s": 12.0, "drain_s": 6.0}
 LIFTED_WITHIN_S = 30.0
 """How much later than its deadline a hold has gone back: a new primary must be there to lift the fence."""

@@ -43,6 +43,8 @@ from support.processes import Victim, applied_by
 from support.replicate.rig import Following, Said
 from support.validate.planting import validate
 
+pytestmark = pytest.mark.cutover
+
 LEASE_OVER_S = 20.0
 
 

@@ -22,6 +22,8 @@ from support.client.drill import COMPARED, Processes, change_leader, flip_of
 from support.client.faulty import approve_again, assert_nothing_failed, assert_nothing_lost, faulty, judge
 from support.processes import Victim, applied_by
 
+pytestmark = pytest.mark.cutover
+
 
 @pytest.fixture(scope="module")
 def own_stack() -> Iterator[SandboxStack]:

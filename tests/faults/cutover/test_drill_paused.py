@@ -27,6 +27,8 @@ from support.client.drill import Processes, Returning, change_leader
 from support.client.faulty import approve_again, assert_nothing_lost, failures, faulty, judge, ready_to_switch
 from support.replicate.rig import Following
 
+pytestmark = pytest.mark.cutover
+
 SILENT_S = 30.0
 UNANSWERED = frozenset({"RetryExhausted", "TimedOut", "Unavailable", "LeaderUnknown", "LeaseLost", "WritesHeld"})
 """What a request may end with that DynamoDB alone could have answered."""

@@ -29,6 +29,8 @@ from support.client.faulty import (
 )
 from support.processes import STANDS_STILL, Victim, applied_by, stand_still
 
+pytestmark = pytest.mark.cutover
+
 PUT_BACK_WITHIN_S = SOON["hold_s"] + 10.0
 """The deadline, a second of grace, and what lifting takes on a busy machine."""
 WAY_THERE = {

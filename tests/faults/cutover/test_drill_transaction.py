@@ -32,6 +32,8 @@ from support.client.faulty import (
 )
 from support.replicate.rig import Following
 
+pytestmark = pytest.mark.cutover
+
 NO_SUCH_TRANSACTION = 251
 """Source: mongo/src/mongo/base/error_codes.yml (6.0)."""
 LONGEST_PAUSE_S = 4.0

@@ -15,6 +15,8 @@ from support.processes import Victim
 from support.replicate.rig import assert_equal, end, live_shop
 from support.reverse.application import Application, begin_here
 
+pytestmark = pytest.mark.cutover
+
 KILLS = 5
 OFTEN = {"docferry.flows.reverse.follower.CHECKPOINT_S": 0.05, "docferry.flows.reverse.shard_readers.POLL_S": 0.05}
 

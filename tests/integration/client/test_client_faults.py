@@ -21,6 +21,8 @@ from support.client.rig import MODES, connected, set_mode
 from support.replicate.rig import Following, end, live_shop
 from support.validate.planting import validate
 
+pytestmark = pytest.mark.cutover
+
 
 @pytest.fixture(scope="module")
 def own_stack() -> Iterator[SandboxStack]:

@@ -24,6 +24,8 @@ from support.backfill.rig import eventually
 from support.cutover.fence_rig import Rig
 from support.place import TESTS
 
+pytestmark = pytest.mark.cutover
+
 READ_S = 1.5
 BLOCK = FencePlan(kind=FenceKind.WRITE_BLOCK)
 

@@ -27,6 +27,8 @@ from support.client.rig import connected
 from support.replicate.rig import Following, Said, end, live_shop
 from support.validate.planting import validate
 
+pytestmark = pytest.mark.cutover
+
 USERS = 40
 PLANTED = 2
 """Of 40: five percent."""

@@ -32,6 +32,8 @@ from support.client.rig import MODES, connected, set_mode
 from support.replicate.rig import Following, assert_equal, end, live_shop
 from support.validate.planting import MAKERS, validate
 
+pytestmark = pytest.mark.cutover
+
 WRITES, WORKERS = 5_000, 25
 Document = dict[str, Any]
 

@@ -46,6 +46,8 @@ from support.replicate.rig import Following, Said, end, live_shop
 from support.reverse.application import job_of as returning_of
 from support.validate.planting import validate
 
+pytestmark = pytest.mark.cutover
+
 READS = MODES["DYNAMODB_READS 100"]
 
 

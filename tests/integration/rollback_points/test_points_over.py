@@ -38,7 +38,7 @@ from support.rollback_points.rig import (
 )
 from support.validate.planting import MAKERS, validate, with_target
 
-pytestmark = pytest.mark.xdist_group("points")
+pytestmark = [pytest.mark.cutover, pytest.mark.xdist_group("points")]
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from support.replicate.rig import assert_equal, end, live_shop
 from support.reverse.application import begin_here, job_of
 from support.validate.planting import validate
 
-pytestmark = pytest.mark.xdist_group("validate_live")
+pytestmark = [pytest.mark.cutover, pytest.mark.xdist_group("validate_live")]
 SECONDS = 60
 
 

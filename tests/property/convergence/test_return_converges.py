@@ -10,6 +10,8 @@ import pytest
 from support.reverse.rules import BROKEN, one_run, rule_broken
 from support.reverse.world import Diverged
 
+pytestmark = pytest.mark.cutover
+
 RUNS = int(os.environ.get("DOCFERRY_SOAK_RUNS", "120"))
 SEED = int(os.environ.get("DOCFERRY_SOAK_SEED", "0"))
 SHARES = 4

@@ -25,6 +25,8 @@ from support.client.traffic import Traffic, in_mongodb
 from support.replicate.rig import Following, end, live_shop
 from support.validate.planting import validate
 
+pytestmark = pytest.mark.cutover
+
 MOMENTS = (datetime(2026, 2, 1, tzinfo=UTC) + timedelta(minutes=n) for n in itertools.count())
 
 
