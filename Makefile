@@ -53,7 +53,7 @@ contract: venv ## each port, the same tests against the fake and against real se
 
 flow: venv ## all tests of one room, as `make flow F=reverse` (1 to 5 minutes)
 	@test -n "$(filter $(F),$(ROOMS))" || { echo "make flow F=ROOM, where ROOM is one of: $(ROOMS)"; exit 2; }
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(wildcard tests/*/$(F))
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(filter-out tests/support/%,$(wildcard tests/*/$(F)))
 
 test: venv ## the tests, on all cores, from nothing; all but those of `make cutover` (15 minutes on two cores)
 	@echo "==> fetching mongod and the emulators, if they are not cached"
@@ -67,7 +67,7 @@ check: venv ## lint, formatting, types, layers (1 minute)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	MYPYPATH=include:plugins:tests $(BIN)/mypy --explicit-package-bases --ignore-missing-imports tests benchmarks plugins include/demo
+	MYPYPATH=include:plugins:tests $(BIN)/mypy --explicit-package-bases --ignore-missing-imports benchmarks plugins include/demo
 	$(BIN)/lint-imports
 
 cutover: venv ## changing who leads, at length: through faults, by commands, and by DAGs (25 minutes)

@@ -128,7 +128,9 @@ class Bare:
             await self._mongo("update_one", {"_id": one.document["_id"]}, CHANGE)
             return
         await self._mongo("update_one", {"_id": one.document["_id"]}, CHANGE, session=self._session)
-        asked = _as_it_was(one.document["_id"], self._session.operation_time)
+        written_at = self._session.operation_time
+        assert written_at is not None
+        asked = _as_it_was(one.document["_id"], written_at)
         await self._wait(self._database.command(asked))
         await self._put_newer(one.changed)
 

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
@@ -126,9 +126,18 @@ class MemoryLedger:
             found = [one for (where, key), one in self._records.items() if where == section and key.startswith(prefix)]
         return sorted(found, key=lambda one: one.key)
 
-    def write(self, section: str, key: str, body: Mapping[str, Any], *, expect: Record | None) -> Record:
+    def write(
+        self,
+        section: str,
+        key: str,
+        body: Mapping[str, Any],
+        *,
+        expect: Record | None,
+        unchanged: Sequence[Record] = (),
+    ) -> Record:
         with self._lock:
-            if self._records.get((section, key)) != expect:
+            seen = [self._records.get((one.section, one.key)) for one in unchanged]
+            if self._records.get((section, key)) != expect or seen != [*unchanged]:
                 raise ConditionFailed("changed meanwhile", operation="write")
             record = Record(section, key, expect.revision + 1 if expect else 1, dict(body))
             self._records[section, key] = record

@@ -92,8 +92,7 @@ def loop(uri: str, limit: int) -> Run:
     table = boto3.resource("dynamodb").Table("Shop")
 
     def run() -> int:
-        options = {"resume_after": _position().token, "full_document": "whenAvailable"}
-        with source.watch(**options) as stream:
+        with source.watch(resume_after=_position().token, full_document="whenAvailable") as stream:
             for event in islice(stream, limit):
                 if event["operationType"] == "delete":
                     table.delete_item(Key={"PK": f"PRODUCT#{event['documentKey']['_id']}", "SK": "METADATA"})

@@ -84,7 +84,8 @@ def _check(value: dict[str, Any]) -> None:
     ((tag, content),) = value.items()
     if not isinstance(content, TAGS[tag]):
         raise ValueError(f"{tag} with {type(content).__name__}")
-    for inner in content.values() if tag == "M" else content if tag == "L" else ():
+    values: Any = content
+    for inner in values.values() if tag == "M" else values if tag == "L" else ():
         _check(inner)
 
 

@@ -20,7 +20,8 @@ from pathlib import Path
 
 import click
 from docferry.errors import MigrationError, Unavailable
-from docferry.sandbox.airflow import USER, SandboxAirflow
+from docferry.sandbox.airflow import SandboxAirflow
+from docferry.sandbox.airflow_api import USER
 from docferry.sandbox.processes import ProcessIdentity
 from docferry.sandbox.stack import SandboxStack, read_stack
 

@@ -20,12 +20,12 @@ from docferry.ports.flows import Ledger
 from docferry.rehearsal.processes import Application
 from docferry.rehearsal.shop import ShopCounts, load_shop
 from docferry.sandbox.airflow import (
-    USER,
     SandboxAirflow,
     aws_connection,
     mongo_connection,
     repository,
 )
+from docferry.sandbox.airflow_api import USER
 from docferry.sandbox.stack import SandboxStack
 from docferry.wiring import connections_from_environment
 
