@@ -11,9 +11,10 @@ import boto3
 from bson.timestamp import Timestamp
 from docferry.adapters.aws.boto_values import to_boto
 from docferry.config import Migration
-from docferry.core.bson_codec.codec import BSON_OPTIONS
+from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.cutover.modes import ModeState
-from docferry.core.mapping.mapping import DocumentMapping, key_of
+from docferry.core.mapping.items import key_of
+from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.tombstones import tombstone
 from pymongo import AsyncMongoClient, MongoClient, WriteConcern
 

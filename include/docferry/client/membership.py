@@ -26,7 +26,7 @@ from typing import Any
 
 from docferry.core.cutover.instances import INSTANCES, Instance, Wrote
 from docferry.core.cutover.modes import MODE, MOVES, Mode, ModeState, state_of
-from docferry.core.mapping.mapping import ItemKey
+from docferry.core.mapping.items import ItemKey
 from docferry.errors import CallRefused, ConditionFailed, LeaderUnknown, LeaseLost, MigrationError, WritesHeld
 from docferry.ports.client import DynamoCalls
 from docferry.ports.flows import Identity, Ledger, Record

@@ -8,8 +8,8 @@ from typing import Any, TypeVar, cast
 import bson
 from bson.codec_options import DEFAULT_CODEC_OPTIONS, CodecOptions
 
-from docferry.core.bson_codec.codec import BSON_OPTIONS
-from docferry.core.mapping.mapping import Document
+from docferry.core.bson_codec.options import BSON_OPTIONS
+from docferry.core.mapping.items import Document
 from docferry.core.mql.values import as_bson
 
 D = TypeVar("D", Document, Document | None)

@@ -9,7 +9,7 @@ from typing import Any
 
 from docferry.config.schema import TABLE_NAME, MigrationFile
 from docferry.config.yaml_lines import Lines, Path_, problem_at
-from docferry.core.mapping.mapping import SYSTEM
+from docferry.core.mapping.items import SYSTEM
 from docferry.errors import Problem
 
 _RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {

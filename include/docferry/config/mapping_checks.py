@@ -10,9 +10,9 @@ from itertools import combinations
 from docferry.config.build import collection_settings
 from docferry.config.schema import CollectionFile, ItemFile, MigrationFile, PatternFile
 from docferry.config.yaml_lines import Lines, Path_, dotted, problem_at
-from docferry.core.bson_codec.codec import parse_declared
+from docferry.core.bson_codec.hints import parse_declared
+from docferry.core.mapping.items import SYSTEM
 from docferry.core.mapping.key_templates import Template, disjoint, parse_template
-from docferry.core.mapping.mapping import SYSTEM
 from docferry.errors import Problem
 
 

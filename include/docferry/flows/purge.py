@@ -42,10 +42,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from docferry.core.bson_codec.raw import id_name
 from docferry.core.compare.diff import is_tombstone
 from docferry.core.cutover.purge_proof import Ages, Facts, Proof, WritersSeen, prove
-from docferry.core.mapping.mapping import DocumentMapping, Item, key_of
+from docferry.core.mapping.items import Item, key_of
+from docferry.core.mapping.mapping import DocumentMapping
+from docferry.core.mapping.raw import id_name
 from docferry.core.versions import parse_version, version_of, version_text
 from docferry.errors import InvariantBroken, PreflightFailed, Problem, Stopped
 from docferry.flows.backfill.load import budget_of

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from bson.timestamp import Timestamp
 
-from docferry.core.mapping.mapping import Document
+from docferry.core.mapping.items import Document
 from docferry.ports.flows import Guard
 
 

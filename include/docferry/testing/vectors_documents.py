@@ -13,17 +13,13 @@ from bson.codec_options import DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 
 from docferry.config import parse_migration
-from docferry.core.bson_codec.codec import (
-    Hints,
-    HintTree,
-    decode_value,
-    encode_declared,
-    encode_id,
-    encode_value,
-    parse_declared,
-)
+from docferry.core.bson_codec.decode import decode_value
+from docferry.core.bson_codec.encode import encode_declared, encode_id, encode_value
+from docferry.core.bson_codec.hints import Hints, HintTree, parse_declared
+from docferry.core.mapping.digest import digest
+from docferry.core.mapping.items import Item
 from docferry.core.mapping.key_templates import parse_template
-from docferry.core.mapping.mapping import DocumentMapping, Item, digest
+from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import version_text
 from docferry.errors import KeyNotRepresentable

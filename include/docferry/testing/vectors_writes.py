@@ -9,7 +9,7 @@ from typing import Any
 from docferry.client.reads.reader import DocumentReader
 from docferry.client.transport.sync_driver import run
 from docferry.client.writes.putter import Putter
-from docferry.core.mapping.mapping import Document, Item, ItemKey, key_of
+from docferry.core.mapping.items import Document, Item, ItemKey, key_of
 from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import version_text
 from docferry.ports.flows import Guard

@@ -12,11 +12,10 @@ import boto3
 import pytest
 from docferry.adapters.aws.boto_values import to_boto
 from docferry.adapters.aws.streams import DynamoStreams
-from docferry.core.mapping.mapping import Item, ItemKey
+from docferry.core.mapping.items import Item, ItemKey
 from docferry.errors import IteratorExpired, StreamTrimmed
 from docferry.ports.flows import StreamRecord, Streams
-from docferry.testing.fake_streams import FakeStreams
-from docferry.testing.fakes import FakeTarget
+from docferry.testing.fakes import FakeStreams, FakeTarget
 from support.backfill.rig import eventually
 from support.tables import create_table
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from docferry.core.mapping.mapping import Item, key_of
+from docferry.core.mapping.items import Item, key_of
 from docferry.core.versions import version_text
 from docferry.errors import ItemTooLarge, LeaseLost, RefusedByStore, TableMissing, Throttled
 from docferry.ports.flows import Grave, Target, Written

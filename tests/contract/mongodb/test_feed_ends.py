@@ -8,7 +8,7 @@ from typing import Any
 import bson
 import pytest
 from bson.raw_bson import RawBSONDocument
-from docferry.core.bson_codec.raw import id_of
+from docferry.core.mapping.raw import id_of
 from docferry.core.versions import N_MAX, snapshot_version
 from docferry.errors import ResumeTokenLost, StreamEnded, Unavailable
 from docferry.ports.flows import ChangeEvent, Feed

@@ -10,12 +10,12 @@ import bson
 import pytest
 from bson import Decimal128, Int64, ObjectId
 from docferry.adapters.mongodb.sink import MongoSink
-from docferry.core.bson_codec.codec import BSON_OPTIONS
-from docferry.core.bson_codec.raw import id_bytes
+from docferry.core.bson_codec.options import BSON_OPTIONS
+from docferry.core.mapping.raw import id_bytes
 from docferry.errors import AccessDenied, DuplicateKey, RefusedByStore, Unavailable
 from docferry.ports.flows import Sink
 from docferry.sandbox import SandboxStack
-from docferry.testing.fake_streams import FakeSink
+from docferry.testing.fakes import FakeSink
 from pymongo import MongoClient
 
 DOCUMENT = {"_id": ObjectId(), "a": {"z": 1, "y": [Int64(2), 2.0, Decimal128("12.50")]}, "n": None, "mail": "m"}

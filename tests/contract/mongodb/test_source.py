@@ -14,9 +14,9 @@ import pytest
 from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectId, Timestamp
 from bson.datetime_ms import DatetimeMS
 from docferry.adapters.mongodb.source import MongoSource
-from docferry.core.bson_codec.codec import BSON_OPTIONS
+from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.bson_codec.order import order_key
-from docferry.core.bson_codec.raw import id_bytes, id_of
+from docferry.core.mapping.raw import id_bytes, id_of
 from docferry.errors import RequestRefused, TimedOut
 from docferry.ports.flows import Bounds, Source
 from docferry.sandbox import SandboxStack

@@ -14,7 +14,7 @@ import pytest
 from bson import json_util
 from click.testing import CliRunner
 from docferry.cli import main as cli
-from docferry.core.bson_codec.codec import BSON_OPTIONS
+from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.sandbox.stack import read_stack
 from pymongo import MongoClient
 from support.backfill.rig import eventually

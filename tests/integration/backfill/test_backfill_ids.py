@@ -20,7 +20,7 @@ from bson import Binary, Code, DBRef, Decimal128, Int64, MaxKey, MinKey, ObjectI
 from bson.datetime_ms import DatetimeMS
 from bson.raw_bson import RawBSONDocument
 from docferry.adapters.mongodb.source import MongoSource
-from docferry.core.bson_codec.codec import BSON_TYPES
+from docferry.core.bson_codec.encode import BSON_TYPES
 from docferry.errors import TimedOut
 from docferry.flows.backfill import backfill
 from docferry.flows.ledger.dead_letters import letter_document, letter_record, list_letters

@@ -15,7 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 from bson import ObjectId
 from docferry.core.compare.diff import is_tombstone
-from docferry.core.mapping.mapping import Item, key_of
+from docferry.core.mapping.items import Item, key_of
 from docferry.errors import PreflightFailed
 from docferry.flows import purge as purging
 from docferry.flows.backfill import backfill

@@ -13,7 +13,7 @@ from typing import Any
 import bson
 import pytest
 from bson.json_util import loads
-from docferry.core.bson_codec.codec import BSON_OPTIONS
+from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.cutover.fence_plan import NEVER_EXPIRES_S
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.errors import PointFailed, PreflightFailed, Stopped, ValidationFailed

@@ -10,7 +10,7 @@ from typing import Any
 import bson
 import pytest
 from bson import Binary, Code, Decimal128, Int64, ObjectId
-from docferry.core.bson_codec.codec import BSON_OPTIONS
+from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.versions import parse_version
 from docferry.errors import InvariantBroken, RefusedByStore, Stopped
 from docferry.flows.ledger.dead_letters import DeadLetter, letter_document, letter_record, list_letters, open_letter

@@ -7,7 +7,7 @@ import struct
 import bson
 import pytest
 from docferry.core.bson_codec.deprecated_types import refuse_deprecated
-from docferry.core.bson_codec.raw import decode_document
+from docferry.core.mapping.raw import decode_document
 from docferry.errors import UnsupportedType
 from docferry.testing import strategies as draw
 from docferry.testing.strategies import raw_document, raw_element

@@ -11,9 +11,11 @@ import orjson
 import pytest
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from bson import Binary, DBRef, Decimal128, Int64
-from docferry.core.bson_codec.codec import BSON_OPTIONS
+from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.limits import item_bytes
-from docferry.core.mapping.mapping import DocumentMapping, Item, digest, key_of
+from docferry.core.mapping.digest import digest
+from docferry.core.mapping.items import Item, key_of
+from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.versions import version_text
 from docferry.errors import UnmappedField
 from docferry.testing import strategies as draw

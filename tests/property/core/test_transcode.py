@@ -14,10 +14,11 @@ import bson
 import pytest
 from bson import Decimal128, Int64, ObjectId
 from bson.datetime_ms import DatetimeMS
-from docferry.core.bson_codec.codec import BSON_OPTIONS
-from docferry.core.bson_codec.raw import encode_raw
+from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.limits import ITEM_BYTES
-from docferry.core.mapping.mapping import DocumentMapping, key_of
+from docferry.core.mapping.items import key_of
+from docferry.core.mapping.mapping import DocumentMapping
+from docferry.core.mapping.raw import encode_raw
 from docferry.core.mapping.transcoder import MOST_LESSONS, MOST_SHAPES, Transcoder
 from docferry.errors import DocumentError
 from docferry.rehearsal.shop import ShopPlan, shop_documents

@@ -13,7 +13,7 @@ from typing import Any
 import bson
 import pytest
 from bson import ObjectId
-from docferry.core.bson_codec.codec import BSON_OPTIONS
+from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.mql.filters import compile_filter
 from docferry.core.mql.projection import project, sort_documents
 from docferry.core.mql.updates import apply_update, check_replacement, upsert_document

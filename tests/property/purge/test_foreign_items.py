@@ -9,7 +9,9 @@ import bson
 import pytest
 from boto3.dynamodb.types import Binary as BotoBinary
 from bson import Decimal128, Int64, MinKey
-from docferry.core.bson_codec.codec import HintTree, decode_value, from_plain, plain_number, to_plain
+from docferry.core.bson_codec.decode import decode_value
+from docferry.core.bson_codec.hints import HintTree
+from docferry.core.bson_codec.plain import from_plain, plain_number, to_plain
 from docferry.errors import InvariantBroken
 from hypothesis import given
 from hypothesis import strategies as st

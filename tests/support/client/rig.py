@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from bson.codec_options import CodecOptions
 from docferry import wiring
-from docferry.core.bson_codec.codec import BSON_OPTIONS
+from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.core.versions import snapshot_version
 from docferry.sandbox import SandboxStack

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from random import Random
 
-from docferry.core.mapping.mapping import Item, ItemKey
+from docferry.core.mapping.items import Item, ItemKey
 from docferry.errors import DocumentError
 from docferry.ports.flows import Budget, Guard, Packed, TargetPage, Written
 

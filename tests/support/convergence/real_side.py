@@ -21,8 +21,9 @@ from docferry.adapters.aws.dynamodb_http import DynamoHttp
 from docferry.adapters.aws.ledger import DynamoLedger
 from docferry.adapters.mongodb.change_stream import MongoFeed
 from docferry.adapters.mongodb.source import MongoSource
-from docferry.core.bson_codec.raw import id_bytes
-from docferry.core.mapping.mapping import Item, KeyFields
+from docferry.core.mapping.items import Item
+from docferry.core.mapping.mapping import KeyFields
+from docferry.core.mapping.raw import id_bytes
 from docferry.errors import ConditionFailed
 from docferry.ports.flows import Bounds, StreamPosition
 from pymongo import MongoClient, WriteConcern

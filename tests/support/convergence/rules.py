@@ -14,9 +14,9 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from bson.timestamp import Timestamp
-from docferry.core.bson_codec.raw import id_name
 from docferry.core.mapping.change_writes import Writes
-from docferry.core.mapping.mapping import Item, key_of
+from docferry.core.mapping.items import Item, key_of
+from docferry.core.mapping.raw import id_name
 from docferry.core.versions import version_text
 from docferry.flows.ledger.dead_letters import close_letter, letter_record
 from docferry.flows.replicate.lanes import Applying, Lanes

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from bson.timestamp import Timestamp
 from docferry.config import parse_migration
-from docferry.core.bson_codec.raw import id_bytes
-from docferry.core.mapping.mapping import Item, key_of
+from docferry.core.mapping.items import Item, key_of
+from docferry.core.mapping.raw import id_bytes
 from docferry.flows.replicate.lanes import LANES
 from docferry.ports.flows import Bounds, Ledger, Source, Target
 from docferry.testing.fakes import FakeLedger, FakeSource, FakeTarget

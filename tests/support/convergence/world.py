@@ -21,9 +21,9 @@ from typing import Any
 
 import bson
 from bson.timestamp import Timestamp
-from docferry.core.bson_codec.raw import encode_raw, id_bytes, id_name, id_of
-from docferry.core.mapping import mapping as mappings
-from docferry.core.mapping.mapping import Item, key_of
+from docferry.core.mapping.digest import digest
+from docferry.core.mapping.items import Item, key_of
+from docferry.core.mapping.raw import encode_raw, id_bytes, id_name, id_of
 from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import snapshot_version, version_of
 from docferry.errors import DocumentError, LeaseHeld
@@ -273,7 +273,7 @@ class World:
     def is_whole(self, root: Item, children: list[Item]) -> bool:
         if self.broken == "no digest":
             return True
-        found = mappings.digest(children) if children else None
+        found = digest(children) if children else None
         return bool(root.get("_digest", {}).get("S") == found)
 
     # --- the run -------------------------------------------------------------------------------------------------------

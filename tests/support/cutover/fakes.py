@@ -12,8 +12,7 @@ from docferry.core.settings import CutoverSettings
 from docferry.flows.cutover import fence_raising, fence_record
 from docferry.flows.cutover.fence_record import Recorded, recorded_fence
 from docferry.ports.flows import Identity
-from docferry.testing.fakes import FakeLedger
-from docferry.testing.fence import FakeFence
+from docferry.testing.fakes import FakeFence, FakeLedger
 from docferry.testing.jobs import make_job
 
 from support.backfill.rig import Quiet

@@ -10,12 +10,11 @@ from typing import Any
 
 import bson
 import pytest
-from docferry.core.bson_codec.raw import id_bytes
+from docferry.core.mapping.raw import id_bytes
 from docferry.flows.kernel.job import Job
 from docferry.flows.reverse.follower import reverse
 from docferry.flows.validate.first_pass import ValidationReport, validate
-from docferry.testing.fake_streams import FakeSink
-from docferry.testing.fakes import FakeSource
+from docferry.testing.fakes import FakeSink, FakeSource
 from docferry.testing.jobs import change_job, make_job
 from docferry.wiring import who
 

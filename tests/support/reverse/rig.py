@@ -10,15 +10,14 @@ from typing import Any
 import pytest
 from docferry.config import parse_migration
 from docferry.core.cutover.modes import MODE, Mode, ModeState
-from docferry.core.mapping.mapping import Item, key_of
+from docferry.core.mapping.items import Item, key_of
 from docferry.core.mapping.tombstones import tombstone
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.reverse_letters import ReverseLetter, list_reverse_letters
 from docferry.flows.reverse.follower import ReverseReport, record_stream_start, reverse
 from docferry.flows.reverse.proof import Write, wait_until_applied
 from docferry.ports.flows import Ledger
-from docferry.testing.fake_streams import FakeSink, FakeStreams
-from docferry.testing.fakes import FakeLedger, FakeTarget
+from docferry.testing.fakes import FakeLedger, FakeSink, FakeStreams, FakeTarget
 from docferry.testing.jobs import make_job
 from docferry.wiring import who
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import bson
-from docferry.core.bson_codec.raw import id_bytes
 from docferry.core.compare.diff import is_tombstone
-from docferry.core.mapping.mapping import ItemKey
+from docferry.core.mapping.items import ItemKey
+from docferry.core.mapping.raw import id_bytes
 from docferry.errors import DuplicateKey
 from docferry.flows.reverse import places as reverse_reading
 from docferry.flows.reverse.lanes import Lane, ReverseLanes, _Part

@@ -17,15 +17,15 @@ from typing import Any, TypeVar
 
 import bson
 from docferry.config import parse_migration
-from docferry.core.bson_codec.raw import id_name, id_of
 from docferry.core.compare.diff import is_tombstone
-from docferry.core.mapping.mapping import DocumentMapping, Item, ItemKey, key_of
+from docferry.core.mapping.items import Item, ItemKey, key_of
+from docferry.core.mapping.mapping import DocumentMapping
+from docferry.core.mapping.raw import id_name, id_of
 from docferry.core.mapping.tombstones import tombstone
 from docferry.errors import IteratorExpired
 from docferry.flows.reverse.lanes import Returning, ReverseLanes
 from docferry.flows.reverse.shards import ShardPosition, begin, decode_stream, encode_stream
-from docferry.testing.fake_streams import FakeSink, FakeStreams
-from docferry.testing.fakes import FakeLedger, FakeTarget
+from docferry.testing.fakes import FakeLedger, FakeSink, FakeStreams, FakeTarget
 
 T = TypeVar("T")
 Document = dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from docferry.core.mapping.mapping import ItemKey
+from docferry.core.mapping.items import ItemKey
 from docferry.flows.validate import recheck as generations
 
 from support.validate.planting import MAKERS

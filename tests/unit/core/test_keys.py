@@ -8,7 +8,8 @@ from uuid import UUID
 
 import pytest
 from bson import Binary, Decimal128, Int64, ObjectId
-from docferry.core.mapping.key_templates import iso_date, lookup, parse_template, render_value
+from docferry.core.bson_codec.plain import iso_date
+from docferry.core.mapping.key_templates import lookup, parse_template, render_value
 
 OID = ObjectId("507f1f77bcf86cd799439011")
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 import pytest
-from docferry.core.bson_codec.codec import from_plain
+from docferry.core.bson_codec.plain import from_plain
 from docferry.core.limits import ITEM_BYTES, item_bytes, item_write_units, write_units
-from docferry.core.mapping.mapping import check_size
+from docferry.core.mapping.items import check_size
 from docferry.errors import ItemTooLarge
 from docferry.testing import strategies as draw
 from hypothesis import given

@@ -10,7 +10,7 @@ from docferry.client.reads.reader import PATIENCE, DocumentReader
 from docferry.client.transport.metered import MeasuredCalls
 from docferry.client.transport.sync_driver import run
 from docferry.config import load_migration
-from docferry.core.mapping.mapping import ItemKey, key_of
+from docferry.core.mapping.items import ItemKey, key_of
 from docferry.errors import InvariantBroken, RetryExhausted
 from support.place import ROOT
 

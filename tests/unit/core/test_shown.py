@@ -10,9 +10,9 @@ import bson
 import pytest
 from bson.json_util import CANONICAL_JSON_OPTIONS, dumps
 from docferry.core.bson_codec.bson_bytes import document_of
-from docferry.core.bson_codec.codec import BSON_OPTIONS
-from docferry.core.bson_codec.raw import decode_document
+from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.bson_codec.shown import invalid_text_path, show_document
+from docferry.core.mapping.raw import decode_document
 from docferry.errors import UnsupportedType
 from docferry.testing.vectors_documents import VALUES
 

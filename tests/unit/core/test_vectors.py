@@ -12,10 +12,13 @@ from bson.timestamp import Timestamp
 from docferry.client.membership import Membership
 from docferry.client.reads.reader import DocumentReader, StoredDocument
 from docferry.client.transport.sync_driver import run
-from docferry.core.bson_codec.codec import BSON_OPTIONS, HintTree, decode_value, parse_declared
+from docferry.core.bson_codec.decode import decode_value
+from docferry.core.bson_codec.hints import HintTree, parse_declared
+from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.cutover.instances import INSTANCES
 from docferry.core.cutover.modes import MODE, ModeState, state_of
-from docferry.core.mapping.mapping import digest, key_of
+from docferry.core.mapping.digest import digest
+from docferry.core.mapping.items import key_of
 from docferry.core.versions import parse_version, version_of, version_time
 from docferry.ports.flows import Identity
 from docferry.testing.fakes import FakeLedger

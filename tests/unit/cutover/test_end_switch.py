@@ -7,8 +7,7 @@ import asyncio
 import pytest
 from docferry.flows.cutover.hold import end_switch
 from docferry.flows.ledger.modes import replication_yield_request, request_replication_yield
-from docferry.testing.fakes import FakeLedger
-from docferry.testing.fence import FakeFence
+from docferry.testing.fakes import FakeFence, FakeLedger
 
 from .test_hold_guard import job_of
 

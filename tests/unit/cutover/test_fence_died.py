@@ -21,8 +21,7 @@ from docferry.flows.cutover.fence import fence, lift
 from docferry.flows.cutover.fence_record import Recorded
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.times import now_ms
-from docferry.testing.fakes import FakeLedger
-from docferry.testing.fence import APP, FakeFence
+from docferry.testing.fakes import APP, FakeFence, FakeLedger
 from support.cutover.fakes import ROLES, WITHIN_S, Process, ledger, mongo, one, quick, recorded
 
 __all__ = ["ledger", "mongo", "one", "quick"]

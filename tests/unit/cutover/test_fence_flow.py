@@ -24,8 +24,7 @@ from docferry.flows.cutover import fence_record
 from docferry.flows.cutover.fence import fence, lift, require_quiet
 from docferry.flows.cutover.fence_record import Recorded, recorded_fence
 from docferry.ports.flows import Record
-from docferry.testing.fakes import FakeLedger
-from docferry.testing.fence import APP, OWN, FakeFence
+from docferry.testing.fakes import APP, OWN, FakeFence, FakeLedger
 from support.cutover.fakes import ROLES, WITHIN_S, Process, ledger, mongo, one, quick, recorded
 
 __all__ = ["ledger", "mongo", "one", "quick"]

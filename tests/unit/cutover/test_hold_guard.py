@@ -27,9 +27,7 @@ from docferry.flows.ledger.modes import (
 )
 from docferry.flows.ledger.times import now_ms
 from docferry.ports.flows import Identity
-from docferry.testing.fake_streams import FakeStreams
-from docferry.testing.fakes import FakeLedger, FakeSource, FakeTarget
-from docferry.testing.fence import FakeFence
+from docferry.testing.fakes import FakeFence, FakeLedger, FakeSource, FakeStreams, FakeTarget
 from docferry.testing.jobs import make_job
 from support.backfill.rig import Quiet
 

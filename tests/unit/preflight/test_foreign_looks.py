@@ -15,7 +15,7 @@ from docferry.core.settings import CutoverSettings
 from docferry.errors import AccessDenied, Unavailable
 from docferry.flows.preflight import mongodb_clients as foreign
 from docferry.flows.preflight.mongodb_clients import ForeignReport, foreigners
-from docferry.testing.fence import FakeClients
+from docferry.testing.fakes import FakeClients
 from docferry.testing.jobs import make_job
 from support.backfill.rig import Quiet
 

@@ -10,7 +10,7 @@ from typing import Any
 import bson
 import pytest
 from bson.timestamp import Timestamp
-from docferry.core.mapping.mapping import ItemKey, key_of
+from docferry.core.mapping.items import ItemKey, key_of
 from docferry.core.versions import version_of
 from docferry.errors import ItemTooLarge, LeaseHeld, LeaseLost, PreflightFailed, Stopped, Unavailable
 from docferry.flows import purge as purging

@@ -9,9 +9,9 @@ from typing import Any
 
 import bson
 import pytest
-from docferry.core.bson_codec.raw import encode_raw
 from docferry.core.mapping.change_writes import writes_as_read
-from docferry.core.mapping.mapping import Item, key_of
+from docferry.core.mapping.items import Item, key_of
+from docferry.core.mapping.raw import encode_raw
 from docferry.core.versions import parse_version, snapshot_version, version_of
 from docferry.errors import RefusedByStore
 from docferry.flows.replicate.lanes import Applying, Lanes

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from docferry.config import parse_migration
-from docferry.core.mapping.mapping import Item
+from docferry.core.mapping.items import Item
 from docferry.core.versions import parse_version
 from docferry.errors import Unavailable
 from docferry.flows.replicate import lanes as applying

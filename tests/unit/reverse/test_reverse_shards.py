@@ -8,7 +8,7 @@ import threading
 import bson
 import pytest
 from bson import Int64
-from docferry.core.bson_codec.raw import same_content
+from docferry.core.mapping.raw import same_content
 from docferry.errors import StreamTrimmed
 from docferry.flows.kernel.threads import to_its_end
 from docferry.flows.reverse.shards import SKEW_MS, ShardOutcome, TableStream, begin, decode_stream, encode_stream

@@ -11,7 +11,7 @@ from typing import Any
 import bson
 import pytest
 from bson.timestamp import Timestamp
-from docferry.core.bson_codec.raw import id_bytes
+from docferry.core.mapping.raw import id_bytes
 from docferry.core.versions import version_of
 from docferry.errors import ConditionFailed, DocumentError, RefusedByStore
 from docferry.flows.kernel.job import Job

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from bson import Int64
 from docferry.core.cutover.modes import MODE, Mode, ModeState
-from docferry.core.mapping.mapping import key_of
+from docferry.core.mapping.items import key_of
 from docferry.errors import PreflightFailed, Stopped
 from docferry.flows.ledger.approvals import evidence_of
 from docferry.flows.validate.first_pass import latest_report, validate

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 from bson.timestamp import Timestamp
-from docferry.core.bson_codec.raw import id_bytes
+from docferry.core.mapping.raw import id_bytes
 from docferry.flows.validate import reverse_recheck as reverse_judging
 from docferry.flows.validate.first_pass import ValidationReport, validate
 from support.reverse.judged import Judged

@@ -12,7 +12,7 @@ import orjson
 
 from docferry.adapters.aws.dynamodb_http import RETRY_FOR_S, DynamoHttp, full_jitter
 from docferry.core.limits import BATCH_GET_KEYS, BATCH_ITEMS, ITEM_BYTES
-from docferry.core.mapping.mapping import Item, ItemKey, check_size, key_of
+from docferry.core.mapping.items import Item, ItemKey, check_size, key_of
 from docferry.errors import ConditionFailed, DocumentError, RefusedByStore, RequestRefused, RetryExhausted
 from docferry.ports.flows import Budget, Grave, Guard, Packed, TargetPage, Written
 

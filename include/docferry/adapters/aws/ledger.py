@@ -16,7 +16,7 @@ from botocore.config import Config
 
 from docferry.adapters.aws.boto_values import from_boto, to_boto
 from docferry.adapters.aws.errors import translated
-from docferry.core.bson_codec.codec import from_plain, to_plain
+from docferry.core.bson_codec.plain import from_plain, to_plain
 from docferry.errors import ConditionFailed, InvariantBroken, Unavailable
 from docferry.ports.flows import Record
 

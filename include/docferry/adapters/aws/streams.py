@@ -14,7 +14,7 @@ from botocore.config import Config
 
 from docferry.adapters.aws.boto_values import from_boto
 from docferry.adapters.aws.errors import call, call_or_none
-from docferry.core.mapping.mapping import Item
+from docferry.core.mapping.items import Item
 from docferry.errors import StreamTrimmed, TableMissing, Unavailable
 from docferry.ports.flows import Shard, StreamFacts, StreamPage, StreamRecord
 

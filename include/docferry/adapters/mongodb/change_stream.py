@@ -22,8 +22,8 @@ from pymongo import errors as pymongo_errors
 
 from docferry import errors
 from docferry.adapters.mongodb.errors import mongo_errors
-from docferry.core.bson_codec.raw import id_of
 from docferry.core.mapping.mapping import KeyFields
+from docferry.core.mapping.raw import id_of
 from docferry.core.versions import N_MAX
 from docferry.ports.flows import Batch, ChangeEvent, StreamPosition
 

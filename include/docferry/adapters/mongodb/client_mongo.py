@@ -18,8 +18,8 @@ from bson.timestamp import Timestamp
 from pymongo import AsyncMongoClient, MongoClient, WriteConcern, common, monitoring, results
 from pymongo import errors as pymongo_errors
 
-from docferry.core.bson_codec.codec import BSON_OPTIONS
-from docferry.core.mapping.mapping import Document
+from docferry.core.bson_codec.options import BSON_OPTIONS
+from docferry.core.mapping.items import Document
 from docferry.errors import WritesFenced
 from docferry.ports.client import MongoResult, WriteReply
 

@@ -14,8 +14,8 @@ from pymongo.write_concern import WriteConcern
 
 from docferry.adapters.mongodb.errors import CODES, mongo_errors
 from docferry.adapters.mongodb.source import MongoSource
-from docferry.core.bson_codec.codec import BSON_OPTIONS
-from docferry.core.bson_codec.raw import id_document, id_of, ids_filter
+from docferry.core.bson_codec.options import BSON_OPTIONS
+from docferry.core.mapping.raw import id_document, id_of, ids_filter
 from docferry.core.rollback_points.dump_files import CollectionSpec, has_empty_timestamp
 from docferry.errors import RequestRefused
 from docferry.ports.flows import Bounds

@@ -15,7 +15,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from docferry.adapters.mongodb.errors import mongo_errors
-from docferry.core.bson_codec.raw import id_document, id_of
+from docferry.core.mapping.raw import id_document, id_of
 from docferry.errors import DuplicateKey, RefusedByStore, StoreError
 
 _RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)

@@ -16,9 +16,9 @@ from pymongo import MongoClient, ReadPreference
 from docferry import errors
 from docferry.adapters.mongodb.change_stream import MongoFeed
 from docferry.adapters.mongodb.errors import mongo_errors
-from docferry.core.bson_codec.codec import BSON_OPTIONS
-from docferry.core.bson_codec.raw import id_bytes, id_document, id_of, ids_filter
+from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.mapping.mapping import KeyFields
+from docferry.core.mapping.raw import id_bytes, id_document, id_of, ids_filter
 from docferry.ports.flows import Bounds, CollectionFacts, MemberFacts, ServerFacts, StreamPosition
 
 _RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)

@@ -14,7 +14,7 @@ from docferry.client.context import Sort
 from docferry.client.reads.route import Queries, Query
 from docferry.client.transport.sync_driver import run
 from docferry.client.writes.route import CollectionCalls
-from docferry.core.mapping.mapping import Document
+from docferry.core.mapping.items import Document
 from docferry.errors import CallRefused
 
 _REFUSED = {

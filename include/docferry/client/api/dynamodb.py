@@ -18,7 +18,7 @@ from docferry.client.api.manager import AsyncDualWriteManager, DualWriteManager,
 from docferry.client.reads.named import NamedReads, Page, ScanPage
 from docferry.client.transport.sync_driver import run
 from docferry.client.writes.named import NamedWrites, Write
-from docferry.core.mapping.mapping import Document
+from docferry.core.mapping.items import Document
 
 Named = Mapping[str, Any] | None
 

@@ -16,7 +16,8 @@ from docferry.client.transport.metered import MeasuredCalls
 from docferry.core.access.page_tokens import decode_token, encode_token, question_id
 from docferry.core.access.patterns import Pattern, PatternQuery, compile_pattern, typed
 from docferry.core.access.read_plan import nested
-from docferry.core.mapping.mapping import Document, DocumentMapping, Item, ItemKey, key_of
+from docferry.core.mapping.items import Document, Item, ItemKey, key_of
+from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mql.filters import compile_filter
 from docferry.errors import CallRefused, DocumentError
 

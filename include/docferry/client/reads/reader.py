@@ -13,7 +13,9 @@ from typing import Any
 
 from docferry.core.access.read_plan import IndexQuery, ReadPlan
 from docferry.core.limits import BATCH_GET_KEYS
-from docferry.core.mapping.mapping import Document, DocumentMapping, Item, ItemKey, digest, key_of
+from docferry.core.mapping.digest import digest
+from docferry.core.mapping.items import Document, Item, ItemKey, key_of
+from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.versions import parse_version
 from docferry.errors import RetryExhausted, TornRead
 from docferry.ports.client import DynamoCalls

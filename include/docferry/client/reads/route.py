@@ -16,7 +16,8 @@ from docferry.client.reads.read_share import ReadShare
 from docferry.client.reads.shadow import Shadow
 from docferry.core.access.read_plan import shape_of
 from docferry.core.cutover.modes import Mode
-from docferry.core.mapping.mapping import Document, DocumentMapping
+from docferry.core.mapping.items import Document
+from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mql.projection import project, sort_documents
 from docferry.errors import CallRefused, MigrationError
 from docferry.ports.client import MongoCursor

@@ -19,7 +19,8 @@ from docferry.client.transport.sync_driver import run
 from docferry.core.access.read_plan import leads_to
 from docferry.core.compare.diff import compare_values
 from docferry.core.compare.masking import Masks, shown_id
-from docferry.core.mapping.mapping import Document, DocumentMapping
+from docferry.core.mapping.items import Document
+from docferry.core.mapping.mapping import DocumentMapping
 from docferry.errors import DocumentError
 
 MOST_WAITING = 200

@@ -10,7 +10,7 @@ from bson.timestamp import Timestamp
 from docferry.client.context import DYNAMODB, MONGO, ClientContext, timed
 from docferry.client.writes.putter import PutOutcome, Putter
 from docferry.core.cutover.modes import ModeState
-from docferry.core.mapping.mapping import Document
+from docferry.core.mapping.items import Document
 from docferry.core.mql.values import as_bson, empty_timestamp
 from docferry.core.versions import snapshot_version, version_of
 from docferry.errors import MigrationError

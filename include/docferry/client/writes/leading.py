@@ -14,7 +14,8 @@ from docferry.client.context import ClientContext, Plan, Sort
 from docferry.client.reads.reader import StoredDocument
 from docferry.core.compare.diff import compare_values
 from docferry.core.cutover.modes import ModeState
-from docferry.core.mapping.mapping import Document, DocumentMapping
+from docferry.core.mapping.items import Document
+from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mql.projection import sort_documents
 from docferry.core.mql.updates import check_insert
 from docferry.errors import CallRefused, ConditionFailed, KeyTaken, Unavailable, UpdateRefused

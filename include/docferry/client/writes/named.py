@@ -19,7 +19,8 @@ from docferry.core.bson_codec.order import same
 from docferry.core.compare.diff import compare_values
 from docferry.core.cutover.modes import ModeState
 from docferry.core.limits import TRANSACTION_ITEMS
-from docferry.core.mapping.mapping import Document, DocumentMapping
+from docferry.core.mapping.items import Document
+from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mql.filters import Filter, compile_filter
 from docferry.core.mql.updates import apply_update, check_insert
 from docferry.errors import CallRefused, DocumentNotFound, KeyTaken, NotAsExpected

@@ -19,7 +19,8 @@ from typing import Any
 from docferry.client.reads.reader import DocumentReader, StoredDocument
 from docferry.core.cutover.instances import Wrote
 from docferry.core.limits import TRANSACTION_ITEMS
-from docferry.core.mapping.mapping import VOLATILE, Document, DocumentMapping, Item, ItemKey, check_size, key_of
+from docferry.core.mapping.items import VOLATILE, Document, Item, ItemKey, check_size, key_of
+from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import version_text
 from docferry.errors import CallRefused, ConditionFailed, DocumentError, InvariantBroken, KeyTaken

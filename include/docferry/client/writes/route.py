@@ -19,7 +19,7 @@ from docferry.client.writes.dual import DualWrites
 from docferry.client.writes.leading import LeadingChange, LeadingWrites
 from docferry.core.access.read_plan import shape_of
 from docferry.core.cutover.modes import ModeState
-from docferry.core.mapping.mapping import Document
+from docferry.core.mapping.items import Document
 from docferry.core.mql.filters import compile_filter
 from docferry.core.mql.projection import project
 from docferry.core.mql.updates import apply_update, check_replacement, upsert_document

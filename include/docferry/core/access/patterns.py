@@ -19,8 +19,10 @@ from typing import Any, Final
 from bson.objectid import ObjectId
 
 from docferry.core.access.read_plan import nested
+from docferry.core.mapping.item_plan import ItemPlan
+from docferry.core.mapping.items import ItemKey
 from docferry.core.mapping.key_templates import Placeholder, Template, parse_template
-from docferry.core.mapping.mapping import DocumentMapping, ItemKey, ItemPlan
+from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.settings import AccessPattern
 from docferry.errors import CallRefused, DocumentError
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from docferry.core.mapping.items import Document, ItemKey
 from docferry.core.mapping.key_templates import Placeholder, Template
-from docferry.core.mapping.mapping import Document, DocumentMapping, ItemKey
+from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.settings import AccessPattern
 from docferry.errors import CallRefused, DocumentError
 

@@ -21,9 +21,14 @@ from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from bson.regex import Regex
 
-from docferry.core.bson_codec.codec import AttributeValue, HintTree, decode_value, unescape_name
+from docferry.core.bson_codec.decode import decode_value
+from docferry.core.bson_codec.hints import HintTree
+from docferry.core.bson_codec.names import unescape_name
+from docferry.core.bson_codec.plain import AttributeValue
 from docferry.core.compare.masking import MASKED, Masks, is_masked, is_masked_key, shown_id, shown_key
-from docferry.core.mapping.mapping import DocumentMapping, Item, ItemPlan, key_of
+from docferry.core.mapping.item_plan import ItemPlan
+from docferry.core.mapping.items import Item, key_of
+from docferry.core.mapping.mapping import DocumentMapping
 
 
 class Told(Enum):

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from docferry.core.mapping.mapping import ItemKey
+from docferry.core.mapping.items import ItemKey
 
 
 @dataclass(slots=True)

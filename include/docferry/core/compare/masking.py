@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from docferry.core.mapping.item_plan import ItemPlan
+from docferry.core.mapping.items import ItemKey
 from docferry.core.mapping.key_templates import Template
-from docferry.core.mapping.mapping import DocumentMapping, ItemKey, ItemPlan
+from docferry.core.mapping.mapping import DocumentMapping
 
 MASKED = "(masked)"
 Masks = tuple[str, ...]

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from docferry.core.bson_codec.raw import decode_document, encode_raw
-from docferry.core.mapping.mapping import DocumentMapping, Item, key_of
+from docferry.core.mapping.items import Item, key_of
+from docferry.core.mapping.mapping import DocumentMapping
+from docferry.core.mapping.raw import decode_document, encode_raw
 from docferry.core.mapping.tombstones import tombstone
 from docferry.errors import DocumentError
 

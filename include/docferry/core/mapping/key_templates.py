@@ -15,7 +15,7 @@ import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import bson
@@ -25,6 +25,7 @@ from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from bson.objectid import ObjectId
 
+from docferry.core.bson_codec.plain import iso_date
 from docferry.core.limits import PARTITION_KEY_BYTES, SORT_KEY_BYTES
 from docferry.errors import KeyNotRepresentable, KeyTooLong
 
@@ -50,13 +51,6 @@ def lookup(document: Mapping[str, Any], path: tuple[str, ...]) -> Any:
         if value is MISSING:
             return MISSING
     return value
-
-
-def iso_date(value: datetime) -> str:
-    """2024-01-15T15:45:00.000Z. A naive datetime is UTC, as in pymongo; BSON has milliseconds, so the rest is cut."""
-    if value.tzinfo is not None:
-        value = value.astimezone(UTC).replace(tzinfo=None)
-    return f"{value.isoformat('T', 'milliseconds')}Z"
 
 
 def _escape(text: str) -> str:

@@ -11,7 +11,7 @@ What a root item holds, besides the fields of its document:
 | entityType | which kind of item this is |
 | _id | the document's id, on every item |
 | _v | the document's version (core.versions) |
-| _t | the type hints that are needed (core.codec), absent if none are |
+| _t | the type hints that are needed (core.bson_codec), absent if none are |
 | _digest | of its children, absent if there are none: a reader sees by it whether an item is missing or from another time |
 
 A child carries its position in the array as `_i`. A field that bears one of these names is escaped with `~`.
@@ -19,68 +19,43 @@ A child carries its position in the array as `_i`. A field that bears one of the
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from decimal import Decimal
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
-from bson.decimal128 import Decimal128
 from bson.objectid import ObjectId
 
-from docferry.core.bson_codec.codec import (
-    AttributeValue,
-    Hints,
-    HintTree,
-    decode_value,
-    encode_id,
-    escape_name,
-    from_plain,
-    parse_declared,
-    plain_number,
-    pointer_step,
-    to_plain,
-    unescape_name,
+from docferry.core.bson_codec.encode import encode_id
+from docferry.core.bson_codec.hints import Hints
+from docferry.core.bson_codec.names import pointer_step
+from docferry.core.bson_codec.plain import AttributeValue, from_plain, to_plain
+from docferry.core.mapping.decoding import Decoded, decode_items
+from docferry.core.mapping.digest import digest
+from docferry.core.mapping.item_plan import (
+    Branch,
+    ItemPlan,
+    add_index_keys,
+    child_key,
+    compile_item,
+    is_branch,
+    refuse_unmapped,
+    stub,
 )
-from docferry.core.limits import ITEM_BYTES, item_bytes
-from docferry.core.mapping.key_templates import MISSING, Template, check_length, lookup, parse_template, render_value
+from docferry.core.mapping.items import SYSTEM, Document, Item, ItemKey, check_size, key_of
+from docferry.core.mapping.key_templates import MISSING, check_length, lookup, render_value
 from docferry.core.mapping.shapes import (
-    MOST_FIELDS,
-    MOST_SHAPES,
     Leaf,
-    Shape,
-    ShapeKey,
     encode_leaf,
-    leaf_of,
-    shape_key,
 )
-from docferry.core.settings import CollectionSettings, ItemSettings, Unmapped
+from docferry.core.settings import CollectionSettings
 from docferry.core.versions import version_text
 from docferry.errors import (
     DocumentError,
-    InvariantBroken,
-    ItemTooLarge,
     KeyCollision,
     KeyNotRepresentable,
-    UnmappedField,
 )
-
-Item = dict[str, AttributeValue]
-ItemKey = tuple[str, str]
-Document = dict[str, Any]
-
-SYSTEM: Final = frozenset({"PK", "SK", "_v", "_t", "_i", "_ttl", "_deleted", "_digest", "entityType"})
-"""Names that a document's own fields never get: they are escaped. `_ttl` also where the file names another TTL attribute."""
-VOLATILE: Final = frozenset({"_v", "_ttl", "_digest"})
-"""Attributes that say when an item was written, not what it holds."""
-
-
-def key_of(item: Item) -> ItemKey:
-    """(partition key, sort key) of an item in wire form."""
-    return item["PK"]["S"], item["SK"]["S"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,64 +65,6 @@ class KeyFields:
 
     root: tuple[str, ...]
     children: Mapping[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Branch:
-    """An array that becomes items of its own."""
-
-    child: ItemPlan
-
-
-@dataclass(frozen=True, slots=True)
-class _Index:
-    pk_name: str
-    sk_name: str
-    pk: Template
-    sk: Template
-    when: tuple[tuple[tuple[str, ...], Any], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ItemPlan:
-    """How one kind of item is made and read back."""
-
-    entity: str
-    pk: Template
-    sk: Template
-    indexes: tuple[_Index, ...]
-    tree: dict[str, Any]
-    copies: tuple[Leaf, ...]
-    oid_copies: tuple[str, ...]
-    declared: dict[str, str]
-    sources: dict[str, tuple[str, ...]]
-    reserved: frozenset[str]
-    unmapped: Unmapped
-    path: tuple[str, ...] = ()
-    shapes: dict[ShapeKey, Shape] = field(default_factory=dict, compare=False, repr=False)
-
-    def name_of(self, name: str) -> Leaf:
-        """The attribute of a field that keeps its own name."""
-        attribute = escape_name(name, self.reserved)
-        return leaf_of(attribute, self.declared.get(attribute))
-
-    def shape_of(self, document: Document) -> Shape:
-        """How documents like this one are encoded. Raises UnmappedField where the file says so."""
-        key = shape_key(document)
-        found = self.shapes.get(key)
-        if found is None:
-            found = _compile_shape(self, document)
-            if len(self.shapes) < MOST_SHAPES and len(document) <= MOST_FIELDS:
-                self.shapes[key] = found
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """A document read back; `misfits` counts hints and attributes that did not fit and were ignored."""
-
-    document: Document
-    misfits: int
 
 
 class DocumentMapping:
@@ -160,10 +77,12 @@ class DocumentMapping:
         index_keys = frozenset(f"{index}{part}" for index in settings.index_names for part in ("PK", "SK"))
         self._system = SYSTEM | index_keys | {settings.ttl_attribute}
         children = {
-            path: _compile(child, self._system | {"_id"}, settings, parent=settings.item, path=tuple(path.split(".")))
+            path: compile_item(
+                child, self._system | {"_id"}, settings, parent=settings.item, path=tuple(path.split("."))
+            )
             for path, child in settings.children.items()
         }
-        self.root = _compile(settings.item, self._system, settings, children=children)
+        self.root = compile_item(settings.item, self._system, settings, children=children)
         self.children = {plan.entity: plan for plan in children.values()}
 
     def __repr__(self) -> str:
@@ -209,8 +128,8 @@ class DocumentMapping:
         pk = found[0][0]
         for child in self.children.values():
             value = lookup(document, child.path)
-            if _is_branch(value):
-                found += [_child_key(child, pk, element, index) for index, element in enumerate(value)]
+            if is_branch(value):
+                found += [child_key(child, pk, element, index) for index, element in enumerate(value)]
         return found
 
     def root_key(self, document: Document) -> ItemKey:
@@ -226,7 +145,7 @@ class DocumentMapping:
     def index_key(self, document: Document, index: str) -> ItemKey | None:
         """Where an index holds the root item; None: it leaves the document out."""
         item: Item = {}
-        _add_index_keys(self.root, document, item, None)
+        add_index_keys(self.root, document, item, None)
         return (item[f"{index}PK"]["S"], item[f"{index}SK"]["S"]) if f"{index}PK" in item else None
 
     def stubs(self, document: Document) -> list[Item]:
@@ -236,17 +155,17 @@ class DocumentMapping:
         document has a dead letter, and no such item.
         """
         hints: Hints = {}
-        of_all: Item = {"_id": encode_id(document["_id"], hints)} | ({"_t": _hint_map(hints)} if hints else {})
+        of_all: Item = {"_id": encode_id(document["_id"], hints)} | ({"_t": hint_map(hints)} if hints else {})
         try:
             pk, sk = self.root_key(document)
         except DocumentError:
             return []
-        found = [_stub(pk, sk, self.root, of_all)]
+        found = [stub(pk, sk, self.root, of_all)]
         for child in self.children.values():
             value = lookup(document, child.path)
-            for index, element in enumerate(value if _is_branch(value) else ()):
+            for index, element in enumerate(value if is_branch(value) else ()):
                 with suppress(DocumentError):
-                    found.append(_stub(*_child_key(child, pk, element, index), child, of_all))
+                    found.append(stub(*child_key(child, pk, element, index), child, of_all))
         return found
 
     def _encode(self, document: Document, version: int) -> list[Item]:
@@ -278,7 +197,7 @@ class DocumentMapping:
             if value is not MISSING:
                 root[copy.attribute] = encode_leaf(value, copy, hints)
         if plan.indexes:
-            _add_index_keys(plan, document, root, None)
+            add_index_keys(plan, document, root, None)
         children = [
             self._child(child, pk, element, index, id_value, id_hints, stamp)
             for child, elements in branches
@@ -288,7 +207,7 @@ class DocumentMapping:
             self._refuse_collisions(root, children)
             root["_digest"] = {"S": digest(children)}
         if hints:
-            root["_t"] = _hint_map(hints)
+            root["_t"] = hint_map(hints)
         return [root, *children]
 
     def _fields(
@@ -314,8 +233,8 @@ class DocumentMapping:
         hints: Hints,
         branches: list[tuple[ItemPlan, list[Document]]],
     ) -> None:
-        if type(node) is _Branch:
-            if _is_branch(value):
+        if type(node) is Branch:
+            if is_branch(value):
                 branches.append((node.child, value))
                 return
         elif isinstance(value, dict):
@@ -323,7 +242,7 @@ class DocumentMapping:
             if extracted and not value:
                 return
         elif value and plan.unmapped != "keep":
-            _refuse_unmapped(plan, name)
+            refuse_unmapped(plan, name)
             return
         leaf = plan.name_of(name)
         item[leaf.attribute] = encode_leaf(value, leaf, hints)
@@ -338,7 +257,7 @@ class DocumentMapping:
         id_hints: Hints,
         stamp: AttributeValue,
     ) -> Item:
-        pk, sk = _child_key(plan, parent_pk, element, index)
+        pk, sk = child_key(plan, parent_pk, element, index)
         hints = dict(id_hints)
         item: Item = {
             "PK": {"S": pk},
@@ -354,9 +273,9 @@ class DocumentMapping:
             error.path = f"/{'/'.join(plan.path)}/{index}{error.path}"
             raise
         if plan.indexes:
-            _add_index_keys(plan, element, item, index)
+            add_index_keys(plan, element, item, index)
         if hints:
-            item["_t"] = _hint_map(hints)
+            item["_t"] = hint_map(hints)
         return item
 
     def _refuse_collisions(self, root: Item, children: list[Item]) -> None:
@@ -381,128 +300,13 @@ class DocumentMapping:
 
     def decode(self, items: Sequence[Item]) -> Decoded:
         """The same from wire form, with the number of hints and attributes that did not fit."""
-        roots = [item for item in items if item.get("entityType", {}).get("S") == self.root.entity]
-        if len(roots) != 1:
-            raise InvariantBroken(f"{self.collection}: {len(roots)} root items among {len(items)}, expected one")
-        root = roots[0]
-        if "_id" not in root:
-            raise InvariantBroken(f"{self.collection}: a root item without _id")
-        tree = _hint_tree(root)
-        document: Document = {}
-        id_node = tree.root.get("_id")
-        document["_id"] = decode_value(root["_id"], id_node, tree, "oid")
-        misfits = self._read_fields(self.root, root, document, tree)
-        arrays: dict[tuple[str, ...], list[tuple[Decimal, Document]]] = {}
-        for item in items:
-            plan = self.children.get(item.get("entityType", {}).get("S", ""))
-            if plan is None:
-                continue
-            child_tree = _hint_tree(item)
-            element: Document = {}
-            misfits += self._read_fields(plan, item, element, child_tree) + child_tree.misfits
-            position = item.get("_i", {}).get("N")
-            misfits += position is None
-            arrays.setdefault(plan.path, []).append((Decimal(position or "Infinity"), element))
-        for path, elements in arrays.items():
-            elements.sort(key=lambda pair: pair[0])
-            misfits += not _set(document, path, [element for _, element in elements])
-        return Decoded(document, misfits + tree.misfits)
-
-    def _read_fields(self, plan: ItemPlan, item: Item, document: Document, tree: HintTree) -> int:
-        moved: list[tuple[tuple[str, ...], Any]] = []
-        for attribute, value in item.items():
-            if attribute in self._system or attribute == "_id":
-                continue
-            source = plan.sources.get(attribute)
-            if source is not None and source[0] == "_id" and not plan.path:
-                continue  # a copy: the id itself is `_id`
-            decoded = decode_value(value, tree.root.get(attribute), tree, plan.declared.get(attribute))
-            if source is None:
-                document[unescape_name(attribute)] = decoded
-            else:
-                moved.append((source, decoded))
-        # Moved fields last: the rest of their subdocument may have stayed under its own name.
-        return sum(not _set(document, path, value) for path, value in moved)
-
-
-_ROOT_ID: Final = object()
-
-
-def _compile(
-    settings: ItemSettings,
-    system: frozenset[str],
-    collection: CollectionSettings,
-    *,
-    parent: ItemSettings | None = None,
-    children: Mapping[str, ItemPlan] | None = None,
-    path: tuple[str, ...] = (),
-) -> ItemPlan:
-    declared = {name: parse_declared(text) for name, text in settings.types.items()}
-    sources = {name: tuple(source.split(".")) for name, source in settings.attributes.items()}
-    tree: dict[str, Any] = {} if parent else {"_id": _ROOT_ID}
-    copies: list[Leaf] = []
-    for name, source in sources.items():
-        leaf = leaf_of(name, declared.get(name), source)
-        if source[0] == "_id" and not parent:
-            copies.append(leaf)
-        else:
-            _graft(tree, source, leaf)
-    for dotted, child in (children or {}).items():
-        _graft(tree, tuple(dotted.split(".")), _Branch(child))
-    pk = settings.key.get("PK") or (parent.key["PK"] if parent else "")
-    own = frozenset(name for name, source in sources.items() if source != (name,))
-    return ItemPlan(
-        entity=settings.entity,
-        pk=parse_template(pk),
-        sk=parse_template(settings.key["SK"]),
-        indexes=tuple(_compile_index(settings, name) for name in settings.index),
-        tree=tree,
-        copies=tuple(copies),
-        oid_copies=tuple(copy.attribute for copy in copies if copy.path == ("_id",) and copy.declared == "oid"),
-        declared=declared,
-        sources=sources,
-        reserved=system | own,
-        unmapped=collection.unmapped,
-        path=path,
-    )
-
-
-def _compile_index(settings: ItemSettings, name: str) -> _Index:
-    keys = settings.index[name]
-    when = tuple((tuple(path.split(".")), value) for path, value in settings.when.get(name, {}).items())
-    return _Index(name + "PK", name + "SK", parse_template(keys["PK"]), parse_template(keys["SK"]), when)
-
-
-def _graft(tree: dict[str, Any], path: tuple[str, ...], leaf: Leaf | _Branch) -> None:
-    for step in path[:-1]:
-        tree = tree.setdefault(step, {})
-    tree[path[-1]] = leaf
-
-
-def _compile_shape(plan: ItemPlan, document: Document) -> Shape:
-    shape = Shape()
-    for name, value in document.items():
-        node = plan.tree.get(name)
-        if type(node) is Leaf:
-            shape.add(name, type(value), node)
-        elif node is None and plan.unmapped == "keep":
-            shape.add(name, type(value), plan.name_of(name))
-        elif node is None:
-            _refuse_unmapped(plan, name)
-        elif node is not _ROOT_ID:
-            shape.special.append((name, node))
-    return shape
+        return decode_items(self.collection, self.root, self.children, self._system, items)
 
 
 @lru_cache(maxsize=64)
 def _stamp(version: int) -> AttributeValue:
     """A version as attribute value. All documents of a page have the same."""
     return {"S": version_text(version)}
-
-
-def _is_branch(value: Any) -> bool:
-    """Children are made of a filled array of subdocuments; any other value stays a field of the root."""
-    return type(value) is list and bool(value) and all(type(element) is dict for element in value)
 
 
 def _extract(
@@ -522,8 +326,8 @@ def _extract(
         if type(node) is Leaf:
             item[node.attribute] = encode_leaf(inner, node, hints)
             taken = True
-        elif type(node) is _Branch:
-            if _is_branch(inner):
+        elif type(node) is Branch:
+            if is_branch(inner):
                 branches.append((node.child, inner))
                 taken = True
             else:
@@ -536,116 +340,9 @@ def _extract(
         elif plan.unmapped == "keep" or (node is not None and not inner):
             rest[name] = inner
         else:
-            _refuse_unmapped(plan, name, path)
+            refuse_unmapped(plan, name, path)
     return rest, taken
 
 
-def _set(document: Document, path: tuple[str, ...], value: Any) -> bool:
-    """Put a value at a path, making subdocuments on the way; False if something else stands there."""
-    for step in path[:-1]:
-        document = document.setdefault(step, {})
-        if not isinstance(document, dict):
-            return False
-    document[path[-1]] = value
-    return True
-
-
-def _refuse_unmapped(plan: ItemPlan, name: str, path: str = "") -> None:
-    if plan.unmapped == "refuse":
-        text = f"the field {name} is not in the mapping, and unmapped fields are refused"
-        raise UnmappedField(text, path=f"{path}{pointer_step(name)}")
-
-
-def _stub(pk: str, sk: str, plan: ItemPlan, of_all: Item) -> Item:
-    return {"PK": {"S": pk}, "SK": {"S": sk}, "entityType": {"S": plan.entity}} | of_all
-
-
-def _child_key(plan: ItemPlan, parent_pk: str, element: Document, index: int) -> ItemKey:
-    prefix = f"{'.'.join(plan.path)}.{index}."
-    return parent_pk, check_length(plan.sk.render_key(element, index, prefix), True, f"{prefix}SK")
-
-
-def _add_index_keys(plan: ItemPlan, document: Document, item: Item, position: int | None) -> None:
-    for index in plan.indexes:
-        if index.when and not all(_same(lookup(document, path), wanted) for path, wanted in index.when):
-            continue
-        pk = index.pk.render(document, position)
-        sk = index.sk.render(document, position)
-        if pk is not None and sk is not None:
-            item[index.pk_name] = {"S": check_length(pk, False, index.pk_name)}
-            item[index.sk_name] = {"S": check_length(sk, True, index.sk_name)}
-
-
-def _same(value: Any, wanted: Any) -> bool:
-    """MongoDB's equality: 1 is 1.0 and Decimal128("1"), but true is not 1."""
-    if isinstance(value, Decimal128):
-        value = value.to_decimal()
-        return not value.is_nan() and not isinstance(wanted, bool) and bool(value == wanted)
-    return value is not MISSING and isinstance(value, bool) == isinstance(wanted, bool) and bool(value == wanted)
-
-
-def _hint_map(hints: Hints) -> AttributeValue:
+def hint_map(hints: Hints) -> AttributeValue:
     return {"M": {pointer: {"S": hint} for pointer, hint in hints.items()}}
-
-
-def _hint_tree(item: Item) -> HintTree:
-    stored = item.get("_t", {}).get("M", {})
-    return HintTree({pointer: hint["S"] for pointer, hint in stored.items() if "S" in hint})
-
-
-def check_size(item: Item) -> None:
-    """Raises ItemTooLarge if DynamoDB would not take the item."""
-    size = item_bytes(item)
-    if size > ITEM_BYTES:
-        raise ItemTooLarge(
-            f"the item would have {size} bytes, more than the {ITEM_BYTES} allowed", path=item["SK"]["S"]
-        )
-
-
-# --- digests and comparison ------------------------------------------------------------------------------------------
-
-
-def digest(children: Sequence[Item]) -> str:
-    """Of the children's keys and content (never their versions: those move without the content). 32 hex digits.
-
-    BLAKE2b of 16 bytes over each child as JSON, in the order of their keys: docs/protocol.md tells it to other languages.
-    """
-    state = hashlib.blake2b(digest_size=16)
-    for item in sorted(children, key=key_of):
-        state.update(_canonical(item))
-    return state.hexdigest()
-
-
-def _canonical(item: Item) -> bytes:
-    """An item's content in one spelling, whoever wrote it: JSON. Flat strings and numbers, the usual case, are quick."""
-    parts: list[str] = []
-    for name in sorted(item):
-        if name in VOLATILE:
-            continue
-        ((tag, content),) = item[name].items()
-        if tag == "S":
-            parts.append(f'{_json_text(name)}:{{"S":{_json_text(content)}}}')
-        elif tag == "N":
-            plain = content if content.isdigit() and content[0] != "0" else plain_number(Decimal(content))
-            parts.append(f'{_json_text(name)}:{{"N":"{plain}"}}')
-        else:
-            parts.append(f"{_json_text(name)}:{_json(_canonical_value(item[name]))}")
-    return f"{{{','.join(parts)}}}".encode()
-
-
-_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
-_json_text: Callable[[str], str] = json.encoder.encode_basestring_ascii
-
-
-def _canonical_value(value: AttributeValue) -> AttributeValue:
-    """Numbers in one spelling, whoever wrote them."""
-    ((tag, content),) = value.items()
-    if tag == "N" and (content[0] == "0" or not content.isdigit()):
-        return {"N": plain_number(Decimal(content))}
-    if tag in ("SS", "NS", "BS"):
-        return {tag: sorted(plain_number(Decimal(inner)) if tag == "NS" else inner for inner in content)}
-    if tag == "M":
-        return {"M": {name: _canonical_value(inner) for name, inner in content.items()}}
-    if tag == "L":
-        return {"L": [_canonical_value(inner) for inner in content]}
-    return value

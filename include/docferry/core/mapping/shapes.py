@@ -15,18 +15,11 @@ from typing import Any, Final
 from bson.decimal128 import Decimal128
 from bson.objectid import ObjectId
 
-from docferry.core.bson_codec.codec import (
-    DECLARABLE,
-    AttributeValue,
-    DecimalEncoder,
-    Hints,
-    decimal_encoder,
-    encode_declared,
-    encode_value,
-    encoder_of,
-    pointer_step,
-)
-from docferry.core.mapping.key_templates import iso_date
+from docferry.core.bson_codec.decimals import DecimalEncoder, decimal_encoder
+from docferry.core.bson_codec.encode import encode_declared, encode_value, encoder_of
+from docferry.core.bson_codec.hints import DECLARABLE, Hints
+from docferry.core.bson_codec.names import pointer_step
+from docferry.core.bson_codec.plain import AttributeValue, iso_date
 
 MOST_SHAPES: Final = 1_000
 MOST_FIELDS: Final = 300

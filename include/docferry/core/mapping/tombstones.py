@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from docferry.core.mapping.mapping import Item
+from docferry.core.mapping.items import Item
 from docferry.core.versions import version_text
 
 TOMBSTONE_TTL_S = 30 * 24 * 3600

@@ -25,9 +25,10 @@ from typing import Any, Final
 import bson
 
 from docferry.core.bson_codec.bson_bytes import ARRAY, DOCUMENT, value_end
-from docferry.core.bson_codec.codec import BSON_OPTIONS
+from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.limits import ITEM_BYTES, SORT_KEY_BYTES
-from docferry.core.mapping.mapping import DocumentMapping, Item, ItemKey, key_of
+from docferry.core.mapping.items import Item, ItemKey, key_of
+from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.transcoder_values import (
     BOOL,
     KEY_TEXT_BYTES,

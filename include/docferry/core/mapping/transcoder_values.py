@@ -19,7 +19,7 @@ from bson.int64 import Int64
 from bson.objectid import ObjectId
 
 from docferry.core.bson_codec.bson_bytes import int32_at
-from docferry.core.bson_codec.codec import INT32_MAX, INT32_MIN
+from docferry.core.bson_codec.options import INT32_MAX, INT32_MIN
 
 KEY_TEXT_BYTES: Final = 200
 """Longest text of a field in a key that is taken here."""

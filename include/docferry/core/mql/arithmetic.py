@@ -14,7 +14,7 @@ from typing import Any, Final
 from bson.decimal128 import Decimal128, create_decimal128_context
 from bson.int64 import Int64
 
-from docferry.core.bson_codec.codec import INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN
+from docferry.core.bson_codec.options import INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN
 
 _CONTEXT: Final = create_decimal128_context()
 _DOUBLE_DIGITS: Final = 15

@@ -11,42 +11,32 @@ Source: MongoDB 6.0 manual, "Update Operators", read 2026-11-24; held against a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from functools import cmp_to_key
 from typing import Any, Final
 
 import bson
 from bson import DBRef, Regex
 
-from docferry.core.bson_codec.codec import BSON_OPTIONS
+from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.bson_codec.order import ABSENT, same
 from docferry.core.mql.filters import compile_filter
 from docferry.core.mql.update_errors import (
     BAD_VALUE,
     CANNOT_BACKFILL_ARRAY,
-    CONFLICTING_UPDATE_OPERATORS,
     DOLLAR_PREFIXED_FIELD_NAME,
-    EMPTY_FIELD_NAME,
-    FAILED_TO_PARSE,
     IMMUTABLE_FIELD,
     INVALID_ID_FIELD,
     NOT_SINGLE_VALUE_FIELD,
     PATH_NOT_VIABLE,
 )
-from docferry.core.mql.update_operators import OPERATORS, Operator, parse_operator
-from docferry.core.mql.values import Document, Path, as_bson, empty_timestamp, type_name
+from docferry.core.mql.update_plan import SUGGESTION, Change, Rename, Reserved, is_number, parse_update
+from docferry.core.mql.values import Document, Path, as_bson, empty_timestamp
 from docferry.errors import CallRefused, UpdateRefused
 
 MOST_PADDING: Final = 1_500_000
 """Nulls that MongoDB adds to an array at most, to reach a number in a path."""
-
-_NOT_HERE: Final = frozenset({"$bit", "$pullAll", "$pushAll", "$v"})
-_SUGGESTION: Final = (
-    "use $set $unset $inc $mul $min $max $rename $push $pull $addToSet $pop $currentDate $setOnInsert on plain paths, "
-    "or read the document, change it and replace it"
-)
 
 
 def apply_update(document: Document, update: Mapping[str, Any], *, now: datetime, inserting: bool = False) -> Document:
@@ -55,7 +45,7 @@ def apply_update(document: Document, update: Mapping[str, Any], *, now: datetime
     `now` is what $currentDate sets; with `inserting`, $setOnInsert counts and an `_id` may be set.
     Raises: UpdateRefused with MongoDB's code; CallRefused for what is not supported.
     """
-    plan = _parse(update, now, inserting)
+    plan = parse_update(update, now, inserting)
     before = bson.encode(document)
     working: Document = _unfolded(document)
     for path, change in plan.steps():
@@ -63,7 +53,7 @@ def apply_update(document: Document, update: Mapping[str, Any], *, now: datetime
             # MongoDB stores some of these and refuses others.
             raise CallRefused(f"an upsert of '{path[0]}'", "use a name that does not start with $")
         _apply(working, path, change)
-        touched = path[0] == "_id" or (isinstance(change, _Rename) and change.source[0] == "_id")
+        touched = path[0] == "_id" or (isinstance(change, Rename) and change.source[0] == "_id")
         if touched and "_id" in document and not _same_bits(working, document):
             raise _immutable(f"Performing an update on the path '{'.'.join(path)}' would modify")
     after = bson.encode(working)
@@ -76,7 +66,7 @@ def upsert_document(filter: Mapping[str, Any], update: Mapping[str, Any], *, now
     The caller makes an `_id` where there is none.
     Raises: UpdateRefused with MongoDB's code; CallRefused for what is not supported.
     """
-    _parse(update, now, True)  # MongoDB refuses an update for itself before it looks at the filter
+    parse_update(update, now, True)  # MongoDB refuses an update for itself before it looks at the filter
     seed = _seed(compile_filter(filter).pinned)
     return _insertable(apply_update(seed, update, now=now, inserting=True))
 
@@ -88,7 +78,7 @@ def check_replacement(document: Mapping[str, Any], replacement: Mapping[str, Any
     Raises: UpdateRefused for operators, and for another `_id`.
     """
     if not isinstance(replacement, Mapping):
-        raise CallRefused("a pipeline as a replacement", _SUGGESTION)
+        raise CallRefused("a pipeline as a replacement", SUGGESTION)
     new = as_bson(replacement)
     dollar = next((name for name in new if name[:1] == "$"), None)
     if dollar is not None:
@@ -114,125 +104,6 @@ def check_insert(document: Document) -> Document:
     return _insertable(document)
 
 
-# --- parsing ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Rename:
-    """Goes to the path that it stands at."""
-
-    source: Path
-
-
-@dataclass(frozen=True, slots=True)
-class _Reserved:
-    """A path on which something is planned that this step does not do."""
-
-
-_Change = Operator | _Rename | _Reserved
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """A tree of path parts with changes at its leaves."""
-
-    children: dict[str, _Plan | _Change] = field(default_factory=dict)
-
-    def add(self, path: Path, change: _Change) -> None:
-        """Raises UpdateRefused if another change is on the same path, above or below it."""
-        node = self
-        for depth, part in enumerate(path[:-1], start=1):
-            inner = node.children.setdefault(part, _Plan())
-            if not isinstance(inner, _Plan):
-                raise _conflict(path, path[:depth])
-            node = inner
-        if path[-1] in node.children:
-            raise _conflict(path, path)
-        node.children[path[-1]] = change
-
-    def steps(self, above: Path = ()) -> Iterator[tuple[Path, _Change]]:
-        for part in sorted(self.children, key=cmp_to_key(_compare_parts)):
-            inner = self.children[part]
-            if isinstance(inner, _Plan):
-                yield from inner.steps((*above, part))
-            else:
-                yield (*above, part), inner
-
-
-def _compare_parts(one: str, other: str) -> int:
-    if _is_number(one) and _is_number(other) and int(one) != int(other):
-        return int(one) - int(other)
-    mine, theirs = one.encode(), other.encode()
-    return (mine > theirs) - (mine < theirs)
-
-
-def _conflict(path: Path, at: Path) -> UpdateRefused:
-    return UpdateRefused(
-        CONFLICTING_UPDATE_OPERATORS,
-        f"Updating the path '{'.'.join(path)}' would create a conflict at '{'.'.join(at)}'",
-    )
-
-
-def _parse(update: Mapping[str, Any], now: datetime, inserting: bool) -> _Plan:
-    if not isinstance(update, Mapping):
-        raise CallRefused("an update that is a pipeline", _SUGGESTION)
-    if not update:
-        raise UpdateRefused(FAILED_TO_PARSE, "The update names no operator")
-    plan = _Plan()
-    for word, fields in as_bson(update).items():
-        if word in _NOT_HERE:
-            raise CallRefused(f"the update operator {word}", _SUGGESTION)
-        if word not in OPERATORS and word != "$rename":
-            raise UpdateRefused(FAILED_TO_PARSE, f"Unknown modifier: {word}. Expected a valid update modifier")
-        if not isinstance(fields, dict):
-            raise UpdateRefused(
-                FAILED_TO_PARSE,
-                f"Modifiers operate on fields but we found type {type_name(fields)} instead, for {word}",
-            )
-        for name, argument in fields.items():
-            if word == "$rename":
-                _plan_rename(plan, name, argument)
-                continue
-            path = _path(name)
-            operator = parse_operator(word, name, argument, now)
-            plan.add(path, operator if inserting or word != "$setOnInsert" else _Reserved())
-    return plan
-
-
-def _plan_rename(plan: _Plan, name: str, target: Any) -> None:
-    if not isinstance(target, str):
-        raise UpdateRefused(BAD_VALUE, f"The 'to' field for $rename must be a string: '{name}'")
-    source, path = _path(name), _path(target)
-    plan.add(source, _Reserved())
-    if "\0" in target:
-        raise UpdateRefused(BAD_VALUE, "The 'to' field for $rename cannot contain an embedded null byte")
-    if source == path:
-        raise UpdateRefused(BAD_VALUE, f"The source and target field for $rename must differ: '{name}'")
-    shorter = min(len(source), len(path))
-    if source[:shorter] == path[:shorter]:
-        raise UpdateRefused(
-            BAD_VALUE, f"The source and target field for $rename must not be on the same path: '{name}'"
-        )
-    plan.add(path, _Rename(source))
-
-
-def _path(name: str) -> Path:
-    if not name:
-        raise UpdateRefused(EMPTY_FIELD_NAME, "An empty update path is not valid.")
-    parts = tuple(name.split("."))
-    if "" in parts:
-        raise UpdateRefused(
-            EMPTY_FIELD_NAME, f"The update path '{name}' contains an empty field name, which is not allowed."
-        )
-    positional = next((part for part in parts if part == "$" or part[:2] == "$["), None)
-    if positional is not None:
-        raise CallRefused(f"the positional path '{name}'", _SUGGESTION)
-    return parts
-
-
-# --- applying --------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class _Place:
     """Where a path leads: the deepest value on it, what holds that, and how many parts were used."""
@@ -256,19 +127,15 @@ def _find(root: Document, path: Path) -> _Place:
 def _child(value: Any, part: str) -> Any:
     if isinstance(value, dict):
         return value.get(part, ABSENT)
-    if isinstance(value, list) and _is_number(part) and int(part) < len(value):
+    if isinstance(value, list) and is_number(part) and int(part) < len(value):
         return value[int(part)]
     return ABSENT
 
 
-def _is_number(part: str) -> bool:
-    return part.isascii() and part.isdigit() and len(part) < 20
-
-
-def _apply(root: Document, path: Path, change: _Change) -> None:
-    if isinstance(change, _Reserved):
+def _apply(root: Document, path: Path, change: Change) -> None:
+    if isinstance(change, Reserved):
         return
-    if isinstance(change, _Rename):
+    if isinstance(change, Rename):
         _rename(root, change.source, path)
         return
     place = _find(root, path)
@@ -300,7 +167,7 @@ def _check_dollar(path: Path) -> None:
 
 def _is_viable(place: _Place, path: Path) -> bool:
     part = path[place.taken]
-    return isinstance(place.found, dict) or (isinstance(place.found, list) and _is_number(part))
+    return isinstance(place.found, dict) or (isinstance(place.found, list) and is_number(part))
 
 
 def _not_viable(path: Path, taken: int) -> UpdateRefused:
@@ -349,9 +216,6 @@ def _refuse_array(root: Document, path: Path, way: Path, which: str) -> None:
             raise UpdateRefused(
                 BAD_VALUE, f"The {which} field of $rename cannot be an array element: '{'.'.join(path)}'"
             )
-
-
-# --- the document ----------------------------------------------------------------------------------------------------
 
 
 def _unfolded(value: Any) -> Any:

@@ -14,7 +14,7 @@ import bson
 from bson import Code, DBRef, Decimal128, Timestamp
 from bson.codec_options import DEFAULT_CODEC_OPTIONS, CodecOptions
 
-from docferry.core.bson_codec.codec import BSON_OPTIONS, INT64_MAX, INT64_MIN
+from docferry.core.bson_codec.options import BSON_OPTIONS, INT64_MAX, INT64_MIN
 from docferry.core.bson_codec.order import ABSENT
 from docferry.core.compare.diff import bson_type
 

@@ -25,8 +25,8 @@ from itertools import pairwise
 from typing import Any
 
 from docferry.config import Migration
-from docferry.core.bson_codec.raw import decode_document, id_name
 from docferry.core.limits import item_write_units
+from docferry.core.mapping.raw import decode_document, id_name
 from docferry.core.settings import CollectionSettings
 from docferry.errors import (
     ConditionFailed,

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from docferry.config import Migration
-from docferry.core.bson_codec.raw import encode_raw, id_of, id_text
 from docferry.core.limits import NEW_TABLE_WRU_PER_S
 from docferry.core.mapping.change_writes import burial_of
-from docferry.core.mapping.mapping import Item, ItemKey, key_of
+from docferry.core.mapping.items import Item, ItemKey, key_of
+from docferry.core.mapping.raw import encode_raw, id_of, id_text
 from docferry.core.mapping.tombstones import tombstone
 from docferry.core.mapping.transcoder import Transcoder
 from docferry.core.versions import snapshot_version

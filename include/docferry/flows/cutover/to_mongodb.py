@@ -23,7 +23,7 @@ from dataclasses import replace
 
 from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.modes import Mode, ModeState
-from docferry.core.mapping.mapping import ItemKey
+from docferry.core.mapping.items import ItemKey
 from docferry.core.versions import parse_version, snapshot_version, version_time
 from docferry.errors import HoldFailed, InvariantBroken, PreflightFailed, Problem
 from docferry.flows.cutover.fence import lift

@@ -13,7 +13,7 @@ from typing import Any
 from bson.timestamp import Timestamp
 
 from docferry.core.compare.diff import Difference, DifferenceKind
-from docferry.core.mapping.mapping import ItemKey
+from docferry.core.mapping.items import ItemKey
 from docferry.errors import ConditionFailed
 from docferry.flows.ledger.times import encode_time
 from docferry.ports.flows import Ledger

@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from docferry.core.mapping.mapping import ItemKey
+from docferry.core.mapping.items import ItemKey
 from docferry.errors import ConditionFailed, DocumentError
 from docferry.flows.ledger.dead_letters import letter_key
 from docferry.flows.ledger.times import now_ms

@@ -18,8 +18,8 @@ from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 
 from docferry.config import Migration
-from docferry.core.bson_codec.raw import id_document, id_name
 from docferry.core.mapping.change_writes import Writes, burial_of, writes_as_read, writes_of
+from docferry.core.mapping.raw import id_document, id_name
 from docferry.core.versions import parse_version, snapshot_version
 from docferry.errors import ConditionFailed, DocumentError, ImagesLost
 from docferry.flows.kernel.retry import retrying

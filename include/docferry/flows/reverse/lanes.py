@@ -19,9 +19,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from docferry.core.bson_codec.raw import id_name, same_content
 from docferry.core.compare.diff import is_tombstone
-from docferry.core.mapping.mapping import DocumentMapping, ItemKey
+from docferry.core.mapping.items import ItemKey
+from docferry.core.mapping.mapping import DocumentMapping
+from docferry.core.mapping.raw import id_name, same_content
 from docferry.errors import (
     ConditionFailed,
     DocumentError,

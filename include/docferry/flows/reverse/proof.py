@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from docferry.core.bson_codec.raw import same_content
 from docferry.core.compare.diff import is_version
-from docferry.core.mapping.mapping import Item, ItemKey
+from docferry.core.mapping.items import Item, ItemKey
+from docferry.core.mapping.raw import same_content
 from docferry.core.versions import version_text
 from docferry.errors import DocumentError, ItemsUnreadable, NotApplied, Stopped, TransientStoreError
 from docferry.flows.kernel.job import Job

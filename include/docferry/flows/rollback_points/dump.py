@@ -9,7 +9,7 @@ from functools import partial
 
 from bson.timestamp import Timestamp
 
-from docferry.core.bson_codec.raw import id_of
+from docferry.core.mapping.raw import id_of
 from docferry.core.rollback_points.dump_files import (
     MAX_FILE_NAME,
     CollectionSpec,

@@ -15,8 +15,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from docferry.core.bson_codec.raw import id_of
 from docferry.core.cutover.modes import Mode, ModeState
+from docferry.core.mapping.raw import id_of
 from docferry.core.rollback_points.dump_files import CollectionSpec
 from docferry.core.rollback_points.points import RESTORES, Loss, Point, database_beside, loss_sentence
 from docferry.errors import MoveRefused, PreflightFailed, Problem, ValidationFailed

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 from bson.timestamp import Timestamp
 
-from docferry.core.bson_codec.raw import decode_document, encode_raw, id_of, id_text
 from docferry.core.compare.diff import Difference, DifferenceKind, differences_of, is_tombstone
 from docferry.core.compare.masking import shown_id, shown_key
-from docferry.core.mapping.mapping import DocumentMapping, Item, ItemKey, key_of
+from docferry.core.mapping.items import Item, ItemKey, key_of
+from docferry.core.mapping.mapping import DocumentMapping
+from docferry.core.mapping.raw import decode_document, encode_raw, id_of, id_text
 from docferry.errors import DocumentError, PreflightFailed, Problem
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread

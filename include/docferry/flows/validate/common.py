@@ -11,10 +11,12 @@ from typing import Any
 from bson.regex import Regex
 from bson.timestamp import Timestamp
 
-from docferry.core.bson_codec.codec import HintTree, decode_value
-from docferry.core.bson_codec.raw import encode_raw, id_bytes
+from docferry.core.bson_codec.decode import decode_value
+from docferry.core.bson_codec.hints import HintTree
 from docferry.core.compare.diff import is_tombstone
-from docferry.core.mapping.mapping import DocumentMapping, Item, ItemKey, key_of
+from docferry.core.mapping.items import Item, ItemKey, key_of
+from docferry.core.mapping.mapping import DocumentMapping
+from docferry.core.mapping.raw import encode_raw, id_bytes
 from docferry.errors import DocumentError
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying

@@ -23,10 +23,11 @@ from typing import Any
 
 from bson.timestamp import Timestamp
 
-from docferry.core.bson_codec.raw import encode_raw, id_of, id_text
 from docferry.core.compare.diff import Difference, differences_of, is_tombstone
 from docferry.core.compare.keysum import KeySum
-from docferry.core.mapping.mapping import DocumentMapping, Item, ItemKey, key_of
+from docferry.core.mapping.items import Item, ItemKey, key_of
+from docferry.core.mapping.mapping import DocumentMapping
+from docferry.core.mapping.raw import encode_raw, id_of, id_text
 from docferry.core.versions import snapshot_version
 from docferry.errors import DocumentError, Stopped
 from docferry.flows.backfill.load import raised_gc_threshold

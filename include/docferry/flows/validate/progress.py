@@ -17,7 +17,7 @@ from typing import Any
 from bson.timestamp import Timestamp
 
 from docferry.core.compare.keysum import KeySum
-from docferry.core.mapping.mapping import Item
+from docferry.core.mapping.items import Item
 from docferry.errors import InvariantBroken
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread

@@ -22,10 +22,11 @@ from typing import TypeVar
 
 from bson.timestamp import Timestamp
 
-from docferry.core.bson_codec.raw import encode_raw, id_name, id_of, id_text
 from docferry.core.compare.diff import Difference, DifferenceKind, differences_of, is_tombstone, is_version
 from docferry.core.compare.masking import shown_id, shown_key, shown_strange_key
-from docferry.core.mapping.mapping import DocumentMapping, Item, ItemKey, key_of
+from docferry.core.mapping.items import Item, ItemKey, key_of
+from docferry.core.mapping.mapping import DocumentMapping
+from docferry.core.mapping.raw import encode_raw, id_name, id_of, id_text
 from docferry.core.versions import parse_version, snapshot_version, version_time
 from docferry.errors import DocumentError
 from docferry.flows.kernel.job import Job

@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 
 from bson.timestamp import Timestamp
 
-from docferry.core.bson_codec.raw import decode_document, encode_raw, id_of, id_text
 from docferry.core.compare.diff import is_tombstone
 from docferry.core.compare.masking import shown_id
-from docferry.core.mapping.mapping import DocumentMapping, Item, ItemKey, check_size, key_of
+from docferry.core.mapping.items import Item, ItemKey, check_size, key_of
+from docferry.core.mapping.mapping import DocumentMapping
+from docferry.core.mapping.raw import decode_document, encode_raw, id_of, id_text
 from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import parse_version, snapshot_version, version_time
 from docferry.errors import ConditionFailed, DocumentError, InvariantBroken, Stopped

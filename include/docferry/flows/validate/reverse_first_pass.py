@@ -15,10 +15,11 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from contextlib import aclosing
 from typing import Any
 
-from docferry.core.bson_codec.raw import id_name, id_of
 from docferry.core.compare.diff import Difference, is_tombstone
 from docferry.core.cutover.modes import Mode
-from docferry.core.mapping.mapping import DocumentMapping, Item, ItemKey
+from docferry.core.mapping.items import Item, ItemKey
+from docferry.core.mapping.mapping import DocumentMapping
+from docferry.core.mapping.raw import id_name, id_of
 from docferry.errors import PreflightFailed, Problem, Stopped
 from docferry.flows.backfill.load import raised_gc_threshold
 from docferry.flows.kernel.job import Job

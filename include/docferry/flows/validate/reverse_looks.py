@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from docferry.core.bson_codec.deprecated_types import refuse_deprecated
-from docferry.core.bson_codec.raw import decode_document, id_name, id_of
 from docferry.core.compare.diff import MISSING, Difference, DifferenceKind, compare_values, is_tombstone, shown
 from docferry.core.compare.masking import Masks, is_masked, shown_id, shown_key, shown_strange_key
-from docferry.core.mapping.mapping import DocumentMapping, Item, ItemKey, key_of
+from docferry.core.mapping.items import Item, ItemKey, key_of
+from docferry.core.mapping.mapping import DocumentMapping
+from docferry.core.mapping.raw import decode_document, id_name, id_of
 from docferry.errors import DocumentError, ItemsUnreadable
 from docferry.flows.reverse.places import Place, document_in, is_of, items_at, places_of
 from docferry.flows.validate.common import mark_of

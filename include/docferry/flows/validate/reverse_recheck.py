@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from docferry.core.bson_codec.raw import id_name
 from docferry.core.compare.diff import Difference, DifferenceKind, is_tombstone
 from docferry.core.compare.masking import shown_id
-from docferry.core.mapping.mapping import DocumentMapping, Item, key_of
+from docferry.core.mapping.items import Item, key_of
+from docferry.core.mapping.mapping import DocumentMapping
+from docferry.core.mapping.raw import id_name
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.modes import CLOCKS_S

@@ -10,7 +10,7 @@ from typing import Any
 import bson
 
 from docferry.core.compare.diff import Difference
-from docferry.core.mapping.mapping import ItemKey
+from docferry.core.mapping.items import ItemKey
 
 MAX_SUSPECTS = 20_000
 PART_BYTES = 300_000

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from docferry.core.mapping.mapping import Item, ItemKey
+from docferry.core.mapping.items import Item, ItemKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from docferry.core.mapping.mapping import Item, ItemKey
+from docferry.core.mapping.items import Item, ItemKey
 from docferry.errors import DocumentError
 
 

@@ -15,14 +15,15 @@ from typing import Any
 
 import bson
 
-from docferry.core.bson_codec.codec import BSON_OPTIONS
+from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.bson_codec.order import order_key
-from docferry.core.bson_codec.raw import id_bytes, id_name, id_of
+from docferry.core.mapping.items import Item, ItemKey, key_of
 from docferry.core.mapping.key_templates import MISSING, lookup
-from docferry.core.mapping.mapping import Item, ItemKey, key_of
+from docferry.core.mapping.raw import id_bytes, id_name, id_of
 from docferry.errors import DuplicateKey, IteratorExpired, RefusedByStore, StreamTrimmed
 from docferry.ports.flows import Shard, StreamFacts, StreamPage, StreamRecord
-from docferry.testing.fakes import FakeTarget, Faults
+from docferry.testing.fakes.faults import Faults
+from docferry.testing.fakes.target import FakeTarget
 
 ALL_KEYS = 1 << 32
 

@@ -23,7 +23,7 @@ from docferry.core.cutover.fence_plan import (
 )
 from docferry.core.cutover.mongodb_clients import Look, Sighting
 from docferry.errors import MigrationError, RequestRefused, ResumeTokenLost, TimedOut
-from docferry.testing.fakes import Faults
+from docferry.testing.fakes.faults import Faults
 
 OWN = "admin.docferry"
 APP = "admin.app"

@@ -10,12 +10,13 @@ import bson
 from bson.errors import BSONError
 
 from docferry.core.bson_codec.bson_bytes import ARRAY, DOCUMENT, document_of, find_value
-from docferry.core.bson_codec.codec import BSON_OPTIONS
 from docferry.core.bson_codec.deprecated_types import refuse_deprecated
+from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.bson_codec.shown import invalid_text_path
 from docferry.core.limits import ITEM_BYTES, SORT_KEY_BYTES
+from docferry.core.mapping.items import Item, check_size
 from docferry.core.mapping.key_templates import render_value
-from docferry.core.mapping.mapping import DocumentMapping, Item, check_size
+from docferry.core.mapping.mapping import DocumentMapping
 from docferry.errors import UnsupportedType
 
 SURELY_SMALL = 800

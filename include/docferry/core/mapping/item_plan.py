@@ -1,0 +1,185 @@
+"""How one kind of item is made: a collection's settings, compiled once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from bson.decimal128 import Decimal128
+
+from docferry.core.bson_codec.hints import parse_declared
+from docferry.core.bson_codec.names import escape_name, pointer_step
+from docferry.core.mapping.items import Document, Item, ItemKey
+from docferry.core.mapping.key_templates import MISSING, Template, check_length, lookup, parse_template
+from docferry.core.mapping.shapes import (
+    MOST_FIELDS,
+    MOST_SHAPES,
+    Leaf,
+    Shape,
+    ShapeKey,
+    leaf_of,
+    shape_key,
+)
+from docferry.core.settings import CollectionSettings, ItemSettings, Unmapped
+from docferry.errors import (
+    UnmappedField,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """An array that becomes items of its own."""
+
+    child: ItemPlan
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    pk_name: str
+    sk_name: str
+    pk: Template
+    sk: Template
+    when: tuple[tuple[tuple[str, ...], Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemPlan:
+    """How one kind of item is made and read back."""
+
+    entity: str
+    pk: Template
+    sk: Template
+    indexes: tuple[_Index, ...]
+    tree: dict[str, Any]
+    copies: tuple[Leaf, ...]
+    oid_copies: tuple[str, ...]
+    declared: dict[str, str]
+    sources: dict[str, tuple[str, ...]]
+    reserved: frozenset[str]
+    unmapped: Unmapped
+    path: tuple[str, ...] = ()
+    shapes: dict[ShapeKey, Shape] = field(default_factory=dict, compare=False, repr=False)
+
+    def name_of(self, name: str) -> Leaf:
+        """The attribute of a field that keeps its own name."""
+        attribute = escape_name(name, self.reserved)
+        return leaf_of(attribute, self.declared.get(attribute))
+
+    def shape_of(self, document: Document) -> Shape:
+        """How documents like this one are encoded. Raises UnmappedField where the file says so."""
+        key = shape_key(document)
+        found = self.shapes.get(key)
+        if found is None:
+            found = _compile_shape(self, document)
+            if len(self.shapes) < MOST_SHAPES and len(document) <= MOST_FIELDS:
+                self.shapes[key] = found
+        return found
+
+
+ROOT_ID: Final = object()
+
+
+def compile_item(
+    settings: ItemSettings,
+    system: frozenset[str],
+    collection: CollectionSettings,
+    *,
+    parent: ItemSettings | None = None,
+    children: Mapping[str, ItemPlan] | None = None,
+    path: tuple[str, ...] = (),
+) -> ItemPlan:
+    declared = {name: parse_declared(text) for name, text in settings.types.items()}
+    sources = {name: tuple(source.split(".")) for name, source in settings.attributes.items()}
+    tree: dict[str, Any] = {} if parent else {"_id": ROOT_ID}
+    copies: list[Leaf] = []
+    for name, source in sources.items():
+        leaf = leaf_of(name, declared.get(name), source)
+        if source[0] == "_id" and not parent:
+            copies.append(leaf)
+        else:
+            _graft(tree, source, leaf)
+    for dotted, child in (children or {}).items():
+        _graft(tree, tuple(dotted.split(".")), Branch(child))
+    pk = settings.key.get("PK") or (parent.key["PK"] if parent else "")
+    own = frozenset(name for name, source in sources.items() if source != (name,))
+    return ItemPlan(
+        entity=settings.entity,
+        pk=parse_template(pk),
+        sk=parse_template(settings.key["SK"]),
+        indexes=tuple(_compile_index(settings, name) for name in settings.index),
+        tree=tree,
+        copies=tuple(copies),
+        oid_copies=tuple(copy.attribute for copy in copies if copy.path == ("_id",) and copy.declared == "oid"),
+        declared=declared,
+        sources=sources,
+        reserved=system | own,
+        unmapped=collection.unmapped,
+        path=path,
+    )
+
+
+def _compile_index(settings: ItemSettings, name: str) -> _Index:
+    keys = settings.index[name]
+    when = tuple((tuple(path.split(".")), value) for path, value in settings.when.get(name, {}).items())
+    return _Index(name + "PK", name + "SK", parse_template(keys["PK"]), parse_template(keys["SK"]), when)
+
+
+def _graft(tree: dict[str, Any], path: tuple[str, ...], leaf: Leaf | Branch) -> None:
+    for step in path[:-1]:
+        tree = tree.setdefault(step, {})
+    tree[path[-1]] = leaf
+
+
+def _compile_shape(plan: ItemPlan, document: Document) -> Shape:
+    shape = Shape()
+    for name, value in document.items():
+        node = plan.tree.get(name)
+        if type(node) is Leaf:
+            shape.add(name, type(value), node)
+        elif node is None and plan.unmapped == "keep":
+            shape.add(name, type(value), plan.name_of(name))
+        elif node is None:
+            refuse_unmapped(plan, name)
+        elif node is not ROOT_ID:
+            shape.special.append((name, node))
+    return shape
+
+
+def is_branch(value: Any) -> bool:
+    """Children are made of a filled array of subdocuments; any other value stays a field of the root."""
+    return type(value) is list and bool(value) and all(type(element) is dict for element in value)
+
+
+def refuse_unmapped(plan: ItemPlan, name: str, path: str = "") -> None:
+    if plan.unmapped == "refuse":
+        text = f"the field {name} is not in the mapping, and unmapped fields are refused"
+        raise UnmappedField(text, path=f"{path}{pointer_step(name)}")
+
+
+def stub(pk: str, sk: str, plan: ItemPlan, of_all: Item) -> Item:
+    return {"PK": {"S": pk}, "SK": {"S": sk}, "entityType": {"S": plan.entity}} | of_all
+
+
+def child_key(plan: ItemPlan, parent_pk: str, element: Document, index: int) -> ItemKey:
+    prefix = f"{'.'.join(plan.path)}.{index}."
+    return parent_pk, check_length(plan.sk.render_key(element, index, prefix), True, f"{prefix}SK")
+
+
+def add_index_keys(plan: ItemPlan, document: Document, item: Item, position: int | None) -> None:
+    for index in plan.indexes:
+        if index.when and not all(_same(lookup(document, path), wanted) for path, wanted in index.when):
+            continue
+        pk = index.pk.render(document, position)
+        sk = index.sk.render(document, position)
+        if pk is not None and sk is not None:
+            item[index.pk_name] = {"S": check_length(pk, False, index.pk_name)}
+            item[index.sk_name] = {"S": check_length(sk, True, index.sk_name)}
+
+
+def _same(value: Any, wanted: Any) -> bool:
+    """MongoDB's equality: 1 is 1.0 and Decimal128("1"), but true is not 1."""
+    if isinstance(value, Decimal128):
+        value = value.to_decimal()
+        return not value.is_nan() and not isinstance(wanted, bool) and bool(value == wanted)
+    return value is not MISSING and isinstance(value, bool) == isinstance(wanted, bool) and bool(value == wanted)

@@ -1,0 +1,33 @@
+"""An item in wire form: its names, its key, and what DynamoDB takes."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from docferry.core.bson_codec.plain import AttributeValue
+from docferry.core.limits import ITEM_BYTES, item_bytes
+from docferry.errors import (
+    ItemTooLarge,
+)
+
+Item = dict[str, AttributeValue]
+ItemKey = tuple[str, str]
+Document = dict[str, Any]
+SYSTEM: Final = frozenset({"PK", "SK", "_v", "_t", "_i", "_ttl", "_deleted", "_digest", "entityType"})
+"""Names that a document's own fields never get: they are escaped. `_ttl` also where the file names another TTL attribute."""
+VOLATILE: Final = frozenset({"_v", "_ttl", "_digest"})
+"""Attributes that say when an item was written, not what it holds."""
+
+
+def key_of(item: Item) -> ItemKey:
+    """(partition key, sort key) of an item in wire form."""
+    return item["PK"]["S"], item["SK"]["S"]
+
+
+def check_size(item: Item) -> None:
+    """Raises ItemTooLarge if DynamoDB would not take the item."""
+    size = item_bytes(item)
+    if size > ITEM_BYTES:
+        raise ItemTooLarge(
+            f"the item would have {size} bytes, more than the {ITEM_BYTES} allowed", path=item["SK"]["S"]
+        )

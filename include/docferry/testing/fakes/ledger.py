@@ -1,0 +1,95 @@
+"""The ledger in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from docferry.core.bson_codec.plain import from_plain, to_plain
+from docferry.errors import (
+    ConditionFailed,
+)
+from docferry.ports.flows import (
+    Record,
+)
+from docferry.testing.fakes.faults import Faults
+
+
+class FakeLedger:
+    """Ledger in memory. A revision is never given twice for one key, not even after a delete."""
+
+    def __init__(self) -> None:
+        self.faults = Faults()
+        self._lock = threading.Lock()
+        self._records: dict[tuple[str, str], Record] = {}
+        self._last: dict[tuple[str, str], int] = {}
+
+    def __repr__(self) -> str:
+        return f"FakeLedger({len(self._records)} records)"
+
+    def read(self, section: str, key: str) -> Record | None:
+        self.faults.before()
+        with self._lock:
+            return _copy(self._records.get((section, key)))
+
+    def list(self, section: str, prefix: str = "") -> list[Record]:
+        self.faults.before()
+        with self._lock:
+            found = [record for record in self._records.values() if record.section == section]
+        matching = [copied for record in found if record.key.startswith(prefix) and (copied := _copy(record))]
+        return sorted(matching, key=lambda record: record.key.encode())
+
+    def write(
+        self,
+        section: str,
+        key: str,
+        body: Mapping[str, Any],
+        *,
+        expect: Record | None,
+        unchanged: Sequence[Record] = (),
+    ) -> Record:
+        self.faults.before()
+        place = (section, key)
+        with self._lock:
+            self._require(place, expect)
+            for one in unchanged:
+                self._require((one.section, one.key), one)
+            self._last[place] = self._last.get(place, 0) + 1
+            record = Record(section, key, self._last[place], _stored(body))
+            self._records[place] = record
+        self.faults.after()
+        return Record(section, key, record.revision, dict(body))
+
+    def delete(self, record: Record) -> None:
+        self.faults.before()
+        place = (record.section, record.key)
+        with self._lock:
+            self._require(place, record)
+            del self._records[place]
+        self.faults.after()
+
+    def _require(self, place: tuple[str, str], expect: Record | None) -> None:
+        current = self._records.get(place)
+        if (current and current.revision) != (expect and expect.revision):
+            text = f"the record {'/'.join(place)} is not as expected"
+            raise ConditionFailed(text, operation="write", code="ConditionalCheckFailedException")
+
+
+def _copy(record: Record | None) -> Record | None:
+    return Record(record.section, record.key, record.revision, _stored(record.body)) if record else None
+
+
+def _stored(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The body as DynamoDB gives it back: a copy, tuples as lists, whole numbers as int; floats are refused."""
+    found: Mapping[str, Any] = _whole(to_plain(from_plain(dict(body))))
+    return found
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, dict):
+        return {name: _whole(inner) for name, inner in value.items()}
+    return [_whole(inner) for inner in value] if isinstance(value, list) else value

@@ -1,0 +1,244 @@
+"""DynamoDB's data plane in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zlib
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from random import Random
+
+from docferry.core.bson_codec.plain import AttributeValue, plain_number
+from docferry.core.limits import BATCH_GET_KEYS, BATCH_ITEMS, NUMBER_MAX_ADJUSTED, NUMBER_MIN_ADJUSTED, item_write_units
+from docferry.core.mapping.items import Item, ItemKey, check_size, key_of
+from docferry.errors import (
+    DocumentError,
+    RefusedByStore,
+    RequestRefused,
+    TableMissing,
+)
+from docferry.ports.flows import (
+    Budget,
+    Grave,
+    Guard,
+    Packed,
+    TargetPage,
+    Written,
+)
+from docferry.testing.fakes.faults import Faults
+
+NESTING_OF_ATTRIBUTES = 32
+NUMBER_DIGITS = 38
+
+
+@dataclass
+class FakeTarget:
+    """DynamoDB's data plane in memory.
+
+    Numbers come back in DynamoDB's spelling; items that it would refuse are refused (size, nesting, numbers, keys).
+    `refuses` says which others are; `unprocessed` is the share of a batch that comes back to be sent again;
+    `hang` keeps every request waiting until `resume`; `faults` makes requests raise. `requests` counts them by name.
+    """
+
+    tables: dict[str, dict[ItemKey, Item]] = field(default_factory=dict)
+    refuses: Callable[[Item], bool] = lambda item: False
+    unprocessed: float = 0.0
+    page_items: int = 100
+    seed: int = 0
+    faults: Faults = field(default_factory=Faults)
+    requests: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._random = Random(self.seed)  # noqa: S311 - repeatable, not secret
+        self._running = asyncio.Event()
+        self._running.set()
+
+    def create_table(self, name: str) -> None:
+        self.tables.setdefault(name, {})
+
+    def hang(self) -> None:
+        """From now on no request is answered."""
+        self._running.clear()
+
+    def resume(self) -> None:
+        """Answer again, those that wait included."""
+        self._running.set()
+
+    def pack(self, items: Sequence[Item]) -> list[Packed]:
+        try:
+            packed = [Packed(key_of(item), json.dumps(item, ensure_ascii=False).encode()) for item in items]
+            for item in items:
+                check_size(item)
+            return packed
+        except (TypeError, UnicodeEncodeError) as error:
+            raise RefusedByStore("cannot be written as JSON", path=items[0]["SK"]["S"]) from error
+
+    async def put_all(self, table: str, items: Sequence[Packed], budget: Budget, guard: Guard) -> Written:
+        return await self._put_all(table, [json.loads(item.json) for item in items], budget, guard)
+
+    async def _put_all(self, table: str, items: Sequence[Item], budget: Budget, guard: Guard) -> Written:
+        refused: dict[int, DocumentError] = {}
+        left = list(range(len(items)))
+        self._random.shuffle(left)
+        units = 0.0
+        while left:
+            batch, left = left[:BATCH_ITEMS], left[BATCH_ITEMS:]
+            await budget.take(estimate := sum(item_write_units(items[position]) for position in batch))
+            guard()
+            stored = await self._request("BatchWriteItem", table)
+            for position in batch:
+                if self._random.random() < self.unprocessed:
+                    left.append(position)
+                    estimate -= item_write_units(items[position])
+                elif (error := self._reason(items[position])) is not None:
+                    refused[position] = error
+                else:
+                    stored[key_of(items[position])] = _normalised(items[position])
+            units += estimate
+            budget.settle(estimate, estimate)
+            self.faults.after()
+        return Written(refused, frozenset(), units)
+
+    async def put_newer(
+        self, table: str, items: Sequence[Item], budget: Budget, guard: Guard, *, or_same: bool = False
+    ) -> Written:
+        refused = _too_large(items)
+        superseded: set[int] = set()
+        units = 0.0
+        for position, item in enumerate(items):
+            if position in refused:
+                continue
+            await budget.take(estimate := float(item_write_units(item)))
+            guard()
+            stored = await self._request("PutItem", table)
+            error = self._reason(item)
+            if error is not None:
+                refused[position] = error
+                continue
+            units += estimate
+            if _is_newer(item, stored.get(key_of(item)), or_same):
+                stored[key_of(item)] = _normalised(item)
+            else:
+                superseded.add(position)
+            self.faults.after()
+        return Written(refused, frozenset(superseded), units)
+
+    async def delete_exact(self, table: str, graves: Sequence[Grave], budget: Budget, guard: Guard) -> Written:
+        superseded: set[int] = set()
+        for position, grave in enumerate(graves):
+            await budget.take(1.0)
+            guard()
+            stored = await self._request("DeleteItem", table)
+            there = stored.get(grave.key, {})
+            if there.get("_deleted") == {"BOOL": True} and there.get("_v") == {"S": grave.version}:
+                del stored[grave.key]
+                budget.settle(1.0, 1.0)
+            else:
+                superseded.add(position)
+            self.faults.after()
+        return Written({}, frozenset(superseded), float(len(graves)))
+
+    async def get_all(self, table: str, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
+        found: dict[ItemKey, Item] = {}
+        for start in range(0, len(keys), BATCH_GET_KEYS):
+            batch = keys[start : start + BATCH_GET_KEYS]
+            stored = await self._request("BatchGetItem", table)
+            if len(set(batch)) != len(batch):
+                text = "BatchGetItem: the keys contain duplicates"
+                raise RequestRefused(text, operation="BatchGetItem", code="ValidationException")
+            found.update({key: _normalised(stored[key]) for key in batch if key in stored})
+        return found
+
+    async def scan(
+        self, table: str, segment: int, segments: int, start: Item | None, attributes: Sequence[str] = ()
+    ) -> TargetPage:
+        stored = await self._request("Scan", table)
+        keys = sorted((key for key in stored if _hash(key) % segments == segment), key=_scan_order)
+        begin = 0 if start is None else bisect_left(keys, _scan_order(key_of(start)), key=_scan_order)
+        begin += start is not None and begin < len(keys) and keys[begin] == key_of(start)
+        page = keys[begin : begin + self.page_items]
+        items = [_normalised(stored[key]) for key in page]
+        if attributes:
+            items = [{name: value for name, value in item.items() if name in attributes} for item in items]
+        more = begin + len(page) < len(keys)
+        return TargetPage(items, {"PK": {"S": page[-1][0]}, "SK": {"S": page[-1][1]}} if more else None)
+
+    async def partition(self, table: str, partition_key: str) -> AsyncIterator[Item]:
+        stored = await self._request("Query", table)
+        for key in sorted((key for key in stored if key[0] == partition_key), key=lambda key: key[1].encode()):
+            yield _normalised(stored[key])
+
+    async def close(self) -> None:
+        """Nothing to give back."""
+
+    async def _request(self, operation: str, table: str) -> dict[ItemKey, Item]:
+        self.requests[operation] = self.requests.get(operation, 0) + 1
+        await self._running.wait()
+        self.faults.before()
+        if table not in self.tables:
+            raise TableMissing(f"{operation}: no table {table}", operation=operation, code="ResourceNotFoundException")
+        return self.tables[table]
+
+    def _reason(self, item: Item) -> DocumentError | None:
+        path = item["SK"]["S"]
+        if self.refuses(item):
+            return RefusedByStore("the test refuses this item", path=path)
+        if not item["PK"]["S"] or not item["SK"]["S"]:
+            return RefusedByStore("DynamoDB refused the item: an empty key", path=path)
+        if not all(_is_valid(value, NESTING_OF_ATTRIBUTES) for value in item.values()):
+            return RefusedByStore("DynamoDB refused the item: a number or the nesting", path=path)
+        return None
+
+
+def _too_large(items: Sequence[Item]) -> dict[int, DocumentError]:
+    refused: dict[int, DocumentError] = {}
+    for position, item in enumerate(items):
+        try:
+            check_size(item)
+        except DocumentError as error:
+            refused[position] = error
+    return refused
+
+
+def _is_newer(item: Item, stored: Item | None, or_same: bool) -> bool:
+    if stored is None or "_v" not in stored:
+        return True
+    return bool(stored["_v"]["S"] < item["_v"]["S"] or (or_same and stored["_v"]["S"] == item["_v"]["S"]))
+
+
+def _normalised(item: Item) -> Item:
+    return {name: _normalised_value(value) for name, value in item.items()}
+
+
+def _normalised_value(value: AttributeValue) -> AttributeValue:
+    ((tag, content),) = value.items()
+    if tag == "N":
+        return {"N": plain_number(Decimal(content))}
+    if tag == "M":
+        return {"M": _normalised(content)}
+    return {"L": [_normalised_value(inner) for inner in content]} if tag == "L" else {tag: content}
+
+
+def _is_valid(value: AttributeValue, levels: int) -> bool:
+    ((tag, content),) = value.items()
+    if tag == "N":
+        number = Decimal(content)
+        digits = len("".join(map(str, number.as_tuple().digits)).strip("0"))
+        return not number or (
+            NUMBER_MIN_ADJUSTED <= number.adjusted() <= NUMBER_MAX_ADJUSTED and digits <= NUMBER_DIGITS
+        )
+    if tag in ("M", "L"):
+        inner = content.values() if tag == "M" else content
+        return levels > 1 and all(_is_valid(one, levels - 1) for one in inner)
+    return True
+
+
+def _hash(key: ItemKey) -> int:
+    return zlib.crc32(key[0].encode())
+
+
+def _scan_order(key: ItemKey) -> tuple[int, bytes, bytes]:
+    return _hash(key), key[0].encode(), key[1].encode()
