@@ -196,7 +196,7 @@ async def connect_async(
     made = await asyncio.to_thread(_client, file, metrics, codec_options)
     cache = AsyncDaxCalls(made.open_dax) if made.open_dax else None
     parts = _routed(made.parts, AsyncCalls(made.session), cache)
-    beside = CircuitBreaker(AsyncCalls(made.session, hurried.RETRY_FOR_S, hurried.TIMEOUT_S))
+    beside = CircuitBreaker(AsyncCalls(made.session, hurried.BACKOFF, hurried.TIMEOUT_S))
     parts = replace(parts, mongo=AsyncMongoDoor(made.uri, made.database), beside=beside)
     manager = AsyncDualWriteManager(parts, made.shadow)
     await asyncio.to_thread(made.parts.membership.join)
@@ -240,7 +240,7 @@ def _client(file: str | Path, metrics: Metrics | None, codec_options: CodecOptio
         patterns=migration.access_patterns,
         mongo=SyncMongoDoor(connections.mongo_uri, migration.source.database),
         calls=SyncCalls(connections.session),
-        beside=CircuitBreaker(SyncCalls(connections.session, hurried.RETRY_FOR_S, hurried.TIMEOUT_S)),
+        beside=CircuitBreaker(SyncCalls(connections.session, hurried.BACKOFF, hurried.TIMEOUT_S)),
         membership=membership,
         metrics=Metered(metrics or default_metrics(), membership),
         border=TypeBorder(codec_options or codec_options_of(connections.mongo_uri)),

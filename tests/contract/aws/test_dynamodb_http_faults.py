@@ -10,6 +10,7 @@ import boto3
 import pytest
 from docferry.adapters.aws import dynamodb_http
 from docferry.adapters.aws.dynamodb_http import DynamoHttp
+from docferry.core.backoff import Backoff
 from docferry.errors import (
     AccessDenied,
     ConditionFailed,
@@ -113,7 +114,7 @@ def test_nobody_listening_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> Non
         async with Server(reply()) as server:
             url = server.url
         monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", url)
-        http = DynamoHttp(boto3.Session("key", "secret", region_name="us-east-1"), 0.0)
+        http = DynamoHttp(boto3.Session("key", "secret", region_name="us-east-1"), Backoff(for_s=0.0))
         with pytest.raises(RetryExhausted) as caught:
             await http.call("PutItem", b"{}")
         assert isinstance(caught.value.__cause__, Unavailable)

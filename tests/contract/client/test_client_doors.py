@@ -12,6 +12,7 @@ from bson import ObjectId
 from docferry.adapters.aws.client_dynamodb import AsyncCalls, SyncCalls
 from docferry.adapters.mongodb.client_mongo import AsyncMongoDoor, SyncMongoDoor
 from docferry.client.transport.sync_driver import run
+from docferry.core.backoff import Backoff
 from docferry.errors import ConditionFailed, InvariantBroken, LeaseLost, RetryExhausted, TableMissing, WritesFenced
 from docferry.sandbox import SandboxStack
 from pymongo import errors as pymongo_errors
@@ -29,7 +30,7 @@ class Doors:
         self.loop = asyncio.new_event_loop() if kind == "asynchronous" else None
         uri = env["DOCFERRY_APP_MONGO_URI"]
         self.mongo: Any = (AsyncMongoDoor if self.loop else SyncMongoDoor)(uri, self.database)
-        self.calls: Any = (AsyncCalls if self.loop else SyncCalls)(self.session, retry_for_s=1.0)
+        self.calls: Any = (AsyncCalls if self.loop else SyncCalls)(self.session, backoff=Backoff(for_s=1.0))
         self.table = f"Doors{uuid.uuid4().hex[:8]}"
         self.client = self.session.client("dynamodb")
         self.client.create_table(
@@ -100,7 +101,7 @@ def test_guard_is_asked_before_each_signature(doors: Doors) -> None:
 
 def test_server_that_is_gone_is_an_error_that_says_so(doors: Doors) -> None:
     session: Any = _Endpoint(session_of(doors.env), "http://127.0.0.1:9")
-    calls: Any = (AsyncCalls if doors.loop else SyncCalls)(session, retry_for_s=0.2)
+    calls: Any = (AsyncCalls if doors.loop else SyncCalls)(session, backoff=Backoff(for_s=0.2))
     with pytest.raises(RetryExhausted, match=r"127\.0\.0\.1:9"):
         doors.run(calls.call("ListTables", {}))
 

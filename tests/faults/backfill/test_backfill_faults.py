@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from docferry.adapters.mongodb.source import MongoSource
+from docferry.core.backoff import Backoff
 from docferry.errors import AccessDenied, RetryExhausted, TableMissing, Unavailable
 from docferry.flows.backfill import backfill
 from docferry.flows.ledger.dead_letters import list_letters
@@ -116,7 +117,7 @@ def test_ledger_writes_whose_answers_are_lost_count_as_made(plain: Rig) -> None:
 
 def test_dynamodb_that_never_takes_a_write_ends_the_run_and_a_later_one_continues(plain: Rig) -> None:
     async def load(rig: Rig) -> None:
-        target = rig.target(retry_for_s=0.5)
+        target = rig.target(backoff=Backoff(for_s=0.5))
         try:
             await backfill.backfill_collection(rig.job(), target, "plain")
         finally:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from demo.traffic import TrafficProcess, make_events
+from docferry.core.backoff import Backoff
 from docferry.errors import LeaseLost, RetryExhausted, Unavailable
 from docferry.flows.ledger.budget import LedgerBudget
 from docferry.flows.ledger.positions import REPLICATION
@@ -139,7 +140,7 @@ def test_dynamodb_that_never_takes_a_put_ends_it_and_a_later_run_goes_on(rig: Ri
     with FaultProxy(rig.env["AWS_ENDPOINT_URL_DYNAMODB"], {"PutItem": {"throttle": 1.0}}) as proxy:
         faulty = through(rig, proxy)
         with pytest.raises(RetryExhausted, match="PutItem"):
-            follow(rig, target=faulty.target(retry_for_s=0.5))
+            follow(rig, target=faulty.target(backoff=Backoff(for_s=0.5)))
     assert follow(rig).events == made, "nothing counts as applied that was not"
     assert_equal(rig)
 

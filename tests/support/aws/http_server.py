@@ -10,6 +10,7 @@ import boto3
 import pytest
 from docferry.adapters.aws import dynamodb_http
 from docferry.adapters.aws.dynamodb_http import DynamoHttp
+from docferry.core.backoff import Backoff
 
 
 def head_of(head: bytes) -> tuple[str, dict[str, str]]:
@@ -97,7 +98,6 @@ Call = Callable[..., Called]
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch) -> Call:
     """Calls a server with these answers, `times` over one client."""
-    monkeypatch.setattr(dynamodb_http, "BACKOFF_BASE_S", 0.001)
     for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
 
@@ -114,7 +114,9 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Call:
             async with Server(*answers) as server:
                 monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", server.url)
                 http = DynamoHttp(
-                    session or boto3.Session("key", "secret", region_name="us-east-1"), retry_for_s, timeout_s
+                    session or boto3.Session("key", "secret", region_name="us-east-1"),
+                    Backoff(for_s=retry_for_s, first_s=0.002),
+                    timeout_s,
                 )
                 called = Called(server, http)
                 try:

@@ -18,6 +18,7 @@ from botocore.validate import validate_parameters
 from docferry.adapters.aws.client_dax import METHODS, AsyncDaxCalls, SyncDaxCalls, opener
 from docferry.client.transport.dax_route import RoutedCalls
 from docferry.client.transport.sync_driver import run
+from docferry.core.backoff import Backoff
 from docferry.core.settings import DaxSettings
 from docferry.errors import (
     AccessDenied,
@@ -80,7 +81,9 @@ def call(request: pytest.FixtureRequest) -> Callable[..., Any]:
     def through(
         client: StandIn, operation: str, asked: Mapping[str, Any], guard: Any = None, retry_for_s: float = 5
     ) -> Any:
-        return runner(request.param(lambda: client, retry_for_s).call(operation, asked, guard))
+        return runner(
+            request.param(lambda: client, Backoff(for_s=retry_for_s, first_s=0.1)).call(operation, asked, guard)
+        )
 
     return through
 

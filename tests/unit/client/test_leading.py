@@ -10,6 +10,7 @@ import pytest
 from docferry.client.transport.sync_driver import run
 from docferry.client.writes import leading as module
 from docferry.client.writes.leading import until_taken
+from docferry.core.backoff import Backoff
 from docferry.errors import ConditionFailed, Unavailable
 
 
@@ -50,10 +51,9 @@ def test_waits_differ_so_that_writers_do_not_meet_again_and_are_bounded() -> Non
     waits = Waits()
     run(until_taken(parts(waits), "users", met(40)))
     assert len(set(waits.slept)) == 40
-    assert max(waits.slept) <= module.LONGEST_WAIT_S
+    assert max(waits.slept) <= module.BACKOFF.cap_s
 
 
-def test_write_that_is_beaten_for_too_long_fails_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TRY_AGAIN_S", -1.0)
+def test_write_that_is_beaten_for_too_long_fails_and_says_so() -> None:
     with pytest.raises(Unavailable, match="users: the document was changed by others 1 times in a row"):
-        run(until_taken(parts(Waits()), "users", met(1)))
+        run(until_taken(parts(Waits()), "users", met(1), Backoff(for_s=-1.0)))

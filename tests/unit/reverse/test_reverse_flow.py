@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from docferry.core.backoff import Backoff
 from docferry.errors import (
     InvariantBroken,
     RetryExhausted,
@@ -127,7 +128,7 @@ def test_servers_that_do_not_answer_for_a_while_cost_nothing(back: Back) -> None
 
 
 def test_server_that_stays_away_ends_the_run_and_nothing_is_passed(back: Back, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("docferry.flows.reverse.lanes.RETRY_FOR_S", 0.0)
+    monkeypatch.setattr("docferry.flows.reverse.lanes.BACKOFF", Backoff(for_s=0.0))
     back.put("users", BOB)
     back.sink.faults.fail_next(*[Unavailable("no primary")] * 3)
     with pytest.raises(RetryExhausted):

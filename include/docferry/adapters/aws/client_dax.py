@@ -21,17 +21,17 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from docferry.adapters.aws.boto_values import from_boto, to_boto
-from docferry.adapters.aws.client_dynamodb import RETRY_FOR_S
-from docferry.adapters.aws.dynamodb_http import CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S, full_jitter
+from docferry.adapters.aws.client_dynamodb import BACKOFF
+from docferry.adapters.aws.dynamodb_http import CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S
 from docferry.adapters.aws.errors import call as aws_call
 from docferry.adapters.aws.errors import error_for, error_for_sdk
+from docferry.core.backoff import Backoff
 from docferry.core.settings import DaxSettings
 from docferry.errors import (
     ConfigError,
     InvariantBroken,
     Problem,
     RequestRefused,
-    RetryExhausted,
     StoreError,
     Throttled,
     TimedOut,
@@ -106,8 +106,8 @@ def _endpoint(session: boto3.Session, dax: DaxSettings, region: str) -> str:
 class _Dax:
     """One attempt after the other, blocking. Shared between threads, as AWS's client may be."""
 
-    def __init__(self, open_client: Callable[[], Any], retry_for_s: float = RETRY_FOR_S) -> None:
-        self._open_client, self._retry_for_s = open_client, retry_for_s
+    def __init__(self, open_client: Callable[[], Any], backoff: Backoff = BACKOFF) -> None:
+        self._open_client, self._backoff = open_client, backoff
         self._lock = threading.Lock()
         self._client: Any = None
 
@@ -141,13 +141,6 @@ class _Dax:
                 self._client = self._open_client()
             return self._client
 
-    def _pause_s(self, operation: str, attempt: int, began: float, error: TransientStoreError) -> float:
-        """How long to wait before the next attempt. Raises RetryExhausted."""
-        elapsed = time.monotonic() - began
-        if elapsed > self._retry_for_s:
-            raise RetryExhausted(operation, attempt, elapsed, str(error)) from error
-        return full_jitter(attempt)
-
     def forked(self) -> None:
         """The threads of AWS's client stayed behind in the parent: a new one is opened."""
         self._lock = threading.Lock()
@@ -164,13 +157,12 @@ class SyncDaxCalls(_Dax):
     """For a synchronous application."""
 
     async def call(self, operation: str, request: Mapping[str, Any], guard: Guard | None = None) -> dict[str, Any]:
-        began, attempt = time.monotonic(), 0
+        attempts = self._backoff.attempts(operation)
         while True:
             try:
                 return self._once(operation, request, guard)
             except TransientStoreError as error:
-                attempt += 1
-                await self.sleep(self._pause_s(operation, attempt, began, error))
+                await self.sleep(attempts.failed(error))
 
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)  # noqa: ASYNC251 - it blocks, as all of this does
@@ -183,13 +175,12 @@ class AsyncDaxCalls(_Dax):
     """For an asynchronous application: each call waits in a thread."""
 
     async def call(self, operation: str, request: Mapping[str, Any], guard: Guard | None = None) -> dict[str, Any]:
-        began, attempt = time.monotonic(), 0
+        attempts = self._backoff.attempts(operation)
         while True:
             try:
                 return await asyncio.to_thread(self._once, operation, request, guard)
             except TransientStoreError as error:
-                attempt += 1
-                await self.sleep(self._pause_s(operation, attempt, began, error))
+                await self.sleep(attempts.failed(error))
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

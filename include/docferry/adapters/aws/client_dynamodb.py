@@ -25,13 +25,13 @@ from docferry.adapters.aws.dynamodb_http import (
     Signer,
     endpoint_of,
     error_of,
-    full_jitter,
 )
 from docferry.adapters.aws.errors import translated
-from docferry.errors import RetryExhausted, StoreError, TimedOut, TransientStoreError, Unavailable
+from docferry.core.backoff import Backoff
+from docferry.errors import StoreError, TimedOut, TransientStoreError, Unavailable
 from docferry.ports.flows import Guard
 
-RETRY_FOR_S = 10.0
+BACKOFF = Backoff(for_s=10.0, first_s=0.1, cap_s=5.0)
 """A request of a user waits behind it."""
 
 
@@ -39,10 +39,10 @@ class AsyncCalls:
     """Calls of an asynchronous application. Belongs to the event loop that first uses it."""
 
     def __init__(
-        self, session: boto3.Session, retry_for_s: float = RETRY_FOR_S, timeout_s: float = REQUEST_TIMEOUT_S
+        self, session: boto3.Session, backoff: Backoff = BACKOFF, timeout_s: float = REQUEST_TIMEOUT_S
     ) -> None:
-        self._session, self._retry_for_s, self._timeout_s = session, retry_for_s, timeout_s
-        self._http = DynamoHttp(session, retry_for_s, timeout_s)
+        self._session, self._backoff, self._timeout_s = session, backoff, timeout_s
+        self._http = DynamoHttp(session, backoff, timeout_s)
 
     def __repr__(self) -> str:
         return f"AsyncCalls({self._http!r})"
@@ -55,7 +55,7 @@ class AsyncCalls:
         await asyncio.sleep(seconds)
 
     def forked(self) -> None:
-        self._http = DynamoHttp(self._session, self._retry_for_s, self._timeout_s)
+        self._http = DynamoHttp(self._session, self._backoff, self._timeout_s)
 
     async def close(self) -> None:
         await self._http.close()
@@ -65,7 +65,7 @@ class SyncCalls:
     """Calls of a synchronous application: may be shared between threads, each of which waits for its own answer."""
 
     def __init__(
-        self, session: boto3.Session, retry_for_s: float = RETRY_FOR_S, timeout_s: float = REQUEST_TIMEOUT_S
+        self, session: boto3.Session, backoff: Backoff = BACKOFF, timeout_s: float = REQUEST_TIMEOUT_S
     ) -> None:
         self._timeout_s = timeout_s
         self._endpoint = endpoint_of(session)
@@ -73,7 +73,7 @@ class SyncCalls:
         if self._credentials is None:
             text = "there are no AWS credentials: set the AWS variables, a profile, or the aws connection"
             raise StoreError(text, operation="sign", code="NoCredentials")
-        self._retry_for_s = retry_for_s
+        self._backoff = backoff
         self._lock = threading.Lock()
         self._idle: list[_Connection] = []
         self._tls = ssl.create_default_context(cafile=self._endpoint.ca_bundle) if self._endpoint.tls else None
@@ -82,17 +82,13 @@ class SyncCalls:
         return f"SyncCalls({self._endpoint.authority!r})"
 
     async def call(self, operation: str, request: Mapping[str, Any], guard: Guard | None = None) -> dict[str, Any]:
-        body, started, attempt = orjson.dumps(request), time.monotonic(), 0
+        body, attempts = orjson.dumps(request), self._backoff.attempts(operation)
         while True:
             try:
                 reply: dict[str, Any] = orjson.loads(self._once(operation, body, guard))
                 return reply
             except TransientStoreError as error:
-                attempt += 1
-                elapsed = time.monotonic() - started
-                if elapsed > self._retry_for_s:
-                    raise RetryExhausted(operation, attempt, elapsed, str(error)) from error
-                await self.sleep(full_jitter(attempt))
+                await self.sleep(attempts.failed(error))
 
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)  # noqa: ASYNC251 - it blocks, as all of this does

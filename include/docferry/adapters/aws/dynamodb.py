@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import orjson
 
-from docferry.adapters.aws.dynamodb_http import RETRY_FOR_S, DynamoHttp, full_jitter
+from docferry.adapters.aws.dynamodb_http import BACKOFF, DynamoHttp
 from docferry.core.limits import BATCH_GET_KEYS, BATCH_ITEMS, ITEM_BYTES
 from docferry.core.mapping.items import Item, ItemKey, check_size, key_of
-from docferry.errors import ConditionFailed, DocumentError, RefusedByStore, RequestRefused, RetryExhausted
+from docferry.errors import ConditionFailed, DocumentError, RefusedByStore, RequestRefused
 from docferry.ports.flows import Budget, Grave, Guard, Packed, TargetPage, Written
 
 T = TypeVar("T")
@@ -88,16 +87,15 @@ class DynamoTarget:
     async def put_all(self, table: str, items: Sequence[Packed], budget: Budget, guard: Guard) -> Written:
         puts = _Puts(items)
         left = list(range(len(items)))
-        started, attempt = time.monotonic(), 0
+        attempts = BACKOFF.attempts("BatchWriteItem")
         while left:
             batches = [left[start : start + BATCH_ITEMS] for start in range(0, len(left), BATCH_ITEMS)]
             found = await _gather([self._batch(table, batch, puts, budget, guard) for batch in batches])
             unprocessed = [position for positions in found for position in positions]
-            if len(unprocessed) * 10 > len(left):  # a few left over is routine; many means that we are too fast
-                attempt += 1
-                await asyncio.sleep(full_jitter(attempt))
-            if unprocessed and time.monotonic() - started > RETRY_FOR_S:
-                raise RetryExhausted("BatchWriteItem", attempt, time.monotonic() - started, "items stay unprocessed")
+            if unprocessed:
+                wait_s = attempts.failed("items stay unprocessed")
+                if len(unprocessed) * 10 > len(left):  # a few left over is routine; many means that we are too fast
+                    await asyncio.sleep(wait_s)
             left = unprocessed
         return puts.result()
 
@@ -226,8 +224,7 @@ class DynamoTarget:
     async def _get_batch(self, table: str, keys: list[ItemKey]) -> dict[ItemKey, Item]:
         left: list[Any] = [{"PK": {"S": pk}, "SK": {"S": sk}} for pk, sk in keys]
         found: dict[ItemKey, Item] = {}
-        attempt = 0
-        started = time.monotonic()
+        attempts = BACKOFF.attempts("BatchGetItem")
         while left:
             body = orjson.dumps({"RequestItems": {table: {"Keys": left, "ConsistentRead": True}}})
             async with self._slots:
@@ -235,10 +232,7 @@ class DynamoTarget:
             found.update((key_of(item), item) for item in reply["Responses"].get(table, ()))
             left = reply.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
             if left:
-                attempt += 1
-                if time.monotonic() - started > RETRY_FOR_S:
-                    raise RetryExhausted("BatchGetItem", attempt, time.monotonic() - started, "keys stay unprocessed")
-                await asyncio.sleep(full_jitter(attempt))
+                await asyncio.sleep(attempts.failed("keys stay unprocessed"))
         return found
 
     async def scan(

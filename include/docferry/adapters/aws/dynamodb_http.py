@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import random
 import ssl
-import time
 import zlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,16 +21,16 @@ import boto3
 import orjson
 
 from docferry.adapters.aws.errors import error_for, translated
-from docferry.errors import RetryExhausted, StoreError, TimedOut, TransientStoreError, Unavailable
+from docferry.core.backoff import Backoff
+from docferry.errors import StoreError, TimedOut, TransientStoreError, Unavailable
 from docferry.ports.flows import Guard
 
 SERVICE = "dynamodb"
 TARGET = "DynamoDB_20120810."
 REQUEST_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 5.0
-RETRY_FOR_S = 120.0
-"""How long one request is tried again before it is given up: longer than a table takes to split a partition."""
-BACKOFF_BASE_S, BACKOFF_CAP_S = 0.05, 5.0
+BACKOFF = Backoff(for_s=120.0, first_s=0.1, cap_s=5.0)
+"""How one request is tried again before it is given up: for longer than a table takes to split a partition."""
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 
 
@@ -59,11 +57,6 @@ def endpoint_of(session: boto3.Session) -> Endpoint:
     tls = parts.scheme == "https"
     bundle = session._session.get_config_variable("ca_bundle")
     return Endpoint(parts.hostname or "", parts.port or (443 if tls else 80), tls, client.meta.region_name, bundle)
-
-
-def full_jitter(attempt: int) -> float:
-    """Seconds to wait before attempt number `attempt` (1 is the first retry): uniform up to an exponential cap."""
-    return random.uniform(0.0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2**attempt))  # noqa: S311 - spread, not secrecy
 
 
 class Signer:
@@ -149,7 +142,7 @@ class DynamoHttp:
     """Calls DynamoDB operations with bodies of bytes. Use it from one event loop, close it there."""
 
     def __init__(
-        self, session: boto3.Session, retry_for_s: float = RETRY_FOR_S, timeout_s: float = REQUEST_TIMEOUT_S
+        self, session: boto3.Session, backoff: Backoff = BACKOFF, timeout_s: float = REQUEST_TIMEOUT_S
     ) -> None:
         self.endpoint = endpoint_of(session)
         credentials = session.get_credentials()
@@ -158,7 +151,7 @@ class DynamoHttp:
             raise StoreError(text, operation="sign", code="NoCredentials")
         self._signer = Signer(credentials, self.endpoint)
         self._pool = Pool(self.endpoint)
-        self._retry_for_s, self._timeout_s = retry_for_s, timeout_s
+        self._backoff, self._timeout_s = backoff, timeout_s
         self.throttles = 0
 
     def __repr__(self) -> str:
@@ -170,20 +163,15 @@ class DynamoHttp:
     async def call(self, operation: str, body: bytes, guard: Guard | None = None) -> bytes:
         """The reply's bytes. Retries transient errors with full jitter; `guard` runs before each signature.
 
-        Raises: PermanentStoreError at once, RetryExhausted after `retry_for_s`, and whatever `guard` raises.
+        Raises: PermanentStoreError at once, RetryExhausted as `backoff` says, and whatever `guard` raises.
         """
-        started = time.monotonic()
-        attempt = 0
+        attempts = self._backoff.attempts(operation)
         while True:
             try:
                 return await self._once(operation, body, guard)
             except TransientStoreError as error:
-                attempt += 1
-                elapsed = time.monotonic() - started
                 self.throttles += error.code.startswith(("Provisioned", "Throttl"))
-                if elapsed > self._retry_for_s:
-                    raise RetryExhausted(operation, attempt, elapsed, str(error)) from error
-                await asyncio.sleep(full_jitter(attempt))
+                await asyncio.sleep(attempts.failed(error))
 
     async def _once(self, operation: str, body: bytes, guard: Guard | None) -> bytes:
         try:

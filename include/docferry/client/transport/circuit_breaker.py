@@ -11,13 +11,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from docferry.core.backoff import Backoff
 from docferry.errors import RetryExhausted, TransientStoreError, Unavailable
 from docferry.ports.client import DynamoCalls
 from docferry.ports.flows import Guard
 
 TIMEOUT_S = 1.0
 """For one answer."""
-RETRY_FOR_S = 0.5
+BACKOFF = Backoff(for_s=0.5, first_s=0.1, cap_s=5.0)
 IN_A_ROW = 3
 REST_S = 5.0
 

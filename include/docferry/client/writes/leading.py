@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,19 +10,19 @@ from bson.objectid import ObjectId
 
 from docferry.client.context import ClientContext, Plan, Sort
 from docferry.client.reads.reader import StoredDocument
+from docferry.core.backoff import Backoff
 from docferry.core.compare.diff import compare_values
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mql.projection import sort_documents
 from docferry.core.mql.updates import check_insert
-from docferry.errors import CallRefused, ConditionFailed, KeyTaken, Unavailable, UpdateRefused
+from docferry.errors import CallRefused, ConditionFailed, KeyTaken, RetryExhausted, Unavailable, UpdateRefused
 
 T = TypeVar("T")
 
-TRY_AGAIN_S = 10.0
-"""How long a write is tried that somebody else is quicker to write each time."""
-LONGEST_WAIT_S = 0.25
+BACKOFF = Backoff(for_s=10.0, first_s=0.01, cap_s=0.25)
+"""Of a write that another process is quicker to write each time."""
 
 Change = Callable[[Document], Document]
 
@@ -37,24 +35,27 @@ class LeadingChange:
     after: Document | None
 
 
-async def until_taken(parts: ClientContext, name: str, attempt: Callable[[], Awaitable[T]]) -> T:
+async def until_taken(
+    parts: ClientContext, name: str, attempt: Callable[[], Awaitable[T]], backoff: Backoff = BACKOFF
+) -> T:
     """Read, change, write, and once more if somebody else has written in between. `name` is what is written to.
 
     Many processes that change one document must not meet again and again: each waits for a random time (full jitter).
 
     Raises: what pymongo raises for a taken key and for a refused update; Unavailable.
     """
-    began, number = time.monotonic(), 0
+    attempts = backoff.attempts(name)
     while True:
         try:
             return await attempt()
         except ConditionFailed as error:
             parts.metrics.count("lock.missed")
-            number += 1
-            if time.monotonic() - began > TRY_AGAIN_S:
-                what = f"the document was changed by others {number} times in a row, for {TRY_AGAIN_S:.0f} s"
+            try:
+                wait_s = attempts.failed(error)
+            except RetryExhausted as last:
+                what = f"the document was changed by others {last.attempts} times in a row, for {last.elapsed_s:.0f} s"
                 raise Unavailable(f"{name}: {what}", operation="write") from error
-            await parts.calls.sleep(random.uniform(0, min(LONGEST_WAIT_S, 0.005 * 2 ** min(number, 10))))  # noqa: S311
+            await parts.calls.sleep(wait_s)
         except KeyTaken as error:
             raise parts.mongo.duplicate_key(error.collection, error.key) from error
         except UpdateRefused as error:

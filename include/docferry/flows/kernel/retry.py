@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
-from docferry.errors import RetryExhausted, Stopped, TransientStoreError
+from docferry.core.backoff import Backoff
+from docferry.errors import Stopped, TransientStoreError
 from docferry.ports.flows import StopSignal
 
 T = TypeVar("T")
+BACKOFF = Backoff()
 
 
 def _no_reason() -> str:
@@ -30,21 +32,14 @@ def retrying(
 
     Raises: RetryExhausted after `for_s` seconds with the last error as its cause; Stopped; any other error at once.
     """
-    started = time.monotonic()
-    attempt = 0
+    attempts = replace(BACKOFF, for_s=for_s).attempts(operation)
     while True:
         if stop.is_set():
             raise Stopped(f"asked to stop before {operation}")
         try:
             return call()
         except TransientStoreError as error:
-            attempt += 1
-            elapsed = time.monotonic() - started
-            if must_wait():
-                started = time.monotonic()
-            elif elapsed > for_s:
-                raise RetryExhausted(operation, attempt, elapsed, str(error)) from error
-            _sleep(random.uniform(0.05, min(5.0, 0.1 * 2**attempt)), stop)  # noqa: S311 - spread, not secrecy
+            _sleep(attempts.excused() if must_wait() else attempts.failed(error), stop)
 
 
 def _sleep(seconds: float, stop: StopSignal) -> None:

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import random
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from docferry.core.backoff import Backoff
 from docferry.core.compare.diff import is_tombstone
 from docferry.core.mapping.items import ItemKey
 from docferry.core.mapping.mapping import DocumentMapping
@@ -28,7 +27,6 @@ from docferry.errors import (
     DocumentError,
     DuplicateKey,
     ItemsUnreadable,
-    RetryExhausted,
     Stopped,
     TornDocument,
     TransientStoreError,
@@ -52,7 +50,7 @@ TORN_WAIT_S = 0.05
 """Before the second read; twice as long before each further one."""
 DUPLICATE_TRIES = 8
 DUPLICATE_WAIT_S = 0.05
-RETRY_FOR_S = 120.0
+BACKOFF = Backoff(for_s=120.0, first_s=0.1, cap_s=5.0)
 
 Lane = tuple[str, str]
 Look = Callable[[], Awaitable[ShardOutcome]]
@@ -242,19 +240,14 @@ class ReverseLanes:
 
     async def _steadily(self, look: Look) -> ShardOutcome:
         """All of it again while a server does not answer: what was read before is old by then."""
-        began = time.monotonic()
-        attempt = 0
+        attempts = BACKOFF.attempts("write a document to MongoDB")
         while True:
             try:
                 return await look()
             except TransientStoreError as error:
-                attempt += 1
-                elapsed = time.monotonic() - began
                 if self.work.stop.is_set():
                     raise Stopped("asked to stop while a server does not answer; run again to continue") from error
-                if elapsed > RETRY_FOR_S:
-                    raise RetryExhausted("write a document to MongoDB", attempt, elapsed, str(error)) from error
-                await asyncio.sleep(random.uniform(0.02, min(5.0, 0.05 * 2**attempt)))  # noqa: S311 - spread
+                await asyncio.sleep(attempts.failed(error))
 
     async def _follow(self, place: Place) -> ShardOutcome:
         data = await self._read_whole(place)
