@@ -4,7 +4,7 @@ MigrationError(retryable=False)
 ├ ConfigError(problems)
 ├ DocumentError(namespace, id, path)        dead-lettered and counted; the run fails above a threshold
 │  ├ UnsupportedType · UnmappedField · TooDeep · ItemTooLarge
-│  ├ KeyNotRepresentable · KeyTooLong · KeyCollision · ImagesLost · RefusedByStore
+│  ├ KeyNotRepresentable · KeyTooLong · KeyCollision · ImagesLost · RefusedByStore · Unforeseen
 │  └ DuplicateKey · TornDocument · ItemsUnreadable        on the way back to MongoDB
 ├ StoreError(operation, code)               adapters only, raise … from
 │  ├ TransientStoreError(retryable=True)    Throttled · Unavailable · TimedOut · IteratorExpired
@@ -71,6 +71,7 @@ from docferry.errors.documents import (
     RefusedByStore,
     TooDeep,
     TornDocument,
+    Unforeseen,
     UnmappedField,
     UnsupportedType,
 )
@@ -158,6 +159,7 @@ __all__ = [
     "TornRead",
     "TransientStoreError",
     "Unavailable",
+    "Unforeseen",
     "UnmappedField",
     "UnsupportedType",
     "UpdateRefused",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
 from docferry.errors.base import MigrationError
 
 
@@ -51,6 +54,19 @@ class ImagesLost(DocumentError):
 
 class RefusedByStore(DocumentError):
     """DynamoDB refused this one item, though the request was well formed."""
+
+
+class Unforeseen(DocumentError):
+    """A bug of ours that this one document, or this one change of it, brings out at each attempt."""
+
+    @classmethod
+    def of(cls, error: Exception, attempts: int, more: str = "") -> Unforeseen:
+        """Of an error whose own message may quote the document: its kind and its place alone are told."""
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+        return cls(
+            f"{type(error).__name__}{place}, {attempts} times in a row: a bug of docferry; please report it{more}"
+        )
 
 
 class DuplicateKey(DocumentError):

@@ -188,6 +188,52 @@ def test_what_is_no_valid_text_arrives_as_it_is_and_takes_nothing_along(real: Re
     assert changes[4].touched == ("W\ufffd\ufffdZ",)
 
 
+LONG_ID = "K" * 4_090
+"""From about 4 KB on pymongo's raw documents are views, not bytes."""
+
+
+def test_documents_with_an_id_of_kilobytes_arrive(real: RealWorld) -> None:
+    position = real.source.stream_position()
+    real.put("things", {"_id": LONG_ID})
+    real.update(LONG_ID, {"$set": {"name": "n"}}, {"_id": LONG_ID, "name": "n"}, ["name"])
+    real.remove("things", LONG_ID)
+    changes = changes_of(real, position)
+    assert [(id_in(one), one.operation) for one in changes] == [
+        (LONG_ID, name) for name in ("insert", "update", "delete")
+    ]
+    assert all(type(one.id) is bytes for one in changes)
+
+
+def test_change_without_its_images_of_a_document_with_an_id_of_kilobytes_arrives(real: RealWorld) -> None:
+    whole = {"_id": LONG_ID, "fill": b"x" * (16 * 1024 * 1024 - 4_090 - 200)}
+    real.put("things", whole)
+    position = real.source.stream_position()
+    real.update(LONG_ID, {"$set": {"name": "n"}}, whole | {"name": "n"}, ["name"])
+    (change,) = changes_of(real, position)
+    assert (id_in(change), change.images_lost) == (LONG_ID, True)
+
+
+def test_collection_that_is_made_capped_ends_the_stream_and_says_what_to_do(real: RealWorld) -> None:
+    position = real.source.stream_position()
+    real.put("things", {"_id": 1})
+    real.database.command("convertToCapped", "things", size=100_000)
+    with closing(real.source.follow(position, FIELDS)) as feed:
+        found, ended = ended_at(feed)
+    assert [id_in(one) for one in found] == [1]
+    assert (ended.reason, ended.collections) == ("convertToCapped", ("things",))
+    assert "ordinary collection" in str(ended)
+
+
+def test_end_of_a_collection_names_every_step_of_the_way_back(real: RealWorld) -> None:
+    position = real.source.stream_position()
+    real.drop("things")
+    with closing(real.source.follow(position, FIELDS)) as feed:
+        _, ended = ended_at(feed)
+    steps = [str(ended).find(step) for step in ("provision", "backfill --again", "replicate", "repair")]
+    assert steps == sorted(steps)
+    assert steps[0] >= 0
+
+
 def test_cursor_that_was_killed_is_unavailable_and_the_position_holds(real: RealWorld) -> None:
     position = story(real)
     feed = real.mongo.follow(position, FIELDS)

@@ -239,6 +239,22 @@ def test_samples_are_documents_of_the_collection_and_ids_come_in_order(world: Wo
     assert world.source.sample_ids("nothing", 5) == world.source.sample_documents("nothing", 5) == []
 
 
+def test_ids_of_kilobytes_are_sampled(world: World) -> None:
+    for letter in "abc":
+        world.put({"_id": letter * 4_090})
+    assert len(set(world.source.sample_ids("things", 50))) == 3
+
+
+def test_page_of_a_capped_collection_is_refused_for_good(stack: SandboxStack) -> None:
+    real = RealWorld(stack.env()["DOCFERRY_MONGO_URI"])
+    real.put({"_id": 1})
+    assert not real.source.collection_facts("things").capped
+    real.things.database.command("convertToCapped", "things", size=100_000)
+    assert real.source.collection_facts("things").capped
+    with pytest.raises(RequestRefused, match="capped"):
+        real.source.read_page("things", Bounds(None, None), None, 10, real.source.cluster_time())
+
+
 def test_facts_tell_what_is_there(world: World) -> None:
     world.put({"_id": 1, "x": "y"})
     facts = world.source.collection_facts("things")

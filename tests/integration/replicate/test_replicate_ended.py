@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from docferry.errors import StreamEnded
+from docferry.errors import PreflightFailed, StreamEnded
 from docferry.flows.backfill import backfill
 from docferry.flows.ledger.positions import REPLICATION
 from docferry.flows.replicate import follower as replicate
@@ -169,3 +169,23 @@ def test_drop_of_what_is_not_mapped_is_nothing(rig: Rig) -> None:
     rig.database["products"].insert_one(product("on"))
     assert follow(rig).events == 1
     assert_equal(rig)
+
+
+def test_collection_made_anew_without_images_is_not_loaded_before_it_has_them(rig: Rig) -> None:
+    """The load would be for nothing: the first change behind it could not be followed."""
+    rig.database["products"].drop()
+    rig.database["products"].insert_one(product("new"))
+    with pytest.raises(PreflightFailed, match="products: has no change stream images"):
+        follow(rig)
+    with pytest.raises(PreflightFailed, match=r"products: has no change stream images.*provision"):
+        backfill.begin_again(rig.job(), ["products"])
+    with_images(rig.database)
+    assert backfill.begin_again(rig.job(), ["products"]) == ["products"]
+
+
+def test_collection_that_is_made_capped_is_refused_by_name_and_never_tried_again(rig: Rig) -> None:
+    rig.database.command("convertToCapped", "products", size=1_000_000)
+    with pytest.raises(PreflightFailed, match="products: is capped"):
+        follow(rig)
+    with pytest.raises(PreflightFailed, match="products: is capped"):
+        backfill.begin_again(rig.job(), ["products"])

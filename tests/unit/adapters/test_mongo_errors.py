@@ -26,5 +26,10 @@ def test_what_members_say_while_they_come_and_go_may_work_later(code: int) -> No
     assert (error.operation, error.code) == ("read a page", str(code))
 
 
+def test_what_is_not_supported_is_permanent_whatever_its_code() -> None:
+    with pytest.raises(RequestRefused), mongo_errors("read a page"):
+        raise OperationFailure("Reading from capped collections with readConcern snapshot is not supported", 246)
+
+
 def test_unknown_code_is_permanent() -> None:
     assert type(raised_for(999_999)) is RequestRefused

@@ -69,3 +69,14 @@ def test_repair_that_begins_in_a_hold_is_refused_and_gives_its_lease_back() -> N
     with pytest.raises(PreflightFailed, match="the leader is being changed"):
         asyncio.run(begin())
     assert open_writers(world.ledger, world.common["identity"]) == []
+
+
+def test_collection_without_images_is_not_loaded_again() -> None:
+    world = World(5)
+    world.load()
+    world.source.images["docs"] = False
+    with pytest.raises(PreflightFailed, match="docs: has no change stream images"):
+        world.load(again=True)
+    header = world.ledger.read("backfill", "docs")
+    assert header is not None
+    assert header.body["state"] == "complete"

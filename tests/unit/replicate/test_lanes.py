@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from docferry.config import parse_migration
+from docferry.core.backoff import Backoff
 from docferry.core.mapping.items import Item
 from docferry.core.versions import parse_version
-from docferry.errors import Unavailable
+from docferry.errors import InvariantBroken, Unavailable
+from docferry.flows.ledger.dead_letters import list_letters
 from docferry.flows.replicate import lanes as applying
 from docferry.flows.replicate.lanes import Applied, Applying, Lanes
 from docferry.ports.flows import ChangeEvent
@@ -148,3 +151,89 @@ def test_kinds_of_changes_beyond_a_bound_are_counted_together() -> None:
     for number in range(applying.MOST_KINDS + 50):
         counts.note_first(change_of((f"field{number}",)))
     assert (len(counts.first), counts.first["others"]) == (applying.MOST_KINDS + 1, 50)
+
+
+class Buggy(FakeTarget):
+    """Has an error that no code foresees, or one of the whole stream, for one document's items."""
+
+    error: Exception = AttributeError("secret value of a document")
+    times = 10**9
+    graves_too = False
+
+    async def put_newer(self, table: str, items: Sequence[Item], budget: Any, guard: Any, **how: Any) -> Any:
+        hit = [one for one in items if one["PK"]["S"] == "DOCS#~i2" and (self.graves_too or "_deleted" not in one)]
+        if hit and self.times:
+            self.times -= 1
+            raise self.error
+        return await super().put_newer(table, items, budget, guard, **how)
+
+
+def with_bug(**settings: Any) -> tuple[World, Buggy]:
+    world = World()
+    target = Buggy()
+    target.create_table("Items")
+    for name, value in settings.items():
+        setattr(target, name, value)
+    world.lanes.work = replace(world.lanes.work, target=target)
+    for number in range(5):
+        world.source.put("docs", {"_id": number, "x": 1})
+    return world, target
+
+
+def apply_all(world: World) -> None:
+    async def run() -> None:
+        for change in world.changes():
+            world.lanes.put(change)
+        async with asyncio.timeout(20):
+            await world.until_idle()
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(applying, "AGAIN", Backoff(first_s=0.001))
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_change_with_an_error_that_nothing_foresees_becomes_a_letter_and_the_stream_goes_on() -> None:
+    world, target = with_bug()
+    apply_all(world)
+    assert (world.lanes.failure, world.lanes.pending) == (None, 0)
+    (letter,) = list_letters(world.lanes.work.ledger, "docs")
+    assert (letter.id, letter.reason) == ("~i2", "Unforeseen")
+    assert "AttributeError" in letter.message
+    assert "test_lanes.py" in letter.message
+    assert "secret" not in letter.message
+    alive = {item["PK"]["S"] for item in target.tables["Items"].values() if "_deleted" not in item}
+    assert alive == {f"DOCS#~i{number}" for number in (0, 1, 3, 4)}
+    assert (world.lanes.counts.written, world.lanes.counts.dead) == (4, 1)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_an_error_that_goes_away_leaves_no_letter() -> None:
+    world, _ = with_bug(times=applying.ATTEMPTS - 1)
+    apply_all(world)
+    assert list_letters(world.lanes.work.ledger, "docs") == []
+    assert world.lanes.counts.written == 5
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_broken_invariant_ends_the_stream() -> None:
+    world, _ = with_bug(error=InvariantBroken("two followers"))
+    apply_all(world)
+    assert isinstance(world.lanes.failure, InvariantBroken)
+    assert list_letters(world.lanes.work.ledger, "docs") == []
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_document_whose_keys_cannot_be_told_either_has_a_letter_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Any:
+        raise TypeError("secret")
+
+    world, _ = with_bug()
+    monkeypatch.setattr(applying, "burial_of", broken)
+    apply_all(world)
+    assert world.lanes.failure is None
+    (letter,) = list_letters(world.lanes.work.ledger, "docs")
+    assert "out of date" in letter.message

@@ -34,9 +34,12 @@ TOO_LARGE = 10334  # BSONObjectTooLarge
 _LOST = frozenset({286, 280, 136, 260})
 """ChangeStreamHistoryLost, ChangeStreamFatalError, CappedPositionLost, InvalidResumeToken."""
 _WITH_DOCUMENTS = frozenset({"insert", "update", "replace", "delete"})
+_TO_CAPPED = ".convertToCapped."
+"""In the name of the copy that MongoDB renames over the collection."""
 _ENDING = frozenset({"drop", "rename", "dropDatabase", "invalidate"})
 THEN = (
-    "`docferry backfill --again`, then `docferry replicate`, and while that runs `docferry repair` for what was deleted "
+    "`docferry provision` (a collection that was made anew has no change stream images), `docferry backfill --again`, "
+    "then `docferry replicate`, and while that runs `docferry repair` for what was deleted "
     "meanwhile and `docferry dead-letters --replay` for what was mended"
 )
 AGAIN = f"It needs a new load, which may run under live traffic: {THEN}"
@@ -288,7 +291,7 @@ class MongoFeed:
         return ChangeEvent(
             collection=collection,
             operation=operation,
-            id=id_of(event["key"].raw),
+            id=id_of(bytes(event["key"].raw)),
             time=time,
             n=n,
             before=bytes(before.raw) if before is not None else None,
@@ -298,6 +301,15 @@ class MongoFeed:
         )
 
     def _end_if_mapped(self, operation: str, collection: str, to: str, behind: StreamPosition) -> None:
+        if operation == "rename" and collection.endswith(f"{_TO_CAPPED}{to}") and to in self._key_fields:
+            raise errors.StreamEnded(
+                f"{to} was made a capped collection (convertToCapped): MongoDB shows no snapshot of one, so it can neither be "
+                "loaded nor followed. Reads stay with MongoDB. Make it an ordinary collection again: copy it into a new one "
+                f"($out), and rename that over it. {AGAIN}",
+                reason="convertToCapped",
+                collections=(to,),
+                position=behind,
+            )
         whole = operation in ("dropDatabase", "invalidate")
         named = tuple(name for name in (collection, to) if name in self._key_fields)
         if whole or named:
@@ -347,7 +359,7 @@ class MongoFeed:
         return ChangeEvent(
             collection=collection,
             operation=operation,
-            id=id_of(event["key"].raw),
+            id=id_of(bytes(event["key"].raw)),
             time=time,
             n=n,
             images_lost=True,

@@ -42,6 +42,10 @@ CODES: Mapping[int, type[errors.StoreError]] = {
 }
 """MongoDB's error codes. Anything else is permanent, loudly. Source: mongo/src/mongo/base/error_codes.yml (6.0)."""
 
+NEVER = "is not supported"
+"""What MongoDB says of a request that no later attempt can make right, whatever its code: 246 SnapshotUnavailable for a capped
+collection (tried on 6.0.5)."""
+
 
 @contextmanager
 def mongo_errors(operation: str) -> Iterator[None]:
@@ -50,6 +54,8 @@ def mongo_errors(operation: str) -> Iterator[None]:
         yield
     except pymongo_errors.OperationFailure as error:
         kind = CODES.get(error.code or 0, errors.RequestRefused)
+        if NEVER in str(error):
+            kind = errors.RequestRefused
         name = (error.details or {}).get("codeName", "")
         code = f"{error.code} {name}".strip()
         raise kind(f"MongoDB refused {operation}: {_first_line(error)}", operation=operation, code=code) from error

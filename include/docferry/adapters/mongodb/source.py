@@ -26,6 +26,8 @@ _LAG_TIME_MS = 4_000
 """How long a secondary may take to show a snapshot; a page takes milliseconds, so one that does not is behind."""
 _MAX_TIME_MS = 20_000
 _PASS_OVER_S = 60.0
+LEAST_TIMEOUT_S = 5.0
+"""Of an address: the change stream waits for a second on the server, a page for up to `_LAG_TIME_MS`."""
 
 
 class MongoSource:
@@ -39,6 +41,7 @@ class MongoSource:
         } | options
         with mongo_errors("connect"):
             self._client: MongoClient[Any] = MongoClient(uri, **settings)
+        _require_patience(self._client)
         self._database = self._client.get_database(database, codec_options=BSON_OPTIONS)
         self._seen = Timestamp(0, 0)
         self._primary_until = 0.0
@@ -96,6 +99,7 @@ class MongoSource:
             documents=int(stats["count"]),
             average_bytes=float(stats.get("avgObjSize", 0)),
             images=bool(found[0].get("options", {}).get("changeStreamPreAndPostImages", {}).get("enabled")),
+            capped=bool(found[0].get("options", {}).get("capped")),
             unique=tuple(frozenset(index["key"]) for index in indexes if _is_fully_unique(index)),
             partly_unique=tuple(
                 frozenset(index["key"]) for index in indexes if index.get("unique") and not _is_fully_unique(index)
@@ -183,7 +187,7 @@ class MongoSource:
         pipeline = [{"$sample": {"size": size}}, {"$project": {"_id": 1}}, {"$sort": {"_id": 1}}]
         raw = self._database.get_collection(collection, codec_options=_RAW)
         with mongo_errors("sample ids"):
-            return [id_of(document.raw) for document in raw.aggregate(pipeline, allowDiskUse=True)]
+            return [id_of(bytes(document.raw)) for document in raw.aggregate(pipeline, allowDiskUse=True)]
 
     def sample_documents(self, collection: str, size: int) -> list[bytes]:
         raw = self._database.get_collection(collection, codec_options=_RAW)
@@ -259,6 +263,17 @@ class MongoSource:
                 "find", collection, **command, maxTimeMS=max_time_ms, read_preference=preference, codec_options=_RAW
             )
             return [bytes(document.raw) for document in reply["cursor"]["firstBatch"]]
+
+
+def _require_patience(client: MongoClient[Any]) -> None:
+    """Raises ConfigError, if the address gives up an answer before the server has had its time: the change stream's next
+    events, which are waited for on the server, would then never come."""
+    pool, whole_s = client.options.pool_options, client.options.timeout
+    for name, given_s in (("socketTimeoutMS", pool.socket_timeout), ("timeoutMS", whole_s)):
+        if given_s and given_s < LEAST_TIMEOUT_S:
+            what = f"gives up each answer after {given_s * 1000:,.0f} ms; docferry waits on the server for longer than that"
+            advice = f"leave {name} out of the address, or set it to {LEAST_TIMEOUT_S * 1000:.0f} or more"
+            raise errors.ConfigError("MongoDB's address", [errors.Problem(where=name, what=what, suggestion=advice)])
 
 
 def _is_fully_unique(index: Mapping[str, Any]) -> bool:

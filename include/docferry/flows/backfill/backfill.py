@@ -57,7 +57,7 @@ from docferry.flows.ledger.mapping_fingerprint import mapping_changed, mapping_d
 from docferry.flows.ledger.modes import require_mongodb_leads
 from docferry.flows.ledger.positions import REPLICATION, position_body, record_position
 from docferry.flows.ledger.times import encode_time, now_ms
-from docferry.flows.preflight.mongodb import require_source
+from docferry.flows.preflight.mongodb import check_source, require_source, without_images
 from docferry.ports.flows import (
     Ledger,
     Record,
@@ -275,11 +275,13 @@ def begin_again(job: Job, only: Sequence[str] = ()) -> list[str]:
     replication still has its position, it goes on from there, and applies what this load has read once more: deletes in
     between would be lost otherwise.
 
-    Raises: LeaseHeld if replication or a load is running, PreflightFailed if the position is lost and not all are named, and
-            unless MongoDB leads.
+    Raises: LeaseHeld if replication or a load is running, PreflightFailed if the position is lost and not all are named, if a
+            collection has no change stream images, and unless MongoDB leads.
     """
     names = [settings.name for settings in _chosen(job.migration, only)]
     require_mongodb_leads(job.ledger, "loading again")
+    if problems := [*check_source(job.migration, job.source), *_without_images(job, names)]:
+        raise PreflightFailed("load again", problems)
     lease = take_or_create(job.ledger, *REPLICATION, job.identity, job.migration.backfill.lease_s)
     changes: dict[str, Any] = {}
     try:
@@ -295,6 +297,11 @@ def begin_again(job: Job, only: Sequence[str] = ()) -> list[str]:
     finally:
         lease.release(changes)
     return names
+
+
+def _without_images(job: Job, names: Sequence[str]) -> list[Problem]:
+    """What was dropped and made anew has lost its images: the changes after the load could not be followed either."""
+    return [problem for name in names for problem in without_images(name, job.source)]
 
 
 def _begin_collection_again(job: Job, name: str, follow_from: str) -> None:

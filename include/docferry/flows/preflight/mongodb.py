@@ -35,15 +35,7 @@ def require_followable(migration: Migration, source: Source) -> None:
     """Raises PreflightFailed with everything that keeps the change stream from being followed."""
     problems = check_source(migration, source)
     for settings in migration.collections:
-        facts = source.collection_facts(settings.name)
-        if facts.kind == "collection" and not facts.images:
-            problems.append(
-                Problem(
-                    where=f"collections.{settings.name}",
-                    what="has no change stream images: its changes cannot be told",
-                    suggestion="run provision: it switches them on, and says first what they cost in space",
-                )
-            )
+        problems += without_images(settings.name, source)
     expire, window = source.expire_images_after_s(), source.oplog_window_s()
     if expire is not None and expire < window:
         problems.append(
@@ -55,6 +47,17 @@ def require_followable(migration: Migration, source: Source) -> None:
         )
     if problems:
         raise PreflightFailed(f"{migration.name}: following MongoDB", problems)
+
+
+def without_images(collection: str, source: Source) -> Iterator[Problem]:
+    """Why a collection's changes could not be told, if that is so."""
+    facts = source.collection_facts(collection)
+    if facts.kind == "collection" and not facts.images:
+        yield Problem(
+            where=f"collections.{collection}",
+            what="has no change stream images: its changes cannot be told",
+            suggestion="run provision: it switches them on, and says first what they cost in space",
+        )
 
 
 def _server_problems(facts: ServerFacts) -> Iterator[Problem]:
@@ -96,6 +99,12 @@ def _collection_problems(settings: CollectionSettings, facts: CollectionFacts) -
             where=where,
             what=f"is a {facts.kind}; change streams and _id ranges do not work on it",
             suggestion="leave it out",
+        )
+    if facts.capped:
+        yield Problem(
+            where=where,
+            what="is capped: MongoDB shows no snapshot of it, so it can neither be loaded nor compared",
+            suggestion="leave it out, or copy it into an ordinary collection ($out) and rename that over it",
         )
     if facts.kind != "collection":
         return  # a collection that is missing is an empty one

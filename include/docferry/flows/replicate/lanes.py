@@ -18,10 +18,11 @@ from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 
 from docferry.config import Migration
+from docferry.core.backoff import Backoff
 from docferry.core.mapping.change_writes import Writes, burial_of, writes_as_read, writes_of
 from docferry.core.mapping.raw import id_document, id_name
 from docferry.core.versions import parse_version, snapshot_version
-from docferry.errors import ConditionFailed, DocumentError, ImagesLost
+from docferry.errors import ConditionFailed, DocumentError, ImagesLost, MigrationError, Unforeseen
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.dead_letters import close_letter, letter_record, list_letters, open_letter
@@ -30,6 +31,9 @@ from docferry.ports.flows import Budget, ChangeEvent, Guard, Ledger, Source, Sto
 LANES = 128
 MOST_KINDS, NAMED_FIELDS = 100, 6
 """Of changes that are counted apart, and of an update's fields that are named."""
+ATTEMPTS = 3
+"""At a change whose error is not foreseen, before it becomes a dead letter."""
+AGAIN = Backoff(first_s=0.2, cap_s=1.0)
 AT_ONCE = 32
 """Changes that are applied side by side: enough to keep the target's request slots (24 by default) busy, and few, because
 under load the oldest change gets its share among these."""
@@ -179,6 +183,32 @@ class Lanes:
     # --- applying ----------------------------------------------------------------------------------------------------
 
     async def _apply(self, change: ChangeEvent) -> None:
+        """Apply a change, or account for it. An error that no code foresees, at each attempt, is a bug that this change brings
+        out: it becomes a dead letter, or the stream would stand for ever. InvariantBroken is about the whole stream, and ends it.
+        """
+        for number in range(1, ATTEMPTS + 1):
+            try:
+                await self._apply_once(change)
+                return
+            except (MigrationError, MemoryError):
+                raise
+            except Exception as error:  # noqa: BLE001 - becomes a dead letter
+                unforeseen = error
+                await asyncio.sleep(AGAIN.wait_s(number))
+        await self._give_up(change, unforeseen)
+
+    async def _give_up(self, change: ChangeEvent, unforeseen: Exception) -> None:
+        error: DocumentError = Unforeseen.of(unforeseen, ATTEMPTS)
+        try:
+            writes = self._burial(change, change.version, error)
+        except MigrationError:
+            raise
+        except Exception:  # noqa: BLE001 - the same bug: told in the letter
+            more = "; the keys of its items cannot be told either, so these hold what is out of date"
+            writes = Writes([], None, Unforeseen.of(unforeseen, ATTEMPTS, more))
+        await self._bury(change, change.version, writes, id_name(change.id))
+
+    async def _apply_once(self, change: ChangeEvent) -> None:
         name = id_name(change.id)
         letter = self._letters.get(change.collection, {}).get(name)
         version = change.version

@@ -37,8 +37,8 @@ class ServerFacts:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionFacts:
     """One collection. `kind` is collection, view, timeseries or missing; `unique` the field sets that a full unique index
-    keeps unique, `partly_unique` those of partial ones; `images` whether change stream pre- and post-images are on; sizes in
-    bytes."""
+    keeps unique, `partly_unique` those of partial ones; `images` whether change stream pre- and post-images are on; `capped`
+    whether it is a capped one; sizes in bytes."""
 
     name: str
     kind: str
@@ -47,6 +47,7 @@ class CollectionFacts:
     unique: tuple[frozenset[str], ...]
     partly_unique: tuple[frozenset[str], ...] = ()
     images: bool = False
+    capped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
