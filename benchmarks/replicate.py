@@ -32,7 +32,8 @@ from docferry.adapters.mongodb.source import MongoSource
 from docferry.config import load_migration
 from docferry.flows.backfill.load import BULK
 from docferry.flows.ledger.positions import position_body, position_in
-from docferry.flows.replicate.follower import ReplicationReport, replicate
+from docferry.flows.replicate.follower import replicate
+from docferry.flows.replicate.report import ReplicationReport
 from docferry.ports.flows import StreamPosition
 from docferry.sandbox import SandboxStack
 from docferry.testing.jobs import make_job

@@ -55,11 +55,11 @@ from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread, unless_stopped
 from docferry.flows.ledger.budget import LedgerBudget
 from docferry.flows.ledger.dead_letters import list_letters
-from docferry.flows.ledger.leases import Lease, lease_expired, take_or_create
+from docferry.flows.ledger.leases import Lease, held_async, lease_expired, take_or_create
 from docferry.flows.ledger.positions import REPLICATION, position_in
 from docferry.flows.ledger.times import decode_time, encode_time, now_ms
-from docferry.flows.ledger.writers import LEASE_S, holding, open_loads, open_writers
-from docferry.flows.replicate.follower import SIGNATURE_LIVES_S
+from docferry.flows.ledger.writers import LEASE_S, open_loads, open_writers
+from docferry.flows.preflight.thresholds import SIGNATURE_LIVES_S
 from docferry.flows.validate.common import cancel_all, item_id, owner_of
 from docferry.ports.flows import Grave, Target
 
@@ -142,7 +142,7 @@ async def purge(job: Job, target: Target, dry_run: bool = False) -> PurgeReport:
     if job.stop.is_set():
         raise Stopped("asked to stop before the purge began; nothing was deleted")
     lease = await asyncio.to_thread(take_or_create, job.ledger, *PURGE, job.identity, LEASE_S)
-    async with holding(lease):
+    async with held_async(lease, job.stop):
         return await _purge_leased(job, target, lease)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from docferry_airflow.operators.base import MigrationOperator, Work
 
 if TYPE_CHECKING:
-    from docferry.flows.replicate.follower import ReplicationReport
+    from docferry.flows.replicate.report import ReplicationReport
 
 
 class ReplicateOperator(MigrationOperator):

@@ -9,7 +9,8 @@ from typing import Any
 from bson.timestamp import Timestamp
 from docferry.config import parse_migration
 from docferry.flows.backfill import backfill
-from docferry.flows.replicate.follower import ReplicationReport, replicate
+from docferry.flows.replicate.follower import replicate
+from docferry.flows.replicate.report import ReplicationReport
 from docferry.testing.fakes import FakeLedger, FakeSource, FakeTarget
 from docferry.testing.jobs import make_job
 from docferry.wiring import who

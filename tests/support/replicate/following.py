@@ -6,7 +6,8 @@ import asyncio
 from typing import Any
 
 from docferry.flows.kernel.job import Job
-from docferry.flows.replicate.follower import ReplicationReport, replicate
+from docferry.flows.replicate.follower import replicate
+from docferry.flows.replicate.report import ReplicationReport
 from docferry.testing.jobs import make_job
 from docferry.wiring import who
 

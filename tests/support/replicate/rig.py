@@ -21,7 +21,8 @@ from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.dead_letters import list_letters
 from docferry.flows.ledger.positions import REPLICATION, applied_position
 from docferry.flows.ledger.times import now_ms
-from docferry.flows.replicate.follower import ReplicationReport, replicate
+from docferry.flows.replicate.follower import replicate
+from docferry.flows.replicate.report import ReplicationReport
 from docferry.ports.flows import Identity, StopSignal, Target
 from docferry.rehearsal.independent import judge
 from docferry.rehearsal.shop import COLLECTIONS

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
 
 import pytest
-from docferry.errors import LeaseHeld, LeaseLost, Unavailable
-from docferry.flows.ledger.leases import Lease, take_or_create
+from docferry.errors import LeaseHeld, LeaseLost, Stopped, Unavailable
+from docferry.flows.ledger.leases import Lease, held, held_async, take_or_create
 from docferry.ports.flows import Identity
 from docferry.testing.fakes import FakeLedger
 
@@ -75,3 +78,92 @@ def test_two_of_one_process_do_not_both_take_it(ledger: FakeLedger, lease: Lease
     with pytest.raises(LeaseHeld, match="one"):
         take_or_create(ledger, "work", "a", identity("one"), 60.0)
     first.abandon()
+
+
+# --- given back at the end of a block --------------------------------------------------------------------------------
+
+
+class Silent(FakeLedger):
+    """A ledger that fails from some moment on."""
+
+    gone = False
+
+    def write(self, *where: Any, **how: Any) -> Any:
+        if self.gone:
+            raise Unavailable("the ledger is away", operation="write")
+        return super().write(*where, **how)
+
+
+def taken(ledger: FakeLedger) -> Lease:
+    return take_or_create(ledger, "points", "p", Identity(name="one", mark="m", ended=lambda mark: False), 60.0)
+
+
+def block(lease: Lease, beside_a_loop: bool, error: BaseException | None = None) -> None:
+    """Holds a lease, with a last checkpoint, and ends by an error or not."""
+
+    async def inside() -> None:
+        async with held_async(lease) as mine:
+            mine.last = {"state": "last"}
+            if error is not None:
+                raise error
+
+    if beside_a_loop:
+        asyncio.run(inside())
+        return
+    with held(lease) as mine:
+        mine.last = {"state": "last"}
+        if error is not None:
+            raise error
+
+
+both = pytest.mark.parametrize("beside_a_loop", [False, True])
+
+
+@both
+@pytest.mark.parametrize("error", [None, ValueError("broken"), Stopped("asked")])
+def test_lease_is_given_back_with_the_last_checkpoint_whatever_ends_the_block(
+    beside_a_loop: bool, error: Exception | None
+) -> None:
+    ledger = FakeLedger()
+    lease = taken(ledger)
+    raised: Any = pytest.raises(type(error)) if error else nullcontext()
+    with raised:
+        block(lease, beside_a_loop, error)
+    record = ledger.read("points", "p")
+    assert record is not None
+    assert (record.body["owner"], record.body["state"]) == ("", "last")
+
+
+@both
+def test_error_of_the_block_is_what_is_raised_and_tells_that_the_lease_was_kept(beside_a_loop: bool) -> None:
+    ledger = Silent()
+    lease = taken(ledger)
+    ledger.gone = True
+    with pytest.raises(ValueError, match="broken") as raised:
+        block(lease, beside_a_loop, ValueError("broken"))
+    assert "points/p could not be given back: the ledger is away" in "".join(raised.value.__notes__)
+    with pytest.raises(LeaseLost):
+        lease.check()
+
+
+@both
+def test_lease_that_cannot_be_given_back_after_the_work_is_an_error_and_runs_out(beside_a_loop: bool) -> None:
+    ledger = Silent()
+    lease = taken(ledger)
+    ledger.gone = True
+    with pytest.raises(Unavailable):
+        block(lease, beside_a_loop)
+    with pytest.raises(LeaseLost):
+        lease.check()
+
+
+@both
+def test_lease_that_is_lost_is_left_to_its_new_holder(beside_a_loop: bool) -> None:
+    ledger = FakeLedger()
+    lease = taken(ledger)
+    record = ledger.read("points", "p")
+    assert record is not None
+    theirs = ledger.write("points", "p", {**record.body, "owner": "two", "mark": "n"}, expect=record)
+    with pytest.raises(LeaseLost):
+        block(lease, beside_a_loop, LeaseLost("points/p"))
+    assert ledger.read("points", "p") == theirs

@@ -41,7 +41,7 @@ from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.budget import LedgerBudget
 from docferry.flows.ledger.dead_letters import open_letter
-from docferry.flows.ledger.leases import Lease, take_or_create
+from docferry.flows.ledger.leases import Lease, held_async, take_or_create
 from docferry.flows.ledger.positions import recorded_position
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.majority import MajorityWatch
@@ -244,20 +244,16 @@ class _Loader:
 
     async def run(self) -> Counts:
         """Returns what this attempt did. The lease is given back whatever happens, with all that was acknowledged."""
-        try:
-            await self._load()
-        except LeaseLost:
-            await self._abandon()
-            self.lease.abandon()
-            raise
-        except BaseException as error:
-            await self._abandon()
-            await self._give_back(error)
-            raise
-        if self.lease.body["state"] == "done":  # somebody finished it between our look and our lease
-            await asyncio.to_thread(self.lease.release)
-            return Counts()
-        await asyncio.to_thread(self.lease.release, self._checkpoint() | {"state": "done"})
+        async with held_async(self.lease, self.job.stop):
+            try:
+                await self._load()
+            except BaseException:
+                await self._abandon()
+                self.lease.last = self._checkpoint()
+                raise
+            if self.lease.body["state"] == "done":  # another process finished it between our look and our lease
+                return Counts()
+            self.lease.last = self._checkpoint() | {"state": "done"}
         done = Counts(**{name: getattr(self.counts, name) - getattr(self.started_with, name) for name in COUNTERS})
         self._report("done")
         return done
@@ -485,13 +481,6 @@ class _Loader:
             except MigrationError:
                 break  # not counted: it will be read again
         self.pending.clear()
-
-    async def _give_back(self, error: BaseException) -> None:
-        try:
-            await in_thread(self.lease.release, self._checkpoint(), within_s=GIVE_BACK_S)
-        except Exception as lost:  # noqa: BLE001 - `error` is what matters; the lease then runs out by itself
-            self.lease.abandon()
-            error.add_note(f"(and the chunk's lease could not be given back: {lost})")
 
     def _report(self, note: str = "") -> None:
         total = int(self.lease.body.get("expected", 0))

@@ -13,8 +13,7 @@ back exactly that. Whoever raises or lifts holds a lease on the record meanwhile
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -30,14 +29,14 @@ from docferry.core.cutover.fence_plan import (
 )
 from docferry.errors import (
     FenceFailed,
-    LeaseLost,
     PreflightFailed,
     Problem,
     TransientStoreError,
 )
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
-from docferry.flows.ledger.leases import Lease, take_or_create
+from docferry.flows.ledger import leases
+from docferry.flows.ledger.leases import Lease
 from docferry.flows.ledger.times import decode_time, encode_time
 from docferry.ports.flows import Ledger, StopSignal
 
@@ -111,23 +110,9 @@ def recorded_fence(ledger: Ledger) -> tuple[Recorded, FencePlan | None, Timestam
 # --- the record ------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def held(job: Job) -> Iterator[Lease]:
+def held(job: Job) -> AbstractContextManager[Lease]:
     """The lease on the record; whatever ends the block, it is given back, or runs out."""
-    lease = take_or_create(job.ledger, *FENCE, job.identity, LEASE_S)
-    try:
-        yield lease
-    except LeaseLost:
-        lease.abandon()
-        raise
-    except BaseException as error:
-        try:
-            lease.release()
-        except Exception as lost:  # noqa: BLE001 - told with the error; the lease then runs out
-            lease.abandon()
-            error.add_note(f"(and the lease on the fence could not be given back: {lost})")
-        raise
-    lease.release()
+    return leases.held(leases.take_or_create(job.ledger, *FENCE, job.identity, LEASE_S))
 
 
 def state_in_mongodb(job: Job, plan: FencePlan, for_s: float, stop: StopSignal | None = None) -> FenceState:

@@ -55,7 +55,8 @@ from docferry.flows.ledger.modes import (
 from docferry.flows.ledger.times import decode_time
 from docferry.flows.ledger.writers import open_loads, open_writers, unfinished_loads
 from docferry.flows.preflight.readiness import SERVES, foreign_writers
-from docferry.flows.replicate.follower import Until, replicate
+from docferry.flows.replicate.follower import replicate
+from docferry.flows.replicate.report import Until
 from docferry.flows.reporting.health import lacking_health
 from docferry.flows.reverse.follower import latest_of, record_stream_start
 from docferry.flows.validate.changed import ChangeWatch, compare_changed

@@ -55,7 +55,7 @@ from docferry.flows.ledger.reigns import record_reign
 from docferry.flows.ledger.reports import latest_report
 from docferry.flows.ledger.reverse_letters import list_reverse_letters
 from docferry.flows.ledger.times import now_ms
-from docferry.flows.replicate.follower import SIGNATURE_LIVES_S
+from docferry.flows.preflight.thresholds import SIGNATURE_LIVES_S
 from docferry.flows.reporting.health import lacking_health
 from docferry.flows.reverse.follower import ReverseReport, reverse
 from docferry.flows.reverse.proof import LOOK_AGAIN_S, Write, unapplied, wait_until_applied

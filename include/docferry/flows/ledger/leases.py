@@ -6,16 +6,21 @@ the two clocks need to agree only to well within a lease.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from docferry.errors import ConditionFailed, InvariantBroken, LeaseHeld, LeaseLost
+from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.times import now_ms
-from docferry.ports.flows import Identity, Ledger, Record
+from docferry.ports.flows import Identity, Ledger, Record, StopSignal
 
 TAKEOVER_NEEDS_WAIT = "taken_over"
+HURRIED_S, PATIENT_S = 2.0, 30.0
+"""How long giving a lease back may take; Airflow kills a task five seconds after it asked it to stop."""
 
 
 def lease_expired(body: Mapping[str, Any], identity: Identity) -> bool:
@@ -45,6 +50,8 @@ class Lease:
         fence = int(record.body.get("fence", 0)) + 1
         taken_over = bool(record.body.get(TAKEOVER_NEEDS_WAIT)) or (orphan and not proved)
         self._deadline, self._until = 0.0, 0
+        self.last: Mapping[str, Any] = {}
+        """What is written when the lease is given back: the block that holds it keeps this up to date."""
         self._record = record
         self._write({"fence": fence, TAKEOVER_NEEDS_WAIT: taken_over})
         self._thread = threading.Thread(target=self._renew, name=f"lease {self._name}", daemon=True)
@@ -53,6 +60,11 @@ class Lease:
     @property
     def body(self) -> Mapping[str, Any]:
         return self._record.body
+
+    @property
+    def name(self) -> str:
+        """Section and key."""
+        return self._name
 
     @property
     def key(self) -> str:
@@ -121,6 +133,70 @@ class Lease:
                 self.last_error = error
 
     last_error: Exception | None = None
+
+
+@contextmanager
+def held(lease: Lease) -> Iterator[Lease]:
+    """Give a lease back at the end of the block, with its `last` checkpoint, whatever ends the block.
+
+    One that is lost is left alone. If it cannot be given back after an error, that error is what matters, and tells of it: the
+    lease then runs out by itself.
+    """
+    try:
+        yield lease
+    except BaseException as error:
+        if isinstance(error, LeaseLost):
+            lease.abandon()
+            raise
+        try:
+            lease.release(lease.last)
+        except Exception as lost:  # noqa: BLE001 - told with the error
+            _leave(lease, error, lost)
+        raise
+    _release(lease)
+
+
+@asynccontextmanager
+async def held_async(lease: Lease, stop: StopSignal | None = None) -> AsyncIterator[Lease]:
+    """As `held`, beside the event loop. A process that was asked to stop does not wait long; else a ledger that is slow or
+    throttles is given its time."""
+    try:
+        yield lease
+    except BaseException as error:
+        if isinstance(error, LeaseLost):
+            lease.abandon()
+            raise
+        await give_back_after(lease, error, lambda: lease.release(lease.last), stop)
+        raise
+    await in_thread(_release, lease, within_s=_within_s(None, stop))
+
+
+async def give_back_after(
+    lease: Lease, error: BaseException, release: Callable[[], object], stop: StopSignal | None = None
+) -> None:
+    """Give a lease back by `release`, having met an error, which tells of it if that fails, too."""
+    try:
+        await in_thread(release, within_s=_within_s(error, stop))
+    except Exception as lost:  # noqa: BLE001 - told with the error
+        _leave(lease, error, lost)
+
+
+def _within_s(error: BaseException | None, stop: StopSignal | None) -> float:
+    hurried = isinstance(error, asyncio.CancelledError) or (stop is not None and stop.is_set())
+    return HURRIED_S if hurried else PATIENT_S
+
+
+def _release(lease: Lease) -> None:
+    try:
+        lease.release(lease.last)
+    except BaseException:
+        lease.abandon()
+        raise
+
+
+def _leave(lease: Lease, error: BaseException, lost: Exception) -> None:
+    lease.abandon()
+    error.add_note(f"(and the lease {lease.name} could not be given back: {lost})")
 
 
 def take_or_create(ledger: Ledger, section: str, key: str, identity: Identity, lease_s: float) -> Lease:

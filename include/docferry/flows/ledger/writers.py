@@ -12,10 +12,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from docferry.config import Migration
-from docferry.errors import LeaseLost, Stopped
-from docferry.flows.backfill.load import BULK, GIVE_BACK_S
-from docferry.flows.kernel.threads import in_thread
-from docferry.flows.ledger.leases import Lease, lease_expired, take_or_create
+from docferry.errors import Stopped
+from docferry.flows.backfill.load import BULK
+from docferry.flows.ledger.leases import held_async, lease_expired, take_or_create
 from docferry.flows.ledger.modes import require_mongodb_leads
 from docferry.ports.flows import Guard, Identity, Ledger, StopSignal
 
@@ -32,32 +31,9 @@ async def writing(ledger: Ledger, identity: Identity, what: str, stop: StopSigna
     if stop.is_set():
         raise Stopped(f"asked to stop before the {what} began; nothing was changed")
     lease = await asyncio.to_thread(take_or_create, ledger, WRITERS, what, identity, LEASE_S)
-    async with holding(lease):
+    async with held_async(lease, stop):
         await asyncio.to_thread(require_mongodb_leads, ledger, f"the {what}")
         yield lease.check
-
-
-@asynccontextmanager
-async def holding(lease: Lease) -> AsyncIterator[None]:
-    """Give a lease back at the end of the block, whatever ends it; one that is lost is left alone."""
-    try:
-        yield
-    except LeaseLost:
-        lease.abandon()
-        raise
-    except BaseException as error:
-        await _release_after(lease, error)
-        raise
-    await asyncio.to_thread(lease.release)
-
-
-async def _release_after(lease: Lease, error: BaseException) -> None:
-    """Give a lease back; if that fails, too, `error` is what matters: the lease then runs out by itself."""
-    try:
-        await in_thread(lease.release, within_s=GIVE_BACK_S)
-    except Exception as lost:  # noqa: BLE001 - told with the error
-        lease.abandon()
-        error.add_note(f"(and the lease {lease.key} could not be given back: {lost})")
 
 
 def open_loads(ledger: Ledger, migration: Migration, identity: Identity) -> list[str]:

@@ -19,39 +19,34 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from bson.timestamp import Timestamp
 
-from docferry.config import Migration
 from docferry.errors import (
-    InvariantBroken,
-    PreflightFailed,
-    Problem,
     ResumeTokenLost,
     Stopped,
     StreamEnded,
     TimedOut,
     TransientStoreError,
 )
-from docferry.flows.backfill.load import BULK, GIVE_BACK_S, budget_of, raised_gc_threshold
+from docferry.flows.backfill.load import GIVE_BACK_S, budget_of, raised_gc_threshold
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.budget import LedgerBudget
-from docferry.flows.ledger.leases import Lease, take_or_create
-from docferry.flows.ledger.mapping_fingerprint import changed_mappings
+from docferry.flows.ledger.leases import Lease, held_async, take_or_create
 from docferry.flows.ledger.modes import read_mode, replication_yield_request, require_direction
-from docferry.flows.ledger.positions import REPLICATION, position_body, position_in, recorded_position
-from docferry.flows.ledger.times import decode_time, encode_time, now_ms
+from docferry.flows.ledger.positions import REPLICATION, position_body
+from docferry.flows.ledger.times import decode_time, now_ms
 from docferry.flows.preflight.majority import MajorityWatch, wait_for_majority
 from docferry.flows.preflight.mongodb import require_followable
-from docferry.flows.preflight.windows import Windows, windows_of
+from docferry.flows.preflight.windows import windows_of
 from docferry.flows.replicate.lanes import Applying, Lanes
-from docferry.ports.flows import Batch, Feed, Ledger, StreamPosition, Target
+from docferry.flows.replicate.opening import open_for_following
+from docferry.flows.replicate.report import COUNTERS, ReplicationReport, Until
+from docferry.ports.flows import Batch, Feed, StreamPosition, Target
 
 MOST_PENDING = 4_000
 MOST_PENDING_BYTES = 64 * 1024 * 1024
@@ -68,57 +63,6 @@ LEASE_S = 60.0
 """Longer than DynamoDB, where it is kept, may be silent for a while."""
 STALLED_S = 3.0
 """From this lag on MongoDB is asked whether its members are there."""
-SIGNATURE_LIVES_S = 15 * 60.0
-"""A request that was signed before its sender lost its lease may still be accepted for so long."""
-
-COUNTERS = ("events", "written", "superseded", "dead", "passed")
-
-
-@dataclass(slots=True, kw_only=True)
-class ReplicationReport:
-    """What one run did: events = written + superseded + dead + passed. `passed` came without images, and their collection
-    has been loaded anew since.
-
-    `lag_s` is MongoDB's time minus the time up to which everything is applied; `position` that time.
-    """
-
-    events: int = 0
-    written: int = 0
-    superseded: int = 0
-    dead: int = 0
-    passed: int = 0
-    seconds: float = 0.0
-    lag_s: float | None = None
-    position: Timestamp | None = None
-    windows: Windows | None = None
-
-    def check(self) -> None:
-        """Raises InvariantBroken if an event is unaccounted for."""
-        if self.events != self.written + self.superseded + self.dead + self.passed:
-            raise InvariantBroken(f"replication: {self.events} events do not add up: {self.to_dict()}")
-
-    @property
-    def rate(self) -> float:
-        """Events a second."""
-        return self.events / self.seconds if self.seconds > 0 else 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        found: dict[str, Any] = {name: getattr(self, name) for name in COUNTERS}
-        return found | {
-            "seconds": round(self.seconds, 3),
-            "rate": round(self.rate, 1),
-            "lag_s": self.lag_s,
-            "position": encode_time(self.position) if self.position else None,
-            "windows": self.windows.to_dict() if self.windows else None,
-        }
-
-
-@dataclass(slots=True)
-class Until:
-    """Up to which time to apply: it may be set while replication runs, as a fence's is. `lag_s` is told meanwhile."""
-
-    time: Timestamp | None = None
-    lag_s: float | None = None
 
 
 async def replicate(
@@ -144,73 +88,24 @@ async def replicate(
     await in_thread(wait_for_majority, job.source, job.progress, job.stop, "replication", for_s, stop=job.stop)
     await in_thread(require_followable, job.migration, job.source, stop=job.stop)
     lease = await asyncio.to_thread(take_or_create, job.ledger, *REPLICATION, job.identity, LEASE_S)
-    try:
+    async with held_async(lease, job.stop):
         await asyncio.to_thread(require_direction, job.ledger, forward=True, leading=leading)
         position = await asyncio.to_thread(open_for_following, job.ledger, job.migration, lease)
-    except BaseException:
-        await asyncio.to_thread(lease.release)
-        raise
-    follower = _Follower(job, target, lease, position, leading)
-    if for_s is not None:
-        for_s -= time.monotonic() - asked
-    try:
-        with raised_gc_threshold():
-            await follower.run(for_s, until if isinstance(until, Until) else Until(until))
-    except (StreamEnded, ResumeTokenLost) as error:
-        lost = {"lost": True} if isinstance(error, ResumeTokenLost) else {}
-        await follower.close({"ended": str(error)} | lost)
-        raise
-    except BaseException as error:
-        await follower.close_after(error)
-        raise
-    await follower.close({"ended": ""})
+        follower = _Follower(job, target, lease, position, leading)
+        if for_s is not None:
+            for_s -= time.monotonic() - asked
+        ended: dict[str, Any] = {}
+        try:
+            with raised_gc_threshold():
+                await follower.run(for_s, until if isinstance(until, Until) else Until(until))
+            ended = {"ended": ""}
+        except (StreamEnded, ResumeTokenLost) as error:
+            ended = {"ended": str(error)} | ({"lost": True} if isinstance(error, ResumeTokenLost) else {})
+            raise
+        finally:
+            lease.last = await follower.end() | ended
     follower.report.check()
     return follower.report
-
-
-def open_for_following(ledger: Ledger, migration: Migration, lease: Lease) -> StreamPosition:
-    """The position to go on from. From here on nothing may be loaded without conditions.
-
-    Raises PreflightFailed if a collection is not loaded, or was loaded by somebody who may still be writing.
-    """
-    _require_loaded(ledger, migration)
-    if not lease.body.get("opened"):
-        lease.update({"opened": now_ms()})
-        _require_loaded(ledger, migration)  # nobody has begun a load without conditions in between
-    if "token" in lease.body:
-        return position_in(lease.body)
-    position = recorded_position(ledger)
-    if position is None:
-        raise InvariantBroken("everything is loaded, but no stream position is recorded")
-    return position
-
-
-def _require_loaded(ledger: Ledger, migration: Migration) -> None:
-    problems = [problem for one in migration.collections if (problem := _not_loaded(ledger, one.name)) is not None]
-    problems += changed_mappings(migration, ledger)
-    if problems:
-        raise PreflightFailed("replication", problems)
-
-
-def _not_loaded(ledger: Ledger, collection: str) -> Problem | None:
-    header = ledger.read("backfill", collection)
-    where = f"collections.{collection}"
-    if header is None or (header.body["state"] != "complete" and header.body["mode"] == BULK):
-        return Problem(
-            where=where,
-            what="is not loaded yet; following begins when every first load is over",
-            suggestion=f"docferry backfill --only {collection}",
-        )
-    if header.body.get("taken_over"):
-        left_s = int(header.body["finished"]) / 1000 + SIGNATURE_LIVES_S - time.time()
-        if left_s > 0:
-            return Problem(
-                where=where,
-                what="was loaded by several processes of which one vanished: what it has signed may still arrive "
-                f"for {left_s:.0f} s",
-                suggestion="wait, then replicate, and validate",
-            )
-    return None
 
 
 class _Follower:
@@ -444,22 +339,9 @@ class _Follower:
         if not self.job.stop.is_set():
             await in_thread(self._look_at_mongo, False)  # the lag that is told is that of the end
 
-    async def close_after(self, error: BaseException) -> None:
-        """Close; if that fails, too, `error` is what matters: the lease then runs out by itself."""
-        try:
-            await self.close({})
-        except Exception as lost:  # noqa: BLE001 - told with the error
-            error.add_note(f"(and the replication lease could not be given back: {lost})")
-
-    async def close(self, changes: Mapping[str, Any]) -> None:
-        """End the lanes, then give the lease back with the last position."""
+    async def end(self) -> dict[str, Any]:
+        """End the lanes. Returns what the ledger is to hold: if it gets lost, the older position there is safe."""
         if self.lanes.pending:
             await self.lanes.end()
             self.read_up_to = self.lanes.position  # the rest will be read again
-        body = {**self._body(), **changes}
-        try:
-            # Whoever asked to stop does not wait; else a ledger that is slow or throttles is given its time.
-            await in_thread(self.lease.release, body, within_s=GIVE_BACK_S if self.job.stop.is_set() else DRAIN_S)
-        except Exception:
-            self.lease.abandon()  # it then runs out by itself; the position in the ledger is older, which is safe
-            raise
+        return self._body()

@@ -34,10 +34,10 @@ from docferry.errors import (
     StreamTrimmed,
     TransientStoreError,
 )
-from docferry.flows.backfill.load import GIVE_BACK_S, raised_gc_threshold
+from docferry.flows.backfill.load import raised_gc_threshold
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
-from docferry.flows.ledger.leases import Lease, take_or_create
+from docferry.flows.ledger.leases import Lease, held_async, take_or_create
 from docferry.flows.ledger.mapping_fingerprint import require_mapping
 from docferry.flows.ledger.modes import replication_yield_request, require_direction
 from docferry.flows.ledger.times import now_ms
@@ -209,21 +209,24 @@ async def reverse(
             RetryExhausted, StoreError. Whatever it raises, a later run goes on where all was applied.
     """
     lease = await asyncio.to_thread(take_or_create, job.ledger, *RECORD, job.identity, LEASE_S)
-    try:
-        await asyncio.to_thread(require_direction, job.ledger, forward=False, leading=leading)
-        await asyncio.to_thread(require_mapping, job.migration, job.ledger)
-        tables = _recorded(lease, job.migration)
-    except BaseException as error:
-        await asyncio.to_thread(lease.release, {"ended": str(error)})
-        raise
-    follower = _Follower(job, target, lease, tables, leading, report or ReverseReport())
-    try:
-        with raised_gc_threshold():
-            await follower.run(for_s, until_caught_up)
-    except BaseException as error:
-        await follower.close_after(error)
-        raise
-    await follower.close({"ended": ""})
+    async with held_async(lease, job.stop):
+        ended = ""
+        try:
+            await asyncio.to_thread(require_direction, job.ledger, forward=False, leading=leading)
+            await asyncio.to_thread(require_mapping, job.migration, job.ledger)
+            follower = _Follower(
+                job, target, lease, _recorded(lease, job.migration), leading, report or ReverseReport()
+            )
+            try:
+                with raised_gc_threshold():
+                    await follower.run(for_s, until_caught_up)
+            finally:
+                lease.last = await follower.end()
+        except BaseException as error:
+            ended = str(error)
+            raise
+        finally:
+            lease.last = {**lease.last, "ended": ended}
     follower.report.check()
     return follower.report
 
@@ -378,22 +381,11 @@ class _Follower:
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
-    async def close_after(self, error: BaseException) -> None:
-        """Close; if that fails, too, `error` is what matters: the lease then runs out by itself."""
-        try:
-            await self.close({"ended": str(error)})
-        except Exception as lost:  # noqa: BLE001 - told with the error
-            error.add_note(f"(and the reverse replication lease could not be given back: {lost})")
-
-    async def close(self, changes: Mapping[str, Any]) -> None:
-        """End the lanes, then give the lease back with the last positions."""
+    async def end(self) -> dict[str, Any]:
+        """End the lanes. Returns what the ledger is to hold: if it gets lost, the older positions there are safe."""
         await self.readers.end()
         await self.lanes.end()
-        body = {**self._body(), **changes}
+        body = self._body()
         self.told = float("-inf")
         self._tell()
-        try:
-            await in_thread(self.lease.release, body, within_s=GIVE_BACK_S if self.job.stop.is_set() else DRAIN_S)
-        except Exception:
-            self.lease.abandon()  # it then runs out by itself; the positions in the ledger are older, which is safe
-            raise
+        return body

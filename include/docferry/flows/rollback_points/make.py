@@ -16,7 +16,7 @@ from docferry.core.cutover.modes import Mode
 from docferry.core.rollback_points.points import POINTS, Point, backup_name, name_at, name_problems
 from docferry.errors import ConditionFailed, LeaseHeld, PointFailed, PreflightFailed, Problem, StoreError
 from docferry.flows.kernel.job import Job
-from docferry.flows.ledger.leases import Lease, lease_expired, take_or_create
+from docferry.flows.ledger.leases import Lease, held, lease_expired, take_or_create
 from docferry.flows.ledger.modes import read_mode
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.rollback_points.dump import dump_collections, require_dumpable
@@ -85,16 +85,12 @@ def make_point(job: Job, name: str = "", snapshot: str = "") -> Point:
     job.progress.say(plan_point(job, name, snapshot))
     sweep(job)
     _require_free(job, name)
-    lease = take_or_create(job.ledger, POINTS, name, job.identity, LEASE_S)
-    try:
+    with held(take_or_create(job.ledger, POINTS, name, job.identity, LEASE_S)) as lease:
         if lease.body.get("state") == WHOLE:
             raise PreflightFailed("the rollback point", [Problem(where=name, what="is there already")])
         lease.update({"state": MAKING, "to": settings_of(job).to})
         point = _made(job, lease, name, snapshot)
-    except BaseException:
-        lease.release()
-        raise
-    lease.release({"state": WHOLE, **point.to_body()})
+        lease.last = {"state": WHOLE, **point.to_body()}
     job.progress.say(
         f"{name} is whole: {point.documents:,} documents, {point.bytes:,} bytes, {len(point.backups)} backup(s)"
     )
@@ -224,8 +220,7 @@ def sweep(job: Job) -> list[str]:
 
 def _clear(job: Job, name: str) -> None:
     """Under the point's lease: whoever makes a point of this name meanwhile keeps what is his."""
-    lease = take_or_create(job.ledger, POINTS, name, job.identity, LEASE_S)
-    try:
+    with held(take_or_create(job.ledger, POINTS, name, job.identity, LEASE_S)) as lease:
         if lease.body.get("state") == WHOLE:
             raise ConditionFailed(f"{name} has been finished meanwhile")
         if to := str(lease.body.get("to", "")):
@@ -234,8 +229,6 @@ def _clear(job: Job, name: str) -> None:
             if job.points.backups.table_status(table.name) is not None:
                 for arn in job.points.backups.find(table.name, backup_name(job.migration.name, name)):
                     job.points.backups.delete(arn)
-    finally:
-        lease.release()
     record = job.ledger.read(POINTS, name)
     if record is not None and lease_expired(record.body, job.identity):
         job.ledger.delete(record)

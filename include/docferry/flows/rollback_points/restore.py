@@ -29,7 +29,7 @@ from docferry.core.rollback_points.points import (
 )
 from docferry.errors import PreflightFailed, Problem, RetryExhausted, ValidationFailed
 from docferry.flows.kernel.job import Job
-from docferry.flows.ledger.leases import take_or_create
+from docferry.flows.ledger.leases import held, take_or_create
 from docferry.flows.rollback_points.dump import Sum, current_pages
 from docferry.flows.rollback_points.job import WHOLE, read_point
 from docferry.flows.rollback_points.mongodump import ARCHIVE
@@ -137,15 +137,12 @@ def restore_beside(job: Job, name: str, into: str = "") -> RestoreReport:
         job.check()
         lease.check()
 
-    try:
+    with held(lease):
         lease.update({"state": RESTORING, "point": name, "tables": dict(plan.tables)})
         _begin_tables(job, point, plan.tables)
         sums, resting = _restore_database(job, point, plan.database, guard) if plan.database else ({}, ())
         _wait_for_tables(job, plan.tables, guard)
-    except BaseException:
-        lease.release()
-        raise
-    lease.release({"state": WHOLE, "point": name, "sums": sums, "tables": dict(plan.tables)})
+        lease.last = {"state": WHOLE, "point": name, "sums": sums, "tables": dict(plan.tables)}
     return replace(plan, resting=resting)
 
 

@@ -21,7 +21,7 @@ from docferry.core.rollback_points.dump_files import CollectionSpec
 from docferry.core.rollback_points.points import RESTORES, Loss, Point, database_beside, loss_sentence
 from docferry.errors import MoveRefused, PreflightFailed, Problem, ValidationFailed
 from docferry.flows.kernel.job import Job
-from docferry.flows.ledger.leases import take_or_create
+from docferry.flows.ledger.leases import held, take_or_create
 from docferry.flows.ledger.modes import live_instances, read_mode
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.mongodb_clients import foreigners
@@ -125,16 +125,13 @@ def restore_over_live(job: Job, name: str, confirmed: str, beside: str = "") -> 
             _require_mode(job, plan)
             looked = time.monotonic()
 
-    try:
+    with held(lease):
         lease.update(
             {"state": OVER_LIVE, "point": name, "database": plan.database, "sentence": plan.sentence, "at": now_ms()}
         )
         _make_equal(job, plan, guard)
         _require_mode(job, plan)
-    except BaseException:
-        lease.release()
-        raise
-    lease.release({"state": "done"})
+        lease.last = {"state": "done"}
     job.progress.say(f"{plan.database} is what {name} is")
     return plan
 

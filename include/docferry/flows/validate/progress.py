@@ -21,14 +21,13 @@ from docferry.core.mapping.items import Item
 from docferry.errors import InvariantBroken
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
-from docferry.flows.ledger.leases import Lease, take_or_create
+from docferry.flows.ledger.leases import Lease, give_back_after, take_or_create
 from docferry.flows.ledger.reports import CollectionResult
 from docferry.flows.ledger.times import decode_time, encode_time, now_ms
 from docferry.flows.validate.suspects import Suspects, decode_suspects, encode_suspects
 
 SECTION, KEY, PARTS = "validate", "full", "validate-suspects"
 CHECKPOINT_S = 2.0
-GIVE_BACK_S = 2.0
 RESUME_WITHIN_S = 86_400.0
 """A validation that was ended longer ago is not continued: what it had compared is too old to mean much."""
 
@@ -97,11 +96,7 @@ class Keeper:
 
     async def give_back(self, error: BaseException, so_far: SoFar, suspects: Suspects) -> None:
         """Let somebody else, or a re-run, go on at once from where we are."""
-        try:
-            await in_thread(self._write, so_far, suspects, True, within_s=GIVE_BACK_S)
-        except Exception as lost:  # noqa: BLE001 - `error` is what matters; the lease then runs out by itself
-            self.lease.abandon()
-            error.add_note(f"(and the validation's lease could not be given back: {lost})")
+        await give_back_after(self.lease, error, lambda: self._write(so_far, suspects, True), self.job.stop)
 
     async def finish(self) -> None:
         """The report is recorded: the next validation begins anew."""

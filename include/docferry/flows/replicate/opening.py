@@ -1,0 +1,60 @@
+"""When replication may begin, and from where."""
+
+from __future__ import annotations
+
+import time
+
+from docferry.config import Migration
+from docferry.errors import InvariantBroken, PreflightFailed, Problem
+from docferry.flows.backfill.load import BULK
+from docferry.flows.ledger.leases import Lease
+from docferry.flows.ledger.mapping_fingerprint import changed_mappings
+from docferry.flows.ledger.positions import position_in, recorded_position
+from docferry.flows.ledger.times import now_ms
+from docferry.flows.preflight.thresholds import SIGNATURE_LIVES_S
+from docferry.ports.flows import Ledger, StreamPosition
+
+
+def open_for_following(ledger: Ledger, migration: Migration, lease: Lease) -> StreamPosition:
+    """The position to go on from. From here on nothing may be loaded without conditions.
+
+    Raises PreflightFailed if a collection is not loaded, or was loaded by somebody who may still be writing.
+    """
+    _require_loaded(ledger, migration)
+    if not lease.body.get("opened"):
+        lease.update({"opened": now_ms()})
+        _require_loaded(ledger, migration)  # nobody has begun a load without conditions in between
+    if "token" in lease.body:
+        return position_in(lease.body)
+    position = recorded_position(ledger)
+    if position is None:
+        raise InvariantBroken("everything is loaded, but no stream position is recorded")
+    return position
+
+
+def _require_loaded(ledger: Ledger, migration: Migration) -> None:
+    problems = [problem for one in migration.collections if (problem := _not_loaded(ledger, one.name)) is not None]
+    problems += changed_mappings(migration, ledger)
+    if problems:
+        raise PreflightFailed("replication", problems)
+
+
+def _not_loaded(ledger: Ledger, collection: str) -> Problem | None:
+    header = ledger.read("backfill", collection)
+    where = f"collections.{collection}"
+    if header is None or (header.body["state"] != "complete" and header.body["mode"] == BULK):
+        return Problem(
+            where=where,
+            what="is not loaded yet; following begins when every first load is over",
+            suggestion=f"docferry backfill --only {collection}",
+        )
+    if header.body.get("taken_over"):
+        left_s = int(header.body["finished"]) / 1000 + SIGNATURE_LIVES_S - time.time()
+        if left_s > 0:
+            return Problem(
+                where=where,
+                what="was loaded by several processes of which one vanished: what it has signed may still arrive "
+                f"for {left_s:.0f} s",
+                suggestion="wait, then replicate, and validate",
+            )
+    return None
