@@ -132,7 +132,7 @@ def assert_only_frozen_failed(replayed: Replayed, frozen: set[int], longest: int
 def test_process_frozen_across_each_change_on_the_way_there_loses_nothing(
     own_stack: SandboxStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flip, "ACKNOWLEDGED_WITHIN_S", 1.5)
+    monkeypatch.setattr(flip, "FOLLOWED_WITHIN_S", 1.5)
     with faulty(own_stack, tmp_path, 5) as (rig, processes):
         with Following(rig) as following:
             following.await_all()

@@ -284,4 +284,4 @@ def test_health_changes_nothing(case: Case) -> None:
     before = {place: record.revision for place, record in case.world.ledger._records.items()}
     health_of(case.job)
     assert {place: record.revision for place, record in case.world.ledger._records.items()} == before
-    assert well.LAG_S < 60
+    assert well.HEALTHY_LAG_S < 60

@@ -85,7 +85,7 @@ def test_document_written_at_every_look_is_judged_at_its_items_own_time(
     world: World, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its items are always newer than what replication says it has applied, and older than MongoDB's."""
-    monkeypatch.setattr(generations, "BEHIND_S", 0.3)
+    monkeypatch.setattr(generations, "JUDGING_BEHIND_S", 0.3)
     order = some(world, "orders")
 
     def move_on(number: int) -> None:
@@ -246,7 +246,7 @@ def test_replication_that_stands_still_leaves_it_pending_and_the_report_is_not_o
 
 
 def test_replication_that_stays_behind_leaves_it_pending(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generations, "BEHIND_S", 0.1)
+    monkeypatch.setattr(generations, "JUDGING_BEHIND_S", 0.1)
     world.write("orders", {**some(world, "orders"), "currency": "CHF"})
     behind = iter(range(3, 10_000))
     world.set_position(Timestamp(1, 2))

@@ -129,7 +129,7 @@ def test_difference_is_pending_where_reverse_replication_has_never_run() -> None
 def test_document_that_mongodb_is_always_behind_with_is_equal_once_its_copy_becomes_what_was_read(
     world: Judged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reverse_judging, "BEHIND_S", 3.0)
+    monkeypatch.setattr(reverse_judging, "JUDGING_BEHIND_S", 3.0)
     put = world.sink.put
 
     def late(collection: str, document: bytes) -> None:
@@ -150,7 +150,7 @@ def test_document_that_mongodb_is_always_behind_with_is_equal_once_its_copy_beco
 def test_document_that_is_written_before_each_look_is_pending_in_the_end(
     world: Judged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reverse_judging, "BEHIND_S", 0.5)
+    monkeypatch.setattr(reverse_judging, "JUDGING_BEHIND_S", 0.5)
     world.sink.refuses = lambda document: document["_id"] == 7
 
     async def busy() -> None:

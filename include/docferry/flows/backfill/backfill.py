@@ -25,6 +25,7 @@ from itertools import pairwise
 from typing import Any
 
 from docferry.config import Migration
+from docferry.core.cutover.permitted import Flow
 from docferry.core.limits import item_write_units
 from docferry.core.mapping.raw import decode_document, id_name
 from docferry.core.settings import CollectionSettings
@@ -54,7 +55,7 @@ from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.leases import TAKEOVER_NEEDS_WAIT, lease_expired, take_or_create
 from docferry.flows.ledger.mapping_fingerprint import mapping_changed, mapping_digest
-from docferry.flows.ledger.modes import require_mongodb_leads
+from docferry.flows.ledger.modes import require_permitted
 from docferry.flows.ledger.positions import REPLICATION, position_body, record_position
 from docferry.flows.ledger.times import encode_time, now_ms
 from docferry.flows.preflight.mongodb import check_source, require_source, without_images
@@ -254,7 +255,7 @@ def _claim(job: Job, settings: CollectionSettings) -> Record:
             claimed = job.ledger.write("backfill", settings.name, body | _holder(job), expect=header)
         except ConditionFailed:
             continue  # somebody else claimed it first: look who
-        require_mongodb_leads(job.ledger, f"the backfill of {settings.name}")
+        require_permitted(job.ledger, Flow.LOAD, f"the backfill of {settings.name}")
         if body["state"] == "new" and body["mode"] == BULK and is_followed(job.ledger):
             # Looked at after the claim, as replication looks at the claims after it has said that it follows.
             return set_header(job, claimed, {"mode": CONDITIONAL})
@@ -279,7 +280,7 @@ def begin_again(job: Job, only: Sequence[str] = ()) -> list[str]:
             collection has no change stream images, and unless MongoDB leads.
     """
     names = [settings.name for settings in _chosen(job.migration, only)]
-    require_mongodb_leads(job.ledger, "loading again")
+    require_permitted(job.ledger, Flow.LOAD, "loading again")
     if problems := [*check_source(job.migration, job.source), *_without_images(job, names)]:
         raise PreflightFailed("load again", problems)
     lease = take_or_create(job.ledger, *REPLICATION, job.identity, job.migration.backfill.lease_s)

@@ -28,20 +28,15 @@ from docferry.flows.ledger.modes import (
 )
 from docferry.flows.ledger.positions import REPLICATION
 from docferry.flows.ledger.times import now_ms
+from docferry.flows.preflight.thresholds import COMPARED_WITHIN_S, FLIP_LAG_S, FOLLOWED_WITHIN_S, REPORT_AGE_S, SEEN_S
 from docferry.flows.reporting.health import lacking_health
 from docferry.flows.validate.first_pass import latest_report
 from docferry.ports.flows import Ledger, Record
 
 RAMP = (1, 10, 50, 100)
-LAG_S = 60.0
-FRESH_S = 60.0
-"""A replicator notes where it is every second; one that has not for so long is not there."""
-REPORT_S = 26 * 3600.0
 LOOK_S = 0.5
 MOST_WRONG = 0.01
 """Of the reads that were compared, or answered by DynamoDB, while a share soaks."""
-ACKNOWLEDGED_WITHIN_S = 15.0
-COMPARED_WITHIN_S = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +126,7 @@ def _move(job: Job, to: Mode, percent: int, why: str) -> FlipReport:
 
 def _await_acknowledgements(job: Job, after: ModeState) -> None:
     """Every process follows within a moment; who does not is named, and changes nothing: nobody's leader has changed."""
-    until = time.monotonic() + ACKNOWLEDGED_WITHIN_S
+    until = time.monotonic() + FOLLOWED_WITHIN_S
     while left := unacknowledged(live_instances(job.ledger, job.identity), after.epoch):
         if time.monotonic() > until or job.stop.is_set():
             names = ", ".join(one.name for one in left[:5])
@@ -163,9 +158,11 @@ def lacking_replication(ledger: Ledger) -> Iterator[Problem]:
     body = record.body if record is not None else {}
     age_s = (now_ms() - int(body.get("at", 0))) / 1000
     lag_s = int(body.get("lag_s", -1))
-    if "token" not in body or age_s > FRESH_S:
-        yield Problem(where="replication", what="does not run", suggestion="docferry replicate, or the DAG replicate")
-    elif not 0 <= lag_s <= LAG_S:
+    ended = "" if body.get("owner") else str(body.get("ended", ""))
+    if "token" not in body or age_s > SEEN_S or ended:
+        what = f"does not run; its last run ended with: {ended}" if ended else "does not run"
+        yield Problem(where="replication", what=what, suggestion="docferry replicate, or the DAG replicate")
+    elif not 0 <= lag_s <= FLIP_LAG_S:
         what = f"lags {lag_s} s" if lag_s >= 0 else "does not know how far it is behind"
         yield Problem(where="replication", what=what, suggestion="wait until it has caught up")
 
@@ -173,7 +170,7 @@ def lacking_replication(ledger: Ledger) -> Iterator[Problem]:
 def _equal(job: Job) -> Iterator[Problem]:
     report = latest_report(job.ledger)
     age_s = (now_ms() - int(report["at_ms"])) / 1000 if report else 0.0
-    if report is not None and age_s > REPORT_S:
+    if report is not None and age_s > REPORT_AGE_S:
         yield Problem(where="full validation", what=f"is {age_s / 3600:.0f} h old", suggestion="docferry validate")
     for one in job.migration.collections:
         if letters := list_letters(job.ledger, one.name):

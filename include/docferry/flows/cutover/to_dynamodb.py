@@ -55,6 +55,7 @@ from docferry.flows.ledger.modes import (
 from docferry.flows.ledger.times import decode_time
 from docferry.flows.ledger.writers import open_loads, open_writers, unfinished_loads
 from docferry.flows.preflight.readiness import SERVES, foreign_writers
+from docferry.flows.preflight.thresholds import HOLD_LAG_S
 from docferry.flows.replicate.follower import replicate
 from docferry.flows.replicate.report import Until
 from docferry.flows.reporting.health import lacking_health
@@ -66,8 +67,6 @@ from docferry.ports.flows import (
     Target,
 )
 
-NEAR_S = 2.0
-"""How far replication may lag when writes begin to wait."""
 FEW = 500
 """Changed documents that are left to be compared while writes wait."""
 LOOKS = 20
@@ -88,7 +87,7 @@ async def switch_to_dynamodb(job: Job, target: Target) -> SwitchReport:
     )
     try:
         watching = await in_thread(ChangeWatch, job, since, stop=job.stop)
-        await wait_until_lag_below(job, "DynamoDB", "replication", NEAR_S, lambda: until.lag_s, following)
+        await wait_until_lag_below(job, "DynamoDB", "replication", HOLD_LAG_S, lambda: until.lag_s, following)
         await _compare_until_few(job, target, watching, following)
         latest = await asyncio.to_thread(latest_of, job.streams, tables_of(job))
         return await _HoldMongoDB(job, target, following, watching, until, latest).run()

@@ -27,7 +27,6 @@ from docferry.core.mapping.items import ItemKey
 from docferry.core.versions import parse_version, snapshot_version, version_time
 from docferry.errors import HoldFailed, InvariantBroken, PreflightFailed, Problem
 from docferry.flows.cutover.fence import lift
-from docferry.flows.cutover.flip import REPORT_S
 from docferry.flows.cutover.hold import (
     CATCH_UP_S,
     POLL_S,
@@ -55,14 +54,12 @@ from docferry.flows.ledger.reigns import record_reign
 from docferry.flows.ledger.reports import latest_report
 from docferry.flows.ledger.reverse_letters import list_reverse_letters
 from docferry.flows.ledger.times import now_ms
-from docferry.flows.preflight.thresholds import SIGNATURE_LIVES_S
+from docferry.flows.preflight.thresholds import REPORT_AGE_S, RETURN_LAG_S, SIGNATURE_LIVES_S
 from docferry.flows.reporting.health import lacking_health
 from docferry.flows.reverse.follower import ReverseReport, reverse
 from docferry.flows.reverse.proof import LOOK_AGAIN_S, Write, unapplied, wait_until_applied
 from docferry.ports.flows import Record, Target
 
-NEAR_S = 5.0
-"""How far reverse replication may lag when writes begin to wait."""
 WITHOUT_VALIDATION = "validation"
 """Waived, where instances are: an emergency, in which MongoDB leads without having been compared. The mode's history says so."""
 FEW = 200
@@ -85,7 +82,7 @@ async def switch_to_mongodb(job: Job, target: Target, waived: Sequence[str] = ()
         take_over(job, "reverse replicator", lambda: reverse(work, target, leading=True, report=report))
     )
     try:
-        await wait_until_lag_below(job, "MongoDB", "reverse replication", NEAR_S, lambda: report.lag_s, following)
+        await wait_until_lag_below(job, "MongoDB", "reverse replication", RETURN_LAG_S, lambda: report.lag_s, following)
         await in_thread(_require_no_letters, job, stop=job.stop)
         proved = await _prove_ahead(job, target, work, following)
         return await _HoldDynamoDB(job, target, following, work, stop, proved, report, waived).run()
@@ -120,7 +117,7 @@ def _unvalidated(job: Job) -> list[Problem]:
         age_s, floor_s = (now_ms() - int(report["at_ms"])) / 1000, version_time(mode.floor).time
         if int(report["at_ms"]) / 1000 < floor_s:
             what = "the last one is from before DynamoDB led this time"
-        elif age_s > REPORT_S:
+        elif age_s > REPORT_AGE_S:
             what = f"is {age_s / 3600:.0f} h old"
     advice = (
         "docferry validate, while docferry reverse runs; in an emergency: --waive "

@@ -13,6 +13,7 @@ from typing import Any
 
 from docferry.core.cutover.instances import INSTANCES, Instance, instance_of
 from docferry.core.cutover.modes import MODE, MOVES, Mode, ModeState, state_of
+from docferry.core.cutover.permitted import Flow, refusal_of
 from docferry.errors import ConditionFailed, LeaseHeld, MoveRefused, PreflightFailed, Problem
 from docferry.flows.ledger.times import now_ms
 from docferry.ports.flows import Identity, Ledger, Record, StopSignal
@@ -126,41 +127,30 @@ def replication_yield_request(ledger: Ledger) -> LeaseHeld | None:
     return LeaseHeld("replication", str(asked.body["by"]), left_s) if asked is not None and left_s > 0 else None
 
 
-def require_direction(ledger: Ledger, *, forward: bool, leading: bool) -> None:
-    """Only the direction that the leader gives, and only who may: `leading` is whoever changes the leader.
+def require_permitted(ledger: Ledger, flow: Flow, what: str = "") -> None:
+    """Raises PreflightFailed, if `core.cutover.permitted` refuses the flow in the mode of now. `what` names it more closely.
 
-    Why: what one direction writes shows in the stream that the other one follows.
-    Raises: PreflightFailed; LeaseHeld while somebody else changes the leader.
+    Whatever writes to DynamoDB beside replication says so in the ledger first, and asks here then; what changes the leader says
+    so first, and looks then for who writes: one sees the other.
     """
-    mode = read_mode(ledger)
-    subject = "replication" if forward else "reverse replication"
-    if mode.leader.dynamodb_leads is forward:
-        what, instead = ("DynamoDB leads", "docferry reverse") if forward else ("MongoDB leads", "docferry replicate")
-        raise PreflightFailed(subject, [Problem(where="mode", what=f"is {mode}: {what}", suggestion=instead)])
-    if mode.mode is Mode.FINAL:
-        raise PreflightFailed(subject, [Problem(where="mode", what="is FINAL: nothing is replicated any more")])
-    if not leading and (somebody := replication_yield_request(ledger)):
-        raise somebody
+    if (found := not_permitted(read_mode(ledger), flow)) is not None:
+        raise PreflightFailed(what or flow, [found])
 
 
-def require_mongodb_leads(ledger: Ledger, subject: str) -> None:
-    """Before anything writes to DynamoDB what MongoDB holds, beside replication.
+def not_permitted(mode: ModeState, flow: Flow) -> Problem | None:
+    """The refusal, as a problem beside others; None if the flow may run."""
+    found = refusal_of(flow, mode)
+    return Problem(where="mode", what=f"is {mode}: {found.why}", suggestion=found.instead) if found else None
 
-    Why: by its version it would win over what the application has written to DynamoDB since. Whoever writes says so in the ledger
-    first, and asks here then; whoever changes the leader says so first, and looks then for who writes: one sees the other.
-    Raises: PreflightFailed while DynamoDB leads, and while the leader is changed.
+
+def require_direction(ledger: Ledger, flow: Flow, *, leading: bool) -> None:
+    """Replication of the direction that the leader gives, by the process whose turn it is: `leading` is what changes the leader.
+
+    Raises: PreflightFailed; LeaseHeld while another process changes the leader.
     """
-    mode = read_mode(ledger)
-    if mode.leader is Mode.FINAL:
-        what, advice = "is FINAL: nothing of MongoDB belongs to DynamoDB", ""
-    elif mode.leader.dynamodb_leads:
-        what = f"is {mode}: DynamoDB leads, and this would write to it what MongoDB holds"
-        advice = "docferry reverse mends MongoDB; docferry health tells of its dead letters"
-    elif mode.mode is Mode.HOLD:
-        what, advice = f"is {mode}: the leader is being changed", "wait for it, or for its deadline"
-    else:
-        return
-    raise PreflightFailed(subject, [Problem(where="mode", what=what, suggestion=advice)])
+    require_permitted(ledger, flow)
+    if not leading and (other := replication_yield_request(ledger)):
+        raise other
 
 
 # --- instances -------------------------------------------------------------------------------------------------------

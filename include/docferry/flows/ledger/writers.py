@@ -12,10 +12,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from docferry.config import Migration
+from docferry.core.cutover.permitted import Flow
 from docferry.errors import Stopped
 from docferry.flows.backfill.load import BULK
 from docferry.flows.ledger.leases import held_async, lease_expired, take_or_create
-from docferry.flows.ledger.modes import require_mongodb_leads
+from docferry.flows.ledger.modes import require_permitted
 from docferry.ports.flows import Guard, Identity, Ledger, StopSignal
 
 WRITERS = "writers"
@@ -32,7 +33,7 @@ async def writing(ledger: Ledger, identity: Identity, what: str, stop: StopSigna
         raise Stopped(f"asked to stop before the {what} began; nothing was changed")
     lease = await asyncio.to_thread(take_or_create, ledger, WRITERS, what, identity, LEASE_S)
     async with held_async(lease, stop):
-        await asyncio.to_thread(require_mongodb_leads, ledger, f"the {what}")
+        await asyncio.to_thread(require_permitted, ledger, Flow.REPAIR, f"the {what}")
         yield lease.check
 
 

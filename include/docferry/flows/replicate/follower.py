@@ -24,6 +24,7 @@ from typing import Any
 
 from bson.timestamp import Timestamp
 
+from docferry.core.cutover.permitted import Flow
 from docferry.errors import (
     ResumeTokenLost,
     Stopped,
@@ -89,7 +90,7 @@ async def replicate(
     await in_thread(require_followable, job.migration, job.source, stop=job.stop)
     lease = await asyncio.to_thread(take_or_create, job.ledger, *REPLICATION, job.identity, LEASE_S)
     async with held_async(lease, job.stop):
-        await asyncio.to_thread(require_direction, job.ledger, forward=True, leading=leading)
+        await asyncio.to_thread(require_direction, job.ledger, Flow.REPLICATE, leading=leading)
         position = await asyncio.to_thread(open_for_following, job.ledger, job.migration, lease)
         follower = _Follower(job, target, lease, position, leading)
         if for_s is not None:

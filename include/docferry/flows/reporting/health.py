@@ -23,19 +23,11 @@ from docferry.flows.ledger.modes import list_moves, live_instances, read_mode, u
 from docferry.flows.ledger.positions import REPLICATION, position_in
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.mongodb import lacking_majority
+from docferry.flows.preflight.thresholds import FOLLOWED_WITHIN_S, HEALTHY_LAG_S, REPORT_AGE_S, SEEN_S
 from docferry.flows.preflight.windows import windows_of
 from docferry.flows.reverse.follower import KEEP_S
 from docferry.flows.reverse.follower import RECORD as REVERSE_RECORD
 from docferry.flows.validate.first_pass import latest_report
-
-LAG_S = 30.0
-"""Replication that is further behind is not healthy: writes would have to wait for as long."""
-STALE_S = 60.0
-"""A replicator notes its position every second."""
-REPORT_S = 26 * 3600.0
-"""Validation runs each night; a report that is older may be of yesterday."""
-FOLLOWS_WITHIN_S = 15.0
-"""An instance that has not followed a change of mode by then has not heard of it, or has a write that does not end."""
 
 
 class Status(StrEnum):
@@ -188,9 +180,9 @@ def _lag_forward(job: Job) -> Part:
     if not held:
         ended = f", and its last run ended with: {body['ended']}" if body.get("ended") else ""
         wrong.append(f"nobody replicates{ended}")
-    elif noted_s > STALE_S:
+    elif noted_s > SEEN_S:
         wrong.append(f"{body['owner']} has not noted a position for {noted_s:.0f} s")
-    if lag_s > LAG_S:
+    if lag_s > HEALTHY_LAG_S:
         wrong.append(f"it is {lag_s} s behind")
     if windows.in_danger:
         wrong.append("half of the window in which its position is still there is used up")
@@ -217,8 +209,8 @@ def _consistency(job: Job) -> Part:
     unknown = [told] if report["verdict"] not in ("EQUAL", "DIFFERENT") else []
     if other := of_another_leader(report, read_mode(job.ledger)):
         unknown.append(other)
-    if age_s > REPORT_S:
-        unknown.append(f"it is older than {REPORT_S / 3600:.0f} h: run validate")
+    if age_s > REPORT_AGE_S:
+        unknown.append(f"it is older than {REPORT_AGE_S / 3600:.0f} h: run validate")
     return _part(wrong, unknown, told, **facts, equal_up_to=equal)
 
 
@@ -240,9 +232,9 @@ def _lag_reverse(job: Job) -> Part:
     if lease_expired(body, job.identity):
         ended = f", and its last run ended with: {body['ended']}" if body.get("ended") else ""
         wrong.append(f"nobody replicates in reverse{ended}")
-    elif noted_s > STALE_S:
+    elif noted_s > SEEN_S:
         wrong.append(f"{body['owner']} has not noted a position for {noted_s:.0f} s")
-    if behind_s > LAG_S:
+    if behind_s > HEALTHY_LAG_S:
         wrong.append(f"it is {behind_s:.0f} s behind")
     if behind_s > KEEP_S / 2:
         wrong.append("half of the 24 hours is used up for which a stream keeps its records")
@@ -256,7 +248,7 @@ def _application(job: Job) -> Part:
     """By what its processes note of themselves. While MongoDB alone serves, there need not be any."""
     mode, live = read_mode(job.ledger), live_instances(job.ledger, job.identity)
     changed_s = (now_ms() - max((one.at_ms for one in list_moves(job.ledger)), default=0)) / 1000
-    behind = unacknowledged(live, mode.epoch) if changed_s > FOLLOWS_WITHIN_S else []
+    behind = unacknowledged(live, mode.epoch) if changed_s > FOLLOWED_WITHIN_S else []
     wrong = [f"{one.name} has not followed the change to {mode} {changed_s:.0f} s ago" for one in behind]
     unserved = sum(sum(one.unserved.values()) for one in live)
     if unserved and mode.leader is not Mode.MONGO_ONLY:

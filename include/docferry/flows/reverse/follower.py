@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from docferry.config import Migration
+from docferry.core.cutover.permitted import Flow
 from docferry.errors import (
     ConditionFailed,
     InvariantBroken,
@@ -212,7 +213,7 @@ async def reverse(
     async with held_async(lease, job.stop):
         ended = ""
         try:
-            await asyncio.to_thread(require_direction, job.ledger, forward=False, leading=leading)
+            await asyncio.to_thread(require_direction, job.ledger, Flow.REVERSE, leading=leading)
             await asyncio.to_thread(require_mapping, job.migration, job.ledger)
             follower = _Follower(
                 job, target, lease, _recorded(lease, job.migration), leading, report or ReverseReport()

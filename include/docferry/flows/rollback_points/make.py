@@ -12,12 +12,12 @@ from typing import Any
 
 from bson.timestamp import Timestamp
 
-from docferry.core.cutover.modes import Mode
+from docferry.core.cutover.permitted import Flow
 from docferry.core.rollback_points.points import POINTS, Point, backup_name, name_at, name_problems
 from docferry.errors import ConditionFailed, LeaseHeld, PointFailed, PreflightFailed, Problem, StoreError
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.leases import Lease, held, lease_expired, take_or_create
-from docferry.flows.ledger.modes import read_mode
+from docferry.flows.ledger.modes import not_permitted, read_mode
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.rollback_points.dump import dump_collections, require_dumpable
 from docferry.flows.rollback_points.job import WHOLE, settings_of
@@ -37,9 +37,8 @@ def plan_point(job: Job, name: str = "", snapshot: str = "") -> str:
     problems = [*name_problems(name), *_method_problems(job, snapshot)]
     if (record := job.ledger.read(POINTS, name)) is not None and record.body.get("state") == WHOLE:
         problems.append(Problem(where=name, what="is there already", suggestion="choose another name"))
-    mode = read_mode(job.ledger)
-    if mode.mode is Mode.HOLD:
-        problems.append(Problem(where="mode", what=f"is {mode}", suggestion="wait until the leader has been changed"))
+    if (refused := not_permitted(read_mode(job.ledger), Flow.MAKE_POINT)) is not None:
+        problems.append(refused)
     problems += [
         Problem(where=table.name, what="is no table yet", suggestion="docferry provision")
         for table in job.migration.tables

@@ -15,14 +15,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from docferry.core.cutover.modes import Mode, ModeState
+from docferry.core.cutover.modes import Mode
+from docferry.core.cutover.permitted import Flow
 from docferry.core.mapping.raw import id_of
 from docferry.core.rollback_points.dump_files import CollectionSpec
 from docferry.core.rollback_points.points import RESTORES, Loss, Point, database_beside, loss_sentence
 from docferry.errors import MoveRefused, PreflightFailed, Problem, ValidationFailed
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.leases import held, take_or_create
-from docferry.flows.ledger.modes import live_instances, read_mode
+from docferry.flows.ledger.modes import live_instances, not_permitted, read_mode
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.mongodb_clients import foreigners
 from docferry.flows.rollback_points.dump import PAGE, Sum, current_pages
@@ -35,14 +36,6 @@ LOOK_S = 1.0
 MODE_S = 1.0
 """How often it is looked whether the mode is still the one in which this was allowed."""
 Guard = Callable[[], None]
-
-_FORBIDDEN: Mapping[Mode, str] = {
-    Mode.DUAL_WRITE: "the application writes to both databases, and MongoDB leads",
-    Mode.DYNAMODB_READS: "the application writes to both databases, and MongoDB leads",
-    Mode.HOLD: "the leader is being changed",
-    Mode.DYNAMODB_ONLY: "MongoDB follows DynamoDB, and a rollback counts on its being complete",
-}
-"""Modes in which MongoDB's data is somebody's, and why. In MONGO_ONLY it may be stopped; in FINAL nobody uses it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +76,8 @@ def plan_over_live(job: Job, name: str, beside: str = "") -> OverPlan:
     point = read_point(job.ledger, name)
     beside = beside or database_beside(point.database, name)
     mode = read_mode(job.ledger)
-    if problems := [*_mode_problems(mode), *_user_problems(job), *_beside_problems(job, point, beside)]:
+    refused = not_permitted(mode, Flow.RESTORE_OVER_LIVE)
+    if problems := [*([refused] if refused else []), *_user_problems(job), *_beside_problems(job, point, beside)]:
         raise PreflightFailed(f"restoring {name} over {point.database}", problems)
     with ExitStack() as opened:
         old, live = (
@@ -146,12 +140,6 @@ def _require_mode(job: Job, plan: OverPlan) -> None:
 
 
 # --- what forbids it -------------------------------------------------------------------------------------------------
-
-
-def _mode_problems(mode: ModeState) -> Iterator[Problem]:
-    if mode.mode in _FORBIDDEN:
-        how = "go to MONGO_ONLY first (docferry rollback), and stop the application"
-        yield Problem(where="mode", what=f"is {mode}: {_FORBIDDEN[mode.mode]}", suggestion=how)
 
 
 def _user_problems(job: Job) -> Iterator[Problem]:

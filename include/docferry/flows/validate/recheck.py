@@ -35,6 +35,7 @@ from docferry.flows.ledger.dead_letters import letter_record
 from docferry.flows.ledger.positions import applied_position
 from docferry.flows.ledger.reports import CollectionResult
 from docferry.flows.ledger.times import now_ms
+from docferry.flows.preflight.thresholds import JUDGING_BEHIND_S
 from docferry.flows.validate.common import PAGE_DOCUMENTS, is_of, keys_accounted_for, mark_of, read_ids
 from docferry.flows.validate.suspects import Suspect, Suspects
 from docferry.ports.flows import Target
@@ -43,9 +44,6 @@ T = TypeVar("T")
 POLL_S = 0.25
 STILL_S = 60.0
 """Replication whose position has not moved for so long, while MongoDB's time has, stands still."""
-BEHIND_S = 180.0
-"""How long replication, and documents that are written at every look, are waited for. MongoDB keeps snapshots of the last
-five minutes, and the looks are at one."""
 WRITTEN_S = 10.0
 """The same for documents, where replication has never run."""
 NO_COLLECTION = "(no collection)"
@@ -109,7 +107,9 @@ class Generations:
             self.judged.generations += 1
             await self._look(when)
             self._decide(when)
-            if time.monotonic() - first_look > self.settle_s + (WRITTEN_S if when.version is None else BEHIND_S):
+            if time.monotonic() - first_look > self.settle_s + (
+                WRITTEN_S if when.version is None else JUDGING_BEHIND_S
+            ):
                 self.judged.why = "some are written again before each look"
                 break
         self.judged.pending = list(self.suspects)
@@ -143,7 +143,7 @@ class Generations:
             elif time.monotonic() - moved > STILL_S and await self._cluster_time() > at_move:
                 self.judged.why = f"replication stands still at {shown_time(applied)}"
                 return None
-            elif time.monotonic() - began > BEHIND_S:
+            elif time.monotonic() - began > JUDGING_BEHIND_S:
                 self.judged.why = f"replication is at {shown_time(applied)}, {now.time - applied.time} s behind"
                 return None
         before = _just_before(applied)

@@ -21,6 +21,7 @@ from bson.timestamp import Timestamp
 
 from docferry.core.compare.diff import is_tombstone
 from docferry.core.compare.masking import shown_id
+from docferry.core.cutover.permitted import Flow
 from docferry.core.mapping.items import Item, ItemKey, check_size, key_of
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import decode_document, encode_raw, id_of, id_text
@@ -34,7 +35,7 @@ from docferry.flows.kernel.threads import in_thread, unless_stopped
 from docferry.flows.ledger.budget import LedgerBudget
 from docferry.flows.ledger.dead_letters import LETTER_PART_BYTES, close_letter, letter_document, letter_key, open_letter
 from docferry.flows.ledger.mapping_fingerprint import require_mapping
-from docferry.flows.ledger.modes import require_mongodb_leads
+from docferry.flows.ledger.modes import require_permitted
 from docferry.flows.ledger.positions import recorded_position
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.ledger.writers import writing
@@ -100,7 +101,7 @@ async def repair(job: Job, target: Target, only: Sequence[str] = (), dry_run: bo
     Raises: as `validate`, PreflightFailed while DynamoDB leads, LeaseHeld if another repair is under way, and InvariantBroken
             if a document is unaccounted for.
     """
-    await in_thread(require_mongodb_leads, job.ledger, "repair", stop=job.stop)
+    await in_thread(require_permitted, job.ledger, Flow.REPAIR, stop=job.stop)
     before = await validate(job, target, only, record=not dry_run)
     report = RepairReport(dry_run=dry_run, before=before)
     if dry_run:
@@ -329,7 +330,7 @@ async def replay_letters(job: Job, target: Target, collection: str, ids: Sequenc
 
     Raises: PreflightFailed while DynamoDB leads, and if the mapping is not the one of the load.
     """
-    await in_thread(require_mongodb_leads, job.ledger, "replaying dead letters", stop=job.stop)
+    await in_thread(require_permitted, job.ledger, Flow.REPLAY, stop=job.stop)
     await in_thread(require_mapping, job.migration, job.ledger, [collection], stop=job.stop)
     mapping = job.migration.mapping(collection)
     report = ReplayReport()

@@ -17,6 +17,7 @@ from typing import Any
 
 from docferry.core.compare.diff import Difference, is_tombstone
 from docferry.core.cutover.modes import Mode
+from docferry.core.cutover.permitted import Flow
 from docferry.core.mapping.items import Item, ItemKey
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import id_name, id_of
@@ -25,7 +26,7 @@ from docferry.flows.backfill.load import raised_gc_threshold
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread, unless_stopped
-from docferry.flows.ledger.modes import read_mode
+from docferry.flows.ledger.modes import not_permitted, read_mode
 from docferry.flows.ledger.reports import CollectionResult, Direction, ValidationReport, record_report
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.mongodb import require_source
@@ -95,8 +96,8 @@ class _Check:
     async def _leading(self) -> int:
         """Since when DynamoDB leads: no write of it has an earlier version. Raises PreflightFailed if MongoDB does not follow."""
         mode = await self._aside(read_mode, self.job.ledger)
-        if mode.leader is Mode.FINAL:
-            raise _refused("is FINAL: MongoDB is not kept up to date any more, so there is nothing to compare")
+        if (refused := not_permitted(mode, Flow.VALIDATE)) is not None:
+            raise PreflightFailed(Flow.VALIDATE, [refused])
         if mode.leader is not Mode.DYNAMODB_ONLY:
             raise _refused(f"is {mode}: MongoDB leads again", "validate again")
         return int(mode.floor)

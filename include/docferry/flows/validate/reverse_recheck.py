@@ -26,6 +26,7 @@ from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.modes import CLOCKS_S
 from docferry.flows.ledger.reports import shown_ms
 from docferry.flows.ledger.times import now_ms
+from docferry.flows.preflight.thresholds import JUDGING_BEHIND_S
 from docferry.flows.reverse.follower import RECORD
 from docferry.flows.reverse.places import Place, place_of, root_place
 from docferry.flows.validate.common import PAGE_DOCUMENTS, mark_of, read_ids
@@ -46,8 +47,6 @@ T = TypeVar("T")
 AGAIN_S = 1.0
 STILL_S = 60.0
 """Reverse replication that has not come any further for so long stands still."""
-BEHIND_S = 180.0
-"""How long reverse replication, and documents that are written at every look, are waited for."""
 CLOSE_LOOKS = 10
 CLOSE_S = 0.2
 """A document that is written all the time is never equal at once: its copy is awaited so often, so long apart."""
@@ -122,7 +121,7 @@ class ReverseGenerations:
             return "reverse replication has never run"
         if time.monotonic() - self._moved > STILL_S:
             return f"reverse replication stands still at {shown_ms(self.reached_ms)}"
-        if seconds > self.settle_s + BEHIND_S:
+        if seconds > self.settle_s + JUDGING_BEHIND_S:
             if self._waited_for:
                 return f"reverse replication is {(now_ms() - self.reached_ms) / 1000:.0f} s behind"
             return "some are written again before each look"
