@@ -46,15 +46,11 @@ class CountedLanes(Lanes):
 
     def __init__(self, work: Applying, position: StreamPosition) -> None:
         super().__init__(work, position)
-        self.working = 0
         self.killed = False
 
-    async def _work(self) -> None:
-        self.working += 1
-        try:
-            await super()._work()
-        finally:
-            self.working -= 1
+    @property
+    def working(self) -> int:
+        return self._scheduler.working
 
     async def kill(self) -> None:
         """What it had in mind is gone, in the midst of an event's items, too."""

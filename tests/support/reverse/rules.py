@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,6 +24,8 @@ from docferry.flows.reverse.shards import Pending, ShardOutcome
 from docferry.ports.flows import StreamRecord
 
 from support.reverse.world import World
+
+_SERIAL = itertools.count()
 
 
 class SeenLanes(ReverseLanes):
@@ -70,7 +74,7 @@ class Parallel(SeenLanes):
 
     def _part_of(self, place: Place, key: ItemKey, pending: Pending | None) -> _Part:
         part = super()._part_of(place, key, pending)
-        part.lane = (part.lane[0], f"{part.lane[1]} {self._taken}")
+        part.lane = (part.lane[0], f"{part.lane[1]} {next(_SERIAL)}")
         part.place = None
         return part
 
@@ -92,23 +96,22 @@ class NoWay(SeenLanes):
 class ServedTooMany(SeenLanes):
     """Takes a look for the answer to what came after it, too."""
 
-    async def _next_of(self, name: Lane) -> None:
-        lane = self._lanes[name]
-        part = lane.waiting[0]
+    async def _serve(self, name: Lane, waiting: deque[_Part]) -> bool:
+        part = waiting[0]
         if part.tries:
-            return await super()._next_of(name)
+            return await super()._serve(name, waiting)
         first = part.look
 
         async def look() -> ShardOutcome:
-            known = list(lane.waiting)
+            known = list(waiting)
             outcome = await first()
-            for late in [one for one in lane.waiting if one not in known and one.place == part.place]:
-                lane.waiting.remove(late)
+            for late in [one for one in waiting if one not in known and one.place == part.place]:
+                waiting.remove(late)
                 self._finish(late, ShardOutcome.SAME)
             return outcome
 
         part.look = look
-        return await super()._next_of(name)
+        return await super()._serve(name, waiting)
 
 
 class NewOnly(SeenLanes):

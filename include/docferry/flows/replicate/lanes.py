@@ -3,16 +3,11 @@
 Changes of one document are applied in stream order, those of different documents side by side. Order between documents
 needs no care: versions do that (DESIGN 5). A change that cannot be stored becomes a dead letter, and the items of its
 document tombstones; the lane goes on.
-
-Of the lanes that have something to do, those with the oldest change come first. The position can only move behind the oldest
-change, so whatever is applied far ahead of it is applied again by the next process if this one is killed: were all lanes
-served alike, the one with the most changes would hold the position back until the backlog is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import zlib
 from collections import Counter, deque
 from dataclasses import dataclass, field, replace
@@ -23,6 +18,7 @@ from docferry.core.mapping.change_writes import Writes, burial_of, writes_as_rea
 from docferry.core.mapping.raw import id_document, id_name
 from docferry.core.versions import parse_version, snapshot_version
 from docferry.errors import ConditionFailed, DocumentError, ImagesLost, MigrationError, Unforeseen
+from docferry.flows.kernel.lane_scheduler import LaneScheduler
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.dead_letters import close_letter, letter_record, list_letters, open_letter
@@ -82,16 +78,8 @@ class _Pending:
     """A change on its way; `number` counts changes in stream order."""
 
     change: ChangeEvent
-    number: int
+    number: int = 0
     done: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Lane:
-    """`queued`: it is among the ready ones, or is being worked at."""
-
-    waiting: deque[_Pending] = field(default_factory=deque)
-    queued: bool = False
 
 
 class Lanes:
@@ -106,16 +94,15 @@ class Lanes:
         self.mappings = {one.name: work.migration.mapping(one.name) for one in work.migration.collections}
         self.ttl = {table.name: table.ttl_attribute for table in work.migration.tables}
         self.counts = Applied()
-        self.moved = asyncio.Event()
-        self.failure: BaseException | None = None
         self.bytes = 0
-        self._lanes = [_Lane() for _ in range(LANES)]
-        self._ready: list[tuple[int, int]] = []
-        """A heap of (number of a lane's first change, lane)."""
-        self._workers: set[asyncio.Task[None] | None] = set()
-        self._taken = 0
+        self._scheduler: LaneScheduler[int, _Pending] = LaneScheduler(self._serve, AT_ONCE)
+        self.moved = self._scheduler.moved
         self._window: deque[_Pending] = deque()
         self._letters: dict[str, dict[str, int]] = {}
+
+    @property
+    def failure(self) -> BaseException | None:
+        return self._scheduler.failure
 
     @property
     def pending(self) -> int:
@@ -130,47 +117,22 @@ class Lanes:
 
     async def end(self) -> None:
         """End the lanes. What was applied out of order will be read, and counted, again."""
-        workers = [one for one in self._workers if one is not None]
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
-        self._workers.clear()
+        await self._scheduler.end()
         self._window.clear()
 
     def put(self, change: ChangeEvent) -> None:
         """Queue a change behind the others of its document."""
-        pending = _Pending(change, self._taken)
-        self._taken += 1
+        pending = _Pending(change)
         self._window.append(pending)
         self.bytes += len(change.after or b"")
-        place = zlib.crc32(change.id, zlib.crc32(change.collection.encode())) % LANES
-        lane = self._lanes[place]
-        lane.waiting.append(pending)
-        if not lane.queued:
-            lane.queued = True
-            heapq.heappush(self._ready, (pending.number, place))
-            if len(self._workers) < AT_ONCE:
-                self._workers.add(asyncio.create_task(self._work()))
+        self._scheduler.put(zlib.crc32(change.id, zlib.crc32(change.collection.encode())) % LANES, pending)
 
-    async def _work(self) -> None:
-        """Apply the oldest change whose lane is free, until there is none."""
-        try:
-            while self._ready and self.failure is None:
-                _, place = heapq.heappop(self._ready)
-                lane = self._lanes[place]
-                await self._apply(lane.waiting[0].change)
-                lane.waiting.popleft().done = True
-                lane.queued = bool(lane.waiting)
-                if lane.waiting:
-                    heapq.heappush(self._ready, (lane.waiting[0].number, place))
-                self._advance()
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:  # noqa: BLE001 - raised by the loop that reads
-            self.failure = self.failure or error
-        finally:
-            self._workers.discard(asyncio.current_task())  # at once: `put` counts on those that are there
-            self.moved.set()
+    async def _serve(self, place: int, waiting: deque[_Pending]) -> bool:
+        """Apply the oldest change of a lane."""
+        await self._apply(waiting[0].change)
+        waiting.popleft().done = True
+        self._advance()
+        return True
 
     def _advance(self) -> None:
         """Move the position behind all that is applied."""
@@ -178,7 +140,6 @@ class Lanes:
             change = self._window.popleft().change
             self.bytes -= len(change.after or b"")
             self.position = change.position
-        self.moved.set()
 
     # --- applying ----------------------------------------------------------------------------------------------------
 

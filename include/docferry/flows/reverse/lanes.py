@@ -12,10 +12,9 @@ another attempt at it. What a lane does:
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from docferry.core.backoff import Backoff
 from docferry.core.compare.diff import is_tombstone
@@ -31,6 +30,7 @@ from docferry.errors import (
     TornDocument,
     TransientStoreError,
 )
+from docferry.flows.kernel.lane_scheduler import LaneScheduler
 from docferry.flows.kernel.threads import in_thread, to_its_end
 from docferry.flows.ledger.reverse_letters import (
     SECTION,
@@ -87,14 +87,6 @@ class _Part:
     tries: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class _Lane:
-    """`queued`: it is among the ready ones, is being worked at, or waits for its turn."""
-
-    waiting: deque[_Part] = field(default_factory=deque)
-    queued: bool = False
-
-
 class ReverseLanes:
     """Takes records in any order. Belongs to one event loop.
 
@@ -104,15 +96,15 @@ class ReverseLanes:
 
     def __init__(self, work: Returning) -> None:
         self.work = work
-        self.failure: BaseException | None = None
-        self.moved = asyncio.Event()
         self.parts = self.healed = 0
         self.letters: dict[Lane, Record] = {}
-        self._lanes: dict[Lane, _Lane] = {}
-        self._ready: list[tuple[int, Lane]] = []
-        self._workers: set[asyncio.Task[None] | None] = set()
+        self._scheduler: LaneScheduler[Lane, _Part] = LaneScheduler(self._serve, AT_ONCE)
+        self.moved = self._scheduler.moved
         self._waiting: set[asyncio.TimerHandle] = set()
-        self._taken = 0
+
+    @property
+    def failure(self) -> BaseException | None:
+        return self._scheduler.failure
 
     # --- what there is to do -----------------------------------------------------------------------------------------
 
@@ -132,7 +124,7 @@ class ReverseLanes:
     def retry_letters(self) -> None:
         """Look again at every document that has a dead letter, and at nothing else that is queued twice."""
         for lane, record in self.letters.items():
-            if lane in self._lanes:
+            if lane in self._scheduler:
                 continue
             letter = letter_in(record)
             mapping = self._mapping(letter)
@@ -156,56 +148,26 @@ class ReverseLanes:
         return _Part(lane, table, key, b"", lambda: self._look_at_item(table, key), pending)
 
     def _put(self, part: _Part) -> None:
-        part.number = self._taken
-        self._taken += 1
         self.parts += 1
         if part.pending is not None:
             part.pending.left += 1
-        lane = self._lanes.setdefault(part.lane, _Lane())
-        lane.waiting.append(part)
-        if not lane.queued:
-            lane.queued = True
-            self._queue(part.lane)
-
-    def _queue(self, name: Lane) -> None:
-        heapq.heappush(self._ready, (self._lanes[name].waiting[0].number, name))
-        if len(self._workers) < AT_ONCE and self.failure is None:
-            self._workers.add(asyncio.create_task(self._work()))
+        self._scheduler.put(part.lane, part)
 
     # --- doing it ----------------------------------------------------------------------------------------------------
 
-    async def _work(self) -> None:
-        """Look at the oldest document whose lane is free, until there is none."""
-        try:
-            while self._ready and self.failure is None:
-                _, name = heapq.heappop(self._ready)
-                await self._next_of(name)
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:  # noqa: BLE001 - raised by the loop that reads
-            self.failure = self.failure or error
-        finally:
-            self._workers.discard(asyncio.current_task())
-            self.moved.set()
-
-    async def _next_of(self, name: Lane) -> None:
-        lane = self._lanes[name]
-        part = lane.waiting[0]
+    async def _serve(self, name: Lane, waiting: deque[_Part]) -> bool:
+        """Look at the oldest document of a lane; False if it must wait for another document's turn."""
+        part = waiting[0]
         # A look finds what is there now: it counts for all that asked for the same before it began.
-        served = [part, *(one for one in lane.waiting if one is not part and part.place and one.place == part.place)]
+        served = [part, *(one for one in waiting if one is not part and part.place and one.place == part.place)]
         outcome = await self._outcome(part)
         if outcome is None:
             self._wait_for_turn(name, part.tries)
-            return
+            return False
         for one in served:
-            lane.waiting.remove(one)
+            waiting.remove(one)
             self._finish(one, outcome if one is part or outcome is ShardOutcome.DEAD else ShardOutcome.SAME)
-        lane.queued = bool(lane.waiting)
-        if lane.waiting:
-            self._queue(name)
-        else:
-            del self._lanes[name]
-        self.moved.set()
+        return True
 
     def _finish(self, part: _Part, outcome: ShardOutcome) -> None:
         self.parts -= 1
@@ -216,7 +178,7 @@ class ReverseLanes:
     def _wait_for_turn(self, name: Lane, tries: int) -> None:
         def begin() -> None:
             self._waiting.discard(handle)
-            self._queue(name)
+            self._scheduler.wake(name)
 
         handle = asyncio.get_running_loop().call_later(DUPLICATE_WAIT_S * 2**tries / 2, begin)
         self._waiting.add(handle)
@@ -287,7 +249,7 @@ class ReverseLanes:
         letter; and the record that `part` is of stays unapplied until this one has been looked at again.
         """
         mapping = next(one for one in self.work.entities[part.table].values() if one.collection == part.lane[0])
-        if not part.set_aside and any(one.holder for one in self._lanes[part.lane].waiting):
+        if not part.set_aside and any(one.holder for one in self._scheduler.waiting(part.lane)):
             part.set_aside = True
             self.work.guard()
             await to_its_end(self.work.sink.delete, mapping.collection, part.id_data)
@@ -356,10 +318,6 @@ class ReverseLanes:
         """End the lanes. A write that has begun is waited for; what was not finished is to be read again."""
         for handle in self._waiting:
             handle.cancel()
-        workers = [one for one in self._workers if one is not None]
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
-        for unfinished in (self._workers, self._waiting, self._lanes, self._ready):
-            unfinished.clear()
+        await self._scheduler.end()
+        self._waiting.clear()
         self.parts = 0
