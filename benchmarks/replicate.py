@@ -31,6 +31,7 @@ from docferry.adapters.aws.dynamodb_http import DynamoHttp
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.config import load_migration
 from docferry.flows.backfill.load import BULK
+from docferry.flows.ledger.mapping_fingerprint import mapping_digest
 from docferry.flows.ledger.positions import position_body, position_in
 from docferry.flows.replicate.follower import replicate
 from docferry.flows.replicate.report import ReplicationReport
@@ -113,7 +114,8 @@ def following(uri: str, limit: int) -> Run:
         backfill=dataclasses.replace(migration.backfill, budget_wcu=0),
     )
     ledger = MemoryLedger()
-    ledger.write("backfill", COLLECTION, {"state": "complete", "mode": BULK}, expect=None)
+    loaded = {"state": "complete", "mode": BULK, "mapping": mapping_digest(migration.mapping(COLLECTION).settings)}
+    ledger.write("backfill", COLLECTION, loaded, expect=None)
     ledger.write("position", "stream", position_body(_position()), expect=None)
     job = make_job(
         migration=migration,
