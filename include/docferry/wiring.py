@@ -28,6 +28,7 @@ from docferry.adapters.aws.point_s3 import S3Files
 from docferry.adapters.aws.streams import DynamoStreams
 from docferry.adapters.local.point_files import DirectoryFiles
 from docferry.adapters.local.process import identity
+from docferry.adapters.mongodb.analysis import MongoAnalysis
 from docferry.adapters.mongodb.client_mongo import AsyncMongoDoor, SyncMongoDoor, codec_options_of
 from docferry.adapters.mongodb.database import MongoDatabase
 from docferry.adapters.mongodb.fence import MongoFence
@@ -35,6 +36,7 @@ from docferry.adapters.mongodb.sink import MongoSink
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.adapters.mongodb.tools import ProcessTools
 from docferry.adapters.mongodb.users import MongoClients
+from docferry.adapters.sketches import sketches
 from docferry.client.api.manager import AsyncDualWriteManager, DualWriteManager
 from docferry.client.context import ClientContext
 from docferry.client.membership import Membership
@@ -50,6 +52,7 @@ from docferry.core.estate.values import DesiredEstate
 from docferry.errors import ConfigError, Problem
 from docferry.flows.kernel.job import Job, Ports, Run
 from docferry.flows.ledger.mapping_fingerprint import require_mapping
+from docferry.ports.analyze import Sketches
 from docferry.ports.client import DynamoCalls, Metrics
 from docferry.ports.flows import Identity, Progress, StopSignal, Target
 from docferry.ports.rollback_points import PointFiles, PointPorts
@@ -263,3 +266,21 @@ def who(name: str = "") -> Identity:
 def desired(migration: Migration) -> DesiredEstate:
     """What AWS should hold for a migration."""
     return desired_estate(migration.tables, migration.ledger, migration.target, migration.dax)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalysisPorts:
+    """MongoDB for an analysis, and sketches."""
+
+    source: MongoAnalysis
+    sketches: Sketches
+
+
+def analysis_source(uri: str, database: str) -> AnalysisPorts:
+    """How an analysis reaches MongoDB. Raises ConfigError without a URI, or without the extra `analyze`."""
+    if not uri:
+        problem = Problem(
+            where=MONGO_URI, what="is not set", suggestion="export it: mongodb://user:password@host/?replicaSet=..."
+        )
+        raise ConfigError("environment", [problem])
+    return AnalysisPorts(source=MongoAnalysis(uri, database), sketches=sketches())

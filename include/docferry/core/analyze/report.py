@@ -1,0 +1,324 @@
+"""The report of an analysis: one HTML file that needs nothing else, the same as Markdown, and its facts as JSON. Pure.
+
+The database's names reach HTML only through `_e`, and Markdown only through `_m`.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+from docferry.core.analyze.design import Design
+from docferry.core.analyze.facts import CollectionFacts, DatabaseFacts, Risk, Spread
+from docferry.core.analyze.price import Price
+from docferry.core.cost.workload import CostLine
+
+SCHEMA = 1
+PATHS_SHOWN = 200
+Row = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything that a report tells."""
+
+    facts: DatabaseFacts
+    risks: Sequence[Risk]
+    design: Design
+    price: Price
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    title: str
+    head: Row
+    rows: Sequence[Row]
+    note: str = ""
+    numbers: frozenset[int] = frozenset()
+    """Columns that are set to the right."""
+
+
+def render_json(report: Report) -> str:
+    """The facts, risks, design and price, as JSON with a schema number."""
+    return json.dumps({"schema": SCHEMA, **asdict(report)}, indent=1, default=str)
+
+
+def render_markdown(report: Report) -> str:
+    """The report as Markdown."""
+    facts = report.facts
+    lines = [f"# Analysis of {_m(facts.database)}", "", *[f"- {_m(one)}" for one in _first_page(report)], ""]
+    for table in _tables(report):
+        lines += [f"## {_m(table.title)}", ""]
+        lines += [_m(table.note), ""] if table.note else []
+        lines.append("| " + " | ".join(_m(cell) for cell in table.head) + " |")
+        lines.append("|" + "|".join(" ---: " if n in table.numbers else " --- " for n in range(len(table.head))) + "|")
+        lines += ["| " + " | ".join(_m(cell) for cell in row) + " |" for row in table.rows]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def render_html(report: Report) -> str:
+    """The report as one HTML page: no script, no request to anywhere."""
+    parts = [f"<h1>Analysis of {_e(report.facts.database)}</h1>", f"<p class=sub>{_e(_about(report.facts))}</p>"]
+    parts.append("<section class=first>")
+    parts += [f"<p>{_e(one)}</p>" for one in _first_page(report)]
+    parts += [_bars(report.price), "</section>"]
+    for table in _tables(report):
+        parts.append(_html_table(table))
+    title = _e(f"docferry: {report.facts.database}")
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{STYLE}</style></head><body><main>{''.join(parts)}</main></body></html>\n"
+    )
+
+
+# --- what is told ----------------------------------------------------------------------------------------------------
+
+
+def _about(facts: DatabaseFacts) -> str:
+    return (
+        f"{facts.server}; {len(facts.collections)} collections, {facts.documents_read:,} documents "
+        f"({facts.bytes_read / 1e6:,.0f} MB) read in {facts.seconds:,.0f} s from {facts.began}"
+    )
+
+
+def _first_page(report: Report) -> list[str]:
+    price, risks = report.price, report.risks
+    blocks = [one for one in risks if one.severity == "blocks"]
+    decide = [one for one in risks if one.severity == "decide"]
+    told = [
+        f"Cost: {price.comparison.sentence}",
+        f"Requests on demand: {price.on_demand.usd:,.2f} USD a month altogether; provisioned: {price.provisioned.usd:,.2f}. "
+        f"Prices: {price.book}, of {price.book_date}.",
+        f"What does not fit: {len(blocks)} finding(s)."
+        if blocks
+        else "What does not fit: nothing was found in the sample.",
+        f"To decide: {len(decide)} question(s)." if decide else "To decide: nothing.",
+    ]
+    told += [f"Guessed: {one}." for one in price.guessed]
+    if report.facts.stopped_early:
+        told.append(f"Not everything was read: {report.facts.stopped_early}. Run again with a larger budget to go on.")
+    told += [f"Not known: {one.adds} ({one.source}: {one.reason}). {one.grant}" for one in report.facts.missing]
+    return told
+
+
+def _tables(report: Report) -> Iterator[Table]:
+    yield Table(
+        title="What does not fit, and what to decide",
+        head=("", "collection", "where", "what", "evidence", "what to do"),
+        rows=[(one.severity, one.collection, one.subject, one.what, one.evidence, one.advice) for one in report.risks],
+        note="blocks: cannot be migrated so. decide: a choice of yours. know: good to know.",
+    )
+    yield Table(
+        title="The proposal and its reasons",
+        head=("collection", "choice", "chosen", "because", "not"),
+        rows=[
+            (one.collection or "(all)", one.topic, one.chosen, one.why, "; ".join(one.lost))
+            for one in report.design.choices
+        ],
+    )
+    yield from _cost_tables(report.price)
+    yield _collections(report.facts)
+    yield Table(
+        title="References between collections",
+        head=("field", "leads to", "hits", "documents a value (p50, p99, max)"),
+        rows=[
+            (
+                f"{one.collection}.{one.path}",
+                f"{one.target}.{one.target_path}",
+                f"{one.hits:.0%} of {one.tried}",
+                f"{one.fan_out.p50:,.0f}, {one.fan_out.p99:,.0f}, {one.fan_out.max:,.0f}",
+            )
+            for one in report.facts.references
+        ],
+        note="Tried on values of a sample: of these values, how many are there.",
+    )
+    yield Table(
+        title="Calls of the application",
+        head=("collection", "call", "equal", "range", "else", "sort", "calls", "ms", "from"),
+        rows=[
+            (
+                shape.collection, shape.kind, ", ".join(shape.equality), ", ".join(shape.range), ", ".join(shape.other),
+                ", ".join(name for name, _ in shape.sort), f"{shape.calls:,}", f"{shape.ms / shape.calls:.1f}", shape.source,
+            )
+            for facts in report.facts.collections
+            for shape in facts.shapes[:30]
+        ],
+        note="Shapes only: no value of a query is kept. Empty where the profiler is off and no log was given.",
+        numbers=frozenset({6, 7}),
+    )  # fmt: skip
+    for facts in report.facts.collections:
+        if facts.paths:
+            yield _paths(facts)
+
+
+def _cost_tables(price: Price) -> Iterator[Table]:
+    head = ("what", "quantity", "unit", "price", "USD")
+    numbers = frozenset({1, 3, 4})
+    yield Table(title="A month, requests on demand", head=head, rows=_cost_rows(price.on_demand.lines), numbers=numbers)
+    yield Table(
+        title="A month, requests provisioned", head=head, rows=_cost_rows(price.provisioned.lines), numbers=numbers
+    )
+    yield Table(title="The migration, once", head=head, rows=_cost_rows(price.once.lines), numbers=numbers)
+    yield Table(
+        title="If it were otherwise",
+        head=("a month with", "USD"),
+        rows=[(one.what, f"{one.usd:,.2f}") for one in price.comparison.variations],
+        numbers=frozenset({1}),
+    )
+
+
+def _cost_rows(lines: Sequence[CostLine]) -> list[Row]:
+    rows = [
+        (
+            one.what + (f" ({one.note})" if one.note else ""),
+            f"{one.quantity:,.3f}",
+            one.unit,
+            f"{one.price:g}",
+            f"{one.usd:,.2f}",
+        )
+        for one in lines
+        if one.usd >= 0.005
+    ]
+    return [*rows, ("altogether", "", "", "", f"{sum(one.usd for one in lines):,.2f}")]
+
+
+def _collections(facts: DatabaseFacts) -> Table:
+    return Table(
+        title="Collections",
+        head=("collection", "documents", "read", "average bytes", "item bytes (p50, p99, max)", "reads/s", "writes/s", "indexes"),
+        rows=[
+            (
+                one.name if one.kind == "collection" else f"{one.name} ({one.kind})",
+                f"{one.documents:,}", f"{one.sampled:,}" + (" (all)" if one.complete else ""), f"{one.average_bytes:,.0f}",
+                _three(one.item_bytes), _rate(one.reads_s), _rate(one.writes_s),
+                "; ".join(f"{index.name}{'' if index.uses is None else f' ({index.uses:,})'}" for index in one.indexes),
+            )
+            for one in facts.collections
+        ],
+        note="Item bytes: as DynamoDB counts a document that is kept whole. Behind an index: how often it was used.",
+        numbers=frozenset({1, 2, 3, 4, 5, 6}),
+    )  # fmt: skip
+
+
+def _paths(facts: CollectionFacts) -> Table:
+    left = f" {facts.paths_left_out:,} values under further paths are not shown." if facts.paths_left_out else ""
+    return Table(
+        title=f"Documents of {facts.name}",
+        head=(
+            "path",
+            "there",
+            "types",
+            "different",
+            "array length (p50, p99, max)",
+            "heaviest value",
+            "looks like",
+            "examples, masked",
+        ),
+        rows=[
+            (
+                one.path,
+                f"{one.present:.0%}",
+                ", ".join(f"{name} {share:.0%}" if share < 1 else name for name, share in one.types.items()),
+                f"{one.distinct:,}" if one.values else "",
+                _three(one.lengths) + (" grows" if one.grows else "") if one.lengths else "",
+                f"{one.heavy[0].shown}: {one.heavy[0].share:.0%}" if one.heavy else "",
+                ", ".join(f"{look} {share:.0%}" for look, share in one.looks.items()),
+                ", ".join(one.examples),
+            )
+            for one in facts.paths[:PATHS_SHOWN]
+        ],
+        note=f"{facts.sampled:,} of {facts.documents:,} documents.{left}",
+        numbers=frozenset({1, 3}),
+    )
+
+
+def _three(one: Spread) -> str:
+    return f"{one.p50:,.0f}, {one.p99:,.0f}, {one.max:,.0f}" if one.count else ""
+
+
+def _rate(value: float | None) -> str:
+    return "not known" if value is None else f"{value:,.2f}"
+
+
+# --- how it is shown -------------------------------------------------------------------------------------------------
+
+
+def _e(text: str) -> str:
+    """Text for HTML; what cannot be printed is shown as a question mark."""
+    return html.escape("".join(one if one.isprintable() else "?" for one in text), quote=True)
+
+
+def _m(text: str) -> str:
+    """Text for Markdown: nothing in it is markup."""
+    plain = "".join(one if one.isprintable() else "?" for one in text)
+    for mark in "\\`*_{}[]<>()#+!|~":
+        plain = plain.replace(mark, "\\" + mark)
+    return plain
+
+
+def _html_table(table: Table) -> str:
+    head = "".join(f'<th scope="col">{_e(cell)}</th>' for cell in table.head)
+    rows = "".join(
+        "<tr>"
+        + "".join(
+            f"<td class=n>{_e(cell)}</td>" if n in table.numbers else f"<td>{_e(cell)}</td>"
+            for n, cell in enumerate(row)
+        )
+        + "</tr>"
+        for row in table.rows
+    )
+    note = f"<p class=sub>{_e(table.note)}</p>" if table.note else ""
+    body = f'<div class=scroll tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    return f"<section><h2>{_e(table.title)}</h2>{note}{body if table.rows else '<p>None.</p>'}</section>"
+
+
+def _bars(price: Price) -> str:
+    """MongoDB's month beside DynamoDB's two, as bars."""
+    values = [
+        ("MongoDB", price.comparison.mongodb_usd),
+        ("DynamoDB, on demand", price.on_demand.usd),
+        ("DynamoDB, provisioned", price.provisioned.usd),
+    ]
+    most = max(value for _, value in values) or 1.0
+    rows = "".join(
+        f'<text x="0" y="{28 * n + 17}">{_e(name)}</text>'
+        f'<rect x="170" y="{28 * n + 4}" width="{max(1.0, 300 * value / most):.1f}" height="18" rx="3"/>'
+        f'<text x="{176 + 300 * value / most:.1f}" y="{28 * n + 17}">{value:,.0f} USD</text>'
+        for n, (name, value) in enumerate(values)
+    )
+    label = "; ".join(f"{name}: {value:,.0f} USD a month" for name, value in values)
+    return f'<svg role="img" aria-label="{_e(label)}" viewBox="0 0 560 {28 * len(values)}" class=bars>{rows}</svg>'
+
+
+STYLE = """
+:root{--ink:#1b1f24;--paper:#fff;--soft:#5b6570;--line:#d9dee3;--band:#f5f7f9;--bar:#2563a8;color-scheme:light dark}
+@media(prefers-color-scheme:dark){:root{--ink:#e6e9ec;--paper:#14181c;--soft:#a4adb6;--line:#323a42;--band:#1c2228;
+  --bar:#6aa6e8}
+}
+*{box-sizing:border-box}
+body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
+main{max-width:1180px;margin:0 auto;padding:24px 16px}
+h1{font-size:26px;margin:0}
+h2{font-size:19px;margin:32px 0 4px}
+.sub{color:var(--soft);margin:0 0 8px}
+.first{background:var(--band);border:1px solid var(--line);border-radius:8px;padding:8px 16px;margin-top:16px}
+.scroll{overflow-x:auto}
+table{border-collapse:collapse;width:100%;font-size:13px}
+th,td{text-align:left;vertical-align:top;padding:5px 10px 5px 0;border-bottom:1px solid var(--line)}
+td{overflow-wrap:anywhere;min-width:56px}
+.n{text-align:right;font-variant-numeric:tabular-nums}
+th{color:var(--soft);font-weight:600}
+.bars{width:100%;max-width:560px;font:13px system-ui,sans-serif;margin:8px 0}
+.bars text{fill:var(--ink)}
+.bars rect{fill:var(--bar)}
+@media print{.scroll{overflow:visible}
+section{break-inside:avoid-page}
+body{font-size:11px}
+}
+"""

@@ -1,0 +1,210 @@
+"""Facts about every collection: sampled documents, indexes and their use, latencies, calls. Reads only, within a budget."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from docferry.config import parse_migration
+from docferry.core.analyze.facts import CollectionFacts, DatabaseFacts, IndexFacts, MissingFact, QueryShape
+from docferry.core.analyze.profile import Profile
+from docferry.core.analyze.query_shapes import added_up, shape_of
+from docferry.core.limits import ITEM_BYTES, item_bytes
+from docferry.core.mapping.mapping import DocumentMapping
+from docferry.core.mapping.raw import decode_document
+from docferry.errors import AccessDenied, DocumentError, RequestRefused
+from docferry.flows.analyze.budget import ReadBudget, Spent
+from docferry.ports.analyze import AnalysisSource, Sketches
+from docferry.ports.flows import Progress, StopSignal
+
+T = TypeVar("T")
+GRANT = "db.grantRolesToUser('<user>', [{role: 'clusterMonitor', db: 'admin'}])"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """What an analysis needs. `collections`: only these; empty: all."""
+
+    database: str
+    source: AnalysisSource
+    sketches: Sketches
+    progress: Progress
+    stop: StopSignal
+    collections: Sequence[str] = ()
+    budget: ReadBudget = field(default_factory=ReadBudget)
+    shapes: Sequence[QueryShape] = ()
+    """Shapes from elsewhere: logs that were given as files."""
+
+
+class Missing:
+    """Sources of facts that this user may not use, each once."""
+
+    def __init__(self) -> None:
+        self.facts: dict[str, MissingFact] = {}
+
+    def ask(self, source: str, adds: str, grant: str, call: Callable[[], T], otherwise: Any) -> T:
+        """What `call` gives; `otherwise`, and a note, where the server says no."""
+        try:
+            return call()
+        except (AccessDenied, RequestRefused) as error:
+            reason = "no permission" if isinstance(error, AccessDenied) else f"refused ({error.code})"
+            self.facts.setdefault(source, MissingFact(source=source, adds=adds, grant=grant, reason=reason))
+            empty: T = otherwise
+            return empty
+
+
+def collect(job: Analysis) -> DatabaseFacts:
+    """The facts, collection by collection, the smallest first, so that a budget that ends leaves the largest for later.
+
+    Raises: Stopped; Unavailable, AccessDenied if not even the collections can be listed.
+    """
+    job.progress.say(f"analyzing {job.database}: reads only, secondary preferred; {job.budget}")
+    began, missing = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), Missing()
+    spent = Spent(job.budget, job.source.ping_ms, job.stop)
+    names = [one for one in job.source.collections() if not job.collections or one["name"] in job.collections]
+    calls = _calls(job, missing)
+    uptime = missing.ask("serverStatus", "since when operations were counted", GRANT, job.source.uptime_s, 0.0)
+    sizes = {one["name"]: _stats(job, one, missing) for one in names}
+    found: dict[str, CollectionFacts] = {}
+    for done, entry in enumerate(sorted(names, key=lambda one: sizes[one["name"]].get("size", 0))):
+        name = entry["name"]
+        job.progress.advance("collections", done, len(names), name)
+        facts = _collection(job, entry, sizes[name], spent, missing, uptime)
+        found[name] = replace(facts, shapes=tuple(one for one in calls if one.collection == name))
+    job.progress.advance("collections", len(names), len(names))
+    return DatabaseFacts(
+        database=job.database,
+        server=job.source.server(),
+        began=began,
+        seconds=spent.seconds,
+        documents_read=spent.documents,
+        bytes_read=spent.bytes,
+        yielded_s=spent.yielded_s,
+        collections=tuple(found[one["name"]] for one in names),
+        missing=tuple(missing.facts.values()),
+        stopped_early=spent.ended,
+    )
+
+
+def _stats(job: Analysis, entry: Mapping[str, Any], missing: Missing) -> Mapping[str, Any]:
+    if entry.get("type", "collection") != "collection":
+        return {}
+    name = str(entry["name"])
+    return missing.ask("collStats", "sizes and numbers of documents", GRANT, lambda: job.source.stats(name), {})
+
+
+def _collection(
+    job: Analysis, entry: Mapping[str, Any], stats: Mapping[str, Any], spent: Spent, missing: Missing, uptime: float
+) -> CollectionFacts:
+    name, kind = str(entry["name"]), str(entry.get("type", "collection"))
+    options = entry.get("options", {})
+    if kind != "collection":
+        return CollectionFacts(name=name, kind=kind)
+    profile = _profile(job, name, int(stats.get("count", job.budget.documents)), spent)
+    documents = int(stats.get("count", profile.documents))
+    latencies = missing.ask(
+        "$collStats", "reads, writes and their latency", GRANT, lambda: job.source.latencies(name), {}
+    )
+    (reads, read_ms), (writes, write_ms) = latencies.get("reads", (0, 0.0)), latencies.get("writes", (0, 0.0))
+    return CollectionFacts(
+        name=name,
+        kind=kind,
+        capped=bool(options.get("capped")),
+        documents=documents,
+        average_bytes=float(stats.get("avgObjSize", 0) or profile.bytes / max(profile.documents, 1)),
+        storage_bytes=int(stats.get("storageSize", 0)),
+        index_bytes=int(stats.get("totalIndexSize", 0)),
+        sampled=profile.documents,
+        complete=profile.documents >= documents,
+        paths=tuple(profile.paths()),
+        paths_left_out=profile.left_out,
+        item_bytes=profile.item_bytes(),
+        over_item_limit=profile.over / max(profile.documents, 1),
+        unstorable=profile.unstorable,
+        indexes=_indexes(job, name, missing),
+        reads_s=reads / uptime if uptime else None,
+        writes_s=writes / uptime if uptime else None,
+        read_ms=read_ms or None,
+        write_ms=write_ms or None,
+        validator=bool(options.get("validator")),
+    )
+
+
+def _profile(job: Analysis, name: str, count: int, spent: Spent) -> Profile:
+    mapping = generic_mapping(job.database, name)
+    profile = Profile(job.sketches, lambda document: _stored(mapping, document), ITEM_BYTES)
+    if spent.ended:
+        return profile
+    for page in job.source.sample(name, job.budget.documents, count):
+        size = sum(map(len, page))
+        for raw in page:
+            try:
+                profile.add(decode_document(raw), len(raw))
+            except DocumentError as error:
+                profile.refuse(type(error).__name__, len(raw))
+        spent.add(len(page), size)
+        spent.pace()
+        job.progress.advance(name, profile.documents, min(count, job.budget.documents))
+        if spent.ended:
+            break
+    return profile
+
+
+def generic_mapping(database: str, collection: str) -> DocumentMapping:
+    """How docferry stores documents that no file describes: measures their size, and whether they can be stored at all."""
+    names = {"migration": "analyze", "source": {"database": database}, "tables": {"Analyzed": {}}}
+    text = json.dumps({**names, "collections": {collection: {}}}).encode()
+    return parse_migration(text, "analyze").mapping(collection)
+
+
+def _stored(mapping: DocumentMapping, document: Mapping[str, Any]) -> int:
+    try:
+        return sum(item_bytes(item) for item in mapping.encode(dict(document), 1))
+    except DocumentError as error:
+        raise ValueError(type(error).__name__) from error
+
+
+def _indexes(job: Analysis, name: str, missing: Missing) -> tuple[IndexFacts, ...]:
+    entries = missing.ask("listIndexes", "indexes", GRANT, lambda: job.source.indexes(name), [])
+    uses = missing.ask("$indexStats", "which indexes are used", GRANT, lambda: job.source.index_uses(name), {})
+    return tuple(_index(entry, uses) for entry in entries)
+
+
+def _index(entry: Mapping[str, Any], uses: Mapping[str, tuple[int, str]]) -> IndexFacts:
+    count, since = uses.get(str(entry["name"]), (None, ""))
+    return IndexFacts(
+        name=str(entry["name"]),
+        keys=tuple(
+            (str(field), str(int(way)) if isinstance(way, int | float) else str(way))
+            for field, way in entry["key"].items()
+        ),
+        unique=bool(entry.get("unique")) or list(entry["key"]) == ["_id"],
+        sparse=bool(entry.get("sparse")),
+        partial="partialFilterExpression" in entry,
+        ttl_s=int(entry["expireAfterSeconds"]) if "expireAfterSeconds" in entry else None,
+        collation="collation" in entry,
+        uses=count,
+        since=since,
+    )
+
+
+def _way(way: Any) -> str:
+    return str(int(way)) if isinstance(way, int | float) else str(way)
+
+
+def _calls(job: Analysis, missing: Missing) -> list[QueryShape]:
+    read = f"db.grantRolesToUser('<user>', [{{role: 'dbAdmin', db: '{job.database}'}}])"
+    entries: Iterable[Mapping[str, Any]] = missing.ask(
+        "system.profile",
+        "the application's calls, where the profiler is on",
+        read,
+        lambda: list(job.source.profiled()),
+        [],
+    )
+    running = missing.ask("$currentOp", "calls that run at this moment", GRANT, job.source.running, [])
+    shapes = [shape_of(entry, job.database, "profiler") for entry in entries]
+    shapes += [shape_of(entry, job.database, "$currentOp") for entry in running]
+    return added_up([*(one for one in shapes if one is not None), *job.shapes])

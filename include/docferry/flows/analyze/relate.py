@@ -1,0 +1,196 @@
+"""Which fields hold another collection's ids: tried, not guessed from names alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import bson
+
+from docferry.core.analyze.facts import CollectionFacts, DatabaseFacts, PathFacts, Reference, Spread
+from docferry.core.mapping.raw import decode_document
+from docferry.errors import AccessDenied, RequestRefused, StoreError
+from docferry.flows.analyze.collect import Analysis
+
+TRIED = 200
+"""Values that are looked up for one pair of fields."""
+TARGETS = 8
+"""Collections that one field is tried against, those whose names are like the field's first."""
+ID_NAMES = ("id", "_id", "code", "number", "key", "no", "email", "username", "sku", "slug")
+REPEATS_UP_TO = 2_000_000
+"""Documents up to which a group by a field is asked of the server."""
+ENOUGH = 0.5
+FAN_OUT_VALUES = 40
+FAN_OUT_MOST = 10_000
+
+
+def count_repeats(job: Analysis, facts: CollectionFacts) -> CollectionFacts:
+    """The same facts with how often identifiers repeat: fields of which nearly every value is different, but not all."""
+    if facts.documents > REPEATS_UP_TO:
+        return facts
+    paths = [replace(one, repeats=_repeats(job, facts, one)) if _like_an_id(facts, one) else one for one in facts.paths]
+    return replace(facts, paths=tuple(paths))
+
+
+def _like_an_id(facts: CollectionFacts, path: PathFacts) -> bool:
+    plain = path.path != "_id" and "[]" not in path.path and "*" not in path.path and path.path.count(".") <= 1
+    name = path.path.rsplit(".", 1)[-1].lower()
+    kept = any(index.unique and index.fields == (path.path,) for index in facts.indexes)
+    told = name.endswith(ID_NAMES) and path.unique and path.values >= 0.9 * facts.sampled
+    return plain and told and not kept and path.type in ("string", "int", "long", "objectId")
+
+
+def _repeats(job: Analysis, facts: CollectionFacts, path: PathFacts) -> int:
+    try:
+        return job.source.repeated(facts.name, path.path, 10_000)
+    except StoreError:
+        return 0  # it took too long, or is not allowed: then nothing is said of it
+
+
+def relate(job: Analysis, facts: DatabaseFacts) -> list[Reference]:
+    """References between the collections, each with its hit rate and fan-out. Raises: Stopped."""
+    found: list[Reference] = []
+    for collection in facts.collections:
+        fields = [(path, target) for path in _candidates(collection) for target in _targets(path, collection, facts)]
+        if not fields:
+            continue
+        job.progress.say(
+            f"{collection.name}: looking up {len({path.path for path, _ in fields})} fields in other collections"
+        )
+        values = _values(job, collection, {path.path for path, _ in fields})
+        for path, (target, target_path) in fields:
+            if job.stop.is_set() or any(one.path == path.path and one.collection == collection.name for one in found):
+                continue
+            reference = _try(job, collection, path, target, target_path, values.get(path.path, []))
+            if reference is not None:
+                found.append(reference)
+    return found
+
+
+def _candidates(collection: CollectionFacts) -> Iterator[PathFacts]:
+    for path in collection.paths:
+        plain = path.path != "_id" and path.path.count("[]") <= 1 and "*" not in path.path
+        if plain and path.type in ("objectId", "string", "int", "long", "uuid", "binData") and path.values >= 5:
+            name = path.path.rsplit(".", 1)[-1].removesuffix("[]")
+            if (
+                path.type == "objectId"
+                or name.lower().endswith(("ids", "name", *ID_NAMES))
+                or ("[]" in path.path and path.path.endswith("[]"))
+            ):
+                yield path
+
+
+def _targets(path: PathFacts, own: CollectionFacts, facts: DatabaseFacts) -> list[tuple[CollectionFacts, str]]:
+    """Unique fields of the same type in other collections, likely ones first."""
+    name = path.path.replace("[]", "").rsplit(".", 1)[-1].lower()
+    found: list[tuple[int, CollectionFacts, str]] = []
+    for target in facts.collections:
+        for index in target.indexes:
+            if not index.unique or len(index.keys) != 1 or (target.name == own.name and index.fields[0] == path.path):
+                continue
+            field = target.path(index.fields[0])
+            if field is None or field.type != path.type:
+                continue
+            likely = _alike(name, target.name.lower(), index.fields[0].lower())
+            if likely or path.type == "objectId":
+                found.append((-likely, target, index.fields[0]))
+    for target in facts.collections:  # a field of a fitting name that has no index, but one document a value
+        for one in (target.path(spelt) for spelt in _spellings(path)):
+            if (
+                one is not None
+                and target.name != own.name
+                and one.unique
+                and one.type == path.type
+                and one.path != "_id"
+            ):
+                found.append((-1, target, one.path))
+    ordered = sorted(found, key=lambda one: one[0])
+    return [(target, field) for _, target, field in ordered][:TARGETS]
+
+
+def _spellings(path: PathFacts) -> list[str]:
+    """How the field that is meant may be called: `accounts[]` may hold account_id."""
+    name = path.path.replace("[]", "").rsplit(".", 1)[-1]
+    singular = name.removesuffix("s")
+    return [name, singular, f"{singular}_id", f"{singular}Id", f"{singular}_number", f"{singular}_name"]
+
+
+def _alike(name: str, collection: str, field: str) -> int:
+    """How much a field's name speaks of a collection: `userId`, `user_id`, `user` of `users`."""
+    stem = name.removesuffix("ids").removesuffix("id").rstrip("_")
+    plain = collection.rstrip("s")
+    if stem and (stem.rstrip("s") == plain or plain.endswith(stem) or stem.endswith(plain)):
+        return 3
+    return 2 if field != "_id" and name.rstrip("s") == field.rstrip("s") else 0
+
+
+def _values(job: Analysis, collection: CollectionFacts, paths: set[str]) -> Mapping[str, list[Any]]:
+    """A few different values of each field, from a small sample of its own."""
+    found: dict[str, dict[bytes, Any]] = {path: {} for path in paths}
+    for page in job.source.sample(collection.name, 2 * TRIED, collection.documents):
+        for raw in page:
+            document = decode_document(raw)
+            for path in paths:
+                for value in values_at(document, path.replace("[]", "").split(".")):
+                    if len(found[path]) < TRIED:
+                        found[path].setdefault(bson.encode({"": value}), value)
+    return {path: list(values.values()) for path, values in found.items()}
+
+
+def values_at(value: Any, steps: list[str]) -> Iterator[Any]:
+    """The scalars at a path, through arrays."""
+    if isinstance(value, list):
+        for one in value[:1_000]:
+            yield from values_at(one, steps)
+    elif steps:
+        if isinstance(value, dict) and steps[0] in value:
+            yield from values_at(value[steps[0]], steps[1:])
+    elif value is not None and not isinstance(value, dict):
+        yield value
+
+
+def _try(
+    job: Analysis, collection: CollectionFacts, path: PathFacts, target: CollectionFacts, field: str, values: list[Any]
+) -> Reference | None:
+    if not values:
+        return None
+    try:
+        hits = job.source.found(target.name, field, values) / len(values)
+        if hits < ENOUGH:
+            return None
+        fan_out = _fan_out(job, collection, path, values)
+    except (AccessDenied, RequestRefused):
+        return None
+    return Reference(
+        collection=collection.name,
+        path=path.path,
+        target=target.name,
+        target_path=field,
+        tried=len(values),
+        hits=min(hits, 1.0),
+        fan_out=fan_out,
+        many="[]" in path.path,
+    )
+
+
+def _fan_out(job: Analysis, collection: CollectionFacts, path: PathFacts, values: list[Any]) -> Spread:
+    """Counted through an index if there is one, or where a scan is small; else from the heaviest values of the sample."""
+    plain = path.path.replace("[]", "")
+    indexed = any(index.fields[0] == plain for index in collection.indexes)
+    if not indexed and collection.documents > 50_000:
+        mean = collection.documents / max(path.distinct, 1)
+        heaviest = max((one.share for one in path.heavy), default=0.0) * collection.documents
+        return Spread(count=path.distinct, p50=mean, p95=mean, p99=heaviest or mean, max=heaviest or mean)
+    counts: list[int] = []
+    for value in values[:FAN_OUT_VALUES]:
+        try:
+            counts.append(job.source.fan_out(collection.name, plain, value, FAN_OUT_MOST))
+        except StoreError:
+            break  # it took too long: what was counted is what is known
+    heaviest = max((one.share for one in path.heavy), default=0.0) * collection.documents
+    if not counts:
+        return Spread()
+    counts.sort()
+    at = [counts[min(len(counts) - 1, int(share * len(counts)))] for share in (0.5, 0.95, 0.99)]
+    return Spread(count=len(counts), p50=at[0], p95=at[1], p99=at[2], max=max(counts[-1], heaviest))

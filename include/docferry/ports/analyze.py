@@ -1,0 +1,93 @@
+"""What an analysis asks of the outside world: MongoDB, read only, and sketches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class Distinct(Protocol):
+    """How many different values there are, roughly, in little memory."""
+
+    def add(self, value: bytes) -> None: ...
+
+    def estimate(self) -> float: ...
+
+
+class Heavy(Protocol):
+    """The most frequent values, each with a lower bound of how often it came."""
+
+    def add(self, value: str) -> None: ...
+
+    def top(self, most: int) -> Sequence[tuple[str, int]]: ...
+
+
+class Quantiles(Protocol):
+    """A distribution of numbers."""
+
+    def add(self, value: float) -> None: ...
+
+    def at(self, share: float) -> float: ...
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def max(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sketches:
+    """How sketches are made."""
+
+    distinct: Callable[[], Distinct]
+    heavy: Callable[[], Heavy]
+    quantiles: Callable[[], Quantiles]
+
+
+class AnalysisSource(Protocol):
+    """MongoDB for an analysis. Reads only, secondary preferred. Each method raises AccessDenied where the user may not."""
+
+    def server(self) -> str:
+        """The server's version and kind, in words."""
+
+    def collections(self) -> Sequence[Mapping[str, Any]]:
+        """`listCollections` entries: name, type, options. System collections are left out."""
+
+    def stats(self, collection: str) -> Mapping[str, Any]:
+        """`collStats`: count, avgObjSize, storageSize, totalIndexSize."""
+
+    def indexes(self, collection: str) -> Sequence[Mapping[str, Any]]:
+        """`listIndexes` entries."""
+
+    def index_uses(self, collection: str) -> Mapping[str, tuple[int, str]]:
+        """`$indexStats`: index name -> (uses, since when)."""
+
+    def latencies(self, collection: str) -> Mapping[str, tuple[int, float]]:
+        """`$collStats` latencyStats: reads, writes, commands -> (operations, mean milliseconds), since the server started."""
+
+    def uptime_s(self) -> float: ...
+
+    def sample(self, collection: str, documents: int, count: int) -> Iterator[Sequence[bytes]]:
+        """Pages of raw documents: all of them if there are no more than asked for, else a random sample."""
+
+    def found(self, collection: str, path: str, values: Sequence[Any]) -> int:
+        """How many of these values some document of the collection has at that path."""
+
+    def fan_out(self, collection: str, path: str, value: Any, most: int) -> int:
+        """How many documents have that value at that path, counted up to `most`."""
+
+    def repeated(self, collection: str, path: str, most: int) -> int:
+        """How many values of a field are in more than one document, counted up to `most`."""
+
+    def profiled(self) -> Iterator[Mapping[str, Any]]:
+        """`system.profile` entries of this database, newest first, a bounded number."""
+
+    def running(self) -> Sequence[Mapping[str, Any]]:
+        """One `$currentOp` sample of this database's operations."""
+
+    def ping_ms(self) -> float:
+        """How long the server takes for a ping now."""
+
+    def close(self) -> None: ...
