@@ -17,7 +17,9 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials, RefreshableCredentials
 from botocore.exceptions import CredentialRetrievalError
-from docferry.adapters.aws.dynamodb_http import DynamoHttp, Endpoint, Signer, endpoint_of
+from docferry.adapters.aws.dynamodb_http import DynamoHttp
+from docferry.adapters.aws.endpoint import Endpoint, endpoint_of
+from docferry.adapters.aws.signing import Signer
 from docferry.errors import (
     AccessDenied,
     StoreError,
@@ -64,7 +66,7 @@ def test_signature_is_botocores(
     credentials = Credentials(key, secret, token)
     signer = Signer(credentials, endpoint)
     for moment in (now, later):  # the day's key is kept, and must not outlive the day
-        first, headers = head_of(signer.headers("DynamoDB_20120810.PutItem", body, moment))
+        first, headers = head_of(signer.head("PutItem", body, moment))
         assert first == "POST / HTTP/1.1"
         assert headers["content-length"] == str(len(body))
         assert headers.get("x-amz-security-token") == token

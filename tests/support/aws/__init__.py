@@ -1,1 +1,1 @@
-"""What the tests of aws share."""
+"""Servers that stand for AWS in tests of the transports."""

@@ -23,6 +23,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from docferry.adapters.aws.boto_values import from_boto, to_boto
 from docferry.adapters.aws.client_dynamodb import BACKOFF
 from docferry.adapters.aws.dynamodb_http import CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_S
+from docferry.adapters.aws.endpoint import aws_client
 from docferry.adapters.aws.errors import call as aws_call
 from docferry.adapters.aws.errors import error_for, error_for_sdk
 from docferry.core.backoff import Backoff
@@ -94,7 +95,7 @@ def opener(session: boto3.Session, dax: DaxSettings, region: str) -> Callable[[]
 
 
 def _endpoint(session: boto3.Session, dax: DaxSettings, region: str) -> str:
-    control = session.client("dax", region_name=region)
+    control = aws_client(session.client, "dax", region_name=region)
     (cluster,) = aws_call(control.describe_clusters, ClusterNames=[dax.cluster])["Clusters"]
     endpoint = cluster.get("ClusterDiscoveryEndpoint")
     if endpoint is None:

@@ -14,6 +14,7 @@ from typing import Any
 from botocore.config import Config
 from botocore.session import Session
 
+from docferry.adapters.aws.endpoint import aws_client
 from docferry.adapters.aws.errors import call, call_or_none
 from docferry.core.estate.values import Action, DaxClusterState, DaxGroupState, DaxSpec, DaxState, EstateStep
 from docferry.errors import PreflightFailed, Problem, TransientStoreError
@@ -182,15 +183,15 @@ class DaxControl:
 
     @cached_property
     def _dax(self) -> Any:
-        return self._session.create_client("dax", region_name=self._region, config=self._config)
+        return aws_client(self._session.create_client, "dax", region_name=self._region, config=self._config)
 
     @cached_property
     def _ec2(self) -> Any:
-        return self._session.create_client("ec2", region_name=self._region, config=self._config)
+        return aws_client(self._session.create_client, "ec2", region_name=self._region, config=self._config)
 
     @cached_property
     def _iam(self) -> Any:
-        return self._session.create_client("iam", region_name=self._region, config=self._config)
+        return aws_client(self._session.create_client, "iam", region_name=self._region, config=self._config)
 
 
 def encode_cluster(spec: DaxSpec) -> dict[str, Any]:

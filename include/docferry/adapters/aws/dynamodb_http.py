@@ -2,111 +2,61 @@
 
 botocore signs and sends about 300 requests a second in one process and its serialiser costs more than our whole codec;
 this sends thousands. What it does not do itself it takes from botocore: credentials (refreshed when they expire),
-endpoint, region, CA bundle. A contract test holds its signatures against botocore's own.
+endpoint, region, proxy, CA bundle.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
+import http.client
+import re
+import select
+import socket
 import ssl
+import time
 import zlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
-from urllib.parse import urlsplit
 
 import boto3
 import orjson
 
-from docferry.adapters.aws.errors import error_for, translated
+from docferry.adapters.aws.endpoint import Endpoint, endpoint_of, proxy_refused, untrusted
+from docferry.adapters.aws.errors import error_for
+from docferry.adapters.aws.signing import signer_of
 from docferry.core.backoff import Backoff
 from docferry.errors import StoreError, TimedOut, TransientStoreError, Unavailable
 from docferry.ports.flows import Guard
 
-SERVICE = "dynamodb"
-TARGET = "DynamoDB_20120810."
 REQUEST_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 5.0
 BACKOFF = Backoff(for_s=120.0, first_s=0.1, cap_s=5.0)
 """How one request is tried again before it is given up: for longer than a table takes to split a partition."""
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where DynamoDB is. `ca_bundle` None means the system's certificates."""
-
-    host: str
-    port: int
-    tls: bool
-    region: str
-    ca_bundle: str | None = None
-
-    @property
-    def authority(self) -> str:
-        """The Host header: the port only where it is not the scheme's own."""
-        return self.host if self.port == (443 if self.tls else 80) else f"{self.host}:{self.port}"
-
-
-def endpoint_of(session: boto3.Session) -> Endpoint:
-    """The endpoint that boto3 itself would use: AWS_ENDPOINT_URL*, profile, or the region's."""
-    client = session.client(SERVICE)
-    parts = urlsplit(client.meta.endpoint_url)
-    tls = parts.scheme == "https"
-    bundle = session._session.get_config_variable("ca_bundle")
-    return Endpoint(parts.hostname or "", parts.port or (443 if tls else 80), tls, client.meta.region_name, bundle)
-
-
-class Signer:
-    """AWS Signature Version 4 for one service and region; the day's key is kept."""
-
-    def __init__(self, credentials: Any, endpoint: Endpoint) -> None:
-        self._credentials = credentials  # botocore's: refreshes itself
-        self._endpoint = endpoint
-        self._day: tuple[str, str] = ("", "")
-        self._key = b""
-
-    def __repr__(self) -> str:
-        return f"Signer({self._endpoint.region!r})"
-
-    def headers(self, target: str, body: bytes, now: datetime | None = None) -> bytes:
-        """The whole request head, ready to send before `body`."""
-        keys = self._credentials.get_frozen_credentials()
-        stamp = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
-        host = self._endpoint.authority
-        token = f"x-amz-security-token:{keys.token}\n" if keys.token else ""
-        names = "content-type;host;x-amz-date;" + ("x-amz-security-token;" if token else "") + "x-amz-target"
-        canonical = (
-            f"POST\n/\n\ncontent-type:application/x-amz-json-1.0\nhost:{host}\nx-amz-date:{stamp}\n{token}"
-            f"x-amz-target:{target}\n\n{names}\n{hashlib.sha256(body).hexdigest()}"
-        )
-        scope = f"{stamp[:8]}/{self._endpoint.region}/{SERVICE}/aws4_request"
-        digest = hashlib.sha256(canonical.encode()).hexdigest()
-        text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}"
-        signature = hmac.new(self._signing_key(keys.secret_key, stamp[:8]), text.encode(), hashlib.sha256).hexdigest()
-        return (
-            f"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-amz-json-1.0\r\nX-Amz-Date: {stamp}\r\n"
-            f"X-Amz-Target: {target}\r\n"
-            + (f"X-Amz-Security-Token: {keys.token}\r\n" if keys.token else "")
-            + f"Authorization: AWS4-HMAC-SHA256 Credential={keys.access_key}/{scope}, SignedHeaders={names}, "
-            f"Signature={signature}\r\nContent-Length: {len(body)}\r\n\r\n"
-        ).encode()
-
-    def _signing_key(self, secret: str, day: str) -> bytes:
-        if self._day != (secret, day):
-            key = ("AWS4" + secret).encode()
-            for part in (day, self._endpoint.region, SERVICE, "aws4_request"):
-                key = hmac.new(key, part.encode(), hashlib.sha256).digest()
-            self._day, self._key = (secret, day), key
-        return self._key
+BUFFER_BYTES = 1 << 20
+FRESH_S = 0.2
+"""A connection that was used so recently is not looked at: servers keep one for seconds at least."""
+_TUNNEL_STATUS = re.compile(r"Tunnel connection failed: (\d+)")
 
 
 @dataclass(slots=True)
 class _Connection:
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    idle_since: float = 0.0
+
+    def is_usable(self) -> bool:
+        """Whether the server has not closed it meanwhile, as far as can be known here.
+
+        A loop that was busy has not read the end yet: then the socket is readable, which no idle one should be.
+        """
+        if self.writer.is_closing() or self.reader.at_eof():
+            return False
+        if time.monotonic() - self.idle_since < FRESH_S:
+            return True
+        poll = select.poll()
+        poll.register(self.writer.get_extra_info("socket").fileno(), select.POLLIN)
+        return not poll.poll(0)
 
     def close(self) -> None:
         self.writer.close()
@@ -118,24 +68,59 @@ class Pool:
 
     endpoint: Endpoint
     idle: list[_Connection] = field(default_factory=list)
-    context: ssl.SSLContext | None = None
 
     async def open(self) -> tuple[_Connection, bool]:
         """(connection, whether it has been used before)."""
         while self.idle:
             connection = self.idle.pop()
-            if not connection.writer.is_closing() and not connection.reader.at_eof():
+            if connection.is_usable():
                 return connection, True
             connection.close()
-        if self.endpoint.tls and self.context is None:
-            self.context = ssl.create_default_context(cafile=self.endpoint.ca_bundle)
-        opening = asyncio.open_connection(self.endpoint.host, self.endpoint.port, ssl=self.context, limit=1 << 20)
-        reader, writer = await asyncio.wait_for(opening, CONNECT_TIMEOUT_S)
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            reader, writer = await self._connect()
         return _Connection(reader, writer), False
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        to, proxy = self.endpoint, self.endpoint.proxy
+        if proxy is None:
+            return await asyncio.open_connection(to.host, to.port, ssl=to.context, limit=BUFFER_BYTES)
+        if not to.tls:  # the proxy reads each request, and passes it on
+            return await asyncio.open_connection(proxy.host, proxy.port, limit=BUFFER_BYTES)
+        tunnel = await asyncio.to_thread(open_tunnel, to)
+        return await asyncio.open_connection(sock=tunnel, ssl=to.context, server_hostname=to.host, limit=BUFFER_BYTES)
 
     def close(self) -> None:
         while self.idle:
             self.idle.pop().close()
+
+
+def open_tunnel(endpoint: Endpoint) -> socket.socket:
+    """A connection through the proxy, not encrypted yet. Blocks. Raises: OSError, its text with the status of a refusal."""
+    if endpoint.proxy is None:
+        raise ValueError("there is no proxy")
+    proxy = endpoint.proxy
+    connection = http.client.HTTPConnection(proxy.host, proxy.port, timeout=CONNECT_TIMEOUT_S)
+    connection.set_tunnel(endpoint.host, endpoint.port, proxy.headers)
+    try:
+        connection.connect()
+    except BaseException:
+        connection.close()
+        raise
+    tunnel: socket.socket = connection.sock
+    tunnel.setblocking(False)
+    return tunnel
+
+
+def connection_error(endpoint: Endpoint, operation: str, error: Exception) -> StoreError:
+    """The error for a connection that broke, or did not come about."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return untrusted(endpoint, operation, error.verify_message)
+    refused = _TUNNEL_STATUS.search(str(error))
+    if refused and not refused[1].startswith("5"):
+        return proxy_refused(endpoint, operation, int(refused[1]))
+    through = f" (through the proxy {endpoint.proxy.host}:{endpoint.proxy.port})" if endpoint.proxy else ""
+    text = f"the connection to DynamoDB at {endpoint.authority}{through} broke in {operation}: {type(error).__name__}"
+    return Unavailable(text, operation=operation)
 
 
 class DynamoHttp:
@@ -145,11 +130,7 @@ class DynamoHttp:
         self, session: boto3.Session, backoff: Backoff = BACKOFF, timeout_s: float = REQUEST_TIMEOUT_S
     ) -> None:
         self.endpoint = endpoint_of(session)
-        credentials = session.get_credentials()
-        if credentials is None:
-            text = "there are no AWS credentials: set the AWS variables, a profile, or the aws connection"
-            raise StoreError(text, operation="sign", code="NoCredentials")
-        self._signer = Signer(credentials, self.endpoint)
+        self._signer = signer_of(session, self.endpoint)
         self._pool = Pool(self.endpoint)
         self._backoff, self._timeout_s = backoff, timeout_s
         self.throttles = 0
@@ -181,10 +162,7 @@ class DynamoHttp:
             text = f"DynamoDB did not answer {operation} within {self._timeout_s:.0f} s"
             raise TimedOut(text, operation=operation) from error
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, IndexError) as error:
-            text = (
-                f"the connection to DynamoDB at {self.endpoint.authority} broke in {operation}: {type(error).__name__}"
-            )
-            raise Unavailable(text, operation=operation) from error
+            raise connection_error(self.endpoint, operation, error) from error
         checksum = headers.get(b"x-amz-crc32")
         if checksum is not None and checksum != str(zlib.crc32(reply)).encode():
             raise Unavailable(f"the reply to {operation} arrived damaged (crc32)", operation=operation)
@@ -193,6 +171,8 @@ class DynamoHttp:
         return reply
 
     async def _send(self, operation: str, body: bytes, guard: Guard | None) -> tuple[int, dict[bytes, bytes], bytes]:
+        if self._signer.must_refresh:  # not in the event loop: a metadata server takes its time
+            await asyncio.to_thread(self._signer.refresh)
         connection, _used = await self._pool.open()
         done = False
         try:
@@ -201,15 +181,14 @@ class DynamoHttp:
             signed_at = datetime.now(UTC)
             if guard is not None:
                 guard()
-            with translated(operation):  # credentials that cannot be fetched or refreshed
-                head = self._signer.headers(TARGET + operation, body, signed_at)
-            connection.writer.write(head + body)
+            connection.writer.write(self._signer.head(operation, body, signed_at) + body)
             status, headers = _parse_head(await connection.reader.readuntil(b"\r\n\r\n"))
             reply = await _read_body(connection.reader, headers)
             done = headers.get(b"connection", b"").lower() != b"close"
             return status, headers, reply
         finally:
             if done:
+                connection.idle_since = time.monotonic()
                 self._pool.idle.append(connection)
             else:
                 connection.close()

@@ -14,6 +14,7 @@ from botocore.config import Config
 from botocore.session import Session
 
 from docferry.adapters.aws.dax import DaxControl
+from docferry.adapters.aws.endpoint import aws_client
 from docferry.adapters.aws.errors import call, call_or_none
 from docferry.core.estate.replicas import replica_key
 from docferry.core.estate.tables import creation_tags
@@ -73,7 +74,7 @@ class AwsEstate:
     def resolve_key(self, key: str) -> str:
         if ":key/" in key:
             return key
-        kms = self._session.create_client("kms", region_name=self._region, config=CONTROL_PLANE)
+        kms = aws_client(self._session.create_client, "kms", region_name=self._region, config=CONTROL_PLANE)
         return str(call(kms.describe_key, KeyId=key)["KeyMetadata"]["Arn"])
 
     def fetch_dax(self, spec: DaxSpec) -> DaxState:
@@ -103,12 +104,16 @@ class AwsEstate:
 
     @cached_property
     def _autoscaling(self) -> Any:
-        return self._session.create_client("application-autoscaling", region_name=self._region, config=CONTROL_PLANE)
+        return aws_client(
+            self._session.create_client, "application-autoscaling", region_name=self._region, config=CONTROL_PLANE
+        )
 
     def _client(self, region: str | None) -> Any:
         where = region or self._region
         if where not in self._dynamodb:
-            self._dynamodb[where] = self._session.create_client("dynamodb", region_name=where, config=CONTROL_PLANE)
+            self._dynamodb[where] = aws_client(
+                self._session.create_client, "dynamodb", region_name=where, config=CONTROL_PLANE
+            )
         return self._dynamodb[where]
 
     @staticmethod

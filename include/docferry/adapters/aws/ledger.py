@@ -15,6 +15,7 @@ import boto3
 from botocore.config import Config
 
 from docferry.adapters.aws.boto_values import from_boto, to_boto
+from docferry.adapters.aws.endpoint import aws_client
 from docferry.adapters.aws.errors import translated
 from docferry.core.bson_codec.plain import from_plain, to_plain
 from docferry.errors import ConditionFailed, InvariantBroken, Unavailable
@@ -34,7 +35,7 @@ class DynamoLedger:
     """Ledger over a boto3 session. One table serves any number of migrations."""
 
     def __init__(self, session: boto3.Session, table: str, migration: str, config: Config | None = None) -> None:
-        self._client = session.client("dynamodb", config=config or _PATIENT)
+        self._client = aws_client(session.client, "dynamodb", config=config or _PATIENT)
         self._table, self._migration = table, migration
 
     def __repr__(self) -> str:

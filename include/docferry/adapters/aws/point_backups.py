@@ -8,6 +8,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from docferry.adapters.aws.endpoint import aws_client
 from docferry.adapters.aws.errors import call, call_or_none, translated
 from docferry.errors import AccessDenied
 from docferry.ports.rollback_points import BackupState
@@ -19,7 +20,7 @@ class DynamoBackups:
     """Backups over a boto3 session."""
 
     def __init__(self, session: boto3.Session) -> None:
-        self._client = session.client("dynamodb", config=_CONTROL_PLANE)
+        self._client = aws_client(session.client, "dynamodb", config=_CONTROL_PLANE)
 
     def create(self, table: str, name: str) -> str:
         return str(call(self._client.create_backup, TableName=table, BackupName=name)["BackupDetails"]["BackupArn"])
@@ -69,7 +70,7 @@ class ExternalSnapshots:
         return self._s3(name) if name.startswith("s3://") else _path(name)
 
     def _ebs(self, name: str) -> str | None:
-        client = self._session.client("ec2", config=_CONTROL_PLANE)
+        client = aws_client(self._session.client, "ec2", config=_CONTROL_PLANE)
         absent = ("InvalidSnapshot.NotFound", "InvalidSnapshotID.Malformed")
         found = call_or_none(client.describe_snapshots, *absent, SnapshotIds=[name])
         for one in found["Snapshots"] if found else ():
@@ -79,7 +80,7 @@ class ExternalSnapshots:
         return None
 
     def _s3(self, name: str) -> str | None:
-        client = self._session.client("s3", config=_CONTROL_PLANE)
+        client = aws_client(self._session.client, "s3", config=_CONTROL_PLANE)
         bucket, _, prefix = name.removeprefix("s3://").partition("/")
         with translated("list S3 objects"):
             pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)

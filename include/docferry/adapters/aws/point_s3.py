@@ -8,6 +8,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from docferry.adapters.aws.endpoint import aws_client
 from docferry.adapters.aws.errors import call, call_or_none, translated
 
 PART_BYTES = 8 * 1024 * 1024
@@ -22,7 +23,7 @@ class S3Files:
     def __init__(self, session: boto3.Session, url: str, migration: str) -> None:
         self._bucket, _, prefix = url.removeprefix("s3://").partition("/")
         self._prefix = "/".join(part for part in (prefix.strip("/"), migration) if part)
-        self._client = session.client("s3", config=_PATIENT)
+        self._client = aws_client(session.client, "s3", config=_PATIENT)
 
     def __repr__(self) -> str:
         return f"S3Files({self._bucket!r}, {self._prefix!r})"

@@ -13,6 +13,7 @@ import boto3
 from botocore.config import Config
 
 from docferry.adapters.aws.boto_values import from_boto
+from docferry.adapters.aws.endpoint import aws_client
 from docferry.adapters.aws.errors import call, call_or_none
 from docferry.core.mapping.items import Item
 from docferry.errors import StreamTrimmed, TableMissing, Unavailable
@@ -28,8 +29,8 @@ class DynamoStreams:
     """Streams over a boto3 session; safe to use from several threads."""
 
     def __init__(self, session: boto3.Session) -> None:
-        self._tables = session.client("dynamodb", config=_PATIENT)
-        self._streams = session.client("dynamodbstreams", config=_PATIENT)
+        self._tables = aws_client(session.client, "dynamodb", config=_PATIENT)
+        self._streams = aws_client(session.client, "dynamodbstreams", config=_PATIENT)
 
     def __repr__(self) -> str:
         return "DynamoStreams()"
