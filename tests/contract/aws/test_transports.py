@@ -21,6 +21,7 @@ from botocore.exceptions import CredentialRetrievalError
 from docferry.adapters.aws.client_dynamodb import AsyncCalls, SyncCalls
 from docferry.adapters.aws.endpoint import aws_client, endpoint_of
 from docferry.client.transport.sync_driver import run
+from docferry.core.backoff import Backoff
 from docferry.errors import AccessDenied, ConfigError, PermanentStoreError, RetryExhausted, StoreError
 from support.aws.servers import EmptyDynamo, Proxy, make_certificates
 
@@ -172,7 +173,7 @@ def test_proxy_that_is_away_is_named(kind: str, server: EmptyDynamo, monkeypatch
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", server.url)
     with pytest.raises(RetryExhausted, match=r"through the proxy 127\.0\.0\.1:9"):
-        use(kind, session(), retry_for_s=0.1)
+        use(kind, session(), backoff=Backoff(for_s=0.1))
 
 
 @pytest.mark.parametrize("url", ["https://127.0.0.1:1", "socks5://127.0.0.1:1", "http://127.0.0.1:port", "http://"])
@@ -225,7 +226,7 @@ def test_connection_that_the_server_closed_while_it_was_idle_costs_no_attempt(
             while server.closed < server.connections and time.monotonic() < deadline:
                 time.sleep(0.01)
 
-        use(kind, session(), calls=3, between=idle, retry_for_s=0.0)
+        use(kind, session(), calls=3, between=idle, backoff=Backoff(for_s=0.0))
         assert len(server.requests) == 3
         assert server.connections == 3
 
