@@ -25,6 +25,7 @@ from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.modes import Mode
 from docferry.errors import PreflightFailed, Problem
 from docferry.flows.cutover import flip
+from docferry.flows.cutover.fence_watch import fence_watched
 from docferry.flows.cutover.hold import SwitchReport
 from docferry.flows.cutover.hold_watch import WATCH_S, end_dead_hold, watch_hold
 from docferry.flows.cutover.rollback import finalize, plan_rollback, plan_ways_back, roll_back
@@ -240,10 +241,11 @@ def finalize_command(file: str, confirm: str, as_json: bool) -> None:
 @contextmanager
 def second_guard(job: Job) -> Iterator[None]:
     """Around replication, in either direction: who changes the leader may die. A hold that nobody ended is put back before
-    replication begins; one for which it makes room is watched to its end."""
+    replication begins; one for which it makes room is watched to its end; and the fence is compared with the mode meanwhile."""
     end_dead_hold(job)
     try:
-        yield
+        with fence_watched(job):
+            yield
     finally:
         watch_hold(job, WATCH_S, begins_within_s=0.0)
 

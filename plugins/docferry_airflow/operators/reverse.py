@@ -21,10 +21,12 @@ class ReverseOperator(MigrationOperator):
         self.minutes = minutes
 
     def carry_out(self, work: Work) -> dict[str, Any]:
+        from docferry.flows.cutover.fence_watch import fence_watched
         from docferry.flows.cutover.hold_watch import end_dead_hold
         from docferry.flows.reverse.follower import reverse
 
         with work.job() as job:
             end_dead_hold(job)
-            report = work.with_target(lambda target: reverse(job, target, for_s=float(self.minutes) * 60))
+            with fence_watched(job):
+                report = work.with_target(lambda target: reverse(job, target, for_s=float(self.minutes) * 60))
         return report.to_dict()

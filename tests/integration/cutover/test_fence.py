@@ -248,8 +248,8 @@ import docferry.adapters.mongodb.fence as module
 from docferry.adapters.aws.ledger import DynamoLedger
 from docferry.adapters.local.process import identity
 from docferry.core.settings import CutoverSettings
-from docferry.flows.cutover.fence import (fence)
-from docferry.flows.cutover.fence_record import (Fencing)
+from docferry.flows.cutover.fence import fence
+from docferry.testing.jobs import make_job
 from support.backfill.rig import Quiet
 from support.cutover.fence_rig import MIGRATION
 import boto3

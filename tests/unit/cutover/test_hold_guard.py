@@ -12,7 +12,7 @@ from docferry.config import Migration, parse_migration
 from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.errors import HoldFailed, LeaderUnknown, PreflightFailed, TimedOut
 from docferry.flows.cutover import hold_watch as guard
-from docferry.flows.cutover.fence import fence, lift
+from docferry.flows.cutover.fence import fence
 from docferry.flows.cutover.fence_record import FENCE, LEASE_S, Recorded, recorded_fence
 from docferry.flows.cutover.hold import back_out, back_out_after
 from docferry.flows.cutover.hold_watch import GRACE_S, end_dead_hold, put_back, watch_hold
@@ -157,7 +157,9 @@ def test_fence_that_a_late_process_lifted_while_dynamodb_leads_is_up_again() -> 
     job = job_of(mongo, ledger)
     fence(job, 1.0)
     set_mode(ledger, LEADS)
-    lift(job)
+    _, plan, _ = recorded_fence(ledger)
+    assert plan is not None
+    mongo.lift_fence(plan)  # its request alone: `lift` looks at the mode
     assert back_out(job, "late").mode is Mode.DYNAMODB_ONLY
     assert (mongo.blocked, recorded_fence(ledger)[0]) == (True, Recorded.UP)
 

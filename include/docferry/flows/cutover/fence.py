@@ -12,6 +12,7 @@ from docferry.core.cutover.fence_plan import (
 )
 from docferry.errors import (
     FenceBroken,
+    MoveRefused,
     Stopped,
 )
 from docferry.flows.cutover.fence_raising import Raising
@@ -25,9 +26,11 @@ from docferry.flows.cutover.fence_record import (
     plan_fence,
     state_in_mongodb,
 )
+from docferry.flows.cutover.fence_watch import may_be_lifted, put_right_behind_a_lift
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.ledger.leases import Lease
+from docferry.flows.ledger.modes import read_mode
 from docferry.flows.ledger.times import decode_time, encode_time
 
 
@@ -52,21 +55,37 @@ def fence(job: Job, within_s: float) -> FenceReport:
     return report
 
 
-def lift(job: Job) -> LiftReport:
+def lift(job: Job, hold: int | None = None) -> LiftReport:
     """Take the fence away, as the ledger's record says. Idempotent, and for whatever a process left that died.
 
-    Raises: LeaseHeld while somebody raises it; FenceFailed if MongoDB then says that it is not down; Stopped, RetryExhausted,
-            StoreError: run it again.
+    MongoDB must lead, by the mode as it is read under the fence's lease; in HOLD only the hold of epoch `hold` may lift. The mode
+    is read again behind the request: a process may have stood still before it, and DynamoDB lead by then.
+
+    Raises: MoveRefused where MongoDB may not be opened, and nothing was touched; LeaseHeld while another process works on the
+            fence; FenceFailed if MongoDB says that it is not down, or the lift came too late (it is up again then); Stopped,
+            RetryExhausted, StoreError: run it again.
     """
-    with held(job) as lease:
-        was = Recorded(lease.body.get("state", Recorded.DOWN))
-        if "kind" not in lease.body:
-            return LiftReport(plan=None, was=was, lifted=False)
-        plan = FencePlan.from_body(lease.body)
-        if was is Recorded.DOWN and state_in_mongodb(job, plan, LIFT_S) is not FenceState.UP:
-            return LiftReport(plan=plan, was=was, lifted=False)
-        lift_under(job, lease, plan, job.stop)
-        return LiftReport(plan=plan, was=was, lifted=True)
+    sent = False
+    try:
+        with held(job) as lease:
+            was = Recorded(lease.body.get("state", Recorded.DOWN))
+            if "kind" not in lease.body:
+                return LiftReport(plan=None, was=was, lifted=False)
+            if not may_be_lifted(mode := read_mode(job.ledger), hold):
+                raise MoveRefused(
+                    f"the fence stays: the mode is {mode}, and MongoDB may not be opened to the application"
+                )
+            plan = FencePlan.from_body(lease.body)
+            if was is Recorded.DOWN and state_in_mongodb(job, plan, LIFT_S) is not FenceState.UP:
+                return LiftReport(plan=plan, was=was, lifted=False)
+            sent = True
+            lift_under(job, lease, plan, job.stop)
+    except BaseException:
+        if sent:
+            put_right_behind_a_lift(job, hold)
+        raise
+    put_right_behind_a_lift(job, hold)
+    return LiftReport(plan=plan, was=was, lifted=True)
 
 
 def require_quiet(job: Job, since: Timestamp) -> None:

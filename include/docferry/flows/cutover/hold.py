@@ -244,7 +244,7 @@ def back_out(job: Job, why: str) -> ModeState:
                 lift(job)
             return held
         if held.behind is not None and not held.behind.dynamodb_leads:
-            lift(job)
+            lift(job, held.epoch)
         else:
             fence(job, REFENCE_S)  # it stands, unless the way back had lifted it already
         back = held.go_back()

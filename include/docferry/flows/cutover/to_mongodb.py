@@ -241,7 +241,7 @@ class _HoldDynamoDB(Hold):
         job.ledger.write(*REPLICATION, body, expect=follower)
         record_reign(job.ledger, held.floor, snapshot_version(position.time))
         self.require_time(held)
-        lift(job)
+        lift(job, held.epoch)
         self.mark("lifted")
         after = held.go_ahead(0)
         change_mode(job.ledger, record, after, job.identity, self.why)

@@ -15,6 +15,7 @@ from docferry.core.cutover.modes import Mode
 from docferry.core.estate.values import TableState
 from docferry.core.settings import TableSettings
 from docferry.errors import MigrationError, Problem
+from docferry.flows.cutover.fence_watch import misfit
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.approvals import of_another_leader
 from docferry.flows.ledger.dead_letters import list_letters
@@ -91,6 +92,7 @@ def health_of(job: Job, only: Sequence[str] = ()) -> HealthReport:
         "consistency": lambda: _consistency(job),
         "letters": lambda: _letters(job),
         "application": lambda: _application(job),
+        "fence": lambda: _fence(job),
     }
     parts = {name: _told(ask) for name, ask in asked.items() if not only or name in only}
     return HealthReport(migration=job.migration.name, at_ms=now_ms(), parts=parts)
@@ -101,6 +103,13 @@ def lacking_health(job: Job, parts: Sequence[str]) -> Iterator[Problem]:
     for name, part in health_of(job, parts).parts.items():
         if part.status is not Status.HEALTHY:
             yield Problem(where=name, what=f"is {part.status.value}: {part.why}", suggestion="docferry health")
+
+
+def _fence(job: Job) -> Part:
+    """Whether the fence on MongoDB fits the mode."""
+    if found := misfit(job):
+        return Part(status=Status.UNHEALTHY, why=found)
+    return Part(status=Status.HEALTHY, why="the fence on MongoDB is as the mode asks")
 
 
 def _told(ask: Callable[[], Part]) -> Part:

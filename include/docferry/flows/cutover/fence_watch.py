@@ -1,0 +1,130 @@
+"""The fence follows the mode: what does not fit is seen, and put right.
+
+A process that lifts the fence may stand still just before its request leaves (a paused machine, SIGSTOP), for longer than its
+lease lives, and another may have made DynamoDB the leader meanwhile. The request cannot carry a condition. So `lift` looks at the
+mode under the fence's lease, and again behind the request; and whoever replicates looks every second, for a process that died
+in between.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from docferry.core.cutover.fence_plan import FencePlan, FenceState
+from docferry.core.cutover.modes import Mode, ModeState
+from docferry.errors import FenceFailed, LeaseHeld, LeaseLost, MigrationError, RetryExhausted, TransientStoreError
+from docferry.flows.cutover.fence_raising import Never
+from docferry.flows.cutover.fence_record import LIFT_S, Recorded, held, recorded_fence, state_in_mongodb
+from docferry.flows.kernel.job import Job
+from docferry.flows.kernel.retry import retrying
+from docferry.flows.ledger.modes import read_mode
+
+LOOK_S = 1.0
+WAIT_S = 0.1
+_NOT_NOW = (LeaseHeld, LeaseLost, TransientStoreError, RetryExhausted)
+
+
+def may_be_lifted(mode: ModeState, hold: int | None) -> bool:
+    """Whether MongoDB may be opened to the application in this mode. `hold`: the epoch of the caller's own hold, if any."""
+    if mode.mode is Mode.HOLD:
+        return mode.epoch == hold
+    return not mode.mode.dynamodb_leads
+
+
+def misfit(job: Job) -> str:
+    """In what the fence does not fit the mode, in words; '' if it does. Reads only.
+
+    In HOLD the fence is on its way up or down, and the change of leader judges it itself: nothing is said then.
+    """
+    mode, (recorded, plan, _) = read_mode(job.ledger), recorded_fence(job.ledger)
+    if plan is None or mode.mode is Mode.HOLD:
+        return ""
+    found = job.fence.fence_state(plan)
+    if mode.mode.dynamodb_leads and recorded is Recorded.UP and found is not FenceState.UP:
+        return f"DynamoDB leads, and the fence on MongoDB ({plan.kind}) is {found}: others may write to MongoDB"
+    if not mode.mode.dynamodb_leads and found is FenceState.UP and recorded is Recorded.DOWN:
+        return f"MongoDB leads, and the fence ({plan.kind}) is up: the application cannot write"
+    return ""
+
+
+def put_right(job: Job) -> bool:
+    """Raise the fence again if DynamoDB leads and a late lift has taken it away; whether that was so.
+
+    Raises: LeaseHeld while another process works on the fence; FenceFailed if MongoDB does not say that it is up; StoreError.
+    """
+    if not _stands_in_vain(job):
+        return False
+    with held(job) as lease:
+        if not _stands_in_vain(job):
+            return False
+        plan = FencePlan.from_body(lease.body)
+        retrying("raise the fence again", lambda: job.fence.raise_fence(plan), Never(), LIFT_S)
+        if (found := state_in_mongodb(job, plan, LIFT_S, Never())) is not FenceState.UP:
+            raise FenceFailed(
+                f"the fence ({plan.kind}) was raised again, but MongoDB says that it is {found}", taken_back=False
+            )
+    job.progress.say(
+        f"ALARM: the fence on MongoDB ({plan.kind}) was down while DynamoDB leads, and is up again: what was written to MongoDB "
+        "meanwhile is not in DynamoDB; run docferry validate"
+    )
+    return True
+
+
+def put_right_behind_a_lift(job: Job, hold: int | None) -> None:
+    """After a request that lifts: if the mode is no longer one in which MongoDB may be opened, close it again.
+
+    Raises: FenceFailed, which says that the lift came too late.
+    """
+    until = time.monotonic() + LIFT_S
+    while not may_be_lifted(mode := read_mode(job.ledger), hold):
+        try:
+            again = put_right(job)
+        except LeaseHeld:
+            if time.monotonic() > until:
+                raise
+            time.sleep(WAIT_S)
+            continue
+        told = "it is up again" if again else "it is up"
+        raise FenceFailed(f"the fence was lifted too late: the mode is {mode} by now; {told}", taken_back=True)
+
+
+@contextmanager
+def fence_watched(job: Job) -> Iterator[None]:
+    """Around replication: every second the fence is compared with the mode, and put right.
+
+    What cannot be asked at the moment is asked again; anything else is raised at the end of the block.
+    """
+    ended, trouble = threading.Event(), []
+
+    def watch() -> None:
+        while not ended.wait(LOOK_S):
+            try:
+                put_right(job)
+            except _NOT_NOW:
+                continue
+            except MigrationError as error:
+                job.progress.say(f"ALARM: the fence on MongoDB: {error}")
+                trouble.append(error)
+                return
+
+    thread = threading.Thread(target=watch, name="fence watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=LIFT_S)
+    if trouble:
+        raise trouble[0]
+
+
+def _stands_in_vain(job: Job) -> bool:
+    """The ledger says that the fence is up, DynamoDB leads or is about to, and MongoDB says that it is not up."""
+    mode, (recorded, plan, _) = read_mode(job.ledger), recorded_fence(job.ledger)
+    due = mode.mode.dynamodb_leads or mode.mode is Mode.HOLD
+    if plan is None or recorded is not Recorded.UP or not due:
+        return False
+    return state_in_mongodb(job, plan, LIFT_S, Never()) is not FenceState.UP

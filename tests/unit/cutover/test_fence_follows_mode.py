@@ -1,0 +1,183 @@
+"""A process that lifts the fence and stands still: DynamoDB may lead by the time that its request leaves."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from docferry.config import Migration, parse_migration
+from docferry.core.cutover.fence_plan import FencePlan
+from docferry.core.cutover.modes import MODE, Mode, ModeState
+from docferry.errors import FenceFailed, MigrationError, MoveRefused
+from docferry.flows.cutover import fence_watch
+from docferry.flows.cutover.fence import fence, lift
+from docferry.flows.cutover.fence_record import FENCE, Recorded, recorded_fence
+from docferry.flows.cutover.fence_watch import fence_watched, misfit, put_right
+from docferry.flows.cutover.hold import back_out
+from docferry.flows.kernel.job import Job
+from docferry.flows.ledger.times import now_ms
+from docferry.ports.flows import Identity
+from docferry.testing.fakes import FakeFence, FakeLedger, FakeSource, FakeStreams, FakeTarget
+from docferry.testing.jobs import make_job
+from support.backfill.rig import Quiet
+
+MIGRATION: Migration = parse_migration(b"""
+migration: fake
+source: {database: myapp}
+tables: {Tab: {}}
+collections: {users: {}}
+""")
+MONGO = ModeState(mode=Mode.MONGO_ONLY, epoch=5)
+LEADS = ModeState(mode=Mode.DYNAMODB_ONLY, epoch=9, floor=9)
+
+
+class Stalling(FakeFence):
+    """`stall` is run once, just before a request that lifts leaves; `stall_behind` just behind it."""
+
+    stall: Callable[[], None] | None = None
+    stall_behind: Callable[[], None] | None = None
+
+    def lift_fence(self, plan: FencePlan) -> None:
+        first, self.stall = self.stall, None
+        if first is not None:
+            first()
+        super().lift_fence(plan)
+        second, self.stall_behind = self.stall_behind, None
+        if second is not None:
+            second()
+
+
+def job_of(mongo: FakeFence, ledger: FakeLedger, name: str) -> Job:
+    unused: Any = None
+    return make_job(
+        migration=MIGRATION,
+        source=FakeSource({"users": ()}),
+        fence=mongo,
+        clients=unused,
+        estate=unused,
+        streams=FakeStreams(FakeTarget()),
+        ledger=ledger,
+        identity=Identity(name=name, mark=name, ended=lambda mark: False),
+        progress=Quiet(),
+        stop=threading.Event(),
+    )
+
+
+def set_mode(ledger: FakeLedger, mode: ModeState) -> None:
+    ledger.write(*MODE, mode.to_body(), expect=ledger.read(*MODE))
+
+
+def out_of_time(ledger: FakeLedger) -> None:
+    """So much time has passed that the lease on the fence has run out."""
+    record = ledger.read(*FENCE)
+    assert record is not None
+    ledger.write(*FENCE, {**record.body, "until": 0}, expect=record)
+
+
+def another_makes_dynamodb_lead(mongo: FakeFence, ledger: FakeLedger) -> Callable[[], None]:
+    def switch() -> None:
+        out_of_time(ledger)
+        fence(job_of(mongo, ledger, "other"), 2.0)
+        set_mode(ledger, LEADS)
+
+    return switch
+
+
+@pytest.mark.parametrize("at", ["stall", "stall_behind"])
+def test_lift_that_comes_too_late_is_taken_back_and_is_no_success(at: str) -> None:
+    mongo, ledger = Stalling(), FakeLedger()
+    set_mode(ledger, MONGO)
+    slow = job_of(mongo, ledger, "slow")
+    fence(slow, 1.0)
+    setattr(mongo, at, another_makes_dynamodb_lead(mongo, ledger))
+    with pytest.raises(MigrationError):
+        lift(slow)
+    assert mongo.blocked
+    assert recorded_fence(ledger)[0] is Recorded.UP
+    assert misfit(slow) == ""
+
+
+def test_lift_is_refused_where_dynamodb_leads_by_the_mode_under_the_lease() -> None:
+    mongo, ledger = FakeFence(), FakeLedger()
+    slow = job_of(mongo, ledger, "slow")
+    fence(slow, 1.0)
+    set_mode(ledger, LEADS)
+    with pytest.raises(MoveRefused, match="the fence stays"):
+        lift(slow)
+    assert mongo.blocked
+
+
+def test_hold_of_another_is_not_lifted_and_ones_own_is() -> None:
+    mongo, ledger = FakeFence(), FakeLedger()
+    job = job_of(mongo, ledger, "one")
+    fence(job, 1.0)
+    reads = ModeState(mode=Mode.DYNAMODB_READS, epoch=3, percent=100)
+    held = reads.hold(Mode.DYNAMODB_ONLY, now_ms() + 60_000)
+    set_mode(ledger, held)
+    for wrong in (None, held.epoch - 1):
+        with pytest.raises(MoveRefused):
+            lift(job, wrong)
+    assert mongo.blocked
+    assert lift(job, held.epoch).lifted
+    assert not mongo.blocked
+
+
+def test_hold_that_goes_back_late_does_not_open_mongodb_under_the_next_leader() -> None:
+    """Another has put the hold back, held again and switched, while the first stood still in its lift."""
+    mongo, ledger = Stalling(), FakeLedger()
+    reads = ModeState(mode=Mode.DYNAMODB_READS, epoch=3, percent=100)
+    slow = job_of(mongo, ledger, "slow")
+    fence(slow, 1.0)
+    set_mode(ledger, reads.hold(Mode.DYNAMODB_ONLY, now_ms() + 60_000))
+    mongo.stall = another_makes_dynamodb_lead(mongo, ledger)
+    with pytest.raises(MigrationError):
+        back_out(slow, "too slow")
+    assert mongo.blocked
+
+
+def test_fence_that_a_dead_process_took_away_is_seen_and_put_right() -> None:
+    mongo, ledger = FakeFence(), FakeLedger()
+    job = job_of(mongo, ledger, "replicator")
+    fence(job, 1.0)
+    set_mode(ledger, LEADS)
+    assert not put_right(job)
+    mongo.blocked = False
+    assert "others may write to MongoDB" in misfit(job)
+    assert put_right(job)
+    assert mongo.blocked
+    assert misfit(job) == ""
+
+
+def test_whoever_replicates_puts_it_right_within_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fence_watch, "LOOK_S", 0.01)
+    mongo, ledger = FakeFence(), FakeLedger()
+    job = job_of(mongo, ledger, "replicator")
+    fence(job, 1.0)
+    set_mode(ledger, LEADS)
+    seen = threading.Event()
+    monkeypatch.setattr(job.progress, "say", lambda text: seen.set() if "ALARM" in text else None)
+    with fence_watched(job):
+        mongo.blocked = False
+        assert seen.wait(5)
+    assert mongo.blocked
+
+
+def test_fence_that_cannot_be_put_right_ends_the_watch_loudly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fence_watch, "LOOK_S", 0.01)
+    mongo, ledger = FakeFence(), FakeLedger()
+    job = job_of(mongo, ledger, "replicator")
+    fence(job, 1.0)
+    set_mode(ledger, LEADS)
+    monkeypatch.setattr(mongo, "raise_fence", lambda plan: None)
+    said = threading.Event()
+    monkeypatch.setattr(job.progress, "say", lambda text: said.set())
+
+    def watched() -> None:
+        with fence_watched(job):
+            mongo.blocked = False
+            assert said.wait(5)
+
+    with pytest.raises(FenceFailed, match="raised again"):
+        watched()
