@@ -19,16 +19,17 @@ import pytest
 from docferry import wiring
 from docferry.client import AsyncDualWriteManager
 from docferry.core.cutover.modes import Mode
-from docferry.flows.cutover.fence import lift
 from docferry.flows.cutover.hold import SwitchReport, back_out
 from docferry.flows.ledger import approvals
 from docferry.flows.ledger.modes import read_mode
 from docferry.rehearsal.independent import judge
+from docferry.rehearsal.independent.appearance import canonical
 from docferry.rehearsal.independent.replay import updated
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig
 from support.client.drill import approve, change_leader, cutover_of
 from support.client.rig import MODES, connected, set_mode
+from support.cutover.unfence import unfence
 from support.replicate.rig import Following, assert_equal, end, live_shop
 from support.validate.planting import MAKERS, validate
 
@@ -50,7 +51,7 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
         connected(made, monkeypatch, stack)
         yield made
         back_out(cutover_of(made), "the test is over")
-        lift(cutover_of(made))
+        unfence(cutover_of(made))
         end(made)
 
 
@@ -139,7 +140,7 @@ def assert_holds(database: Any, workers: list[Worker]) -> int:
     for collection in MAKERS:
         expected = [document for one in workers for document in one.owned[collection]]
         found = list(judge.read_documents(database, collection))
-        assert sorted(map(judge.canonical, found)) == sorted(map(judge.canonical, expected)), collection
+        assert sorted(map(canonical, found)) == sorted(map(canonical, expected)), collection
     return sum(len(documents) for one in workers for documents in one.owned.values())
 
 

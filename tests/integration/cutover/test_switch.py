@@ -25,7 +25,7 @@ from docferry.core.cutover.modes import Mode
 from docferry.core.versions import parse_version
 from docferry.errors import FenceFailed, HoldFailed, MigrationError, MoveRefused, PreflightFailed, Stopped
 from docferry.flows.cutover import hold_watch as guard
-from docferry.flows.cutover.fence import fence, lift
+from docferry.flows.cutover.fence import fence
 from docferry.flows.cutover.fence_record import Recorded, recorded_fence
 from docferry.flows.cutover.hold import SwitchReport, back_out
 from docferry.flows.cutover.to_dynamodb import switch_to_dynamodb
@@ -42,6 +42,7 @@ from docferry.wiring import who
 from support.backfill.rig import Rig, eventually
 from support.client.rig import MODES, connected, set_mode
 from support.client.traffic import Traffic, in_dynamodb, in_mongodb
+from support.cutover.unfence import unfence
 from support.replicate.rig import Following, Said, end, live_shop
 from support.reverse.application import job_of as returning_of
 from support.validate.planting import validate
@@ -68,7 +69,7 @@ def rig(own_stack: SandboxStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     connected(made, monkeypatch, own_stack)
     yield made
     back_out(job_of(made), "the test is over")
-    lift(job_of(made))
+    unfence(job_of(made))
     end(made)
 
 

@@ -16,6 +16,7 @@ from docferry.flows.ledger.dead_letters import list_letters
 from docferry.flows.validate import repair as mending
 from docferry.ports.flows import Written
 from docferry.rehearsal.independent import judge
+from docferry.rehearsal.independent.verdict import VERSION
 from docferry.rehearsal.shop import COLLECTIONS, ShopPlan, load_shop, shop_documents
 from docferry.sandbox import SandboxStack
 from docferry.testing.jobs import change_job
@@ -188,7 +189,7 @@ def test_repaired_items_carry_the_version_of_the_snapshot_they_were_read_at(smal
     repair(small)
     mended = small.scan()[key(item)]
     assert mended["_v"]["S"] > item["_v"]["S"]
-    assert judge.VERSION.fullmatch(mended["_v"]["S"])
+    assert VERSION.fullmatch(mended["_v"]["S"])
     assert {n: v for n, v in mended.items() if n != "_v"} == {n: v for n, v in item.items() if n != "_v"}
 
 

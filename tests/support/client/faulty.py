@@ -11,7 +11,6 @@ import yaml
 from docferry.config import parse_migration
 from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.modes import Mode
-from docferry.flows.cutover.fence import lift
 from docferry.flows.cutover.fence_record import Recorded, recorded_fence
 from docferry.flows.cutover.flip import begin_dual_write, flip_reads
 from docferry.flows.cutover.hold import back_out
@@ -24,6 +23,7 @@ from docferry.sandbox import SandboxStack
 
 from support.backfill.rig import Rig, eventually
 from support.client.drill import COMPARED, Processes, approve, cutover_of, flip_of, shop_for_drill
+from support.cutover.unfence import unfence
 from support.replicate.rig import Following, await_applied, end
 from support.validate.planting import validate
 
@@ -49,7 +49,7 @@ def faulty(
             yield rig, application
     finally:
         back_out(cutover_of(rig), "the test is over")
-        lift(cutover_of(rig))
+        unfence(cutover_of(rig))
         end(rig)
 
 
