@@ -8,7 +8,7 @@ from typing import Any
 import boto3
 import pytest
 from docferry.errors import ConditionFailed, TimedOut, UnsupportedType
-from docferry.ports.flows import Ledger
+from docferry.ports.flows import Ledger, Record
 from docferry.testing.fakes import FakeLedger
 from support.tables import make_ledgers
 
@@ -165,3 +165,17 @@ def test_fake_can_fail_before_and_after_it_has_written() -> None:
     with pytest.raises(TimedOut):
         ledger.write("s", "k", {}, expect=None)
     assert ledger.read("s", "k") is not None
+
+
+def test_new_records_beside_a_change_are_made_with_it_or_not_at_all(ledger: Ledger) -> None:
+    first = ledger.write("mode", "mode", {"n": 1}, expect=None)
+    second = ledger.write("mode", "mode", {"n": 2}, expect=first, beside=[Record("moves", "1", 0, {"why": "a"})])
+    found = ledger.read("moves", "1")
+    assert found is not None
+    assert found.body == {"why": "a"}
+    with pytest.raises(ConditionFailed):
+        ledger.write("mode", "mode", {"n": 3}, expect=first, beside=[Record("moves", "2", 0, {"why": "b"})])
+    assert ledger.read("moves", "2") is None
+    with pytest.raises(ConditionFailed):
+        ledger.write("mode", "mode", {"n": 3}, expect=second, beside=[Record("moves", "1", 0, {"why": "c"})])
+    assert ledger.read("mode", "mode") == second

@@ -20,6 +20,7 @@ from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.leases import take_or_create
 from docferry.flows.ledger.modes import (
     change_mode,
+    list_moves,
     mode_record,
     read_mode,
     replication_yield_request,
@@ -108,6 +109,24 @@ def test_mode_whose_record_is_gone_is_not_taken_for_one_that_was_never_changed()
     with pytest.raises(LeaderUnknown, match="lost its record"):
         Membership(lambda: ledger, lambda: somebody).join()
     assert ledger.read(*MODE) is None
+
+
+def test_mode_and_its_history_are_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In two requests, a second one that failed left HOLD standing until its deadline."""
+    ledger = FakeLedger()
+    record, someone = mode_record(ledger), Identity(name="a", mark="a", ended=lambda mark: False)
+    writes: list[str] = []
+    write = ledger.write
+
+    def counted(section: str, key: str, body: Any, **options: Any) -> Any:
+        writes.append(section)
+        if len(writes) > 1:
+            raise TimedOut("no answer", operation="PutItem")
+        return write(section, key, body, **options)
+
+    monkeypatch.setattr(ledger, "write", counted)
+    change_mode(ledger, record, READS, someone, "why not")
+    assert [move.epoch for move in list_moves(ledger)] == [READS.epoch]
 
 
 def test_hold_that_somebody_is_carrying_out_is_left_to_him() -> None:

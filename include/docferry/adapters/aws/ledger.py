@@ -75,21 +75,20 @@ class DynamoLedger:
         *,
         expect: Record | None,
         unchanged: Sequence[Record] = (),
+        beside: Sequence[Record] = (),
     ) -> Record:
         # A new record counts on from the time: one that was deleted and made anew is never taken for the old one.
-        revision = expect.revision + 1 if expect else time.time_ns() // 1000
-        item = self._key(section, key) | {
-            "rev": {"N": str(revision)},
-            "schema": {"N": str(SCHEMA)},
-            "nonce": {"S": uuid.uuid4().hex},
-            "body": to_boto(from_plain(dict(body))),
-        }
+        now = time.time_ns() // 1000
+        revision = expect.revision + 1 if expect else now
+        item = self._new_item(section, key, revision, body)
         put = {"TableName": self._table, "Item": item, **_condition(expect)}
         try:
             with translated("ledger PutItem"):
-                if unchanged:
+                if unchanged or beside:
                     checks = [{"ConditionCheck": self._check(one)} for one in unchanged]
-                    self._client.transact_write_items(TransactItems=[{"Put": put}, *checks])
+                    made = [self._new_item(one.section, one.key, now, one.body) for one in beside]
+                    puts = [{"Put": {"TableName": self._table, "Item": one, **_condition(None)}} for one in made]
+                    self._client.transact_write_items(TransactItems=[{"Put": put}, *checks, *puts])
                 else:
                     self._client.put_item(**put)
         except ConditionFailed:
@@ -102,6 +101,14 @@ class DynamoLedger:
             self._client.delete_item(
                 TableName=self._table, Key=self._key(record.section, record.key), **_condition(record)
             )
+
+    def _new_item(self, section: str, key: str, revision: int, body: Mapping[str, Any]) -> dict[str, Any]:
+        return self._key(section, key) | {
+            "rev": {"N": str(revision)},
+            "schema": {"N": str(SCHEMA)},
+            "nonce": {"S": uuid.uuid4().hex},
+            "body": to_boto(from_plain(dict(body))),
+        }
 
     def _check(self, record: Record) -> dict[str, Any]:
         return {"TableName": self._table, "Key": self._key(record.section, record.key), **_condition(record)}

@@ -65,19 +65,19 @@ def _require_unmoved(ledger: Ledger) -> None:
 
 
 def change_mode(ledger: Ledger, before: Record, after: ModeState, identity: Identity, why: str) -> Record:
-    """Make `after` the mode, if it is still the one that was read.
+    """Make `after` the mode, if it is still the one that was read; its line in the history is written with it, in one
+    transaction: there is never one without the other.
 
     Raises: MoveRefused, if somebody else has changed it.
     """
     was = state_of(before.body)
+    body = {"before": str(was), "after": str(after), "by": identity.name, "why": why, "at": now_ms()}
+    move = Record(MOVES, f"{after.epoch:012d}", 0, body)
     try:
-        record = ledger.write(*MODE, after.to_body(), expect=before)
+        return ledger.write(*MODE, after.to_body(), expect=before, beside=[move])
     except ConditionFailed as error:
         now = read_mode(ledger)
         raise MoveRefused(f"the mode has changed meanwhile: it was {was}, and is {now}") from error
-    body = {"before": str(was), "after": str(after), "by": identity.name, "why": why, "at": now_ms()}
-    ledger.write(MOVES, f"{after.epoch:012d}", body, expect=None)
-    return record
 
 
 def list_moves(ledger: Ledger) -> list[ModeChange]:

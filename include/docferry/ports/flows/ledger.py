@@ -33,10 +33,12 @@ class Ledger(Protocol):
         *,
         expect: Record | None,
         unchanged: Sequence[Record] = (),
+        beside: Sequence[Record] = (),
     ) -> Record:
         """Create (`expect=None`) or replace the record that was read, if all of `unchanged` are as they were read, too.
+        `beside` are new records that are made in the same transaction: all of it happens, or nothing.
 
-        Raises: ConditionFailed if one of them is not as expected.
+        Raises: ConditionFailed if one of them is not as expected; one of `beside` is there already.
         """
 
     def delete(self, record: Record) -> None:

@@ -49,6 +49,7 @@ class FakeLedger:
         *,
         expect: Record | None,
         unchanged: Sequence[Record] = (),
+        beside: Sequence[Record] = (),
     ) -> Record:
         self.faults.before()
         place = (section, key)
@@ -56,6 +57,12 @@ class FakeLedger:
             self._require(place, expect)
             for one in unchanged:
                 self._require((one.section, one.key), one)
+            for one in beside:
+                self._require((one.section, one.key), None)
+            for one in beside:
+                made = (one.section, one.key)
+                self._last[made] = self._last.get(made, 0) + 1
+                self._records[made] = Record(one.section, one.key, self._last[made], _stored(one.body))
             self._last[place] = self._last.get(place, 0) + 1
             record = Record(section, key, self._last[place], _stored(body))
             self._records[place] = record
