@@ -1,1 +1,1 @@
-"""Servers that stand for AWS in tests of the transports."""
+"""What the tests of aws share."""

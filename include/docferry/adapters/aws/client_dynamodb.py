@@ -119,7 +119,8 @@ class SyncCalls:
             if isinstance(cause, ssl.SSLCertVerificationError) or not isinstance(inner, Exception):
                 break
             cause = inner
-        if isinstance(error, urllib3.exceptions.ReadTimeoutError | urllib3.exceptions.ConnectTimeoutError):
+        timeouts = urllib3.exceptions.ReadTimeoutError, urllib3.exceptions.ConnectTimeoutError
+        if isinstance(error, timeouts) and not isinstance(error, urllib3.exceptions.NewConnectionError):
             text = f"DynamoDB did not answer {operation} within {self._timeout_s:.0f} s"
             return TimedOut(text, operation=operation)
         return connection_error(self._endpoint, operation, cause if isinstance(cause, Exception) else error)
