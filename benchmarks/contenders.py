@@ -134,6 +134,7 @@ class MemoryLedger:
         *,
         expect: Record | None,
         unchanged: Sequence[Record] = (),
+        beside: Sequence[Record] = (),
     ) -> Record:
         with self._lock:
             seen = [self._records.get((one.section, one.key)) for one in unchanged]
@@ -141,6 +142,7 @@ class MemoryLedger:
                 raise ConditionFailed("changed meanwhile", operation="write")
             record = Record(section, key, expect.revision + 1 if expect else 1, dict(body))
             self._records[section, key] = record
+            self._records |= {(one.section, one.key): one for one in beside}
             return record
 
     def delete(self, record: Record) -> None:
