@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docferry.errors import ConfigError
 from docferry.sandbox import SandboxStack
 from pymongo.uri_parser import parse_uri
 
@@ -101,4 +102,5 @@ def test_fast_writer_and_boto3_agree_on_the_endpoint(monkeypatch: pytest.MonkeyP
 
     endpoint = endpoint_of(aws(monkeypatch, endpoint_url="http://one:1", verify=str(tmp_path / "ca.pem")))
     assert (endpoint.host, endpoint.port, endpoint.tls, endpoint.region) == ("one", 1, False, "eu-west-1")
-    assert endpoint.ca_bundle == str(tmp_path / "ca.pem")
+    with pytest.raises(ConfigError, match=r"ca\.pem"):  # the connection's certificates, which are not there
+        endpoint_of(aws(monkeypatch, endpoint_url="https://one:1", verify=str(tmp_path / "ca.pem")))

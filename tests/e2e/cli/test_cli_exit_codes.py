@@ -73,7 +73,7 @@ def test_1_while_a_replayed_letter_stays_dead_and_0_once_it_is_fixed(fresh: Shop
 
 def test_2_for_a_bad_file_with_every_problem_at_once(fresh: Shop) -> None:
     fresh.change_file(nonsense={"a": 1}, backfill={"chunk_documents": -1})
-    for command in COMMANDS[4:]:  # those that are about a file
+    for command in COMMANDS[5:]:  # those that are about a file
         ran = fresh.run(command, *NEEDED.get(command, ()), "--json")
         refused(ran, 2)
         problems = as_document(ran, "ConfigError")["problems"]

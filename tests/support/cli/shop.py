@@ -26,6 +26,7 @@ COMMANDS = (
     "up",
     "env",
     "down",
+    "analyze",
     "drill",
     "check",
     "provision",
