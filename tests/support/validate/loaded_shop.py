@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,8 +21,10 @@ UNSTORABLE = 4
 
 @pytest.fixture(scope="module")
 def rig(stack: SandboxStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    load_shop(stack.env()["DOCFERRY_MONGO_URI"], "validating", users=40, awkward=40, unstorable=UNSTORABLE)
-    made = shop_rig(stack.env(), tmp_path_factory.mktemp("validating"), "validating")
+    """A database for each module: they share the stack if one process runs both."""
+    name = f"validating{uuid.uuid4().hex[:8]}"
+    load_shop(stack.env()["DOCFERRY_MONGO_URI"], name, users=40, awkward=40, unstorable=UNSTORABLE)
+    made = shop_rig(stack.env(), tmp_path_factory.mktemp(name), name)
     yield made
     made.close()
 
