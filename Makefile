@@ -48,10 +48,10 @@ stop: venv ## stop what `make demo KEEP=1` left running
 unit: venv ## the tests without servers (under a minute)
 	@$(BIN)/python -m pytest -q -n $(JOBS) tests/unit
 
-contract: venv ## each port, the same tests against the fake and against real servers (5 minutes)
+contract: venv ## each port, the same tests against the fake and against real servers (2 minutes)
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile tests/contract
 
-flow: venv ## all tests of one room, as `make flow F=reverse` (1 to 5 minutes)
+flow: venv ## all tests of one room, as `make flow F=reverse` (half a minute to 4 minutes)
 	@test -n "$(filter $(F),$(ROOMS))" || { echo "make flow F=ROOM, where ROOM is one of: $(ROOMS)"; exit 2; }
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(filter-out tests/support/%,$(wildcard tests/*/$(F)))
 
@@ -70,7 +70,7 @@ check: venv ## lint, formatting, types, layers (1 minute)
 	MYPYPATH=include:plugins:tests $(BIN)/mypy --explicit-package-bases --ignore-missing-imports benchmarks plugins include/demo
 	$(BIN)/lint-imports
 
-cutover: venv ## changing who leads, at length: through faults, by commands, and by DAGs (25 minutes)
+cutover: venv ## changing who leads, at length: through faults, by commands, and by DAGs (long; not in make test)
 	@$(BIN)/python -m pytest $(CUTOVER)
 
 soak: venv ## convergence at length: 20,000 runs in memory, 200 on real servers (DOCFERRY_SOAK_RUNS, _REAL_RUNS, _SEED=n|random), and ten drills (DOCFERRY_DRILL_RUNS)
