@@ -20,6 +20,8 @@ NUMBER_MAX_ADJUSTED = 125
 NUMBER_MIN_ADJUSTED = -130
 WRITE_UNIT_BYTES = 1024
 NEW_TABLE_WRU_PER_S = 4000
+PARTITION_WRU_PER_S = 1000
+"""What one partition of a table or an index takes."""
 
 
 def item_bytes(item: dict[str, Any]) -> int:

@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import pytest
-from docferry.config import Migration, parse_migration
 from docferry.core.cutover.fence_plan import FencePlan
-from docferry.core.cutover.modes import MODE, Mode, ModeState
+from docferry.core.cutover.modes import Mode, ModeState
 from docferry.errors import FenceFailed, MigrationError, MoveRefused
 from docferry.flows.cutover import fence_watch
 from docferry.flows.cutover.fence import fence, lift
 from docferry.flows.cutover.fence_record import FENCE, Recorded, recorded_fence
 from docferry.flows.cutover.fence_watch import fence_watched, misfit, put_right
 from docferry.flows.cutover.hold import back_out
-from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.times import now_ms
-from docferry.ports.flows import Identity
-from docferry.testing.fakes import FakeFence, FakeLedger, FakeSource, FakeStreams, FakeTarget
-from docferry.testing.jobs import make_job
-from support.backfill.rig import Quiet
+from docferry.testing.fakes import FakeFence, FakeLedger
+from support.cutover.jobs import job_of, set_mode
 
-MIGRATION: Migration = parse_migration(b"""
-migration: fake
-source: {database: myapp}
-tables: {Tab: {}}
-collections: {users: {}}
-""")
 MONGO = ModeState(mode=Mode.MONGO_ONLY, epoch=5)
 LEADS = ModeState(mode=Mode.DYNAMODB_ONLY, epoch=9, floor=9)
 
@@ -47,26 +36,6 @@ class Stalling(FakeFence):
         second, self.stall_behind = self.stall_behind, None
         if second is not None:
             second()
-
-
-def job_of(mongo: FakeFence, ledger: FakeLedger, name: str) -> Job:
-    unused: Any = None
-    return make_job(
-        migration=MIGRATION,
-        source=FakeSource({"users": ()}),
-        fence=mongo,
-        clients=unused,
-        estate=unused,
-        streams=FakeStreams(FakeTarget()),
-        ledger=ledger,
-        identity=Identity(name=name, mark=name, ended=lambda mark: False),
-        progress=Quiet(),
-        stop=threading.Event(),
-    )
-
-
-def set_mode(ledger: FakeLedger, mode: ModeState) -> None:
-    ledger.write(*MODE, mode.to_body(), expect=ledger.read(*MODE))
 
 
 def out_of_time(ledger: FakeLedger) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from docferry.client.membership import Membership
-from docferry.config import Migration, parse_migration
 from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.errors import HoldFailed, LeaderUnknown, PreflightFailed, TimedOut
 from docferry.flows.cutover import hold_watch as guard
@@ -16,7 +14,6 @@ from docferry.flows.cutover.fence import fence
 from docferry.flows.cutover.fence_record import FENCE, LEASE_S, Recorded, recorded_fence
 from docferry.flows.cutover.hold import back_out, back_out_after
 from docferry.flows.cutover.hold_watch import GRACE_S, end_dead_hold, put_back, watch_hold
-from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.leases import take_or_create
 from docferry.flows.ledger.modes import (
     change_mode,
@@ -28,16 +25,9 @@ from docferry.flows.ledger.modes import (
 )
 from docferry.flows.ledger.times import now_ms
 from docferry.ports.flows import Identity
-from docferry.testing.fakes import FakeFence, FakeLedger, FakeSource, FakeStreams, FakeTarget
-from docferry.testing.jobs import make_job
-from support.backfill.rig import Quiet
+from docferry.testing.fakes import FakeFence, FakeLedger
+from support.cutover.jobs import job_of, set_mode
 
-MIGRATION: Migration = parse_migration(b"""
-migration: fake
-source: {database: myapp}
-tables: {Tab: {}}
-collections: {users: {}}
-""")
 READS = ModeState(mode=Mode.DYNAMODB_READS, epoch=3, percent=100)
 LEADS = ModeState(mode=Mode.DYNAMODB_ONLY, epoch=3, floor=9)
 
@@ -45,29 +35,6 @@ LEADS = ModeState(mode=Mode.DYNAMODB_ONLY, epoch=3, floor=9)
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "LOOK_S", 0.01)
-
-
-NOT_ASKED: Any = None
-"""A guard looks at neither the connections nor AWS."""
-
-
-def job_of(mongo: FakeFence, ledger: FakeLedger, name: str = "guard") -> Job:
-    return make_job(
-        migration=MIGRATION,
-        source=FakeSource({"users": ()}),
-        fence=mongo,
-        clients=NOT_ASKED,
-        estate=NOT_ASKED,
-        streams=FakeStreams(FakeTarget()),
-        ledger=ledger,
-        identity=Identity(name=name, mark=name, ended=lambda mark: False),
-        progress=Quiet(),
-        stop=threading.Event(),
-    )
-
-
-def set_mode(ledger: FakeLedger, mode: ModeState) -> None:
-    ledger.write(*MODE, mode.to_body(), expect=ledger.read(*MODE))
 
 
 def held(before: ModeState, ahead: Mode, left_s: float) -> ModeState:

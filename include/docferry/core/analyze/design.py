@@ -13,7 +13,6 @@ from datetime import date
 
 from docferry.core.analyze.facts import CollectionFacts, DatabaseFacts, IndexFacts, PathFacts, QueryShape
 from docferry.core.analyze.risks import hot_values
-from docferry.core.limits import ITEM_BYTES
 
 MOST_INDEXES = 20
 UNUSED_DAYS = 7
@@ -124,7 +123,7 @@ class _Designer:
 
     def design(self) -> CollectionDesign:
         key = self._key()
-        children = tuple(self._children(key))
+        children = tuple(self._children())
         return CollectionDesign(
             name=self.facts.name,
             entity=self.entity,
@@ -182,27 +181,18 @@ class _Designer:
     # --- indexes -----------------------------------------------------------------------------------------------------
 
     def _indexes(self, key: str) -> Iterator[IndexDesign]:
-        wanted: dict[tuple[str, tuple[str, ...]], tuple[str, int]] = {}
-        for partition, sort, why, weight in [*self._asked(), *self._indexed()]:
-            if (partition, tuple(sort)) == (key, ()) or (partition == key and not sort):
-                continue
-            known = wanted.get((partition, sort))
-            wanted[(partition, sort)] = (f"{known[0]}; {why}" if known else why, weight + (known[1] if known else 0))
+        wanted: dict[tuple[str, tuple[str, ...]], str] = {}
+        for partition, sort, why in [*self._asked(), *self._indexed()]:
+            if (partition, sort) != (key, ()):
+                known = wanted.get((partition, sort))
+                wanted[(partition, sort)] = f"{known}; {why}" if known else why
         if key != "_id":
-            wanted.setdefault(("_id", ()), ("the application may ask by _id", 0))
-        for partition, sort in _without_prefixes(list(wanted)):
-            why, _ = wanted[(partition, sort)]
-            hot = hot_values(self.facts.path(partition))
-            if hot:
+            wanted.setdefault(("_id", ()), "the application may ask by _id")
+        for number, (partition, sort) in enumerate(_without_prefixes(list(wanted)), start=1):
+            why = wanted[(partition, sort)]
+            if hot := hot_values(self.facts.path(partition)):
                 why += f". HOT: {'; '.join(hot)}: a load or many writes there throttle the table"
-            number = next(self._numbers)
             yield self._index(f"GSI{number}", partition, sort, why)
-
-    @property
-    def _numbers(self) -> Iterator[int]:
-        if not hasattr(self, "_counted"):
-            self._counted = iter(range(1, MOST_INDEXES + 1))
-        return self._counted
 
     def _index(self, name: str, partition: str, sort: tuple[str, ...], why: str) -> IndexDesign:
         label = re.sub(r"[^A-Z0-9]+", "_", partition.upper()).strip("_")
@@ -211,7 +201,7 @@ class _Designer:
         self._choose(f"index {name}", f"{label}#{{{partition}}} / {sort_key}", why)
         return IndexDesign(index=name, pk=f"{self.entity}_{label}#{{{partition}}}", sk=sort_key, fields=fields, why=why)
 
-    def _asked(self) -> Iterator[tuple[str, tuple[str, ...], str, int]]:
+    def _asked(self) -> Iterator[tuple[str, tuple[str, ...], str]]:
         """Indexes for what the application was seen to ask."""
         for shape in self._reads():
             if "_id" in shape.equality or not shape.equality or shape.kind == "distinct":
@@ -223,14 +213,9 @@ class _Designer:
             rest += [name for name, _ in shape.sort if name not in shape.equality] or list(shape.range)
             sort = tuple(one for one in dict.fromkeys(rest) if self._can_sort(one))[:2]
             unique = any(index.unique and index.fields == (partition,) for index in self.facts.indexes)
-            yield (
-                partition,
-                () if unique else sort,
-                f"{shape.calls:,} calls ({shape.kind}, {shape.source})",
-                shape.calls,
-            )
+            yield partition, () if unique else sort, f"{shape.calls:,} calls ({shape.kind}, {shape.source})"
 
-    def _indexed(self) -> Iterator[tuple[str, tuple[str, ...], str, int]]:
+    def _indexed(self) -> Iterator[tuple[str, tuple[str, ...], str]]:
         """Indexes of MongoDB that are used, or whose use is not known."""
         for index in self.facts.indexes:
             if index.name == "_id_" or not index.plain or index.collation:
@@ -246,7 +231,7 @@ class _Designer:
                 continue
             sort = tuple(one for one in fields[1:] if self._can_sort(one))[:2]
             uses = "its use is not known" if index.uses is None else f"used {index.uses:,} times since {index.since}"
-            yield fields[0], sort, f"MongoDB has {index.name}, {uses}", index.uses or 0
+            yield fields[0], sort, f"MongoDB has {index.name}, {uses}"
 
     def _in_array(self, index: IndexFacts) -> bool:
         return any(
@@ -269,7 +254,7 @@ class _Designer:
 
     # --- children, types, unique indexes -----------------------------------------------------------------------------
 
-    def _children(self, key: str) -> Iterator[ChildDesign]:
+    def _children(self) -> Iterator[ChildDesign]:
         taken: set[str] = set()
         for path in self.facts.paths:
             if path.lengths is None or "[]" in path.path or "." in path.path or not SIMPLE_PATH.match(path.path):
@@ -277,7 +262,7 @@ class _Designer:
             inner = self.facts.path(f"{path.path}[]")
             if inner is None or inner.types.get("object", 0) < 1:
                 continue
-            reason = self._nested_because(path, inner)
+            reason = self._nested_because(path)
             length = f"p50 {path.lengths.p50:,.0f}, p99 {path.lengths.p99:,.0f}, max {path.lengths.max:,.0f} elements"
             if reason:
                 self._choose(path.path, "kept inside the item", f"{length}; {reason}")
@@ -291,7 +276,7 @@ class _Designer:
             self._choose(path.path, "items of their own", why, [lost])
             yield ChildDesign(path=path.path, entity=entity, sk=f"{_entity_of(path.path)}#{{index:03d}}")
 
-    def _nested_because(self, path: PathFacts, inner: PathFacts) -> str:
+    def _nested_because(self, path: PathFacts) -> str:
         assert path.lengths is not None
         if path.lengths.max > CHILDREN_MOST:
             return f"more than {CHILDREN_MOST} would not fit into one transaction with their document"
@@ -391,8 +376,3 @@ def _camel(name: str) -> str:
 
 def _snake(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()).strip("_") or "documents"
-
-
-def fits(facts: CollectionFacts) -> bool:
-    """Whether every sampled document fits into an item."""
-    return facts.item_bytes.max <= ITEM_BYTES

@@ -191,8 +191,6 @@ class CollectionFacts:
     read_ms: float | None = None
     write_ms: float | None = None
     validator: bool = False
-    missing: Sequence[str] = ()
-    """Sources of facts that could not be used, in words."""
 
     def path(self, name: str) -> PathFacts | None:
         return next((one for one in self.paths if one.path == name), None)

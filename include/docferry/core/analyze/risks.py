@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from docferry.core.analyze.facts import CollectionFacts, DatabaseFacts, PathFacts, Risk
-from docferry.core.limits import ITEM_BYTES, NEW_TABLE_WRU_PER_S, TRANSACTION_ITEMS
+from docferry.core.analyze.facts import CollectionFacts, DatabaseFacts, IndexFacts, PathFacts, Risk
+from docferry.core.limits import ITEM_BYTES, NEW_TABLE_WRU_PER_S, PARTITION_WRU_PER_S, TRANSACTION_ITEMS
 
-PARTITION_WRU_PER_S = 1_000
-"""What one partition of a table or an index takes. Source: AWS, "Quotas in Amazon DynamoDB", read 2026-11-22."""
 HOT = PARTITION_WRU_PER_S / NEW_TABLE_WRU_PER_S
 """A value that more than this share of the documents has gets more than a partition takes in a load at a new table's rate."""
 HEAT_FROM = 500
@@ -46,7 +44,7 @@ def _of_collection(facts: CollectionFacts) -> Iterator[Risk]:
     for path in facts.paths:
         yield from _path(facts, path)
     for index in facts.indexes:
-        yield from _index(facts, index.name)
+        yield from _index(facts, index)
     yield from _calls(facts)
 
 
@@ -191,15 +189,14 @@ def _heat(facts: CollectionFacts, path: PathFacts) -> Iterator[Risk]:
         )
 
 
-def _index(facts: CollectionFacts, name: str) -> Iterator[Risk]:
-    index = next(one for one in facts.indexes if one.name == name)
+def _index(facts: CollectionFacts, index: IndexFacts) -> Iterator[Risk]:
     for field, kind in index.keys:
         if kind in SPECIAL or "$**" in field:
             what = SPECIAL.get(kind, "a wildcard index")
             yield Risk(
                 severity="decide",
                 collection=facts.name,
-                subject=name,
+                subject=index.name,
                 what=f"has {what}, for which DynamoDB has nothing",
                 evidence=_uses(index.uses, index.since),
                 advice="a search engine beside DynamoDB (OpenSearch by its zero-ETL integration), or a key made for the question",
@@ -208,7 +205,7 @@ def _index(facts: CollectionFacts, name: str) -> Iterator[Risk]:
         yield Risk(
             severity="know",
             collection=facts.name,
-            subject=name,
+            subject=index.name,
             what=f"removes documents {index.ttl_s:,} s after {index.fields[0]}",
             evidence="expireAfterSeconds",
             advice="DynamoDB's TTL removes within days, not a minute; readers filter what has expired",
@@ -217,7 +214,7 @@ def _index(facts: CollectionFacts, name: str) -> Iterator[Risk]:
         yield Risk(
             severity="decide",
             collection=facts.name,
-            subject=name,
+            subject=index.name,
             what="compares by a collation; DynamoDB compares bytes",
             evidence=_uses(index.uses, index.since),
             advice="keep a lower-case copy of the field and make the key of it",
@@ -226,7 +223,7 @@ def _index(facts: CollectionFacts, name: str) -> Iterator[Risk]:
         yield Risk(
             severity="know",
             collection=facts.name,
-            subject=name,
+            subject=index.name,
             what=f"keeps {', '.join(index.fields)} unique"
             + (" in a part of the documents" if index.partial or index.sparse else ""),
             evidence=_uses(index.uses, index.since),

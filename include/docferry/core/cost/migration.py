@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from docferry.core.cost.monthly import index_units, stored_gb, table_write_units
 from docferry.core.cost.prices import PriceBook
 from docferry.core.cost.units import READ_UNIT_BYTES, index_write_units, write_units
-from docferry.core.cost.workload import GB, CostLine, EstateLoad, TableLoad
+from docferry.core.cost.workload import GB, CostLine, EstateLoad, TableLoad, cost_line
 
 WEEKS_A_MONTH = 730.0 / 168
 
@@ -54,36 +54,32 @@ def load_units(table: TableLoad) -> float:
 def _lines(load: EstateLoad, book: PriceBook, plan: MigrationPlan) -> Iterator[CostLine]:
     for table in load.tables:
         if plan.by_import:
-            yield _line(f"{table.name}: import from S3", table.items * table.item_bytes / GB, "GB", book.import_gb)
+            yield cost_line(f"{table.name}: import from S3", table.items * table.item_bytes / GB, "GB", book.import_gb)
         else:
-            yield _line(f"{table.name}: load", load_units(table) / 1e6, "million units", book.write_request_million)
+            yield cost_line(f"{table.name}: load", load_units(table) / 1e6, "million units", book.write_request_million)
         written = table_write_units(table) + sum(index_units(table, one) for one in table.indexes)
         months = plan.dual_write_weeks / WEEKS_A_MONTH
         # Replication finds what a dual write has put, and its refused conditional put is paid for as well.
         note = "each change twice: the dual write, and replication, whose refused put is paid for, too"
-        yield _line(
+        yield cost_line(
             f"{table.name}: dual writes", 2 * months * written / 1e6, "million units", book.write_request_million, note
         )
         scanned = stored_gb(table) * GB / READ_UNIT_BYTES
-        yield _line(
+        yield cost_line(
             f"{table.name}: {plan.validations} validations",
             plan.validations * scanned / 1e6,
             "million units",
             book.read_request_million,
         )
         back = plan.way_back_weeks / WEEKS_A_MONTH * table.writes * plan.journal_units
-        yield _line(
+        yield cost_line(
             f"{table.name}: journal while a way back is open", back / 1e6, "million units", book.write_request_million
         )
     yield from _replicas(load, book)
-    yield _line("the team's time", plan.team_weeks, "weeks", plan.team_week_usd)
+    yield cost_line("the team's time", plan.team_weeks, "weeks", plan.team_week_usd)
 
 
 def _replicas(load: EstateLoad, book: PriceBook) -> Iterator[CostLine]:
     size = load.replicas * sum(stored_gb(table) for table in load.tables)
-    yield _line("replicas: first copy", size, "GB", book.restore_gb)
-    yield _line("replicas: transfer of the first copy", size, "GB", book.replica_transfer_gb)
-
-
-def _line(what: str, quantity: float, unit: str, price: float, note: str = "") -> CostLine:
-    return CostLine(what=what, usd=quantity * price, quantity=quantity, unit=unit, price=price, note=note)
+    yield cost_line("replicas: first copy", size, "GB", book.restore_gb)
+    yield cost_line("replicas: transfer of the first copy", size, "GB", book.replica_transfer_gb)

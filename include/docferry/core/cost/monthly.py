@@ -18,6 +18,7 @@ from docferry.core.cost.workload import (
     EstateLoad,
     IndexLoad,
     TableLoad,
+    cost_line,
 )
 from docferry.errors import ConfigError, Problem
 
@@ -100,7 +101,7 @@ def _requests(load: EstateLoad, book: PriceBook, billing: Billing) -> Iterator[C
             )
         if load.replicas:
             written = table_write_units(table) + sum(index_units(table, one) for one in table.indexes)
-            yield _line(
+            yield cost_line(
                 f"{name}: replicated writes",
                 load.replicas * written / 1e6,
                 "million units",
@@ -110,7 +111,7 @@ def _requests(load: EstateLoad, book: PriceBook, billing: Billing) -> Iterator[C
 
 def _on_demand(what: str, units: float, writes: bool, book: PriceBook) -> CostLine:
     price = book.write_request_million if writes else book.read_request_million
-    return _line(what, units / 1e6, "million units", price)
+    return cost_line(what, units / 1e6, "million units", price)
 
 
 def _provisioned(what: str, units: float, day: Sequence[float], writes: bool, book: PriceBook) -> CostLine:
@@ -118,7 +119,7 @@ def _provisioned(what: str, units: float, day: Sequence[float], writes: bool, bo
     mean_s, shape = units / SECONDS_A_MONTH, sum(day) / len(day) or 1.0
     hours = [max(1, math.ceil(mean_s * one / shape * PEAK_WITHIN_HOUR / TARGET)) for one in day]
     price = book.write_capacity_hour if writes else book.read_capacity_hour
-    return _line(what, sum(hours) / len(day) * HOURS_A_MONTH, "unit hours", price)
+    return cost_line(what, sum(hours) / len(day) * HOURS_A_MONTH, "unit hours", price)
 
 
 def _storage(load: EstateLoad, book: PriceBook) -> Iterator[CostLine]:
@@ -130,25 +131,27 @@ def _storage(load: EstateLoad, book: PriceBook) -> Iterator[CostLine]:
         ]:
             paid = max(0.0, size - free)
             free -= size - paid
-            yield _line(
+            yield cost_line(
                 what, paid, "GB", book.storage_gb_month, f"{size - paid:.1f} GB are free" if size > paid else ""
             )
             if load.replicas:
-                yield _line(f"{what} of replicas", load.replicas * size, "GB", book.storage_gb_month)
+                yield cost_line(f"{what} of replicas", load.replicas * size, "GB", book.storage_gb_month)
         if table.pitr:
             copies = 1 + load.replicas
-            yield _line(f"{table.name}: point-in-time recovery", copies * stored_gb(table), "GB", book.pitr_gb_month)
+            yield cost_line(
+                f"{table.name}: point-in-time recovery", copies * stored_gb(table), "GB", book.pitr_gb_month
+            )
 
 
 def _around(load: EstateLoad, book: PriceBook) -> Iterator[CostLine]:
     asked = sum(table.stream_reads for table in load.tables)
     paid = max(0.0, asked - book.free_stream_reads_million * 1e6)
     if asked:
-        yield _line("streams: GetRecords", paid / 1e5, "100,000 calls", book.stream_read_100k)
+        yield cost_line("streams: GetRecords", paid / 1e5, "100,000 calls", book.stream_read_100k)
     if load.backup_gb:
-        yield _line("backups", load.backup_gb, "GB", book.backup_warm_gb_month)
+        yield cost_line("backups", load.backup_gb, "GB", book.backup_warm_gb_month)
     if load.transfer_out_gb:
-        yield _line("transfer out", load.transfer_out_gb, "GB", book.transfer_out_gb)
+        yield cost_line("transfer out", load.transfer_out_gb, "GB", book.transfer_out_gb)
     if load.dax_nodes:
         if load.dax_node not in book.dax_node_hour:
             what = f"has no price for {load.dax_node}; it has {', '.join(sorted(book.dax_node_hour)) or 'none'}"
@@ -156,8 +159,6 @@ def _around(load: EstateLoad, book: PriceBook) -> Iterator[CostLine]:
                 book.name, [Problem(where="dax_node_hour", what=what, suggestion="add it to the price book")]
             )
         hours = load.dax_nodes * HOURS_A_MONTH
-        yield _line(f"DAX: {load.dax_nodes} x {load.dax_node}", hours, "node hours", book.dax_node_hour[load.dax_node])
-
-
-def _line(what: str, quantity: float, unit: str, price: float, note: str = "") -> CostLine:
-    return CostLine(what=what, usd=quantity * price, quantity=quantity, unit=unit, price=price, note=note)
+        yield cost_line(
+            f"DAX: {load.dax_nodes} x {load.dax_node}", hours, "node hours", book.dax_node_hour[load.dax_node]
+        )

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from docferry.core import limits
+
 READ_UNIT_BYTES = 4096
-WRITE_UNIT_BYTES = 1024
 Consistency = Literal["eventual", "strong", "transactional"]
 _FACTOR: dict[Consistency, float] = {"eventual": 0.5, "strong": 1.0, "transactional": 2.0}
 
@@ -21,10 +22,10 @@ def read_units(size_bytes: float, consistency: Consistency = "eventual") -> floa
 
 def write_units(size_bytes: float, *, transactional: bool = False) -> float:
     """Units of one write of an item of that many bytes (the larger of before and after), without its indexes."""
-    return (2.0 if transactional else 1.0) * max(1, -(-int(size_bytes) // WRITE_UNIT_BYTES))
+    return (2.0 if transactional else 1.0) * limits.write_units(int(size_bytes))
 
 
 def index_write_units(size_bytes: float, *, key_changes: bool = False) -> float:
     """Units of what one write does to one index that holds that many bytes of the item. A changed index key is a delete
     and a put. An index costs the same in a transaction."""
-    return (2.0 if key_changes else 1.0) * max(1, -(-int(size_bytes) // WRITE_UNIT_BYTES))
+    return (2.0 if key_changes else 1.0) * limits.write_units(int(size_bytes))

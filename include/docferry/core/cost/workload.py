@@ -73,3 +73,8 @@ class CostLine:
     unit: str
     price: float
     note: str = ""
+
+
+def cost_line(what: str, quantity: float, unit: str, price: float, note: str = "") -> CostLine:
+    """So much of something at a price each."""
+    return CostLine(what=what, usd=quantity * price, quantity=quantity, unit=unit, price=price, note=note)

@@ -9,7 +9,9 @@ from typing import Any
 import bson
 
 from docferry.core.analyze.facts import CollectionFacts, DatabaseFacts, PathFacts, Reference, Spread
+from docferry.core.bson_codec.order import ABSENT
 from docferry.core.mapping.raw import decode_document
+from docferry.core.mql.values import values_at
 from docferry.errors import AccessDenied, RequestRefused, StoreError
 from docferry.flows.analyze.collect import Analysis
 
@@ -132,22 +134,17 @@ def _values(job: Analysis, collection: CollectionFacts, paths: set[str]) -> Mapp
         for raw in page:
             document = decode_document(raw)
             for path in paths:
-                for value in values_at(document, path.replace("[]", "").split(".")):
+                for value in _scalars(document, path.replace("[]", "")):
                     if len(found[path]) < TRIED:
                         found[path].setdefault(bson.encode({"": value}), value)
     return {path: list(values.values()) for path, values in found.items()}
 
 
-def values_at(value: Any, steps: list[str]) -> Iterator[Any]:
-    """The scalars at a path, through arrays."""
-    if isinstance(value, list):
-        for one in value[:1_000]:
-            yield from values_at(one, steps)
-    elif steps:
-        if isinstance(value, dict) and steps[0] in value:
-            yield from values_at(value[steps[0]], steps[1:])
-    elif value is not None and not isinstance(value, dict):
-        yield value
+def _scalars(document: Mapping[str, Any], path: str) -> Iterator[Any]:
+    """The scalars that a query by this path would be compared with."""
+    for value in values_at(document, tuple(path.split(".")), True):
+        if value is not ABSENT and value is not None and not isinstance(value, list | dict):
+            yield value
 
 
 def _try(
