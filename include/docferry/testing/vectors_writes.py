@@ -23,11 +23,11 @@ class _Table:
 
     def __init__(self, items: Sequence[Item]) -> None:
         self.items: dict[ItemKey, Item] = {key_of(item): item for item in items}
-        self.asked: list[Mapping[str, Any]] = []
+        self.asked: list[tuple[str, Mapping[str, Any]]] = []
 
     async def call(self, operation: str, request: Mapping[str, Any], guard: Guard | None = None) -> dict[str, Any]:
-        if operation == "TransactWriteItems":
-            self.asked.append(request)
+        if operation in ("TransactWriteItems", "PutItem"):
+            self.asked.append((operation, request))
             return {}
         partition = request["ExpressionAttributeValues"][":pk"]["S"]
         return {"Items": [item for (pk, _), item in sorted(self.items.items()) if pk == partition]}
@@ -70,7 +70,7 @@ def _beside(what: str, document: Document, *, put: bool) -> dict[str, Any]:
         "what": what,
         "document": extended(document),
         "version": version_text(VERSION),
-        "request": _request(table),
+        **_request(table),
     }
 
 
@@ -86,13 +86,15 @@ def _leading(what: str, there: Sequence[Item], before: Document | None, after: D
         "before": extended(before),
         "after": extended(after),
         "floor": version_text(FLOOR),
-        "request": _request(table),
+        **_request(table),
     }
 
 
 def _request(table: _Table) -> dict[str, Any]:
-    (asked,) = table.asked
-    request: dict[str, Any] = copy.deepcopy(dict(asked)) | {"ClientRequestToken": "TOKEN"}
-    for one in request["TransactItems"]:
-        one["Put"]["Item"] = timeless(one["Put"]["Item"])
-    return request
+    ((operation, asked),) = table.asked
+    request: dict[str, Any] = copy.deepcopy(dict(asked))
+    if operation == "TransactWriteItems":
+        request["ClientRequestToken"] = "TOKEN"
+    for put in [request] if operation == "PutItem" else [one["Put"] for one in request["TransactItems"]]:
+        put["Item"] = timeless(put["Item"])
+    return {"operation": operation, "request": request}

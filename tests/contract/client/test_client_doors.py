@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from bson import ObjectId
 from docferry.adapters.aws.client_dynamodb import AsyncCalls, SyncCalls
 from docferry.adapters.mongodb.client_mongo import AsyncMongoDoor, SyncMongoDoor
+from docferry.client.transport.metered import MeasuredCalls
 from docferry.client.transport.sync_driver import run
+from docferry.client.writes.putter import PutOutcome, Putter
 from docferry.core.backoff import Backoff
+from docferry.core.mapping.mapping import DocumentMapping
+from docferry.core.versions import version_text
 from docferry.errors import ConditionFailed, InvariantBroken, LeaseLost, RetryExhausted, TableMissing, WritesFenced
 from docferry.sandbox import SandboxStack
+from docferry.testing.vectors_documents import VERSION, mapping
 from pymongo import errors as pymongo_errors
 from support.backfill.rig import _Endpoint, session_of
 
@@ -88,6 +94,18 @@ def test_transaction_sent_again_with_its_token_is_the_same_one(doors: Doors) -> 
     request = {"TransactItems": [{"Put": put(doors, "a")}], "ClientRequestToken": uuid.uuid4().hex}
     doors.run(doors.calls.call("TransactWriteItems", request))
     doors.run(doors.calls.call("TransactWriteItems", request))
+
+
+def test_dual_put_of_one_item_costs_no_transaction_and_leaves_what_is_newer_alone(doors: Doors) -> None:
+    events = DocumentMapping(replace(mapping("events").settings, table=doors.table))
+    measured = MeasuredCalls(doors.calls)
+    putter = Putter(events, measured, lambda: None)
+    put = lambda version: doors.run(putter.put_newer({"_id": 1, "kind": "sale"}, version))  # noqa: E731
+    assert [put(VERSION), put(VERSION + 1)] == [PutOutcome.WRITTEN] * 2
+    assert measured.read_units == 2.0  # of 1 KB or less; a transaction would have taken twice that
+    assert [put(VERSION + 1), put(VERSION)] == [PutOutcome.SUPERSEDED] * 2
+    (item,) = doors.client.scan(TableName=doors.table)["Items"]
+    assert item["_v"] == {"S": version_text(VERSION + 1)}
 
 
 def test_guard_is_asked_before_each_signature(doors: Doors) -> None:

@@ -85,7 +85,10 @@ def test_ledger_writes_are_conditional_on_what_was_read_and_count_on() -> None:
 
 def test_writes_beside_mongodb_yield_to_whatever_is_newer() -> None:
     for one in read("writes")["beside"]:
-        for put in (each["Put"] for each in one["request"]["TransactItems"]):
+        alone = one["operation"] == "PutItem"
+        puts = [one["request"]] if alone else [each["Put"] for each in one["request"]["TransactItems"]]
+        assert alone == (len(puts) == 1), "a transaction costs twice its items"
+        for put in puts:
             assert put["ConditionExpression"] == "attribute_not_exists(#v) OR #v < :v"
             assert put["ExpressionAttributeValues"][":v"] == put["Item"]["_v"] == {"S": one["version"]}
             assert ("_deleted" in put["Item"]) == (one["what"] == "bury")

@@ -1,7 +1,8 @@
 """Writes to DynamoDB: beside MongoDB while that leads, and in its place once DynamoDB leads.
 
-While MongoDB leads, a dual put only makes DynamoDB fresh sooner: all items of a document in one transaction, each on
-condition that nothing newer is stored. Replication does the same a moment later, and heals whatever a dual put left out.
+While MongoDB leads, a dual put only makes DynamoDB fresh sooner: all items of a document at once, each on condition that nothing
+newer is stored; several in one transaction, which costs twice their write units, a single one without. Replication does the
+same a moment later, and heals whatever a dual put left out.
 
 While DynamoDB leads, `_v` is the lock: a write is taken only if what is stored still has the version that was read. What goes
 away becomes a tombstone, so that a process which missed the change of leader cannot bring anything back.
@@ -32,7 +33,9 @@ class PutOutcome(StrEnum):
     """What became of a dual put. All but WRITTEN are left to replication."""
 
     WRITTEN = "written"
-    SUPERSEDED = "superseded"  # something newer is stored, or replication was quicker
+    SUPERSEDED = (
+        "superseded"  # something newer is stored, or the same: by replication, or by a first attempt without an answer
+    )
     TOO_MANY = "too_many"  # more items than a transaction takes
     NOTHING = "nothing"  # the document has no items: it is a dead letter
 
@@ -101,7 +104,10 @@ class Putter:
             self._put(item, "attribute_not_exists(#v) OR #v < :v", {"#v": "_v"}, {":v": item["_v"]}) for item in items
         ]
         try:
-            await self._transact(puts)
+            if len(puts) == 1:
+                await self._calls.call("PutItem", puts[0], self._guard)
+            else:
+                await self._transact(puts)
         except ConditionFailed:
             return PutOutcome.SUPERSEDED
         return PutOutcome.WRITTEN

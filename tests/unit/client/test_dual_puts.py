@@ -1,0 +1,75 @@
+"""What a dual put sends to DynamoDB: a transaction only where a document has several items: it costs twice their units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from docferry.client.transport.sync_driver import run
+from docferry.client.writes.putter import PutOutcome, Putter
+from docferry.core.versions import version_text
+from docferry.errors import ConditionFailed, LeaseLost
+from docferry.ports.flows import Guard
+from docferry.testing.vectors_documents import USER, VERSION, mapping
+
+ALONE = {**USER, "addresses": []}
+
+
+class Recorder:
+    """DynamoDB, which takes everything, or finds that something newer is stored."""
+
+    def __init__(self, newer: bool = False) -> None:
+        self.newer = newer
+        self.asked: list[tuple[str, Mapping[str, Any]]] = []
+
+    async def call(self, operation: str, request: Mapping[str, Any], guard: Guard | None = None) -> dict[str, Any]:
+        if guard is not None:
+            guard()
+        self.asked.append((operation, request))
+        if self.newer:
+            raise ConditionFailed("the conditional request failed", operation=operation)
+        return {}
+
+    async def sleep(self, seconds: float) -> None: ...
+
+    def forked(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("method", ["put_newer", "bury_newer"])
+def test_single_item_is_put_without_a_transaction_on_condition_that_nothing_newer_is_there(method: str) -> None:
+    calls = Recorder()
+    outcome = run(getattr(Putter(mapping("users"), calls, lambda: None), method)(dict(ALONE), VERSION))
+    assert outcome is PutOutcome.WRITTEN
+    ((operation, request),) = calls.asked
+    assert operation == "PutItem"
+    assert request["ConditionExpression"] == "attribute_not_exists(#v) OR #v < :v"
+    assert request["ExpressionAttributeValues"] == {":v": {"S": version_text(VERSION)}}
+    assert ("_deleted" in request["Item"]) == (method == "bury_newer")
+    assert "ClientRequestToken" not in request
+
+
+@pytest.mark.parametrize("method", ["put_newer", "bury_newer"])
+def test_several_items_of_a_document_are_put_in_one_transaction(method: str) -> None:
+    calls = Recorder()
+    run(getattr(Putter(mapping("users"), calls, lambda: None), method)(dict(USER), VERSION))
+    ((operation, request),) = calls.asked
+    assert operation == "TransactWriteItems"
+    assert len(request["TransactItems"]) == 1 + len(USER["addresses"])
+
+
+def test_single_item_leaves_what_is_newer_alone() -> None:
+    outcome = run(Putter(mapping("users"), Recorder(newer=True), lambda: None).put_newer(dict(ALONE), VERSION))
+    assert outcome is PutOutcome.SUPERSEDED
+
+
+def test_single_item_is_not_sent_by_a_process_whose_lease_is_over() -> None:
+    def lost() -> None:
+        raise LeaseLost("instances/me")
+
+    calls = Recorder()
+    with pytest.raises(LeaseLost):
+        run(Putter(mapping("users"), calls, lost).put_newer(dict(ALONE), VERSION))
+    assert calls.asked == []
