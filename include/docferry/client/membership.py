@@ -36,7 +36,7 @@ HOLDING_BEAT_S = 0.1
 """While writes wait, every moment counts; but so does what all processes together ask of the ledger."""
 LEASE_S = 10.0
 REMEMBER_S = 60.0
-"""How long what was written is remembered: reverse replication is hardly ever that far behind (DESIGN 6)."""
+"""How long what was written is remembered (docs/protocol.md, "3. Instances"): reverse replication is rarely that far behind."""
 MOST_REMEMBERED = 2_000
 """About 200 KB in the ledger."""
 MOST_SHAPES = 100

@@ -1,4 +1,4 @@
-"""What a migration file says, as frozen values. `config.py` makes them; everybody reads them.
+"""What a migration file says, as frozen values. `config` makes them; all rooms read them.
 
 Nothing here holds a secret: connections are names.
 """

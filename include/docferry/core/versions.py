@@ -1,4 +1,4 @@
-"""The version of a document on MongoDB's own clock (DESIGN 5).
+"""The version of a document on MongoDB's own clock (docs/architecture.md, "Versions").
 
 A version is `clusterTime << 24 | n`: clusterTime is MongoDB's 64-bit timestamp (seconds << 32 | increment), n the
 event's place among the events of that time. It is stored as 22 lowercase hex digits, so that string order is

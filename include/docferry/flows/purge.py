@@ -1,14 +1,14 @@
 """Purge: removes tombstones that have nothing left to do, and prints the proof.
 
 A tombstone of version V keeps every put of an older version out. It may go once no such put can arrive any more: neither
-from a writer that is at work, nor from one that died or was frozen, nor from one that will begin. Who writes (DESIGN 5),
-and why it cannot be with a version before V:
+from a writer that is at work, nor from one that died or was frozen, nor from one that will begin. Who writes
+(docs/architecture.md, "Versions"), and why it cannot be with a version before V:
 
-1. Replication. It applies events from the position in the ledger on (`state.applied_position`), and a crash reads again from
-   there: V must lie before that position. What is pending lies behind it; all before it is applied. If it has no position of
-   its own, it would begin at `position/stream`, from before the backfill: then nothing is purged. (A replay would come to the
-   delete again, and bury the document once more; but readers would see the dead meanwhile.) One that lost its lease signs
-   nothing: the lease is looked at before each signature.
+1. Replication. It applies events from the position in the ledger on (`flows.ledger.positions.applied_position`), and a crash
+   reads again from there: V must lie before that position. What is pending lies behind it; all before it is applied. If it
+   has no position of its own, it would begin at `position/stream`, from before the backfill: then nothing is purged. (A
+   replay would come to the delete again, and bury the document once more; but readers would see the dead meanwhile.) One that
+   lost its lease signs nothing: the lease is looked at before each signature.
 2. Loads. A page is read at MongoDB's time of the read and may be put long after, so none may be under way: every load is
    complete, nobody holds a chunk. One that begins or goes on later reads at a later time. A load under traffic (`--again`)
    moves replication's position only if that was lost, and then to now. A load without conditions does not ask for tombstones
@@ -23,7 +23,7 @@ and why it cannot be with a version before V:
    that. A purge at T + 31 minutes or later removes what is older than P; the first one ever says how long to wait.
    The time between is MongoDB's; our own clock must agree that so much has passed, so that no jump of one clock counts.
 5. Application instances that write to both databases sign with the time of their write. Until they hold leases
-   (`core.purging.instances`), age decides, by MongoDB's time alone: V is at least as old as the requests in 4.
+   (`core.cutover.purge_proof.instances`), age decides, by MongoDB's time alone: V is at least as old as the requests in 4.
 6. Dead letters. Replaying one reads at a time not before the letter, so none is a danger; but as long as one is open, the
    tombstones of its document say that it is MongoDB's to read: they stay.
 7. Validation takes a tombstone for an item that is not there. A restored backup brings its own ledger and tombstones.

@@ -1,7 +1,7 @@
 """What the client asks of the outside world: MongoDB as the application uses it, and DynamoDB an operation at a time.
 
 The client's logic is written once, as coroutines. Behind an asynchronous application these doors wait for the network; behind
-a synchronous one they block, and the coroutines never suspend (`client.running.run`).
+a synchronous one they block, and the coroutines never suspend (`client.transport.sync_driver.run`).
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class PointFiles(Protocol):
 
 class Database(Protocol):
     """One database of MongoDB, to be dumped, restored into, compared. Raises StoreError; writes are acknowledged by a
-    majority; documents and ids are as `ports.Source` has them."""
+    majority; documents and ids are as `ports.flows.Source` has them."""
 
     def specs(self) -> list[CollectionSpec]:
         """Every collection, view and time series, by name; MongoDB's own (`system.`) left out."""
@@ -49,7 +49,7 @@ class Database(Protocol):
     def cluster_time(self) -> Timestamp: ...
 
     def read_page(self, collection: str, bounds: Bounds, after: bytes | None, limit: int, at: Timestamp) -> list[bytes]:
-        """See `ports.Source`. Raises TimedOut, with MongoDB's code in `code`, where it does not show that time."""
+        """See `ports.flows.Source`. Raises TimedOut, with MongoDB's code in `code`, where it does not show that time."""
 
     def create(self, spec: CollectionSpec) -> None:
         """Make the collection or view with its options; without its indexes."""

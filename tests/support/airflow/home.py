@@ -1,4 +1,4 @@
-"""What the tests of this directory share. (No package: `tests/airflow/__init__.py` would hide Airflow itself.)"""
+"""What the tests of this directory share. (tests/airflow is no package: it would hide Airflow itself.)"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DynamoDB's and Application Auto Scaling's control planes behind `ports.Estate`. DAX is in `dax.py`.
+"""DynamoDB's and Application Auto Scaling's control planes behind `ports.flows.Estate`. DAX is in `dax.py`.
 
 Endpoints and credentials come from the session (AWS_ENDPOINT_URL_* or its configuration). Reads are consistent as far
 as AWS offers it: tags and PITR are eventually so, which is why the flow polls until what it reads is what it asked for.
@@ -49,7 +49,7 @@ _UNITS: Mapping[Dimension, str] = {"read": "ReadCapacityUnits", "write": "WriteC
 
 
 class AwsEstate:
-    """`ports.Estate` for one account. Clients are made on first use, one a service and region."""
+    """`ports.flows.Estate` for one account. Clients are made on first use, one a service and region."""
 
     def __init__(self, session: Session, region: str) -> None:
         self._session, self._region = session, region

@@ -1,4 +1,5 @@
-"""The client of an application under migration: in place of pymongo's database, it follows the mode (DESIGN 6).
+"""The client of an application under migration: in place of pymongo's database, it follows the mode
+(docs/architecture.md, "Modes").
 
 db = docferry.connect("shop.yaml")
 db["users"].update_one({"username": "ann"}, {"$inc": {"visits": 1}})

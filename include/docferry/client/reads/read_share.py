@@ -1,6 +1,7 @@
 """By what a read belongs to a share of the reads, told without planning it: queries of one shape go the same way.
 
-While MongoDB leads, each read is asked for its `spread` (`core.access.ReadPlan`), and most plans would be made for that alone.
+While MongoDB leads, each read is asked for its `spread` (`core.access.read_plan.ReadPlan`), and most plans would be made for
+that alone.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ class DualWrites:
         await self._dual(lambda putter: putter.bury_newer(document, version_of(own, 0)))
 
     async def _dual(self, put: Callable[[Putter], Awaitable[PutOutcome]]) -> None:
-        """A failed dual put does not fail the call: it is counted, and replication heals it (DESIGN 6)."""
+        """A failed dual put does not fail the call: it is counted, and replication writes it (docs/architecture.md, "Modes")."""
         assert self._mapping is not None
         try:
             with timed(self._metrics, DYNAMODB, "put"):

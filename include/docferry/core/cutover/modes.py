@@ -1,4 +1,4 @@
-"""Which database leads, and who writes and reads where (DESIGN 6). Pure; the ledger keeps one `ModeState`.
+"""Which database leads, and who writes and reads where (docs/architecture.md, "Modes"). Pure; the ledger keeps one `ModeState`.
 
 | mode | application writes | application reads | replication |
 | --- | --- | --- | --- |

@@ -1,4 +1,5 @@
-"""Changing who leads: one flow in one process, in seconds, or everything is as it was (DESIGN 6).
+"""Changing who leads: one flow in one process, in seconds, or everything is as it was
+(docs/architecture.md, "Changing the leader").
 
 There:  DYNAMODB_READS (100 %) -> HOLD -> DYNAMODB_ONLY
         1. This process becomes the replicator, and compares what has changed since the last validation, until little is left.
@@ -8,7 +9,8 @@ There:  DYNAMODB_READS (100 %) -> HOLD -> DYNAMODB_ONLY
         5. Where reverse replication begins is noted, and DynamoDB leads.
 
 If any of that fails, or the deadline comes, the fence is lifted and the mode goes back. A process that dies in the middle
-leaves that to `flows.guard`: who watches beside it, and whoever replicates next, put back what is past its deadline.
+leaves that to `flows.cutover.hold_watch`: the process that watches beside it, and the next one that replicates, put back what
+is past its deadline.
 
 The state in the ledger is HOLD, or where it was, or where it is going; reads never stop.
 """

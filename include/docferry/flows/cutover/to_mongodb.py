@@ -1,4 +1,5 @@
-"""The way back: MongoDB leads again, and nothing that was written while DynamoDB led is lost (DESIGN 6 and 9).
+"""The way back: MongoDB leads again, and nothing that was written while DynamoDB led is lost
+(docs/architecture.md, "The way back").
 
         DYNAMODB_ONLY -> HOLD -> MONGO_ONLY
         1. This process becomes the one that replicates in reverse, and catches up.

@@ -1,7 +1,7 @@
 """The mode in the ledger, and the application's processes that follow it.
 
-Every change is conditional on the state that was read, and is kept in the section `moves`: who, when, why. Which changes there
-are is `core.modes`' affair; what must be true before one is `flows.flip`'s and `flows.cutover`'s.
+Every change is conditional on the state that was read, and is kept in the section `moves`: who, when, why. `core.cutover.modes`
+says which changes there are; `flows.cutover` says what must be true before one.
 """
 
 from __future__ import annotations

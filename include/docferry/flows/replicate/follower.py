@@ -6,7 +6,7 @@ Order of things, and why:
    the same the other way round, so a load without conditions and a follower never write at once.
 2. The stream is read ahead in a thread. Each change goes into the lane of its document: changes of one document are
    applied in stream order, those of different documents side by side. Order between documents needs no care: versions
-   do that (DESIGN 5).
+   do that (docs/architecture.md, "Versions").
 3. Every put is conditional on what is stored being older. So applying a change twice, or late, changes nothing; the
    position in the ledger moves behind the last change before which all are applied, and a killed process goes on there.
 4. A change that cannot be stored becomes a dead letter, and its document's items tombstones; the lane goes on.

@@ -1,8 +1,8 @@
 """Applying changes: each in the lane of its document, conditionally, and the position behind what is applied.
 
 Changes of one document are applied in stream order, those of different documents side by side. Order between documents
-needs no care: versions do that (DESIGN 5). A change that cannot be stored becomes a dead letter, and the items of its
-document tombstones; the lane goes on.
+needs no care: versions do that (docs/architecture.md, "Versions"). A change that cannot be stored becomes a dead letter, and
+the items of its document tombstones; the lane goes on.
 """
 
 from __future__ import annotations

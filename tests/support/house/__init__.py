@@ -1,0 +1,1 @@
+"""The repository's own text: its pages, its source, and what they name."""
