@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from bson.timestamp import Timestamp
-from docferry.core.mapping.change_writes import Writes
+from docferry.core.mapping.change_writes import DecodedChange, Writes
 from docferry.core.mapping.items import Item, key_of
 from docferry.core.mapping.raw import id_name
 from docferry.core.versions import version_text
@@ -71,8 +71,8 @@ class LettersClosedAtOnce(CountedLanes):
 class RootOnlyWhereTouched(CountedLanes):
     """Takes the root for an item like the others: its digest stays behind when only children change."""
 
-    def _writes(self, change: ChangeEvent, version: int, touched: tuple[str, ...] | None) -> Writes:
-        writes = super()._writes(change, version, touched)
+    def _writes(self, decoded: DecodedChange, ttl: str, touched: tuple[str, ...] | None) -> Writes:
+        writes = super()._writes(decoded, ttl, touched)
         only_children = bool(touched) and all(path.startswith("parts") for path in touched)
         return replace(writes, root=None) if only_children and writes.error is None else writes
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import bson
 import pytest
-from docferry.core.mapping.change_writes import writes_as_read
+from docferry.core.mapping.change_writes import DecodedChange
 from docferry.core.mapping.items import Item, key_of
 from docferry.core.mapping.raw import encode_raw
 from docferry.core.versions import parse_version, snapshot_version, version_of
@@ -144,7 +144,8 @@ def test_change_without_images_buries_its_old_keys_as_of_the_change() -> None:
 def test_writes_of_a_change_without_images_bear_two_versions() -> None:
     time = Pair().source.cluster_time()
     before, after = bson.encode({"_id": 1, "name": "a"}), bson.encode({"_id": 1, "name": "b"})
-    writes = writes_as_read(MAPPING, after, before, version_of(time, 0), snapshot_version(time), TTL)
+    change = DecodedChange.of(MAPPING, after, before, version_of(time, 0), snapshot_version(time))
+    writes = change.writes(TTL)
     assert writes.root is not None
     assert [
         (key_of(one), "_deleted" in one, parse_version(one["_v"]["S"])) for one in (*writes.first, writes.root)
@@ -152,9 +153,7 @@ def test_writes_of_a_change_without_images_bear_two_versions() -> None:
         (ROOT_A, True, version_of(time, 0)),
         (("DOC#b", "ROOT"), False, snapshot_version(time)),
     ]
-    buried = writes_as_read(
-        MAPPING, after, before, version_of(time, 0), snapshot_version(time), TTL, RefusedByStore("no")
-    )
+    buried = change.burial(TTL, RefusedByStore("no"))
     assert [parse_version(one["_v"]["S"]) for one in buried.first] == [version_of(time, 0), snapshot_version(time)]
 
 

@@ -12,6 +12,7 @@ import pytest
 from docferry.config import parse_migration
 from docferry.core.backoff import Backoff
 from docferry.core.mapping.items import Item
+from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.versions import parse_version
 from docferry.errors import InvariantBroken, Unavailable
 from docferry.flows.ledger.dead_letters import list_letters
@@ -226,13 +227,15 @@ def test_a_broken_invariant_ends_the_stream() -> None:
     assert list_letters(world.lanes.work.ledger, "docs") == []
 
 
-@pytest.mark.usefixtures("at_once")
-def test_a_document_whose_keys_cannot_be_told_either_has_a_letter_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: Any) -> Any:
+class KeysCannotBeTold(DocumentMapping):
+    def stubs(self, document: Any) -> Any:
         raise TypeError("secret")
 
+
+@pytest.mark.usefixtures("at_once")
+def test_a_document_whose_keys_cannot_be_told_either_has_a_letter_that_says_so() -> None:
     world, _ = with_bug()
-    monkeypatch.setattr(applying, "burial_of", broken)
+    world.lanes.mappings["docs"] = KeysCannotBeTold(world.lanes.mappings["docs"].settings)
     apply_all(world)
     assert world.lanes.failure is None
     (letter,) = list_letters(world.lanes.work.ledger, "docs")

@@ -7,12 +7,12 @@ stored has no items any more: whatever its old and its new keys name is buried, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 
-from docferry.core.mapping.items import Item, key_of
+from docferry.core.mapping.items import Document, Item, ItemKey, key_of
 from docferry.core.mapping.mapping import DocumentMapping
-from docferry.core.mapping.raw import decode_document, encode_raw
+from docferry.core.mapping.raw import decode_document, encode_decoded
 from docferry.core.mapping.tombstones import tombstone
 from docferry.errors import DocumentError
 
@@ -26,78 +26,99 @@ class Writes:
     error: DocumentError | None = None
 
 
-def writes_of(
-    mapping: DocumentMapping,
-    after: bytes | None,
-    before: bytes | None,
-    version: int,
-    ttl_attribute: str,
-    touched: Collection[str] | None = None,
-) -> Writes:
-    """The writes of one change.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodedChange:
+    """One change of a document, whose images are decoded once.
 
-    `after` is the whole document behind the change, None if it is gone; `before` the key fields in front of it, None if
-    there was no document. `touched` are the paths that an update names; None means that all items are written.
+    `raw` and `document` are the whole document behind the change (None: it is gone, or, with `unreadable`, is no valid BSON);
+    `old` is what its items in front of the change are called. `version` is the change's, `read_version` that of `document`: a
+    later one if the change came without its images, and the document was read afterwards.
     """
-    old = _stubs(mapping, before)
-    if after is None:
-        graves = [tombstone(stub, version, ttl_attribute) for stub in old]
-        return Writes(graves[1:], graves[0] if graves else None)
+
+    mapping: DocumentMapping
+    version: int
+    read_version: int
+    raw: bytes | None = field(repr=False)
+    document: Document | None = field(repr=False)
+    unreadable: DocumentError | None
+    old: Sequence[Item] = field(repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        mapping: DocumentMapping,
+        after: bytes | None,
+        before: bytes | None,
+        version: int,
+        read_version: int | None = None,
+    ) -> DecodedChange:
+        """`before` are the key fields in front of the change, None if there was no document or they are not known."""
+        document, unreadable = _decoded(after)
+        past, _ = _decoded(before)
+        return cls(
+            mapping=mapping,
+            version=version,
+            read_version=version if read_version is None else read_version,
+            raw=after,
+            document=document,
+            unreadable=unreadable,
+            old=_stubs(mapping, past),
+        )
+
+    def writes(self, ttl_attribute: str, touched: Collection[str] | None = None) -> Writes:
+        """`touched` are the paths that an update names; None means that all items are written.
+
+        The keys in front of the change are buried with its own version: later they may have become another's.
+        """
+        if self.raw is None:
+            graves = list(self._graves((), ttl_attribute))
+            return Writes(graves[1:], graves[0] if graves else None)
+        try:
+            root, *children = self._items(self.raw)
+        except DocumentError as error:
+            return self.burial(ttl_attribute, error)
+        kept = {key_of(child) for child in children} | {key_of(root)}
+        graves = list(self._graves(kept, ttl_attribute))
+        if touched is not None:
+            had = {key_of(stub) for stub in self.old}
+            children = [one for one in children if key_of(one) not in had or _is_touched(self.mapping, one, touched)]
+        return Writes([*graves, *children], root)
+
+    def burial(self, ttl_attribute: str, error: DocumentError) -> Writes:
+        """Tombstones for all that can be named of a document that cannot be stored."""
+        new = {key_of(stub): stub for stub in _stubs(self.mapping, self.document)}
+        graves = [tombstone(stub, self.read_version, ttl_attribute) for stub in new.values()]
+        return Writes([*self._graves(new, ttl_attribute), *graves], None, error)
+
+    def keys(self) -> Iterator[ItemKey]:
+        """Where the document's items were, and are."""
+        return (key_of(stub) for stub in (*self.old, *_stubs(self.mapping, self.document)))
+
+    def _items(self, raw: bytes) -> list[Item]:
+        if self.document is None:
+            assert self.unreadable is not None
+            raise self.unreadable
+        return encode_decoded(self.mapping, raw, self.document, self.read_version)
+
+    def _graves(self, kept: Collection[ItemKey], ttl_attribute: str) -> Iterator[Item]:
+        return (tombstone(stub, self.version, ttl_attribute) for stub in self.old if key_of(stub) not in kept)
+
+
+def _decoded(image: bytes | None) -> tuple[Document | None, DocumentError | None]:
+    if image is None:
+        return None, None
     try:
-        root, *children = encode_raw(mapping, after, version)
+        return decode_document(image), None
     except DocumentError as error:
-        return burial_of(mapping, after, before, version, ttl_attribute, error)
-    kept = {key_of(child) for child in children} | {key_of(root)}
-    had = {key_of(stub) for stub in old}
-    graves = [tombstone(stub, version, ttl_attribute) for stub in old if key_of(stub) not in kept]
-    if touched is not None:
-        children = [child for child in children if key_of(child) not in had or _is_touched(mapping, child, touched)]
-    return Writes([*graves, *children], root)
+        return None, error
 
 
-def writes_as_read(
-    mapping: DocumentMapping,
-    after: bytes | None,
-    before: bytes | None,
-    version: int,
-    read_version: int,
-    ttl_attribute: str,
-    error: DocumentError | None = None,
-) -> Writes:
-    """The writes of a change that came without its images: `after` is what the document was later, at `read_version`.
-
-    The keys in front of it are buried with the change's own `version`: since then they may have become another's. With an
-    `error` all of it is buried.
-    """
-    if error is None:
-        found = writes_of(mapping, after, None, read_version, ttl_attribute)
-    else:
-        found = burial_of(mapping, after, None, read_version, ttl_attribute, error)
-    kept = {key_of(item) for item in (found.root, *found.first) if item is not None}
-    old = _stubs(mapping, before)
-    graves = [tombstone(stub, version, ttl_attribute) for stub in old if key_of(stub) not in kept]
-    return replace(found, first=[*graves, *found.first])
-
-
-def burial_of(
-    mapping: DocumentMapping,
-    after: bytes | None,
-    before: bytes | None,
-    version: int,
-    ttl_attribute: str,
-    error: DocumentError,
-) -> Writes:
-    """Tombstones for all that can be named of a document that cannot be stored."""
-    found = {key_of(stub): stub for document in (before, after) for stub in _stubs(mapping, document)}
-    return Writes([tombstone(stub, version, ttl_attribute) for stub in found.values()], None, error)
-
-
-def _stubs(mapping: DocumentMapping, document: bytes | None) -> list[Item]:
-    """What a document's items are called; none where it cannot even be read: then it has a dead letter, and no items."""
+def _stubs(mapping: DocumentMapping, document: Document | None) -> list[Item]:
+    """What a document's items are called; none where it cannot be told: then it has a dead letter, and no items."""
     if document is None:
         return []
     try:
-        return mapping.stubs(decode_document(document))
+        return mapping.stubs(document)
     except DocumentError:
         return []
 

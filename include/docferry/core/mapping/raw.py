@@ -36,7 +36,11 @@ def decode_document(data: bytes) -> dict[str, Any]:
 
 def encode_raw(mapping: DocumentMapping, data: bytes, version: int) -> list[Item]:
     """The items of a document in BSON, root first. Raises DocumentError if it cannot be stored."""
-    document = decode_document(data)
+    return encode_decoded(mapping, data, decode_document(data), version)
+
+
+def encode_decoded(mapping: DocumentMapping, data: bytes, document: dict[str, Any], version: int) -> list[Item]:
+    """The same of `data` that is decoded already."""
     refuse_deprecated(data, document)
     items = mapping.encode(document, version)
     _refuse_too_large(items, len(data))

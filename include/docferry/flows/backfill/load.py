@@ -18,7 +18,7 @@ from typing import Any
 
 from docferry.config import Migration
 from docferry.core.limits import NEW_TABLE_WRU_PER_S
-from docferry.core.mapping.change_writes import burial_of
+from docferry.core.mapping.change_writes import DecodedChange
 from docferry.core.mapping.items import Item, ItemKey, key_of
 from docferry.core.mapping.raw import encode_raw, id_of, id_text
 from docferry.core.mapping.tombstones import tombstone
@@ -442,7 +442,8 @@ class _Loader:
         ttl = self.job.migration.table(table).ttl_attribute
         graves: list[Item] = []
         for position, error in dead.items():
-            graves += burial_of(self.mapping, page.raw[position], None, page.version, ttl, error).first
+            unstorable = DecodedChange.of(self.mapping, page.raw[position], None, page.version)
+            graves += unstorable.burial(ttl, error).first
         await self.target.put_newer(table, graves, self.budget, self._guard)
 
     def _refuse_too_many_dead(self) -> None:

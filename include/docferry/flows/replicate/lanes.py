@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from docferry.config import Migration
 from docferry.core.backoff import Backoff
-from docferry.core.mapping.change_writes import Writes, burial_of, writes_as_read, writes_of
+from docferry.core.mapping.change_writes import DecodedChange, Writes
 from docferry.core.mapping.raw import id_document, id_name
 from docferry.core.versions import parse_version, snapshot_version
 from docferry.errors import ConditionFailed, DocumentError, ImagesLost, MigrationError, Unforeseen
@@ -161,7 +161,7 @@ class Lanes:
     async def _give_up(self, change: ChangeEvent, unforeseen: Exception) -> None:
         error: DocumentError = Unforeseen.of(unforeseen, ATTEMPTS)
         try:
-            writes = self._burial(change, change.version, error)
+            writes = self._decode(change, change.version).burial(self._ttl_of(change), error)
         except MigrationError:
             raise
         except Exception:  # noqa: BLE001 - the same bug: told in the letter
@@ -176,11 +176,13 @@ class Lanes:
         if change.images_lost and change.operation != "delete":
             change, version = await self._fetch(change)
         touched = None if letter is not None or change.images_lost else change.touched
+        decoded, ttl = self._decode(change, version), self._ttl_of(change)
         try:
-            writes = self._writes(change, version, touched)
+            self._require_old_keys(change)
+            writes = self._writes(decoded, ttl, touched)
             wrote = writes.error is None and await self._write(change.collection, writes)
-        except DocumentError as error:  # of the document in front of the change, or DynamoDB refused an item
-            writes = self._burial(change, version, error)
+        except DocumentError as error:  # DynamoDB refused an item, or the old keys are lost
+            writes = decoded.burial(ttl, error)
         if writes.error is not None:
             await self._bury(change, version, writes, name)
             return
@@ -191,23 +193,21 @@ class Lanes:
         if letter is not None and letter < version:
             await in_thread(self._close_letter, change.collection, name, version)
 
-    def _writes(self, change: ChangeEvent, version: int, touched: tuple[str, ...] | None) -> Writes:
+    def _ttl_of(self, change: ChangeEvent) -> str:
+        return self.ttl[self.mappings[change.collection].table]
+
+    def _decode(self, change: ChangeEvent, version: int) -> DecodedChange:
         """`version` is the change's own, or that of the read if it came without images."""
         mapping = self.mappings[change.collection]
-        ttl = self.ttl[mapping.table]
-        if not change.images_lost:
-            return writes_of(mapping, change.after, change.before, version, ttl, touched)
-        if change.before is None and change.operation != "insert":
-            lost = ImagesLost("the change is too large to be read with its images, so its old keys are not known")
-            return self._burial(change, version, lost)
-        return writes_as_read(mapping, change.after, change.before, change.version, version, ttl)
+        return DecodedChange.of(mapping, change.after, change.before, change.version, version)
 
-    def _burial(self, change: ChangeEvent, version: int, error: DocumentError) -> Writes:
-        mapping = self.mappings[change.collection]
-        ttl = self.ttl[mapping.table]
-        if change.images_lost:
-            return writes_as_read(mapping, change.after, change.before, change.version, version, ttl, error)
-        return burial_of(mapping, change.after, change.before, version, ttl, error)
+    @staticmethod
+    def _require_old_keys(change: ChangeEvent) -> None:
+        if change.images_lost and change.before is None and change.operation != "insert":
+            raise ImagesLost("the change is too large to be read with its images, so its old keys are not known")
+
+    def _writes(self, decoded: DecodedChange, ttl: str, touched: tuple[str, ...] | None) -> Writes:
+        return decoded.writes(ttl, touched)
 
     async def _fetch(self, change: ChangeEvent) -> tuple[ChangeEvent, int]:
         """The document as it is now, for a change that was too large to bring it; the version is that of the read."""

@@ -13,9 +13,10 @@ from bson.timestamp import Timestamp
 
 from docferry.core.compare.diff import Difference, DifferenceKind, differences_of, is_tombstone
 from docferry.core.compare.masking import shown_id, shown_key
+from docferry.core.mapping.change_writes import DecodedChange
 from docferry.core.mapping.items import Item, ItemKey, key_of
 from docferry.core.mapping.mapping import DocumentMapping
-from docferry.core.mapping.raw import decode_document, encode_raw, id_of, id_text
+from docferry.core.mapping.raw import encode_raw, id_of, id_text
 from docferry.errors import DocumentError, PreflightFailed, Problem
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
@@ -51,18 +52,8 @@ class ChangedDocuments:
                 "the documents changed since", [Problem(where="validate", what=what, suggestion="validate")]
             )
         self.ids.setdefault(change.collection, {})[change.id] = None
-        for image in (change.before, change.after):
-            for stub in _stubs(mapping, image):
-                self.keys.setdefault(mapping.table, {})[key_of(stub)] = None
-
-
-def _stubs(mapping: DocumentMapping, image: bytes | None) -> Sequence[Item]:
-    if image is None:
-        return ()
-    try:
-        return mapping.stubs(decode_document(image))
-    except DocumentError:
-        return ()
+        decoded = DecodedChange.of(mapping, change.after, change.before, change.version)
+        self.keys.setdefault(mapping.table, {}).update(dict.fromkeys(decoded.keys()))
 
 
 class ChangeWatch:
