@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from docferry.adapters.local.process import has_ended, identity
+from docferry.adapters.local.process import has_ended, identity, this_host
 
 CHILD = "from docferry.adapters.local.process import identity; print(identity().mark, flush=True); input()"
 
@@ -59,12 +59,12 @@ def test_frozen_process_lives(child: subprocess.Popen[str]) -> None:
 
 
 def test_process_that_got_the_pid_of_a_dead_one_is_told_apart_by_its_start(child: subprocess.Popen[str]) -> None:
-    *rest, started = mark_of(child).split("/")
-    earlier = "/".join([*rest, str(int(started) - 1)])
-    assert has_ended(earlier)
+    parts = mark_of(child).split("/")
+    parts[3] = str(int(parts[3]) - 1)
+    assert has_ended("/".join(parts))
 
 
-@pytest.mark.parametrize("part", [0, 1], ids=["boot", "pid namespace"])
+@pytest.mark.parametrize("part", [0, 1, 4, 5], ids=["boot", "pid namespace", "machine id", "host name"])
 def test_nothing_is_proved_about_another_host_or_container(part: int) -> None:
     parts = f"{identity().mark}".split("/")
     parts[2] = "4194304"  # no such process here
@@ -73,11 +73,23 @@ def test_nothing_is_proved_about_another_host_or_container(part: int) -> None:
     assert not has_ended("/".join(parts))
 
 
-@pytest.mark.parametrize("mark", ["", "/", "x", "a/b/c", "a/b/c/d/e"])
+@pytest.mark.parametrize("unknown", [{"machine": ""}, {"name": "localhost"}, {"name": ""}, {"boot": ""}], ids=str)
+def test_nothing_is_proved_on_a_host_that_cannot_be_told_from_its_twin(unknown: dict[str, str]) -> None:
+    here = this_host()._replace(**unknown)
+    dead = f"{here.boot}/{here.namespace}/4194304/1/{here.machine}/{here.name}"
+    assert not has_ended(dead, here)
+    assert has_ended(f"{this_host().boot}/{here.namespace}/4194304/1/{this_host().machine}/{this_host().name}")
+
+
+def test_mark_of_an_earlier_docferry_proves_nothing() -> None:
+    assert not has_ended("/".join([*identity().mark.split("/")[:2], "4194304", "1"]))
+
+
+@pytest.mark.parametrize("mark", ["", "/", "x", "a/b/c", "a/b/c/d/e", "a/b/c/d/e/f", "a/b/c/d/e/f/g"])
 def test_unreadable_mark_proves_nothing(mark: str) -> None:
     assert not has_ended(mark)
 
 
 def test_mark_without_a_pid_proves_nothing() -> None:
     parts = identity().mark.split("/")
-    assert not has_ended("/".join([*parts[:2], "not a pid", parts[3]]))
+    assert not has_ended("/".join([*parts[:2], "not a pid", *parts[3:]]))

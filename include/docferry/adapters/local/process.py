@@ -1,7 +1,10 @@
 """Who we are, and whether the process behind another's mark has ended.
 
-A mark is `boot id/pid namespace/pid/start time` on Linux: it can belong to one process only, even after a restart with
-the same pid in a container. From another host nothing can be proved, and then nothing is.
+A mark is `boot id/pid namespace/pid/start time/machine id/host name` on Linux: it can belong to one process only, even after a
+restart with the same pid in a container. From another host nothing can be proved, and then nothing is.
+
+Why machine id and host name: virtual machines resumed from one snapshot share boot id, namespaces and pids. A host that has no
+machine id, or is called "localhost", cannot be told from such a twin: its marks prove nothing, and leases run out instead.
 """
 
 from __future__ import annotations
@@ -9,10 +12,27 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from typing import NamedTuple
 
 from docferry.ports.flows import Identity
 
 _PROC = Path("/proc")
+_MACHINE_ID = Path("/etc/machine-id")
+_NO_NAMES = frozenset({"", "localhost", "localhost.localdomain", "(none)"})
+
+
+class Host(NamedTuple):
+    """Within these a pid and its start time belong to one process. Empty texts where the system does not tell."""
+
+    boot: str
+    namespace: str
+    machine: str
+    name: str
+
+    @property
+    def certain(self) -> bool:
+        """Whether this host can be told from every other one."""
+        return bool(self.boot and self.namespace and self.machine) and self.name not in _NO_NAMES
 
 
 def identity(name: str = "") -> Identity:
@@ -22,10 +42,17 @@ def identity(name: str = "") -> Identity:
     return Identity(name=name or fallback, mark=mark, ended=has_ended)
 
 
-def has_ended(mark: str) -> bool:
-    """True only if the process has been proved dead; a mark of another host, or an unreadable one, proves nothing."""
-    boot, namespace, pid, started = mark.split("/") if mark.count("/") == 3 else ("", "", "", "")
-    if not pid.isdigit() or not boot or (boot, namespace) != _host():
+def has_ended(mark: str, here: Host | None = None) -> bool:
+    """True only if the process has been proved dead; a mark of another host, or an unreadable one, proves nothing.
+
+    `here` is this host, as `this_host` finds it.
+    """
+    here = here if here is not None else this_host()
+    parts = mark.split("/")
+    if len(parts) != 6 or not here.certain:
+        return False
+    boot, namespace, pid, started, machine, name = parts
+    if not pid.isdigit() or Host(boot, namespace, machine, name) != here:
         return False
     fields = _stat(int(pid))
     if fields is None:
@@ -35,17 +62,25 @@ def has_ended(mark: str) -> bool:
 
 def _mark(pid: int) -> str:
     """Empty where there is no /proc."""
-    boot, namespace = _host()
-    fields = _stat(pid)
-    return f"{boot}/{namespace}/{pid}/{fields[19]}" if boot and fields else ""
+    here, fields = this_host(), _stat(pid)
+    return f"{here.boot}/{here.namespace}/{pid}/{fields[19]}/{here.machine}/{here.name}" if here.boot and fields else ""
 
 
-def _host() -> tuple[str, str]:
-    """(boot id, pid namespace): within these a pid and its start time belong to one process."""
+def this_host() -> Host:
     try:
-        return (_PROC / "sys/kernel/random/boot_id").read_text().strip(), os.readlink(_PROC / "self/ns/pid")
+        boot, namespace = (_PROC / "sys/kernel/random/boot_id").read_text().strip(), os.readlink(_PROC / "self/ns/pid")
     except OSError:
-        return "", ""
+        return Host("", "", "", "")
+    return Host(boot, namespace, _machine_id(), socket.gethostname())
+
+
+def _machine_id() -> str:
+    """Empty where there is none: in many containers; and on a system that has not booted for the first time yet."""
+    try:
+        found = _MACHINE_ID.read_text().strip()
+    except OSError:
+        return ""
+    return found if found != "uninitialized" else ""
 
 
 def _stat(pid: int) -> list[str] | None:
