@@ -20,7 +20,6 @@ from docferry.cli.common import (
     opened_job,
     show,
 )
-from docferry.client.membership import describe
 from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.modes import Mode
 from docferry.errors import PreflightFailed, Problem
@@ -54,7 +53,7 @@ def mode(file: str, as_json: bool) -> None:
     ledger = connections.ledger(migration)
     now, instances, moves = read_mode(ledger), list_instances(ledger), list_moves(ledger)
     body = {
-        "mode": now.to_body() | dict(describe(now)),
+        "mode": now.to_body() | now.flags(),
         "instances": [describe_instance(one) for one in instances],
         "moves": [{name: getattr(one, name) for name in one.__dataclass_fields__} for one in moves],
     }  # fmt: skip

@@ -24,10 +24,19 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from docferry.client.tally import Tally
 from docferry.core.cutover.instances import INSTANCES, Instance, Wrote
 from docferry.core.cutover.modes import MODE, MOVES, Mode, ModeState, state_of
 from docferry.core.mapping.items import ItemKey
-from docferry.errors import CallRefused, ConditionFailed, LeaderUnknown, LeaseLost, MigrationError, WritesHeld
+from docferry.errors import (
+    CallRefused,
+    ConditionFailed,
+    LeaderUnknown,
+    LeaseLost,
+    MembershipBroken,
+    MigrationError,
+    WritesHeld,
+)
 from docferry.ports.client import DynamoCalls
 from docferry.ports.flows import Identity, Ledger, Record
 
@@ -39,8 +48,6 @@ REMEMBER_S = 60.0
 """How long what was written is remembered (docs/protocol.md, "3. Instances"): reverse replication is rarely that far behind."""
 MOST_REMEMBERED = 2_000
 """About 200 KB in the ledger."""
-MOST_SHAPES = 100
-MOST_EXAMPLES = 20
 HOLD_GRACE_S = 5.0
 """How much longer than its deadline a hold is waited for: somebody must see that it has passed, and put it back."""
 MOST_HOLD_S = 60.0
@@ -93,10 +100,8 @@ class Membership:
         self._term = 0
         self._renewed = 0.0
         self._in_flight: dict[int, int] = {}
-        self._counts: dict[str, int] = {}
-        self._unserved: dict[str, int] = {}
+        self.tally = Tally()
         self._wrote: deque[tuple[float, Wrote]] = deque(maxlen=MOST_REMEMBERED)
-        self._examples: deque[str] = deque(maxlen=MOST_EXAMPLES)
         self._closing = threading.Event()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -199,7 +204,8 @@ class Membership:
     async def begin(self, calls: DynamoCalls) -> WriteTicket:
         """Begin a write: at once, or when the leader has been changed.
 
-        Raises: WritesHeld, if that does not end in time; LeaderUnknown, if DynamoDB led when the ledger was last reached.
+        Raises: WritesHeld, if that does not end in time; LeaderUnknown, if DynamoDB led when the ledger was last reached;
+                MembershipBroken, if the lease ran out because following the mode fails, and not for want of the ledger.
         """
         self.join()
         if (begun := self._begun()) is not None:
@@ -209,7 +215,7 @@ class Membership:
             if self._gives_up(time.monotonic() - began):
                 raise WritesHeld(f"writes are held since {time.monotonic() - began:.1f} s: {self._state}")
             await calls.sleep(STEP_S)
-        self.count("held_ms", int((time.monotonic() - began) * 1000))
+        self.tally.count("held_ms", int((time.monotonic() - began) * 1000))
         return begun
 
     def _begun(self) -> WriteTicket | None:
@@ -221,6 +227,10 @@ class Membership:
                     return None
                 self._in_flight[state.epoch] = self._in_flight.get(state.epoch, 0) + 1
                 return WriteTicket(state, term=self._term)
+        if isinstance(
+            self.trouble, MembershipBroken
+        ):  # the ledger may well be there: nothing tells that MongoDB still leads
+            raise MembershipBroken(str(self.trouble)) from self.trouble.__cause__
         if held:
             return None
         if state.mode.dynamodb_leads:
@@ -247,33 +257,10 @@ class Membership:
         self._see(self._ledger.read(*MODE))
         return self._state
 
-    # --- what is counted ---------------------------------------------------------------------------------------------
-
-    def count(self, name: str, number: int = 1) -> None:
-        with self._lock:
-            self._counts[name] = self._counts.get(name, 0) + number
-
-    def count_unserved(self, shape: str) -> None:
-        """A call that DynamoDB could not have answered."""
-        with self._lock:
-            if shape in self._unserved or len(self._unserved) < MOST_SHAPES:
-                self._unserved[shape] = self._unserved.get(shape, 0) + 1
-            else:
-                self._unserved["other shapes"] = self._unserved.get("other shapes", 0) + 1
-
-    def give_example(self, what: str) -> None:
-        """Where the databases were seen to differ, in words without values."""
-        with self._lock:
-            self._examples.append(what)
-
     def remember(self, wrote: Wrote) -> None:
         """An item that was written while DynamoDB leads."""
         with self._lock:
             self._wrote.append((time.monotonic(), wrote))
-
-    def counts(self) -> Mapping[str, int]:
-        with self._lock:
-            return dict(self._counts)
 
     # --- following ---------------------------------------------------------------------------------------------------
 
@@ -288,6 +275,14 @@ class Membership:
                 self.trouble = None
             except MigrationError as error:
                 self.trouble = error  # the lease runs out unless a later beat works; `check` and `begin` look at that
+            except Exception as error:  # noqa: BLE001 - the next beat is tried; `_begun` refuses writes once the lease is over
+                self.tally.count(f"membership.failed.{type(error).__name__}")
+                self.trouble = broken = MembershipBroken(f"following the mode fails: {type(error).__name__}")
+                broken.__cause__ = error
+            except BaseException as error:
+                self._deadline = 0.0
+                self.trouble = MembershipBroken(f"the thread that follows the mode was ended: {type(error).__name__}")
+                raise
 
     def _beat(self) -> None:
         mode = self._ledger.read(*MODE)
@@ -347,8 +342,7 @@ class Membership:
         recent = time.monotonic() - REMEMBER_S
         identity = self._identity()
         with self._lock:
-            counts, unserved, wrote = dict(self._counts), dict(self._unserved), list(self._wrote)
-            examples = tuple(self._examples)
+            wrote = list(self._wrote)
         return Instance(
             id=self._id,
             name=identity.name,
@@ -360,9 +354,9 @@ class Membership:
             ended=ended,
             mode=str(self._state.mode),
             region=self._region,
-            counts=counts,
-            unserved=unserved,
-            examples=examples,
+            counts=self.tally.counts,
+            unserved=self.tally.unserved,
+            examples=self.tally.examples,
             wrote=_latest(one for at, one in wrote if at > recent),
         )
 
@@ -387,14 +381,3 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-def describe(state: ModeState) -> Mapping[str, Any]:
-    """The playbook's flags."""
-    return {
-        "mode": str(state.mode),
-        "write_to_mongo": state.write_to_mongo,
-        "write_to_dynamodb": state.write_to_dynamodb,
-        "read_from_dynamodb": state.read_from_dynamodb,
-        "validate_writes": state.validate_writes,
-    }

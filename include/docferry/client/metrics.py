@@ -58,10 +58,10 @@ class Metered:
 
     def record(self, database: str, operation: str, seconds: float, error: str = "") -> None:
         self._metrics.record(database, operation, seconds, error)
-        self._membership.count(f"{database}.{operation}")
+        self._membership.tally.count(f"{database}.{operation}")
         if error:
-            self._membership.count(f"{database}.{operation}.failed")
+            self._membership.tally.count(f"{database}.{operation}.failed")
 
     def count(self, name: str, number: int = 1) -> None:
         self._metrics.count(name, number)
-        self._membership.count(name, number)
+        self._membership.tally.count(name, number)

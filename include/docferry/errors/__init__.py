@@ -30,6 +30,7 @@ MigrationError(retryable=False)
 ├ KeyTaken(collection, key)             while DynamoDB leads: the key belongs to another document
 ├ TornRead                              a document's items do not fit together: MongoDB has it whole
 ├ LeaderUnknown                             this process may not write: it does not know which database leads
+├ MembershipBroken                          this process may not write: an unforeseen error keeps it from following the mode
 ├ CallRefused(what, suggestion)             the client cannot do this call, or not in this mode
 ├ DocumentNotFound                          nothing is there to be updated; nothing was written
 ├ NotAsExpected                             the document is not as the write expects it; nothing was written
@@ -54,6 +55,7 @@ from docferry.errors.calls import (
     DocumentNotFound,
     KeyTaken,
     LeaderUnknown,
+    MembershipBroken,
     NotAsExpected,
     TornRead,
     UpdateRefused,
@@ -133,6 +135,7 @@ __all__ = [
     "LeaderUnknown",
     "LeaseHeld",
     "LeaseLost",
+    "MembershipBroken",
     "MigrationError",
     "MoveRefused",
     "NotApplied",

@@ -34,6 +34,11 @@ class LeaderUnknown(MigrationError):
     retryable = True
 
 
+class MembershipBroken(MigrationError):
+    """This process has ceased to follow the mode, by an error that nobody foresaw (its cause), and its lease has run out.
+    Nothing was written. It may pass; if it does not, restart the process and report the cause."""
+
+
 class CallRefused(MigrationError):
     """The client cannot do this call (in this mode). `what` names it, `suggestion` what to declare or use instead."""
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from bson.timestamp import Timestamp
 
 from docferry.adapters.aws.ledger import DynamoLedger
-from docferry.client.membership import LEASE_S, describe
+from docferry.client.membership import LEASE_S
 from docferry.core.cutover.instances import INSTANCES, Instance, Wrote
 from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.core.versions import N_MAX, VERSION_MAX, snapshot_version, version_of, version_text
@@ -67,7 +67,7 @@ def modes() -> Any:
 
 
 def _flags(state: ModeState) -> Mapping[str, Any]:
-    return {name: value for name, value in describe(state).items() if name != "mode"}
+    return {name: value for name, value in state.flags().items() if name != "mode"}
 
 
 def _bucket(spread: str) -> int:

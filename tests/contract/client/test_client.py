@@ -138,5 +138,5 @@ def test_what_only_mongodb_can_do_is_done_while_it_leads_and_counted(served: tup
     assert db.call("users", "create_index", [("visits", 1)]) == "visits_1"
     assert "visits_1" in db.call("users", "index_information")
     shapes = {f"users.{one}(nothing)" for one in ("estimated_document_count", "create_index", "index_information")}
-    assert db.manager.parts.membership._unserved.keys() & shapes == (shapes if mode != "MONGO_ONLY" else set())
+    assert db.manager.parts.membership.tally.unserved.keys() & shapes == (shapes if mode != "MONGO_ONLY" else set())
     rig.database["users"].drop_index("visits_1")

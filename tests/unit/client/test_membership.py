@@ -15,7 +15,7 @@ from docferry.client.transport.sync_driver import run
 from docferry.core.cutover.instances import INSTANCES, Instance, Wrote, instance_of
 from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.core.versions import version_text
-from docferry.errors import CallRefused, LeaderUnknown, LeaseLost, TimedOut, WritesHeld
+from docferry.errors import CallRefused, LeaderUnknown, LeaseLost, MembershipBroken, TimedOut, WritesHeld
 from docferry.flows.ledger import modes
 from docferry.ports.client import DynamoCalls
 from docferry.ports.flows import Identity
@@ -126,7 +126,7 @@ def test_write_waits_while_it_is_held_and_goes_by_the_new_mode(ledger: FakeLedge
     assert begun[0].state == LEADS
     with member.writing(begun[0]):
         pass
-    assert member.counts()["held_ms"] > 0
+    assert member.tally.counts["held_ms"] > 0
 
 
 def test_hold_that_does_not_end_is_a_clear_error(
@@ -173,6 +173,54 @@ def test_process_without_ledger_may_not_write_once_dynamodb_leads(ledger: FakeLe
     assert not begin_and_end(member).alone
     ledger.faults.fail_always(TimedOut("no ledger"))
     eventually(lambda: refuses(member))
+
+
+def unforeseen(ledger: FakeLedger, error: BaseException) -> None:
+    """From now on each question to the ledger ends in an error that is no error of docferry's."""
+
+    def broken(*words: Any, **more: Any) -> Any:
+        raise error
+
+    ledger.read = broken  # type: ignore[method-assign]
+
+
+def test_unforeseen_error_does_not_end_following_and_is_told(ledger: FakeLedger, member: Membership) -> None:
+    member.join()
+    read = ledger.read
+    unforeseen(ledger, ValueError("a bug"))
+    eventually(lambda: member.tally.counts.get("membership.failed.ValueError", 0) >= 2)
+    assert isinstance(member.trouble, MembershipBroken)
+    ledger.read = read  # type: ignore[method-assign]
+    set_mode(ledger, READS.move(Mode.DYNAMODB_READS, 50))
+    eventually(lambda: begin_and_end(member).state.percent == 50)
+    assert member.trouble is None
+
+
+@pytest.mark.parametrize("state", [READS, LEADS], ids=["MongoDB leads", "DynamoDB leads"])
+def test_process_that_follows_no_mode_for_an_unforeseen_reason_refuses_writes(
+    ledger: FakeLedger, member: Membership, state: ModeState
+) -> None:
+    """It is not cut off: by the ledger that it cannot understand DynamoDB may lead, so it does not go on with MongoDB alone."""
+    set_mode(ledger, state)
+    member.join()
+    begin_and_end(member)
+    unforeseen(ledger, ValueError("a bug"))
+    eventually(lambda: broken(member))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_process_whose_follower_was_ended_refuses_writes_at_once(ledger: FakeLedger, member: Membership) -> None:
+    member.join()
+    unforeseen(ledger, KeyboardInterrupt())
+    eventually(lambda: broken(member))
+
+
+def broken(member: Membership) -> bool:
+    try:
+        begin_and_end(member)
+    except MembershipBroken:
+        return True
+    return False
 
 
 def begin_and_end(member: Membership) -> Any:

@@ -12,7 +12,6 @@ from typing import Any
 
 from docferry.client.api.collections import AsyncCollection, Collection
 from docferry.client.context import ClientContext
-from docferry.client.membership import describe
 from docferry.client.reads.route import Queries
 from docferry.client.reads.shadow import Shadow
 from docferry.client.transport.sync_driver import run
@@ -34,8 +33,8 @@ class _Manager:
     def get_metrics(self) -> dict[str, Any]:
         """The counts since this process began, and the playbook's flags as they are now."""
         membership = self._parts.membership
-        counts = membership.counts()
-        return {**_playbook(counts), "counts": counts, "configuration": describe(membership.state)}
+        counts = membership.tally.counts
+        return {**_playbook(counts), "counts": counts, "configuration": membership.state.flags()}
 
     def _of(self, name: str) -> tuple[CollectionCalls, Queries]:
         """A collection's writes and reads; made once, because an application names its collections in every request."""

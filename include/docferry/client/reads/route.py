@@ -88,7 +88,7 @@ class Queries:
         if state.leader.dynamodb_leads:
             return len(await self._from_dynamodb(query, self._served(query), "find"))
         if state.write_to_dynamodb and self._spread(query) is None:
-            self._parts.membership.count_unserved(shape_of(self._name, "count_documents", query.filter))
+            self._parts.membership.tally.count_unserved(shape_of(self._name, "count_documents", query.filter))
         options = {name: value for name, value in (("skip", query.skip), ("limit", query.limit)) if value}
         with timed(self._metrics, MONGO, "count_documents"):
             result = await self._parts.mongo.run(
@@ -106,7 +106,7 @@ class Queries:
                 suggestion="keep a count of your own, or ask DynamoDB about its tables",
             )
         if state.write_to_dynamodb:
-            self._parts.membership.count_unserved(shape_of(self._name, method, {}))
+            self._parts.membership.tally.count_unserved(shape_of(self._name, method, {}))
         with timed(self._metrics, MONGO, method):
             return (await self._parts.mongo.run(self._name, method, heard=False, **options)).value
 
@@ -137,7 +137,7 @@ class Queries:
             return await self._from_dynamodb(query, self._served(query), method), False
         spread = self._spread(query)
         if spread is None:
-            members.count_unserved(shape_of(self._name, method, query.filter))
+            members.tally.count_unserved(shape_of(self._name, method, query.filter))
         elif state.chosen(spread):
             if leader is Mode.DUAL_WRITE:
                 return None, True

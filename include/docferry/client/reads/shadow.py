@@ -136,7 +136,7 @@ class Shadow:
             self._parts.metrics.count("shadow.skipped")
         elif now - asked.since > self._settle_s:
             self._decide(asked, "shadow.mismatch")
-            self._parts.membership.give_example(different)
+            self._parts.membership.tally.give_example(different)
 
     def _decide(self, asked: ShadowRead, outcome: str) -> None:
         self._suspects.pop(asked.name, None)

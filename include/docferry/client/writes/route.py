@@ -215,7 +215,7 @@ class CollectionCalls:
 
         async def mongo(state: ModeState) -> Any:
             if state.write_to_dynamodb:
-                self._members.count_unserved(shape_of(self._name, method, query))
+                self._members.tally.count_unserved(shape_of(self._name, method, query))
             return (await self._dual.run(state, method, *arguments, **options)).value
 
         async def dynamodb(state: ModeState) -> Any:

@@ -135,6 +135,16 @@ class ModeState:
             raise MoveRefused(f"{self} holds nothing")
         return ModeState(mode=self.ahead, epoch=self.epoch + 1, floor=max(floor, self.floor))
 
+    def flags(self) -> dict[str, Any]:
+        """The mode and the playbook's flags, for people and machines."""
+        return {
+            "mode": str(self.mode),
+            "write_to_mongo": self.write_to_mongo,
+            "write_to_dynamodb": self.write_to_dynamodb,
+            "read_from_dynamodb": self.read_from_dynamodb,
+            "validate_writes": self.validate_writes,
+        }
+
     # --- as a ledger record ------------------------------------------------------------------------------------------
 
     def to_body(self) -> dict[str, Any]:

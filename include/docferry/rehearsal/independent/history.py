@@ -25,7 +25,7 @@ from docferry.rehearsal.independent.appearance import canonical
 from docferry.rehearsal.independent.replay import REFUSED, Document, State, matches, replay
 from docferry.rehearsal.independent.verdict import id_key
 
-NOT_DONE = frozenset({REFUSED, "WritesHeld", "CallRefused", "LeaderUnknown"})
+NOT_DONE = frozenset({REFUSED, "WritesHeld", "CallRefused", "LeaderUnknown", "MembershipBroken"})
 """Errors which say that nothing was written."""
 PROMISED = frozenset({"MONGO_ONLY", "DUAL_WRITE", "DYNAMODB_ONLY", "FINAL"})
 """Modes in which a process reads what it wrote. In DYNAMODB_READS, DynamoDB may be behind."""

@@ -1,0 +1,50 @@
+"""What one process counts: for its record in the ledger, where flips look at it. Thread-safe."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping
+
+MOST_SHAPES = 100
+MOST_EXAMPLES = 20
+
+
+class Tally:
+    """Counts since the process began."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[str, int] = {}
+        self._unserved: dict[str, int] = {}
+        self._examples: deque[str] = deque(maxlen=MOST_EXAMPLES)
+
+    def count(self, name: str, number: int = 1) -> None:
+        with self._lock:
+            self._counts[name] = self._counts.get(name, 0) + number
+
+    def count_unserved(self, shape: str) -> None:
+        """A call that DynamoDB could not have answered."""
+        with self._lock:
+            name = shape if shape in self._unserved or len(self._unserved) < MOST_SHAPES else "other shapes"
+            self._unserved[name] = self._unserved.get(name, 0) + 1
+
+    def give_example(self, what: str) -> None:
+        """Where the databases were seen to differ, in words without values."""
+        with self._lock:
+            self._examples.append(what)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        with self._lock:
+            return dict(self._counts)
+
+    @property
+    def unserved(self) -> Mapping[str, int]:
+        with self._lock:
+            return dict(self._unserved)
+
+    @property
+    def examples(self) -> tuple[str, ...]:
+        with self._lock:
+            return tuple(self._examples)
