@@ -47,9 +47,10 @@ class DualWrites:
         if not state.write_to_dynamodb or self._mapping is None:
             return (await self.run(state, method, query, change, upsert=upsert, **options)).value
         one, document_id = await self._pin(query, options)
-        result = await self.run(state, method, one, change, upsert=upsert, **options)
-        if document_id is not None and result.value.matched_count == 0 and one is not query:
-            # It matched a moment ago; now another document may.
+        pinned = one is not query
+        result = await self.run(state, method, one, change, upsert=upsert and not pinned, **options)
+        if pinned and result.value.matched_count == 0:
+            # It matched a moment ago; now another document may, or none: only the query itself may insert.
             result = await self.run(state, method, query, change, upsert=upsert, **options)
             document_id = None
         if result.value.upserted_id is not None:
@@ -66,8 +67,10 @@ class DualWrites:
         if not state.write_to_dynamodb or self._mapping is None:
             return (await self.run(state, "find_one_and_update", query, update, **options)).value
         one, document_id = await self._pin(query, {"sort": options.get("sort")})
-        result = await self.run(state, "find_one_and_update", one, update, **options)
-        if document_id is not None and result.value is None and one is not query and not options.get("upsert"):
+        pinned = one is not query
+        asked = {**options, "upsert": False} if pinned else options
+        result = await self.run(state, "find_one_and_update", one, update, **asked)
+        if pinned and result.value is None:
             result = await self.run(state, "find_one_and_update", query, update, **options)
             document_id = None
         if document_id is None and isinstance(result.value, dict):
@@ -79,7 +82,8 @@ class DualWrites:
     async def _pin(self, query: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:
         """The query, narrowed to one document that it matches, and that document's id; None if it matches none.
 
-        Why: an update does not say which document it changed.
+        Why: an update does not say which document it changed. A narrowed query must never insert: it would make a document of
+        this id, which others may just have deleted.
         """
         fixed = query.get("_id")
         if fixed is not None and not isinstance(fixed, dict):
