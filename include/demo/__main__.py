@@ -26,7 +26,7 @@ from docferry.sandbox.processes import ProcessIdentity
 from docferry.sandbox.stack import SandboxStack, read_stack
 
 from demo.flow import Demo
-from demo.report import Report
+from demo.report import DemoReport
 from demo.teller import Teller
 
 AIRFLOW_FILE = "airflow.json"
@@ -89,7 +89,7 @@ def _undisturbed() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _demonstrate(teller: Teller, users: int, rate: float, keep: bool, by_hand: bool, build: Path) -> Report:
+def _demonstrate(teller: Teller, users: int, rate: float, keep: bool, by_hand: bool, build: Path) -> DemoReport:
     teller.say("fetching what is missing, starting MongoDB and the AWS emulator")
     with SandboxStack(keep=keep, announce_in=build if keep else None, say=teller.say) as stack:
         demo = Demo(teller, stack, build, users=users, rate=rate, keep=keep, by_hand=by_hand)
@@ -114,7 +114,7 @@ def _demonstrate(teller: Teller, users: int, rate: float, keep: bool, by_hand: b
         return report
 
 
-def _finish(teller: Teller, report: Report, build: Path) -> int:
+def _finish(teller: Teller, report: DemoReport, build: Path) -> int:
     path = build / REPORT_FILE
     path.write_text(json.dumps(report.to_dict(), indent=1) + "\n")
     for table in report.tables():

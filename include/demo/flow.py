@@ -33,7 +33,7 @@ from demo import counts
 from demo.cutover import RATE as APPLICATION_RATE
 from demo.cutover import SET_ASIDE, DemoCutover, set_aside
 from demo.playbook import Clerk, Phases, Playbook, failures
-from demo.report import InMotion, Replicated, Report, Row
+from demo.report import DemoReport, InMotion, Replicated, Row
 from demo.teller import Teller
 from demo.traffic import TrafficProcess
 
@@ -74,7 +74,7 @@ class Demo:
         by_hand: bool = False,
     ) -> None:
         self.teller, self.stack, self.build, self.by_hand = teller, stack, build, by_hand
-        self.report = Report(users=users, rate=rate)
+        self.report = DemoReport(users=users, rate=rate)
         os.environ.update(stack.env())  # for what this process counts itself; Airflow gets connections instead
         self.migration = self._write_migration(users)
         self.uri = stack.mongo.uri("docferry")
@@ -121,7 +121,7 @@ class Demo:
         self.application.close()
         self.airflow.close()
 
-    def run(self) -> Report:
+    def run(self) -> DemoReport:
         """All of it. Raises MigrationError if something fails rather than differs."""
         shop = self._prepare()
         clerk = Clerk(self.teller, self.airflow.api, self.by_hand)

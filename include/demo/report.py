@@ -209,7 +209,7 @@ class Moved:
 
 
 @dataclass(slots=True, kw_only=True)
-class Report:
+class DemoReport:
     """How the demo ended; written to build/demo-report.json."""
 
     users: int

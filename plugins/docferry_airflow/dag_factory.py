@@ -1,7 +1,7 @@
 """From migration files to DAGs: which files there are, and what all phases have in common.
 
 Parsing reads the migration files and nothing else: no connection, no Variable, no network. A file that is refused gets
-no DAGs; `dags/migration_files.py` says so in the UI, because an import error hides every DAG of the .py it is raised in.
+no DAGs; `dags/checks/migration_files.py` says so in the UI, because an import error hides every DAG of the .py it is raised in.
 """
 
 from __future__ import annotations

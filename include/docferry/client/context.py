@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
+from docferry.client.items.putter import Putter
+from docferry.client.items.reader import DocumentReader
 from docferry.client.membership import Membership
 from docferry.client.metrics import Metered
-from docferry.client.reads.reader import DocumentReader
 from docferry.client.type_border import TypeBorder
-from docferry.client.writes.putter import Putter
 from docferry.core.access.read_plan import ReadPlan, plan_read
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mql.filters import Filter, compile_filter

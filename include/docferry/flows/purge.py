@@ -46,13 +46,13 @@ from docferry.core.compare.diff import is_tombstone
 from docferry.core.cutover.purge_proof import Ages, Facts, Proof, WritersSeen, prove
 from docferry.core.mapping.items import Item, key_of
 from docferry.core.mapping.mapping import DocumentMapping
-from docferry.core.mapping.raw import id_name
+from docferry.core.mapping.raw import id_name, item_id
 from docferry.core.versions import parse_version, version_of, version_text
 from docferry.errors import InvariantBroken, PreflightFailed, Problem, Stopped
 from docferry.flows.backfill.load import budget_of
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
-from docferry.flows.kernel.threads import in_thread, unless_stopped
+from docferry.flows.kernel.threads import cancel_all, in_thread, unless_stopped
 from docferry.flows.ledger.budget import LedgerBudget
 from docferry.flows.ledger.dead_letters import list_letters
 from docferry.flows.ledger.leases import Lease, held_async, lease_expired, take_or_create
@@ -60,7 +60,7 @@ from docferry.flows.ledger.positions import REPLICATION, position_in
 from docferry.flows.ledger.times import decode_time, encode_time, now_ms
 from docferry.flows.ledger.writers import LEASE_S, open_loads, open_writers
 from docferry.flows.preflight.thresholds import SIGNATURE_LIVES_S
-from docferry.flows.validate.common import cancel_all, item_id, owner_of
+from docferry.flows.validate.common import owner_of
 from docferry.ports.flows import Grave, Target
 
 PURGE = ("purge", "tombstones")

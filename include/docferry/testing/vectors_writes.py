@@ -6,9 +6,9 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from docferry.client.reads.reader import DocumentReader
+from docferry.client.items.putter import Putter
+from docferry.client.items.reader import DocumentReader
 from docferry.client.transport.sync_driver import run
-from docferry.client.writes.putter import Putter
 from docferry.core.mapping.items import Document, Item, ItemKey, key_of
 from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import version_text

@@ -167,8 +167,8 @@ def test_bad_migration_file_breaks_only_its_own_dags_and_all_its_problems_are_sh
     (tmp_path / "zz-third.yaml").write_text((tmp_path / "zz-second.yaml").read_text())
     result = parse(airflow_home, tmp_path)
     assert set(result["dags"]) == {f"{name}.{phase}" for name in ("good", "other") for phase in PHASES}
-    assert list(result["errors"]) == ["migration_files.py"]
-    shown = result["errors"]["migration_files.py"]
+    assert list(result["errors"]) == ["checks/migration_files.py"]
+    shown = result["errors"]["checks/migration_files.py"]
     for expected in (
         "did you mean indexes?",
         "did you mean item?",
@@ -183,7 +183,7 @@ def test_bad_migration_file_breaks_only_its_own_dags_and_all_its_problems_are_sh
 def test_no_migration_file_at_all_is_shown(airflow_home: Path, tmp_path: Path) -> None:
     result = parse(airflow_home, tmp_path)
     assert result["dags"] == {}
-    assert "holds no migration file" in result["errors"]["migration_files.py"]
+    assert "holds no migration file" in result["errors"]["checks/migration_files.py"]
 
 
 def test_collection_names_that_airflow_refuses_get_groups_of_their_own(airflow_home: Path) -> None:

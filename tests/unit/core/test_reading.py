@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from docferry.client.reads.reader import PATIENCE, DocumentReader
+from docferry.client.items.reader import PATIENCE, DocumentReader
 from docferry.client.transport.metered import MeasuredCalls
 from docferry.client.transport.sync_driver import run
 from docferry.config import load_migration

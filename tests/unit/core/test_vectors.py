@@ -9,8 +9,8 @@ from typing import Any
 import bson
 import pytest
 from bson.timestamp import Timestamp
+from docferry.client.items.reader import DocumentReader, StoredDocument
 from docferry.client.membership import Membership
-from docferry.client.reads.reader import DocumentReader, StoredDocument
 from docferry.client.transport.sync_driver import run
 from docferry.core.bson_codec.decode import decode_value
 from docferry.core.bson_codec.hints import HintTree, parse_declared

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from demo.counts import StreamCounts
-from demo.report import InMotion, Replicated, Report, Row
+from demo.report import DemoReport, InMotion, Replicated, Row
 from demo.traffic import TrafficReport
 from docferry.rehearsal.shop import CollectionCounts
 
@@ -34,7 +34,7 @@ def problems_of(**changes: Any) -> list[str]:
         "traffic": TRAFFIC,
         "in_motion": SEEN,
     }
-    report = Report(users=100, rate=10.0, **(parts | changes))
+    report = DemoReport(users=100, rate=10.0, **(parts | changes))
     report.judge()
     assert report.to_dict()["ok"] is not bool(report.problems)
     assert len(report.tables()) == 2

@@ -19,7 +19,7 @@ from docferry.adapters.mongodb.errors import mongo_errors
 from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.mapping.mapping import KeyFields
 from docferry.core.mapping.raw import id_bytes, id_document, id_of, ids_filter
-from docferry.ports.flows import Bounds, CollectionFacts, MemberFacts, ServerFacts, StreamPosition
+from docferry.ports.flows import Bounds, MemberFacts, ServerFacts, SourceFacts, StreamPosition
 
 _RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
 _LAG_TIME_MS = 4_000
@@ -82,18 +82,18 @@ class MongoSource:
         )
         return int(status.get("writeMajorityCount", 1)), members
 
-    def collection_facts(self, collection: str) -> CollectionFacts:
+    def collection_facts(self, collection: str) -> SourceFacts:
         with mongo_errors("listCollections"):
             found = list(self._database.list_collections(filter={"name": collection}))
         if not found:
-            return CollectionFacts(name=collection, kind="missing", documents=0, average_bytes=0.0, unique=())
+            return SourceFacts(name=collection, kind="missing", documents=0, average_bytes=0.0, unique=())
         kind = str(found[0].get("type", "collection"))
         if kind != "collection":
-            return CollectionFacts(name=collection, kind=kind, documents=0, average_bytes=0.0, unique=())
+            return SourceFacts(name=collection, kind=kind, documents=0, average_bytes=0.0, unique=())
         with mongo_errors("collStats"):
             stats = self._database.command("collStats", collection)
             indexes = list(self._database[collection].list_indexes())
-        return CollectionFacts(
+        return SourceFacts(
             name=collection,
             kind=kind,
             documents=int(stats["count"]),

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from docferry.client.context import DYNAMODB, ClientContext, timed
-from docferry.client.reads.reader import INDEX_PAGE, DocumentReader, StoredDocument
+from docferry.client.items.reader import INDEX_PAGE, DocumentReader, StoredDocument
 from docferry.client.transport.metered import MeasuredCalls
 from docferry.core.access.page_tokens import decode_token, encode_token, question_id
 from docferry.core.access.patterns import Pattern, PatternQuery, compile_pattern, typed

@@ -8,7 +8,7 @@ from typing import Any
 from bson.timestamp import Timestamp
 
 from docferry.client.context import DYNAMODB, MONGO, ClientContext, timed
-from docferry.client.writes.putter import PutOutcome, Putter
+from docferry.client.items.putter import PutOutcome, Putter
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document
 from docferry.core.mql.values import as_bson, empty_timestamp

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from bson.objectid import ObjectId
 
 from docferry.client.context import ClientContext, Plan, Sort
-from docferry.client.reads.reader import StoredDocument
+from docferry.client.items.reader import StoredDocument
 from docferry.core.backoff import Backoff
 from docferry.core.compare.diff import compare_values
 from docferry.core.cutover.modes import ModeState

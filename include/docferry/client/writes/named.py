@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 from bson.objectid import ObjectId
 
 from docferry.client.context import DYNAMODB, ClientContext, timed
+from docferry.client.items.putter import PreparedItems, Putter
+from docferry.client.items.reader import DocumentReader, StoredDocument
 from docferry.client.reads.named import NamedReads
-from docferry.client.reads.reader import DocumentReader, StoredDocument
 from docferry.client.writes.leading import until_taken
-from docferry.client.writes.putter import PreparedItems, Putter
 from docferry.core.access.patterns import Pattern, PatternQuery
 from docferry.core.bson_codec.order import same
 from docferry.core.compare.diff import compare_values

@@ -24,7 +24,7 @@ FEW_VALUES = 30
 EXAMPLES = 3
 
 
-class Sketches(Protocol):
+class SketchKinds(Protocol):
     """`ports.analyze.Sketches`, as far as it is used here."""
 
     @property
@@ -46,7 +46,7 @@ _LOOKS: tuple[tuple[Looks, re.Pattern[str]], ...] = (
 _MONEY = re.compile(r"(price|amount|total|cost|balance|fee|salary|revenue)", re.IGNORECASE)
 
 
-class Node:
+class PathNode:
     """One path while documents are added."""
 
     __slots__ = (
@@ -59,7 +59,7 @@ class Node:
         self.seen = 0
         self.seen_in = -1
         self.types: dict[str, int] = {}
-        self.children: dict[str, Node] = {}
+        self.children: dict[str, PathNode] = {}
         self.merged = False
         self.values = 0
         self.empty = 0
@@ -79,11 +79,11 @@ class Profile:
     """What the documents of one collection are like. `size_of` gives a document's bytes as DynamoDB counts them, or raises
     ValueError with the reason why it cannot be stored."""
 
-    def __init__(self, sketches: Sketches, size_of: Callable[[Mapping[str, Any]], int], item_limit: int) -> None:
+    def __init__(self, sketches: SketchKinds, size_of: Callable[[Mapping[str, Any]], int], item_limit: int) -> None:
         self._sketches, self._size_of, self._limit = sketches, size_of, item_limit
         self.documents = 0
         self.bytes = 0
-        self.root = Node("")
+        self.root = PathNode("")
         self.sizes = sketches.quantiles()
         self.over = 0
         self.unstorable: dict[str, int] = {}
@@ -111,7 +111,7 @@ class Profile:
         self.bytes += size
         self.unstorable[reason] = self.unstorable.get(reason, 0) + 1
 
-    def _fields(self, node: Node, document: Mapping[str, Any], depth: int, age: float | None) -> None:
+    def _fields(self, node: PathNode, document: Mapping[str, Any], depth: int, age: float | None) -> None:
         if depth >= MAX_DEPTH:
             self.left_out += 1
             return
@@ -121,17 +121,17 @@ class Profile:
         if len(node.children) > NAMES_ARE_DATA and not node.merged:
             self._merge_if_data(node)
 
-    def _child(self, node: Node, name: str) -> Node:
+    def _child(self, node: PathNode, name: str) -> PathNode:
         child = node.children.get(name)
         if child is None:
             if self._paths >= MAX_PATHS:
                 self.left_out += 1
-                return node.children.setdefault("…", Node("…"))
+                return node.children.setdefault("…", PathNode("…"))
             self._paths += 1
-            child = node.children[name] = Node(name)
+            child = node.children[name] = PathNode(name)
         return child
 
-    def _merge_if_data(self, node: Node) -> None:
+    def _merge_if_data(self, node: PathNode) -> None:
         """Names that come and go are data: one node, `*`, stands for those that few documents have, from here on."""
         rare = {name: child for name, child in node.children.items() if child.seen <= 0.5 * node.seen}
         if len(rare) <= NAMES_ARE_DATA:
@@ -139,7 +139,7 @@ class Profile:
         seldom = sum(child.seen <= 0.05 * node.seen for child in rare.values())
         if not _look_like_data(rare) and seldom < 0.8 * len(rare):
             return
-        merged = Node("*")
+        merged = PathNode("*")
         for child in rare.values():
             merged.seen += child.seen
             for name, count in child.types.items():
@@ -148,7 +148,7 @@ class Profile:
         node.children = {name: child for name, child in node.children.items() if name not in rare} | {"*": merged}
         node.merged = True
 
-    def _value(self, node: Node, value: Any, depth: int, age: float | None) -> None:
+    def _value(self, node: PathNode, value: Any, depth: int, age: float | None) -> None:
         node.seen += 1
         kind = type_name(value)
         if kind == "object" and not isinstance(value, dict):
@@ -161,7 +161,7 @@ class Profile:
         elif kind not in ("null", "undefined"):
             self._scalar(node, value, kind)
 
-    def _array(self, node: Node, value: list[Any], depth: int, age: float | None) -> None:
+    def _array(self, node: PathNode, value: list[Any], depth: int, age: float | None) -> None:
         if node.lengths is None:
             node.lengths = self._sketches.quantiles()
         node.lengths.add(len(value))
@@ -173,7 +173,7 @@ class Profile:
         for one in value[:1_000]:
             self._value(inner, one, depth + 1, age)
 
-    def _grow(self, node: Node, length: int, age: float | None) -> None:
+    def _grow(self, node: PathNode, length: int, age: float | None) -> None:
         """Lengths of the older and of the younger half, by the time in the ObjectId."""
         if age is None:
             return
@@ -184,7 +184,7 @@ class Profile:
         half[0] += length
         half[1] += 1
 
-    def _scalar(self, node: Node, value: Any, kind: str) -> None:
+    def _scalar(self, node: PathNode, value: Any, kind: str) -> None:
         if node.distinct is None:
             node.distinct, node.heavy = self._sketches.distinct(), self._sketches.heavy()
         node.values += 1
@@ -205,7 +205,7 @@ class Profile:
             if masked not in node.examples:
                 node.examples.append(masked)
 
-    def _text(self, node: Node, value: str) -> None:
+    def _text(self, node: PathNode, value: str) -> None:
         node.empty += not value
         node.longest = max(node.longest, len(value.encode("utf-8", "surrogatepass")))
         if len(value) <= 254:
@@ -221,7 +221,7 @@ class Profile:
         self._collect(self.root, "", self.documents, found)
         return found
 
-    def _collect(self, node: Node, prefix: str, parents: int, found: list[PathFacts]) -> None:
+    def _collect(self, node: PathNode, prefix: str, parents: int, found: list[PathFacts]) -> None:
         for name, child in node.children.items():
             if name == "…":
                 continue
@@ -234,7 +234,7 @@ class Profile:
         return spread(self.sizes)
 
 
-def _facts(node: Node, path: str, parents: int) -> PathFacts:
+def _facts(node: PathNode, path: str, parents: int) -> PathFacts:
     seen = max(node.seen, 1)
     distinct = round(node.distinct.estimate()) if node.distinct is not None else 0
     distinct = min(distinct, node.values)
@@ -257,7 +257,7 @@ def _facts(node: Node, path: str, parents: int) -> PathFacts:
     )
 
 
-def _heavy(node: Node, distinct: int) -> tuple[HeavyValue, ...]:
+def _heavy(node: PathNode, distinct: int) -> tuple[HeavyValue, ...]:
     if node.heavy is None or node.values == 0:
         return ()
     public = distinct <= FEW_VALUES and node.longest <= 40
@@ -268,7 +268,7 @@ def _heavy(node: Node, distinct: int) -> tuple[HeavyValue, ...]:
     )
 
 
-def _grows(node: Node) -> bool:
+def _grows(node: PathNode) -> bool:
     (old, olds), (young, youngs) = node.old, node.young
     return olds >= 50 and youngs >= 50 and old / olds > 1.5 * (young / youngs) + 1
 

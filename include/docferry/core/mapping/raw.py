@@ -8,9 +8,12 @@ from typing import Any
 
 import bson
 from bson.errors import BSONError
+from bson.regex import Regex
 
 from docferry.core.bson_codec.bson_bytes import ARRAY, DOCUMENT, document_of, find_value
+from docferry.core.bson_codec.decode import decode_value
 from docferry.core.bson_codec.deprecated_types import refuse_deprecated
+from docferry.core.bson_codec.hints import HintTree
 from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.bson_codec.shown import invalid_text_path
 from docferry.core.limits import ITEM_BYTES, SORT_KEY_BYTES
@@ -86,6 +89,18 @@ def id_document(id_data: bytes) -> bytes:
     """BSON of {_id: id}, for min(), max() and filters."""
     kind, value = find_value(id_data, b"")
     return document_of((kind, b"_id", value))
+
+
+def item_id(item: Item) -> bytes | None:
+    """The id of the document that an item names, as BSON of {"": id}; None if it names none that MongoDB could hold."""
+    if "_id" not in item:
+        return None
+    hints: dict[str, Any] = item.get("_t", {}).get("M", {})
+    tree = HintTree({name: hint["S"] for name, hint in hints.items() if name.startswith("/_id") and "S" in hint})
+    value = decode_value(item["_id"], tree.root.get("_id"), tree, "oid")
+    if isinstance(value, list | Regex) or (isinstance(value, dict) and any(name[:1] == "$" for name in value)):
+        return None
+    return id_bytes(value)
 
 
 def ids_filter(ids: Sequence[bytes]) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from docferry.errors import Stopped, TimedOut
@@ -93,3 +93,11 @@ def _deliver(
 
     if not loop.is_closed():
         loop.call_soon_threadsafe(apply)
+
+
+async def cancel_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """End these tasks, and take note of what they raised, so that nobody misses it."""
+    ended = list(tasks)
+    for task in ended:
+        task.cancel()
+    await asyncio.gather(*ended, return_exceptions=True)

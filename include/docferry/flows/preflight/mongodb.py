@@ -8,7 +8,7 @@ from docferry.config import Migration
 from docferry.core.mapping.key_templates import parse_template
 from docferry.core.settings import CollectionSettings
 from docferry.errors import PreflightFailed, Problem
-from docferry.ports.flows import CollectionFacts, ServerFacts, Source
+from docferry.ports.flows import ServerFacts, Source, SourceFacts
 
 MIN_VERSION = (5, 0)
 """Snapshot reads. Replication will need 6.0 (pre-images)."""
@@ -92,7 +92,7 @@ def lacking_majority(facts: ServerFacts) -> str:
     )
 
 
-def _collection_problems(settings: CollectionSettings, facts: CollectionFacts) -> Iterator[Problem]:
+def _collection_problems(settings: CollectionSettings, facts: SourceFacts) -> Iterator[Problem]:
     where = f"collections.{settings.name}"
     if facts.kind in ("view", "timeseries"):
         yield Problem(

@@ -17,9 +17,8 @@ from docferry.core.compare.diff import is_tombstone
 from docferry.core.mapping.digest import digest
 from docferry.core.mapping.items import Item, ItemKey, key_of
 from docferry.core.mapping.mapping import DocumentMapping
-from docferry.core.mapping.raw import decode_document, id_name, id_of
+from docferry.core.mapping.raw import decode_document, id_name, id_of, item_id
 from docferry.errors import DocumentError, ItemsUnreadable, TornDocument
-from docferry.flows.validate.common import item_id
 from docferry.ports.flows import StreamRecord, Target
 
 _UNREADABLE = (BSONError, DecimalException, ArithmeticError, KeyError, TypeError, ValueError, RecursionError)

@@ -10,11 +10,10 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from docferry.errors import IteratorExpired, Stopped, StreamTrimmed, TransientStoreError
-from docferry.flows.kernel.threads import in_thread
+from docferry.flows.kernel.threads import cancel_all, in_thread
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.reverse.lanes import ReverseLanes
 from docferry.flows.reverse.shards import Pending, ShardOutcome, ShardPosition, TableStream
-from docferry.flows.validate.common import cancel_all
 from docferry.ports.flows import Progress, StopSignal, StreamPage, StreamRecord, Streams
 
 T = TypeVar("T")

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bson.regex import Regex
 from bson.timestamp import Timestamp
 
-from docferry.core.bson_codec.decode import decode_value
-from docferry.core.bson_codec.hints import HintTree
 from docferry.core.compare.diff import is_tombstone
 from docferry.core.mapping.items import Item, ItemKey, key_of
 from docferry.core.mapping.mapping import DocumentMapping
-from docferry.core.mapping.raw import encode_raw, id_bytes
+from docferry.core.mapping.raw import encode_raw, item_id
 from docferry.errors import DocumentError
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
@@ -60,18 +56,6 @@ def owner_of(item: Item, entities: Mapping[str, DocumentMapping]) -> DocumentMap
     return entities.get(item.get("entityType", {}).get("S", ""))
 
 
-def item_id(item: Item) -> bytes | None:
-    """The id of the document that an item names, as BSON of {"": id}; None if it names none that MongoDB could hold."""
-    if "_id" not in item:
-        return None
-    hints: dict[str, Any] = item.get("_t", {}).get("M", {})
-    tree = HintTree({name: hint["S"] for name, hint in hints.items() if name.startswith("/_id") and "S" in hint})
-    value = decode_value(item["_id"], tree.root.get("_id"), tree, "oid")
-    if isinstance(value, list | Regex) or (isinstance(value, dict) and any(name[:1] == "$" for name in value)):
-        return None
-    return id_bytes(value)
-
-
 def is_of(item: Item, id_value: Any) -> bool:
     """Alive, and this document's: where two documents would share a key, it is the other one's."""
     return not is_tombstone(item) and item.get("_id", id_value) == id_value
@@ -82,11 +66,3 @@ def mark_of(data: bytes, stored: Iterable[Item | None]) -> bytes:
     digest = hashlib.blake2b(data, digest_size=16)
     digest.update(json.dumps(list(stored), sort_keys=True).encode())
     return digest.digest()
-
-
-async def cancel_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """End these tasks, and take note of what they raised, so that nobody misses it."""
-    ended = list(tasks)
-    for task in ended:
-        task.cancel()
-    await asyncio.gather(*ended, return_exceptions=True)

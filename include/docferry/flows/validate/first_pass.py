@@ -27,13 +27,13 @@ from docferry.core.compare.diff import Difference, differences_of, is_tombstone
 from docferry.core.compare.keysum import KeySum
 from docferry.core.mapping.items import Item, ItemKey, key_of
 from docferry.core.mapping.mapping import DocumentMapping
-from docferry.core.mapping.raw import encode_raw, id_of, id_text
+from docferry.core.mapping.raw import encode_raw, id_of, id_text, item_id
 from docferry.core.versions import snapshot_version
 from docferry.errors import DocumentError, Stopped
 from docferry.flows.backfill.load import raised_gc_threshold
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
-from docferry.flows.kernel.threads import in_thread, unless_stopped
+from docferry.flows.kernel.threads import cancel_all, in_thread, unless_stopped
 from docferry.flows.ledger.dead_letters import letter_record
 from docferry.flows.ledger.mapping_fingerprint import require_mapping
 from docferry.flows.ledger.modes import read_mode
@@ -43,8 +43,6 @@ from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.mongodb import require_source
 from docferry.flows.validate.common import (
     PAGE_DOCUMENTS,
-    cancel_all,
-    item_id,
     keys_accounted_for,
     keys_of,
     mark_of,

@@ -25,13 +25,13 @@ from docferry.errors import PreflightFailed, Problem, Stopped
 from docferry.flows.backfill.load import raised_gc_threshold
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
-from docferry.flows.kernel.threads import in_thread, unless_stopped
+from docferry.flows.kernel.threads import cancel_all, in_thread, unless_stopped
 from docferry.flows.ledger.modes import not_permitted, read_mode
 from docferry.flows.ledger.reports import CollectionResult, Direction, ValidationReport, record_report
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.mongodb import require_source
 from docferry.flows.reverse.places import Place, is_of, place_of, root_key_of
-from docferry.flows.validate.common import PAGE_DOCUMENTS, cancel_all, read_ids
+from docferry.flows.validate.common import PAGE_DOCUMENTS, read_ids
 from docferry.flows.validate.recheck import Judged, aged
 from docferry.flows.validate.reverse_looks import (
     Held,

@@ -14,11 +14,11 @@ from docferry.ports.flows.source import (
     Batch,
     Bounds,
     ChangeEvent,
-    CollectionFacts,
     Feed,
     MemberFacts,
     ServerFacts,
     Source,
+    SourceFacts,
     StreamPosition,
 )
 from docferry.ports.flows.target import Budget, Grave, Guard, Packed, Target, TargetPage, Written
@@ -29,7 +29,6 @@ __all__ = [
     "Budget",
     "ChangeEvent",
     "Clients",
-    "CollectionFacts",
     "Estate",
     "Feed",
     "Fence",
@@ -45,6 +44,7 @@ __all__ = [
     "Shard",
     "Sink",
     "Source",
+    "SourceFacts",
     "StopSignal",
     "StreamFacts",
     "StreamPage",

@@ -35,7 +35,7 @@ class ServerFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CollectionFacts:
+class SourceFacts:
     """One collection. `kind` is collection, view, timeseries or missing; `unique` the field sets that a full unique index
     keeps unique, `partly_unique` those of partial ones; `images` whether change stream pre- and post-images are on; `capped`
     whether it is a capped one; sizes in bytes."""
@@ -125,7 +125,7 @@ class Source(Protocol):
 
     def server_facts(self) -> ServerFacts: ...
 
-    def collection_facts(self, collection: str) -> CollectionFacts: ...
+    def collection_facts(self, collection: str) -> SourceFacts: ...
 
     def stream_position(self, at: Timestamp | None = None) -> StreamPosition:
         """The position of now, or of a time, in the database's change stream: everything before that time lies behind it.

@@ -20,8 +20,8 @@ from docferry.errors import (
 )
 from docferry.ports.flows import (
     Bounds,
-    CollectionFacts,
     ServerFacts,
+    SourceFacts,
     StreamPosition,
 )
 from docferry.testing.fakes.faults import Faults
@@ -152,14 +152,14 @@ class FakeSource:
         self.faults.before()
         return self.facts
 
-    def collection_facts(self, collection: str) -> CollectionFacts:
+    def collection_facts(self, collection: str) -> SourceFacts:
         self.faults.before()
         kind = self.kinds.get(collection, "collection" if collection in self._changes else "missing")
         if kind != "collection":
-            return CollectionFacts(name=collection, kind=kind, documents=0, average_bytes=0.0, unique=())
+            return SourceFacts(name=collection, kind=kind, documents=0, average_bytes=0.0, unique=())
         found = self._at(collection, self._now)
         size = sum(map(len, found)) / len(found) if found else 0.0
-        return CollectionFacts(
+        return SourceFacts(
             name=collection,
             kind=kind,
             documents=len(found),

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from docferry.client.reads.reader import DocumentReader, StoredDocument
+from docferry.client.items.reader import DocumentReader, StoredDocument
 from docferry.core.cutover.instances import Wrote
 from docferry.core.limits import TRANSACTION_ITEMS
 from docferry.core.mapping.items import VOLATILE, Document, Item, ItemKey, check_size, key_of
