@@ -1,4 +1,4 @@
-"""Vectors of what a write sends to DynamoDB, as `client.writes.putter` sends it."""
+"""Vectors of what a write sends to DynamoDB, as `client.items.putter` sends it."""
 
 from __future__ import annotations
 

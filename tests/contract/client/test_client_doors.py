@@ -12,9 +12,9 @@ import pytest
 from bson import ObjectId
 from docferry.adapters.aws.client_dynamodb import AsyncCalls, SyncCalls
 from docferry.adapters.mongodb.client_mongo import AsyncMongoDoor, SyncMongoDoor
+from docferry.client.items.putter import PutOutcome, Putter
 from docferry.client.transport.metered import MeasuredCalls
 from docferry.client.transport.sync_driver import run
-from docferry.client.writes.putter import PutOutcome, Putter
 from docferry.core.backoff import Backoff
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.versions import version_text

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from docferry.client.items.putter import PutOutcome, Putter
 from docferry.client.transport.sync_driver import run
-from docferry.client.writes.putter import PutOutcome, Putter
 from docferry.core.versions import version_text
 from docferry.errors import ConditionFailed, LeaseLost
 from docferry.ports.flows import Guard
