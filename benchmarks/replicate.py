@@ -30,7 +30,7 @@ from docferry.adapters.aws.dynamodb import DynamoTarget
 from docferry.adapters.aws.dynamodb_http import DynamoHttp
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.config import load_migration
-from docferry.flows.backfill.load import BULK
+from docferry.flows.ledger.load_headers import BULK
 from docferry.flows.ledger.mapping_fingerprint import mapping_digest
 from docferry.flows.ledger.positions import position_body, position_in
 from docferry.flows.replicate.follower import replicate

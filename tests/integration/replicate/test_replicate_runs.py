@@ -13,7 +13,7 @@ from bson import Binary
 from demo.traffic import TrafficProcess, make_events
 from docferry.errors import LeaseHeld, PreflightFailed
 from docferry.flows.backfill import backfill
-from docferry.flows.backfill.load import CONDITIONAL
+from docferry.flows.ledger.load_headers import CONDITIONAL
 from docferry.flows.ledger.positions import REPLICATION, position_body, record_position, recorded_position
 from docferry.rehearsal.independent import judge
 from docferry.sandbox import SandboxStack

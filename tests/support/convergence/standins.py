@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from docferry.flows.backfill.load import Counts
+from docferry.flows.ledger.load_headers import PENDING, chunk_section
+from docferry.ports.flows import Record
 
 
 class NoLimit:
@@ -23,7 +24,7 @@ class ChunkLease:
     key = "00000"
 
     def __init__(self) -> None:
-        self.body = {"state": "pending"} | Counts().to_dict()
+        self.record = Record(chunk_section("docs"), self.key, 1, {"state": PENDING})
 
     def check(self) -> None: ...
 

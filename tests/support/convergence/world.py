@@ -27,8 +27,9 @@ from docferry.core.mapping.raw import encode_raw, id_bytes, id_name, id_of
 from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import snapshot_version, version_of
 from docferry.errors import DocumentError, LeaseHeld
-from docferry.flows.backfill.load import BULK, CONDITIONAL, _Loader, _Page
+from docferry.flows.backfill.load import _Loader, _Page
 from docferry.flows.ledger.dead_letters import letter_record, list_letters
+from docferry.flows.ledger.load_headers import BULK, CONDITIONAL
 from docferry.flows.ledger.positions import position_body, recorded_position
 from docferry.flows.replicate.lanes import Applying
 from docferry.flows.validate import repair

@@ -20,9 +20,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
+
+from bson.timestamp import Timestamp
 
 from docferry.config import Migration
 from docferry.core.cutover.permitted import Flow
@@ -40,28 +42,33 @@ from docferry.errors import (
     TableMissing,
     TooManyDeadLetters,
 )
-from docferry.flows.backfill.load import (
-    BULK,
-    CONDITIONAL,
-    GIVE_BACK_S,
-    Counts,
-    budget_of,
-    counts_of,
-    load_range,
-    set_header,
-)
+from docferry.flows.backfill.load import GIVE_BACK_S, budget_of, load_range
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread
-from docferry.flows.ledger.leases import TAKEOVER_NEEDS_WAIT, lease_expired, take_or_create
+from docferry.flows.ledger.leases import Holder, take_or_create
+from docferry.flows.ledger.load_headers import (
+    BULK,
+    COMPLETE,
+    CONDITIONAL,
+    LOADING,
+    NEW,
+    Chunk,
+    Counts,
+    LoadHeader,
+    LoadHeaders,
+    create_chunk,
+    drop_chunks,
+    list_chunks,
+    new_header,
+)
 from docferry.flows.ledger.mapping_fingerprint import mapping_changed, mapping_digest
 from docferry.flows.ledger.modes import require_permitted
 from docferry.flows.ledger.positions import REPLICATION, position_body, record_position
-from docferry.flows.ledger.times import encode_time, now_ms
+from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.mongodb import check_source, require_source, without_images
 from docferry.ports.flows import (
     Ledger,
-    Record,
     Target,
 )
 
@@ -185,10 +192,10 @@ def _plan_collection(job: Job, settings: CollectionSettings) -> CollectionPlan:
 def _state_of(ledger: Ledger, collection: str) -> str:
     """How far a collection is; a plan may be asked for before there is a ledger."""
     try:
-        header = ledger.read("backfill", collection)
+        header = LoadHeaders(ledger).read(collection)
     except TableMissing:
         return "not provisioned"
-    return str(header.body.get("state", "new")) if header else "new"
+    return header.state if header else NEW
 
 
 def _chunk_count(documents: int, migration: Migration) -> int:
@@ -224,41 +231,36 @@ def prepare(job: Job, collection: str) -> PreparedLoad:
     """
     settings = job.migration.mapping(collection).settings
     header = _claim(job, settings)
-    if header.body["state"] == "complete":
-        return PreparedLoad(collection=collection, complete=True, ranges=(), chunks=int(header.body["chunks"]))
+    if header.complete:
+        return PreparedLoad(collection=collection, complete=True, ranges=(), chunks=header.chunks)
     retrying("record the stream position", lambda: record_position(job.ledger, job.source), job.stop)
-    chunks = job.ledger.list(f"chunks:{collection}")
-    if header.body["state"] == "new":
+    chunks = list_chunks(job.ledger, collection)
+    if header.state == NEW:
         chunks = _cut(job, settings, chunks)
-        set_header(job, header, {"state": "loading", "chunks": len(chunks)})
-    ranges = _ranges(
-        collection, [chunk for chunk in chunks if chunk.body["state"] != "done"], job.migration.backfill.max_tasks
-    )
+        LoadHeaders(job.ledger).write(replace(header, state=LOADING, chunks=len(chunks)))
+    ranges = _ranges(collection, [chunk for chunk in chunks if not chunk.done], job.migration.backfill.max_tasks)
     return PreparedLoad(collection=collection, complete=False, ranges=ranges, chunks=len(chunks))
 
 
-def _claim(job: Job, settings: CollectionSettings) -> Record:
+def _claim(job: Job, settings: CollectionSettings) -> LoadHeader:
     """The collection's header, held by this run. Another run that is alive wins; its name is told."""
-    digest = mapping_digest(settings)
-    fresh: dict[str, Any] = {"state": "new", "mode": BULK, "mapping": digest, "chunks": 0, "started": now_ms()}
+    digest, headers = mapping_digest(settings), LoadHeaders(job.ledger)
     while True:
-        header = job.ledger.read("backfill", settings.name)
-        body = dict(header.body) if header else fresh
-        if body["mapping"] != digest:
+        header = headers.read(settings.name) or new_header(settings.name, digest)
+        if header.mapping != digest:
             raise PreflightFailed(job.migration.name, [mapping_changed(settings.name)])
-        if header is not None and body["state"] == "complete":
+        if header.complete:
             return header
-        if body.get("run") != job.run.name and not lease_expired(body, job.identity):
-            left = (int(body["until"]) - now_ms()) / 1000
-            raise LeaseHeld(f"the backfill of {settings.name}", str(body["owner"]), left)
+        if header.run != job.run.name and not header.holder.expired(job.identity):
+            raise LeaseHeld(f"the backfill of {settings.name}", header.holder.owner, header.holder.left_s)
         try:
-            claimed = job.ledger.write("backfill", settings.name, body | _holder(job), expect=header)
+            claimed = headers.write(replace(header, run=job.run.name, holder=_holder(job)))
         except ConditionFailed:
             continue  # somebody else claimed it first: look who
         require_permitted(job.ledger, Flow.LOAD, f"the backfill of {settings.name}")
-        if body["state"] == "new" and body["mode"] == BULK and is_followed(job.ledger):
+        if header.state == NEW and header.mode == BULK and is_followed(job.ledger):
             # Looked at after the claim, as replication looks at the claims after it has said that it follows.
-            return set_header(job, claimed, {"mode": CONDITIONAL})
+            return headers.write(replace(claimed, mode=CONDITIONAL))
         return claimed
 
 
@@ -292,7 +294,7 @@ def begin_again(job: Job, only: Sequence[str] = ()) -> list[str]:
             raise PreflightFailed("load again", [Problem(where="backfill", what=what, suggestion="leave out --only")])
         position = retrying("record the stream position", job.source.stream_position, job.stop)
         for name in names:
-            _begin_collection_again(job, name, encode_time(position.time))
+            _begin_collection_again(job, name, position.time)
         if lost:
             changes = position_body(position) | {"lost": False}
     finally:
@@ -305,40 +307,50 @@ def _without_images(job: Job, names: Sequence[str]) -> list[Problem]:
     return [problem for name in names for problem in without_images(name, job.source)]
 
 
-def _begin_collection_again(job: Job, name: str, follow_from: str) -> None:
-    header = job.ledger.read("backfill", name)
+def _begin_collection_again(job: Job, name: str, follow_from: Timestamp) -> None:
+    headers = LoadHeaders(job.ledger)
+    header = headers.read(name)
     if header is None:
         return  # never loaded: the usual way will do
-    if header.body["state"] != "complete" and not lease_expired(header.body, job.identity):
-        left = (int(header.body["until"]) - now_ms()) / 1000
-        raise LeaseHeld(f"the backfill of {name}", str(header.body["owner"]), left)
-    if header.body["state"] != "complete" and header.body["mode"] == BULK:
+    if not header.complete and not header.holder.expired(job.identity):
+        raise LeaseHeld(f"the backfill of {name}", header.holder.owner, header.holder.left_s)
+    if header.first_load_open:
         return  # a first load that has not come to its end goes on as it is
-    mapping = {"mapping": mapping_digest(job.migration.mapping(name).settings)}
-    fresh = {"state": "new", "mode": CONDITIONAL, "started": now_ms(), "owner": "", "taken_over": False}
-    set_header(job, header, mapping | fresh | {"follow_from": follow_from})
+    headers.write(
+        replace(
+            header,
+            mapping=mapping_digest(job.migration.mapping(name).settings),
+            state=NEW,
+            mode=CONDITIONAL,
+            started_ms=now_ms(),
+            holder=replace(header.holder, owner=""),
+            taken_over=False,
+            follow_from=follow_from,
+        )
+    )
 
 
-def _holder(job: Job) -> dict[str, Any]:
-    until = now_ms() + int(job.migration.backfill.lease_s * 2000)
-    return {"run": job.run.name, "owner": job.identity.name, "mark": job.run.mark, "until": until}
+def _holder(job: Job) -> Holder:
+    until_ms = now_ms() + int(job.migration.backfill.lease_s * 2000)
+    return Holder(owner=job.identity.name, mark=job.run.mark, until_ms=until_ms)
 
 
-def _cut(job: Job, settings: CollectionSettings, have: Sequence[Record]) -> list[Record]:
+def _cut(job: Job, settings: CollectionSettings, have: Sequence[Chunk]) -> list[Chunk]:
     """Write the chunk records. Left-overs of an attempt that died in here are replaced: nothing was loaded by them."""
-    for record in have:
-        job.ledger.delete(record)
+    drop_chunks(job.ledger, have)
     facts = job.source.collection_facts(settings.name)
     wanted = _chunk_count(facts.documents, job.migration)
     bounds = _boundaries(job.source.sample_ids(settings.name, wanted * SAMPLES_PER_CHUNK) if wanted > 1 else [], wanted)
+    expected = facts.documents // (len(bounds) + 1)
     edges: list[bytes | None] = [None, *bounds, None]
-    chunks: list[Record] = []
-    for index, (lower, upper) in enumerate(pairwise(edges)):
-        body: dict[str, Any] = {"state": "pending", "label": _label(lower, upper), "owner": "", "mark": "", "until": 0}
-        body |= Counts().to_dict() | {"expected": facts.documents // (len(bounds) + 1)}
-        body |= {name: edge for name, edge in (("lower", lower), ("upper", upper)) if edge is not None}
-        chunks.append(job.ledger.write(f"chunks:{settings.name}", f"{index:05d}", body, expect=None))
-    return chunks
+    return [
+        create_chunk(
+            job.ledger,
+            settings.name,
+            Chunk(key=f"{index:05d}", label=_label(lower, upper), lower=lower, upper=upper, expected=expected),
+        )
+        for index, (lower, upper) in enumerate(pairwise(edges))
+    ]
 
 
 def _boundaries(ids: Sequence[bytes], chunks: int) -> list[bytes]:
@@ -364,15 +376,13 @@ def _short(edge: bytes | None) -> str:
     return text if len(text) <= 24 else text[:23] + "…"
 
 
-def _ranges(collection: str, chunks: Sequence[Record], most: int) -> tuple[ChunkRange, ...]:
+def _ranges(collection: str, chunks: Sequence[Chunk], most: int) -> tuple[ChunkRange, ...]:
     """Neighbouring chunks in at most `most` ranges of about equal size."""
     count = min(most, len(chunks))
     ranges: list[ChunkRange] = []
     for index in range(count):
         part = chunks[index * len(chunks) // count : (index + 1) * len(chunks) // count]
-        label = str(part[0].body["label"])
-        if len(part) > 1:
-            label = _label(part[0].body.get("lower"), part[-1].body.get("upper"))
+        label = part[0].label if len(part) == 1 else _label(part[0].lower, part[-1].upper)
         name = f"{collection}: {label}" + (f" ({len(part)} chunks)" if len(part) > 1 else "")
         ranges.append(ChunkRange(collection=collection, label=name, chunks=tuple(chunk.key for chunk in part)))
     return tuple(ranges)
@@ -413,46 +423,53 @@ def finish(job: Job, collection: str) -> CollectionReport:
 
     Raises: InvariantBroken if a sum is wrong or a chunk is not done; TooManyDeadLetters past the allowed share.
     """
-    header = job.ledger.read("backfill", collection)
+    headers = LoadHeaders(job.ledger)
+    header = headers.read(collection)
     if header is None:
         raise InvariantBroken(f"{collection} was never prepared")
-    if header.body["state"] == "complete":
+    if header.complete:
         return _report_of(header, already=True)
-    chunks = job.ledger.list(f"chunks:{collection}")
-    undone = [chunk.key for chunk in chunks if chunk.body["state"] != "done"]
-    if undone or len(chunks) != int(header.body["chunks"]):
-        raise InvariantBroken(f"{collection}: chunks {undone} of {header.body['chunks']} are not done")
-    total = sum((counts_of(chunk.body) for chunk in chunks), Counts())
+    chunks = list_chunks(job.ledger, collection)
+    undone = [chunk.key for chunk in chunks if not chunk.done]
+    if undone or len(chunks) != header.chunks:
+        raise InvariantBroken(f"{collection}: chunks {undone} of {header.chunks} are not done")
+    total = sum((chunk.counts for chunk in chunks), Counts())
     total.check(collection)
     allowed = job.migration.backfill.dead_letter_share
     if total.dead > max(allowed * total.read, job.migration.backfill.dead_letter_count):
         release_run(job, collection)
         raise TooManyDeadLetters(collection, total.dead, total.read, allowed)
-    taken_over = any(chunk.body.get(TAKEOVER_NEEDS_WAIT) for chunk in chunks)
-    finished = {"state": "complete", "finished": now_ms(), "owner": "", "taken_over": taken_over}
+    finished = replace(
+        header,
+        state=COMPLETE,
+        finished_ms=now_ms(),
+        holder=replace(header.holder, owner=""),
+        taken_over=any(chunk.taken_over for chunk in chunks),
+        counts=total,
+    )
     try:
-        return _report_of(set_header(job, header, finished | total.to_dict()), already=False)
+        return _report_of(headers.write(finished), already=False)
     except ConditionFailed:
         return finish(job, collection)  # another task of this run wrote the header: look again
 
 
-def _report_of(header: Record, already: bool) -> CollectionReport:
-    seconds = (int(header.body["finished"]) - int(header.body["started"])) / 1000
+def _report_of(header: LoadHeader, already: bool) -> CollectionReport:
     return CollectionReport(
-        collection=header.key,
-        counts=counts_of(header.body),
-        chunks=int(header.body["chunks"]),
-        seconds=seconds,
+        collection=header.collection,
+        counts=header.counts,
+        chunks=header.chunks,
+        seconds=header.seconds,
         already_complete=already,
     )
 
 
 def release_run(job: Job, collection: str) -> None:
     """Give up this run's claim, so that the next run need not wait for it to expire."""
-    header = job.ledger.read("backfill", collection)
-    if header is not None and header.body.get("run") == job.run.name and header.body["state"] != "complete":
+    headers = LoadHeaders(job.ledger)
+    header = headers.read(collection)
+    if header is not None and header.run == job.run.name and not header.complete:
         try:
-            set_header(job, header, {"owner": ""})
+            headers.write(replace(header, holder=replace(header.holder, owner="")))
         except ConditionFailed:
             return  # somebody has claimed it already
 

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from docferry.config import Migration
@@ -42,13 +42,21 @@ from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.budget import LedgerBudget
 from docferry.flows.ledger.dead_letters import open_letter
 from docferry.flows.ledger.leases import Lease, held_async, take_or_create
+from docferry.flows.ledger.load_headers import (
+    BULK,
+    Counts,
+    LoadHeaders,
+    chunk_checkpoint,
+    chunk_in,
+    chunk_section,
+    read_chunk,
+)
 from docferry.flows.ledger.positions import recorded_position
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.majority import MajorityWatch
 from docferry.ports.flows import (
     Bounds,
     Packed,
-    Record,
     StreamPosition,
     Target,
     Written,
@@ -65,52 +73,12 @@ GIVE_BACK_S = 2.0
 EARLY_DEAD_LETTERS = 100
 """A chunk with more dead letters than this, and than the allowed share of its collection, stops at once."""
 
-BULK, CONDITIONAL = "bulk", "conditional"
-"""How a collection is loaded: without conditions while there is no other writer, else each put only over what is older."""
-
-COUNTERS = ("read", "written", "superseded", "dead", "items", "units")
-
 
 def budget_of(migration: Migration) -> float:
     """Write units a second, indexes included: the file's, or what new tables begin with. 0 is no limit."""
     if migration.backfill.budget_wcu is not None:
         return float(migration.backfill.budget_wcu)
     return float(sum(NEW_TABLE_WRU_PER_S * (1 + len(table.indexes)) for table in migration.tables))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    """What became of documents. `read = written + superseded + dead`, always; items and units are what it took."""
-
-    read: int = 0
-    written: int = 0
-    superseded: int = 0
-    dead: int = 0
-    items: int = 0
-    units: int = 0
-
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(**{name: getattr(self, name) + getattr(other, name) for name in COUNTERS})
-
-    def check(self, subject: str) -> None:
-        """Raises InvariantBroken if a document is unaccounted for."""
-        if self.read != self.written + self.superseded + self.dead:
-            raise InvariantBroken(
-                f"{subject}: {self.read} read, but {self.written} written, {self.superseded} superseded, {self.dead} dead"
-            )
-
-    def to_dict(self) -> dict[str, int]:
-        return {name: getattr(self, name) for name in COUNTERS}
-
-
-def counts_of(body: Mapping[str, Any]) -> Counts:
-    """The counters in a chunk's or a collection's record."""
-    return Counts(**{name: int(body.get(name, 0)) for name in COUNTERS})
-
-
-def set_header(job: Job, header: Record, changes: Mapping[str, Any]) -> Record:
-    """Change a collection's header. Raises ConditionFailed if it is not what was read."""
-    return job.ledger.write("backfill", header.key, {**header.body, **changes}, expect=header)
 
 
 @dataclass(slots=True)
@@ -168,18 +136,15 @@ async def _load_chunks(job: Job, target: Target, collection: str, chunks: Sequen
     done = Counts()
     held: LeaseHeld | None = None
     budget = LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
-    header = job.ledger.read("backfill", collection)
-    mode = header.body["mode"] if header is not None else BULK
+    header = LoadHeaders(job.ledger).read(collection)
+    mode = header.mode if header is not None else BULK
     for key in chunks:
         if job.stop.is_set():
             raise Stopped(f"{collection}: asked to stop; run again to continue")
-        record = job.ledger.read(f"chunks:{collection}", key)
-        if record is None:
-            raise InvariantBroken(f"chunk {key} of {collection} is not in the ledger")
-        if record.body["state"] == "done":
+        if read_chunk(job.ledger, collection, key).done:
             continue
         try:
-            lease = await _lease_chunk(job, record)
+            lease = await _lease_chunk(job, collection, key)
         except LeaseHeld as error:
             held = error
             continue
@@ -189,7 +154,7 @@ async def _load_chunks(job: Job, target: Target, collection: str, chunks: Sequen
     return done
 
 
-async def _lease_chunk(job: Job, record: Record) -> Lease:
+async def _lease_chunk(job: Job, collection: str, key: str) -> Lease:
     """Lease a chunk; if its holder may be dead, wait for the lease to run out rather than fail the task."""
     waited = time.monotonic() + job.migration.backfill.lease_s * 1.5
     while True:
@@ -197,8 +162,8 @@ async def _lease_chunk(job: Job, record: Record) -> Lease:
             lease = await asyncio.to_thread(
                 take_or_create,
                 job.ledger,
-                record.section,
-                record.key,
+                chunk_section(collection),
+                key,
                 job.identity,
                 job.migration.backfill.lease_s,
             )
@@ -229,10 +194,10 @@ class _Loader:
         self.collection = collection
         self.mapping = job.migration.mapping(collection)
         self.transcoder = Transcoder(self.mapping)
-        self.bounds = Bounds(lease.body.get("lower"), lease.body.get("upper"))
-        self.counts = counts_of(lease.body)
-        self.after: bytes | None = lease.body.get("after")
-        self.started_with = self.counts
+        self.chunk = chunk = chunk_in(lease.record)
+        self.bounds = Bounds(chunk.lower, chunk.upper)
+        self.counts = self.started_with = chunk.counts
+        self.after = chunk.after
         self.pending: deque[_Page] = deque()
         self.checkpointed = time.monotonic()
         self.budget = budget
@@ -251,15 +216,14 @@ class _Loader:
                 await self._abandon()
                 self.lease.last = self._checkpoint()
                 raise
-            if self.lease.body["state"] == "done":  # another process finished it between our look and our lease
+            if self.chunk.done:  # another process finished it between our look and our lease
                 return Counts()
-            self.lease.last = self._checkpoint() | {"state": "done"}
-        done = Counts(**{name: getattr(self.counts, name) - getattr(self.started_with, name) for name in COUNTERS})
+            self.lease.last = self._checkpoint(done=True)
         self._report("done")
-        return done
+        return self.counts - self.started_with
 
     async def _load(self) -> None:
-        if self.lease.body["state"] == "done":
+        if self.chunk.done:
             return
         reading = self._start_reading(self.after)
         try:
@@ -448,23 +412,24 @@ class _Loader:
 
     def _refuse_too_many_dead(self) -> None:
         allowed = self.job.migration.backfill.dead_letter_share
-        expected = int(self.lease.body.get("expected", 0))
+        expected = self.chunk.expected
         least = self.job.migration.backfill.dead_letter_count
         if self.counts.dead > max(least, EARLY_DEAD_LETTERS, allowed * max(expected, self.counts.read)):
             raise TooManyDeadLetters(self.collection, self.counts.dead, self.counts.read, allowed)
 
-    def _checkpoint(self) -> dict[str, Any]:
+    def _checkpoint(self, *, done: bool = False) -> dict[str, Any]:
         self.counts.check(f"chunk {self.lease.key} of {self.collection}")
-        after = {"after": self.after} if self.after is not None else {}
-        return after | self.counts.to_dict()
+        return chunk_checkpoint(self.after, self.counts, done=done)
 
     def _keep_run(self) -> None:
         """The run's claim on the collection lasts as long as one of its tasks works."""
-        header = self.job.ledger.read("backfill", self.collection)
-        if header is None or header.body.get("run") != self.job.run.name:
+        headers = LoadHeaders(self.job.ledger)
+        header = headers.read(self.collection)
+        if header is None or header.run != self.job.run.name:
             raise LeaseLost(f"the backfill of {self.collection}")
+        until_ms = now_ms() + int(self.job.migration.backfill.lease_s * 2000)
         try:
-            set_header(self.job, header, {"until": now_ms() + int(self.job.migration.backfill.lease_s * 2000)})
+            headers.write(replace(header, holder=replace(header.holder, until_ms=until_ms)))
         except ConditionFailed:
             return  # another task of this run has just done the same
 
@@ -484,8 +449,8 @@ class _Loader:
         self.pending.clear()
 
     def _report(self, note: str = "") -> None:
-        total = int(self.lease.body.get("expected", 0))
-        self.job.progress.advance(f"{self.collection} {self.lease.key}", self.counts.read, total, note)
+        subject = f"{self.collection} {self.lease.key}"
+        self.job.progress.advance(subject, self.counts.read, self.chunk.expected, note)
 
 
 def _refuse_shared_keys(items: Sequence[Packed], keys: set[ItemKey], collection: str) -> None:

@@ -17,6 +17,7 @@ from docferry.errors import MoveRefused, PreflightFailed, Problem, SteppedBack, 
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.approvals import FLIP_READS, require_approval
 from docferry.flows.ledger.dead_letters import list_letters
+from docferry.flows.ledger.load_headers import LoadHeaders
 from docferry.flows.ledger.mapping_fingerprint import changed_mappings
 from docferry.flows.ledger.modes import (
     change_mode,
@@ -145,8 +146,8 @@ def _require(job: Job, what: str, problems: Sequence[Problem]) -> None:
 
 def _loaded(job: Job) -> Iterator[Problem]:
     for one in job.migration.collections:
-        header = job.ledger.read("backfill", one.name)
-        if header is None or header.body["state"] != "complete":
+        header = LoadHeaders(job.ledger).read(one.name)
+        if header is None or not header.complete:
             advice = f"docferry backfill --only {one.name}"
             yield Problem(where=f"collections.{one.name}", what="is not loaded", suggestion=advice)
     yield from changed_mappings(job.migration, job.ledger)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from docferry.errors import ConditionFailed, InvariantBroken, LeaseHeld, LeaseLost
@@ -21,6 +22,29 @@ from docferry.ports.flows import Identity, Ledger, Record, StopSignal
 TAKEOVER_NEEDS_WAIT = "taken_over"
 HURRIED_S, PATIENT_S = 2.0, 30.0
 """How long giving a lease back may take; Airflow kills a task five seconds after it asked it to stop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who holds a record, and until when, in ms of the holder's clock; `owner` "" is nobody. `mark` tells its process apart."""
+
+    owner: str = ""
+    mark: str = ""
+    until_ms: int = 0
+
+    def expired(self, identity: Identity) -> bool:
+        """Nobody holds it: it was given back, has run out, or its holder's process is proved dead."""
+        return not self.owner or self.until_ms < now_ms() or identity.ended(self.mark)
+
+    @property
+    def left_s(self) -> float:
+        return (self.until_ms - now_ms()) / 1000
+
+
+def holder_of(record: Record) -> Holder:
+    """Who holds a record, if it is one that can be held."""
+    body = record.body
+    return Holder(owner=body.get("owner", ""), mark=body.get("mark", ""), until_ms=int(body.get("until", 0)))
 
 
 def lease_expired(body: Mapping[str, Any], identity: Identity) -> bool:
@@ -60,6 +84,11 @@ class Lease:
     @property
     def body(self) -> Mapping[str, Any]:
         return self._record.body
+
+    @property
+    def record(self) -> Record:
+        """As it was written last. The record's module in `flows/ledger` reads it."""
+        return self._record
 
     @property
     def name(self) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from docferry.config import Migration
 from docferry.core.settings import CollectionSettings
 from docferry.errors import PreflightFailed, Problem
+from docferry.flows.ledger.load_headers import LoadHeaders
 from docferry.ports.flows import Ledger
 
 
@@ -21,8 +22,8 @@ def mapping_digest(settings: CollectionSettings) -> str:
 def changed_mappings(migration: Migration, ledger: Ledger, only: Sequence[str] = ()) -> Iterator[Problem]:
     """The collections (all, or `only` these) that were loaded by another mapping than the file has now."""
     for settings in migration.collections:
-        header = ledger.read("backfill", settings.name) if not only or settings.name in only else None
-        if header is not None and header.body["mapping"] != mapping_digest(settings):
+        header = LoadHeaders(ledger).read(settings.name) if not only or settings.name in only else None
+        if header is not None and header.mapping != mapping_digest(settings):
             yield mapping_changed(settings.name)
 
 

@@ -14,8 +14,8 @@ from contextlib import asynccontextmanager
 from docferry.config import Migration
 from docferry.core.cutover.permitted import Flow
 from docferry.errors import Stopped
-from docferry.flows.backfill.load import BULK
-from docferry.flows.ledger.leases import held_async, lease_expired, take_or_create
+from docferry.flows.ledger.leases import held_async, holder_of, take_or_create
+from docferry.flows.ledger.load_headers import LoadHeaders, list_chunks
 from docferry.flows.ledger.modes import require_permitted
 from docferry.ports.flows import Guard, Identity, Ledger, StopSignal
 
@@ -40,28 +40,29 @@ async def writing(ledger: Ledger, identity: Identity, what: str, stop: StopSigna
 def open_loads(ledger: Ledger, migration: Migration, identity: Identity) -> list[str]:
     """Loads that are under way or can be continued, in words; with them whoever holds a chunk."""
     found: list[str] = []
+    headers = LoadHeaders(ledger)
     for name in migration.mappings:
-        header = ledger.read("backfill", name)
-        if header is not None and header.body["state"] != "complete":
-            holder = header.body.get("owner") or "nobody"
-            found.append(f"{name} is {header.body['state']} ({header.body.get('mode', BULK)}), held by {holder}")
-        for chunk in ledger.list(f"chunks:{name}"):
-            if not lease_expired(chunk.body, identity):
-                found.append(f"chunk {chunk.key} of {name} is held by {chunk.body['owner']}")
+        header = headers.read(name)
+        if header is not None and not header.complete:
+            holder = header.holder.owner or "nobody"
+            found.append(f"{name} is {header.state} ({header.mode}), held by {holder}")
+        for chunk in list_chunks(ledger, name):
+            if not chunk.holder.expired(identity):
+                found.append(f"chunk {chunk.key} of {name} is held by {chunk.holder.owner}")
     return found
 
 
 def unfinished_loads(ledger: Ledger, migration: Migration) -> list[str]:
     """Collections that are not loaded to their end, in words: a quick look."""
-    headers = {name: ledger.read("backfill", name) for name in migration.mappings}
+    headers = {name: LoadHeaders(ledger).read(name) for name in migration.mappings}
     return [
-        f"{name} is {header.body['state'] if header else 'not loaded'}"
+        f"{name} is {header.state if header else 'not loaded'}"
         for name, header in headers.items()
-        if header is None or header.body["state"] != "complete"
+        if header is None or not header.complete
     ]
 
 
 def open_writers(ledger: Ledger, identity: Identity) -> list[str]:
     """Repairs and replays under way, in words."""
-    held = [one for one in ledger.list(WRITERS) if not lease_expired(one.body, identity)]
-    return [f"{one.key} is held by {one.body['owner']}" for one in held]
+    holders = {one.key: holder_of(one) for one in ledger.list(WRITERS)}
+    return [f"{key} is held by {one.owner}" for key, one in holders.items() if not one.expired(identity)]

@@ -38,9 +38,10 @@ from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.budget import LedgerBudget
 from docferry.flows.ledger.leases import Lease, held_async, take_or_create
+from docferry.flows.ledger.load_headers import LoadHeaders
 from docferry.flows.ledger.modes import read_mode, replication_yield_request, require_direction
 from docferry.flows.ledger.positions import REPLICATION, position_body
-from docferry.flows.ledger.times import decode_time, now_ms
+from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.majority import MajorityWatch, wait_for_majority
 from docferry.flows.preflight.mongodb import require_followable
 from docferry.flows.preflight.windows import windows_of
@@ -274,9 +275,9 @@ class _Follower:
             self.epoch = epoch
             self.lanes.counts.first.clear()
         for name in self.lanes.mappings:
-            header = self.job.ledger.read("backfill", name)
-            if header is not None and "follow_from" in header.body:
-                self.follow_from[name] = decode_time(header.body["follow_from"])
+            header = LoadHeaders(self.job.ledger).read(name)
+            if header is not None and header.follow_from is not None:
+                self.follow_from[name] = header.follow_from
         self.listed = time.monotonic()
 
     def _look_at_mongo(self, windows_too: bool) -> None:

@@ -6,8 +6,8 @@ import time
 
 from docferry.config import Migration
 from docferry.errors import InvariantBroken, PreflightFailed, Problem
-from docferry.flows.backfill.load import BULK
 from docferry.flows.ledger.leases import Lease
+from docferry.flows.ledger.load_headers import LoadHeaders
 from docferry.flows.ledger.mapping_fingerprint import changed_mappings
 from docferry.flows.ledger.positions import position_in, recorded_position
 from docferry.flows.ledger.times import now_ms
@@ -40,16 +40,16 @@ def _require_loaded(ledger: Ledger, migration: Migration) -> None:
 
 
 def _not_loaded(ledger: Ledger, collection: str) -> Problem | None:
-    header = ledger.read("backfill", collection)
+    header = LoadHeaders(ledger).read(collection)
     where = f"collections.{collection}"
-    if header is None or (header.body["state"] != "complete" and header.body["mode"] == BULK):
+    if header is None or header.first_load_open:
         return Problem(
             where=where,
             what="is not loaded yet; following begins when every first load is over",
             suggestion=f"docferry backfill --only {collection}",
         )
-    if header.body.get("taken_over"):
-        left_s = int(header.body["finished"]) / 1000 + SIGNATURE_LIVES_S - time.time()
+    if header.taken_over:
+        left_s = header.finished_ms / 1000 + SIGNATURE_LIVES_S - time.time()
         if left_s > 0:
             return Problem(
                 where=where,

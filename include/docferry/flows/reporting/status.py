@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from docferry.config import Migration
-from docferry.flows.backfill.load import Counts, counts_of
 from docferry.flows.ledger.dead_letters import list_letters
+from docferry.flows.ledger.load_headers import NEW, Counts, LoadHeaders, list_chunks
 from docferry.flows.ledger.modes import describe_instance, list_instances, read_mode
 from docferry.flows.ledger.positions import REPLICATION, recorded_position
 from docferry.flows.ledger.times import encode_time
@@ -69,17 +69,16 @@ def _reverse(ledger: Ledger) -> dict[str, Any] | None:
 
 
 def _collection(name: str, ledger: Ledger) -> dict[str, Any]:
-    header = ledger.read("backfill", name)
-    chunks = ledger.list(f"chunks:{name}")
-    total = sum((counts_of(chunk.body) for chunk in chunks), Counts())
-    body = header.body if header else {}
+    header = LoadHeaders(ledger).read(name)
+    chunks = list_chunks(ledger, name)
+    total = sum((chunk.counts for chunk in chunks), Counts())
     return {
         "collection": name,
-        "state": body.get("state", "new"),
-        "owner": body.get("owner", ""),
+        "state": header.state if header else NEW,
+        "owner": header.holder.owner if header else "",
         "chunks": len(chunks),
-        "chunks_done": sum(chunk.body["state"] == "done" for chunk in chunks),
-        "expected": sum(int(chunk.body.get("expected", 0)) for chunk in chunks),
+        "chunks_done": sum(chunk.done for chunk in chunks),
+        "expected": sum(chunk.expected for chunk in chunks),
         "dead_letters_open": len(list_letters(ledger, name)),
         **total.to_dict(),
     }

@@ -1,0 +1,245 @@
+"""Which collection is loaded: by which mapping, who writes, from which stream position, and how far each of its chunks is.
+
+A collection has one header in the section `backfill`, and a record for each chunk of its `_id` space in `chunks:<collection>`.
+Every reading of them is here. A change is made from what was read: `headers.write(replace(header, state=COMPLETE))`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bson.timestamp import Timestamp
+
+from docferry.errors import InvariantBroken
+from docferry.flows.ledger.leases import TAKEOVER_NEEDS_WAIT, Holder, holder_of
+from docferry.flows.ledger.times import decode_time, encode_time, now_ms
+from docferry.ports.flows import Ledger, Record
+
+BACKFILL = "backfill"
+NEW, LOADING, COMPLETE = "new", "loading", "complete"
+"""A header's states: claimed or to be loaded again; its chunks are cut; every chunk is done and counted."""
+PENDING, DONE = "pending", "done"
+"""A chunk's states."""
+BULK, CONDITIONAL = "bulk", "conditional"
+"""How a collection is loaded: without conditions while there is no other writer, else each put only over what is older."""
+
+COUNTERS = ("read", "written", "superseded", "dead", "items", "units")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What became of documents. `read = written + superseded + dead`, always; items and units are what it took."""
+
+    read: int = 0
+    written: int = 0
+    superseded: int = 0
+    dead: int = 0
+    items: int = 0
+    units: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(**{name: getattr(self, name) + getattr(other, name) for name in COUNTERS})
+
+    def __sub__(self, other: Counts) -> Counts:
+        return Counts(**{name: getattr(self, name) - getattr(other, name) for name in COUNTERS})
+
+    def check(self, subject: str) -> None:
+        """Raises InvariantBroken if a document is unaccounted for."""
+        if self.read != self.written + self.superseded + self.dead:
+            raise InvariantBroken(
+                f"{subject}: {self.read} read, but {self.written} written, {self.superseded} superseded, {self.dead} dead"
+            )
+
+    def to_dict(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in COUNTERS}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadHeader:
+    """One collection's load. `holder` is the run that claimed it; `run` is its name, shared by its tasks.
+
+    `follow_from`: changes before this time are in the load already (`backfill --again`). `taken_over`: a chunk's holder
+    vanished without a proof that its process is dead. `record` is what was read; None before the first write.
+    """
+
+    collection: str
+    mapping: str
+    state: str = NEW
+    mode: str = BULK
+    chunks: int = 0
+    started_ms: int = 0
+    finished_ms: int = 0
+    run: str = ""
+    holder: Holder = field(default_factory=Holder)
+    taken_over: bool = False
+    follow_from: Timestamp | None = None
+    counts: Counts = field(default_factory=Counts)
+    record: Record | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def complete(self) -> bool:
+        return self.state == COMPLETE
+
+    @property
+    def first_load_open(self) -> bool:
+        """A load without conditions that has not come to its end: nothing may follow the stream yet."""
+        return not self.complete and self.mode == BULK
+
+    @property
+    def seconds(self) -> float:
+        """From the first claim to the end."""
+        return (self.finished_ms - self.started_ms) / 1000
+
+
+class LoadHeaders:
+    """The headers of a migration. Reads raise StoreError."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def read(self, collection: str) -> LoadHeader | None:
+        """None if the collection was never claimed."""
+        record = self._ledger.read(BACKFILL, collection)
+        return header_in(record) if record is not None else None
+
+    def write(self, header: LoadHeader) -> LoadHeader:
+        """Make it the collection's header. Raises ConditionFailed if the stored one is not the one that was read."""
+        before = header.record.body if header.record is not None else {}
+        body = {**before, **_header_body(header)}
+        return header_in(self._ledger.write(BACKFILL, header.collection, body, expect=header.record))
+
+
+def new_header(collection: str, mapping: str) -> LoadHeader:
+    """The header of a collection that nobody has claimed."""
+    return LoadHeader(collection=collection, mapping=mapping, started_ms=now_ms())
+
+
+def header_in(record: Record) -> LoadHeader:
+    """What a header's record says."""
+    body = record.body
+    return LoadHeader(
+        collection=record.key,
+        mapping=body.get("mapping", ""),
+        state=body.get("state", NEW),
+        mode=body.get("mode", BULK),
+        chunks=int(body.get("chunks", 0)),
+        started_ms=int(body.get("started", 0)),
+        finished_ms=int(body.get("finished", 0)),
+        run=body.get("run", ""),
+        holder=holder_of(record),
+        taken_over=bool(body.get(TAKEOVER_NEEDS_WAIT)),
+        follow_from=decode_time(body["follow_from"]) if "follow_from" in body else None,
+        counts=_counts(body),
+        record=record,
+    )
+
+
+def _header_body(header: LoadHeader) -> dict[str, Any]:
+    """What has a value: an older docferry reads it, too."""
+    body: dict[str, Any] = {
+        "mapping": header.mapping,
+        "state": header.state,
+        "mode": header.mode,
+        "chunks": header.chunks,
+        "started": header.started_ms,
+        "run": header.run,
+        TAKEOVER_NEEDS_WAIT: header.taken_over,
+        "owner": header.holder.owner,
+        "mark": header.holder.mark,
+        "until": header.holder.until_ms,
+        **header.counts.to_dict(),
+    }
+    if header.finished_ms:
+        body["finished"] = header.finished_ms
+    if header.follow_from is not None:
+        body["follow_from"] = encode_time(header.follow_from)
+    return body
+
+
+# --- chunks ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A part of a collection's `_id` space: from `lower` (included) to `upper`, loaded up to `after`; ids as BSON, None is open.
+
+    `expected` is a guess at how many documents it holds, made when the chunks were cut.
+    """
+
+    key: str
+    state: str = PENDING
+    label: str = ""
+    lower: bytes | None = None
+    upper: bytes | None = None
+    after: bytes | None = None
+    expected: int = 0
+    counts: Counts = field(default_factory=Counts)
+    holder: Holder = field(default_factory=Holder)
+    taken_over: bool = False
+    record: Record | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def done(self) -> bool:
+        return self.state == DONE
+
+
+def chunk_section(collection: str) -> str:
+    return f"chunks:{collection}"
+
+
+def list_chunks(ledger: Ledger, collection: str) -> list[Chunk]:
+    """All chunks, in the order of their ids."""
+    return [chunk_in(record) for record in ledger.list(chunk_section(collection))]
+
+
+def read_chunk(ledger: Ledger, collection: str, key: str) -> Chunk:
+    """Raises InvariantBroken if it is not there."""
+    record = ledger.read(chunk_section(collection), key)
+    if record is None:
+        raise InvariantBroken(f"chunk {key} of {collection} is not in the ledger")
+    return chunk_in(record)
+
+
+def create_chunk(ledger: Ledger, collection: str, chunk: Chunk) -> Chunk:
+    """Raises ConditionFailed if there is one of this key."""
+    body: dict[str, Any] = {"state": chunk.state, "label": chunk.label, "owner": "", "mark": "", "until": 0}
+    body |= chunk.counts.to_dict() | {"expected": chunk.expected}
+    body |= {name: edge for name, edge in (("lower", chunk.lower), ("upper", chunk.upper)) if edge is not None}
+    return chunk_in(ledger.write(chunk_section(collection), chunk.key, body, expect=None))
+
+
+def drop_chunks(ledger: Ledger, chunks: Iterable[Chunk]) -> None:
+    """Remove these. Raises ConditionFailed if one has changed since it was read."""
+    for chunk in chunks:
+        if chunk.record is not None:
+            ledger.delete(chunk.record)
+
+
+def chunk_in(record: Record) -> Chunk:
+    """What a chunk's record says; `chunk_in(lease.record)` of one that is leased."""
+    body = record.body
+    return Chunk(
+        key=record.key,
+        state=body.get("state", PENDING),
+        label=body.get("label", ""),
+        lower=body.get("lower"),
+        upper=body.get("upper"),
+        after=body.get("after"),
+        expected=int(body.get("expected", 0)),
+        counts=_counts(body),
+        holder=holder_of(record),
+        taken_over=bool(body.get(TAKEOVER_NEEDS_WAIT)),
+        record=record,
+    )
+
+
+def chunk_checkpoint(after: bytes | None, counts: Counts, *, done: bool = False) -> dict[str, Any]:
+    """What a chunk's lease writes: everything up to `after` is acknowledged and counted."""
+    body: dict[str, Any] = {"after": after} if after is not None else {}
+    return body | counts.to_dict() | ({"state": DONE} if done else {})
+
+
+def _counts(body: Mapping[str, Any]) -> Counts:
+    return Counts(**{name: int(body.get(name, 0)) for name in COUNTERS})
