@@ -55,8 +55,8 @@ from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import cancel_all, in_thread, unless_stopped
 from docferry.flows.ledger.budget import LedgerBudget
 from docferry.flows.ledger.dead_letters import list_letters
-from docferry.flows.ledger.leases import Lease, held_async, lease_expired, take_or_create
-from docferry.flows.ledger.positions import REPLICATION, position_in
+from docferry.flows.ledger.leases import Lease, held_async, take_or_create
+from docferry.flows.ledger.positions import read_replication
 from docferry.flows.ledger.times import decode_time, encode_time, now_ms
 from docferry.flows.ledger.writers import LEASE_S, open_loads, open_writers
 from docferry.flows.preflight.thresholds import SIGNATURE_LIVES_S
@@ -170,15 +170,14 @@ def _prove(job: Job, kept: Mapping[str, Any]) -> Proof:
 def facts_of(job: Job, seen: Sequence[WritersSeen] = ()) -> Facts:
     """What ledger and MongoDB say now. In this order: whoever begins after the first fact reads later than it."""
     began = retrying("read the cluster time", job.source.cluster_time, job.stop)
-    record = job.ledger.read(*REPLICATION)
-    body: Mapping[str, Any] = record.body if record is not None else {}
-    position = position_in(body) if "token" in body else None
+    state = read_replication(job.ledger)
+    position = state.position
     return Facts(
         began=began,
         applied=version_of(position.time, position.n) if position is not None else None,
-        lost=bool(body.get("lost")),
-        follower=str(body.get("owner", "")) if not lease_expired(body, job.identity) else "",
-        pending=int(body.get("pending", 0)),
+        lost=state.lost,
+        follower=state.holder.owner if not state.holder.expired(job.identity) else "",
+        pending=state.pending,
         loads=open_loads(job.ledger, job.migration, job.identity),
         writers=open_writers(job.ledger, job.identity),
         letters={name: len(list_letters(job.ledger, name)) for name in job.migration.mappings},

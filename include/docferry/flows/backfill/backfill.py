@@ -64,7 +64,13 @@ from docferry.flows.ledger.load_headers import (
 )
 from docferry.flows.ledger.mapping_fingerprint import mapping_changed, mapping_digest
 from docferry.flows.ledger.modes import require_permitted
-from docferry.flows.ledger.positions import REPLICATION, position_body, record_position
+from docferry.flows.ledger.positions import (
+    REPLICATION,
+    read_replication,
+    record_position,
+    replication_in,
+    replication_moved,
+)
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.mongodb import check_source, require_source, without_images
 from docferry.ports.flows import (
@@ -266,8 +272,7 @@ def _claim(job: Job, settings: CollectionSettings) -> LoadHeader:
 
 def is_followed(ledger: Ledger) -> bool:
     """Whether replication has ever begun: then nothing is written without conditions any more."""
-    record = ledger.read(*REPLICATION)
-    return record is not None and bool(record.body.get("opened"))
+    return read_replication(ledger).opened
 
 
 def begin_again(job: Job, only: Sequence[str] = ()) -> list[str]:
@@ -288,7 +293,7 @@ def begin_again(job: Job, only: Sequence[str] = ()) -> list[str]:
     lease = take_or_create(job.ledger, *REPLICATION, job.identity, job.migration.backfill.lease_s)
     changes: dict[str, Any] = {}
     try:
-        lost = bool(lease.body.get("lost"))
+        lost = replication_in(lease.record).lost
         if lost and len(names) < len(job.migration.collections):
             what = "the stream position is lost, and with it the changes of all collections"
             raise PreflightFailed("load again", [Problem(where="backfill", what=what, suggestion="leave out --only")])
@@ -296,7 +301,7 @@ def begin_again(job: Job, only: Sequence[str] = ()) -> list[str]:
         for name in names:
             _begin_collection_again(job, name, position.time)
         if lost:
-            changes = position_body(position) | {"lost": False}
+            changes = replication_moved(position)
     finally:
         lease.release(changes)
     return names

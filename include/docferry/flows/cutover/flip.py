@@ -27,7 +27,7 @@ from docferry.flows.ledger.modes import (
     read_mode,
     unacknowledged,
 )
-from docferry.flows.ledger.positions import REPLICATION
+from docferry.flows.ledger.positions import read_replication
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.thresholds import COMPARED_WITHIN_S, FLIP_LAG_S, FOLLOWED_WITHIN_S, REPORT_AGE_S, SEEN_S
 from docferry.flows.reporting.health import lacking_health
@@ -155,16 +155,14 @@ def _loaded(job: Job) -> Iterator[Problem]:
 
 def lacking_replication(ledger: Ledger) -> Iterator[Problem]:
     """What keeps DynamoDB from following MongoDB closely; nothing if it does."""
-    record = ledger.read(*REPLICATION)
-    body = record.body if record is not None else {}
-    age_s = (now_ms() - int(body.get("at", 0))) / 1000
-    lag_s = int(body.get("lag_s", -1))
-    ended = "" if body.get("owner") else str(body.get("ended", ""))
-    if "token" not in body or age_s > SEEN_S or ended:
+    state = read_replication(ledger)
+    lag_s = state.lag_s
+    ended = "" if state.holder.owner else state.ended
+    if state.position is None or state.noted_s_ago > SEEN_S or ended:
         what = f"does not run; its last run ended with: {ended}" if ended else "does not run"
         yield Problem(where="replication", what=what, suggestion="docferry replicate, or the DAG replicate")
-    elif not 0 <= lag_s <= FLIP_LAG_S:
-        what = f"lags {lag_s} s" if lag_s >= 0 else "does not know how far it is behind"
+    elif lag_s is None or lag_s > FLIP_LAG_S:
+        what = f"lags {lag_s} s" if lag_s is not None else "does not know how far it is behind"
         yield Problem(where="replication", what=what, suggestion="wait until it has caught up")
 
 

@@ -26,7 +26,7 @@ from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.core.mapping.items import ItemKey
 from docferry.core.versions import parse_version, snapshot_version, version_time
-from docferry.errors import HoldFailed, InvariantBroken, PreflightFailed, Problem
+from docferry.errors import HoldFailed, PreflightFailed, Problem
 from docferry.flows.cutover.fence import lift
 from docferry.flows.cutover.hold import (
     CATCH_UP_S,
@@ -50,7 +50,7 @@ from docferry.flows.ledger.modes import (
     read_mode,
     request_replication_yield,
 )
-from docferry.flows.ledger.positions import REPLICATION, position_body
+from docferry.flows.ledger.positions import continue_replication_from
 from docferry.flows.ledger.reigns import record_reign
 from docferry.flows.ledger.reports import latest_report
 from docferry.flows.ledger.reverse_letters import list_reverse_letters
@@ -235,11 +235,7 @@ class _HoldDynamoDB(Hold):
         """Note where forward replication goes on, while nobody writes to MongoDB; then let them."""
         job = self.job
         position = job.source.stream_position(job.source.cluster_time())  # without waiting for the stream to move
-        follower = job.ledger.read(*REPLICATION)
-        if follower is None:
-            raise InvariantBroken("DynamoDB leads, but nobody has ever replicated forward")
-        body = {**follower.body, **position_body(position), "owner": "", "pending": 0, "ended": ""}
-        job.ledger.write(*REPLICATION, body, expect=follower)
+        continue_replication_from(job.ledger, position)
         record_reign(job.ledger, held.floor, snapshot_version(position.time))
         self.require_time(held)
         lift(job, held.epoch)

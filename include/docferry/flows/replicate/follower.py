@@ -40,14 +40,21 @@ from docferry.flows.ledger.budget import LedgerBudget
 from docferry.flows.ledger.leases import Lease, held_async, take_or_create
 from docferry.flows.ledger.load_headers import LoadHeaders
 from docferry.flows.ledger.modes import read_mode, replication_yield_request, require_direction
-from docferry.flows.ledger.positions import REPLICATION, position_body
+from docferry.flows.ledger.positions import (
+    COUNTED,
+    REPLICATION,
+    ReplicationState,
+    replication_checkpoint,
+    replication_ended,
+    replication_in,
+)
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.majority import MajorityWatch, wait_for_majority
 from docferry.flows.preflight.mongodb import require_followable
 from docferry.flows.preflight.windows import windows_of
 from docferry.flows.replicate.lanes import Applying, Lanes
 from docferry.flows.replicate.opening import open_for_following
-from docferry.flows.replicate.report import COUNTERS, ReplicationReport, Until
+from docferry.flows.replicate.report import ReplicationReport, Until
 from docferry.ports.flows import Batch, Feed, StreamPosition, Target
 
 MOST_PENDING = 4_000
@@ -100,9 +107,9 @@ async def replicate(
         try:
             with raised_gc_threshold():
                 await follower.run(for_s, until if isinstance(until, Until) else Until(until))
-            ended = {"ended": ""}
+            ended = replication_ended("")
         except (StreamEnded, ResumeTokenLost) as error:
-            ended = {"ended": str(error)} | ({"lost": True} if isinstance(error, ResumeTokenLost) else {})
+            ended = replication_ended(str(error), lost=isinstance(error, ResumeTokenLost))
             raise
         finally:
             lease.last = await follower.end() | ended
@@ -135,10 +142,9 @@ class _Follower:
         self.follow_from: dict[str, Timestamp] = {}
         self.feed: Feed | None = None
         self.checkpointed = self.looked = self.listed = self.told = 0.0
-        self.stored = {name: int(lease.body.get(name, 0)) for name in COUNTERS}
-        first = lease.body.get("first") or {"epoch": -1, "counts": {}}
-        self.epoch = int(first["epoch"])
-        self.lanes.counts.first.update({name: int(count) for name, count in first["counts"].items()})
+        before = replication_in(lease.record)
+        self.stored, self.epoch = before.counts, before.first_epoch
+        self.lanes.counts.first.update(before.first)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -301,16 +307,22 @@ class _Follower:
         report.events = report.written + report.superseded + report.dead + report.passed
         applied = self._applied()
         self.report.position = applied.time
-        body = position_body(applied) | {"at": now_ms(), "pending": self.lanes.pending}
-        body |= {name: self.stored[name] + getattr(report, name) for name in COUNTERS}
-        body["first"] = {"epoch": self.epoch, "counts": dict(counts.first)}
-        body["waits"] = self.majority.missing
-        body["rate"] = round(self.report.rate)
-        body["lag_s"] = -1 if self.report.lag_s is None else round(self.report.lag_s)
-        if self.report.windows is not None:
-            body["oplog_left_s"] = round(self.report.windows.oplog_left_s)
-            body["in_danger"] = self.report.windows.in_danger
-        return body
+        windows = report.windows
+        return replication_checkpoint(
+            ReplicationState(
+                position=applied,
+                at_ms=now_ms(),
+                pending=self.lanes.pending,
+                counts={name: self.stored[name] + getattr(report, name) for name in COUNTED},
+                first_epoch=self.epoch,
+                first=counts.first,
+                waits=self.majority.missing,
+                rate=round(report.rate),
+                lag_s=None if report.lag_s is None else round(report.lag_s),
+                oplog_left_s=round(windows.oplog_left_s) if windows else None,
+                in_danger=windows.in_danger if windows else False,
+            )
+        )
 
     def _tell(self) -> None:
         if time.monotonic() - self.told < TELL_S:

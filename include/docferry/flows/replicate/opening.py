@@ -9,8 +9,7 @@ from docferry.errors import InvariantBroken, PreflightFailed, Problem
 from docferry.flows.ledger.leases import Lease
 from docferry.flows.ledger.load_headers import LoadHeaders
 from docferry.flows.ledger.mapping_fingerprint import changed_mappings
-from docferry.flows.ledger.positions import position_in, recorded_position
-from docferry.flows.ledger.times import now_ms
+from docferry.flows.ledger.positions import recorded_position, replication_in, replication_opened
 from docferry.flows.preflight.thresholds import SIGNATURE_LIVES_S
 from docferry.ports.flows import Ledger, StreamPosition
 
@@ -21,12 +20,10 @@ def open_for_following(ledger: Ledger, migration: Migration, lease: Lease) -> St
     Raises PreflightFailed if a collection is not loaded, or was loaded by somebody who may still be writing.
     """
     _require_loaded(ledger, migration)
-    if not lease.body.get("opened"):
-        lease.update({"opened": now_ms()})
+    if not replication_in(lease.record).opened:
+        lease.update(replication_opened())
         _require_loaded(ledger, migration)  # nobody has begun a load without conditions in between
-    if "token" in lease.body:
-        return position_in(lease.body)
-    position = recorded_position(ledger)
+    position = replication_in(lease.record).position or recorded_position(ledger)
     if position is None:
         raise InvariantBroken("everything is loaded, but no stream position is recorded")
     return position

@@ -8,10 +8,9 @@ from typing import Any
 from bson.timestamp import Timestamp
 
 from docferry.errors import InvariantBroken
+from docferry.flows.ledger.positions import COUNTED
 from docferry.flows.ledger.times import encode_time
 from docferry.flows.preflight.windows import Windows
-
-COUNTERS = ("events", "written", "superseded", "dead", "passed")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,7 +42,7 @@ class ReplicationReport:
         return self.events / self.seconds if self.seconds > 0 else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        found: dict[str, Any] = {name: getattr(self, name) for name in COUNTERS}
+        found: dict[str, Any] = {name: getattr(self, name) for name in COUNTED}
         return found | {
             "seconds": round(self.seconds, 3),
             "rate": round(self.rate, 1),

@@ -21,8 +21,8 @@ from docferry.flows.ledger.approvals import of_another_leader
 from docferry.flows.ledger.dead_letters import list_letters
 from docferry.flows.ledger.leases import lease_expired
 from docferry.flows.ledger.modes import list_moves, live_instances, read_mode, unacknowledged
-from docferry.flows.ledger.positions import REPLICATION, position_in
-from docferry.flows.ledger.times import now_ms
+from docferry.flows.ledger.positions import read_replication
+from docferry.flows.ledger.times import encode_time, now_ms
 from docferry.flows.preflight.mongodb import lacking_majority
 from docferry.flows.preflight.thresholds import FOLLOWED_WITHIN_S, HEALTHY_LAG_S, REPORT_AGE_S, SEEN_S
 from docferry.flows.preflight.windows import windows_of
@@ -175,33 +175,31 @@ def _table(settings: TableSettings, table: TableState | None) -> list[str]:
 def _lag_forward(job: Job) -> Part:
     if (mode := read_mode(job.ledger)).leader.dynamodb_leads:
         return _part([], [], f"nothing goes forward: the mode is {mode}")
-    record = job.ledger.read(*REPLICATION)
-    if record is None or "token" not in record.body:
+    state = read_replication(job.ledger)
+    if state.position is None:
         return _part([], ["replication has not begun"])
-    body = record.body
-    applied, now = position_in(body).time, job.source.cluster_time()
-    lag_s, noted_s = max(0, now.time - applied.time), (now_ms() - int(body.get("at", 0))) / 1000
+    applied, now = state.position.time, job.source.cluster_time()
+    lag_s, noted_s = max(0, now.time - applied.time), state.noted_s_ago
     windows = windows_of(job.source, applied)
-    held = not lease_expired(body, job.identity)
     wrong: list[str] = []
-    if body.get("lost"):
+    if state.lost:
         wrong.append("the oplog no longer holds its position: load anew (backfill --again)")
-    if not held:
-        ended = f", and its last run ended with: {body['ended']}" if body.get("ended") else ""
+    if state.holder.expired(job.identity):
+        ended = f", and its last run ended with: {state.ended}" if state.ended else ""
         wrong.append(f"nobody replicates{ended}")
     elif noted_s > SEEN_S:
-        wrong.append(f"{body['owner']} has not noted a position for {noted_s:.0f} s")
+        wrong.append(f"{state.holder.owner} has not noted a position for {noted_s:.0f} s")
     if lag_s > HEALTHY_LAG_S:
         wrong.append(f"it is {lag_s} s behind")
     if windows.in_danger:
         wrong.append("half of the window in which its position is still there is used up")
-    if body.get("waits"):
-        wrong.append(f"it waits: MongoDB {body['waits']}")
+    if state.waits:
+        wrong.append(f"it waits: MongoDB {state.waits}")
     facts = {
         "lag_s": lag_s,
-        "applied_up_to": body["time"],
-        "owner": body.get("owner", ""),
-        "pending": int(body.get("pending", 0)),
+        "applied_up_to": encode_time(applied),
+        "owner": state.holder.owner,
+        "pending": state.pending,
     }
     return _part(wrong, [], f"{lag_s} s behind MongoDB", **facts, windows=windows.to_dict())
 

@@ -8,7 +8,7 @@ from docferry.config import Migration
 from docferry.flows.ledger.dead_letters import list_letters
 from docferry.flows.ledger.load_headers import NEW, Counts, LoadHeaders, list_chunks
 from docferry.flows.ledger.modes import describe_instance, list_instances, read_mode
-from docferry.flows.ledger.positions import REPLICATION, recorded_position
+from docferry.flows.ledger.positions import read_replication, recorded_position
 from docferry.flows.ledger.times import encode_time
 from docferry.flows.reverse.follower import COUNTERS as REVERSE_COUNTERS
 from docferry.flows.reverse.follower import RECORD as REVERSE
@@ -34,27 +34,23 @@ def _replication(ledger: Ledger) -> dict[str, Any] | None:
     """How far replication is, as of its last checkpoint `at_ms`; `lag_s` None is unknown. None: it never ran. `first` counts,
     since the mode has changed last, what nobody had written to DynamoDB before: by writers without the library, and failed puts.
     """
-    record = ledger.read(*REPLICATION)
-    if record is None or "token" not in record.body:
+    state = read_replication(ledger)
+    if state.position is None:
         return None
-    body = record.body
-    names = (
-        "owner",
-        "events",
-        "written",
-        "superseded",
-        "dead",
-        "passed",
-        "rate",
-        "oplog_left_s",
-        "in_danger",
-        "first",
-        "waits",
-        "ended",
-    )
-    lag = int(body.get("lag_s", -1))
-    found = {"applied_up_to": body["time"], "at_ms": body.get("at"), "lag_s": None if lag < 0 else lag}
-    return found | {"behind": body.get("pending", 0)} | {name: body[name] for name in names if name in body}
+    windows = {"oplog_left_s": state.oplog_left_s, "in_danger": state.in_danger}
+    return {
+        "applied_up_to": encode_time(state.position.time),
+        "at_ms": state.at_ms or None,
+        "lag_s": state.lag_s,
+        "behind": state.pending,
+        "owner": state.holder.owner,
+        **state.counts,
+        "rate": state.rate,
+        **(windows if state.oplog_left_s is not None else {}),
+        "first": {"epoch": state.first_epoch, "counts": dict(state.first)},
+        "waits": state.waits,
+        "ended": state.ended,
+    }
 
 
 def _reverse(ledger: Ledger) -> dict[str, Any] | None:
