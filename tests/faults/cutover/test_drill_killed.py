@@ -15,7 +15,7 @@ import pytest
 from docferry.core.cutover.modes import Mode
 from docferry.flows.cutover.flip import begin_dual_write, flip_reads
 from docferry.flows.ledger.modes import read_mode
-from docferry.flows.reverse.follower import RECORD
+from docferry.flows.ledger.rooms.reverse_stream import REVERSE
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig, eventually
 from support.client.drill import COMPARED, Processes, change_leader, flip_of
@@ -64,7 +64,7 @@ class Replicator:
         eventually(at_work, f"{self._command} to be at work", 60.0)
 
     def _follows(self) -> bool:
-        return self.victim.made(self._rig.ledger.read(*RECORD))
+        return self.victim.made(self._rig.ledger.read(*REVERSE))
 
     def kill(self) -> None:
         """SIGKILL, and another one."""

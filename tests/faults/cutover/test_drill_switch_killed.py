@@ -12,8 +12,8 @@ from docferry.core.cutover.modes import Mode
 from docferry.flows.cutover.fence_record import Recorded, recorded_fence
 from docferry.flows.ledger import modes
 from docferry.flows.ledger.modes import read_mode
+from docferry.flows.ledger.rooms.reverse_stream import REVERSE
 from docferry.flows.ledger.times import now_ms
-from docferry.flows.reverse.follower import RECORD
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig, eventually
 from support.client.drill import Processes
@@ -66,7 +66,7 @@ def replicator(rig: Rig, log: Path) -> Iterator[Victim]:
 def follower(rig: Rig, log: Path) -> Iterator[Victim]:
     """`docferry reverse`, at work."""
     with Victim(rig, log, "reverse") as victim:
-        eventually(lambda: victim.made(rig.ledger.read(*RECORD)), "reverse replication to be at work", 60.0)
+        eventually(lambda: victim.made(rig.ledger.read(*REVERSE)), "reverse replication to be at work", 60.0)
         yield victim
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from docferry.flows.ledger.reverse_letters import list_reverse_letters
-from docferry.flows.reverse.follower import RECORD
+from docferry.flows.ledger.rooms.reverse_stream import REVERSE
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig, eventually
 from support.processes import Victim
@@ -29,7 +29,7 @@ def rig(stack: SandboxStack, tmp_path: Path) -> Iterator[Rig]:
 
 
 def records(rig: Rig) -> int:
-    record = rig.ledger.read(*RECORD)
+    record = rig.ledger.read(*REVERSE)
     return int(record.body.get("records", 0)) if record else 0
 
 
@@ -44,7 +44,7 @@ def test_killed_again_and_again_it_ends_with_both_databases_equal(rig: Rig, tmp_
             def moved(victim: Victim = victim, before: int = before) -> bool:
                 application.step()
                 assert victim.is_alive(), victim.said()
-                return victim.made(rig.ledger.read(*RECORD)) and records(rig) > before
+                return victim.made(rig.ledger.read(*REVERSE)) and records(rig) > before
 
             eventually(moved, "it to apply something", 60.0)
             assert victim.kill()

@@ -13,7 +13,8 @@ import pytest
 from bson import Decimal128
 from docferry import wiring
 from docferry.adapters.mongodb.sink import MongoSink
-from docferry.flows.reverse.follower import RECORD, ReverseReport, reverse
+from docferry.flows.ledger.rooms.reverse_stream import REVERSE
+from docferry.flows.reverse.follower import ReverseReport, reverse
 from docferry.flows.validate import reverse_recheck as reverse_judging
 from docferry.flows.validate.first_pass import latest_report
 from docferry.sandbox import SandboxStack
@@ -81,7 +82,7 @@ class Returning:
         asked_ms = time.time_ns() // 1_000_000 + 1_000
 
         def reached() -> bool:
-            record = self.rig.ledger.read(*RECORD)
+            record = self.rig.ledger.read(*REVERSE)
             return record is not None and int(record.body["reached"]) > asked_ms
 
         eventually(reached, "reverse replication to reach what has been written", SECONDS)

@@ -17,10 +17,10 @@ from docferry.flows.ledger.dead_letters import open_letter
 from docferry.flows.ledger.modes import MOVES
 from docferry.flows.ledger.positions import REPLICATION, position_body
 from docferry.flows.ledger.reports import LATEST, SECTION
+from docferry.flows.ledger.rooms.reverse_stream import REVERSE
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.reporting import health as well
 from docferry.flows.reporting.health import HealthReport, Status, health_of, lacking_health
-from docferry.flows.reverse.follower import RECORD
 from docferry.ports.flows import Identity, MemberFacts, StreamPosition
 from docferry.testing.jobs import make_job
 from support.validate.world import World
@@ -101,7 +101,7 @@ class Case:
                 "begun": now,
                 "at": now,
             }
-            self.world.ledger.write(*RECORD, body | {"tables": {}} | changed, expect=None)
+            self.world.ledger.write(*REVERSE, body | {"tables": {}} | changed, expect=None)
 
     def look(self) -> HealthReport:
         known = self.world.ledger.read(*REPLICATION)

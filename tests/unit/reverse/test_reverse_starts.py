@@ -11,7 +11,8 @@ from docferry.errors import (
     StreamTrimmed,
     Unavailable,
 )
-from docferry.flows.reverse.follower import RECORD, latest_of, record_stream_start, reverse
+from docferry.flows.ledger.rooms.reverse_stream import REVERSE
+from docferry.flows.reverse.follower import latest_of, record_stream_start, reverse
 from support.backfill.rig import eventually
 from support.reverse.fakes import ANN, BOB, back
 from support.reverse.rig import TABLE, Back, dynamodb_leads, hurry
@@ -78,7 +79,7 @@ def test_two_do_not_follow_at_once_and_no_start_is_recorded_under_a_follower(bac
     found: list[BaseException] = []
 
     def is_held() -> bool:
-        record = back.ledger.read(*RECORD)
+        record = back.ledger.read(*REVERSE)
         return record is not None and bool(record.body["owner"])
 
     async def both() -> None:
@@ -114,10 +115,10 @@ def test_shard_that_is_gone_before_its_end_was_read_is_an_error_of_its_own(back:
 
 
 def test_follower_that_was_away_for_a_day_is_told_even_if_the_stream_does_not_say_so(back: Back) -> None:
-    record = back.ledger.read(*RECORD)
+    record = back.ledger.read(*REVERSE)
     assert record is not None
     reached = int(record.body["reached"]) - DAY_MS - 60_000
-    back.ledger.write(*RECORD, dict(record.body) | {"reached": reached}, expect=record)
+    back.ledger.write(*REVERSE, dict(record.body) | {"reached": reached}, expect=record)
     with pytest.raises(StreamTrimmed, match="24 h"):
         back.follow()
 
@@ -130,14 +131,14 @@ def test_stream_that_was_switched_off_is_an_error_of_its_own(back: Back) -> None
 
 def test_half_of_the_window_used_up_raises_an_alarm(back: Back) -> None:
     now = back.streams.clock_ms
-    record = back.ledger.read(*RECORD)
+    record = back.ledger.read(*REVERSE)
     assert record is not None
     long_ago = {"reached": int(record.body["reached"]) - DAY_MS // 2 - 60_000}
-    back.ledger.write(*RECORD, dict(record.body) | long_ago, expect=record)
+    back.ledger.write(*REVERSE, dict(record.body) | long_ago, expect=record)
     tables = {name: dict(body) | {"since": long_ago["reached"]} for name, body in record.body["tables"].items()}
-    record = back.ledger.read(*RECORD)
+    record = back.ledger.read(*REVERSE)
     assert record is not None
-    back.ledger.write(*RECORD, dict(record.body) | {"tables": tables}, expect=record)
+    back.ledger.write(*REVERSE, dict(record.body) | {"tables": tables}, expect=record)
     back.streams.clock_ms = lambda: now() - DAY_MS // 2 - 30_000
     back.put("users", BOB)
     back.sink.faults.fail_next(*[Unavailable("no primary")] * 4)

@@ -19,15 +19,14 @@ from docferry.flows.cutover.fence_watch import misfit
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.approvals import of_another_leader
 from docferry.flows.ledger.dead_letters import list_letters
-from docferry.flows.ledger.leases import lease_expired
 from docferry.flows.ledger.modes import list_moves, live_instances, read_mode, unacknowledged
 from docferry.flows.ledger.positions import read_replication
+from docferry.flows.ledger.rooms.reverse_stream import read_reverse
 from docferry.flows.ledger.times import encode_time, now_ms
 from docferry.flows.preflight.mongodb import lacking_majority
 from docferry.flows.preflight.thresholds import FOLLOWED_WITHIN_S, HEALTHY_LAG_S, REPORT_AGE_S, SEEN_S
 from docferry.flows.preflight.windows import windows_of
 from docferry.flows.reverse.follower import KEEP_S
-from docferry.flows.reverse.follower import RECORD as REVERSE_RECORD
 from docferry.flows.validate.first_pass import latest_report
 
 
@@ -230,24 +229,24 @@ def _letters(job: Job) -> Part:
 def _lag_reverse(job: Job) -> Part:
     if (mode := read_mode(job.ledger)).leader is not Mode.DYNAMODB_ONLY:
         return _part([], [], f"nothing goes back: the mode is {mode}")
-    record = job.ledger.read(*REVERSE_RECORD)
-    if record is None or "tables" not in record.body:
+    state = read_reverse(job.ledger)
+    if not state.started:
         return _part(["no start is recorded: nothing written since DynamoDB leads would go back"], [])
-    body, at_ms = record.body, now_ms()
-    behind_s, noted_s = (at_ms - int(body["reached"])) / 1000, (at_ms - int(body.get("at", body["begun"]))) / 1000
+    at_ms = now_ms()
+    behind_s, noted_s = (at_ms - state.reached_ms) / 1000, (at_ms - (state.at_ms or state.begun_ms)) / 1000
     wrong: list[str] = []
-    if lease_expired(body, job.identity):
-        ended = f", and its last run ended with: {body['ended']}" if body.get("ended") else ""
+    if state.holder.expired(job.identity):
+        ended = f", and its last run ended with: {state.ended}" if state.ended else ""
         wrong.append(f"nobody replicates in reverse{ended}")
     elif noted_s > SEEN_S:
-        wrong.append(f"{body['owner']} has not noted a position for {noted_s:.0f} s")
+        wrong.append(f"{state.holder.owner} has not noted a position for {noted_s:.0f} s")
     if behind_s > HEALTHY_LAG_S:
         wrong.append(f"it is {behind_s:.0f} s behind")
     if behind_s > KEEP_S / 2:
         wrong.append("half of the 24 hours is used up for which a stream keeps its records")
-    if letters := int(body.get("letters", 0)):
+    if letters := state.letters:
         wrong.append(f"{letters} document(s) cannot be written to MongoDB: see `docferry status`")
-    facts = {"lag_s": round(behind_s, 1), "owner": body.get("owner", ""), "letters": letters}
+    facts = {"lag_s": round(behind_s, 1), "owner": state.holder.owner, "letters": letters}
     return _part(wrong, [], f"{behind_s:.0f} s behind DynamoDB", **facts)
 
 

@@ -9,9 +9,8 @@ from docferry.flows.ledger.dead_letters import list_letters
 from docferry.flows.ledger.load_headers import NEW, Counts, LoadHeaders, list_chunks
 from docferry.flows.ledger.modes import describe_instance, list_instances, read_mode
 from docferry.flows.ledger.positions import read_replication, recorded_position
+from docferry.flows.ledger.rooms.reverse_stream import read_reverse
 from docferry.flows.ledger.times import encode_time
-from docferry.flows.reverse.follower import COUNTERS as REVERSE_COUNTERS
-from docferry.flows.reverse.follower import RECORD as REVERSE
 from docferry.ports.flows import Ledger
 
 
@@ -55,13 +54,21 @@ def _replication(ledger: Ledger) -> dict[str, Any] | None:
 
 def _reverse(ledger: Ledger) -> dict[str, Any] | None:
     """How far reverse replication is, as of its last checkpoint `at_ms`. None: no start is recorded."""
-    record = ledger.read(*REVERSE)
-    if record is None or "tables" not in record.body:
+    state = read_reverse(ledger)
+    if not state.started:
         return None
-    body = record.body
-    names = ("owner", *REVERSE_COUNTERS, "letters", "pending", "lag_s", "in_danger", "ended")
-    found = {"begun_ms": body["begun"], "applied_up_to_ms": body["reached"], "at_ms": body.get("at")}
-    return found | {name: body[name] for name in names if name in body}
+    return {
+        "begun_ms": state.begun_ms,
+        "applied_up_to_ms": state.reached_ms,
+        "at_ms": state.at_ms or None,
+        "owner": state.holder.owner,
+        **state.counts,
+        "letters": state.letters,
+        "pending": state.pending,
+        "lag_s": state.lag_s,
+        "in_danger": state.in_danger,
+        "ended": state.ended,
+    }
 
 
 def _collection(name: str, ledger: Ledger) -> dict[str, Any]:

@@ -26,9 +26,7 @@ from typing import Any
 from docferry.config import Migration
 from docferry.core.cutover.permitted import Flow
 from docferry.errors import (
-    ConditionFailed,
     InvariantBroken,
-    LeaseHeld,
     PreflightFailed,
     Problem,
     Stopped,
@@ -41,14 +39,22 @@ from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.leases import Lease, held_async, take_or_create
 from docferry.flows.ledger.mapping_fingerprint import require_mapping
 from docferry.flows.ledger.modes import replication_yield_request, require_direction
+from docferry.flows.ledger.rooms.reverse_stream import (
+    COUNTERS,
+    REVERSE,
+    ReverseState,
+    require_unheld,
+    reverse_checkpoint,
+    reverse_ended,
+    reverse_in,
+    start_reverse,
+)
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.reverse.lanes import Returning, ReverseLanes
 from docferry.flows.reverse.shard_readers import ShardReaders, wait_for_a_move
 from docferry.flows.reverse.shards import ShardOutcome, TableStream, begin, decode_stream, encode_stream
 from docferry.ports.flows import Ledger, Streams, Target
 
-RECORD = ("reverse", "stream")
-"""Section and key of the record that is the lease, and holds the positions."""
 LEASE_S = 60.0
 LOOK_S = 0.25
 CHECKPOINT_S = 1.0
@@ -59,8 +65,6 @@ MOST_MARKED = 200
 """Open shards of a table that begin at an iterator of their own: it is kept in the ledger, in one record."""
 KEEP_S = 24 * 3600.0
 """How long a stream keeps a record. Source: AWS, "Change data capture for DynamoDB Streams", from memory."""
-
-COUNTERS = ("records", "applied", "same", "removed", "ignored", "dead", "healed")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -144,16 +148,9 @@ def record_stream_start(
             StoreError.
     """
     begun_ms = now_ms()
-    record = ledger.read(*RECORD)
-    if record is not None and record.body.get("owner") and int(record.body["until"]) > begun_ms:
-        raise LeaseHeld("/".join(RECORD), str(record.body["owner"]), (int(record.body["until"]) - begun_ms) / 1000)
-    body: dict[str, Any] = {"owner": "", "mark": "", "until": 0, "reached": begun_ms, "begun": begun_ms}
-    body["fence"] = int(record.body.get("fence", 0)) if record is not None else 0
-    body["tables"] = {one.table: encode_stream(one) for one in _begun(streams, tables, begun_ms, latest or {})}
-    try:
-        ledger.write(*RECORD, body, expect=record)
-    except ConditionFailed:
-        raise LeaseHeld("/".join(RECORD), "somebody who has just begun", LEASE_S) from None
+    before = require_unheld(ledger)
+    begun = {one.table: encode_stream(one) for one in _begun(streams, tables, begun_ms, latest or {})}
+    start_reverse(ledger, before, begun_ms, begun)
 
 
 def _begun(
@@ -175,12 +172,13 @@ def _begun(
 
 
 def _recorded(lease: Lease, migration: Migration) -> dict[str, TableStream]:
-    tables = lease.body.get("tables", {})
+    state = reverse_in(lease.record)
+    tables = state.tables
     missing = [table.name for table in migration.tables if table.name not in tables]
     if missing:
         what = "no start is recorded: it is noted when DynamoDB becomes the leader"
         raise PreflightFailed("reverse replication", [Problem(where=f"tables.{name}", what=what) for name in missing])
-    age_s = (now_ms() - int(lease.body["reached"])) / 1000
+    age_s = (now_ms() - state.reached_ms) / 1000
     if age_s > KEEP_S:
         hours = f"{age_s / 3600:,.1f} h"
         raise StreamTrimmed(
@@ -209,7 +207,7 @@ async def reverse(
     Raises: LeaseHeld (somebody else follows, named), LeaseLost, PreflightFailed (no start recorded), StreamTrimmed,
             RetryExhausted, StoreError. Whatever it raises, a later run goes on where all was applied.
     """
-    lease = await asyncio.to_thread(take_or_create, job.ledger, *RECORD, job.identity, LEASE_S)
+    lease = await asyncio.to_thread(take_or_create, job.ledger, *REVERSE, job.identity, LEASE_S)
     async with held_async(lease, job.stop):
         ended = ""
         try:
@@ -227,7 +225,7 @@ async def reverse(
             ended = str(error)
             raise
         finally:
-            lease.last = {**lease.last, "ended": ended}
+            lease.last = {**lease.last, **reverse_ended(ended)}
     follower.report.check()
     return follower.report
 
@@ -259,8 +257,8 @@ class _Follower:
         self.checkpointed = self.listed = self.told = float("-inf")
         self.asked_ms = now_ms()
         self.caught_up = False
-        self.reached_ms = int(lease.body["reached"])
-        self.stored = {name: int(lease.body.get(name, 0)) for name in COUNTERS}
+        before = reverse_in(lease.record)
+        self.reached_ms, self.stored = before.reached_ms, before.counts
 
     async def run(self, for_s: float | None, until_caught_up: bool) -> None:
         """Read and apply until it is over, then wait for what is on its way."""
@@ -353,15 +351,19 @@ class _Follower:
         report.removed, report.dead = outcomes[ShardOutcome.REMOVED], outcomes[ShardOutcome.DEAD]
         report.ignored, report.ignored_by = outcomes[ShardOutcome.IGNORED], dict(self.readers.passed)
         report.healed, report.letters = self.lanes.healed, len(self.lanes.letters)
-        body: dict[str, Any] = {name: self.stored[name] + getattr(report, name) for name in COUNTERS}
-        body |= {
-            "at": now_ms(),
-            "pending": self.lanes.parts,
-            "letters": report.letters,
-            "reached": self.reached_ms,
-        }
-        body |= {"lag_s": round(report.lag_s or 0), "in_danger": report.in_danger, "rate": round(report.rate)}
-        return body | {"tables": {name: encode_stream(stream) for name, stream in self.tables.items()}}
+        return reverse_checkpoint(
+            ReverseState(
+                at_ms=now_ms(),
+                reached_ms=self.reached_ms,
+                pending=self.lanes.parts,
+                letters=report.letters,
+                counts={name: self.stored[name] + getattr(report, name) for name in COUNTERS},
+                lag_s=round(report.lag_s or 0),
+                in_danger=report.in_danger,
+                rate=round(report.rate),
+                tables={name: encode_stream(stream) for name, stream in self.tables.items()},
+            )
+        )
 
     def _tell(self) -> None:
         if time.monotonic() - self.told < TELL_S:

@@ -25,9 +25,9 @@ from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.modes import CLOCKS_S
 from docferry.flows.ledger.reports import shown_ms
+from docferry.flows.ledger.rooms.reverse_stream import read_reverse
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.thresholds import JUDGING_BEHIND_S
-from docferry.flows.reverse.follower import RECORD
 from docferry.flows.reverse.places import Place, place_of, root_place
 from docferry.flows.validate.common import PAGE_DOCUMENTS, mark_of, read_ids
 from docferry.flows.validate.recheck import Judged
@@ -110,8 +110,7 @@ class ReverseGenerations:
         return min(again_s, max(AGAIN_S, (due_ms - now_ms()) / 1000))
 
     async def _see_how_far(self) -> None:
-        record = await self._aside(self.job.ledger.read, *RECORD)
-        reached_ms = int(record.body["reached"]) if record is not None else 0
+        reached_ms = (await self._aside(read_reverse, self.job.ledger)).reached_ms
         if reached_ms > self.reached_ms:
             self.reached_ms, self._moved = reached_ms, time.monotonic()
 
