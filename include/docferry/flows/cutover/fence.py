@@ -7,7 +7,6 @@ import time
 from bson.timestamp import Timestamp
 
 from docferry.core.cutover.fence_plan import (
-    FencePlan,
     FenceState,
 )
 from docferry.errors import (
@@ -31,7 +30,8 @@ from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.ledger.leases import Lease
 from docferry.flows.ledger.modes import read_mode
-from docferry.flows.ledger.times import decode_time, encode_time
+from docferry.flows.ledger.rooms.fence import fence_in
+from docferry.flows.ledger.times import encode_time
 
 
 def fence(job: Job, within_s: float) -> FenceReport:
@@ -68,14 +68,13 @@ def lift(job: Job, hold: int | None = None) -> LiftReport:
     sent = False
     try:
         with held(job) as lease:
-            was = Recorded(lease.body.get("state", Recorded.DOWN))
-            if "kind" not in lease.body:
+            was, plan = (found := fence_in(lease.record)).state, found.plan
+            if plan is None:
                 return LiftReport(plan=None, was=was, lifted=False)
             if not may_be_lifted(mode := read_mode(job.ledger), hold):
                 raise MoveRefused(
                     f"the fence stays: the mode is {mode}, and MongoDB may not be opened to the application"
                 )
-            plan = FencePlan.from_body(lease.body)
             if was is Recorded.DOWN and state_in_mongodb(job, plan, LIFT_S) is not FenceState.UP:
                 return LiftReport(plan=plan, was=was, lifted=False)
             sent = True
@@ -101,13 +100,12 @@ def require_quiet(job: Job, since: Timestamp) -> None:
 
 def _standing(job: Job, lease: Lease, within_s: float) -> FenceReport | None:
     """The fence that is up already. What somebody left half done is lifted, and then there is none."""
-    recorded = Recorded(lease.body.get("state", Recorded.DOWN))
-    if recorded is Recorded.DOWN:
+    recorded, plan, time_of_fence = (record := fence_in(lease.record)).state, record.plan, record.time
+    if recorded is Recorded.DOWN or plan is None:
         return None
-    plan = FencePlan.from_body(lease.body)
     found = state_in_mongodb(job, plan, within_s)
-    if recorded is Recorded.UP and found is FenceState.UP:
-        return FenceReport(plan=plan, time=decode_time(lease.body["time"]), stood=True)
+    if recorded is Recorded.UP and found is FenceState.UP and time_of_fence is not None:
+        return FenceReport(plan=plan, time=time_of_fence, stood=True)
     job.progress.say(
         f"the ledger says that a fence ({plan.kind}) is {recorded}, MongoDB says {found}: it is lifted first"
     )

@@ -25,7 +25,6 @@ from docferry.errors import (
 )
 from docferry.flows.cutover.fence_record import (
     BREATHE_S,
-    FENCE,
     LONG_S,
     PAUSE_S,
     REMIND_S,
@@ -35,7 +34,7 @@ from docferry.flows.cutover.fence_record import (
 )
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.leases import Lease
-from docferry.flows.ledger.times import encode_time, now_ms
+from docferry.flows.ledger.rooms.fence import fence_change, read_fence
 
 T = TypeVar("T")
 
@@ -68,11 +67,10 @@ class Raising:
     waited_for: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> FenceReport:
-        about = {"state": Recorded.RAISING.value, "time": "", "by": self.job.identity.name, "at": now_ms()}
-        self.lease.update(self.plan.to_body() | about)
+        self.lease.update(fence_change(Recorded.RAISING, plan=self.plan))
         try:
             time_of_fence = self._raise()
-            self.lease.update({"state": Recorded.UP.value, "time": encode_time(time_of_fence)})
+            self.lease.update(fence_change(Recorded.UP, time=time_of_fence))
         except BaseException as error:
             self._undo(error)
             raise
@@ -192,7 +190,7 @@ class Raising:
 
     def _record_lifted(self, lifted: Recorded, error: BaseException) -> None:
         try:
-            self.lease.update({"state": lifted.value, "time": ""})
+            self.lease.update(fence_change(lifted))
         except MigrationError as lost:  # the next run lifts once more what is down already
             error.add_note(f"(and the ledger could not be told that the fence is down: {lost})")
 
@@ -200,10 +198,10 @@ class Raising:
         """Whether somebody else took over and wants the fence up. One who took over and lifted it may have done so before our
         last attempt went through, so that we lift it again."""
         try:
-            record = self.job.ledger.read(*FENCE)
+            record = read_fence(self.job.ledger)
         except MigrationError as lost:
             text = f"the fence on MongoDB ({self.plan.kind}) was given up: {error}; the ledger does not tell who has it: {lost}"
             raise FenceFailed(text, taken_back=False) from error
-        if record is None or record.body.get("mark") == self.job.identity.mark:
+        if record.holder.mark in ("", self.job.identity.mark):
             return False
-        return record.body.get("state") in (Recorded.RAISING, Recorded.UP)
+        return record.state in (Recorded.RAISING, Recorded.UP)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from bson.timestamp import Timestamp
@@ -37,10 +36,12 @@ from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.ledger import leases
 from docferry.flows.ledger.leases import Lease
-from docferry.flows.ledger.times import decode_time, encode_time
+from docferry.flows.ledger.rooms.fence import FENCE as FENCE
+from docferry.flows.ledger.rooms.fence import Recorded as Recorded
+from docferry.flows.ledger.rooms.fence import fence_change, fence_in, read_fence
+from docferry.flows.ledger.times import encode_time
 from docferry.ports.flows import Ledger, StopSignal
 
-FENCE = ("fence", "mongodb")
 LEASE_S = 10.0
 PAUSE_S = 0.1
 BREATHE_S = 0.5
@@ -50,15 +51,6 @@ LONG_S = 1.0
 LIFT_S = 30.0
 """How long lifting is tried again while MongoDB does not answer."""
 REMIND_S = 2.0
-
-
-class Recorded(StrEnum):
-    """What the ledger says about the fence; the table above says what it means."""
-
-    DOWN = "down"
-    RAISING = "raising"
-    UP = "up"
-    LIFTING = "lifting"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -100,11 +92,8 @@ class LiftReport:
 
 def recorded_fence(ledger: Ledger) -> tuple[Recorded, FencePlan | None, Timestamp | None]:
     """What the ledger says: state, plan, and the fence's time while it is up. One read."""
-    record = ledger.read(*FENCE)
-    body = record.body if record is not None else {}
-    plan = FencePlan.from_body(body) if "kind" in body else None
-    text = body.get("time", "")
-    return Recorded(body.get("state", Recorded.DOWN)), plan, decode_time(text) if text else None
+    found = read_fence(ledger)
+    return found.state, found.plan, found.time
 
 
 # --- the record ------------------------------------------------------------------------------------------------------
@@ -142,8 +131,8 @@ def plan_fence(job: Job, for_s: float) -> FencePlan:
 
 def lift_under(job: Job, lease: Lease, plan: FencePlan, stop: StopSignal) -> None:
     """Lift, look, and record it. Raises FenceFailed, Stopped, RetryExhausted, LeaseLost, StoreError."""
-    lease.update({"state": Recorded.LIFTING.value})
-    lease.update({"state": lift_in_mongodb(job, plan, stop).value, "time": ""})
+    lease.update(fence_change(Recorded.LIFTING, time=fence_in(lease.record).time))
+    lease.update(fence_change(lift_in_mongodb(job, plan, stop)))
 
 
 def lift_in_mongodb(job: Job, plan: FencePlan, stop: StopSignal) -> Recorded:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from docferry.core.cutover.fence_plan import FencePlan, FenceState
+from docferry.core.cutover.fence_plan import FenceState
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.errors import FenceFailed, LeaseHeld, LeaseLost, MigrationError, RetryExhausted, TransientStoreError
 from docferry.flows.cutover.fence_raising import Never
@@ -21,6 +21,7 @@ from docferry.flows.cutover.fence_record import LIFT_S, Recorded, held, recorded
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.ledger.modes import read_mode
+from docferry.flows.ledger.rooms.fence import fence_in
 
 LOOK_S = 1.0
 WAIT_S = 0.1
@@ -60,7 +61,8 @@ def put_right(job: Job) -> bool:
     with held(job) as lease:
         if not _stands_in_vain(job):
             return False
-        plan = FencePlan.from_body(lease.body)
+        if (plan := fence_in(lease.record).plan) is None:
+            return False
         retrying("raise the fence again", lambda: job.fence.raise_fence(plan), Never(), LIFT_S)
         if (found := state_in_mongodb(job, plan, LIFT_S, Never())) is not FenceState.UP:
             raise FenceFailed(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from docferry.core.cutover.instances import Instance
-from docferry.core.cutover.modes import Mode, ModeState, state_of
+from docferry.core.cutover.modes import Mode, ModeState
 from docferry.errors import MoveRefused, PreflightFailed, Problem, SteppedBack, Stopped
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.approvals import FLIP_READS, require_approval
@@ -23,6 +23,7 @@ from docferry.flows.ledger.modes import (
     change_mode,
     list_instances,
     live_instances,
+    mode_in,
     mode_record,
     read_mode,
     unacknowledged,
@@ -118,7 +119,7 @@ def back_to(job: Job, mode: Mode, why: str) -> FlipReport:
 
 def _move(job: Job, to: Mode, percent: int, why: str) -> FlipReport:
     record = mode_record(job.ledger)
-    after = state_of(record.body).move(to, percent)
+    after = mode_in(record).move(to, percent)
     change_mode(job.ledger, record, after, job.identity, why)
     job.progress.say(f"the mode is {after}")
     _await_acknowledgements(job, after)
@@ -270,7 +271,7 @@ def _soak(job: Job, report: FlipReport, before: ModeState, at_start: ReadCounts,
 def _ours(job: Job, report: FlipReport) -> Record:
     """The mode that soaks. Raises MoveRefused once somebody else has changed it: then it is his."""
     record = mode_record(job.ledger)
-    now = state_of(record.body)
+    now = mode_in(record)
     if now.epoch != report.epoch:
         raise MoveRefused(f"the mode has changed while {report.mode} soaked: it is {now}, and stays so")
     return record
@@ -279,6 +280,6 @@ def _ours(job: Job, report: FlipReport) -> Record:
 def _step_back(job: Job, record: Record, before: ModeState, why: str) -> None:
     """To the mode of before. Raises SteppedBack; MoveRefused."""
     examples = _examples(list_instances(job.ledger))
-    back = state_of(record.body).move(before.mode, before.percent)
+    back = mode_in(record).move(before.mode, before.percent)
     change_mode(job.ledger, record, back, job.identity, f"stepped back: {why}")
     raise SteppedBack(why, str(back), examples)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from docferry.core.cutover.instances import Instance
-from docferry.core.cutover.modes import Mode, ModeState, state_of
+from docferry.core.cutover.modes import Mode, ModeState
 from docferry.errors import (
     HoldFailed,
     InvariantBroken,
@@ -31,6 +31,7 @@ from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.modes import (
     change_mode,
+    mode_in,
     mode_record,
     request_replication_yield,
     wait_for_acknowledgements,
@@ -165,7 +166,7 @@ class Hold:
         """Raises HoldFailed, with the reason; everything is as it was then, or the error says that it is not."""
         job, hold_s = self.job, self.job.migration.cutover.hold_s
         before = await in_thread(mode_record, job.ledger)
-        held = state_of(before.body).hold(self.ahead, now_ms() + int(hold_s * 1000))
+        held = mode_in(before).hold(self.ahead, now_ms() + int(hold_s * 1000))
         await asyncio.to_thread(request_replication_yield, job.ledger, job.identity.name, ROOM_S)
         began = self.marked = time.monotonic()
         self.acks_until = began + hold_s - job.migration.cutover.drain_s
@@ -183,7 +184,7 @@ class Hold:
         held_s = time.monotonic() - began
         job.progress.say(f"{self.leader} leads; writes waited for {held_s:.2f} s at most")
         return SwitchReport(
-            before=str(state_of(before.body)), after=str(after), epoch=after.epoch, instances=instances, compared=compared,
+            before=str(mode_in(before)), after=str(after), epoch=after.epoch, instances=instances, compared=compared,
             held_s=held_s, steps=self.steps,
         )  # fmt: skip
 
@@ -235,7 +236,7 @@ def back_out(job: Job, why: str) -> ModeState:
     """
     while True:
         record = mode_record(job.ledger)
-        held = state_of(record.body)
+        held = mode_in(record)
         if held.mode is not Mode.HOLD:
             # Others have put it back while this process was frozen: what it did when it woke, it did behind their backs.
             if held.mode.dynamodb_leads:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from docferry.core.cutover.modes import Mode, ModeState, state_of
+from docferry.core.cutover.modes import Mode, ModeState
 from docferry.errors import MoveRefused, PreflightFailed, Problem
 from docferry.flows.cutover.fence import lift
 from docferry.flows.cutover.flip import back_to, begin_dual_write, lacking_replication
@@ -16,7 +16,7 @@ from docferry.flows.cutover.to_mongodb import require_ready_to_return, switch_to
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.approvals import FINALIZE, require_approval
-from docferry.flows.ledger.modes import change_mode, mode_record, read_mode
+from docferry.flows.ledger.modes import change_mode, mode_in, mode_record, read_mode
 from docferry.flows.preflight.readiness import foreign_readers
 from docferry.ports.flows import Target
 
@@ -116,7 +116,7 @@ def finalize(job: Job) -> ModeState:
     Raises: MoveRefused; PreflightFailed without an approval, and with everybody who still works with MongoDB.
     """
     record = mode_record(job.ledger)
-    after = state_of(record.body).move(Mode.FINAL)
+    after = mode_in(record).move(Mode.FINAL)
     require_approval(job.ledger, FINALIZE)
     if readers := list(foreign_readers(job)):
         raise PreflightFailed(f"{job.migration.name}: the end of MongoDB", readers)

@@ -53,7 +53,7 @@ def read_mode(ledger: Ledger) -> ModeState:
     found = ledger.read(*MODE)
     if found is None:
         _require_unmoved(ledger)
-    return state_of(found.body) if found else ModeState()
+    return mode_in(found) if found else ModeState()
 
 
 def _require_unmoved(ledger: Ledger) -> None:
@@ -64,13 +64,18 @@ def _require_unmoved(ledger: Ledger) -> None:
         raise PreflightFailed("the ledger", [Problem(where="the record of the mode", what=what, suggestion=advice)])
 
 
+def mode_in(record: Record) -> ModeState:
+    """What the mode's record says."""
+    return state_of(record.body)
+
+
 def change_mode(ledger: Ledger, before: Record, after: ModeState, identity: Identity, why: str) -> Record:
     """Make `after` the mode, if it is still the one that was read; its line in the history is written with it, in one
     transaction: there is never one without the other.
 
     Raises: MoveRefused, if somebody else has changed it.
     """
-    was = state_of(before.body)
+    was = mode_in(before)
     body = {"before": str(was), "after": str(after), "by": identity.name, "why": why, "at": now_ms()}
     move = Record(MOVES, f"{after.epoch:012d}", 0, body)
     try:
@@ -156,9 +161,14 @@ def require_direction(ledger: Ledger, flow: Flow, *, leading: bool) -> None:
 # --- instances -------------------------------------------------------------------------------------------------------
 
 
+def instance_in(record: Record) -> Instance:
+    """What an instance's record says."""
+    return instance_of(record.key, record.body)
+
+
 def list_instances(ledger: Ledger) -> list[Instance]:
     """All processes of the application that have registered and not been cleared away."""
-    return [instance_of(one.key, one.body) for one in ledger.list(INSTANCES)]
+    return [instance_in(one) for one in ledger.list(INSTANCES)]
 
 
 def live_instances(ledger: Ledger, identity: Identity) -> list[Instance]:
@@ -188,7 +198,7 @@ def clear_instances(ledger: Ledger, identity: Identity, older_than_s: float = 24
     limit = now_ms() - int(older_than_s * 1000)
     cleared = 0
     for record in ledger.list(INSTANCES):
-        one = instance_of(record.key, record.body)
+        one = instance_in(record)
         if one.until_ms < limit and (one.ended or identity.ended(one.mark) or one.until_ms < limit):
             ledger.delete(record)
             cleared += 1
