@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from docferry.core.rollback_points.points import POINTS, RESTORES, Point, point_of
+from docferry.core.rollback_points.points import Point
 from docferry.core.settings import RollbackPointSettings
 from docferry.errors import PreflightFailed, Problem
 from docferry.flows.kernel.job import Job
+from docferry.flows.ledger.rooms.points import OVER_LIVE, list_point_records, list_restores, read_point_record
 from docferry.ports.flows import Ledger
-
-WHOLE, OVER_LIVE = "whole", "over live"
 
 
 def settings_of(job: Job) -> RollbackPointSettings:
@@ -33,24 +32,20 @@ class PointList:
 
 def list_points(ledger: Ledger) -> PointList:
     """All points of a migration."""
-    records = ledger.list(POINTS)
-    whole = [point_of(one.body) for one in records if one.body.get("state") == WHOLE]
+    records = list_point_records(ledger)
+    whole = [one.point for one in records if one.point is not None]
     return PointList(
         points=tuple(sorted(whole, key=lambda point: point.made_ms)),
-        unfinished=tuple(one.key for one in records if one.body.get("state") != WHOLE),
-        half=tuple(
-            (str(one.body["database"]), str(one.body["point"]))
-            for one in ledger.list(RESTORES)
-            if one.body.get("state") == OVER_LIVE
-        ),
+        unfinished=tuple(one.name for one in records if not one.whole),
+        half=tuple((one.database, one.point) for one in list_restores(ledger) if one.state == OVER_LIVE),
     )
 
 
 def read_point(ledger: Ledger, name: str) -> Point:
     """A whole point. Raises PreflightFailed, with those there are, for any other name."""
-    record = ledger.read(POINTS, name)
-    if record is None or record.body.get("state") != WHOLE:
+    record = read_point_record(ledger, name)
+    if record is None or record.point is None:
         known = ", ".join(point.name for point in list_points(ledger).points) or "none"
         what = "is not finished" if record is not None else "is no rollback point"
         raise PreflightFailed("rollback points", [Problem(where=name, what=what, suggestion=f"there are: {known}")])
-    return point_of(record.body)
+    return record.point

@@ -16,15 +16,21 @@ from docferry.core.cutover.permitted import Flow
 from docferry.core.rollback_points.points import POINTS, Point, backup_name, name_at, name_problems
 from docferry.errors import ConditionFailed, LeaseHeld, PointFailed, PreflightFailed, Problem, StoreError
 from docferry.flows.kernel.job import Job
-from docferry.flows.ledger.leases import Lease, held, lease_expired, take_or_create
+from docferry.flows.ledger.leases import Lease, held, take_or_create
 from docferry.flows.ledger.modes import not_permitted, read_mode
+from docferry.flows.ledger.rooms.points import (
+    list_point_records,
+    point_begun,
+    point_in,
+    point_whole,
+    read_point_record,
+)
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.rollback_points.dump import dump_collections, require_dumpable
-from docferry.flows.rollback_points.job import WHOLE, settings_of
+from docferry.flows.rollback_points.job import settings_of
 from docferry.flows.rollback_points.mongodump import dump_archive
 from docferry.flows.rollback_points.verify import faults_of
 
-MAKING = "making"
 LEASE_S = 60.0
 POLL_S = 0.5
 BACKUP_S = 900.0
@@ -35,7 +41,7 @@ def plan_point(job: Job, name: str = "", snapshot: str = "") -> str:
     """What making a point would do, in words. Raises PreflightFailed, with everything that is in its way."""
     name = name or name_at(time.time())
     problems = [*name_problems(name), *_method_problems(job, snapshot)]
-    if (record := job.ledger.read(POINTS, name)) is not None and record.body.get("state") == WHOLE:
+    if (record := read_point_record(job.ledger, name)) is not None and record.whole:
         problems.append(Problem(where=name, what="is there already", suggestion="choose another name"))
     if (refused := not_permitted(read_mode(job.ledger), Flow.MAKE_POINT)) is not None:
         problems.append(refused)
@@ -85,11 +91,11 @@ def make_point(job: Job, name: str = "", snapshot: str = "") -> Point:
     sweep(job)
     _require_free(job, name)
     with held(take_or_create(job.ledger, POINTS, name, job.identity, LEASE_S)) as lease:
-        if lease.body.get("state") == WHOLE:
+        if point_in(lease.record).whole:
             raise PreflightFailed("the rollback point", [Problem(where=name, what="is there already")])
-        lease.update({"state": MAKING, "to": settings_of(job).to})
+        lease.update(point_begun(settings_of(job).to))
         point = _made(job, lease, name, snapshot)
-        lease.last = {"state": WHOLE, **point.to_body()}
+        lease.last = point_whole(point)
     job.progress.say(
         f"{name} is whole: {point.documents:,} documents, {point.bytes:,} bytes, {len(point.backups)} backup(s)"
     )
@@ -100,7 +106,7 @@ def _require_free(job: Job, name: str) -> None:
     """Files of this name that this ledger knows nothing of are another one's point: of a rehearsal, or of another account."""
     if (
         settings_of(job).to
-        and job.ledger.read(POINTS, name) is None
+        and read_point_record(job.ledger, name) is None
         and job.points.files(settings_of(job).to).holds(name)
     ):
         what = f"holds files of a point {name} that this ledger does not know"
@@ -198,36 +204,36 @@ def _wait_for_backup(job: Job, name: str, table: str, arn: str, guard: _Guard) -
 def sweep(job: Job) -> list[str]:
     """Remove what unfinished points left whose maker is gone: files, backups of their name, and their record."""
     swept = []
-    for record in job.ledger.list(POINTS):
-        if record.body.get("state") == WHOLE or not lease_expired(record.body, job.identity):
+    for record in list_point_records(job.ledger):
+        if record.whole or not record.holder.expired(job.identity):
             continue
         job.check()
         try:
-            _clear(job, record.key)
+            _clear(job, record.name)
         except (LeaseHeld, ConditionFailed):
             continue  # somebody has finished it, or makes or removes it right now: it is his
         except StoreError as error:  # its place may be gone for good, and is no reason against a new point elsewhere
-            place = f" in {record.body['to']}" if record.body.get("to") else ""
+            place = f" in {record.to}" if record.to else ""
             job.progress.say(
-                f"{record.key} was never finished, and what is left of it{place} cannot be removed yet: {error}"
+                f"{record.name} was never finished, and what is left of it{place} cannot be removed yet: {error}"
             )
             continue
-        job.progress.say(f"{record.key} was never finished: what was left of it is removed")
-        swept.append(record.key)
+        job.progress.say(f"{record.name} was never finished: what was left of it is removed")
+        swept.append(record.name)
     return swept
 
 
 def _clear(job: Job, name: str) -> None:
     """Under the point's lease: whoever makes a point of this name meanwhile keeps what is his."""
     with held(take_or_create(job.ledger, POINTS, name, job.identity, LEASE_S)) as lease:
-        if lease.body.get("state") == WHOLE:
+        if point_in(lease.record).whole:
             raise ConditionFailed(f"{name} has been finished meanwhile")
-        if to := str(lease.body.get("to", "")):
+        if to := point_in(lease.record).to:
             job.points.files(to).remove(name)
         for table in job.migration.tables:
             if job.points.backups.table_status(table.name) is not None:
                 for arn in job.points.backups.find(table.name, backup_name(job.migration.name, name)):
                     job.points.backups.delete(arn)
-    record = job.ledger.read(POINTS, name)
-    if record is not None and lease_expired(record.body, job.identity):
-        job.ledger.delete(record)
+    record = read_point_record(job.ledger, name)
+    if record is not None and record.holder.expired(job.identity):
+        job.ledger.delete(record.record)

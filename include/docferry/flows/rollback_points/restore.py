@@ -30,13 +30,13 @@ from docferry.core.rollback_points.points import (
 from docferry.errors import PreflightFailed, Problem, RetryExhausted, ValidationFailed
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.leases import held, take_or_create
+from docferry.flows.ledger.rooms.points import RESTORING, list_restores, read_restore, restore_begun, restore_whole
 from docferry.flows.rollback_points.dump import Sum, current_pages
-from docferry.flows.rollback_points.job import WHOLE, read_point
+from docferry.flows.rollback_points.job import read_point
 from docferry.flows.rollback_points.mongodump import ARCHIVE
 from docferry.flows.rollback_points.verify import faults_of
 from docferry.ports.rollback_points import Database
 
-RESTORING = "restoring"
 LEASE_S = 60.0
 BATCH_BYTES, BATCH = 4_000_000, 1_000
 POLL_S = 0.5
@@ -101,8 +101,7 @@ def _database_taken(job: Job, name: str, database: str) -> Iterator[Problem]:
 
 
 def _tables_taken(job: Job, name: str, tables: Mapping[str, str]) -> Iterator[Problem]:
-    records = [record.body for record in job.ledger.list(RESTORES) if record.body.get("point") == name]
-    ours = {beside for body in records for beside in body.get("tables", {}).values()}
+    ours = {beside for one in list_restores(job.ledger) if one.point == name for beside in one.tables.values()}
     for beside in tables.values():
         if beside not in ours and job.points.backups.table_status(beside) is not None:
             yield Problem(where=beside, what="exists", suggestion="delete it yourself, if it is not needed any more")
@@ -110,8 +109,8 @@ def _tables_taken(job: Job, name: str, tables: Mapping[str, str]) -> Iterator[Pr
 
 def _is_ours(job: Job, name: str, database: str) -> bool:
     """Whether an unfinished restore of this point has left it."""
-    record = job.ledger.read(RESTORES, _key(name, database))
-    return record is not None and record.body.get("state") == RESTORING and record.body.get("point") == name
+    found = read_restore(job.ledger, _key(name, database))
+    return found is not None and found.state == RESTORING and found.point == name
 
 
 def _key(name: str, database: str) -> str:
@@ -138,11 +137,11 @@ def restore_beside(job: Job, name: str, into: str = "") -> RestoreReport:
         lease.check()
 
     with held(lease):
-        lease.update({"state": RESTORING, "point": name, "tables": dict(plan.tables)})
+        lease.update(restore_begun(name, plan.tables))
         _begin_tables(job, point, plan.tables)
         sums, resting = _restore_database(job, point, plan.database, guard) if plan.database else ({}, ())
         _wait_for_tables(job, plan.tables, guard)
-        lease.last = {"state": WHOLE, "point": name, "sums": sums, "tables": dict(plan.tables)}
+        lease.last = restore_whole(name, plan.tables, sums)
     return replace(plan, resting=resting)
 
 

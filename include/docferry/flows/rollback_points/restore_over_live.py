@@ -24,10 +24,10 @@ from docferry.errors import MoveRefused, PreflightFailed, Problem, ValidationFai
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.leases import held, take_or_create
 from docferry.flows.ledger.modes import live_instances, not_permitted, read_mode
-from docferry.flows.ledger.times import now_ms
+from docferry.flows.ledger.rooms.points import WHOLE, over_live_begun, over_live_done, read_restore
 from docferry.flows.preflight.mongodb_clients import foreigners
 from docferry.flows.rollback_points.dump import PAGE, Sum, current_pages
-from docferry.flows.rollback_points.job import OVER_LIVE, WHOLE, read_point
+from docferry.flows.rollback_points.job import read_point
 from docferry.ports.flows import Bounds
 from docferry.ports.rollback_points import Database
 
@@ -120,12 +120,10 @@ def restore_over_live(job: Job, name: str, confirmed: str, beside: str = "") -> 
             looked = time.monotonic()
 
     with held(lease):
-        lease.update(
-            {"state": OVER_LIVE, "point": name, "database": plan.database, "sentence": plan.sentence, "at": now_ms()}
-        )
+        lease.update(over_live_begun(name, plan.database, plan.sentence))
         _make_equal(job, plan, guard)
         _require_mode(job, plan)
-        lease.last = {"state": "done"}
+        lease.last = over_live_done()
     job.progress.say(f"{plan.database} is what {name} is")
     return plan
 
@@ -156,18 +154,18 @@ def _user_problems(job: Job) -> Iterator[Problem]:
 
 
 def _beside_problems(job: Job, point: Point, beside: str) -> Iterator[Problem]:
-    record = job.ledger.read(RESTORES, beside)
+    found = read_restore(job.ledger, beside)
     if point.method == "snapshot":
         what = "is a snapshot of somebody else's: docferry cannot read it"
         yield Problem(where=point.name, what=what, suggestion="bring it back with the tool that made it")
-    elif record is None or record.body.get("state") != WHOLE or record.body.get("point") != point.name:
+    elif found is None or found.state != WHOLE or found.point != point.name:
         what = f"holds no finished restore of {point.name}"
         yield Problem(where=beside, what=what, suggestion=f"first: docferry points FILE --restore {point.name}")
 
 
 def _changed_beside(job: Job, beside: str, old: Database, specs: Mapping[str, CollectionSpec]) -> Iterator[Problem]:
-    record = job.ledger.read(RESTORES, beside)
-    sums: Mapping[str, str] = record.body.get("sums", {}) if record is not None else {}
+    restored = read_restore(job.ledger, beside)
+    sums: Mapping[str, str] = restored.sums if restored is not None else {}
     for name in sorted(specs.keys() - sums.keys()):
         yield Problem(where=f"{beside}.{name}", what="is not of the point", suggestion="drop it, or move it elsewhere")
     for name, sha256 in sums.items():

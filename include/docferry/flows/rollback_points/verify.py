@@ -16,10 +16,9 @@ from docferry.core.rollback_points.dump_files import (
     require_decodable,
     split_documents,
 )
-from docferry.core.rollback_points.points import POINTS, Point, PointCollection
-from docferry.errors import ConditionFailed
+from docferry.core.rollback_points.points import Point, PointCollection
 from docferry.flows.kernel.job import Job
-from docferry.flows.ledger.times import now_ms
+from docferry.flows.ledger.rooms.points import note_verdict
 from docferry.flows.rollback_points.dump import Sum
 from docferry.flows.rollback_points.job import read_point
 from docferry.flows.rollback_points.mongodump import ARCHIVE
@@ -51,16 +50,8 @@ def verify_point(job: Job, name: str) -> PointReport:
     """Look at all of a point, and remember when and with which verdict. Raises PreflightFailed, StoreError, Stopped."""
     point = read_point(job.ledger, name)
     report = PointReport(point=point, checked=tuple(_checked(point)), faults=tuple(faults_of(job, point)))
-    while True:
-        record = job.ledger.read(POINTS, name)
-        if record is None:
-            return report
-        verdict = {"checked_ms": now_ms(), "sound": report.ok}
-        try:
-            job.ledger.write(POINTS, name, {**record.body, **verdict}, expect=record)
-        except ConditionFailed:
-            continue
-        return report
+    note_verdict(job.ledger, name, sound=report.ok)
+    return report
 
 
 def _checked(point: Point) -> Iterator[str]:
