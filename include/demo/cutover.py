@@ -11,7 +11,7 @@ import boto3
 import bson
 from bson import json_util
 from docferry.config import Migration
-from docferry.flows.ledger.dead_letters import letter_document, letter_record, list_letters
+from docferry.flows.ledger.dead_letters import letter_document, list_letters, read_letter
 from docferry.ports.flows import Ledger
 from docferry.rehearsal.application import COUNTERS, make_counters
 from docferry.rehearsal.independent.aftermath import compare_with_dynamodb
@@ -59,7 +59,7 @@ def set_aside(uri: str, migration: Migration, ledger: Ledger, directory: Path) -
 def _dead(ledger: Ledger, collection: str) -> Iterator[dict[str, Any]]:
     """The documents of a collection's dead letters, as the ledger keeps them."""
     for letter in list_letters(ledger, collection):
-        record = letter_record(ledger, collection, letter.id)
+        record = read_letter(ledger, collection, letter.id)
         if record is not None:
             yield bson.decode(letter_document(ledger, record))
 

@@ -24,7 +24,7 @@ from docferry.cli.common import (
 from docferry.cli.render import table_text
 from docferry.core.bson_codec.shown import show_document
 from docferry.flows.kernel.job import Job
-from docferry.flows.ledger.dead_letters import letter_document, letter_record, list_letters
+from docferry.flows.ledger.dead_letters import letter_document, list_letters, read_letter
 from docferry.flows.purge import PurgeReport, purge
 from docferry.flows.validate.first_pass import validate
 from docferry.flows.validate.repair import ReplayReport, repair, replay_letters
@@ -116,7 +116,7 @@ def _replay(job: Job, connections: Connections, collection: str) -> ReplayReport
 
 def _show_letter(job: Job, names: Sequence[str], id_text: str) -> int:
     for name in names:
-        record = letter_record(job.ledger, name, id_text)
+        record = read_letter(job.ledger, name, id_text)
         if record is not None:
             shown = show_document(letter_document(job.ledger, record))
             for path in shown.invalid_text:

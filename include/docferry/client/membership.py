@@ -26,7 +26,7 @@ from typing import Any
 
 from docferry.client.tally import Tally
 from docferry.core.cutover.instances import INSTANCES, Instance, Wrote
-from docferry.core.cutover.modes import MODE, MOVES, Mode, ModeState, state_of
+from docferry.core.cutover.modes import MODE, MOVES, Mode, ModeState
 from docferry.core.mapping.items import ItemKey
 from docferry.errors import (
     CallRefused,
@@ -37,6 +37,7 @@ from docferry.errors import (
     MigrationError,
     WritesHeld,
 )
+from docferry.flows.ledger.modes import instance_in, mode_in
 from docferry.ports.client import DynamoCalls
 from docferry.ports.flows import Identity, Ledger, Record
 
@@ -165,7 +166,7 @@ class Membership:
                             "the ledger has lost its record of the mode, which was changed: restore its table"
                         )
                     mode = self._ledger.write(*MODE, ModeState().to_body(), expect=None)
-                state = state_of(mode.body)
+                state = mode_in(mode)
                 self._record, self._state = None, state
                 body = self._instance(state.epoch, ended=False).to_body()
                 self._record = self._ledger.write(INSTANCES, self._id, body, expect=None, unchanged=[mode])
@@ -299,7 +300,7 @@ class Membership:
             self._write_instance(epoch, ended=False, unchanged=[mode] if over and mode else [])
 
     def _see(self, record: Record | None) -> None:
-        state = state_of(record.body) if record else ModeState()
+        state = mode_in(record) if record else ModeState()
         with self._lock:
             if state.epoch >= self._state.epoch:
                 self._state = state
@@ -323,7 +324,7 @@ class Membership:
 
     def _not_written(self, epoch: int, body: Mapping[str, Any], *, ended: bool, unchanged: Sequence[Record]) -> None:
         current = self._ledger.read(INSTANCES, self._id)
-        if current is None or current.body["mark"] != body["mark"]:
+        if current is None or instance_in(current).mark != body["mark"]:
             self._deadline = 0.0  # struck off: register as another one
             self._id = uuid.uuid4().hex
             self._register()
@@ -348,7 +349,7 @@ class Membership:
             name=identity.name,
             mark=identity.mark,
             epoch=epoch,
-            registered_ms=int(self._record.body["registered"]) if self._record else now,
+            registered_ms=instance_in(self._record).registered_ms if self._record else now,
             beat_ms=now,
             until_ms=now + int(self._lease_s * 1000),
             ended=ended,

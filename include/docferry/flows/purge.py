@@ -57,13 +57,13 @@ from docferry.flows.ledger.budget import LedgerBudget
 from docferry.flows.ledger.dead_letters import list_letters
 from docferry.flows.ledger.leases import Lease, held_async, take_or_create
 from docferry.flows.ledger.positions import read_replication
-from docferry.flows.ledger.times import decode_time, encode_time, now_ms
+from docferry.flows.ledger.rooms.purge import PURGE, looks_in, purge_looked, read_looks
+from docferry.flows.ledger.times import now_ms
 from docferry.flows.ledger.writers import LEASE_S, open_loads, open_writers
 from docferry.flows.preflight.thresholds import SIGNATURE_LIVES_S
 from docferry.flows.validate.common import owner_of
 from docferry.ports.flows import Grave, Target
 
-PURGE = ("purge", "tombstones")
 SCAN_SEGMENTS = 4
 LETTERS_S = 10.0
 STALE_S = 60.0
@@ -136,8 +136,8 @@ async def purge(job: Job, target: Target, dry_run: bool = False) -> PurgeReport:
             LeaseLost, Stopped, RetryExhausted, StoreError. Whatever it raises, it can be run again.
     """
     if dry_run:
-        record = await in_thread(job.ledger.read, *PURGE, stop=job.stop)
-        proof = await in_thread(_prove, job, record.body if record else {}, stop=job.stop)
+        looks = await in_thread(read_looks, job.ledger, stop=job.stop)
+        proof = await in_thread(_prove, job, looks, stop=job.stop)
         return await _Purge(job, target, PurgeReport(proof=proof, dry_run=True), None).run()
     if job.stop.is_set():
         raise Stopped("asked to stop before the purge began; nothing was deleted")
@@ -147,8 +147,8 @@ async def purge(job: Job, target: Target, dry_run: bool = False) -> PurgeReport:
 
 
 async def _purge_leased(job: Job, target: Target, lease: Lease) -> PurgeReport:
-    proof = await in_thread(_prove, job, lease.body, stop=job.stop)
-    await in_thread(lease.update, {"seen": _encode_looks(proof.seen)}, stop=job.stop)
+    proof = await in_thread(_prove, job, looks_in(lease.record), stop=job.stop)
+    await in_thread(lease.update, purge_looked(proof.seen), stop=job.stop)
     for line in proof.render().splitlines():
         job.progress.say(line)
     if not proof.holds:
@@ -162,9 +162,9 @@ async def _purge_leased(job: Job, target: Target, lease: Lease) -> PurgeReport:
 # --- facts -----------------------------------------------------------------------------------------------------------
 
 
-def _prove(job: Job, kept: Mapping[str, Any]) -> Proof:
-    """The proof as of now; `kept` is what the ledger's record of purges holds."""
-    return prove(facts_of(job, _decode_looks(kept)), Ages(dead=YOUNG_S, stale=STALE_S))
+def _prove(job: Job, looks: Sequence[WritersSeen]) -> Proof:
+    """The proof as of now; `looks` are those that the ledger's record of purges holds."""
+    return prove(facts_of(job, looks), Ages(dead=YOUNG_S, stale=STALE_S))
 
 
 def facts_of(job: Job, seen: Sequence[WritersSeen] = ()) -> Facts:
@@ -185,17 +185,6 @@ def facts_of(job: Job, seen: Sequence[WritersSeen] = ()) -> Facts:
         ended_ms=now_ms(),
         seen=tuple(seen),
     )
-
-
-def _encode_looks(looks: Sequence[WritersSeen]) -> list[list[Any]]:
-    return [[encode_time(look.at), look.at_ms, version_text(look.version)] for look in looks]
-
-
-def _decode_looks(body: Mapping[str, Any]) -> list[WritersSeen]:
-    return [
-        WritersSeen(at=decode_time(at), at_ms=int(at_ms), version=parse_version(text))
-        for at, at_ms, text in body.get("seen", ())
-    ]
 
 
 # --- deleting --------------------------------------------------------------------------------------------------------

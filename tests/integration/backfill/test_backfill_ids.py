@@ -23,7 +23,7 @@ from docferry.adapters.mongodb.source import MongoSource
 from docferry.core.bson_codec.encode import BSON_TYPES
 from docferry.errors import TimedOut
 from docferry.flows.backfill import backfill
-from docferry.flows.ledger.dead_letters import letter_document, letter_record, list_letters
+from docferry.flows.ledger.dead_letters import letter_document, list_letters, read_letter
 from docferry.flows.ledger.positions import recorded_position
 from docferry.ports.flows import Bounds
 from docferry.rehearsal.independent import judge
@@ -150,7 +150,7 @@ def test_huge_documents_become_dead_letters_and_their_neighbours_arrive(stack: S
     letters = list_letters(rig.ledger, "huge")
     assert [(one.id, one.reason) for one in letters] == [(f"~i{n}", "ItemTooLarge") for n in huge]
     for n, letter in zip(huge, letters, strict=True):
-        record = letter_record(rig.ledger, "huge", letter.id)
+        record = read_letter(rig.ledger, "huge", letter.id)
         assert record is not None
         assert bson.decode(letter_document(rig.ledger, record)) == huge[n]
         assert not any("data" in str(value) for value in letter.to_dict().values())

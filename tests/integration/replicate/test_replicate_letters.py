@@ -7,7 +7,7 @@ from typing import Any
 import bson
 import pytest
 from bson.raw_bson import RawBSONDocument
-from docferry.flows.ledger.dead_letters import letter_document, letter_record, list_letters
+from docferry.flows.ledger.dead_letters import letter_document, list_letters, read_letter
 from support.backfill.rig import Rig
 from support.replicate.rig import (
     assert_equal,
@@ -87,7 +87,7 @@ def test_document_that_is_unstorable_from_the_first_is_a_letter_that_shows_it(sh
     key = insert(shared, "users", user("born large") | {"scan": large(420_000)})
     report = follow(shared)
     assert (report.dead, report.written) == (1, 0)
-    record = letter_record(shared.ledger, "users", str(key))
+    record = read_letter(shared.ledger, "users", str(key))
     assert record is not None
     assert bson.decode(letter_document(shared.ledger, record))["scan"] == bytes(large(420_000))
     assert_equal(shared)

@@ -13,7 +13,7 @@ from bson import Binary, Code, Decimal128, Int64, ObjectId
 from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.versions import parse_version
 from docferry.errors import InvariantBroken, RefusedByStore, Stopped
-from docferry.flows.ledger.dead_letters import DeadLetter, letter_document, letter_record, list_letters, open_letter
+from docferry.flows.ledger.dead_letters import DeadLetter, letter_document, list_letters, open_letter, read_letter
 from docferry.sandbox import SandboxStack
 from docferry.testing.jobs import change_job
 from support.backfill.rig import Rig, shop_rig
@@ -50,7 +50,7 @@ def only_letter(rig: Rig) -> DeadLetter:
 
 
 def document_in(rig: Rig, letter: DeadLetter) -> bytes:
-    record = letter_record(rig.ledger, letter.collection, letter.id)
+    record = read_letter(rig.ledger, letter.collection, letter.id)
     assert record is not None
     return letter_document(rig.ledger, record)
 
@@ -228,7 +228,7 @@ def test_replay_stops_when_asked_and_leaves_the_letter(rig: Rig) -> None:
 
 def test_summary_error_and_repr_carry_no_document(rig: Rig) -> None:
     report = replay(rig, "products")
-    record = letter_record(rig.ledger, "products", only_letter(rig).id)
+    record = read_letter(rig.ledger, "products", only_letter(rig).id)
     shown = f"{report!r}{report.to_dict()}{only_letter(rig)!r}{record!r}"
     assert SECRET not in shown
     assert "ItemTooLarge" in shown

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 from docferry.errors import LeaseHeld, Stopped
+from docferry.flows.ledger.rooms.validation import VALIDATION
 from docferry.flows.ledger.times import encode_time
 from docferry.flows.validate import first_pass as checking
 from docferry.flows.validate import progress as validation_progress
@@ -167,7 +168,7 @@ def test_killed_validation_goes_on_from_its_last_checkpoint(rig: Rig, driver: Pr
     rig.dynamodb.put_item(TableName=rig.table, Item={**item, "currency": {"S": "XXX"}})
     driver.until("validate products", 50)
     driver.end()
-    record = rig.ledger.read(validation_progress.SECTION, validation_progress.KEY)
+    record = rig.ledger.read(*VALIDATION)
     assert record is not None
     so_far = validation_progress.decode_so_far(record.body["so_far"])
     behind = sum(one.documents for one in so_far.results.values())

@@ -18,7 +18,7 @@ from docferry.core.mapping.change_writes import DecodedChange, Writes
 from docferry.core.mapping.items import Item, key_of
 from docferry.core.mapping.raw import id_name
 from docferry.core.versions import version_text
-from docferry.flows.ledger.dead_letters import close_letter, letter_record
+from docferry.flows.ledger.dead_letters import close_letter, read_letter
 from docferry.flows.replicate.lanes import Applying, Lanes
 from docferry.flows.validate.repair import _Repair
 from docferry.ports.flows import ChangeEvent, StreamPosition
@@ -63,7 +63,7 @@ class LettersClosedAtOnce(CountedLanes):
 
     async def _apply(self, change: ChangeEvent) -> None:
         await super()._apply(change)
-        record = letter_record(self.work.ledger, DOCS, id_name(change.id))
+        record = read_letter(self.work.ledger, DOCS, id_name(change.id))
         if record is not None and record.body["version"] <= version_text(change.version):
             close_letter(self.work.ledger, record)
 

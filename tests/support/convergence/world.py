@@ -28,7 +28,7 @@ from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import snapshot_version, version_of
 from docferry.errors import DocumentError, LeaseHeld
 from docferry.flows.backfill.load import _Loader, _Page
-from docferry.flows.ledger.dead_letters import letter_record, list_letters
+from docferry.flows.ledger.dead_letters import list_letters, read_letter
 from docferry.flows.ledger.load_headers import BULK, CONDITIONAL
 from docferry.flows.ledger.positions import position_body, recorded_position
 from docferry.flows.replicate.lanes import Applying
@@ -372,7 +372,7 @@ class World:
         for data in now:
             if is_storable(bson.decode(data)):
                 expected.update({key_of(item): _content(item) for item in encode_raw(MAPPING, data, 0)})
-            elif letter_record(self.ledger, DOCS, id_name(id_of(data))) is None:
+            elif read_letter(self.ledger, DOCS, id_name(id_of(data))) is None:
                 raise Diverged(f"the document {id_name(id_of(data))} cannot be stored and has no dead letter")
         stored = {key_of(item): _content(item) for item in await self.side.items()}
         for key in {*expected, *stored}:

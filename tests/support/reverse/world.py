@@ -322,7 +322,7 @@ class World:
 
     def compare(self) -> None:
         if self.lanes.letters:
-            raise Diverged(f"dead letters: {[record.body['message'] for record in self.lanes.letters.values()]}")
+            raise Diverged(f"dead letters: {[letter.message for letter in self.lanes.letters.values()]}")
         for collection in self.written:
             mongo = self.sink.all_of(collection)
             dynamo = {id_name(id_of(bson.encode(one))): one for one in self._decoded(collection)}

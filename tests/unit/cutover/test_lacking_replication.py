@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from bson.timestamp import Timestamp
 from docferry.flows.cutover.flip import lacking_replication
-from docferry.flows.ledger.positions import REPLICATION
+from docferry.flows.ledger.positions import REPLICATION, position_body
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.thresholds import FLIP_LAG_S, SEEN_S
+from docferry.ports.flows import StreamPosition
 from docferry.testing.fakes import FakeLedger
 
 
 def lacking(age_s: float = 0.0, **changes: Any) -> list[str]:
     ledger = FakeLedger()
-    body = {"token": {}, "owner": "one", "at": now_ms() - int(age_s * 1000), "lag_s": 0, "ended": ""}
+    position = StreamPosition(time=Timestamp(1, 1), token={"_data": "00"}, scope="")
+    body = position_body(position) | {"owner": "one", "at": now_ms() - int(age_s * 1000), "lag_s": 0, "ended": ""}
     ledger.write(*REPLICATION, body | changes, expect=None)
     return [one.what for one in lacking_replication(ledger)]
 

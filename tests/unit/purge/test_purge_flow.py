@@ -15,7 +15,7 @@ from docferry.core.versions import version_of
 from docferry.errors import ItemTooLarge, LeaseHeld, LeaseLost, PreflightFailed, Stopped, Unavailable
 from docferry.flows import purge as purging
 from docferry.flows.ledger import writers
-from docferry.flows.ledger.dead_letters import close_letter, letter_record, open_letter
+from docferry.flows.ledger.dead_letters import close_letter, open_letter, read_letter
 from docferry.flows.ledger.leases import Lease
 from docferry.flows.ledger.positions import REPLICATION
 from docferry.flows.ledger.times import now_ms
@@ -103,7 +103,7 @@ def test_tombstones_of_a_document_with_a_dead_letter_stay(world: World) -> None:
     report = purge(world)
     assert (report.purged, report.kept["dead_letter"]) == (1, 1)
     assert [key[0] for key in graves(world)] == [f"ORDER#{order['_id']}"]
-    record = letter_record(world.ledger, "orders", str(order["_id"]))
+    record = read_letter(world.ledger, "orders", str(order["_id"]))
     assert record is not None
     close_letter(world.ledger, record)
     assert purge(world).purged == 1

@@ -15,7 +15,14 @@ from docferry.core.mapping.raw import id_bytes
 from docferry.core.versions import version_of
 from docferry.errors import ConditionFailed, DocumentError, RefusedByStore
 from docferry.flows.kernel.job import Job
-from docferry.flows.ledger.dead_letters import close_letter, letter_document, letter_record, open_letter
+from docferry.flows.ledger.dead_letters import (
+    DeadLetter,
+    close_letter,
+    letter_document,
+    letter_in,
+    open_letter,
+    read_letter,
+)
 from docferry.flows.replicate.lanes import Applying, Lanes
 from docferry.flows.validate.repair import replay_letters
 from docferry.ports.flows import ChangeEvent, Record, StreamPosition
@@ -42,10 +49,10 @@ def error() -> DocumentError:
     return found
 
 
-def letter(ledger: FakeLedger) -> Record:
-    record = letter_record(ledger, DOCS, "~i1")
-    assert record is not None
-    return record
+def letter(ledger: FakeLedger) -> DeadLetter:
+    found = read_letter(ledger, DOCS, "~i1")
+    assert found is not None
+    return found
 
 
 def test_letter_opened_again_while_it_is_closed_keeps_its_document() -> None:
@@ -86,7 +93,7 @@ def test_replay_passes_over_a_letter_that_was_closed_since_it_was_listed() -> No
         def list(self, section: str, prefix: str = "") -> list[Record]:
             found = super().list(section, prefix)
             for record in found if section == f"dead:{DOCS}" else ():
-                close_letter(self, record)
+                close_letter(self, letter_in(record))
             return found
 
     ledger = Closing()
@@ -108,7 +115,7 @@ def test_letter_of_a_document_that_nobody_could_read_can_be_replayed(monkeypatch
     source.put("others", {"_id": 0})
     report = asyncio.run(replay_letters(job_of(ledger, source), target, DOCS))
     assert (report.letters, report.gone) == (1, 1)
-    assert letter_record(ledger, DOCS, "~i1") is None
+    assert read_letter(ledger, DOCS, "~i1") is None
 
 
 def event(source: FakeSource) -> ChangeEvent:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from docferry.errors import LeaseHeld, Stopped, Unavailable
 from docferry.flows.ledger.reports import latest_report
+from docferry.flows.ledger.rooms.validation import SUSPECTS, VALIDATION
 from docferry.flows.validate import first_pass as checking
 from docferry.flows.validate import progress as validation_progress
 from docferry.flows.validate import suspects
@@ -109,7 +110,7 @@ def test_validation_that_was_cut_goes_on_and_finds_what_one_run_would(pages: int
     whole = world.validate().to_dict()
     with pytest.raises(Lost):
         world.validate(job=world.job(source=Fragile(world, pages)))
-    parts = world.ledger.list(validation_progress.PARTS)
+    parts = world.ledger.list(SUSPECTS)
     kept = [one.name for part in parts for one in decode_suspects(part.body["data"])]
     assert len(kept) == len(set(kept)), "each is written once"
     again = Fragile(world, 1_000)
@@ -155,7 +156,7 @@ def test_finished_validation_is_begun_anew_and_leaves_nothing_behind() -> None:
         source = Fragile(world, 1_000)
         report = world.validate(job=world.job(source=source))
         assert (source.read, report.ok) == (40, False)
-        assert world.ledger.list(validation_progress.PARTS) == []
+        assert world.ledger.list(SUSPECTS) == []
 
 
 @pytest.mark.usefixtures("small_steps")
@@ -167,7 +168,7 @@ def test_validation_of_another_file_or_of_long_ago_is_not_continued(why: str, mo
     if why == "age":
         monkeypatch.setattr(validation_progress, "RESUME_WITHIN_S", -1.0)
     else:
-        record = world.ledger.read(validation_progress.SECTION, validation_progress.KEY)
+        record = world.ledger.read(*VALIDATION)
         assert record is not None
         world.ledger.write(record.section, record.key, {**record.body, "digest": "another"}, expect=record)
     source = Fragile(world, 1_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from docferry.core.versions import parse_version, version_text
@@ -28,6 +28,13 @@ class DeadLetter:
     version: int
     at_ms: int
     parts: int
+    opening: str = ""
+    record: Record = field(repr=False, compare=False)
+
+    @property
+    def key(self) -> str:
+        """By which it is found: `letter_key` of the document's id."""
+        return self.record.key
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -41,10 +48,31 @@ class DeadLetter:
         }
 
 
+HASHED, HEX = "~hash#", 64
+"""How the key of a long id begins: no id's own text begins so (a string's leading `~` is escaped)."""
+ID_BYTES, SHOWN = 900, 100
+
+
 def letter_key(id_text: str) -> str:
-    """The ledger key of a document: its id, or a digest where that would be too long for a sort key."""
+    """The ledger key of a document: its id, or a digest where that would be too long for a sort key. Takes `letter_id`, too."""
+    if id_text.startswith(HASHED):
+        return id_text[: len(HASHED) + HEX]
     data = id_text.encode()
-    return id_text if len(data) <= 900 else "~hash#" + hashlib.sha256(data).hexdigest()
+    return id_text if len(data) <= ID_BYTES else HASHED + hashlib.sha256(data).hexdigest()
+
+
+def letter_id(id_text: str) -> str:
+    """A document's id as a record of the ledger holds it: a long one by its digest and its beginning. An id has no bound of
+    its own, a record is one item of at most 400 KB."""
+    key = letter_key(id_text)
+    return id_text if key == id_text or id_text.startswith(HASHED) else f"{key} {id_text[:SHOWN]}…"
+
+
+def bounded(text: str, most: int = 1000) -> str:
+    """Text of a document for a record: at most so many characters, and then a digest of all of it."""
+    if len(text) <= most:
+        return text
+    return f"{text[:most]}… ({len(text):,} characters, sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]})"
 
 
 def open_letter(ledger: Ledger, collection: str, error: DocumentError, document: bytes, version: int) -> None:
@@ -63,10 +91,10 @@ def open_letter(ledger: Ledger, collection: str, error: DocumentError, document:
         for index, part in enumerate(parts):
             _write_part(ledger, collection, f"{key}#{version_text(version)}#{opening}#{index:05d}", part)
         body = {
-            "id": error.id,
+            "id": letter_id(error.id),
             "reason": error.reason,
-            "path": error.path,
-            "message": str(error)[:1000],
+            "path": bounded(error.path),
+            "message": bounded(str(error)),
             "version": version_text(version),
             "at": now_ms(),
             "opening": opening,
@@ -77,7 +105,7 @@ def open_letter(ledger: Ledger, collection: str, error: DocumentError, document:
         except ConditionFailed:
             continue
         if record is not None:
-            _drop_parts(ledger, collection, record)
+            _drop_parts(ledger, letter_in(record))
         return
 
 
@@ -86,54 +114,59 @@ def _write_part(ledger: Ledger, collection: str, key: str, part: bytes) -> None:
     ledger.write(section, key, {"data": part}, expect=ledger.read(section, key))
 
 
-def _drop_parts(ledger: Ledger, collection: str, record: Record) -> None:
-    for part in _parts(ledger, collection, record):
+def _drop_parts(ledger: Ledger, letter: DeadLetter) -> None:
+    for part in _parts(ledger, letter):
         ledger.delete(part)
 
 
-def _parts(ledger: Ledger, collection: str, record: Record) -> list[Record]:
-    return ledger.list(f"dead-parts:{collection}", f"{record.key}#{record.body['version']}#{record.body['opening']}#")
+def _parts(ledger: Ledger, letter: DeadLetter) -> list[Record]:
+    prefix = f"{letter.key}#{version_text(letter.version)}#{letter.opening}#"
+    return ledger.list(f"dead-parts:{letter.collection}", prefix)
 
 
 def list_letters(ledger: Ledger, collection: str) -> list[DeadLetter]:
     """The open dead letters of a collection."""
-    return [_letter(collection, record) for record in ledger.list(f"dead:{collection}")]
+    return [letter_in(record) for record in ledger.list(f"dead:{collection}")]
 
 
-def _letter(collection: str, record: Record) -> DeadLetter:
+def letter_in(record: Record) -> DeadLetter:
+    """What a letter's record says."""
     body = record.body
     return DeadLetter(
-        collection=collection,
-        id=body["id"],
+        collection=record.section.removeprefix("dead:"),
+        id=letter_id(body["id"]),
         reason=body["reason"],
         path=body["path"],
         message=body["message"],
         version=parse_version(body["version"]),
         at_ms=int(body["at"]),
         parts=int(body["parts"]),
+        opening=body["opening"],
+        record=record,
     )
 
 
-def letter_record(ledger: Ledger, collection: str, id_text: str) -> Record | None:
-    """The ledger record of one letter, for closing it."""
-    return ledger.read(f"dead:{collection}", letter_key(id_text))
+def read_letter(ledger: Ledger, collection: str, id_text: str) -> DeadLetter | None:
+    """One letter, by its document's id or by the id that it shows."""
+    record = ledger.read(f"dead:{collection}", letter_key(id_text))
+    return letter_in(record) if record is not None else None
 
 
-def letter_document(ledger: Ledger, record: Record) -> bytes:
+def letter_document(ledger: Ledger, letter: DeadLetter) -> bytes:
     """The dead-lettered document as BSON.
 
     Raises: ConditionFailed if the letter was closed or replaced since it was read; InvariantBroken if parts are missing.
     """
-    parts = _parts(ledger, record.section.removeprefix("dead:"), record)
-    if len(parts) != int(record.body["parts"]):
-        current = ledger.read(record.section, record.key)
-        if current is None or current.revision != record.revision:
-            raise ConditionFailed(f"dead letter {record.key} has changed meanwhile", operation="read a dead letter")
-        raise InvariantBroken(f"dead letter {record.key}: {len(parts)} of {record.body['parts']} parts are there")
+    parts = _parts(ledger, letter)
+    if len(parts) != letter.parts:
+        current = ledger.read(letter.record.section, letter.key)
+        if current is None or current.revision != letter.record.revision:
+            raise ConditionFailed(f"dead letter {letter.key} has changed meanwhile", operation="read a dead letter")
+        raise InvariantBroken(f"dead letter {letter.key}: {len(parts)} of {letter.parts} parts are there")
     return zlib.decompress(b"".join(part.body["data"] for part in parts))
 
 
-def close_letter(ledger: Ledger, record: Record) -> None:
+def close_letter(ledger: Ledger, letter: DeadLetter) -> None:
     """Remove a letter that has been dealt with. Raises ConditionFailed if it has changed meanwhile."""
-    ledger.delete(record)
-    _drop_parts(ledger, record.section.removeprefix("dead:"), record)
+    ledger.delete(letter.record)
+    _drop_parts(ledger, letter)

@@ -12,7 +12,7 @@ from typing import Any
 
 from docferry.core.mapping.items import ItemKey
 from docferry.errors import ConditionFailed, DocumentError
-from docferry.flows.ledger.dead_letters import letter_key
+from docferry.flows.ledger.dead_letters import bounded, letter_id, letter_key
 from docferry.flows.ledger.times import now_ms
 from docferry.ports.flows import Ledger, Record
 
@@ -32,6 +32,12 @@ class ReverseLetter:
     key: ItemKey = field(repr=False)
     id_data: bytes = field(repr=False)
     at_ms: int
+    record: Record = field(repr=False, compare=False)
+
+    @property
+    def lane(self) -> tuple[str, str]:
+        """Collection and id of the document, the id as a record holds it."""
+        return self.collection, self.id
 
     def to_dict(self) -> dict[str, Any]:
         names = ("collection", "id", "reason", "path", "message", "table", "at_ms")
@@ -53,7 +59,7 @@ def letter_in(record: Record) -> ReverseLetter:
     body = record.body
     return ReverseLetter(
         collection=body["collection"],
-        id=body["id"],
+        id=letter_id(body["id"]),
         reason=body["reason"],
         path=body["path"],
         message=body["message"],
@@ -61,18 +67,21 @@ def letter_in(record: Record) -> ReverseLetter:
         key=(body["pk"], body["sk"]),
         id_data=body["id_data"],
         at_ms=int(body["at"]),
+        record=record,
     )
 
 
-def open_reverse_letter(ledger: Ledger, table: str, key: ItemKey, id_data: bytes, error: DocumentError) -> Record:
+def open_reverse_letter(
+    ledger: Ledger, table: str, key: ItemKey, id_data: bytes, error: DocumentError
+) -> ReverseLetter:
     """Record it, in the place of an earlier one of the same document. Raises StoreError."""
     name = f"{error.namespace}#{letter_key(error.id)}"
     body = {
         "collection": error.namespace,
-        "id": error.id,
+        "id": letter_id(error.id),
         "reason": error.reason,
-        "path": error.path,
-        "message": str(error)[:1000],
+        "path": bounded(error.path),
+        "message": bounded(str(error)),
         "table": table,
         "pk": key[0],
         "sk": key[1],
@@ -81,11 +90,11 @@ def open_reverse_letter(ledger: Ledger, table: str, key: ItemKey, id_data: bytes
     }
     while True:
         try:
-            return ledger.write(SECTION, name, body, expect=ledger.read(SECTION, name))
+            return letter_in(ledger.write(SECTION, name, body, expect=ledger.read(SECTION, name)))
         except ConditionFailed:
             continue  # somebody else, just now: only one follows, so this ends
 
 
-def close_reverse_letter(ledger: Ledger, record: Record) -> None:
+def close_reverse_letter(ledger: Ledger, letter: ReverseLetter) -> None:
     """Remove a letter that has been dealt with. Raises ConditionFailed if it has changed meanwhile."""
-    ledger.delete(record)
+    ledger.delete(letter.record)

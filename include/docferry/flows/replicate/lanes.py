@@ -16,12 +16,12 @@ from docferry.config import Migration
 from docferry.core.backoff import Backoff
 from docferry.core.mapping.change_writes import DecodedChange, Writes
 from docferry.core.mapping.raw import id_document, id_name
-from docferry.core.versions import parse_version, snapshot_version
+from docferry.core.versions import snapshot_version
 from docferry.errors import ConditionFailed, DocumentError, ImagesLost, MigrationError, Unforeseen
 from docferry.flows.kernel.lane_scheduler import LaneScheduler
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread
-from docferry.flows.ledger.dead_letters import close_letter, letter_record, list_letters, open_letter
+from docferry.flows.ledger.dead_letters import close_letter, letter_key, list_letters, open_letter, read_letter
 from docferry.ports.flows import Budget, ChangeEvent, Guard, Ledger, Source, StopSignal, StreamPosition, Target
 
 LANES = 128
@@ -113,7 +113,7 @@ class Lanes:
         for name in self.mappings:
             letters = list_letters(self.work.ledger, name)
             # One that is closed meanwhile is forgotten when its document changes: then it is looked at.
-            self._letters.setdefault(name, {}).update({letter.id: letter.version for letter in letters})
+            self._letters.setdefault(name, {}).update({letter.key: letter.version for letter in letters})
 
     async def end(self) -> None:
         """End the lanes. What was applied out of order will be read, and counted, again."""
@@ -171,7 +171,7 @@ class Lanes:
 
     async def _apply_once(self, change: ChangeEvent) -> None:
         name = id_name(change.id)
-        letter = self._letters.get(change.collection, {}).get(name)
+        letter = self._letters.get(change.collection, {}).get(letter_key(name))
         version = change.version
         if change.images_lost and change.operation != "delete":
             change, version = await self._fetch(change)
@@ -244,18 +244,18 @@ class Lanes:
         error.namespace, error.id = change.collection, name
         document = change.after if change.after is not None else change.before or id_document(change.id)
         await in_thread(open_letter, self.work.ledger, change.collection, error, document, version)
-        self._letters.setdefault(change.collection, {})[name] = version
+        self._letters.setdefault(change.collection, {})[letter_key(name)] = version
         await self._write(change.collection, replace(writes, error=None), or_same=True)
         self.counts.dead += 1
 
     def _close_letter(self, collection: str, name: str, version: int) -> None:
         """A later good change of the document: only strictly later, and only the letter that was looked at."""
-        record = letter_record(self.work.ledger, collection, name)
-        if record is not None:
+        letter = read_letter(self.work.ledger, collection, name)
+        if letter is not None:
             try:
-                if parse_version(record.body["version"]) >= version:
+                if letter.version >= version:
                     return  # a newer letter took its place: it stays known
-                close_letter(self.work.ledger, record)
+                close_letter(self.work.ledger, letter)
             except ConditionFailed:
                 return  # the same, just now
-        self._letters.get(collection, {}).pop(name, None)
+        self._letters.get(collection, {}).pop(letter_key(name), None)

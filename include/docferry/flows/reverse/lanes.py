@@ -32,17 +32,17 @@ from docferry.errors import (
 )
 from docferry.flows.kernel.lane_scheduler import LaneScheduler
 from docferry.flows.kernel.threads import in_thread, to_its_end
+from docferry.flows.ledger.dead_letters import letter_id
 from docferry.flows.ledger.reverse_letters import (
-    SECTION,
     ReverseLetter,
     close_reverse_letter,
     item_name,
-    letter_in,
+    list_reverse_letters,
     open_reverse_letter,
 )
 from docferry.flows.reverse.places import Place, maps_to, place_of, places_of, read_document, root_place
 from docferry.flows.reverse.shards import Pending, ShardOutcome
-from docferry.ports.flows import Guard, Ledger, Record, Sink, StopSignal, StreamRecord, Target
+from docferry.ports.flows import Guard, Ledger, Sink, StopSignal, StreamRecord, Target
 
 AT_ONCE = 32
 TORN_READS = 6
@@ -53,6 +53,14 @@ DUPLICATE_WAIT_S = 0.05
 BACKOFF = Backoff(for_s=120.0, first_s=0.1, cap_s=5.0)
 
 Lane = tuple[str, str]
+"""Collection and id of a document; the id as its letter holds it, if it is a long one."""
+
+
+def lane_of(document: tuple[str, str]) -> Lane:
+    collection, id_text = document
+    return collection, letter_id(id_text)
+
+
 Look = Callable[[], Awaitable[ShardOutcome]]
 
 
@@ -97,7 +105,7 @@ class ReverseLanes:
     def __init__(self, work: Returning) -> None:
         self.work = work
         self.parts = self.healed = 0
-        self.letters: dict[Lane, Record] = {}
+        self.letters: dict[Lane, ReverseLetter] = {}
         self._scheduler: LaneScheduler[Lane, _Part] = LaneScheduler(self._serve, AT_ONCE)
         self.moved = self._scheduler.moved
         self._waiting: set[asyncio.TimerHandle] = set()
@@ -123,10 +131,9 @@ class ReverseLanes:
 
     def retry_letters(self) -> None:
         """Look again at every document that has a dead letter, and at nothing else that is queued twice."""
-        for lane, record in self.letters.items():
-            if lane in self._scheduler:
+        for letter in self.letters.values():
+            if letter.lane in self._scheduler:
                 continue
-            letter = letter_in(record)
             mapping = self._mapping(letter)
             if letter.id_data and mapping is not None:
                 self._put(self._part_of(place_of(mapping, letter.id_data, letter.key), letter.key, None))
@@ -140,7 +147,13 @@ class ReverseLanes:
 
     def _part_of(self, place: Place, key: ItemKey, pending: Pending | None) -> _Part:
         return _Part(
-            place.document, place.mapping.table, key, place.id, lambda: self._follow(place), pending, place=place
+            lane_of(place.document),
+            place.mapping.table,
+            key,
+            place.id,
+            lambda: self._follow(place),
+            pending,
+            place=place,
         )
 
     def _part_of_item(self, collection: str, table: str, key: ItemKey, pending: Pending | None) -> _Part:
@@ -260,7 +273,7 @@ class ReverseLanes:
         """It is looked at where MongoDB's copy says that it is: no record of it may have come yet."""
         current = await in_thread(self.work.sink.current, mapping.collection, holder, stop=self.work.stop)
         place = None if current is None else root_place(mapping, current)
-        lane = (mapping.collection, id_name(holder))
+        lane = lane_of((mapping.collection, id_name(holder)))
         if place is None:
             return _Part(lane, mapping.table, ("", ""), holder, self._nothing, pending)
         part = self._part_of(place, (place.pk, place.sk), pending)
@@ -274,8 +287,7 @@ class ReverseLanes:
 
     def look_for_letters(self) -> None:
         """Read which dead letters are open."""
-        found = self.work.ledger.list(SECTION)
-        self.letters = {(record.body["collection"], record.body["id"]): record for record in found}
+        self.letters = {letter.lane: letter for letter in list_reverse_letters(self.work.ledger)}
 
     async def _look_at_item(self, table: str, key: ItemKey) -> ShardOutcome:
         """An item that named no document: gone, or mended, it is its record's affair again."""
@@ -290,7 +302,7 @@ class ReverseLanes:
     async def _bury(self, part: _Part, error: DocumentError) -> None:
         error.namespace, error.id = part.lane
         known = self.letters.get(part.lane)
-        if known is not None and part.pending is None and self._is_at(letter_in(known), part):
+        if known is not None and part.pending is None and self._is_at(known, part):
             return  # looked at again, and it is still so
         self.letters[part.lane] = await in_thread(
             open_reverse_letter, self.work.ledger, part.table, part.key, part.id_data, error
@@ -299,7 +311,7 @@ class ReverseLanes:
     async def _close_letter(self, part: _Part) -> None:
         """Only by a look at the place that the letter names: another place of the document says nothing of that one."""
         record = self.letters.get(part.lane)
-        if record is None or not self._is_at(letter_in(record), part):
+        if record is None or not self._is_at(record, part):
             return
         del self.letters[part.lane]
         try:

@@ -24,6 +24,7 @@ from docferry.flows.ledger.rooms.points import (
     point_in,
     point_whole,
     read_point_record,
+    remove_point_record,
 )
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.rollback_points.dump import dump_collections, require_dumpable
@@ -236,4 +237,4 @@ def _clear(job: Job, name: str) -> None:
                     job.points.backups.delete(arn)
     record = read_point_record(job.ledger, name)
     if record is not None and record.holder.expired(job.identity):
-        job.ledger.delete(record.record)
+        remove_point_record(job.ledger, record)

@@ -34,7 +34,7 @@ from docferry.flows.backfill.load import raised_gc_threshold
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import cancel_all, in_thread, unless_stopped
-from docferry.flows.ledger.dead_letters import letter_record
+from docferry.flows.ledger.dead_letters import read_letter
 from docferry.flows.ledger.mapping_fingerprint import require_mapping
 from docferry.flows.ledger.modes import read_mode
 from docferry.flows.ledger.positions import changes_applied
@@ -227,7 +227,7 @@ class _Check:
 
     async def _unstorable(self, mapping: DocumentMapping, data: bytes, page: _Page) -> None:
         page.unstorable += 1
-        letter = await self._aside(letter_record, self.job.ledger, mapping.collection, id_text(data))
+        letter = await self._aside(read_letter, self.job.ledger, mapping.collection, id_text(data))
         if letter is None:
             page.suspects.append(_suspect(mapping, data, (), ()))
 

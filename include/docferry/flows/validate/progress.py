@@ -10,7 +10,7 @@ import base64
 import json
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,15 +18,25 @@ from bson.timestamp import Timestamp
 
 from docferry.core.compare.keysum import KeySum
 from docferry.core.mapping.items import Item
-from docferry.errors import InvariantBroken
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.leases import Lease, give_back_after, take_or_create
 from docferry.flows.ledger.reports import CollectionResult
+from docferry.flows.ledger.rooms.validation import (
+    RUNNING,
+    VALIDATION,
+    ValidationProgress,
+    drop_suspects,
+    progress_in,
+    read_suspects,
+    validation_begun,
+    validation_checkpoint,
+    validation_done,
+    write_suspects,
+)
 from docferry.flows.ledger.times import decode_time, encode_time, now_ms
 from docferry.flows.validate.suspects import Suspects, decode_suspects, encode_suspects
 
-SECTION, KEY, PARTS = "validate", "full", "validate-suspects"
 CHECKPOINT_S = 2.0
 RESUME_WITHIN_S = 86_400.0
 """A validation that was ended longer ago is not continued: what it had compared is too old to mean much."""
@@ -85,12 +95,9 @@ class Keeper:
         fresh = list(suspects.fresh)
         parts = self.parts
         for data in encode_suspects(fresh):
-            key = _part_key(self.run, parts)
-            self.job.ledger.write(PARTS, key, {"data": data}, expect=self.job.ledger.read(PARTS, key))
+            write_suspects(self.job.ledger, self.run, parts, data)
             parts += 1
-        changes = {
-            "so_far": encode_so_far(so_far), "parts": parts, "overflow": suspects.overflow, "touched": now_ms(),
-        }  # fmt: skip
+        changes = validation_checkpoint(encode_so_far(so_far), parts, suspects.overflow)
         (self.lease.release if release else self.lease.update)(changes)
         return parts, len(fresh)
 
@@ -103,8 +110,8 @@ class Keeper:
         await in_thread(self._finish, stop=self.job.stop)
 
     def _finish(self) -> None:
-        self.lease.release({"state": "done", "so_far": b"", "parts": 0})
-        _drop_parts(self.job)
+        self.lease.release(validation_done())
+        drop_suspects(self.job.ledger)
 
 
 async def open_keeper(job: Job, anew: SoFar) -> tuple[Keeper, SoFar, Suspects]:
@@ -113,49 +120,36 @@ async def open_keeper(job: Job, anew: SoFar) -> tuple[Keeper, SoFar, Suspects]:
 
 
 def _open(job: Job, anew: SoFar) -> tuple[Keeper, SoFar, Suspects]:
-    lease = take_or_create(job.ledger, SECTION, KEY, job.identity, job.migration.backfill.lease_s)
+    lease = take_or_create(job.ledger, *VALIDATION, job.identity, job.migration.backfill.lease_s)
     try:
-        body = lease.body
-        if _can_go_on(job, body):
+        found = progress_in(lease.record)
+        if _can_go_on(job, found):
             job.progress.say("going on with a validation that was not finished")
-            suspects = _load_suspects(job, body)
-            return Keeper(job, lease, body["run"], int(body["parts"])), decode_so_far(body["so_far"]), suspects
+            suspects = _load_suspects(job, found)
+            return Keeper(job, lease, found.run, found.parts), decode_so_far(found.so_far), suspects
         run = uuid.uuid4().hex
-        begun = {"state": "running", "run": run, "digest": job.migration.digest, "touched": now_ms(), "parts": 0}
-        lease.update({**begun, "overflow": 0, "so_far": encode_so_far(anew)})
-        _drop_parts(job)
+        lease.update(validation_begun(run, job.migration.digest, encode_so_far(anew)))
+        drop_suspects(job.ledger)
         return Keeper(job, lease, run, 0), anew, Suspects()
     except BaseException:
         lease.abandon()
         raise
 
 
-def _can_go_on(job: Job, body: Mapping[str, Any]) -> bool:
+def _can_go_on(job: Job, found: ValidationProgress) -> bool:
     """It was not finished, is of the same migration file, and not too old."""
-    age_s = (now_ms() - int(body.get("touched", 0))) / 1000
-    return body.get("state") == "running" and body["digest"] == job.migration.digest and age_s < RESUME_WITHIN_S
+    age_s = (now_ms() - found.touched_ms) / 1000
+    return found.state == RUNNING and found.digest == job.migration.digest and age_s < RESUME_WITHIN_S
 
 
-def _load_suspects(job: Job, body: Mapping[str, Any]) -> Suspects:
+def _load_suspects(job: Job, found: ValidationProgress) -> Suspects:
     suspects = Suspects()
-    for index in range(int(body["parts"])):
-        record = job.ledger.read(PARTS, _part_key(body["run"], index))
-        if record is None:
-            raise InvariantBroken(f"part {index} of the suspects of an unfinished validation is gone")
-        for one in decode_suspects(record.body["data"]):
+    for index in range(found.parts):
+        for one in decode_suspects(read_suspects(job.ledger, found.run, index)):
             suspects.add(one)
     suspects.fresh.clear()
-    suspects.overflow = int(body["overflow"])
+    suspects.overflow = found.overflow
     return suspects
-
-
-def _part_key(run: str, index: int) -> str:
-    return f"{run}#{index:06d}"
-
-
-def _drop_parts(job: Job) -> None:
-    for record in job.ledger.list(PARTS):
-        job.ledger.delete(record)
 
 
 # --- as bytes --------------------------------------------------------------------------------------------------------

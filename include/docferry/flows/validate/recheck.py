@@ -31,7 +31,7 @@ from docferry.core.versions import parse_version, snapshot_version, version_time
 from docferry.errors import DocumentError
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
-from docferry.flows.ledger.dead_letters import letter_record
+from docferry.flows.ledger.dead_letters import read_letter
 from docferry.flows.ledger.positions import applied_position
 from docferry.flows.ledger.reports import CollectionResult
 from docferry.flows.ledger.times import now_ms
@@ -271,7 +271,7 @@ class Generations:
         return await self._aside(read_ids, self.job, collection, ids, at)
 
     async def _has_letter(self, collection: str, data: bytes) -> bool:
-        letter = await self._aside(letter_record, self.job.ledger, collection, id_text(data))
+        letter = await self._aside(read_letter, self.job.ledger, collection, id_text(data))
         return letter is not None
 
     def _see_versions(self, items: Iterable[Item]) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,15 +32,22 @@ from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread, unless_stopped
 from docferry.flows.ledger.budget import LedgerBudget
-from docferry.flows.ledger.dead_letters import LETTER_PART_BYTES, close_letter, letter_document, letter_key, open_letter
+from docferry.flows.ledger.dead_letters import (
+    DeadLetter,
+    close_letter,
+    letter_document,
+    letter_key,
+    list_letters,
+    open_letter,
+)
 from docferry.flows.ledger.mapping_fingerprint import require_mapping
 from docferry.flows.ledger.modes import require_permitted
 from docferry.flows.ledger.positions import recorded_position
-from docferry.flows.ledger.times import now_ms
+from docferry.flows.ledger.rooms.validation import keep_replaced
 from docferry.flows.ledger.writers import writing
 from docferry.flows.validate.common import keys_accounted_for, read_ids
 from docferry.flows.validate.first_pass import ValidationReport, validate
-from docferry.ports.flows import Guard, Record, Target
+from docferry.ports.flows import Guard, Target
 
 BATCH_DOCUMENTS = 200
 TIME_PASSES_WITHIN_S = 25.0
@@ -267,11 +273,7 @@ class _Repair:
 
     def _keep(self, table: str, key: ItemKey, item: Item) -> None:
         data = json.dumps(item, sort_keys=True).encode()
-        once = uuid.uuid4().hex[:8]  # two repairs may keep the same item within a millisecond
-        name = letter_key(f"{key[0]}#{key[1]}") + f"#{now_ms()}-{once}"
-        for index in range(0, len(data), LETTER_PART_BYTES):
-            part = data[index : index + LETTER_PART_BYTES]
-            self.job.ledger.write(f"replaced:{table}", f"{name}#{index:08d}", {"data": part}, expect=None)
+        keep_replaced(self.job.ledger, table, letter_key(f"{key[0]}#{key[1]}"), data)
 
 
 def _version_in(item: Item) -> int:
@@ -334,13 +336,13 @@ async def replay_letters(job: Job, target: Target, collection: str, ids: Sequenc
     await in_thread(require_mapping, job.migration, job.ledger, [collection], stop=job.stop)
     mapping = job.migration.mapping(collection)
     report = ReplayReport()
-    records = await in_thread(job.ledger.list, f"dead:{collection}", stop=job.stop)
-    chosen = [record for record in records if not ids or record.body["id"] in ids]
+    letters, keys = await in_thread(list_letters, job.ledger, collection, stop=job.stop), set(map(letter_key, ids))
+    chosen = [letter for letter in letters if not ids or letter.key in keys]
     if chosen:
         async with writing(job.ledger, job.identity, f"replay {collection}", job.stop) as leased:
-            for record in chosen:
+            for letter in chosen:
                 report.letters += 1
-                outcome = await _replay_one(_Replay(job, target, mapping, leased), record)
+                outcome = await _replay_one(_Replay(job, target, mapping, leased), letter)
                 setattr(report, outcome, getattr(report, outcome) + 1)
     report.check()
     return report
@@ -353,11 +355,11 @@ class _Replay(NamedTuple):
     leased: Guard
 
 
-async def _replay_one(replay: _Replay, record: Record) -> str:
+async def _replay_one(replay: _Replay, letter: DeadLetter) -> str:
     job = replay.job
-    letter_version = parse_version(record.body["version"])
+    letter_version = letter.version
     try:
-        original = await in_thread(letter_document, job.ledger, record, stop=job.stop)
+        original = await in_thread(letter_document, job.ledger, letter, stop=job.stop)
     except ConditionFailed:
         return "changed"
     outcome, version = await _put_as_of_now(replay, id_of(original), letter_version)
@@ -370,7 +372,7 @@ async def _replay_one(replay: _Replay, record: Record) -> str:
     if version <= letter_version:
         return "superseded"
     try:
-        await in_thread(close_letter, job.ledger, record, stop=job.stop)
+        await in_thread(close_letter, job.ledger, letter, stop=job.stop)
     except ConditionFailed:
         return "changed"
     return outcome

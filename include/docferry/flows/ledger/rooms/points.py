@@ -43,6 +43,11 @@ def list_point_records(ledger: Ledger) -> list[PointRecord]:
     return [point_in(record) for record in ledger.list(POINTS)]
 
 
+def remove_point_record(ledger: Ledger, found: PointRecord) -> None:
+    """Raises ConditionFailed if it has changed since it was read."""
+    ledger.delete(found.record)
+
+
 def point_in(record: Record) -> PointRecord:
     """What the record says; `point_in(lease.record)` of one that is held."""
     body = record.body

@@ -41,7 +41,7 @@ class ReverseState:
     @property
     def started(self) -> bool:
         """A start is recorded."""
-        return bool(self.tables)
+        return bool(self.begun_ms)
 
 
 def read_reverse(ledger: Ledger) -> ReverseState:
