@@ -17,7 +17,6 @@ from bson.timestamp import Timestamp
 from docferry.core.mapping.change_writes import DecodedChange, Writes
 from docferry.core.mapping.items import Item, key_of
 from docferry.core.mapping.raw import id_name
-from docferry.core.versions import version_text
 from docferry.flows.ledger.dead_letters import close_letter, read_letter
 from docferry.flows.replicate.lanes import Applying, Lanes
 from docferry.flows.validate.repair import _Repair
@@ -63,9 +62,9 @@ class LettersClosedAtOnce(CountedLanes):
 
     async def _apply(self, change: ChangeEvent) -> None:
         await super()._apply(change)
-        record = read_letter(self.work.ledger, DOCS, id_name(change.id))
-        if record is not None and record.body["version"] <= version_text(change.version):
-            close_letter(self.work.ledger, record)
+        letter = read_letter(self.work.ledger, DOCS, id_name(change.id))
+        if letter is not None and letter.version <= change.version:
+            close_letter(self.work.ledger, letter)
 
 
 class RootOnlyWhereTouched(CountedLanes):
