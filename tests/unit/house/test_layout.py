@@ -24,7 +24,6 @@ LONG_MODULES: Set[str] = {
     "include/docferry/flows/validate/first_pass.py",
 }
 CYCLES: Set[frozenset[str]] = {
-    frozenset({"docferry.flows.backfill", "docferry.flows.ledger"}),
     frozenset({"docferry.flows.cutover", "docferry.flows.reporting"}),
 }
 
