@@ -105,14 +105,23 @@ class DrillReport:
         return "\n".join([*lines, str(self.verdict), f"{verdict}; {self.seconds:.0f} s in all"])
 
 
-def drill(say: Say, *, processes: int = PROCESSES, rate: float = RATE, ramp: Sequence[int] = RAMP) -> DrillReport:
+def drill(
+    say: Say,
+    *,
+    processes: int = PROCESSES,
+    rate: float = RATE,
+    ramp: Sequence[int] = RAMP,
+    dynamodb_url: str | None = None,
+) -> DrillReport:
     """The whole way, on a stack of its own that is gone afterwards.
+
+    `dynamodb_url` names another DynamoDB API than the stack's emulator; its tables remain.
 
     Raises: DrillFailed if a command fails; Unavailable, TimedOut if the application or the stack does.
     """
     began = time.monotonic()
     with SandboxStack(say=say) as stack, _directory() as directory:
-        walk = Walk(say, stack, directory)
+        walk = Walk(say, _environment(stack, dynamodb_url), stack.mongo.uri("app"), directory)
         with Application(walk.file, walk.env_of_application, directory, rate=rate) as application:
             walk.prepare()
             application.start(processes)
@@ -121,6 +130,12 @@ def drill(say: Say, *, processes: int = PROCESSES, rate: float = RATE, ramp: Seq
             processes=processes, killed=1, verdict=verdict, steps=walk.steps, switches=walk.switches,
             seconds=time.monotonic() - began,
         )  # fmt: skip
+
+
+def _environment(stack: SandboxStack, dynamodb_url: str | None) -> dict[str, str]:
+    """Where MongoDB and AWS are."""
+    services = ("DYNAMODB", "DYNAMODB_STREAMS") if dynamodb_url else ()
+    return {**stack.env(), **{f"AWS_ENDPOINT_URL_{service}": dynamodb_url or "" for service in services}}
 
 
 @contextmanager
@@ -163,10 +178,9 @@ def _walk(walk: Walk, application: Application, ramp: Sequence[int]) -> HistoryV
 class Walk:
     """The commands, one after the other."""
 
-    def __init__(self, say: Say, stack: SandboxStack, directory: Path) -> None:
-        self._say, self._env, self._directory = say, {**os.environ, **stack.env()}, directory
-        self._aws = stack.aws.env()
-        self.env_of_application = {**stack.env(), "DOCFERRY_MONGO_URI": stack.mongo.uri("app")}
+    def __init__(self, say: Say, env: Mapping[str, str], uri_of_application: str, directory: Path) -> None:
+        self._say, self._env, self._directory = say, {**os.environ, **env}, directory
+        self.env_of_application = {**env, "DOCFERRY_MONGO_URI": uri_of_application}
         self.file = directory / "shop.yaml"
         shutil.copy(SHOP_FILE, self.file)
         self._migration: Migration = load_migration(self.file)
@@ -223,9 +237,9 @@ class Walk:
         return [sys.executable, "-m", "docferry.cli", command, str(self.file), *words, "--json"]
 
     def judge_dynamodb(self, replayed: Replayed) -> None:
-        aws = self._aws
+        aws = self.env_of_application
         client = boto3.client(
-            "dynamodb", region_name=aws["AWS_REGION"], endpoint_url=aws["AWS_ENDPOINT_URL"],
+            "dynamodb", region_name=aws["AWS_REGION"], endpoint_url=aws["AWS_ENDPOINT_URL_DYNAMODB"],
             aws_access_key_id=aws["AWS_ACCESS_KEY_ID"], aws_secret_access_key=aws["AWS_SECRET_ACCESS_KEY"],
         )  # fmt: skip
         compare_with_dynamodb(replayed, client, self._migration.mappings["users"].table)
