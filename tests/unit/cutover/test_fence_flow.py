@@ -151,7 +151,7 @@ def test_attempts_that_time_out_until_the_deadline_are_taken_back(
 ) -> None:
     mongo.begin("short", open_s=0.5)
     with pytest.raises(FenceFailed, match=r"short.*|did not block") as caught:
-        fence(one.job, 0.1)
+        fence(one.job, 0.5)
     assert caught.value.in_the_way
     assert "did not block writes in time" in str(caught.value)
     assert mongo.calls.count("raise_fence write_block") > 1
