@@ -5,12 +5,16 @@ An application begins here: `db = docferry.connect("shop.yaml")`, or `await docf
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing typing is most of what `import docferry` would cost
+    from docferry.wiring import connect, connect_async
+
+    __version__: str
 
 __all__ = ["__version__", "connect", "connect_async"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Made when asked for: the core is imported by many who connect to nothing."""
     if name == "__version__":
         from importlib.metadata import version

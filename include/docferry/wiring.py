@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import boto3
-import uvloop
 from botocore.config import Config
 from botocore.exceptions import ProfileNotFound
 from bson.codec_options import CodecOptions
@@ -124,7 +123,10 @@ class Connections:
             )
 
     def run(self, migration: Migration, flow: Callable[[Target], Coroutine[Any, Any, T]]) -> T:
-        """Run an asynchronous flow to its end; its connections to DynamoDB live as long as its event loop."""
+        """Run an asynchronous flow to its end; its connections to DynamoDB live as long as its event loop.
+
+        That is uvloop's where it is installed (the extra `cli`): it is faster, and otherwise the same.
+        """
 
         async def run() -> T:
             target = self.target(migration)
@@ -133,6 +135,10 @@ class Connections:
             finally:
                 await target.close()
 
+        try:
+            import uvloop
+        except ImportError:
+            return asyncio.run(run())
         return uvloop.run(run())
 
     def points(self, migration: Migration) -> PointPorts:

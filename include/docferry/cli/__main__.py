@@ -1,6 +1,6 @@
 """`python -m docferry.cli` is `docferry`."""
 
-from docferry.cli.main import main
+from docferry.cli.start import main
 
 if __name__ == "__main__":
     main()
