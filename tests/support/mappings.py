@@ -17,6 +17,7 @@ tables:
   Odd: {indexes: [GSI1], ttl_attribute: expires}
   Drop: {}
   Refuse: {}
+  References: {indexes: [GSI1]}
 collections:
   odd:   # attributes that bear other fields' names, swap them, reach into the _id, and claim types they do not have
     table: Odd
@@ -39,6 +40,16 @@ collections:
         entity: SUB
         key: {SK: "SUB#{index:d}#{type}"}
         types: {type: date}
+  references:   # paths lead into DBRefs, in keys, in an index, and to attributes; children are made of them
+    table: References
+    item:
+      entity: REFERRING
+      key: {PK: "R#{_id}", SK: "O#{owner.$id}"}
+      index: {GSI1: {PK: "L#{link.$ref}", SK: "L#{link.$id}"}}
+      attributes: {ownerId: owner.$id, kind: link.$ref, linkId: link.$id, more: link.more.x}
+    children:
+      friends: {entity: FRIEND, key: {SK: "F#{index:d}"}, attributes: {friendId: $id, deep: inner.$id}}
+      link.list: {entity: LISTED, key: {SK: "I#{index:d}"}}
   dropping: &strict
     table: Drop
     unmapped: drop
@@ -55,9 +66,11 @@ collections:
 """
 _difficult = parse_migration(_DIFFICULT)
 ODD, DROPPING, REFUSING = (_difficult.mapping(name) for name in ("odd", "dropping", "refusing"))
+REFERENCES = _difficult.mapping("references")
 
 REVERSIBLE = {
     "generic": GENERIC,
     **{name: SHOP.mapping(name) for name in ("users", "orders", "products", "categories")},
     "odd": ODD,
+    "references": REFERENCES,
 }

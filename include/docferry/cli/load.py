@@ -30,7 +30,7 @@ from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.reverse_letters import list_reverse_letters
 from docferry.flows.preflight.images import render_images, switch_images_on
 from docferry.flows.preflight.majority import wait_for_majority
-from docferry.flows.preflight.mongodb import check_source
+from docferry.flows.preflight.mongodb import check_source, check_stream
 from docferry.flows.provision import ProvisionReport, add_replicas, provision, render_plan
 from docferry.flows.replicate.follower import replicate
 from docferry.flows.reverse.follower import ReverseReport, reverse
@@ -56,7 +56,8 @@ def check(file: str, offline: bool, as_json: bool) -> int:
     problems: list[errors.Problem] = []
     if not offline and _has_mongo():
         connected = True
-        problems = check_source(migration, connections_from_environment(migration).source(migration))
+        with closing(connections_from_environment(migration).source(migration)) as source:
+            problems = [*check_source(migration, source), *check_stream(migration, source)]
     body = {
         "ok": not problems,
         "file": file,

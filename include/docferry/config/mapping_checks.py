@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import combinations
 
 from docferry.config.build import collection_settings
@@ -54,7 +55,7 @@ class MappingChecker:
         found = [*self._item((*path, "item"), collection.item, table, child=False)]
         for field_name, child in collection.children.items():
             found += self._item((*path, "children", field_name), child, table, child=True)
-        return [*found, *self._overlaps(path, collection)]
+        return [*found, *self._overlaps(path, collection), *self._impossible_keys(path, collection)]
 
     def _generic(self, path: Path_, name: str, collection: CollectionFile) -> Iterator[Problem]:
         if collection.children:
@@ -135,6 +136,24 @@ class MappingChecker:
                 at = (*path, "children", other)
                 yield self._problem(at, f"overlaps the children {one}: cannot be reversed", "keep one of them")
 
+    def _impossible_keys(self, path: Path_, collection: CollectionFile) -> Iterator[Problem]:
+        """Table keys that no document has: a field would have to be one value, and hold others, at once."""
+        assert collection.item is not None
+        kinds = [((*path, "item"), collection.item, False)]
+        kinds += [((*path, "children", name), child, True) for name, child in collection.children.items()]
+        for at, item, child in kinds:
+            fields = sorted(_key_fields(item) - ({"index"} if child else set()))
+            fields = [field for field in fields if child or field.split(".")[0] != "_id"]
+            for one, other in combinations(fields, 2):
+                if overlap(one, other):
+                    what = f"{{{one}}} and {{{other}}}: {one} cannot be a single value and hold {other} at once"
+                    yield self._problem((*at, "key"), what, "leave one of them out: no document has such a key")
+            for field_name in () if child else collection.children:
+                for one in fields:
+                    if overlap(one, field_name):
+                        what = f"{{{one}}} is no single value: the array {field_name} becomes items of its own"
+                        yield self._problem((*at, "key"), what, f"leave {{{one}}} or the children {field_name} out")
+
     def _shared_keys(self) -> Iterator[Problem]:
         """Two kinds of item that could ever have the same key, and entity names that are there twice."""
         kinds: list[tuple[Path_, str, str, Template, Template]] = []
@@ -194,6 +213,15 @@ class MappingChecker:
             ):
                 return True
         return False
+
+
+def _key_fields(item: ItemFile) -> set[str]:
+    """The fields that an item's table key is made of, as far as its templates can be read."""
+    found: set[str] = set()
+    for source in item.key.values():
+        with suppress(ValueError):  # told elsewhere
+            found |= parse_template(source).fields
+    return found
 
 
 def overlap(one: str, other: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import bson
 import pytest
+from bson import DBRef
 from docferry.core.versions import N_MAX, snapshot_version
 from support.mongodb.worlds import (
     Document,
@@ -123,6 +124,20 @@ REDUCED: dict[str, tuple[Document, Document]] = {
     "children": ({"parts": PARTS, "n": 1}, {"parts": [{"kind": "x"}, {}, {"kind": {"deep": 1}}]}),
     "no child": ({"parts": [1, {"kind": "x", "n": 2}]}, {"parts": [0, {"kind": "x"}]}),
     "empty array": ({"parts": []}, {"parts": []}),
+    "a reference": (
+        {"owner": DBRef("people", 7, "db", more=1), "place": DBRef("p", 1, city="c")},
+        {"owner": DBRef("people", 7), "place": {"city": "c"}},
+    ),
+    "names with a dollar": ({"owner": {"$id": 1, "$x": 2, "n": 3}}, {"owner": {"$id": 1}}),
+    "arrays on the way": (
+        {"place": [{"city": "c"}], "owner": [DBRef("p", 1)], "in": [{"parts": [{"$id": 1}]}]},
+        {},
+    ),
+    "references as children": (
+        {"in": {"parts": [DBRef("people", 7), {"$id": 1, "n": 2}, {}, 5]}},
+        {"in": {"parts": [{"$id": 7}, {"$id": 1}, {}, 0]}},
+    ),
+    "null on the way": ({"place": None, "owner": None, "in": None}, {}),
     "no array": ({"parts": "text", "name": None}, {"name": None}),
 }
 

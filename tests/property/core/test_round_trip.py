@@ -133,6 +133,9 @@ def test_each_edge_of_each_type_comes_back_from_each_place(name: str, way: Any) 
             "PK": value,
             "slash/name": value,
             "who": value,
+            "owner": DBRef("o", 1, "d"),
+            "link": {"$ref": "k", "$id": value, "more": {"x": value}, "list": [element]},
+            "friends": [DBRef("f", value), element],
         }
         document = draw.real(document)
         assert_same(way(mapping, document), document)
@@ -221,12 +224,13 @@ _NAMED: dict[str, Any] = {
 def only_named(document: draw.Document, named: dict[str, Any]) -> draw.Document:
     """What a document holds of the fields that DROPPING names; written without looking at the mapping."""
     out: draw.Document = {}
-    for name, value in document.items():
+    for name, held in document.items():
         node = named.get(name)
+        value = _document(held) if isinstance(held, DBRef) and isinstance(node, dict) else held
         if node is _KEPT or (isinstance(node, list) and not _all_documents(value)):
             out[name] = value
         elif isinstance(node, list):
-            out[name] = [only_named(element, node[0]) for element in value]
+            out[name] = [only_named(_document(element), node[0]) for element in value]
         elif isinstance(node, dict) and isinstance(value, dict):
             out[name] = only_named(value, node)
         elif isinstance(node, dict) and not value:
@@ -235,7 +239,12 @@ def only_named(document: draw.Document, named: dict[str, Any]) -> draw.Document:
 
 
 def _all_documents(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(element, dict) for element in value)
+    return isinstance(value, list) and bool(value) and all(isinstance(element, dict | DBRef) for element in value)
+
+
+def _document(value: Any) -> Any:
+    """A DBRef is a subdocument."""
+    return value.as_doc() if isinstance(value, DBRef) else value
 
 
 def named_documents() -> st.SearchStrategy[draw.Document]:

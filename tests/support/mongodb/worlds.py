@@ -23,7 +23,12 @@ Written = tuple[str, Document | None, Any]
 """(collection, the document then or None, the id)."""
 
 
-FIELDS = {"things": KeyFields(("_id", "name", "place.city"), {"parts": ("kind",)}), "others": KeyFields(("_id",), {})}
+FIELDS = {
+    "things": KeyFields(
+        ("_id", "name", "owner.$id", "owner.$ref", "place.city"), {"in.parts": ("$id",), "parts": ("kind",)}
+    ),
+    "others": KeyFields(("_id",), {}),
+}
 
 
 END = "end of the test"

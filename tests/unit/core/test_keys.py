@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from bson import Binary, Decimal128, Int64, ObjectId
+from bson import Binary, DBRef, Decimal128, Int64, ObjectId
 from docferry.core.bson_codec.plain import iso_date
 from docferry.core.mapping.key_templates import lookup, parse_template, render_value
 
@@ -49,6 +49,8 @@ def test_value_is_plain_where_nothing_else_looks_like_it(value: Any, text: str) 
         ("C#{a.b.c}", {"a": {"b": {"c": "x"}}}, "C#x"),
         ("C#{_id}#{a}", {"_id": OID, "a": "b"}, "C#507f1f77bcf86cd799439011#b"),
         ("FIXED", {}, "FIXED"),
+        ("O#{owner.$id}", {"owner": DBRef("people", OID)}, "O#507f1f77bcf86cd799439011"),
+        ("O#{a.$x.y}", {"a": {"$x": {"y": "z"}}}, "O#z"),
     ],
 )
 def test_template_is_filled_in(source: str, document: Any, text: str) -> None:

@@ -85,21 +85,50 @@ def _key_fields(fields: KeyFields) -> dict[str, Any]:
     tree: dict[str, Any] = {"_id": f"{image}._id"}
     for path in fields.root:
         if path.partition(".")[0] != "_id":
-            _graft(tree, path.split("."), f"{image}.{path}")
+            _graft(tree, path.split("."), _value_at(image, path.split(".")))
     for path, inner in fields.children.items():
         element: dict[str, Any] = {}
         for name in inner:
-            _graft(element, name.split("."), f"$$this.{name}")
+            _graft(element, name.split("."), _value_at("$$this", name.split(".")))
         is_object = {"$eq": [{"$type": "$$this"}, "object"]}
-        elements = {"$map": {"input": f"{image}.{path}", "in": {"$cond": [is_object, element, 0]}}}
-        _graft(tree, path.split("."), {"$cond": [{"$isArray": f"{image}.{path}"}, elements, "$$REMOVE"]})
-    return tree
+        array = _value_at(image, path.split("."))
+        elements = {"$map": {"input": array, "in": {"$cond": [is_object, _document(element), 0]}}}
+        _graft(tree, path.split("."), {"$cond": [{"$isArray": [array]}, elements, "$$REMOVE"]})
+    return _document(tree)
+
+
+def _value_at(base: str, path: Sequence[str]) -> Any:
+    """The value at a path, through subdocuments only, as `lookup` has it: a path in the server's own language would go into
+    arrays, too, and into no field whose name begins with $."""
+    first, *rest = path
+    value: Any = f"{base}.{first}" if first[0] != "$" else _field_of(base, first)
+    for name in rest:
+        value = _field_of(value, name)
+    return value
+
+
+def _field_of(value: Any, name: str) -> dict[str, Any]:
+    """$getField of null is null; behind null there is nothing."""
+    return {"$getField": {"field": {"$literal": name}, "input": {"$ifNull": [value, "$$REMOVE"]}}}
 
 
 def _graft(tree: dict[str, Any], path: Sequence[str], value: Any) -> None:
     for step in path[:-1]:
-        tree = tree.setdefault(step, {})
+        tree = tree.setdefault(step, _Tree())
     tree[path[-1]] = value
+
+
+class _Tree(dict[str, Any]):
+    """A subdocument that is made, not an expression."""
+
+
+def _document(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The expression that makes a document of these fields. One that has no value is left out."""
+    made = {name: _document(inner) if isinstance(inner, _Tree) else inner for name, inner in tree.items()}
+    document: dict[str, Any] = {name: inner for name, inner in made.items() if name[0] != "$"}
+    for name in sorted(made.keys() - document.keys()):
+        document = {"$setField": {"field": {"$literal": name}, "input": document, "value": made[name]}}
+    return document
 
 
 def token_time(token: Mapping[str, Any], otherwise: Timestamp) -> Timestamp:

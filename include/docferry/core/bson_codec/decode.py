@@ -26,6 +26,7 @@ from docferry.core.bson_codec.hints import HintTree
 from docferry.core.bson_codec.names import unescape_name
 from docferry.core.bson_codec.options import BSON_OPTIONS, INT32_MAX, INT32_MIN, INT64_MAX, INT64_MIN
 from docferry.core.bson_codec.plain import EXACT, AttributeValue, single_value
+from docferry.core.bson_codec.references import reference_of
 
 _DECIMAL128: Final = Context(prec=34, Emax=6144, Emin=-6143)
 _REGEX_FLAGS: Final = 0xFFFF
@@ -127,10 +128,10 @@ def _decode_hinted(tag: str, content: Any, hint: str, node: Mapping[str, Any], t
 
 
 def _to_dbref(document: dict[str, Any]) -> DBRef:
-    if "$ref" not in document or "$id" not in document:
+    found = reference_of(document)
+    if isinstance(found, dict):
         raise _Misfit
-    extra = {name: value for name, value in document.items() if name not in ("$ref", "$id", "$db")}
-    return DBRef(document["$ref"], document["$id"], document.get("$db"), extra)
+    return found
 
 
 def _to_double(text: str, suffix: str) -> float:

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from bson.dbref import DBRef
+
 from docferry.core.bson_codec.decode import decode_value
 from docferry.core.bson_codec.hints import HintTree
 from docferry.core.bson_codec.names import unescape_name
+from docferry.core.bson_codec.references import reference_of
 from docferry.core.mapping.item_plan import ItemPlan
 from docferry.core.mapping.items import Document, Item
 from docferry.errors import (
@@ -28,11 +31,22 @@ class Decoded:
 def _set(document: Document, path: tuple[str, ...], value: Any) -> bool:
     """Put a value at a path, making subdocuments on the way; False if something else stands there."""
     for step in path[:-1]:
-        document = document.setdefault(step, {})
-        if not isinstance(document, dict):
+        inner = document.setdefault(step, {})
+        if isinstance(inner, DBRef):
+            inner = document[step] = dict(inner.as_doc())
+        if not isinstance(inner, dict):
             return False
+        document = inner
     document[path[-1]] = value
     return True
+
+
+def _restore_references(document: Document, tree: Mapping[str, Any]) -> None:
+    """DBRefs again, of which something had been moved: `tree` holds the ways to what the mapping moves."""
+    for step, node in tree.items():
+        if type(node) is dict and type(inner := document.get(step)) is dict:
+            _restore_references(inner, node)
+            document[step] = reference_of(inner)
 
 
 def _hint_tree(item: Item) -> HintTree:
@@ -75,7 +89,8 @@ def decode_items(
         arrays.setdefault(plan.path, []).append((Decimal(position or "Infinity"), element))
     for path, elements in arrays.items():
         elements.sort(key=lambda pair: pair[0])
-        misfits += not _set(document, path, [element for _, element in elements])
+        misfits += not _set(document, path, [reference_of(element) for _, element in elements])
+    _restore_references(document, root_plan.tree)
     return Decoded(document, misfits + tree.misfits)
 
 
@@ -93,4 +108,7 @@ def _read_fields(plan: ItemPlan, item: Item, document: Document, tree: HintTree,
         else:
             moved.append((source, decoded))
     # Moved fields last: the rest of their subdocument may have stayed under its own name.
-    return sum(not _set(document, path, value) for path, value in moved)
+    misfits = sum(not _set(document, path, value) for path, value in moved)
+    if plan.path:
+        _restore_references(document, plan.tree)
+    return misfits

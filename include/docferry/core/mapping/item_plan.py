@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from bson.dbref import DBRef
 from bson.decimal128 import Decimal128
 
 from docferry.core.bson_codec.hints import parse_declared
@@ -146,9 +147,14 @@ def _compile_shape(plan: ItemPlan, document: Document) -> Shape:
     return shape
 
 
-def is_branch(value: Any) -> bool:
-    """Children are made of a filled array of subdocuments; any other value stays a field of the root."""
-    return type(value) is list and bool(value) and all(type(element) is dict for element in value)
+_SUBDOCUMENT: Final = frozenset({dict, DBRef})
+
+
+def elements_of(value: Any) -> list[Document]:
+    """What children are made of: a filled array of subdocuments. Empty for any other value, which stays a field of the root."""
+    if type(value) is not list or not _SUBDOCUMENT.issuperset(map(type, value)):
+        return []
+    return [element if type(element) is dict else dict(element.as_doc()) for element in value]
 
 
 def refuse_unmapped(plan: ItemPlan, name: str, path: str = "") -> None:

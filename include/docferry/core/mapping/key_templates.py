@@ -26,6 +26,7 @@ from bson.int64 import Int64
 from bson.objectid import ObjectId
 
 from docferry.core.bson_codec.plain import iso_date
+from docferry.core.bson_codec.references import fields_of
 from docferry.core.limits import PARTITION_KEY_BYTES, SORT_KEY_BYTES
 from docferry.errors import KeyNotRepresentable, KeyTooLong
 
@@ -42,12 +43,13 @@ _SPECIAL = re.compile(r"[~#]")
 
 
 def lookup(document: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    """The value at a dotted path, through subdocuments only; MISSING if there is none."""
+    """The value at a dotted path, through subdocuments (and DBRefs) only; MISSING if there is none."""
     value: Any = document
     for name in path:
-        if not isinstance(value, dict):
+        fields = value if isinstance(value, dict) else fields_of(value)
+        if fields is None:
             return MISSING
-        value = value.get(name, MISSING)
+        value = fields.get(name, MISSING)
         if value is MISSING:
             return MISSING
     return value

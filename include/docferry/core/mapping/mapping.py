@@ -31,6 +31,7 @@ from docferry.core.bson_codec.encode import encode_id
 from docferry.core.bson_codec.hints import Hints
 from docferry.core.bson_codec.names import pointer_step
 from docferry.core.bson_codec.plain import AttributeValue, from_plain, to_plain
+from docferry.core.bson_codec.references import fields_of
 from docferry.core.mapping.decoding import Decoded, decode_items
 from docferry.core.mapping.digest import digest
 from docferry.core.mapping.item_plan import (
@@ -39,7 +40,7 @@ from docferry.core.mapping.item_plan import (
     add_index_keys,
     child_key,
     compile_item,
-    is_branch,
+    elements_of,
     refuse_unmapped,
     stub,
 )
@@ -127,9 +128,8 @@ class DocumentMapping:
         found = [self.root_key(document)]
         pk = found[0][0]
         for child in self.children.values():
-            value = lookup(document, child.path)
-            if is_branch(value):
-                found += [child_key(child, pk, element, index) for index, element in enumerate(value)]
+            elements = elements_of(lookup(document, child.path))
+            found += [child_key(child, pk, element, index) for index, element in enumerate(elements)]
         return found
 
     def root_key(self, document: Document) -> ItemKey:
@@ -162,8 +162,7 @@ class DocumentMapping:
             return []
         found = [stub(pk, sk, self.root, of_all)]
         for child in self.children.values():
-            value = lookup(document, child.path)
-            for index, element in enumerate(value if is_branch(value) else ()):
+            for index, element in enumerate(elements_of(lookup(document, child.path))):
                 with suppress(DocumentError):
                     found.append(stub(*child_key(child, pk, element, index), child, of_all))
         return found
@@ -234,13 +233,14 @@ class DocumentMapping:
         branches: list[tuple[ItemPlan, list[Document]]],
     ) -> None:
         if type(node) is Branch:
-            if is_branch(value):
-                branches.append((node.child, value))
+            if elements := elements_of(value):
+                branches.append((node.child, elements))
                 return
-        elif isinstance(value, dict):
-            value, extracted = _extract(plan, value, node, item, hints, branches, pointer_step(name))
-            if extracted and not value:
+        elif (fields := fields_of(value)) is not None:
+            rest, extracted = _extract(plan, fields, node, item, hints, branches, pointer_step(name))
+            if extracted and not rest:
                 return
+            value = rest if extracted or plan.unmapped != "keep" else value
         elif value and plan.unmapped != "keep":
             refuse_unmapped(plan, name)
             return
@@ -311,7 +311,7 @@ def _stamp(version: int) -> AttributeValue:
 
 def _extract(
     plan: ItemPlan,
-    value: Document,
+    value: Mapping[str, Any],
     tree: dict[str, Any],
     item: Item,
     hints: Hints,
@@ -327,16 +327,16 @@ def _extract(
             item[node.attribute] = encode_leaf(inner, node, hints)
             taken = True
         elif type(node) is Branch:
-            if is_branch(inner):
-                branches.append((node.child, inner))
+            if elements := elements_of(inner):
+                branches.append((node.child, elements))
                 taken = True
             else:
                 rest[name] = inner
-        elif node is not None and isinstance(inner, dict):
-            inner_rest, inner_taken = _extract(plan, inner, node, item, hints, branches, path + pointer_step(name))
+        elif node is not None and (fields := fields_of(inner)) is not None:
+            inner_rest, inner_taken = _extract(plan, fields, node, item, hints, branches, path + pointer_step(name))
             taken = taken or inner_taken
             if inner_rest or not inner_taken:
-                rest[name] = inner_rest
+                rest[name] = inner_rest if inner_taken or plan.unmapped != "keep" else inner
         elif plan.unmapped == "keep" or (node is not None and not inner):
             rest[name] = inner
         else:

@@ -27,12 +27,12 @@ from docferry.core.bson_codec.order import (
     equality_key,
     order_key,
 )
+from docferry.core.bson_codec.references import fields_of
 from docferry.core.mql.values import (
     TYPE_CODES,
     Document,
     Path,
     as_bson,
-    fields_of,
     is_expression,
     is_true,
     type_code,

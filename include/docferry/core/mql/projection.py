@@ -17,8 +17,9 @@ from typing import Any, Final
 from bson import DBRef
 
 from docferry.core.bson_codec.order import ABSENT, OrderKey, order_key
+from docferry.core.bson_codec.references import fields_of
 from docferry.core.mql.arithmetic import is_number
-from docferry.core.mql.values import Document, Path, as_bson, fields_of, is_true, whole_number
+from docferry.core.mql.values import Document, Path, as_bson, is_true, whole_number
 from docferry.errors import CallRefused
 
 Projection = Mapping[str, Any] | Iterable[str]

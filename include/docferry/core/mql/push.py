@@ -11,9 +11,10 @@ from functools import partial
 from typing import Any, Final
 
 from docferry.core.bson_codec.order import ABSENT, OrderKey, order_key
+from docferry.core.bson_codec.references import fields_of
 from docferry.core.mql.arithmetic import is_number
 from docferry.core.mql.update_errors import BAD_VALUE
-from docferry.core.mql.values import fields_of, type_name, whole_number
+from docferry.core.mql.values import type_name, whole_number
 from docferry.errors import UpdateRefused
 
 Array = list[Any]

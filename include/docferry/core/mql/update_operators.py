@@ -16,11 +16,12 @@ from typing import Any, Final
 from bson import Regex, Timestamp
 
 from docferry.core.bson_codec.order import ABSENT, equality_key, order_key, same
+from docferry.core.bson_codec.references import fields_of
 from docferry.core.mql.arithmetic import ArithmeticOperation, combine, is_number
 from docferry.core.mql.filters import compile_filter
 from docferry.core.mql.push import parse_push
 from docferry.core.mql.update_errors import BAD_VALUE, FAILED_TO_PARSE, TYPE_MISMATCH
-from docferry.core.mql.values import fields_of, type_name, whole_number
+from docferry.core.mql.values import type_name, whole_number
 from docferry.errors import CallRefused, UpdateRefused
 
 

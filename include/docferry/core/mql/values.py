@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import bson
-from bson import Code, DBRef, Decimal128, Timestamp
+from bson import Code, Decimal128, Timestamp
 from bson.codec_options import DEFAULT_CODEC_OPTIONS, CodecOptions
 
 from docferry.core.bson_codec.options import BSON_OPTIONS, INT64_MAX, INT64_MIN
 from docferry.core.bson_codec.order import ABSENT
+from docferry.core.bson_codec.references import fields_of
 from docferry.core.compare.diff import bson_type
 
 Document = dict[str, Any]
@@ -33,13 +34,6 @@ def empty_timestamp(document: Mapping[str, Any]) -> str | None:
         if isinstance(value, Timestamp) and not value.time and not value.inc and name != "_id":
             return name
     return None
-
-
-def fields_of(value: Any) -> Mapping[str, Any] | None:
-    """The fields of a subdocument, None for anything else."""
-    if isinstance(value, dict):
-        return value
-    return value.as_doc() if isinstance(value, DBRef) else None
 
 
 def whole_number(value: Any) -> int | None:

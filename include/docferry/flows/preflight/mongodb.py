@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 from docferry.config import Migration
 from docferry.core.mapping.key_templates import parse_template
 from docferry.core.settings import CollectionSettings
-from docferry.errors import PreflightFailed, Problem
+from docferry.errors import AccessDenied, PreflightFailed, Problem, RequestRefused
 from docferry.ports.flows import ServerFacts, Source, SourceFacts
 
 MIN_VERSION = (5, 0)
@@ -22,6 +23,25 @@ def check_source(migration: Migration, source: Source) -> list[Problem]:
     for settings in migration.collections:
         problems += _collection_problems(settings, source.collection_facts(settings.name))
     return problems
+
+
+def check_stream(migration: Migration, source: Source) -> list[Problem]:
+    """Why MongoDB would not open the change stream that replication follows; it is opened for it, and closed. Reads only.
+
+    Raises: TransientStoreError.
+    """
+    if list(_server_problems(source.server_facts())):
+        return []  # told by `check_source`; without a majority it would only hang
+    fields = {name: mapping.key_fields for name, mapping in migration.mappings.items()}
+    try:
+        with closing(source.follow(source.stream_position(), fields)):
+            return []
+    except AccessDenied as error:
+        advice = "grant docferry's user the role read on the database, or the actions find and changeStream"
+        return [Problem(where="source", what=f"does not let us follow its change stream: {error}", suggestion=advice)]
+    except RequestRefused as error:
+        advice = "look at the names of fields in the keys; please report a name that MongoDB takes and we do not"
+        return [Problem(where="collections", what=f"the change stream cannot be opened: {error}", suggestion=advice)]
 
 
 def require_source(migration: Migration, source: Source) -> None:

@@ -10,6 +10,7 @@ import bson
 from bson.timestamp import Timestamp
 
 from docferry.core.bson_codec.options import BSON_OPTIONS
+from docferry.core.bson_codec.references import fields_of
 from docferry.core.mapping.key_templates import MISSING, lookup
 from docferry.core.mapping.mapping import KeyFields
 from docferry.errors import (
@@ -113,11 +114,12 @@ def reduced(document: bytes, fields: KeyFields) -> bytes:
 
 
 def _kept_of(element: Any, names: Sequence[str]) -> Any:
-    if not isinstance(element, dict):
+    fields = fields_of(element)
+    if fields is None:
         return 0
     kept: dict[str, Any] = {}
     for name in names:
-        _keep(kept, element, name.split("."))
+        _keep(kept, fields, name.split("."))
     return kept
 
 
