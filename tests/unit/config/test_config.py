@@ -15,9 +15,10 @@ import yaml
 from docferry.config import Migration, load_migration, migration_files, parse_migration
 from docferry.config.yaml_lines import MAX_FILE_BYTES
 from docferry.core.settings import CutoverSettings, RollbackPointSettings
-from docferry.errors import ConfigError, Problem
+from docferry.errors import ConfigError
 from hypothesis import given
 from hypothesis import strategies as st
+from support.config import problems_of
 from support.examples import examples
 from support.place import ROOT
 
@@ -42,12 +43,6 @@ collections:
       addresses: {entity: ADDRESS, key: {SK: "ADDRESS#{index:03d}"}}
   logs: {}
 """
-
-
-def problems_of(text: str | bytes) -> tuple[Problem, ...]:
-    with pytest.raises(ConfigError) as caught:
-        parse_migration(text.encode() if isinstance(text, str) else text)
-    return caught.value.problems
 
 
 def small(old: str, new: str) -> str:
@@ -280,35 +275,6 @@ def test_rollback_points_that_cannot_be_are_refused(points: str, where: str, wor
     problems = problems_of(f"{SMALL}rollback_points: {points}")
     assert any(word in str(problem) and problem.where == where and problem.line for problem in problems), problems
     assert "hunter2" not in str(problems)
-
-
-@pytest.mark.parametrize(
-    ("key", "children", "word"),
-    [
-        ('{PK: "C#{a}#{_id}", SK: "{a.b}"}', "{}", "a cannot be a single value and hold a.b at once"),
-        ('{PK: "C#{_id}", SK: "S#{items}"}', '{items.list: {entity: L, key: {SK: "L#{index}"}}}', "{items} is no single value"),
-        ('{PK: "C#{_id}", SK: "S#{items}"}', '{items: {entity: L, key: {SK: "L#{index}"}}}', "{items} is no single value"),
-        ('{PK: "C#{_id}", SK: "S#{items.n}"}', '{items: {entity: L, key: {SK: "L#{index}"}}}', "{items.n} is no single value"),
-        ('{PK: "C#{_id}", SK: R}', '{items: {entity: L, key: {SK: "L#{a}#{a.$id}"}}}', "a cannot be a single value"),
-    ],
-)  # fmt: skip
-def test_table_key_that_no_document_can_have_is_one_problem(key: str, children: str, word: str) -> None:
-    text = f"migration: m\nsource: {{database: d}}\ntables: {{Tab: {{}}}}\ncollections:\n  c: {{item: {{entity: C, key: {key}}}, children: {children}}}\n"
-    (problem,) = problems_of(text)
-    assert word in problem.what
-    assert (problem.line, bool(problem.suggestion)) == (5, True)
-
-
-@pytest.mark.parametrize(
-    ("key", "children"),
-    [
-        ('{PK: "C#{_id}", SK: "S#{_id.x}"}', "{}"),  # the _id is known whole
-        ('{PK: "C#{owner.$id}", SK: "S#{_id}"}', '{owners: {entity: L, key: {SK: "L#{index}#{index.x}"}}}'),
-    ],
-)
-def test_keys_beside_each_other_are_fine(key: str, children: str) -> None:
-    text = f"migration: m\nsource: {{database: d}}\ntables: {{Tab: {{}}}}\ncollections:\n  c: {{item: {{entity: C, key: {key}}}, children: {children}}}\n"
-    assert parse_migration(text.encode()).mapping("c").key_fields.root
 
 
 def test_every_problem_is_in_the_message() -> None:
