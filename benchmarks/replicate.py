@@ -31,7 +31,7 @@ from docferry.adapters.aws.dynamodb_http import DynamoHttp
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.config import load_migration
 from docferry.flows.ledger.load_headers import BULK
-from docferry.flows.ledger.mapping_fingerprint import mapping_digest
+from docferry.flows.ledger.mapping_fingerprint import fingerprint_of
 from docferry.flows.ledger.positions import position_body, position_in
 from docferry.flows.replicate.follower import replicate
 from docferry.flows.replicate.report import ReplicationReport
@@ -114,7 +114,7 @@ def following(uri: str, limit: int) -> Run:
         backfill=dataclasses.replace(migration.backfill, budget_wcu=0),
     )
     ledger = MemoryLedger()
-    loaded = {"state": "complete", "mode": BULK, "mapping": mapping_digest(migration.mapping(COLLECTION).settings)}
+    loaded = {"state": "complete", "mode": BULK, "mapping": fingerprint_of(migration.mapping(COLLECTION).settings)}
     ledger.write("backfill", COLLECTION, loaded, expect=None)
     ledger.write("position", "stream", position_body(_position()), expect=None)
     job = make_job(

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from docferry.flows.ledger.dead_letters import list_letters
+from docferry.flows.ledger.mapping_fingerprint import fingerprint_of
 from docferry.flows.ledger.times import now_ms
 from docferry.rehearsal.independent import judge
 from docferry.rehearsal.shop import COLLECTIONS, ShopPlan, load_shop, shop_documents
@@ -110,19 +111,13 @@ def test_backfill_killed_ten_times_in_the_middle_of_a_chunk_loses_nothing(slow_r
 def test_backfill_killed_while_cutting_chunks_cuts_them_again(rig: Rig) -> None:
     job = rig.job("first")
     header = {"state": "new", "mode": "bulk", "chunks": 0, "started": now_ms(), "run": "dead", "until": 0}
-    digest = _mapping_digest(rig, job)
+    digest = fingerprint_of(job.migration.mapping("users").settings)
     rig.ledger.write("backfill", "users", header | {"owner": "dead", "mark": "", "mapping": digest}, expect=None)
     for index in range(3):
         rig.ledger.write("chunks:users", f"{index:05d}", {"state": "pending", "label": "left over"}, expect=None)
     report = rig.load("users", job=job)["users"]
     assert report.counts.read == PLAN.users
     assert report.chunks == 2
-
-
-def _mapping_digest(rig: Rig, job: Any) -> str:
-    import hashlib
-
-    return hashlib.sha256(repr(job.migration.mapping("users").settings).encode()).hexdigest()[:16]
 
 
 def test_loader_frozen_past_its_lease_stops_when_it_wakes(frugal_rig: Rig) -> None:

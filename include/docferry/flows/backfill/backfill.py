@@ -62,7 +62,7 @@ from docferry.flows.ledger.load_headers import (
     list_chunks,
     new_header,
 )
-from docferry.flows.ledger.mapping_fingerprint import mapping_changed, mapping_digest
+from docferry.flows.ledger.mapping_fingerprint import fingerprint_of, fits, mapping_changed
 from docferry.flows.ledger.modes import require_permitted
 from docferry.flows.ledger.positions import (
     REPLICATION,
@@ -250,11 +250,12 @@ def prepare(job: Job, collection: str) -> PreparedLoad:
 
 def _claim(job: Job, settings: CollectionSettings) -> LoadHeader:
     """The collection's header, held by this run. Another run that is alive wins; its name is told."""
-    digest, headers = mapping_digest(settings), LoadHeaders(job.ledger)
+    made, headers = fingerprint_of(settings), LoadHeaders(job.ledger)
     while True:
-        header = headers.read(settings.name) or new_header(settings.name, digest)
-        if header.mapping != digest:
+        header = headers.read(settings.name) or new_header(settings.name, made)
+        if not fits(header.mapping, settings):
             raise PreflightFailed(job.migration.name, [mapping_changed(settings.name)])
+        header = replace(header, mapping=made)
         if header.complete:
             return header
         if header.run != job.run.name and not header.holder.expired(job.identity):
@@ -324,7 +325,7 @@ def _begin_collection_again(job: Job, name: str, follow_from: Timestamp) -> None
     headers.write(
         replace(
             header,
-            mapping=mapping_digest(job.migration.mapping(name).settings),
+            mapping=fingerprint_of(job.migration.mapping(name).settings),
             state=NEW,
             mode=CONDITIONAL,
             started_ms=now_ms(),

@@ -8,7 +8,7 @@ from docferry.config import Migration
 from docferry.errors import InvariantBroken, PreflightFailed, Problem
 from docferry.flows.ledger.leases import Lease
 from docferry.flows.ledger.load_headers import LoadHeaders
-from docferry.flows.ledger.mapping_fingerprint import changed_mappings
+from docferry.flows.ledger.mapping_fingerprint import changed_mappings, renew_fingerprints
 from docferry.flows.ledger.positions import recorded_position, replication_in, replication_opened
 from docferry.flows.preflight.thresholds import SIGNATURE_LIVES_S
 from docferry.ports.flows import Ledger, StreamPosition
@@ -23,6 +23,7 @@ def open_for_following(ledger: Ledger, migration: Migration, lease: Lease) -> St
     if not replication_in(lease.record).opened:
         lease.update(replication_opened())
         _require_loaded(ledger, migration)  # nobody has begun a load without conditions in between
+    renew_fingerprints(migration, ledger)
     position = replication_in(lease.record).position or recorded_position(ledger)
     if position is None:
         raise InvariantBroken("everything is loaded, but no stream position is recorded")
