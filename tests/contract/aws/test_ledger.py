@@ -7,7 +7,7 @@ from typing import Any
 
 import boto3
 import pytest
-from docferry.errors import ConditionFailed, TimedOut, UnsupportedType
+from docferry.errors import ConditionFailed, RequestRefused, TimedOut, UnsupportedType
 from docferry.ports.flows import Ledger, Record
 from docferry.testing.fakes import FakeLedger
 from support.tables import make_ledgers
@@ -179,3 +179,10 @@ def test_new_records_beside_a_change_are_made_with_it_or_not_at_all(ledger: Ledg
     with pytest.raises(ConditionFailed):
         ledger.write("mode", "mode", {"n": 3}, expect=second, beside=[Record("moves", "1", 0, {"why": "c"})])
     assert ledger.read("mode", "mode") == second
+
+
+def test_a_record_larger_than_an_item_is_refused_and_changes_nothing(ledger: Ledger) -> None:
+    first = ledger.write("s", "k", {"n": 1}, expect=None)
+    with pytest.raises(RequestRefused):
+        ledger.write("s", "k", {"data": b"x" * 410_000}, expect=first)
+    assert ledger.read("s", "k") == first

@@ -46,6 +46,7 @@ from docferry.flows.backfill.load import GIVE_BACK_S, budget_of, load_range
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread
+from docferry.flows.ledger.dead_letters import fits_record
 from docferry.flows.ledger.leases import Holder, take_or_create
 from docferry.flows.ledger.load_headers import (
     BULK,
@@ -360,8 +361,9 @@ def _cut(job: Job, settings: CollectionSettings, have: Sequence[Chunk]) -> list[
 
 
 def _boundaries(ids: Sequence[bytes], chunks: int) -> list[bytes]:
-    """Quantiles of a sorted sample: `chunks - 1` boundaries, fewer where ids repeat."""
+    """Quantiles of a sorted sample: `chunks - 1` boundaries, fewer where ids repeat or are too long for a record."""
     bounds: list[bytes] = []
+    ids = [one for one in ids if fits_record(one)]
     for index in range(1, chunks):
         position = index * len(ids) // chunks
         if position < len(ids) and ids[position] not in bounds:

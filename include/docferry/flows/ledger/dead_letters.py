@@ -68,6 +68,15 @@ def letter_id(id_text: str) -> str:
     return id_text if key == id_text or id_text.startswith(HASHED) else f"{key} {id_text[:SHOWN]}…"
 
 
+MOST_ID_BYTES = 100_000
+"""Of an id that a record holds whole, because work goes on from it. The place behind a longer one is not noted: what follows the
+last noted place is read once more."""
+
+
+def fits_record(id_data: bytes | None) -> bool:
+    return id_data is None or len(id_data) <= MOST_ID_BYTES
+
+
 def bounded(text: str, most: int = 1000) -> str:
     """Text of a document for a record: at most so many characters, and then a digest of all of it."""
     if len(text) <= most:

@@ -13,6 +13,7 @@ from typing import Any
 from bson.timestamp import Timestamp
 
 from docferry.errors import InvariantBroken
+from docferry.flows.ledger.dead_letters import fits_record
 from docferry.flows.ledger.leases import TAKEOVER_NEEDS_WAIT, Holder, holder_of
 from docferry.flows.ledger.times import decode_time, encode_time, now_ms
 from docferry.ports.flows import Ledger, Record
@@ -236,8 +237,13 @@ def chunk_in(record: Record) -> Chunk:
 
 
 def chunk_checkpoint(after: bytes | None, counts: Counts, *, done: bool = False) -> dict[str, Any]:
-    """What a chunk's lease writes: everything up to `after` is acknowledged and counted."""
-    body: dict[str, Any] = {"after": after} if after is not None else {}
+    """What a chunk's lease writes: everything up to `after` is acknowledged and counted.
+
+    Nothing where `after` is too long for a record and the chunk is not done: the place and the counts before it stay.
+    """
+    if not done and not fits_record(after):
+        return {}
+    body: dict[str, Any] = {"after": after} if after is not None and not done else {}
     return body | counts.to_dict() | ({"state": DONE} if done else {})
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import bson
 
 from docferry.errors import ConditionFailed, InvariantBroken
+from docferry.flows.ledger.dead_letters import bounded
 from docferry.flows.ledger.leases import Holder, holder_of
 from docferry.flows.ledger.times import decode_time, encode_time, now_ms
 from docferry.ports.flows import Ledger, Record, Source, StreamPosition
@@ -57,6 +58,7 @@ class ReplicationState:
         return (now_ms() - self.at_ms) / 1000
 
 
+MOST_TOKEN_BYTES = 250_000
 COUNTED = ("events", "written", "superseded", "dead", "passed")
 """What replication counts: events are the sum of the others."""
 
@@ -92,8 +94,13 @@ def replication_in(record: Record) -> ReplicationState:
 
 
 def replication_checkpoint(state: ReplicationState) -> dict[str, Any]:
-    """What the replicator's lease writes every few seconds: not what is set once (`opened`, `lost`, `ended`)."""
+    """What the replicator's lease writes every few seconds: not what is set once (`opened`, `lost`, `ended`).
+
+    A resume token holds the key of the last document: where it is too long for a record, the earlier position stays.
+    """
     body: dict[str, Any] = position_body(state.position) if state.position is not None else {}
+    if len(body.get("token", b"")) > MOST_TOKEN_BYTES:
+        body = {}
     body |= {"at": state.at_ms, "pending": state.pending, **state.counts, "rate": state.rate, "waits": state.waits}
     body["first"] = {"epoch": state.first_epoch, "counts": dict(state.first)}
     body["lag_s"] = -1 if state.lag_s is None else state.lag_s
@@ -109,7 +116,7 @@ def replication_opened() -> dict[str, Any]:
 
 def replication_ended(why: str, *, lost: bool = False) -> dict[str, Any]:
     """What the lease writes when a run ends; `lost` stays until all is loaded again."""
-    return {"ended": why} | ({"lost": True} if lost else {})
+    return {"ended": bounded(why)} | ({"lost": True} if lost else {})
 
 
 def replication_moved(position: StreamPosition) -> dict[str, Any]:

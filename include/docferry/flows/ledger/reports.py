@@ -15,6 +15,7 @@ from bson.timestamp import Timestamp
 from docferry.core.compare.diff import Difference, DifferenceKind
 from docferry.core.mapping.items import ItemKey
 from docferry.errors import ConditionFailed
+from docferry.flows.ledger.dead_letters import bounded, letter_id
 from docferry.flows.ledger.times import encode_time
 from docferry.ports.flows import Ledger
 
@@ -229,6 +230,8 @@ def record_report(ledger: Ledger, report: ValidationReport) -> None:
     A full one becomes the latest, unless a newer one has.
     """
     body = report.to_dict()
+    for one in body["differences"]:
+        one |= {"id": letter_id(one["id"]), "path": bounded(one["path"])}
     text = json.dumps(body).encode()
     while len(text) > RECORD_BYTES and body["differences"]:
         keep = len(body["differences"]) * RECORD_BYTES // len(text)

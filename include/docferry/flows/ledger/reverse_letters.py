@@ -12,7 +12,7 @@ from typing import Any
 
 from docferry.core.mapping.items import ItemKey
 from docferry.errors import ConditionFailed, DocumentError
-from docferry.flows.ledger.dead_letters import bounded, letter_id, letter_key
+from docferry.flows.ledger.dead_letters import bounded, fits_record, letter_id, letter_key
 from docferry.flows.ledger.times import now_ms
 from docferry.ports.flows import Ledger, Record
 
@@ -21,7 +21,10 @@ SECTION = "reverse-dead"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReverseLetter:
-    """One document, or (with an empty `id_data`) one item of no document, that could not be followed."""
+    """One document, or (with an empty `id_data`) one item of no document, that could not be followed.
+
+    A document with an id that is too long for a record is looked at again by its item.
+    """
 
     collection: str
     id: str
@@ -85,7 +88,7 @@ def open_reverse_letter(
         "table": table,
         "pk": key[0],
         "sk": key[1],
-        "id_data": id_data,
+        "id_data": id_data if fits_record(id_data) else b"",
         "at": now_ms(),
     }
     while True:

@@ -20,6 +20,7 @@ from docferry.core.compare.keysum import KeySum
 from docferry.core.mapping.items import Item
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
+from docferry.flows.ledger.dead_letters import fits_record
 from docferry.flows.ledger.leases import Lease, give_back_after, take_or_create
 from docferry.flows.ledger.reports import CollectionResult
 from docferry.flows.ledger.rooms.validation import (
@@ -92,12 +93,16 @@ class Keeper:
 
     def _write(self, so_far: SoFar, suspects: Suspects, release: bool = False) -> tuple[int, int]:
         """(parts now, suspects stored). Changes nothing here: whoever asked may be gone when it is done."""
+        if not fits_record(so_far.after):  # an id too long for a record: the place before it stays
+            if release:
+                self.lease.release()
+            return self.parts, 0
         fresh = list(suspects.fresh)
         parts = self.parts
         for data in encode_suspects(fresh):
             write_suspects(self.job.ledger, self.run, parts, data)
             parts += 1
-        changes = validation_checkpoint(encode_so_far(so_far), parts, suspects.overflow)
+        changes = validation_checkpoint(encode_so_far(so_far), parts, suspects.overflow + suspects.too_long)
         (self.lease.release if release else self.lease.update)(changes)
         return parts, len(fresh)
 

@@ -11,6 +11,7 @@ import bson
 
 from docferry.core.compare.diff import Difference
 from docferry.core.mapping.items import ItemKey
+from docferry.flows.ledger.dead_letters import fits_record
 
 MAX_SUSPECTS = 20_000
 PART_BYTES = 300_000
@@ -50,6 +51,11 @@ class Suspects:
     by_name: dict[tuple[Any, ...], Suspect] = field(default_factory=dict, repr=False)
     fresh: list[Suspect] = field(default_factory=list, repr=False)
     overflow: int = 0
+
+    @property
+    def too_long(self) -> int:
+        """Those that no record holds: who goes on later knows only how many there were."""
+        return sum(not fits_record(one.id) for one in self.by_name.values())
 
     def __len__(self) -> int:
         return len(self.by_name)
@@ -91,6 +97,7 @@ def _pages(named: Iterable[tuple[str, Suspect]], size: int) -> Iterator[tuple[st
 
 def encode_suspects(suspects: Sequence[Suspect]) -> list[bytes]:
     """In parts that each fit into a record of the ledger."""
+    suspects = [one for one in suspects if fits_record(one.id)]
     if not suspects:
         return []
     rows: list[list[Any]] = [

@@ -8,9 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 from docferry.core.bson_codec.plain import from_plain, to_plain
-from docferry.errors import (
-    ConditionFailed,
-)
+from docferry.core.limits import ITEM_BYTES
+from docferry.errors import ConditionFailed, RequestRefused
 from docferry.ports.flows import (
     Record,
 )
@@ -63,6 +62,7 @@ class FakeLedger:
                 made = (one.section, one.key)
                 self._last[made] = self._last.get(made, 0) + 1
                 self._records[made] = Record(one.section, one.key, self._last[made], _stored(one.body))
+            _refuse_what_is_too_large([body, *(one.body for one in beside)])
             self._last[place] = self._last.get(place, 0) + 1
             record = Record(section, key, self._last[place], _stored(body))
             self._records[place] = record
@@ -82,6 +82,24 @@ class FakeLedger:
         if (current and current.revision) != (expect and expect.revision):
             text = f"the record {'/'.join(place)} is not as expected"
             raise ConditionFailed(text, operation="write", code="ConditionalCheckFailedException")
+
+
+def _refuse_what_is_too_large(bodies: Sequence[Mapping[str, Any]]) -> None:
+    """A record is one item."""
+    if any(_bytes_of(body) > ITEM_BYTES for body in bodies):
+        text = "ledger PutItem: Item size has exceeded the maximum allowed size"
+        raise RequestRefused(text, operation="ledger PutItem", code="ValidationException")
+
+
+def _bytes_of(value: Any) -> int:
+    """About what DynamoDB counts."""
+    if isinstance(value, Mapping):
+        return sum(len(name.encode()) + _bytes_of(inner) for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return sum(1 + _bytes_of(inner) for inner in value)
+    if isinstance(value, str):
+        return len(value.encode())
+    return len(value) if isinstance(value, bytes) else 8
 
 
 def _copy(record: Record | None) -> Record | None:

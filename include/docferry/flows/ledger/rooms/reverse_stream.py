@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from docferry.errors import ConditionFailed, LeaseHeld
+from docferry.flows.ledger.dead_letters import bounded
 from docferry.flows.ledger.leases import Holder, holder_of
 from docferry.flows.ledger.times import now_ms
 from docferry.ports.flows import Ledger, Record
@@ -87,7 +88,7 @@ def reverse_checkpoint(state: ReverseState) -> dict[str, Any]:
 
 def reverse_ended(why: str) -> dict[str, Any]:
     """What the lease writes when a run ends."""
-    return {"ended": why}
+    return {"ended": bounded(why)}
 
 
 def require_unheld(ledger: Ledger) -> ReverseState:
