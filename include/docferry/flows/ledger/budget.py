@@ -3,29 +3,62 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from docferry.errors import ConditionFailed, Stopped
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.times import now_ms
-from docferry.ports.flows import Ledger, StopSignal
+from docferry.ports.flows import Ledger, Record, StopSignal
+
+BUDGET = "budget"
+LONGEST_QUEUE_S = 60.0
+"""Nothing is reserved further ahead: a task that finds such a queue asks again later."""
+CLOCKS_S = 5.0
+"""By so much another task's clock may be ahead of ours before its reservation is read by its own clock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passing:
+    """How time passes, and calls are made beside the event loop. Tests have a time of their own."""
+
+    now_ms: Callable[[], int] = now_ms
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    aside: Callable[..., Awaitable[Any]] = in_thread
+
+
+class _Share(NamedTuple):
+    """So many units, from then on; 0 units: ask again then."""
+
+    units: float
+    begins_ms: float
 
 
 class LedgerBudget:
     """A share of one rate, in write units a second, that every task of a migration takes from the same record.
 
-    The record holds the time up to which the rate has been given out. A task reserves a slice and waits until it
-    begins; slices grow from a fiftieth to half a second's worth while one follows close upon the other, so that a
-    task with little to write does not hoard what others need. `units_per_s` 0 means no limit.
+    The record holds the time up to which the rate has been given out. A task reserves a slice and waits until it begins.
+    Slices grow from a fiftieth to half a second's worth while one follows close upon the other, so that a task with little
+    to write does not hoard what others need; while many wait they are small again, so that each has its turn within
+    `LONGEST_QUEUE_S`. What is given out is never more than the rate. `units_per_s` 0 means no limit.
     """
 
     FIRST_S, MOST_S = 0.02, 0.5
+    AGAIN_S, AGAIN_MOST_S = 0.01, 2.0
+    """After another task took its share first; twice as long each time, by chance between nothing and that."""
 
-    def __init__(self, ledger: Ledger, name: str, units_per_s: float, stop: StopSignal) -> None:
+    def __init__(
+        self, ledger: Ledger, name: str, units_per_s: float, stop: StopSignal, passing: Passing | None = None
+    ) -> None:
         self._ledger, self._name, self._rate, self._stop = ledger, name, units_per_s, stop
+        self._passing = passing or Passing()
         self._tokens = 0.0
         self._slice_s = self.FIRST_S
-        self._reserved = 0.0
+        self._reserved = float("-inf")
         self._lock = asyncio.Lock()
 
     async def take(self, units: float) -> None:
@@ -35,41 +68,67 @@ class LedgerBudget:
             self._tokens -= units
             return
         async with self._lock:
+            slice_s = self._next_slice_s()
             while self._tokens < units:
-                wanted = max(units - self._tokens, self._rate * self._next_slice_s())
-                begins_ms = await in_thread(self._reserve, wanted, stop=self._stop)
-                await self._wait_until(begins_ms)
-                self._tokens += wanted
+                share = await self._reserve(max(units - self._tokens, 0.0), slice_s)
+                await self._wait_until(share.begins_ms)
+                self._tokens += share.units
             self._tokens -= units
 
     def _next_slice_s(self) -> float:
-        now = time.monotonic()
+        now = self._passing.monotonic()
         busy = now - self._reserved < 2 * self.MOST_S
         self._slice_s = min(self.MOST_S, self._slice_s * 2) if busy else self.FIRST_S
-        self._reserved = now
         return self._slice_s
 
     def settle(self, estimated: float, consumed: float) -> None:
         if self._rate:
             self._tokens += estimated - consumed
 
-    async def _wait_until(self, begins_ms: int) -> None:
+    async def _wait_until(self, begins_ms: float) -> None:
         """By the monotonic clock: the other one may jump meanwhile."""
-        begins = time.monotonic() + (begins_ms - now_ms()) / 1000
-        while (left := begins - time.monotonic()) > 0:
+        begins = self._passing.monotonic() + (begins_ms - self._passing.now_ms()) / 1000
+        while (left := begins - self._passing.monotonic()) > 0:
             if self._stop.is_set():
                 raise Stopped("asked to stop while waiting for write capacity; run again to continue")
-            await asyncio.sleep(min(left, 0.5))
+            await self._passing.sleep(min(left, 0.5))
+        self._reserved = self._passing.monotonic()
 
-    def _reserve(self, units: float) -> int:
-        """When this share begins, in ms."""
+    async def _reserve(self, needed: float, slice_s: float) -> _Share:
+        """A share of at least `needed` units, and of a slice; or none yet, where the queue is as long as it may be."""
+        again_s = self.AGAIN_S
         while True:
-            record = self._ledger.read("budget", self._name)
-            now = now_ms()
-            free = max(now, min(int(record.body["free_at"]), now + 60_000)) if record else now
-            body = {"free_at": free + int(units / self._rate * 1000), "rate": int(self._rate)}
+            record = await self._passing.aside(self._ledger.read, BUDGET, self._name, stop=self._stop)
+            now = self._passing.now_ms()
+            free = max(float(now), _free_at(record, now))
+            queue_s = (free - now) / 1000
+            if queue_s > LONGEST_QUEUE_S:
+                return _Share(0.0, now + 1000 * (queue_s - LONGEST_QUEUE_S + random.uniform(0.1, 1.0)))  # noqa: S311
+            if queue_s > LONGEST_QUEUE_S / 4:
+                slice_s = self.FIRST_S
+            units = max(needed, self._rate * slice_s)
+            # Rounded up: a thousand tasks would else get a thousand milliseconds for nothing.
+            body = {"free_at": int(free + -(-units * 1000 // self._rate)), "at": now, "rate": int(self._rate)}
             try:
-                self._ledger.write("budget", self._name, body, expect=record)
-                return free
-            except ConditionFailed:
-                continue  # another task took its share first
+                await self._passing.aside(self._write, body, record, stop=self._stop)
+            except ConditionFailed:  # another task took its share first
+                await self._passing.sleep(random.uniform(0, again_s))  # noqa: S311 - spread, not secrecy
+                again_s = min(self.AGAIN_MOST_S, again_s * 2)
+                continue
+            return _Share(units, free)
+
+    def _write(self, body: dict[str, Any], record: Record | None) -> None:
+        self._ledger.write(BUDGET, self._name, body, expect=record)
+
+
+def _free_at(record: Record | None, now: int) -> float:
+    """Up to when the rate is given out. By a clock that is far ahead of ours it is read as a queue from now on: else all would
+    wait for that clock's time."""
+    if record is None:
+        return 0.0
+    free_at, at = int(record.body["free_at"]), int(record.body.get("at", 0))
+    if at > now + CLOCKS_S * 1000:
+        return now + max(0, free_at - at)
+    if not at:  # of the version before, which reserved at most a minute ahead by its own clock
+        return min(free_at, now + LONGEST_QUEUE_S * 1000)
+    return free_at
