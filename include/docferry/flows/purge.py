@@ -54,7 +54,7 @@ from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import cancel_all, in_thread, unless_stopped
 from docferry.flows.ledger.budget import LedgerBudget
-from docferry.flows.ledger.dead_letters import list_letters
+from docferry.flows.ledger.dead_letters import LetterWatch, letter_key, list_letters
 from docferry.flows.ledger.leases import Lease, held_async, take_or_create
 from docferry.flows.ledger.positions import read_replication
 from docferry.flows.ledger.rooms.purge import PURGE, looks_in, purge_looked, read_looks
@@ -197,6 +197,7 @@ class _Purge:
         self.job, self.target, self.report, self.lease = job, target, report, lease
         self.budget = LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
         self.letters: dict[str, set[str]] = {}
+        self.watches = {name: LetterWatch(job.ledger, name) for name in job.migration.mappings}
         self.listed = -math.inf
 
     async def run(self) -> PurgeReport:
@@ -262,11 +263,12 @@ class _Purge:
     async def _look_for_letters(self) -> None:
         if time.monotonic() - self.listed < LETTERS_S:
             return
-        began, found = time.monotonic(), {}
-        for name in self.job.migration.mappings:
-            letters = await in_thread(list_letters, self.job.ledger, name, stop=self.job.stop)
-            found[name] = {letter.id for letter in letters}
-        self.letters, self.listed = found, began
+        began = time.monotonic()
+        for name, watch in self.watches.items():
+            letters = await in_thread(watch.look, stop=self.job.stop)
+            if letters is not None:
+                self.letters[name] = {letter.key for letter in letters}
+        self.listed = began
 
     def _reason_to_keep(self, entities: Mapping[str, DocumentMapping], item: Item) -> str:
         """Why a tombstone stays; empty if it may go."""
@@ -276,4 +278,4 @@ class _Purge:
             return UNKNOWN
         if self.report.proof.horizon is None or parse_version(version) >= self.report.proof.horizon:
             return YOUNG
-        return LETTER if id_name(id_data) in self.letters[owner.collection] else ""
+        return LETTER if letter_key(id_name(id_data)) in self.letters[owner.collection] else ""

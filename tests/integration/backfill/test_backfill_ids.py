@@ -157,23 +157,6 @@ def test_huge_documents_become_dead_letters_and_their_neighbours_arrive(stack: S
     rig.close()
 
 
-def test_ids_longer_than_a_record_become_dead_letters_and_do_not_end_the_load(
-    stack: SandboxStack, tmp_path: Path
-) -> None:
-    """The letter's record holds the id, the chunk's the place behind it: both have 400 KB."""
-    long = [f"{letter}" * 450_000 for letter in "ab"]
-    with stack.mongo.client() as client:
-        client["ids"]["long"].insert_many([{"_id": 1}, *({"_id": one, "n": 1} for one in long), {"_id": "c"}])
-    rig = rig_for(stack, tmp_path, "long", page_documents=1)
-    report = rig.load()["long"]
-    assert (report.counts.read, report.counts.written, report.counts.dead) == (4, 2, 2)
-    for letter, one in zip(list_letters(rig.ledger, "long"), long, strict=True):
-        assert len(letter.id) < 300
-        assert letter == read_letter(rig.ledger, "long", one) == read_letter(rig.ledger, "long", letter.id)
-        assert bson.decode(letter_document(rig.ledger, letter))["_id"] in long
-    rig.close()
-
-
 def test_document_at_the_edge_of_the_item_limit_arrives_and_one_byte_more_does_not(
     stack: SandboxStack, tmp_path: Path
 ) -> None:

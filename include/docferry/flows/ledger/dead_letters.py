@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import uuid
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +16,10 @@ from docferry.flows.ledger.times import now_ms
 from docferry.ports.flows import Ledger, Record
 
 LETTER_PART_BYTES = 300_000
+OPENINGS = "letters"
+"""The section that says for each collection when a letter was opened last."""
+LIST_ALL_S = 600.0
+"""All letters are listed so often in any case: an opening that died before it was noted, or of an older docferry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,9 +119,41 @@ def open_letter(ledger: Ledger, collection: str, error: DocumentError, document:
             ledger.write(f"dead:{collection}", key, body, expect=record)
         except ConditionFailed:
             continue
+        _note_opening(ledger, collection)
         if record is not None:
             _drop_parts(ledger, letter_in(record))
         return
+
+
+def _note_opening(ledger: Ledger, collection: str) -> None:
+    """Behind every letter: `LetterWatch` looks at this record, and lists when it has changed."""
+    record = ledger.read(OPENINGS, collection)
+    try:
+        ledger.write(OPENINGS, collection, {"at": now_ms()}, expect=record)
+    except ConditionFailed:
+        return  # noted by another opening, after ours was written: who sees that one lists both
+
+
+class LetterWatch:
+    """The open letters of a collection, for a flow that looks every few seconds: one read of a small record, and a list only if a
+    letter has been opened since. Letters that were closed by others stay known until then.
+    """
+
+    def __init__(self, ledger: Ledger, collection: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._ledger, self._collection, self._monotonic = ledger, collection, monotonic
+        self._seen: int | None = None
+        self._listed = float("-inf")
+
+    def look(self) -> list[DeadLetter] | None:
+        """All open letters; None if nobody has opened one since the last look. Raises StoreError."""
+        record = self._ledger.read(OPENINGS, self._collection)
+        seen = record.revision if record is not None else 0
+        now = self._monotonic()
+        if seen == self._seen and now - self._listed < LIST_ALL_S:
+            return None
+        letters = list_letters(self._ledger, self._collection)
+        self._seen, self._listed = seen, now
+        return letters
 
 
 def _write_part(ledger: Ledger, collection: str, key: str, part: bytes) -> None:

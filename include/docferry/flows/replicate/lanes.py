@@ -21,7 +21,7 @@ from docferry.errors import ConditionFailed, DocumentError, ImagesLost, Migratio
 from docferry.flows.kernel.lane_scheduler import LaneScheduler
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread
-from docferry.flows.ledger.dead_letters import close_letter, letter_key, list_letters, open_letter, read_letter
+from docferry.flows.ledger.dead_letters import LetterWatch, close_letter, letter_key, open_letter, read_letter
 from docferry.ports.flows import Budget, ChangeEvent, Guard, Ledger, Source, StopSignal, StreamPosition, Target
 
 LANES = 128
@@ -99,6 +99,7 @@ class Lanes:
         self.moved = self._scheduler.moved
         self._window: deque[_Pending] = deque()
         self._letters: dict[str, dict[str, int]] = {}
+        self._watches = {name: LetterWatch(work.ledger, name) for name in self.mappings}
 
     @property
     def failure(self) -> BaseException | None:
@@ -111,7 +112,7 @@ class Lanes:
     def look_for_letters(self) -> None:
         """Read which dead letters are open: others open and close them, too."""
         for name in self.mappings:
-            letters = list_letters(self.work.ledger, name)
+            letters = self._watches[name].look() or ()
             # One that is closed meanwhile is forgotten when its document changes: then it is looked at.
             self._letters.setdefault(name, {}).update({letter.key: letter.version for letter in letters})
 
