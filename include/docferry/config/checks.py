@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from docferry.config.names import bad_schedule, bad_tags
 from docferry.config.schema import TABLE_NAME, MigrationFile
 from docferry.config.yaml_lines import Lines, Path_, problem_at
 from docferry.core.mapping.items import SYSTEM
@@ -143,6 +144,10 @@ class SettingsChecker:
                 yield self._problem((*path, "indexes"), "names an index twice")
             if len(table.indexes) > 20:
                 yield self._problem((*path, "indexes"), "DynamoDB allows 20 a table")
+            for tag, what in bad_tags(table.tags):
+                yield self._problem(
+                    (*path, "tags", tag) if tag is not None else (*path, "tags"), what, "choose another"
+                )
             if self.file.target.replicas and not table.stream:
                 yield self._problem((*path, "stream"), "replicas need a stream", "set stream: true")
 
@@ -157,5 +162,13 @@ class SettingsChecker:
             yield self._problem(("ledger", "table"), f"{ledger} already holds documents", "give the ledger its own")
         elif not re.fullmatch(TABLE_NAME, ledger):
             yield self._problem(("ledger", "table"), f"'{ledger}' is no table name", NAME_RULE)
+        if self.file.dax is not None:
+            for tag, what in bad_tags(self.file.dax.tags):
+                yield self._problem(
+                    ("dax", "tags", tag) if tag is not None else ("dax", "tags"), what, "choose another"
+                )
+        schedule = self.file.validate_.schedule
+        if schedule is not None and (what := bad_schedule(schedule)):
+            yield self._problem(("validate", "schedule"), what, "such as '0 2 * * *', at two o'clock; null for none")
         if not re.fullmatch(r"""[^/\\. "$*<>:|?@]{1,63}""", self.file.source.database):
             yield self._problem(("source", "database"), "is no database name")

@@ -30,9 +30,10 @@ def load_migration(path: str | Path) -> Migration:
 def parse_migration(text: bytes, source: str = "<migration>") -> Migration:
     """The same from the file's bytes."""
     tree, lines, problems = read_yaml(text, source)
-    if problems:
+    if tree is None:
         raise ConfigError(source, problems)
-    file, problems, cut = read_schema(tree, lines)
+    file, of_form, cut = read_schema(tree, lines)
+    problems += of_form
     if file is not None:
         problems += [problem for problem in _check_file(file, lines) if not follows(problem, cut)]
     if problems or file is None:

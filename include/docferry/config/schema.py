@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -78,13 +78,49 @@ def read_schema(tree: Any, lines: Lines) -> tuple[MigrationFile | None, list[Pro
         try:
             return MigrationFile.model_validate(tree), problems, cut
         except ValidationError as error:
-            found = error.errors()
-            problems += [_schema_problem(one, lines, tree) for one in found]
-            places = [_cut_out(tree, _path_of(one)) for one in found]
+            found = {_path_of(one, tree): one for one in reversed(error.errors())}  # of several at a place the first
+            mended = [path for path, one in found.items() if _take_as_text(one, path, lines, tree)]
+            misspelt = {path: name for path, one in found.items() if (name := _meant(one, path, found))}
+            told = {path: one for path, one in found.items() if not _is_left_over(one, path, cut)}
+            for path, name in misspelt.items():
+                told.pop((*path[:-1], name), None)
+            problems += [_schema_problem(one, path, lines) for path, one in told.items()]
+            for path, name in misspelt.items():
+                lines.also(path, (*path[:-1], name))
+                node = _at(tree, path[:-1])
+                node[name] = node.pop(path[-1])
+            done = {*mended, *misspelt, *((*path[:-1], name) for path, name in misspelt.items())}
+            places = [_cut_out(tree, path) for path in found if path not in done]
             if None in places:
                 return None, problems, cut
             cut += [place for place in places if place is not None]
     return None, problems, cut
+
+
+def _meant(error: Any, path: Path_, found: Mapping[Path_, Any]) -> str:
+    """The name that a misspelt one stands for, if that is what is missing beside it."""
+    close = _close_name(path) if error["type"] in _UNKNOWN else ""
+    return close if close and found.get((*path[:-1], close), {"type": ""})["type"] in _MISSING else ""
+
+
+def _is_left_over(error: Any, path: Path_, cut: Sequence[Path_]) -> bool:
+    """Whether something is only missing because it, or all that it held, has been cut out."""
+    return error["type"] in (*_MISSING, "too_short") and any(place[: len(path)] == path for place in cut)
+
+
+def _take_as_text(error: Any, path: Path_, lines: Lines, tree: Any) -> bool:
+    """Go on with what is written where YAML reads `no` or `2024`, so that nothing else seems to be missing."""
+    text = lines.texts.get(path, "")
+    if error["type"] != "string_type" or not text or isinstance(error["input"], list | dict):
+        return False
+    _at(tree, path[:-1])[path[-1]] = text
+    return True
+
+
+def _at(tree: Any, path: Path_) -> Any:
+    for step in path:
+        tree = tree[step]
+    return tree
 
 
 def _cut_out(tree: Any, path: Path_) -> Path_ | None:
@@ -115,26 +151,62 @@ def follows(problem: Problem, cut: Sequence[Path_]) -> bool:
     return False
 
 
-def _path_of(error: Any) -> Path_:
-    return tuple(step for step in error["loc"] if step != "[key]" and not str(step).startswith("function-"))
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+_MISSING = ("missing", "missing_argument")
+_WANTED = {
+    "string_type": "must be a text",
+    "tuple_type": "must be a list, as in [a, b]",
+    "dict_type": "must be a mapping, as in {name: value}",
+    "model_type": "must be a mapping, as in {name: value}",
+    "dataclass_type": "must be a mapping, as in {name: value}",
+}
 
 
-def _schema_problem(error: Any, lines: Lines, tree: Any) -> Problem:
-    path = _path_of(error)
-    what = error["msg"][0].lower() + error["msg"][1:]
+def _path_of(error: Any, tree: Any) -> Path_:
+    """Where in the file. Pydantic also names the type that it tried."""
+    path = tuple(step for step in error["loc"] if step != "[key]" and not str(step).startswith("function-"))
+    for depth in range(len(path)):
+        if not isinstance(tree, dict | list) or (isinstance(tree, list) and not isinstance(path[depth], int)):
+            return path[:depth]
+        if isinstance(tree, dict) and path[depth] not in tree:
+            return path
+        tree = tree[path[depth]]
+    return path
+
+
+def _schema_problem(error: Any, path: Path_, lines: Lines) -> Problem:
+    what = _WANTED.get(error["type"], error["msg"][0].lower() + error["msg"][1:])
     suggestion = ""
-    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+    if error["type"] in _UNKNOWN:
         what = "is not known here"
-        close = difflib.get_close_matches(str(path[-1]), _known_names(path[:-1]), n=1)
-        suggestion = f"did you mean {close[0]}?" if close else "known: " + ", ".join(_known_names(path[:-1]))
-    elif error["type"] in ("missing", "missing_argument"):
+        close = _close_name(path)
+        suggestion = f"did you mean {close}?" if close else "known: " + ", ".join(_known_names(path[:-1]))
+    elif error["type"] in _MISSING:
         what, suggestion = "is missing", "add it"
     elif error["type"] == "string_pattern_mismatch":
         what, suggestion = (
             f"{error['input']!r} has a form that is not allowed here",
             f"allowed: {error['ctx']['pattern']}",
         )
+    elif error["type"] == "string_type":
+        what, suggestion = _no_text(error["input"], lines.texts.get(path))
     return Problem(where=dotted(path), what=what, suggestion=suggestion, line=line_of(lines, path))
+
+
+def _no_text(value: Any, written: str | None) -> tuple[str, str]:
+    """(what, suggestion) for something that is no text where one must be."""
+    if isinstance(value, dict):
+        return "is a mapping, and must be a text", "put it in quotes: in YAML a { begins a mapping"
+    if isinstance(value, list):
+        return "is a list, and must be one text", "write the one that is meant"
+    if value is None and not written:
+        return "has no value", "give it one"
+    return f"YAML does not read {written or value} as text", f"put it in quotes: '{written or value}'"
+
+
+def _close_name(path: Path_) -> str:
+    """A name that may stand there and looks like the one that does."""
+    return next(iter(difflib.get_close_matches(str(path[-1]), _known_names(path[:-1]), n=1)), "")
 
 
 _SHAPES: dict[str, type] = {

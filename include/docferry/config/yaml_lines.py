@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -13,12 +14,38 @@ MAX_FILE_BYTES = 1_000_000
 MAX_NODES = 200_000
 """Values in the file once every alias is written out."""
 Path_ = tuple[str | int, ...]
-Lines = Mapping[Path_, int]
-"""The line that each place of the file stands on, from 1."""
+
+
+class Lines(dict[Path_, int]):
+    """The line that each place of the file stands on, from 1; in `texts` what is written where YAML reads something else than
+    text (`no`, `2024`)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: dict[Path_, str] = {}
+
+    def also(self, place: Path_, called: Path_) -> None:
+        """What stands at a place is called otherwise, too."""
+        for path, line in list(self.items()):
+            if path[: len(place)] == place:
+                self.setdefault((*called, *path[len(place) :]), line)
+
+
+_TEXT = "tag:yaml.org,2002:str"
+_READ_AS = {"bool": "true or false", "int": "a number", "float": "a number", "null": "nothing", "timestamp": "a date"}
+_BRACES = "in YAML a { begins a mapping: put a key template into quotes"
+_COMMENT = re.compile(r"""^[^"'#]*:\s+[^"'#\s][^"'#]*\s\#\{[^}]*\}""")
+"""A key template without quotes, of which YAML takes a part for a comment."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Says where a value is that its type cannot have: 2024-99-99 is no date."""
+    """Names are texts, whatever YAML would read them as. Says where a value is that its type cannot have, such as 2024-99-99."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag.rpartition(":")[2] in _READ_AS:
+                key.tag = _TEXT
+        return super().construct_mapping(node, deep)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
@@ -28,24 +55,34 @@ class _Loader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from error
 
 
-def read_yaml(text: bytes, source: str) -> tuple[Any, dict[Path_, int], list[Problem]]:
+def read_yaml(text: bytes, source: str) -> tuple[Any, Lines, list[Problem]]:
+    lines = Lines()
     if len(text) > MAX_FILE_BYTES:
-        return None, {}, [Problem(where="file", what=f"over {MAX_FILE_BYTES} bytes: this is no migration file")]
+        return None, lines, [Problem(where="file", what=f"over {MAX_FILE_BYTES} bytes: this is no migration file")]
     try:
         node = yaml.compose(text.decode(), Loader=yaml.SafeLoader)
         if node is not None and _size(node, {}) > MAX_NODES:
-            return None, {}, [Problem(where="YAML", what="its aliases multiply, or one contains itself", line=1)]
+            return None, lines, [Problem(where="YAML", what="its aliases multiply, or one contains itself", line=1)]
         tree = yaml.load(text.decode(), Loader=_Loader)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         what = getattr(error, "problem", None) or str(error)
-        return None, {}, [Problem(where="YAML", what=what, line=mark.line + 1 if mark else None)]
+        line = mark.line + 1 if mark else None
+        written = text.decode(errors="replace").splitlines()[mark.line : mark.line + 1] if mark else ()
+        hint = _BRACES if any("{" in one for one in written) else ""
+        return None, lines, [Problem(where="YAML", what=what, suggestion=hint, line=line)]
     if node is None or not isinstance(tree, dict):
-        return None, {}, [Problem(where="file", what="is empty or no mapping; see include/migrations for examples")]
-    lines: dict[Path_, int] = {}
-    twice: list[Problem] = []
-    _walk(node, (), lines, twice, set())
-    return tree, lines, twice
+        return None, lines, [Problem(where="file", what="is empty or no mapping; see include/migrations for examples")]
+    problems = list(_comments(text.decode()))
+    _walk(node, (), lines, problems, set())
+    return tree, lines, problems
+
+
+def _comments(text: str) -> Iterator[Problem]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        if _COMMENT.match(line):
+            what = "to YAML, what stands behind ' #' is a comment, and no part of the key template"
+            yield Problem(where="YAML", what=what, suggestion="put the template into quotes", line=number)
 
 
 def _size(node: yaml.Node, known: dict[int, int]) -> int:
@@ -62,23 +99,31 @@ def _size(node: yaml.Node, known: dict[int, int]) -> int:
     return found
 
 
-def _walk(node: yaml.Node, path: Path_, lines: dict[Path_, int], twice: list[Problem], seen: set[int]) -> None:
+def _walk(node: yaml.Node, path: Path_, lines: Lines, problems: list[Problem], seen: set[int]) -> None:
     lines.setdefault(path, node.start_mark.line + 1)
     if id(node) in seen:  # an alias: its content has its lines already
         return
     seen.add(id(node))
-    if isinstance(node, yaml.SequenceNode):
+    if isinstance(node, yaml.ScalarNode):
+        if node.tag != _TEXT:
+            lines.texts[path] = node.value
+    elif isinstance(node, yaml.SequenceNode):
         for index, inner in enumerate(node.value):
-            _walk(inner, (*path, index), lines, twice, seen)
+            _walk(inner, (*path, index), lines, problems, seen)
     elif isinstance(node, yaml.MappingNode):
         keys: set[str] = set()
         for key, inner in node.value:
-            name = str(key.value)
+            name, line = str(key.value), key.start_mark.line + 1
             if name in keys:
-                twice.append(Problem(where=dotted((*path, name)), what="is there twice", line=key.start_mark.line + 1))
+                problems.append(Problem(where=dotted((*path, name)), what="is there twice", line=line))
+            elif (kind := key.tag.rpartition(":")[2]) in _READ_AS:
+                what = f"YAML reads {name or 'this name'} as {_READ_AS[kind]}, and a name is a text"
+                problems.append(
+                    Problem(where=dotted((*path, name)), what=what, suggestion=f"put it in quotes: '{name}'", line=line)
+                )
             keys.add(name)
-            lines[(*path, name)] = key.start_mark.line + 1
-            _walk(inner, (*path, name), lines, twice, seen)
+            lines[(*path, name)] = line
+            _walk(inner, (*path, name), lines, problems, seen)
 
 
 def dotted(path: Path_) -> str:

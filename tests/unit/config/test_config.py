@@ -236,7 +236,7 @@ def test_cutover_is_read_and_has_defaults() -> None:
         ("{hold_s: 5, drain_s: 5}", "cutover.drain_s", "leaves nothing of hold_s"),
         ("{drain_s: -1}", "cutover.drain_s", "out of range"),
         ("{fence: perhaps}", "cutover.fence", "'write_block'"),
-        ("{app_users: app}", "cutover.app_users", "tuple"),
+        ("{app_users: app}", "cutover.app_users", "list"),
         ("{app_users: ['']}", "cutover.app_users", "empty"),
         ("{fence: revoke}", "cutover.app_users", "names nobody"),
         ("{kill_transactions: perhaps}", "cutover.kill_transactions", "boolean"),
@@ -268,7 +268,7 @@ def test_rollback_points_are_none_unless_the_file_speaks_of_them() -> None:
         ("{method: snapshot, to: /backups}", "rollback_points.to", "remove to"),
         ("{methud: dump, to: /backups}", "rollback_points.methud", "did you mean method?"),
         ("{method: copy, to: /backups}", "rollback_points.method", "'mongodump'"),
-        ("{to: [a]}", "rollback_points.to", "string"),
+        ("{to: [a]}", "rollback_points.to", "is a list"),
     ],
 )
 def test_rollback_points_that_cannot_be_are_refused(points: str, where: str, word: str) -> None:

@@ -243,6 +243,12 @@ def disjoint(one: Template, other: Template) -> bool:
     return any(_segments_differ(a, b) for a, b in zip(mine, theirs, strict=True))
 
 
+def first_word(template: Template) -> str:
+    """What every key of a template has before its first #, if that is fixed: keys with other words are other keys. Else ''."""
+    text, whole = _segments(template)[0]
+    return text if whole else ""
+
+
 def _segments(template: Template) -> list[tuple[str, bool]]:
     """(literal prefix, is all literal) for each #-separated segment."""
     segments: list[tuple[str, bool]] = [("", True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 from docferry.config import Migration
@@ -128,17 +128,26 @@ def _collection_problems(settings: CollectionSettings, facts: SourceFacts) -> It
         )
     if facts.kind != "collection":
         return  # a collection that is missing is an empty one
-    fields = parse_template(settings.item.key["PK"]).fields
+    fields, rest = (parse_template(settings.item.key[part]).fields for part in ("PK", "SK"))
     if (
         not settings.children
-    ):  # children share their parent's partition, so there the PK alone must tell documents apart
-        fields |= parse_template(settings.item.key["SK"]).fields
+    ):  # children live in their parent's partition: with them the PK alone must tell documents apart
+        fields, rest = fields | rest, frozenset()
     if "_id" in fields or any(unique <= fields for unique in facts.unique):
         return
-    named = ", ".join(sorted(fields)) or "no field"
+    yield _shared_key(f"{where}.item.key", sorted(fields), sorted(rest))
+
+
+def _shared_key(where: str, fields: Sequence[str], rest: Sequence[str]) -> Problem:
+    """Two documents could have one key, made of `fields`, or with children one partition; `rest` are then those of the SK."""
+    named = ", ".join(fields) or "no field"
+    if rest:
+        what = (
+            f"its children live in the partition of their parent, so PK alone must tell documents apart: it is made of {named}, "
+            f"and no unique index covers that; {', '.join(rest)} in SK does not help"
+        )
+        advice = "put {_id} into PK, or create the unique index (full, not partial)"
+        return Problem(where=where, what=what, suggestion=advice)
     what = f"two documents could have the same key: it is made of {named}, and no unique index covers that"
-    yield Problem(
-        where=f"{where}.item.key",
-        what=what,
-        suggestion="create the unique index (full, not partial), or put {_id} into the key",
-    )
+    advice = "create the unique index (full, not partial), or put {_id} into the key"
+    return Problem(where=where, what=what, suggestion=advice)
