@@ -31,6 +31,7 @@ from docferry.adapters.mongodb.analysis import MongoAnalysis
 from docferry.adapters.mongodb.client_mongo import AsyncMongoDoor, SyncMongoDoor, codec_options_of
 from docferry.adapters.mongodb.database import MongoDatabase
 from docferry.adapters.mongodb.fence import MongoFence
+from docferry.adapters.mongodb.leader import MongoLeader
 from docferry.adapters.mongodb.sink import MongoSink
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.adapters.mongodb.tools import ProcessTools
@@ -73,6 +74,9 @@ class Connections:
     def fence(self, migration: Migration) -> MongoFence:
         return MongoFence(self.mongo_uri, migration.source.database, migration.name, list(migration.mappings))
 
+    def leader(self, migration: Migration) -> MongoLeader:
+        return MongoLeader(self.mongo_uri, migration.source.database, migration.name)
+
     def clients(self) -> MongoClients:
         return MongoClients(self.mongo_uri)
 
@@ -104,6 +108,7 @@ class Connections:
             {
                 "source": lambda: self.source(migration),
                 "fence": lambda: self.fence(migration),
+                "leader": lambda: self.leader(migration),
                 "clients": self.clients,
                 "sink": lambda: self.sink(migration),
                 "streams": lambda: self.streams(migration),

@@ -26,6 +26,7 @@ from docferry.cli.common import (
 from docferry.cli.render import load_text, plan_text, reverse_text
 from docferry.config import Migration, load_migration
 from docferry.flows.backfill import backfill as load
+from docferry.flows.cutover.marker import mark_leader
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.reverse_letters import list_reverse_letters
 from docferry.flows.preflight.images import render_images, switch_images_on
@@ -82,11 +83,15 @@ def _has_mongo() -> bool:
 @json_option
 @explained
 def provision_command(file: str, dry_run: bool, allow_changes: bool, as_json: bool) -> None:
-    """Switch change stream images on; create or verify ledger, tables, indexes, PITR, TTL, tags, and the DAX cluster."""
+    """Switch change stream images on; create or verify ledger, tables, indexes, PITR, TTL, tags, and the DAX cluster; make the
+    marker in MongoDB that says who leads."""
     migration, connections = open_migration(file)
     with closing(connections.source(migration)) as source, CliProgress() as progress:
         images = switch_images_on(migration, source, dry_run=dry_run, progress=progress)
     report = _provisioned(provision, migration, connections, dry_run, allow_changes)
+    if not dry_run:
+        with opened_job(file) as (job, _):
+            mark_leader(job)
     show(report.to_dict() | {"images": images.to_dict()}, as_json, f"{render_images(images)}\n{render_plan(report)}")
 
 

@@ -69,9 +69,17 @@ class NotApplied(MigrationError):
 
 class HoldFailed(MigrationError):
     """The leader could not be changed while writes waited. `steps` says how long each part took, in seconds; `stuck` why
-    it could not go back, `went` where the mode has gone all the same; both empty if everything is as it was."""
+    it could not go back, `went` where the mode has gone all the same, `unsettled` why fence or marker do not fit that mode; all
+    empty if everything is as it was."""
 
-    def __init__(self, why: str, steps: Mapping[str, float] | None = None, stuck: str = "", went: str = "") -> None:
+    def __init__(
+        self,
+        why: str,
+        steps: Mapping[str, float] | None = None,
+        stuck: str = "",
+        went: str = "",
+        unsettled: str = "",
+    ) -> None:
         done = ", ".join(f"{name} after {seconds:.2f} s" for name, seconds in (steps or {}).items())
         after = "Everything is as it was before."
         if stuck:
@@ -81,8 +89,13 @@ class HoldFailed(MigrationError):
         text = f"the leader was not changed: {why}. {after}"
         if went:
             text = f"the leader was changed, the mode is {went}; but then: {why}. See `docferry mode`."
+        if unsettled:
+            text = (
+                f"{why}. The mode is {went}, but the fence or the marker on MongoDB could not be made to fit it ({unsettled}): "
+                "`docferry health` tells; `docferry rollback` and whoever replicates put it right."
+            )
         super().__init__(text + (f" ({done})" if done else ""))
-        self.why, self.steps, self.stuck, self.went = why, dict(steps or {}), stuck, went
+        self.why, self.steps, self.stuck, self.went, self.unsettled = why, dict(steps or {}), stuck, went, unsettled
 
 
 class DrillFailed(MigrationError):

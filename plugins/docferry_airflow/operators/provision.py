@@ -10,7 +10,8 @@ from docferry_airflow.operators.base import MigrationOperator, Work
 
 
 class ProvisionOperator(MigrationOperator):
-    """Ledger, tables with their indexes, and the DAX cluster: plan, diff, apply, read back. Idempotent.
+    """Ledger, tables with their indexes, and the DAX cluster: plan, diff, apply, read back; and the marker in MongoDB that says
+    who leads. Idempotent.
 
     :param plan_only: Only show the plan, and what a real run would refuse.
     :param allow_changes: Also change what exists and differs, where DynamoDB can do so in place. Without it a
@@ -25,9 +26,14 @@ class ProvisionOperator(MigrationOperator):
         self.allow_changes = allow_changes
 
     def carry_out(self, work: Work) -> dict[str, Any]:
+        from docferry.flows.cutover.marker import mark_leader
         from docferry.flows.provision import provision
 
-        return self._run(provision, work)
+        found = self._run(provision, work)
+        if not self.plan_only:
+            with work.job() as job:
+                mark_leader(job)
+        return found
 
     def _run(self, flow: Callable[..., Any], work: Work) -> dict[str, Any]:
         from docferry.flows.provision import render_plan

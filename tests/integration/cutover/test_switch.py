@@ -16,6 +16,7 @@ import pytest
 from docferry import wiring
 from docferry.adapters.aws.streams import DynamoStreams
 from docferry.adapters.mongodb.fence import MongoFence
+from docferry.adapters.mongodb.leader import MongoLeader
 from docferry.adapters.mongodb.sink import MongoSink
 from docferry.adapters.mongodb.users import MongoClients
 from docferry.client import DualWriteManager
@@ -84,6 +85,7 @@ def job_of(rig: Rig, stop: Any = None) -> Job:
             rig.migration.name,
             list(rig.migration.mappings),
         ),
+        leader=MongoLeader(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database, rig.migration.name),
         clients=MongoClients(rig.env["DOCFERRY_MONGO_URI"]),
         estate=rig.estate(),
         streams=DynamoStreams(rig._session),

@@ -15,6 +15,7 @@ from typing import Any
 
 from docferry.adapters.aws.streams import DynamoStreams
 from docferry.adapters.mongodb.fence import MongoFence
+from docferry.adapters.mongodb.leader import MongoLeader
 from docferry.adapters.mongodb.sink import MongoSink
 from docferry.adapters.mongodb.users import MongoClients
 from docferry.flows.cutover.hold import SwitchReport
@@ -216,6 +217,7 @@ def cutover_of(rig: Rig) -> Job:
         migration=rig.migration,
         source=job.source,
         fence=MongoFence(rig.env["DOCFERRY_MONGO_URI"], source, rig.migration.name, list(rig.migration.mappings)),
+        leader=MongoLeader(rig.env["DOCFERRY_MONGO_URI"], source, rig.migration.name),
         clients=MongoClients(rig.env["DOCFERRY_MONGO_URI"]),
         estate=rig.estate(),
         streams=DynamoStreams(rig._session),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from docferry.config import Migration, parse_migration
 from docferry.core.cutover.modes import MODE, ModeState
 from docferry.flows.kernel.job import Job
 from docferry.ports.flows import Identity
-from docferry.testing.fakes import FakeFence, FakeLedger, FakeSource, FakeStreams, FakeTarget
+from docferry.testing.fakes import FakeFence, FakeLeader, FakeLedger, FakeSource, FakeStreams, FakeTarget
 from docferry.testing.jobs import make_job
 
 from support.backfill.rig import Quiet
@@ -22,6 +23,12 @@ collections: {users: {}}
 """)
 NOT_ASKED: Any = None
 """A guard looks at neither the connections nor AWS."""
+_MARKERS: WeakKeyDictionary[FakeFence, FakeLeader] = WeakKeyDictionary()
+
+
+def marker_of(mongo: FakeFence) -> FakeLeader:
+    """The marker in this MongoDB."""
+    return _MARKERS.setdefault(mongo, FakeLeader())
 
 
 def job_of(mongo: FakeFence, ledger: FakeLedger, name: str = "guard") -> Job:
@@ -29,6 +36,7 @@ def job_of(mongo: FakeFence, ledger: FakeLedger, name: str = "guard") -> Job:
         migration=MIGRATION,
         source=FakeSource({"users": ()}),
         fence=mongo,
+        leader=marker_of(mongo),
         clients=NOT_ASKED,
         estate=NOT_ASKED,
         streams=FakeStreams(FakeTarget()),

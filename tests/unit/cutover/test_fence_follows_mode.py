@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from docferry.core.cutover.fence_plan import FencePlan
+from docferry.core.cutover.marker import Leads, Marker
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.errors import FenceFailed, MigrationError, MoveRefused
 from docferry.flows.cutover import fence_watch
@@ -14,9 +15,11 @@ from docferry.flows.cutover.fence import fence, lift
 from docferry.flows.cutover.fence_record import FENCE, Recorded, recorded_fence
 from docferry.flows.cutover.fence_watch import fence_watched, misfit, put_right
 from docferry.flows.cutover.hold import back_out
+from docferry.flows.cutover.marker import mark_leader, mark_nobody
+from docferry.flows.ledger.modes import mode_record
 from docferry.flows.ledger.times import now_ms
 from docferry.testing.fakes import FakeFence, FakeLedger
-from support.cutover.jobs import job_of, set_mode
+from support.cutover.jobs import job_of, marker_of, set_mode
 
 MONGO = ModeState(mode=Mode.MONGO_ONLY, epoch=5)
 LEADS = ModeState(mode=Mode.DYNAMODB_ONLY, epoch=9, floor=9)
@@ -50,6 +53,7 @@ def another_makes_dynamodb_lead(mongo: FakeFence, ledger: FakeLedger) -> Callabl
         out_of_time(ledger)
         fence(job_of(mongo, ledger, "other"), 2.0)
         set_mode(ledger, LEADS)
+        mark_leader(job_of(mongo, ledger, "other"))
 
     return switch
 
@@ -78,19 +82,18 @@ def test_lift_is_refused_where_dynamodb_leads_by_the_mode_under_the_lease() -> N
     assert mongo.blocked
 
 
-def test_hold_of_another_is_not_lifted_and_ones_own_is() -> None:
+def test_mongodb_is_opened_behind_the_mode_and_not_in_a_hold() -> None:
     mongo, ledger = FakeFence(), FakeLedger()
     job = job_of(mongo, ledger, "one")
     fence(job, 1.0)
     reads = ModeState(mode=Mode.DYNAMODB_READS, epoch=3, percent=100)
-    held = reads.hold(Mode.DYNAMODB_ONLY, now_ms() + 60_000)
-    set_mode(ledger, held)
-    for wrong in (None, held.epoch - 1):
-        with pytest.raises(MoveRefused):
-            lift(job, wrong)
+    set_mode(ledger, reads.hold(Mode.DYNAMODB_ONLY, now_ms() + 60_000))
+    with pytest.raises(MoveRefused):
+        lift(job)
     assert mongo.blocked
-    assert lift(job, held.epoch).lifted
+    assert back_out(job, "too late").mode is Mode.DYNAMODB_READS
     assert not mongo.blocked
+    assert marker_of(mongo).stored == Marker(revision=2, epoch=5, leader=Leads.MONGODB)
 
 
 def test_hold_that_goes_back_late_does_not_open_mongodb_under_the_next_leader() -> None:
@@ -111,12 +114,60 @@ def test_fence_that_a_dead_process_took_away_is_seen_and_put_right() -> None:
     job = job_of(mongo, ledger, "replicator")
     fence(job, 1.0)
     set_mode(ledger, LEADS)
+    mark_leader(job)
     assert not put_right(job)
     mongo.blocked = False
     assert "others may write to MongoDB" in misfit(job)
     assert put_right(job)
     assert mongo.blocked
     assert misfit(job) == ""
+    assert marker_of(mongo).stored == Marker(revision=1, epoch=9, leader=Leads.DYNAMODB)
+
+
+def test_fence_that_a_process_raised_late_while_mongodb_leads_is_lifted() -> None:
+    mongo, ledger = FakeFence(), FakeLedger()
+    job = job_of(mongo, ledger, "replicator")
+    fence(job, 1.0)
+    set_mode(ledger, MONGO)
+    assert "the application cannot write" in misfit(job)
+    assert put_right(job)
+    assert not mongo.blocked
+    assert misfit(job) == ""
+
+
+def test_marker_that_is_gone_or_says_another_leader_is_named_and_put_right() -> None:
+    mongo, ledger = FakeFence(), FakeLedger()
+    job, marker = job_of(mongo, ledger), marker_of(mongo)
+    set_mode(ledger, LEADS)
+    assert "there is no marker" in misfit(job)
+    assert put_right(job)
+    assert misfit(job) == ""
+    set_mode(ledger, ModeState(mode=Mode.MONGO_ONLY, epoch=10))
+    assert "says dynamodb, and by the mode it is mongodb" in misfit(job)
+    assert put_right(job)
+    assert marker.stored == Marker(revision=2, epoch=10, leader=Leads.MONGODB)
+
+
+def test_marker_of_a_later_mode_than_the_ledgers_is_left_alone_and_named() -> None:
+    """The ledger was restored to an earlier time."""
+    mongo, ledger = FakeFence(), FakeLedger()
+    job, marker = job_of(mongo, ledger), marker_of(mongo)
+    set_mode(ledger, MONGO)
+    later = marker.stored = Marker(revision=7, epoch=11, leader=Leads.DYNAMODB)
+    assert not put_right(job)
+    assert marker.stored == later
+    assert "was the ledger restored to an earlier time?" in misfit(job)
+
+
+def test_hold_whose_marker_another_has_passed_is_refused() -> None:
+    mongo, ledger = FakeFence(), FakeLedger()
+    job = job_of(mongo, ledger, "slow")
+    set_mode(ledger, ModeState(mode=Mode.DYNAMODB_READS, epoch=3, percent=100).hold(Mode.DYNAMODB_ONLY, now_ms()))
+    held = mode_record(ledger)
+    set_mode(ledger, LEADS)
+    mark_leader(job_of(mongo, ledger, "other"))
+    with pytest.raises(MoveRefused, match="says dynamodb by epoch 9, and this hold is of epoch 4"):
+        mark_nobody(job, held)
 
 
 def test_whoever_replicates_puts_it_right_within_a_look(monkeypatch: pytest.MonkeyPatch) -> None:

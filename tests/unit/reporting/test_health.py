@@ -13,6 +13,7 @@ from docferry.core.cutover.instances import INSTANCES, Instance
 from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.core.estate.values import TABLE_KEYS, IndexState, TableState
 from docferry.errors import ItemTooLarge, Unavailable
+from docferry.flows.cutover.marker import mark_leader
 from docferry.flows.ledger.dead_letters import open_letter
 from docferry.flows.ledger.modes import MOVES
 from docferry.flows.ledger.positions import REPLICATION, position_body
@@ -72,12 +73,14 @@ class Case:
         body = {"at": at, "ok": verdict == "EQUAL", "report": text, "digest": "d"}
         self.world.ledger.write(SECTION, LATEST, body, expect=self.world.ledger.read(SECTION, LATEST))
 
-    def mode(self, mode: Mode, epoch: int = 1) -> None:
+    def mode(self, mode: Mode, epoch: int = 1, *, marked: bool = True) -> None:
         """Changed long ago."""
         body = ModeState(mode=mode, epoch=epoch).to_body()
         self.world.ledger.write(*MODE, body, expect=self.world.ledger.read(*MODE))
         moved = {"before": "", "after": str(mode), "by": "me", "why": "", "at": now_ms() - 60_000}
         self.world.ledger.write(MOVES, f"{epoch:012d}", moved, expect=None)
+        if marked:
+            mark_leader(self.job)
 
     def instance(self, **changed: Any) -> None:
         now = now_ms()
@@ -205,6 +208,9 @@ CASES: dict[str, tuple[Callable[[Case], Any], str, Status, str]] = {
         lambda c: c.validated("EQUAL", direction="reverse"), "consistency", NOT_KNOWN, "judged the database that leads now",
     ),
     "letter": (letter, "letters", BAD, "users has 1 open"),
+    "no marker": (
+        lambda c: [c.mode(Mode.DUAL_WRITE, marked=False), c.instance()], "fence", BAD, "there is no marker in docferry.leader",
+    ),
     "nobody follows": (lambda c: c.mode(Mode.DUAL_WRITE), "application", NOT_KNOWN, "no instance is registered"),
     "instance behind": (
         lambda c: [c.mode(Mode.DUAL_WRITE), c.instance(epoch=0)], "application", BAD, "has not followed the change",

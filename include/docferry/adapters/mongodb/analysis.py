@@ -11,6 +11,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient, ReadPreference
 
 from docferry.adapters.mongodb.errors import mongo_errors
+from docferry.core.cutover.marker import COLLECTION
 
 _RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
 _MAX_TIME_MS = 30_000
@@ -48,7 +49,8 @@ class MongoAnalysis:
     def collections(self) -> Sequence[Mapping[str, Any]]:
         with mongo_errors("listCollections"):
             found = list(self._database.list_collections())
-        return sorted((one for one in found if not one["name"].startswith("system.")), key=lambda one: str(one["name"]))
+        found = [one for one in found if not one["name"].startswith("system.") and one["name"] != COLLECTION]
+        return sorted(found, key=lambda one: str(one["name"]))
 
     def stats(self, collection: str) -> Mapping[str, Any]:
         with mongo_errors("collStats"):

@@ -15,6 +15,7 @@ from pymongo.write_concern import WriteConcern
 from docferry.adapters.mongodb.errors import CODES, mongo_errors
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.core.bson_codec.options import BSON_OPTIONS
+from docferry.core.cutover.marker import COLLECTION
 from docferry.core.mapping.raw import id_document, id_of, ids_filter
 from docferry.core.rollback_points.dump_files import CollectionSpec, has_empty_timestamp
 from docferry.errors import RequestRefused
@@ -47,6 +48,7 @@ class MongoDatabase:
     def specs(self) -> list[CollectionSpec]:
         with mongo_errors("listCollections"):
             found = [one for one in self._database.list_collections() if not one["name"].startswith("system.")]
+        found = [one for one in found if one["name"] != COLLECTION]
         return [self._spec(one) for one in sorted(found, key=lambda one: str(one["name"]))]
 
     def _spec(self, found: Mapping[str, Any]) -> CollectionSpec:

@@ -53,6 +53,7 @@ from docferry.core.cutover.fence_plan import (
     UserFacts,
     grant_of,
 )
+from docferry.core.cutover.marker import COLLECTION
 
 ATTEMPT_MS = 1_000
 """How long one attempt at the write block may wait, and readers behind it."""
@@ -111,7 +112,7 @@ class MongoFence:
             databases = set(self._client.list_database_names()) - _SYSTEM - {self._database}
             listed = self._client[self._database].list_collections()
             here = {one["name"] for one in listed if one.get("type") != "view"}
-        others = {name for name in here if not name.startswith("system.")} - set(self._collections)
+        others = {name for name in here if not name.startswith("system.")} - {*self._collections, COLLECTION}
         return Scope(
             migration=self._migration,
             database=self._database,

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import unquote, urlsplit
 
+from docferry.core.cutover.marker import COLLECTION
 from docferry.errors import RequestRefused
 
 CHUNK = 1_000_000
@@ -40,7 +41,7 @@ class ProcessTools:
         return shutil.which(program) is None
 
     def dump(self, database: str) -> Iterator[bytes]:
-        words = ["--db", database, "--archive"]
+        words = ["--db", database, "--archive", "--excludeCollection", COLLECTION]
         with self._started("mongodump", words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             while chunk := process.stdout.read(CHUNK):

@@ -7,6 +7,7 @@ results and exceptions are made to look the same.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -29,8 +30,24 @@ from docferry.ports.client import MongoResult
 T = TypeVar("T")
 
 FENCED_WAIT_S = 5.0
-"""How long a fenced process waits to hear who leads now."""
+"""How long a fenced process waits to hear who leads now, or for the fence to be lifted behind the mode."""
+MOST_PAUSE_S = 0.5
 STEP_S = 0.01
+
+
+class _Refused:
+    """For how long MongoDB's fence has refused one write, under one epoch."""
+
+    def __init__(self) -> None:
+        self.epoch, self.since, self.pause_s = -1, 0.0, 0.0
+
+    def goes_on(self, epoch: int) -> bool:
+        """Whether it is tried again, `pause_s` from now."""
+        now = time.monotonic()
+        if epoch != self.epoch:
+            self.epoch, self.since, self.pause_s = epoch, now, STEP_S
+        self.pause_s = min(2 * self.pause_s, MOST_PAUSE_S)
+        return now - self.since < FENCED_WAIT_S
 
 
 class CollectionCalls:
@@ -234,7 +251,9 @@ class CollectionCalls:
         mongo: Callable[[ModeState], Awaitable[T]],
         dynamodb: Callable[[ModeState], Awaitable[T]],
     ) -> T:
-        """Carry out a write under the mode of now. What MongoDB's fence refused has not happened: it goes by the next mode."""
+        """Carry out a write under the mode of now. What MongoDB's fence refused has not happened: it goes by the next mode, or,
+        if MongoDB leads and the fence is on its way down, once more by this one."""
+        refused = _Refused()
         while True:
             begun = await self._members.begin(self._parts.calls)
             try:
@@ -244,16 +263,15 @@ class CollectionCalls:
                             return await dynamodb(state)
                     return await mongo(_alone(state) if begun.alone else state)
             except WritesFenced as fenced:
-                if not await self._mode_changes(begun):
+                if not refused.goes_on(begun.state.epoch):
                     raise (fenced.__cause__ or fenced) from None
+                await self._await_another_epoch(begun, refused.pause_s)
 
-    async def _mode_changes(self, begun: WriteTicket) -> bool:
-        """Whether this process hears of another mode soon."""
-        for _ in range(int(FENCED_WAIT_S / STEP_S)):
+    async def _await_another_epoch(self, begun: WriteTicket, for_s: float) -> None:
+        for _ in range(max(1, int(for_s / STEP_S))):
             if self._members.state.epoch != begun.state.epoch:
-                return True
+                return
             await self._parts.calls.sleep(STEP_S)
-        return False
 
     def _change(self, query: Any, change: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
         """A filter, what is to be done, and pymongo's options, from the application. Raises TypeError for no filter."""

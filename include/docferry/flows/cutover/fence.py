@@ -25,7 +25,8 @@ from docferry.flows.cutover.fence_record import (
     plan_fence,
     state_in_mongodb,
 )
-from docferry.flows.cutover.fence_watch import may_be_lifted, put_right_behind_a_lift
+from docferry.flows.cutover.fence_watch import close_again, may_be_lifted, put_right_behind_a_lift
+from docferry.flows.cutover.marker import mark_leader
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.ledger.leases import Lease
@@ -46,20 +47,25 @@ def fence(job: Job, within_s: float) -> FenceReport:
     began = time.monotonic()
     if job.stop.is_set():
         raise Stopped("asked to stop before the fence was raised; nothing was changed")
-    with held(job) as lease:
-        if (standing := _standing(job, lease, within_s)) is not None:
-            return standing
-        plan = plan_fence(job, within_s)
-        report = Raising(job, lease, plan, began, within_s).run()
+    try:
+        with held(job) as lease:
+            if (standing := _standing(job, lease, within_s)) is not None:
+                return standing
+            plan = plan_fence(job, within_s)
+            report = Raising(job, lease, plan, began, within_s).run()
+    except BaseException:
+        close_again(job)  # what was taken back may have been another's by then
+        raise
     report.seconds = time.monotonic() - began
     return report
 
 
-def lift(job: Job, hold: int | None = None) -> LiftReport:
+def lift(job: Job) -> LiftReport:
     """Take the fence away, as the ledger's record says. Idempotent, and for whatever a process left that died.
 
-    MongoDB must lead, by the mode as it is read under the fence's lease; in HOLD only the hold of epoch `hold` may lift. The mode
-    is read again behind the request: a process may have stood still before it, and DynamoDB lead by then.
+    MongoDB must lead, by the mode as it is read under the fence's lease: it is opened behind the mode, never before it, and the
+    marker says so first. The mode is read again behind the request: a process may have stood still before it, and DynamoDB lead
+    by then.
 
     Raises: MoveRefused where MongoDB may not be opened, and nothing was touched; LeaseHeld while another process works on the
             fence; FenceFailed if MongoDB says that it is not down, or the lift came too late (it is up again then); Stopped,
@@ -71,19 +77,20 @@ def lift(job: Job, hold: int | None = None) -> LiftReport:
             was, plan = (found := fence_in(lease.record)).state, found.plan
             if plan is None:
                 return LiftReport(plan=None, was=was, lifted=False)
-            if not may_be_lifted(mode := read_mode(job.ledger), hold):
+            if not may_be_lifted(mode := read_mode(job.ledger)):
                 raise MoveRefused(
                     f"the fence stays: the mode is {mode}, and MongoDB may not be opened to the application"
                 )
+            mark_leader(job)
             if was is Recorded.DOWN and state_in_mongodb(job, plan, LIFT_S) is not FenceState.UP:
                 return LiftReport(plan=plan, was=was, lifted=False)
             sent = True
             lift_under(job, lease, plan, job.stop)
     except BaseException:
         if sent:
-            put_right_behind_a_lift(job, hold)
+            put_right_behind_a_lift(job)
         raise
-    put_right_behind_a_lift(job, hold)
+    put_right_behind_a_lift(job)
     return LiftReport(plan=plan, was=was, lifted=True)
 
 

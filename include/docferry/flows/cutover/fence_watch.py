@@ -1,4 +1,4 @@
-"""The fence follows the mode: what does not fit is seen, and put right.
+"""Fence and marker follow the mode: what does not fit is seen, and put right.
 
 A process that lifts the fence may stand still just before its request leaves (a paused machine, SIGSTOP), for longer than its
 lease lives, and another may have made DynamoDB the leader meanwhile. The request cannot carry a condition. So `lift` looks at the
@@ -15,9 +15,10 @@ from contextlib import contextmanager
 
 from docferry.core.cutover.fence_plan import FenceState
 from docferry.core.cutover.modes import Mode, ModeState
-from docferry.errors import FenceFailed, LeaseHeld, LeaseLost, MigrationError, RetryExhausted, TransientStoreError
+from docferry.errors import FenceFailed, LeaseHeld, LeaseLost, RetryExhausted, TransientStoreError
 from docferry.flows.cutover.fence_raising import Never
-from docferry.flows.cutover.fence_record import LIFT_S, Recorded, held, recorded_fence, state_in_mongodb
+from docferry.flows.cutover.fence_record import LIFT_S, Recorded, held, lift_under, recorded_fence, state_in_mongodb
+from docferry.flows.cutover.marker import mark_leader, marker_misfit
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.ledger.modes import read_mode
@@ -28,36 +29,54 @@ WAIT_S = 0.1
 _NOT_NOW = (LeaseHeld, LeaseLost, TransientStoreError, RetryExhausted)
 
 
-def may_be_lifted(mode: ModeState, hold: int | None) -> bool:
-    """Whether MongoDB may be opened to the application in this mode. `hold`: the epoch of the caller's own hold, if any."""
-    if mode.mode is Mode.HOLD:
-        return mode.epoch == hold
-    return not mode.mode.dynamodb_leads
+def may_be_lifted(mode: ModeState) -> bool:
+    """Whether MongoDB may be opened to the application in this mode; in HOLD it may not, whoever holds."""
+    return mode.mode is not Mode.HOLD and not mode.mode.dynamodb_leads
 
 
 def misfit(job: Job) -> str:
-    """In what the fence does not fit the mode, in words; '' if it does. Reads only.
+    """In what fence and marker do not fit the mode, in words; '' if they do. Reads only.
 
-    In HOLD the fence is on its way up or down, and the change of leader judges it itself: nothing is said then.
+    In HOLD both are on their way, and the change of leader judges them itself: nothing is said then.
     """
-    mode, (recorded, plan, _) = read_mode(job.ledger), recorded_fence(job.ledger)
+    mode = read_mode(job.ledger)
+    found = [_fence_misfit(job, mode), marker_misfit(job)]
+    return "; ".join(one for one in found if one)
+
+
+def _fence_misfit(job: Job, mode: ModeState) -> str:
+    recorded, plan, _ = recorded_fence(job.ledger)
     if plan is None or mode.mode is Mode.HOLD:
         return ""
     found = job.fence.fence_state(plan)
     if mode.mode.dynamodb_leads and recorded is Recorded.UP and found is not FenceState.UP:
         return f"DynamoDB leads, and the fence on MongoDB ({plan.kind}) is {found}: others may write to MongoDB"
-    if not mode.mode.dynamodb_leads and found is FenceState.UP and recorded is Recorded.DOWN:
+    if may_be_lifted(mode) and found is FenceState.UP:
         return f"MongoDB leads, and the fence ({plan.kind}) is up: the application cannot write"
     return ""
 
 
 def put_right(job: Job) -> bool:
-    """Raise the fence again if DynamoDB leads and a late lift has taken it away; whether that was so.
+    """Make marker and fence what the mode asks; whether one of them had to be changed.
 
-    Raises: LeaseHeld while another process works on the fence; FenceFailed if MongoDB does not say that it is up; StoreError.
+    A fence that a late lift took away while DynamoDB leads is raised again; one that a late process raised, or that a dead one
+    left, while MongoDB leads is lifted. In HOLD only a fence that the ledger says to be up is raised again.
+
+    Raises: LeaseHeld while another process works on the fence; FenceFailed if MongoDB does not say that it is as it should be;
+            StoreError.
     """
-    if not _stands_in_vain(job):
-        return False
+    marked = mark_leader(job)
+    if marked:
+        job.progress.say("the marker in MongoDB did not say who leads, and does so now")
+    if _stands_in_vain(job):
+        return _raise_again(job) or marked
+    mode = read_mode(job.ledger)
+    if may_be_lifted(mode) and _fence_misfit(job, mode):
+        return _lift_again(job) or marked
+    return marked
+
+
+def _raise_again(job: Job) -> bool:
     with held(job) as lease:
         if not _stands_in_vain(job):
             return False
@@ -75,27 +94,52 @@ def put_right(job: Job) -> bool:
     return True
 
 
-def put_right_behind_a_lift(job: Job, hold: int | None) -> None:
+def _lift_again(job: Job) -> bool:
+    """Under the lease, so that nobody is raising it at the moment."""
+    with held(job) as lease:
+        mode = read_mode(job.ledger)
+        if not may_be_lifted(mode) or not _fence_misfit(job, mode):
+            return False
+        if (plan := fence_in(lease.record).plan) is None:
+            return False
+        lift_under(job, lease, plan, Never())
+    put_right_behind_a_lift(job)
+    job.progress.say(f"ALARM: the fence on MongoDB ({plan.kind}) was up while MongoDB leads, and is lifted")
+    return True
+
+
+def put_right_behind_a_lift(job: Job) -> None:
     """After a request that lifts: if the mode is no longer one in which MongoDB may be opened, close it again.
 
     Raises: FenceFailed, which says that the lift came too late.
     """
+    if may_be_lifted(mode := read_mode(job.ledger)):
+        return
+    told = "it is up again" if _until_raised(job) else "it is up"
+    raise FenceFailed(f"the fence was lifted too late: the mode is {mode} by now; {told}", taken_back=True)
+
+
+def close_again(job: Job) -> None:
+    """After a fence that was taken back: it may have come so late that DynamoDB leads, behind another's fence."""
+    if read_mode(job.ledger).mode.dynamodb_leads:
+        _until_raised(job)
+
+
+def _until_raised(job: Job) -> bool:
     until = time.monotonic() + LIFT_S
-    while not may_be_lifted(mode := read_mode(job.ledger), hold):
+    while _stands_in_vain(job):
         try:
-            again = put_right(job)
+            return _raise_again(job)
         except LeaseHeld:
             if time.monotonic() > until:
                 raise
             time.sleep(WAIT_S)
-            continue
-        told = "it is up again" if again else "it is up"
-        raise FenceFailed(f"the fence was lifted too late: the mode is {mode} by now; {told}", taken_back=True)
+    return False
 
 
 @contextmanager
 def fence_watched(job: Job) -> Iterator[None]:
-    """Around replication: every second the fence is compared with the mode, and put right.
+    """Around replication: every second fence and marker are compared with the mode, and put right.
 
     What cannot be asked at the moment is asked again; anything else is raised at the end of the block.
     """
@@ -107,8 +151,10 @@ def fence_watched(job: Job) -> Iterator[None]:
                 put_right(job)
             except _NOT_NOW:
                 continue
-            except MigrationError as error:
-                job.progress.say(f"ALARM: the fence on MongoDB: {error}")
+            except Exception as error:  # noqa: BLE001 - raised at the end of the block
+                job.progress.say(
+                    f"ALARM: the fence on MongoDB is not watched any more: {type(error).__name__}: {error}"
+                )
                 trouble.append(error)
                 return
 

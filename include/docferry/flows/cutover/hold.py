@@ -1,8 +1,8 @@
 """From HOLD to the new leader or back: what both directions share.
 
 The state in the ledger is HOLD, or where it was, or where it is going; reads never stop. If the change fails or the deadline
-comes, the mode goes back and the fence with it. A process that dies in the middle leaves that to `hold_watch`: the process that
-watches beside it, and the next one that replicates, put back what is past its deadline.
+comes, the mode goes back, and fence and marker behind it. A process that dies in the middle leaves that to `hold_watch`: the
+process that watches beside it, and the next one that replicates, put back what is past its deadline.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ from docferry.errors import (
     Stopped,
 )
 from docferry.flows.cutover.fence import fence, lift
+from docferry.flows.cutover.marker import mark_leader
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.modes import (
     change_mode,
     mode_in,
     mode_record,
+    read_mode,
     request_replication_yield,
     wait_for_acknowledgements,
 )
@@ -155,6 +157,8 @@ class Hold:
 
     ahead: Mode
     leader: str
+    record: Record
+    """The mode's, while this holds."""
 
     def __init__(self, job: Job, target: Target, following: asyncio.Task[None]) -> None:
         self.job, self.target, self.following = job, target, following
@@ -170,7 +174,7 @@ class Hold:
         await asyncio.to_thread(request_replication_yield, job.ledger, job.identity.name, ROOM_S)
         began = self.marked = time.monotonic()
         self.acks_until = began + hold_s - job.migration.cutover.drain_s
-        record = await asyncio.to_thread(
+        self.record = record = await asyncio.to_thread(
             change_mode, job.ledger, before, held, job.identity, f"{self.leader} is to lead"
         )
         try:
@@ -179,7 +183,7 @@ class Hold:
                 instances, compared = await self.until_equal(held)
             after = await self.go_ahead(record, held)
         except BaseException as error:
-            going_back = asyncio.to_thread(back_out_after, job, error, self.steps, self.ahead)
+            going_back = asyncio.to_thread(back_out_after, job, error, self.steps, self.ahead, held.epoch)
             raise await asyncio.shield(going_back) from error
         held_s = time.monotonic() - began
         job.progress.say(f"{self.leader} leads; writes waited for {held_s:.2f} s at most")
@@ -229,35 +233,41 @@ def describe_silent(instances: Sequence[Instance]) -> str:
 # --- going back ------------------------------------------------------------------------------------------------------
 
 
-def back_out(job: Job, why: str) -> ModeState:
-    """From HOLD to where it was: the fence is lifted first if MongoDB led, and stands if DynamoDB does. Idempotent.
+def back_out(job: Job, why: str, hold: int | None = None) -> ModeState:
+    """From HOLD to where it was, and then fence and marker as that mode asks. Idempotent. `hold`: only the hold of that epoch.
 
-    Raises: FenceFailed, StoreError, RetryExhausted: then HOLD stays, and whoever calls this next goes on.
+    MongoDB is opened behind the mode, never before it: if it led, the fence is lifted; if DynamoDB does, it stands.
+    Raises: FenceFailed, StoreError, RetryExhausted, LeaseHeld: whoever calls this next goes on, and whoever replicates.
     """
     while True:
         record = mode_record(job.ledger)
-        held = mode_in(record)
-        if held.mode is not Mode.HOLD:
-            # Others have put it back while this process was frozen: what it did when it woke, it did behind their backs.
-            if held.mode.dynamodb_leads:
-                fence(job, REFENCE_S)
-            else:
-                lift(job)
-            return held
-        if held.behind is not None and not held.behind.dynamodb_leads:
-            lift(job, held.epoch)
-        else:
-            fence(job, REFENCE_S)  # it stands, unless the way back had lifted it already
-        back = held.go_back()
-        try:
-            change_mode(job.ledger, record, back, job.identity, why)
-        except MoveRefused:
-            continue
-        job.progress.say(f"the mode is {back} again: {why}")
-        return back
+        now = mode_in(record)
+        if now.mode is Mode.HOLD:
+            if hold is not None and now.epoch != hold:
+                return now  # another's: this one was put back while its process was frozen
+            try:
+                change_mode(job.ledger, record, back := now.go_back(), job.identity, why)
+            except MoveRefused:
+                continue
+            job.progress.say(f"the mode is {back} again: {why}")
+            now = back
+        settle(job, now)
+        return now
 
 
-def back_out_after(job: Job, error: BaseException, steps: Mapping[str, float], ahead: Mode) -> BaseException:
+def settle(job: Job, mode: ModeState) -> None:
+    """Fence and marker as this mode asks, which others may have made it while this process was frozen: what it did when it
+    woke, it did behind their backs. Raises as `back_out`."""
+    mark_leader(job)
+    if mode.mode.dynamodb_leads:
+        fence(job, REFENCE_S)
+    else:
+        lift(job)
+
+
+def back_out_after(
+    job: Job, error: BaseException, steps: Mapping[str, float], ahead: Mode, hold: int | None = None
+) -> BaseException:
     """Go back, and say so: the error to raise. If going back fails, too, whoever watches the hold goes on.
 
     Whoever was asked to stop goes back all the same, and then stops.
@@ -268,9 +278,18 @@ def back_out_after(job: Job, error: BaseException, steps: Mapping[str, float], a
     if isinstance(error, TimeoutError):
         why = f"{job.migration.cutover.hold_s:.0f} s have passed"
     try:
-        now = back_out(job, why[:500])
+        now = back_out(job, why[:500], hold)
     except MigrationError as lost:
-        return HoldFailed(why, steps, stuck=str(lost))
-    if now.mode is ahead:  # the change was made, and what came behind it failed
+        return HoldFailed(why, steps, **_left(job, lost))
+    if now.mode is ahead or now.mode is Mode.HOLD:  # the change was made, and what came behind it failed
         return HoldFailed(why, steps, went=str(now))
     return HoldFailed(why, steps) if isinstance(error, MigrationError | TimeoutError) else error
+
+
+def _left(job: Job, lost: MigrationError) -> dict[str, str]:
+    """How far going back came, having failed with `lost`."""
+    try:
+        mode = read_mode(job.ledger)
+    except MigrationError:
+        return {"stuck": str(lost)}
+    return {"stuck": str(lost)} if mode.mode is Mode.HOLD else {"unsettled": str(lost), "went": str(mode)}

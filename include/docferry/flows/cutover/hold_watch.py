@@ -31,10 +31,16 @@ def is_overdue(mode: ModeState, grace_s: float = GRACE_S) -> bool:
 def put_back(job: Job) -> bool:
     """Put a hold back that nobody ended; whether there was one.
 
-    Raises: LeaseHeld, for as long as the fence is the dead one's; FenceFailed, StoreError, RetryExhausted. HOLD stays then:
-            try again.
+    Raises: LeaseHeld, for as long as the fence is the dead one's; FenceFailed, StoreError, RetryExhausted. The mode may be back
+            then, and the fence not yet lifted: whoever replicates lifts it.
     """
-    if not is_overdue(read_mode(job.ledger)):
+    return _put_back(job, goes_on=False)
+
+
+def _put_back(job: Job, *, goes_on: bool) -> bool:
+    """`goes_on`: it was begun before, and may have come as far as the mode."""
+    mode = read_mode(job.ledger)
+    if not (is_overdue(mode) or (goes_on and mode.mode is not Mode.HOLD)):
         return False
     back_out(job, "the deadline has passed, and whoever held has not gone back")
     request_replication_yield(job.ledger, job.identity.name, 0)  # the dead one's: replication may go on
@@ -64,11 +70,12 @@ def watch_hold(job: Job, for_s: float, begins_within_s: float = BEGINS_WITHIN_S)
 
     Raises: FenceFailed, and what else `back_out` does that no second try mends; what was in the way, once the time is over.
     """
-    began, seen = time.monotonic(), False
+    began, seen, begun = time.monotonic(), False, False
     trouble: Exception | None = None
     while time.monotonic() - began < for_s and not job.stop.is_set():
         try:
-            if put_back(job):
+            begun = begun or is_overdue(read_mode(job.ledger))
+            if _put_back(job, goes_on=begun):
                 return True
             at_work = replication_yield_request(job.ledger) is not None or read_mode(job.ledger).mode is Mode.HOLD
             trouble = None

@@ -12,6 +12,7 @@ from docferry.flows.cutover.fence import lift
 from docferry.flows.cutover.flip import back_to, begin_dual_write, lacking_replication
 from docferry.flows.cutover.hold import POLL_S, SwitchReport, back_out, raise_if_stopped
 from docferry.flows.cutover.hold_watch import is_overdue
+from docferry.flows.cutover.marker import mark_leader
 from docferry.flows.cutover.to_mongodb import require_ready_to_return, switch_to_mongodb
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
@@ -75,6 +76,7 @@ def _change(job: Job, before: ModeState, to: Mode) -> ModeState:
     """MongoDB led all the while. A fence that somebody left is lifted."""
     if before.mode is not to:
         back_to(job, to, "rolled back")
+    mark_leader(job)
     lift(job)
     return read_mode(job.ledger)
 

@@ -7,10 +7,11 @@ There:  DYNAMODB_READS (100 %) -> HOLD -> DYNAMODB_ONLY
         3. MongoDB is fenced: what has not acknowledged, or never asked us, is refused. Everything up to the fence is applied.
         4. What has changed since the last look is compared exactly; nobody but docferry has written behind the fence.
         5. Where reverse replication begins is noted, and DynamoDB leads.
+        The marker in MongoDB says `none` from before the fence on, and `dynamodb` behind the mode.
 
-If any of that fails, or the deadline comes, the fence is lifted and the mode goes back. A process that dies in the middle
-leaves that to `flows.cutover.hold_watch`: the process that watches beside it, and the next one that replicates, put back what
-is past its deadline.
+If any of that fails, or the deadline comes, the mode goes back, and the fence is lifted behind it. A process that dies in the
+middle leaves that to `flows.cutover.hold_watch`: the process that watches beside it, and the next one that replicates, put
+back what is past its deadline.
 
 The state in the ledger is HOLD, or where it was, or where it is going; reads never stop.
 """
@@ -43,6 +44,7 @@ from docferry.flows.cutover.hold import (
     take_over,
     wait_until_lag_below,
 )
+from docferry.flows.cutover.marker import mark_leader, mark_nobody
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread, to_its_end
 from docferry.flows.ledger.approvals import STOP_MONGO_WRITES, no_evidence, require_approval
@@ -196,6 +198,7 @@ class _HoldMongoDB(Hold):
         job = self.job
         self.require_time(held)
         # To its end: whoever goes back lifts the fence, and cannot while it is still being raised.
+        await to_its_end(mark_nobody, job, self.record)
         fenced = await to_its_end(fence, job, max(1.0, self.acks_until - time.monotonic()))
         self.mark("fenced")
         self.until.time = fenced.time
@@ -227,6 +230,7 @@ class _HoldMongoDB(Hold):
         self.require_time(held)
         await asyncio.to_thread(change_mode, job.ledger, record, after, job.identity, "DynamoDB leads")
         self.mark("switched")
+        await asyncio.to_thread(mark_leader, job)
         return after
 
 

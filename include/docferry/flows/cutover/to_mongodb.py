@@ -6,7 +6,8 @@
         2. HOLD, with a deadline: writes wait. Every live instance says that it has none in flight, and what it wrote last.
         3. MongoDB holds what DynamoDB does for each of these writes: a DynamoDB stream has no watermark, so the documents
            themselves are compared.
-        4. Where forward replication goes on is noted, the fence is lifted, and MongoDB leads.
+        4. Where forward replication goes on is noted, the marker in MongoDB says `none`, and MongoDB leads; then the marker says
+           `mongodb`, and the fence is lifted.
 
 As the way there, it asks for a validation that found all equal: since DynamoDB leads, it is MongoDB that has been judged.
 
@@ -40,6 +41,7 @@ from docferry.flows.cutover.hold import (
     take_over,
     wait_until_lag_below,
 )
+from docferry.flows.cutover.marker import mark_nobody
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.approvals import no_evidence
@@ -232,15 +234,16 @@ class _HoldDynamoDB(Hold):
         return await asyncio.to_thread(self._go_ahead, record, held)
 
     def _go_ahead(self, record: Record, held: ModeState) -> ModeState:
-        """Note where forward replication goes on, while nobody writes to MongoDB; then let them."""
+        """Note where forward replication goes on, while nobody writes to MongoDB; then let them, behind the mode."""
         job = self.job
         position = job.source.stream_position(job.source.cluster_time())  # without waiting for the stream to move
         continue_replication_from(job.ledger, position)
         record_reign(job.ledger, held.floor, snapshot_version(position.time))
         self.require_time(held)
-        lift(job, held.epoch)
-        self.mark("lifted")
+        mark_nobody(job, record)
         after = held.go_ahead(0)
         change_mode(job.ledger, record, after, job.identity, self.why)
         self.mark("switched")
+        lift(job)
+        self.mark("lifted")
         return after

@@ -9,7 +9,19 @@ from typing import Any, Generic, TypeVar
 
 from docferry.config import Migration
 from docferry.errors import InvariantBroken, Stopped
-from docferry.ports.flows import Clients, Estate, Fence, Identity, Ledger, Progress, Sink, Source, StopSignal, Streams
+from docferry.ports.flows import (
+    Clients,
+    Estate,
+    Fence,
+    Identity,
+    LeaderMarker,
+    Ledger,
+    Progress,
+    Sink,
+    Source,
+    StopSignal,
+    Streams,
+)
 from docferry.ports.rollback_points import PointPorts
 
 P = TypeVar("P")
@@ -85,6 +97,7 @@ class Job:
 
     source = _Port[Source]()
     fence = _Port[Fence]()
+    leader = _Port[LeaderMarker]()
     clients = _Port[Clients]()
     sink = _Port[Sink]()
     streams = _Port[Streams]()

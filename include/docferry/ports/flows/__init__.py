@@ -1,12 +1,14 @@
 """What flows and client ask of the outside world. `wiring` puts adapters behind these; tests put fakes.
 
-Each protocol is one conversation: `Source` (MongoDB, for reading), `Fence` and `Clients` (who may write there, and who does),
+Each protocol is one conversation: `Source` (MongoDB, for reading), `Fence`, `LeaderMarker` and `Clients` (who may write
+there, who leads, and who does),
 `Target` (DynamoDB's data plane), on the way back `Streams` (DynamoDB's changes) and `Sink` (MongoDB, for writing), `Ledger`,
 `Estate` (AWS's control plane), `Progress` and `StopSignal` (the caller of a flow).
 """
 
 from docferry.ports.flows.estate import Estate
 from docferry.ports.flows.fence import Clients, Fence
+from docferry.ports.flows.leader import LeaderMarker
 from docferry.ports.flows.ledger import Ledger, Record
 from docferry.ports.flows.reverse import Shard, Sink, StreamFacts, StreamPage, StreamRecord, Streams
 from docferry.ports.flows.running import Identity, Progress, StopSignal
@@ -35,6 +37,7 @@ __all__ = [
     "Grave",
     "Guard",
     "Identity",
+    "LeaderMarker",
     "Ledger",
     "MemberFacts",
     "Packed",
