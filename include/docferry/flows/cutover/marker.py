@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from docferry.core.cutover.marker import COLLECTION, Leads, Marker, leader_by
-from docferry.core.cutover.modes import MODE, Mode
+from docferry.core.cutover.modes import Mode
 from docferry.errors import MoveRefused
 from docferry.flows.cutover.fence_raising import Never
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
-from docferry.flows.ledger.modes import mode_in, mode_record
+from docferry.flows.ledger.modes import mode_in, mode_record, recorded_mode
 from docferry.ports.flows import Record
 
 MARK_S = 10.0
@@ -54,7 +54,7 @@ def marker_by(record: Record) -> Marker:
 def marker_misfit(job: Job) -> str:
     """In what the marker does not fit the mode, in words; '' if it does. Reads only. In HOLD nothing is said, nor before a mode
     was ever recorded."""
-    record = job.ledger.read(*MODE)
+    record = recorded_mode(job.ledger)
     if record is None or (mode := mode_in(record)).mode is Mode.HOLD:
         return ""
     found, leads = job.leader.read(), leader_by(mode)

@@ -48,9 +48,14 @@ def mode_record(ledger: Ledger) -> Record:
             continue
 
 
+def recorded_mode(ledger: Ledger) -> Record | None:
+    """The record of the mode, if any process has made it; reads only."""
+    return ledger.read(*MODE)
+
+
 def read_mode(ledger: Ledger) -> ModeState:
     """The mode of now; reads only."""
-    found = ledger.read(*MODE)
+    found = recorded_mode(ledger)
     if found is None:
         _require_unmoved(ledger)
     return mode_in(found) if found else ModeState()
