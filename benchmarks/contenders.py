@@ -23,7 +23,8 @@ from docferry.adapters.aws.dynamodb_http import DynamoHttp
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.config import load_migration
 from docferry.errors import ConditionFailed
-from docferry.flows.backfill import backfill
+from docferry.flows.backfill.finish import CollectionReport
+from docferry.flows.backfill.load import backfill_collection
 from docferry.ports.flows import Record
 from docferry.testing.jobs import make_job
 from pymongo import MongoClient
@@ -174,9 +175,9 @@ def docferry(uri: str, database: str, limit: int) -> Run:
 
     target = DynamoTarget(DynamoHttp(boto3.Session()), migration.backfill.concurrency)
 
-    async def load() -> backfill.CollectionReport:
+    async def load() -> CollectionReport:
         try:
-            return await backfill.backfill_collection(job, target, COLLECTION)
+            return await backfill_collection(job, target, COLLECTION)
         finally:
             await target.close()
 

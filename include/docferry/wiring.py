@@ -22,8 +22,8 @@ from docferry.adapters.aws.dynamodb import DynamoTarget
 from docferry.adapters.aws.dynamodb_http import DynamoHttp
 from docferry.adapters.aws.estate import AwsEstate
 from docferry.adapters.aws.ledger import DynamoLedger
-from docferry.adapters.aws.point_backups import DynamoBackups, ExternalSnapshots
-from docferry.adapters.aws.point_s3 import S3Files
+from docferry.adapters.aws.rollback_points.backups import DynamoBackups, ExternalSnapshots
+from docferry.adapters.aws.rollback_points.s3 import S3Files
 from docferry.adapters.aws.streams import DynamoStreams
 from docferry.adapters.local.point_files import DirectoryFiles
 from docferry.adapters.local.process import identity

@@ -38,7 +38,7 @@ def stand_still(*arguments: Any, **options: Any) -> None:
 
 
 def _run(words: Sequence[str], env: Mapping[str, str], log: str, settings: Mapping[str, Any]) -> None:
-    """`docferry WORDS`, its output in `log`. `settings` names values, such as docferry.flows.backfill.load.CHECKPOINT_S."""
+    """`docferry WORDS`, its output in `log`. `settings` are values by name: docferry.flows.backfill.chunk_loader.CHECKPOINT_S."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     os.environ.update(env)

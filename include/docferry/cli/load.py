@@ -25,14 +25,18 @@ from docferry.cli.common import (
 )
 from docferry.cli.render import load_text, plan_text, reverse_text
 from docferry.config import Migration, load_migration
-from docferry.flows.backfill import backfill as load
+from docferry.flows.backfill.again import begin_again
+from docferry.flows.backfill.finish import CollectionReport
+from docferry.flows.backfill.load import backfill_collection
+from docferry.flows.backfill.plan import plan_backfill, require_window
 from docferry.flows.cutover.marker import mark_leader
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.reverse_letters import list_reverse_letters
 from docferry.flows.preflight.images import render_images, switch_images_on
 from docferry.flows.preflight.majority import wait_for_majority
 from docferry.flows.preflight.mongodb import check_source, check_stream
-from docferry.flows.provision import ProvisionReport, add_replicas, provision, render_plan
+from docferry.flows.provision.report import ProvisionReport, render_plan
+from docferry.flows.provision.run import add_replicas, provision
 from docferry.flows.replicate.follower import replicate
 from docferry.flows.reverse.follower import ReverseReport, reverse
 from docferry.ports.flows import Target
@@ -137,12 +141,12 @@ def backfill_command(
         if not dry_run:
             wait_for_majority(job.source, job.progress, job.stop, "the load")
         if again and not dry_run:
-            load.begin_again(job, only)
-        plan = load.plan_backfill(job, only)
+            begin_again(job, only)
+        plan = plan_backfill(job, only)
         if dry_run:
             show({"plan": plan.to_dict()}, as_json, plan_text(plan))
             return
-        load.require_window(plan, waive_oplog_window)
+        require_window(plan, waive_oplog_window)
         names = [one.collection for one in plan.collections]
         reports = connections.run(job.migration, lambda target: _load_all(job, target, names))
     body = {"plan": plan.to_dict(), "collections": [report.to_dict() for report in reports]}
@@ -187,5 +191,5 @@ def reverse_command(file: str, for_s: float | None, until_caught_up: bool, as_js
     show(report.to_dict() | {"dead_letters": letters}, as_json, reverse_text(report, letters))
 
 
-async def _load_all(job: Job, target: Target, names: Sequence[str]) -> list[load.CollectionReport]:
-    return [await load.backfill_collection(job, target, name) for name in names]
+async def _load_all(job: Job, target: Target, names: Sequence[str]) -> list[CollectionReport]:
+    return [await backfill_collection(job, target, name) for name in names]

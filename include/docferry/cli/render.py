@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from docferry.flows.backfill import backfill as load
+from docferry.flows.backfill.finish import CollectionReport
+from docferry.flows.backfill.plan import BackfillPlan
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.reverse.follower import ReverseReport
 
@@ -26,7 +27,7 @@ def reverse_text(report: ReverseReport, letters: Sequence[dict[str, Any]]) -> st
     ).rstrip()
 
 
-def plan_text(plan: load.BackfillPlan) -> str:
+def plan_text(plan: BackfillPlan) -> str:
     """What a load would do."""
     rows = [
         (one.collection, one.state, one.documents, one.items, one.write_units, one.chunks, one.unstorable_in_sample)
@@ -40,7 +41,7 @@ def plan_text(plan: load.BackfillPlan) -> str:
     return table_text(names, rows) + end
 
 
-def load_text(reports: Sequence[load.CollectionReport]) -> str:
+def load_text(reports: Sequence[CollectionReport]) -> str:
     """What came of a load."""
     rows = [
         (

@@ -49,11 +49,10 @@ from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import id_name, item_id
 from docferry.core.versions import parse_version, version_of, version_text
 from docferry.errors import InvariantBroken, PreflightFailed, Problem, Stopped
-from docferry.flows.backfill.load import budget_of
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import cancel_all, in_thread, unless_stopped
-from docferry.flows.ledger.budget import LedgerBudget
+from docferry.flows.ledger.budget import LedgerBudget, budget_of
 from docferry.flows.ledger.dead_letters import LetterWatch, letter_key, list_letters
 from docferry.flows.ledger.leases import Lease, held_async, take_or_create
 from docferry.flows.ledger.positions import read_replication

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from docferry_airflow.operators.base import MigrationOperator, Work
 
 if TYPE_CHECKING:
-    from docferry.flows.backfill.backfill import BackfillPlan
+    from docferry.flows.backfill.plan import BackfillPlan
 
 
 class PlanBackfillOperator(MigrationOperator):
@@ -30,7 +30,7 @@ class PlanBackfillOperator(MigrationOperator):
         self.waive_oplog_window = waive_oplog_window
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.flows.backfill.backfill import plan_backfill, require_window
+        from docferry.flows.backfill.plan import plan_backfill, require_window
 
         with work.job() as job:
             plan = plan_backfill(job, tuple(self.collections or ()))
@@ -73,7 +73,7 @@ class PrepareCollectionOperator(MigrationOperator):
         self.plan_only = plan_only
 
     def carry_out(self, work: Work) -> list[dict[str, Any]]:
-        from docferry.flows.backfill.backfill import prepare
+        from docferry.flows.backfill.chunks import prepare
 
         if self.plan_only or (self.collections and self.collection not in self.collections):
             raise AirflowSkipException("a dry run" if self.plan_only else f"{self.collection} was not asked for")
@@ -120,7 +120,7 @@ class FinishCollectionOperator(MigrationOperator):
         self.collection = collection
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.flows.backfill.backfill import finish
+        from docferry.flows.backfill.finish import finish
 
         with work.job() as job:
             report = finish(job, self.collection)

@@ -27,7 +27,7 @@ class ProvisionOperator(MigrationOperator):
 
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.flows.cutover.marker import mark_leader
-        from docferry.flows.provision import provision
+        from docferry.flows.provision.run import provision
 
         found = self._run(provision, work)
         if not self.plan_only:
@@ -36,7 +36,7 @@ class ProvisionOperator(MigrationOperator):
         return found
 
     def _run(self, flow: Callable[..., Any], work: Work) -> dict[str, Any]:
-        from docferry.flows.provision import render_plan
+        from docferry.flows.provision.report import render_plan
         from docferry.wiring import desired
 
         report = flow(
@@ -88,6 +88,6 @@ class AddReplicasOperator(ProvisionOperator):
     """
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.flows.provision import add_replicas
+        from docferry.flows.provision.run import add_replicas
 
         return self._run(add_replicas, work)

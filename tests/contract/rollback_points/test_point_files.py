@@ -8,7 +8,7 @@ from pathlib import Path
 
 import boto3
 import pytest
-from docferry.adapters.aws.point_s3 import PART_BYTES, S3Files
+from docferry.adapters.aws.rollback_points.s3 import PART_BYTES, S3Files
 from docferry.adapters.local.point_files import DirectoryFiles
 from docferry.errors import PermanentStoreError, StoreError
 from docferry.ports.rollback_points import PointFiles

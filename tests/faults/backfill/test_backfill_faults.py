@@ -15,7 +15,10 @@ import pytest
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.core.backoff import Backoff
 from docferry.errors import AccessDenied, RetryExhausted, TableMissing, Unavailable
-from docferry.flows.backfill import backfill
+from docferry.flows.backfill.chunks import prepare
+from docferry.flows.backfill.finish import CollectionReport
+from docferry.flows.backfill.load import backfill_collection
+from docferry.flows.backfill.plan import plan_backfill
 from docferry.flows.ledger.dead_letters import list_letters
 from docferry.rehearsal.independent import judge
 from docferry.rehearsal.shop import COLLECTIONS, ShopPlan, load_shop, shop_documents
@@ -60,7 +63,7 @@ def through(rig: Rig, proxy: FaultProxy) -> Rig:
     return dataclasses.replace(rig, env={**rig.env, "AWS_ENDPOINT_URL_DYNAMODB": proxy.url}, procs=[])
 
 
-def assert_nothing_lost(rig: Rig, reports: dict[str, backfill.CollectionReport]) -> None:
+def assert_nothing_lost(rig: Rig, reports: dict[str, CollectionReport]) -> None:
     for name, report in reports.items():
         counts = report.counts
         assert counts.read == counts.written + counts.superseded + counts.dead
@@ -119,7 +122,7 @@ def test_dynamodb_that_never_takes_a_write_ends_the_run_and_a_later_one_continue
     async def load(rig: Rig) -> None:
         target = rig.target(backoff=Backoff(for_s=0.5))
         try:
-            await backfill.backfill_collection(rig.job(), target, "plain")
+            await backfill_collection(rig.job(), target, "plain")
         finally:
             await target.close()
 
@@ -197,7 +200,7 @@ def test_wrong_password_is_access_denied_and_not_in_the_message(plain: Rig) -> N
     password = uri.partition("docferry:")[2].partition("@")[0]
     job = plain.job(uri=uri.replace(password, "wrongsecret"))
     with pytest.raises(AccessDenied) as caught:
-        backfill.plan_backfill(job)
+        plan_backfill(job)
     assert "wrongsecret" not in str(caught.value)
     assert "wrongsecret" not in repr(job)
 
@@ -208,7 +211,7 @@ def test_user_without_permission_is_access_denied(plain: Rig, stack: SandboxStac
     uri = plain.env["DOCFERRY_MONGO_URI"]
     password = uri.partition("docferry:")[2].partition("@")[0]
     job = plain.job(uri=uri.replace(f"docferry:{password}", "stranger:stranger"))
-    for flow in (lambda: backfill.plan_backfill(job), lambda: backfill.prepare(job, "plain")):
+    for flow in (lambda: plan_backfill(job), lambda: prepare(job, "plain")):
         with pytest.raises(AccessDenied):
             flow()
 
@@ -216,7 +219,7 @@ def test_user_without_permission_is_access_denied(plain: Rig, stack: SandboxStac
 def test_no_mongodb_is_unavailable_and_says_what_to_look_at(plain: Rig) -> None:
     job = plain.job(uri="mongodb://127.0.0.1:9/?replicaSet=rs0", serverSelectionTimeoutMS=300)
     with pytest.raises(Unavailable, match="primary"):
-        backfill.plan_backfill(job)
+        plan_backfill(job)
 
 
 @pytest.fixture(scope="module")

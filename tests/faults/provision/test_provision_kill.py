@@ -32,7 +32,7 @@ import botocore.session
 from docferry.adapters.aws.estate import AwsEstate
 from docferry.core.estate.plan import desired_estate
 from docferry.core.settings import LedgerSettings, TableSettings, TargetSettings
-from docferry.flows.provision import Patience, add_replicas, provision
+from docferry.flows.provision.run import Patience, add_replicas, provision
 
 class Quiet:
     def say(self, text): pass

@@ -21,7 +21,7 @@ from demo.traffic import TrafficProcess
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.core.versions import parse_version
 from docferry.errors import PreflightFailed, ResumeTokenLost
-from docferry.flows.backfill import backfill
+from docferry.flows.backfill.again import begin_again
 from docferry.flows.ledger.positions import REPLICATION, applied_position
 from docferry.ports.flows import StreamPosition
 from docferry.sandbox import SandboxReplicaSet, SandboxStack
@@ -145,7 +145,7 @@ def test_lost_position_is_told_within_a_minute_with_what_to_do(rig: Rig, lost: L
     assert record is not None
     assert (record.body["ended"], record.body["lost"]) == (said, True)
     with pytest.raises(PreflightFailed, match="leave out --only"):
-        backfill.begin_again(rig.job(), ["users"])
+        begin_again(rig.job(), ["users"])
 
 
 def test_feed_says_so_at_its_first_read(rig: Rig, lost: Lost) -> None:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.xdist_group("replicate_arbiter")
 RATE = 20.0
 SMALL = {"page_documents": 5, "chunk_documents": 100}
 QUICK = {
-    "docferry.flows.backfill.load.CHECKPOINT_S": 0.1,
+    "docferry.flows.backfill.chunk_loader.CHECKPOINT_S": 0.1,
     "docferry.adapters.mongodb.source._MAX_TIME_MS": 4_000,
     "docferry.flows.preflight.majority.LOOK_S": 0.5,
 }

@@ -38,7 +38,7 @@ FAIL_OVER, SILENCE = 3, 8
 SILENCE_S = 30.0
 RATE = 25.0
 SMALL = {"page_documents": 5, "chunk_documents": 150}
-OFTEN = {"docferry.flows.backfill.load.CHECKPOINT_S": 0.1}
+OFTEN = {"docferry.flows.backfill.chunk_loader.CHECKPOINT_S": 0.1}
 DOCFERRY = (sys.executable, "-m", "docferry.cli")
 
 

@@ -22,7 +22,7 @@ from bson.raw_bson import RawBSONDocument
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.core.bson_codec.encode import BSON_TYPES
 from docferry.errors import TimedOut
-from docferry.flows.backfill import backfill
+from docferry.flows.backfill.chunks import prepare
 from docferry.flows.ledger.dead_letters import letter_document, list_letters, read_letter
 from docferry.flows.ledger.positions import recorded_position
 from docferry.ports.flows import Bounds
@@ -374,7 +374,7 @@ def test_stop_is_heeded_while_a_page_waits_for_a_lagging_member(
     client["lag"]["slow"].insert_many([{"_id": n} for n in range(10)])
     env = {**stack.env(), "DOCFERRY_MONGO_URI": three.uri()}
     rig = generic_rig(env, tmp_path, "lag", ["slow"])
-    backfill.prepare(rig.job("stopped"), "slow")
+    prepare(rig.job("stopped"), "slow")
     behind, other = three.secondaries()
     three.hold_back(behind)
     three.pause(other)

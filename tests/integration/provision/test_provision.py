@@ -11,10 +11,8 @@ from docferry.adapters.aws.estate import AwsEstate
 from docferry.core.estate.values import DesiredEstate
 from docferry.core.settings import Capacity
 from docferry.errors import EstateDrift
-from docferry.flows.provision import (
-    plan_provision,
-    render_plan,
-)
+from docferry.flows.provision.report import render_plan
+from docferry.flows.provision.run import plan_provision
 from support.backfill.rig import table_names
 from support.provision.estate import (
     REGION,

@@ -14,10 +14,8 @@ from docferry.adapters.aws.estate import AwsEstate
 from docferry.core.estate.values import DesiredEstate
 from docferry.core.settings import DaxSettings
 from docferry.errors import EstateDrift, InvariantBroken, PreflightFailed, RetryExhausted, Stopped, Unavailable
-from docferry.flows.provision import (
-    ResourceOutcome,
-    add_replicas,
-)
+from docferry.flows.provision.report import ResourceOutcome
+from docferry.flows.provision.run import add_replicas
 from support.backfill.rig import table_names
 from support.provision.estate import (
     ABROAD,

@@ -12,7 +12,7 @@ import pytest
 from bson import Binary, ObjectId
 from docferry.errors import PreflightFailed
 from docferry.flows import purge as purging
-from docferry.flows.backfill import backfill
+from docferry.flows.backfill.again import begin_again
 from docferry.flows.ledger.dead_letters import list_letters
 from docferry.flows.purge import PurgeReport
 from docferry.ports.flows import Grave, Written
@@ -71,7 +71,7 @@ def test_tombstones_are_purged_when_it_is_proved_and_never_before(rig: Rig, monk
     assert (seen.scanned, seen.kept["young"], seen.purgeable) == (8, 8, 0)
     no_wait(monkeypatch)
 
-    backfill.begin_again(rig.job(), ["categories"])
+    begin_again(rig.job(), ["categories"])
     with pytest.raises(PreflightFailed, match=r"categories is new \(conditional\)"):
         purge(rig)
     rig.load("categories")

@@ -18,8 +18,9 @@ from docferry.core.compare.diff import is_tombstone
 from docferry.core.mapping.items import Item, key_of
 from docferry.errors import PreflightFailed
 from docferry.flows import purge as purging
-from docferry.flows.backfill import backfill
-from docferry.flows.backfill.backfill import CollectionReport
+from docferry.flows.backfill.again import begin_again
+from docferry.flows.backfill.finish import CollectionReport
+from docferry.flows.backfill.load import backfill_collection
 from docferry.ports.flows import Budget, Grave, Guard, Written
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig, shop_rig
@@ -44,7 +45,7 @@ def rig(stack: SandboxStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     made.database["orders"].insert_many([MAKERS["orders"](f"o{number}") for number in range(3)])
     made.load()
     with_target(made, lambda target: follow(made, target))
-    backfill.begin_again(made.job(), ["orders"])
+    begin_again(made.job(), ["orders"])
     yield made
     made.mongo.drop_database(made.migration.source.database)
     made.close()
@@ -109,7 +110,7 @@ def delete_while_held_back(rig: Rig, broken: str = "") -> tuple[str, CollectionR
 
     async def work(target: Any) -> tuple[str, CollectionReport]:
         held = HeldBack(target)
-        load = asyncio.create_task(backfill.backfill_collection(rig.job(), held, "orders"))
+        load = asyncio.create_task(backfill_collection(rig.job(), held, "orders"))
         await asyncio.wait_for(held.arrived.wait(), 60)
         order = await asyncio.to_thread(rig.database["orders"].find_one_and_delete, {})
         await follow(rig, WithoutTombstones(target, rig) if broken == "no tombstones" else target)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from docferry.errors import PreflightFailed, StreamEnded
-from docferry.flows.backfill import backfill
+from docferry.flows.backfill.again import begin_again
 from docferry.flows.ledger.positions import REPLICATION
 from docferry.flows.replicate import follower as replicate
 from docferry.flows.validate.repair import RepairReport, repair
@@ -126,7 +126,7 @@ def test_stream_ends_loudly_and_the_way_back_is_as_the_message_says(
     assert record is not None
     assert record.body["ended"] == str(caught.value)
 
-    assert backfill.begin_again(rig.job(), collections) == list(collections or MAKERS)
+    assert begin_again(rig.job(), collections) == list(collections or MAKERS)
     rig.load(*collections)
     rig.database["users"].insert_one(MAKERS["users"]("behind"))
     report = follow(rig)
@@ -143,7 +143,7 @@ def test_another_collection_loaded_again_does_not_pass_over_the_end(rig: Rig) ->
     dropped(rig)
     with pytest.raises(StreamEnded):
         follow(rig)
-    backfill.begin_again(rig.job(), ["users"])
+    begin_again(rig.job(), ["users"])
     rig.load("users")
     with pytest.raises(StreamEnded, match="products"):
         follow(rig)
@@ -153,7 +153,7 @@ def test_load_right_behind_a_rename_is_enough_where_nobody_else_writes(rig: Rig)
     """MongoDB's time has not moved since then."""
     rig.database.create_collection("beside", changeStreamPreAndPostImages={"enabled": True}).insert_one(product("new"))
     rig.database["beside"].rename("products", dropTarget=True)
-    backfill.begin_again(rig.job(), ["products"])
+    begin_again(rig.job(), ["products"])
     rig.load("products")
     follow(rig)
     with Following(rig) as following, Ticking(rig):
@@ -178,9 +178,9 @@ def test_collection_made_anew_without_images_is_not_loaded_before_it_has_them(ri
     with pytest.raises(PreflightFailed, match="products: has no change stream images"):
         follow(rig)
     with pytest.raises(PreflightFailed, match=r"products: has no change stream images.*provision"):
-        backfill.begin_again(rig.job(), ["products"])
+        begin_again(rig.job(), ["products"])
     with_images(rig.database)
-    assert backfill.begin_again(rig.job(), ["products"]) == ["products"]
+    assert begin_again(rig.job(), ["products"]) == ["products"]
 
 
 def test_collection_that_is_made_capped_is_refused_by_name_and_never_tried_again(rig: Rig) -> None:
@@ -188,4 +188,4 @@ def test_collection_that_is_made_capped_is_refused_by_name_and_never_tried_again
     with pytest.raises(PreflightFailed, match="products: is capped"):
         follow(rig)
     with pytest.raises(PreflightFailed, match="products: is capped"):
-        backfill.begin_again(rig.job(), ["products"])
+        begin_again(rig.job(), ["products"])

@@ -12,7 +12,7 @@ import pytest
 from bson import Binary
 from demo.traffic import TrafficProcess, make_events
 from docferry.errors import LeaseHeld, PreflightFailed
-from docferry.flows.backfill import backfill
+from docferry.flows.backfill.again import begin_again
 from docferry.flows.ledger.load_headers import CONDITIONAL
 from docferry.flows.ledger.positions import REPLICATION, position_body, record_position, recorded_position
 from docferry.rehearsal.independent import judge
@@ -120,7 +120,7 @@ def test_second_one_is_told_who_follows(rig: Rig) -> None:
             follow(rig)
         assert first.job.identity.name in str(caught.value)
         with pytest.raises(LeaseHeld, match=first.job.identity.name):
-            backfill.begin_again(rig.job())
+            begin_again(rig.job())
         insert(rig, "users", user("goes on"))
         first.await_all()
     assert first.report is not None
@@ -165,7 +165,7 @@ def test_load_again_under_live_writes_overwrites_nothing_newer(rig: Rig, tmp_pat
     )
     with traffic:
         traffic.await_writing()
-        names = backfill.begin_again(rig.job())
+        names = begin_again(rig.job())
         with Following(rig) as following:
             reports = rig.load()
             assert set(reports) == set(names) == set(MAKERS)

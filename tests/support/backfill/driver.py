@@ -16,8 +16,8 @@ import threading
 from docferry import wiring
 from docferry.config import load_migration
 from docferry.errors import MigrationError
-from docferry.flows.backfill import backfill
-from docferry.flows.backfill import load as loading
+from docferry.flows.backfill import chunk_loader
+from docferry.flows.backfill.load import backfill_collection
 from docferry.flows.kernel.job import Job
 from docferry.testing.jobs import make_job
 
@@ -38,14 +38,14 @@ def forbid_files() -> None:
 
 async def load(job: Job, target: object, names: list[str]) -> None:
     for name in names:
-        report = await backfill.backfill_collection(job, target, name)  # type: ignore[arg-type]
+        report = await backfill_collection(job, target, name)  # type: ignore[arg-type]
         print(json.dumps(report.to_dict()), flush=True)
 
 
 def main(file: str, run: str, names: list[str]) -> None:
     if os.environ.get("NO_DISK"):
         forbid_files()
-    loading.CHECKPOINT_S = float(os.environ.get("CHECKPOINT_S", loading.CHECKPOINT_S))
+    chunk_loader.CHECKPOINT_S = float(os.environ.get("CHECKPOINT_S", chunk_loader.CHECKPOINT_S))
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     migration = load_migration(file)

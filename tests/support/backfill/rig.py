@@ -24,7 +24,8 @@ from docferry.adapters.aws.estate import AwsEstate
 from docferry.adapters.aws.ledger import DynamoLedger
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.config import Migration, parse_migration
-from docferry.flows.backfill import backfill
+from docferry.flows.backfill.finish import CollectionReport
+from docferry.flows.backfill.load import backfill_collection
 from docferry.flows.kernel.job import Job
 from docferry.ports.flows import Identity, Record
 from docferry.testing.jobs import make_job
@@ -137,15 +138,15 @@ class Rig:
     def target(self, **options: Any) -> DynamoTarget:
         return DynamoTarget(DynamoHttp(self._session, **options), self.migration.backfill.concurrency)
 
-    def load(self, *collections: str, job: Job | None = None) -> dict[str, backfill.CollectionReport]:
+    def load(self, *collections: str, job: Job | None = None) -> dict[str, CollectionReport]:
         """Load collections (all by default) in this process."""
         job = job or self.job()
 
-        async def work() -> dict[str, backfill.CollectionReport]:
+        async def work() -> dict[str, CollectionReport]:
             target = self.target()
             try:
                 names = collections or tuple(settings.name for settings in self.migration.collections)
-                return {name: await backfill.backfill_collection(job, target, name) for name in names}
+                return {name: await backfill_collection(job, target, name) for name in names}
             finally:
                 await target.close()
 

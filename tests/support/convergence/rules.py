@@ -127,7 +127,7 @@ def calls_inline(patch: Any) -> Iterator[None]:
         return await work
 
     with patch.context() as inner:
-        for flow in ("replicate.lanes", "backfill.load", "validate.repair", "ledger.leases"):
+        for flow in ("replicate.lanes", "backfill.chunk_loader", "validate.repair", "ledger.leases"):
             inner.setattr(f"docferry.flows.{flow}.in_thread", aside)
         inner.setattr("docferry.flows.validate.repair.unless_stopped", unless_stopped)
         inner.setattr(asyncio, "to_thread", to_thread)

@@ -27,7 +27,8 @@ from docferry.core.mapping.raw import encode_raw, id_bytes, id_name, id_of
 from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import snapshot_version, version_of
 from docferry.errors import DocumentError, LeaseHeld
-from docferry.flows.backfill.load import _Loader, _Page
+from docferry.flows.backfill.chunk_loader import ChunkLoader
+from docferry.flows.backfill.pages import LoadPage
 from docferry.flows.ledger.dead_letters import list_letters, read_letter
 from docferry.flows.ledger.load_headers import BULK, CONDITIONAL
 from docferry.flows.ledger.positions import position_body, recorded_position
@@ -174,8 +175,8 @@ class World:
         if not raw:
             return
         job = make_job(**self.job(), run="r")
-        loader = _Loader(job, self.target, DOCS, ChunkLease(), NoLimit(), mode)  # type: ignore[arg-type]
-        page = _Page(raw, snapshot_version(at), id_of(raw[-1]))
+        loader = ChunkLoader(job, self.target, DOCS, ChunkLease(), NoLimit(), mode)  # type: ignore[arg-type]
+        page = LoadPage(raw, snapshot_version(at), id_of(raw[-1]))
         part = loader._encode(page, range(len(raw)))
         page.parts.append(part)
         await loader._account(page, [await loader._write(part)])

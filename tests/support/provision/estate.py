@@ -14,11 +14,8 @@ from docferry.adapters.aws.estate import AwsEstate
 from docferry.core.estate.plan import desired_estate
 from docferry.core.estate.values import DesiredEstate
 from docferry.core.settings import DaxSettings, LedgerSettings, TableSettings, TargetSettings
-from docferry.flows.provision import (
-    Patience,
-    ProvisionReport,
-    provision,
-)
+from docferry.flows.provision.report import ProvisionReport
+from docferry.flows.provision.run import Patience, provision
 from docferry.sandbox.aws import SandboxAws
 
 REGION, ABROAD = "us-east-1", "eu-west-1"

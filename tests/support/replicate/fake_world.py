@@ -8,7 +8,8 @@ from typing import Any
 
 from bson.timestamp import Timestamp
 from docferry.config import parse_migration
-from docferry.flows.backfill import backfill
+from docferry.flows.backfill.again import begin_again
+from docferry.flows.backfill.load import backfill_collection
 from docferry.flows.replicate.follower import replicate
 from docferry.flows.replicate.report import ReplicationReport
 from docferry.testing.fakes import FakeLedger, FakeSource, FakeTarget
@@ -41,8 +42,8 @@ class World:
     def load(self, *, again: bool = False) -> None:
         job = make_job(**self.common, run="again" if again else "first")
         if again:
-            backfill.begin_again(job)
-        asyncio.run(backfill.backfill_collection(job, self.target, "docs"))
+            begin_again(job)
+        asyncio.run(backfill_collection(job, self.target, "docs"))
 
     def replicate(self, until: Timestamp | None = None) -> ReplicationReport:
         """Up to now, unless something else is asked for."""

@@ -8,7 +8,8 @@ import threading
 import pytest
 from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.errors import PreflightFailed
-from docferry.flows.backfill.backfill import begin_again, prepare
+from docferry.flows.backfill.again import begin_again
+from docferry.flows.backfill.chunks import prepare
 from docferry.flows.ledger.writers import open_writers, unfinished_loads, writing
 from docferry.testing.jobs import make_job
 from support.replicate.fake_world import World

@@ -13,7 +13,7 @@ from bson.timestamp import Timestamp
 from docferry.core.mapping.key_templates import render_value
 from docferry.core.mapping.raw import id_name, id_of
 from docferry.errors import DocumentError, RefusedByStore
-from docferry.flows.backfill import load
+from docferry.flows.backfill import chunk_loader
 from docferry.flows.ledger.dead_letters import (
     ID_BYTES,
     MOST_ID_BYTES,
@@ -68,7 +68,7 @@ def test_a_load_with_an_id_longer_than_a_record_ends_well_and_its_letter_is_foun
 
 
 def test_a_load_goes_on_before_an_id_that_is_too_long_to_be_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "CHECKPOINT_S", 0.0)
+    monkeypatch.setattr(chunk_loader, "CHECKPOINT_S", 0.0)
     world = World(3)
     for number in range(3):
         world.source.put("docs", {"_id": f"{number}{HUGE}"})

@@ -10,7 +10,7 @@ from docferry.core.estate.tables import predict_table
 from docferry.core.estate.values import Action, DaxSpec, DaxState, DesiredEstate, EstateStep, TableSpec, TableState
 from docferry.core.settings import LedgerSettings, TableSettings, TargetSettings
 from docferry.errors import InvariantBroken, RequestRefused, RetryExhausted
-from docferry.flows.provision import Patience, add_replicas, provision
+from docferry.flows.provision.run import Patience, add_replicas, provision
 
 PATIENCE = Patience(poll_s=0.01, settle_s=5, agree_s=0.2, trouble_s=1)
 SETTINGS = TableSettings(name="Shop", indexes=("GSI1", "GSI2"), tags={"Project": "migration"})

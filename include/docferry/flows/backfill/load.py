@@ -1,111 +1,35 @@
-"""Loading chunks: the part of the backfill that reads, encodes, writes and counts.
-
-A chunk is leased. Its pages are read ahead in a thread, encoded, and written a few at a time; the checkpoint moves behind
-the last page whose items are all acknowledged and whose dead letters are in the ledger.
-"""
+"""Loading chunks: each is leased, loaded, and given back with what was acknowledged."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import random
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Sequence
+from contextlib import suppress
 
-from docferry.config import Migration
-from docferry.core.limits import NEW_TABLE_WRU_PER_S
-from docferry.core.mapping.change_writes import DecodedChange
-from docferry.core.mapping.items import Item, ItemKey, key_of
-from docferry.core.mapping.raw import encode_raw, id_of, id_text
-from docferry.core.mapping.tombstones import tombstone
-from docferry.core.mapping.transcoder import Transcoder
-from docferry.core.versions import snapshot_version
 from docferry.errors import (
-    ConditionFailed,
-    DocumentError,
-    InvariantBroken,
-    KeyCollision,
     LeaseHeld,
-    LeaseLost,
-    MigrationError,
     Stopped,
-    TooManyDeadLetters,
-    Unavailable,
+    StoreError,
 )
+from docferry.flows.backfill.chunk_loader import ChunkLoader
+from docferry.flows.backfill.chunks import prepare
+from docferry.flows.backfill.finish import CollectionReport, finish, release_run
+from docferry.flows.kernel.collector import raised_gc_threshold
 from docferry.flows.kernel.job import Job
-from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread
-from docferry.flows.ledger.budget import LedgerBudget
-from docferry.flows.ledger.dead_letters import open_letter
-from docferry.flows.ledger.leases import Lease, held_async, take_or_create
+from docferry.flows.ledger.budget import LedgerBudget, budget_of
+from docferry.flows.ledger.leases import HURRIED_S, Lease, take_or_create
 from docferry.flows.ledger.load_headers import (
     BULK,
     Counts,
     LoadHeaders,
-    chunk_checkpoint,
-    chunk_in,
     chunk_section,
     read_chunk,
 )
-from docferry.flows.ledger.positions import recorded_position
-from docferry.flows.ledger.times import now_ms
-from docferry.flows.preflight.majority import MajorityWatch
 from docferry.ports.flows import (
-    Bounds,
-    Packed,
-    StreamPosition,
     Target,
-    Written,
 )
-
-CHECKPOINT_S = 2.0
-PAGES_IN_FLIGHT = 3
-PART_DOCUMENTS = 250
-"""Encoded at a time: small enough that the items are still in the processor's cache when they are made into bytes."""
-MIXED_APART = 32
-"""Neighbours in `_id` order are sent at least so many documents apart: more than a batch holds."""
-GIVE_BACK_S = 2.0
-"""How long giving a lease back may take when a task ends early; Airflow kills five seconds after it asked."""
-EARLY_DEAD_LETTERS = 100
-"""A chunk with more dead letters than this, and than the allowed share of its collection, stops at once."""
-
-
-def budget_of(migration: Migration) -> float:
-    """Write units a second, indexes included: the file's, or what new tables begin with. 0 is no limit."""
-    if migration.backfill.budget_wcu is not None:
-        return float(migration.backfill.budget_wcu)
-    return float(sum(NEW_TABLE_WRU_PER_S * (1 + len(table.indexes)) for table in migration.tables))
-
-
-@dataclass(slots=True)
-class _Part:
-    """Some documents of a page, encoded: their items, and which document of the page each item is of."""
-
-    items: list[Packed] = field(default_factory=list)
-    owners: list[int] = field(default_factory=list)
-    made: list[Item] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Page:
-    """A page on its way: where the checkpoint may move when all its parts are acknowledged, and what cannot be stored."""
-
-    raw: list[bytes]
-    version: int
-    last: bytes
-    parts: list[_Part] = field(default_factory=list)
-    writes: list[asyncio.Task[Written]] = field(default_factory=list)
-    errors: dict[int, DocumentError] = field(default_factory=dict)
-    keys: set[ItemKey] = field(default_factory=set)
-
-    def is_written(self) -> bool:
-        """Every document was encoded, and every write has come to an end without an error."""
-        encoded = len(self.parts) * PART_DOCUMENTS >= len(self.raw)
-        return encoded and all(not write.cancelled() and write.exception() is None for write in self.writes)
 
 
 async def load_range(job: Job, target: Target, collection: str, chunks: Sequence[str]) -> Counts:
@@ -116,20 +40,6 @@ async def load_range(job: Job, target: Target, collection: str, chunks: Sequence
     """
     with raised_gc_threshold():
         return await _load_chunks(job, target, collection, chunks)
-
-
-@contextmanager
-def raised_gc_threshold() -> Iterator[None]:
-    """Encoding makes no reference cycles, but many containers: Python's collector would look at them every 700.
-
-    That is a quarter of the loader's time. Cycles elsewhere are still found, every 100,000.
-    """
-    before = gc.get_threshold()
-    gc.set_threshold(100_000, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 async def _load_chunks(job: Job, target: Target, collection: str, chunks: Sequence[str]) -> Counts:
@@ -148,7 +58,7 @@ async def _load_chunks(job: Job, target: Target, collection: str, chunks: Sequen
         except LeaseHeld as error:
             held = error
             continue
-        done += await _Loader(job, target, collection, lease, budget, mode).run()
+        done += await ChunkLoader(job, target, collection, lease, budget, mode).run()
     if held is not None:
         raise held
     return done
@@ -177,286 +87,15 @@ async def _lease_chunk(job: Job, collection: str, key: str) -> Lease:
         return lease
 
 
-class _Loader:
-    """Loads one leased chunk: reads ahead, keeps a few pages in flight, checkpoints behind them."""
-
-    def __init__(
-        self,
-        job: Job,
-        target: Target,
-        collection: str,
-        lease: Lease,
-        budget: LedgerBudget,
-        mode: str = BULK,
-    ) -> None:
-        self.job, self.target, self.lease = job, target, lease
-        self.conditional = mode != BULK
-        self.collection = collection
-        self.mapping = job.migration.mapping(collection)
-        self.transcoder = Transcoder(self.mapping)
-        self.chunk = chunk = chunk_in(lease.record)
-        self.bounds = Bounds(chunk.lower, chunk.upper)
-        self.counts = self.started_with = chunk.counts
-        self.after = chunk.after
-        self.pending: deque[_Page] = deque()
-        self.checkpointed = time.monotonic()
-        self.budget = budget
-        position = recorded_position(job.ledger)
-        if position is None:
-            raise InvariantBroken("no stream position is recorded, so nothing may be read yet")
-        self.position: StreamPosition = position
-        self.majority = MajorityWatch(job.source, job.progress, f"the load of {collection}")
-
-    async def run(self) -> Counts:
-        """Returns what this attempt did. The lease is given back whatever happens, with all that was acknowledged."""
-        async with held_async(self.lease, self.job.stop):
-            try:
-                await self._load()
-            except BaseException:
-                await self._abandon()
-                self.lease.last = self._checkpoint()
-                raise
-            if self.chunk.done:  # another process finished it between our look and our lease
-                return Counts()
-            self.lease.last = self._checkpoint(done=True)
-        self._report("done")
-        return self.counts - self.started_with
-
-    async def _load(self) -> None:
-        if self.chunk.done:
-            return
-        reading = self._start_reading(self.after)
+async def backfill_collection(job: Job, target: Target, collection: str) -> CollectionReport:
+    """Prepare, load and finish one collection in this process: what the CLI does."""
+    prepared = await asyncio.to_thread(prepare, job, collection)
+    if not prepared.complete:
         try:
-            while True:
-                raw, version = await reading
-                if not raw:
-                    break
-                page = _Page(raw, version, id_of(raw[-1]))
-                reading = self._start_reading(page.last)
-                self.pending.append(page)
-                await self._send(page)
-                await self._settle(PAGES_IN_FLIGHT - 1)
-            await self._settle(0)
-        finally:
-            reading.cancel()
-
-    def _guard(self) -> None:
-        if self.job.stop.is_set():
-            raise Stopped(
-                f"{self.collection}: asked to stop; what was acknowledged is checkpointed, run again to continue"
-            )
-        self.lease.check()
-
-    def _start_reading(self, after: bytes | None) -> asyncio.Task[tuple[list[bytes], int]]:
-        return asyncio.create_task(in_thread(self._read, after, stop=self.job.stop))
-
-    def _read(self, after: bytes | None) -> tuple[list[bytes], int]:
-        """The next page and its version. Read again at a newer time if the snapshot cannot be had."""
-
-        def once() -> tuple[list[bytes], int]:
-            at = self.job.source.cluster_time()
-            if at < self.position.time:
-                raise Unavailable(
-                    f"MongoDB's time is before the recorded stream position ({at} < {self.position.time})"
-                )
-            limit = self.job.migration.backfill.page_documents
-            return self.job.source.read_page(self.collection, self.bounds, after, limit, at), snapshot_version(at)
-
-        call = f"read a page of {self.collection}"
-        return retrying(call, once, self.job.stop, must_wait=self.majority.look)
-
-    async def _send(self, page: _Page) -> None:
-        """Encode a page part by part, each on its way before the next: what was just made is still in the cache.
-
-        Neighbours in `_id` order may share a partition, and a partition takes 1,000 units a second: they are mixed.
-        """
-        step = random.randint(MIXED_APART, 2 * MIXED_APART)  # noqa: S311 - spread, not secrecy
-        order = [position for first in range(step) for position in range(first, len(page.raw), step)]
-        for start in range(0, len(order), PART_DOCUMENTS):
-            part = self._encode(page, order[start : start + PART_DOCUMENTS])
-            page.parts.append(part)
-            page.writes.append(asyncio.create_task(self._write(part)))
-            await asyncio.sleep(0)
-
-    def _encode(self, page: _Page, positions: Sequence[int]) -> _Part:
-        part = _Part()
-        for position in positions:
-            data = page.raw[position]
-            try:
-                items, made = self._pack(data, page.version)
-                _refuse_shared_keys(items, page.keys, self.collection)
-            except DocumentError as error:
-                error.namespace, error.id = self.collection, error.id or id_text(data)
-                page.errors[position] = error
-                continue
-            part.items += items
-            if self.conditional:
-                part.made += made
-            part.owners += [position] * len(items)
-        return part
-
-    def _pack(self, data: bytes, version: int) -> tuple[Sequence[Packed], Sequence[Item]]:
-        """A document's items ready to be sent, and as the mapping made them, unless the transcoder did without it."""
-        if not self.conditional:
-            packed = self.transcoder.pack(data, version)
-            if packed is not None:
-                return (Packed(*packed),), ()
-        made = encode_raw(self.mapping, data, version)
-        items = self.target.pack(made)
-        if len(made) == 1:
-            self.transcoder.learn(data)
-        return items, made
-
-    async def _write(self, part: _Part) -> Written:
-        table = self.mapping.table
-        if not self.conditional:
-            return await self.target.put_all(table, part.items, self.budget, self._guard)
-        # Roots last: a reader trusts one whose digest fits its children.
-        whole = Written({}, frozenset(), 0.0)
-        for roots in (False, True):
-            places = [place for place, item in enumerate(part.made) if self._is_root(item) is roots]
-            written = await self.target.put_newer(table, [part.made[at] for at in places], self.budget, self._guard)
-            whole = Written(
-                {**whole.refused, **{places[at]: error for at, error in written.refused.items()}},
-                whole.superseded | {places[at] for at in written.superseded},
-                whole.units + written.units,
-            )
-        return whole
-
-    def _is_root(self, item: Item) -> bool:
-        return bool(item["entityType"]["S"] == self.mapping.root.entity)
-
-    async def _settle(self, leave: int) -> None:
-        """Wait until at most `leave` pages are in flight; count those that are through, in order."""
-        while len(self.pending) > leave:
-            page = self.pending[0]
-            await self._account(page, [await write for write in page.writes])
-            self.pending.popleft()
-            if time.monotonic() - self.checkpointed > CHECKPOINT_S:
-                await in_thread(self.lease.update, self._checkpoint(), stop=self.job.stop)
-                await in_thread(self._keep_run, stop=self.job.stop)
-                self.checkpointed = time.monotonic()
-                self._report()
-
-    async def _account(self, page: _Page, written: Sequence[Written]) -> None:
-        dead = dict(page.errors)
-        for part, one in zip(page.parts, written, strict=True):
-            for index, error in one.refused.items():
-                owner = part.owners[index]
-                error.namespace, error.id = self.collection, id_text(page.raw[owner])
-                dead.setdefault(owner, error)
-            await self._bury(page, part, one, dead)
-        for position, error in dead.items():
-            await asyncio.to_thread(
-                open_letter, self.job.ledger, self.collection, error, page.raw[position], page.version
-            )
-        if self.conditional and dead:
-            await self._bury_what_was(page, dead)
-        owners = [owner for part in page.parts for owner in part.owners]
-        superseded = self._superseded(page, written, dead) if self.conditional else 0
-        stored = Counts(
-            read=len(page.raw),
-            written=len(page.raw) - len(dead) - superseded,
-            superseded=superseded,
-            dead=len(dead),
-            items=sum(owner not in dead for owner in owners) if dead else len(owners),
-            units=round(sum(one.units for one in written)),
-        )
-        stored.check(f"a page of {self.collection}")
-        self.counts += stored
-        self.after = page.last
-        self._refuse_too_many_dead()
-
-    @staticmethod
-    def _superseded(page: _Page, written: Sequence[Written], dead: Mapping[int, DocumentError]) -> int:
-        """Documents of which all items are newer in DynamoDB."""
-        fresh = {
-            owner
-            for part, one in zip(page.parts, written, strict=True)
-            for place, owner in enumerate(part.owners)
-            if place not in one.superseded
-        }
-        return len({owner for part in page.parts for owner in part.owners} - fresh - set(dead))
-
-    async def _bury(self, page: _Page, part: _Part, written: Written, dead: Mapping[int, DocumentError]) -> None:
-        """DynamoDB refused some items of a document and took others: those become tombstones, so none is half there."""
-        if not dead:
-            return
-        half = {
-            item.key: owner
-            for index, (item, owner) in enumerate(zip(part.items, part.owners, strict=True))
-            if owner in dead and index not in written.refused
-        }
-        if half:
-            ttl = self.job.migration.table(self.mapping.table).ttl_attribute
-            items = [
-                item
-                for owner in sorted(set(half.values()))
-                for item in encode_raw(self.mapping, page.raw[owner], page.version)
-            ]
-            graves = [tombstone(item, page.version, ttl) for item in items if key_of(item) in half]
-            if self.conditional:
-                await self.target.put_newer(self.mapping.table, graves, self.budget, self._guard, or_same=True)
-            else:
-                await self.target.put_all(self.mapping.table, self.target.pack(graves), self.budget, self._guard)
-
-    async def _bury_what_was(self, page: _Page, dead: Mapping[int, DocumentError]) -> None:
-        """A document that cannot be stored any more may have been once: older items of it become tombstones."""
-        table = self.mapping.table
-        ttl = self.job.migration.table(table).ttl_attribute
-        graves: list[Item] = []
-        for position, error in dead.items():
-            unstorable = DecodedChange.of(self.mapping, page.raw[position], None, page.version)
-            graves += unstorable.burial(ttl, error).first
-        await self.target.put_newer(table, graves, self.budget, self._guard)
-
-    def _refuse_too_many_dead(self) -> None:
-        allowed = self.job.migration.backfill.dead_letter_share
-        expected = self.chunk.expected
-        least = self.job.migration.backfill.dead_letter_count
-        if self.counts.dead > max(least, EARLY_DEAD_LETTERS, allowed * max(expected, self.counts.read)):
-            raise TooManyDeadLetters(self.collection, self.counts.dead, self.counts.read, allowed)
-
-    def _checkpoint(self, *, done: bool = False) -> dict[str, Any]:
-        self.counts.check(f"chunk {self.lease.key} of {self.collection}")
-        return chunk_checkpoint(self.after, self.counts, done=done)
-
-    def _keep_run(self) -> None:
-        """The run's claim on the collection lasts as long as one of its tasks works."""
-        headers = LoadHeaders(self.job.ledger)
-        header = headers.read(self.collection)
-        if header is None or header.run != self.job.run.name:
-            raise LeaseLost(f"the backfill of {self.collection}")
-        until_ms = now_ms() + int(self.job.migration.backfill.lease_s * 2000)
-        try:
-            headers.write(replace(header, holder=replace(header.holder, until_ms=until_ms)))
-        except ConditionFailed:
-            return  # another task of this run has just done the same
-
-    async def _abandon(self) -> None:
-        """End what is in flight and wait for it; pages that got through count, in order."""
-        writes = [write for page in self.pending for write in page.writes]
-        for write in writes:
-            write.cancel()
-        await asyncio.gather(*writes, return_exceptions=True)
-        for page in self.pending:
-            if not page.is_written():
-                break
-            try:
-                await self._account(page, [write.result() for write in page.writes])
-            except MigrationError:
-                break  # not counted: it will be read again
-        self.pending.clear()
-
-    def _report(self, note: str = "") -> None:
-        subject = f"{self.collection} {self.lease.key}"
-        self.job.progress.advance(subject, self.counts.read, self.chunk.expected, note)
-
-
-def _refuse_shared_keys(items: Sequence[Packed], keys: set[ItemKey], collection: str) -> None:
-    """Two documents of a page with one key: the second would silently replace the first."""
-    for item in items:
-        if item.key in keys:
-            pk, sk = item.key
-            raise KeyCollision(f"another document of {collection} has the same key", path=f"{pk} / {sk}")
-    keys.update([item.key for item in items])
+            for one in prepared.ranges:
+                await load_range(job, target, collection, one.chunks)
+        except BaseException:
+            with suppress(StoreError):  # the claim then runs out by itself
+                await in_thread(release_run, job, collection, within_s=HURRIED_S)
+            raise
+    return await asyncio.to_thread(finish, job, collection)

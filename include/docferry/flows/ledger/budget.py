@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from docferry.config import Migration
+from docferry.core.limits import NEW_TABLE_WRU_PER_S
 from docferry.errors import ConditionFailed, Stopped
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.times import now_ms
@@ -36,6 +38,13 @@ class _Share(NamedTuple):
 
     units: float
     begins_ms: float
+
+
+def budget_of(migration: Migration) -> float:
+    """Write units a second, indexes included: the file's, or what new tables begin with. 0 is no limit."""
+    if migration.backfill.budget_wcu is not None:
+        return float(migration.backfill.budget_wcu)
+    return float(sum(NEW_TABLE_WRU_PER_S * (1 + len(table.indexes)) for table in migration.tables))
 
 
 class LedgerBudget:

@@ -32,12 +32,12 @@ from docferry.errors import (
     TimedOut,
     TransientStoreError,
 )
-from docferry.flows.backfill.load import GIVE_BACK_S, budget_of, raised_gc_threshold
+from docferry.flows.kernel.collector import raised_gc_threshold
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread
-from docferry.flows.ledger.budget import LedgerBudget
-from docferry.flows.ledger.leases import Lease, held_async, take_or_create
+from docferry.flows.ledger.budget import LedgerBudget, budget_of
+from docferry.flows.ledger.leases import HURRIED_S, Lease, held_async, take_or_create
 from docferry.flows.ledger.load_headers import LoadHeaders
 from docferry.flows.ledger.modes import read_mode, replication_yield_request, require_direction
 from docferry.flows.ledger.positions import (
@@ -217,7 +217,7 @@ class _Follower:
         feed, self.feed = self.feed, None
         if feed is not None:
             with suppress(TimedOut):
-                await in_thread(feed.close, within_s=GIVE_BACK_S)
+                await in_thread(feed.close, within_s=HURRIED_S)
 
     async def _take(self, batch: Batch) -> None:
         for change in batch.changes:

@@ -33,7 +33,7 @@ from docferry.errors import (
     StreamTrimmed,
     TransientStoreError,
 )
-from docferry.flows.backfill.load import raised_gc_threshold
+from docferry.flows.kernel.collector import raised_gc_threshold
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.leases import Lease, held_async, take_or_create

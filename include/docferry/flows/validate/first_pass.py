@@ -30,7 +30,7 @@ from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import encode_raw, id_of, id_text, item_id
 from docferry.core.versions import snapshot_version
 from docferry.errors import DocumentError, Stopped
-from docferry.flows.backfill.load import raised_gc_threshold
+from docferry.flows.kernel.collector import raised_gc_threshold
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import cancel_all, in_thread, unless_stopped

@@ -27,11 +27,10 @@ from docferry.core.mapping.raw import decode_document, encode_raw, id_of, id_tex
 from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import parse_version, snapshot_version, version_time
 from docferry.errors import ConditionFailed, DocumentError, InvariantBroken, Stopped
-from docferry.flows.backfill.load import budget_of
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread, unless_stopped
-from docferry.flows.ledger.budget import LedgerBudget
+from docferry.flows.ledger.budget import LedgerBudget, budget_of
 from docferry.flows.ledger.dead_letters import (
     DeadLetter,
     close_letter,

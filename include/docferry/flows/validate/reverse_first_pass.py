@@ -22,7 +22,7 @@ from docferry.core.mapping.items import Item, ItemKey
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import id_name, id_of
 from docferry.errors import PreflightFailed, Problem, Stopped
-from docferry.flows.backfill.load import raised_gc_threshold
+from docferry.flows.kernel.collector import raised_gc_threshold
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import cancel_all, in_thread, unless_stopped

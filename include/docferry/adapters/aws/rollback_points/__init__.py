@@ -1,0 +1,1 @@
+"""Rollback points: DynamoDB backups, and files in S3."""

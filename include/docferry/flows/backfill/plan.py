@@ -1,0 +1,153 @@
+"""What a load will take: documents, write units, hours, from samples, and how far the oplog reaches back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from docferry.config import Migration
+from docferry.core.limits import item_write_units
+from docferry.core.mapping.raw import decode_document
+from docferry.core.settings import CollectionSettings
+from docferry.errors import (
+    DocumentError,
+    PreflightFailed,
+    Problem,
+    TableMissing,
+)
+from docferry.flows.kernel.job import Job
+from docferry.flows.ledger.budget import budget_of
+from docferry.flows.ledger.load_headers import (
+    NEW,
+    LoadHeaders,
+)
+from docferry.flows.preflight.mongodb import require_source
+from docferry.ports.flows import (
+    Ledger,
+)
+
+PLAN_SAMPLE = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionPlan:
+    """What loading one collection will take, from a sample of its documents."""
+
+    collection: str
+    table: str
+    documents: int
+    items: int
+    write_units: int
+    chunks: int
+    unstorable_in_sample: int
+    sample: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackfillPlan:
+    """The whole load: write units with indexes, hours at the budget, and what the oplog allows."""
+
+    migration: str
+    collections: tuple[CollectionPlan, ...]
+    budget_wcu: float
+    hours: float
+    oplog_window_hours: float
+
+    @property
+    def write_units(self) -> int:
+        return sum(plan.write_units for plan in self.collections)
+
+    @property
+    def fits(self) -> bool:
+        """The load is over before half of the oplog window has gone by; the other half is for catching up.
+
+        A load of under a minute always fits.
+        """
+        return self.hours <= max(self.oplog_window_hours / 2, 1 / 60)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "migration": self.migration,
+            "collections": [
+                {name: getattr(plan, name) for name in plan.__dataclass_fields__} for plan in self.collections
+            ],
+            "write_units": self.write_units,
+            "budget_wcu": self.budget_wcu,
+            "hours": round(self.hours, 4),
+            "oplog_window_hours": round(self.oplog_window_hours, 4),
+            "fits": self.fits,
+        }
+
+
+def plan_backfill(job: Job, only: Sequence[str] = ()) -> BackfillPlan:
+    """The plan, from samples. Reads only. Raises PreflightFailed if the servers cannot do it."""
+    require_source(job.migration, job.source)
+    plans = tuple(_plan_collection(job, settings) for settings in chosen(job.migration, only))
+    budget = budget_of(job.migration)
+    units = sum(plan.write_units for plan in plans if plan.state != "complete")
+    hours = units / budget / 3600 if budget else 0.0
+    return BackfillPlan(
+        migration=job.migration.name,
+        collections=plans,
+        budget_wcu=budget,
+        hours=hours,
+        oplog_window_hours=job.source.oplog_window_s() / 3600,
+    )
+
+
+def require_window(plan: BackfillPlan, waived: bool) -> None:
+    """Raises PreflightFailed for a load that is longer than half of the oplog window, unless that is waived."""
+    if plan.fits or waived:
+        return
+    needed, reach = f"{plan.hours:.2f} h at {plan.budget_wcu:.0f} WCU/s", f"{plan.oplog_window_hours:.2f} h"
+    what = f"would take {needed}, and the oplog reaches back {reach}: the load must fit into half of that"
+    suggestion = "enlarge the oplog (replSetResizeOplog), raise backfill.budget_wcu, or waive it (--waive-oplog-window)"
+    raise PreflightFailed("the load", [Problem(where="backfill", what=what, suggestion=suggestion)])
+
+
+def chosen(migration: Migration, only: Sequence[str]) -> list[CollectionSettings]:
+    for name in only:
+        migration.mapping(name)
+    return [settings for settings in migration.collections if not only or settings.name in only]
+
+
+def _plan_collection(job: Job, settings: CollectionSettings) -> CollectionPlan:
+    facts = job.source.collection_facts(settings.name)
+    mapping = job.migration.mapping(settings.name)
+    sample = job.source.sample_documents(settings.name, PLAN_SAMPLE) if facts.documents else []
+    units = items = refused = 0
+    for raw in sample:
+        try:
+            encoded = mapping.encode(decode_document(raw), 0)
+        except DocumentError:
+            refused += 1
+            continue
+        items += len(encoded)
+        units += sum(item_write_units(item) for item in encoded)
+    scale = facts.documents / len(sample) if sample else 0.0
+    return CollectionPlan(
+        collection=settings.name,
+        table=settings.table,
+        documents=facts.documents,
+        items=round(items * scale),
+        write_units=round(units * scale),
+        chunks=chunk_count(facts.documents, job.migration),
+        unstorable_in_sample=refused,
+        sample=len(sample),
+        state=_state_of(job.ledger, settings.name),
+    )
+
+
+def _state_of(ledger: Ledger, collection: str) -> str:
+    """How far a collection is; a plan may be asked for before there is a ledger."""
+    try:
+        header = LoadHeaders(ledger).read(collection)
+    except TableMissing:
+        return "not provisioned"
+    return header.state if header else NEW
+
+
+def chunk_count(documents: int, migration: Migration) -> int:
+    return max(1, -(-documents // migration.backfill.chunk_documents))

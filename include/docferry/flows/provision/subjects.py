@@ -1,0 +1,112 @@
+"""The resources that a file asks for, each looked at through AWS: what is there, and what is still to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from docferry.core.estate.dax import dax_fields, plan_dax
+from docferry.core.estate.replicas import check_replicable, plan_replica
+from docferry.core.estate.tables import plan_table, table_fields
+from docferry.core.estate.values import (
+    DaxSpec,
+    DesiredEstate,
+    EstatePlan,
+    ReplicaSpec,
+    TableSpec,
+    TableState,
+)
+from docferry.errors import (
+    PreflightFailed,
+    Problem,
+)
+from docferry.flows.provision.report import (
+    ProvisionPlan,
+    ResourceOutcome,
+    ResourceReport,
+)
+from docferry.ports.flows import Estate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceLook:
+    """One resource at one moment."""
+
+    plan: EstatePlan
+    settled: bool
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    resource: str
+    look: Callable[[], ResourceLook]
+
+
+def table_subjects(desired: DesiredEstate, estate: Estate) -> tuple[Subject, ...]:
+    """DAX's prerequisites are checked here: before anything is created."""
+    tables = [_table_subject(_with_key(spec, estate), estate) for spec in desired.tables]
+    if desired.dax is None:
+        return tuple(tables)
+    estate.check_dax(desired.dax)
+    return (*tables, _dax_subject(desired.dax, estate))
+
+
+def _with_key(spec: TableSpec, estate: Estate) -> TableSpec:
+    return replace(spec, kms_key=estate.resolve_key(spec.kms_key)) if spec.kms_key else spec
+
+
+def _table_subject(spec: TableSpec, estate: Estate) -> Subject:
+    def look() -> ResourceLook:
+        state = estate.fetch_table(spec.name)
+        if state is None:
+            return ResourceLook(plan=plan_table(spec, None), settled=True, fields={})
+        return ResourceLook(plan=plan_table(spec, state), settled=state.settled, fields=table_fields(state))
+
+    return Subject(resource=spec.resource, look=look)
+
+
+def _dax_subject(spec: DaxSpec, estate: Estate) -> Subject:
+    def look() -> ResourceLook:
+        state = estate.fetch_dax(spec)
+        return ResourceLook(plan=plan_dax(spec, state), settled=state.settled, fields=dax_fields(state))
+
+    return Subject(resource=spec.resource, look=look)
+
+
+def replica_subjects(desired: DesiredEstate, estate: Estate) -> tuple[Subject, ...]:
+    replicas = [replace(r, table=_with_key(r.table, estate)) for r in desired.replicas]
+    problems = [p for r in replicas for p in check_replicable(r.table, [r.region], desired.region)]
+    if problems:
+        raise PreflightFailed("replicas", problems)
+    return tuple(_replica_subject(replica, estate) for replica in replicas)
+
+
+def _replica_subject(replica: ReplicaSpec, estate: Estate) -> Subject:
+    def look() -> ResourceLook:
+        main = estate.fetch_table(replica.table.name)
+        if main is None:
+            what = Problem(where=replica.table.resource, what="it does not exist", suggestion="run provision first")
+            raise PreflightFailed("replicas", [what])
+        there = estate.fetch_table(replica.table.name, replica.region)
+        plan = plan_replica(replica, main, there)
+        return ResourceLook(
+            plan=plan, settled=main.settled and (there is None or there.settled), fields=_replica_fields(there)
+        )
+
+    return Subject(resource=replica.resource, look=look)
+
+
+def _replica_fields(there: TableState | None) -> Mapping[str, str]:
+    return table_fields(there) if there else {}
+
+
+def plan_of(subjects: tuple[Subject, ...]) -> ProvisionPlan:
+    estate, resources, busy = EstatePlan(), [], []
+    for subject in subjects:
+        look = subject.look()
+        estate += look.plan
+        outcome = ResourceOutcome.PLANNED if look.plan.steps else ResourceOutcome.UNCHANGED
+        resources.append(ResourceReport(resource=subject.resource, outcome=outcome, fields=look.fields))
+        busy += [] if look.settled else [subject.resource]
+    return ProvisionPlan(estate=estate, resources=tuple(resources), busy=tuple(busy))
