@@ -24,6 +24,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from docferry.client.following import ModeReader
 from docferry.client.tally import Tally
 from docferry.core.cutover.instances import INSTANCES, Instance, Wrote
 from docferry.core.cutover.modes import MODE, MOVES, Mode, ModeState
@@ -41,9 +42,6 @@ from docferry.flows.ledger.modes import instance_in, mode_in
 from docferry.ports.client import DynamoCalls
 from docferry.ports.flows import Identity, Ledger, Record
 
-BEAT_S = 0.25
-HOLDING_BEAT_S = 0.1
-"""While writes wait, every moment counts; but so does what all processes together ask of the ledger."""
 LEASE_S = 10.0
 REMEMBER_S = 60.0
 """How long what was written is remembered (docs/protocol.md, "3. Instances"): reverse replication is rarely that far behind."""
@@ -95,6 +93,7 @@ class Membership:
         self._opened: Ledger | None = None
         self._id = uuid.uuid4().hex
         self._state = ModeState()
+        self._reader = ModeReader()
         self._record: Record | None = None
         self._acknowledged = -1
         self._deadline = 0.0
@@ -268,7 +267,7 @@ class Membership:
     def _follow(self) -> None:
         closing = self._closing
         while not closing.is_set():
-            self._wake.wait(HOLDING_BEAT_S if self._state.mode is Mode.HOLD else BEAT_S)
+            self._wake.wait(self._reader.pause_s(self._state.mode))
             self._wake.clear()
             try:
                 with self._asking:
@@ -286,12 +285,12 @@ class Membership:
                 raise
 
     def _beat(self) -> None:
-        mode = self._ledger.read(*MODE)
+        mode = self._reader.look(self._ledger, self._state.mode)
         self._see(mode)
         if self._closing.is_set():
             return
         now = time.monotonic()
-        over, late = now > self._deadline, now - self._renewed > self._lease_s / 4
+        over, late = now > self._deadline, now - self._renewed > self._reader.renewal_s(self._lease_s)
         with self._lock:
             epoch = self._state.epoch
             if any(begun < epoch for begun in self._in_flight):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from docferry.client import membership as module
+from docferry.client.following import BEAT_S
 from docferry.client.membership import Membership
 from docferry.client.transport.sync_driver import run
 from docferry.core.cutover.instances import INSTANCES, Instance, Wrote, instance_of
@@ -102,7 +103,7 @@ def test_change_is_acknowledged_when_the_writes_in_flight_have_ended(ledger: Fak
     with member.writing(begin(member)):
         set_mode(ledger, READS.move(Mode.DYNAMODB_READS, 50))
         eventually(lambda: member.state.epoch == 4)
-        time.sleep(3 * module.BEAT_S)  # it has had its chances
+        time.sleep(3 * BEAT_S)  # it has had its chances
         assert stored(ledger, member).epoch == 3
         assert modes.unacknowledged(modes.list_instances(ledger), 4)
         with member.writing(begin(member)) as state:

@@ -119,7 +119,7 @@ class _Life:
     """A real membership on a ledger in memory; the mode is changed as the vectors say."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("docferry.client.membership.BEAT_S", 0.02)
+        monkeypatch.setattr("docferry.client.following.BEAT_S", 0.02)
         self.ledger = FakeLedger()
         who = Identity(name="shop@host pid 7", mark="", ended=lambda mark: False)
         self.member = Membership(lambda: self.ledger, lambda: who, region="us-east-1", lease_s=1.0)

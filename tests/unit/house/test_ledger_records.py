@@ -19,7 +19,11 @@ STORES = ("docferry/flows/ledger/", "docferry/adapters/aws/ledger.py", "docferry
 """Who may look into a record: the modules of the records, and what stores them."""
 CALLS = {"read": 0, "list": 0, "write": 0, "take_or_create": 1}
 """Calls that name a section, and which argument that is."""
-ADDRESSED_BY_HAND = ("docferry/client/membership.py", "docferry/testing/vectors_ledger.py")
+ADDRESSED_BY_HAND = (
+    "docferry/client/membership.py",
+    "docferry/client/following.py",
+    "docferry/testing/vectors_ledger.py",
+)
 """Outside flows/ledger: the application's process writes the record of its own life, under the mode that it has read; the
 vectors try what a ledger promises."""
 

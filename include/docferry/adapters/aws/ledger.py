@@ -45,9 +45,14 @@ class DynamoLedger:
         item = self._item(self._key(section, key))
         return self._record(item) if item is not None else None
 
-    def _item(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
+    def glance(self, section: str, key: str) -> Record | None:
+        item = self._item(self._key(section, key), consistent=False)
+        return self._record(item) if item is not None else None
+
+    def _item(self, key: Mapping[str, Any], consistent: bool = True) -> dict[str, Any] | None:
         # Its price is in the answer even if nothing is there.
-        request = {"TableName": self._table, "Key": key, "ConsistentRead": True, "ReturnConsumedCapacity": "TOTAL"}
+        request = {"TableName": self._table, "Key": key, "ConsistentRead": consistent}
+        request["ReturnConsumedCapacity"] = "TOTAL"
         found: dict[str, Any] | None = _whole(self._client.get_item, request, "ConsumedCapacity").get("Item")
         return found
 

@@ -23,6 +23,8 @@ from docferry.errors import MoveRefused
 
 MODE = ("mode", "all")
 """The ledger's section and key of the state: one cutover group."""
+CROWD = ("mode", "crowd")
+"""Where whoever replicates notes how many processes follow the mode."""
 MOVES = "moves"
 """The ledger's section of all changes of the mode."""
 

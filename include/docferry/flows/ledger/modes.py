@@ -198,18 +198,6 @@ def wait_for_acknowledgements(
         time.sleep(POLL_S)
 
 
-def clear_instances(ledger: Ledger, identity: Identity, older_than_s: float = 24 * 3600.0) -> int:
-    """Remove the records of processes that ended long ago. Returns how many."""
-    limit = now_ms() - int(older_than_s * 1000)
-    cleared = 0
-    for record in ledger.list(INSTANCES):
-        one = instance_in(record)
-        if one.until_ms < limit and (one.ended or identity.ended(one.mark) or one.until_ms < limit):
-            ledger.delete(record)
-            cleared += 1
-    return cleared
-
-
 def describe_instance(one: Instance) -> dict[str, Any]:
     """For people and machines: no key, no value."""
     return {

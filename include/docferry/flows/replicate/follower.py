@@ -48,6 +48,7 @@ from docferry.flows.ledger.positions import (
     replication_ended,
     replication_in,
 )
+from docferry.flows.ledger.rooms.instances import Housekeeping
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.majority import MajorityWatch, wait_for_majority
 from docferry.flows.preflight.mongodb import require_followable
@@ -142,6 +143,7 @@ class _Follower:
         self.follow_from: dict[str, Timestamp] = {}
         self.feed: Feed | None = None
         self.checkpointed = self.looked = self.listed = self.told = 0.0
+        self.instances = Housekeeping()
         before = replication_in(lease.record)
         self.stored, self.epoch = before.counts, before.first_epoch
         self.lanes.counts.first.update(before.first)
@@ -285,6 +287,7 @@ class _Follower:
             if header is not None and header.follow_from is not None:
                 self.follow_from[name] = header.follow_from
         self.listed = time.monotonic()
+        self.instances.look(self.job.ledger, self.job.identity)
 
     def _look_at_mongo(self, windows_too: bool) -> None:
         """Lag and windows."""

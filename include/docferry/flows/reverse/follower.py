@@ -39,6 +39,7 @@ from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.leases import Lease, held_async, take_or_create
 from docferry.flows.ledger.mapping_fingerprint import require_mapping
 from docferry.flows.ledger.modes import replication_yield_request, require_direction
+from docferry.flows.ledger.rooms.instances import Housekeeping
 from docferry.flows.ledger.rooms.reverse_stream import (
     COUNTERS,
     REVERSE,
@@ -255,6 +256,7 @@ class _Follower:
         self.lanes = ReverseLanes(work)
         self.readers = ShardReaders(job.streams, self.lanes, tables, job.progress, job.stop, leading)
         self.checkpointed = self.listed = self.told = float("-inf")
+        self.instances = Housekeeping()
         self.asked_ms = now_ms()
         self.caught_up = False
         before = reverse_in(lease.record)
@@ -315,6 +317,7 @@ class _Follower:
             if now - self.listed > LETTERS_S:
                 await in_thread(self.lanes.look_for_letters, stop=self.job.stop)
                 self.lanes.retry_letters()
+                await in_thread(self.instances.look, self.job.ledger, self.job.identity, stop=self.job.stop)
                 self.listed = now
             await in_thread(self.lease.update, self._body(), stop=self.job.stop)
             await in_thread(self._look_for_others, stop=self.job.stop)

@@ -22,6 +22,9 @@ class Ledger(Protocol):
 
     def read(self, section: str, key: str) -> Record | None: ...
 
+    def glance(self, section: str, key: str) -> Record | None:
+        """As `read`, for half the price: what it gives may be a moment old, or older than what was seen before."""
+
     def list(self, section: str, prefix: str = "") -> list[Record]:
         """All records of a section whose key begins with `prefix`, in key order."""
 

@@ -33,6 +33,9 @@ class FakeLedger:
         with self._lock:
             return _copy(self._records.get((section, key)))
 
+    def glance(self, section: str, key: str) -> Record | None:
+        return self.read(section, key)
+
     def list(self, section: str, prefix: str = "") -> list[Record]:
         self.faults.before()
         with self._lock:
