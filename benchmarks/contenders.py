@@ -122,6 +122,9 @@ class MemoryLedger:
     def read(self, section: str, key: str) -> Record | None:
         return self._records.get((section, key))
 
+    def glance(self, section: str, key: str) -> Record | None:
+        return self.read(section, key)
+
     def list(self, section: str, prefix: str = "") -> list[Record]:
         with self._lock:
             found = [one for (where, key), one in self._records.items() if where == section and key.startswith(prefix)]

@@ -116,8 +116,8 @@ def approve(file: str, phase: str, why: str, evidence: str, as_json: bool) -> No
     migration, connections = open_migration(file)
     ledger = connections.ledger(migration)
     report = approvals.evidence_of(ledger)
-    found = approvals.approve(ledger, phase, evidence or str(report["digest"]), who().name, why)
-    text = f"{phase} is approved by {found.by} on report {found.evidence[:12]}: {report['equal']}"
+    found = approvals.approve(ledger, phase, evidence or report.digest, who().name, why)
+    text = f"{phase} is approved by {found.by} on report {found.evidence[:12]}: {report.equal}"
     show(found.to_dict(), as_json, text)
 
 

@@ -32,9 +32,8 @@ def add_to(group: click.Group) -> None:
 def status(file: str, as_json: bool) -> None:
     """What the ledger knows: who leads, the application's instances, lag both ways, progress, dead letters, last validation."""
     migration, connections = open_migration(file)
-    body = status_of(migration, connections.ledger(migration)) | {
-        "validation": latest_report(connections.ledger(migration))
-    }
+    report = latest_report(connections.ledger(migration))
+    body = status_of(migration, connections.ledger(migration)) | {"validation": report.to_dict() if report else None}
     rows = [
         (
             one["collection"],
@@ -47,8 +46,7 @@ def status(file: str, as_json: bool) -> None:
         )
         for one in body["collections"]
     ]
-    last = body["validation"]
-    told = f"last validation: {last['verdict']} ({last['confidence']})" if last else "never validated"
+    told = f"last validation: {report.verdict} ({report.confidence})" if report else "never validated"
     names = ("collection", "state", "chunks", "read", "written", "open dead letters", "held by")
     lines = [told, f"mode: {body['mode']}", *lag_lines(body)]
     lines += [

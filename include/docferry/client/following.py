@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from docferry.core.cutover.modes import CROWD, MODE, Mode
-from docferry.flows.ledger.rooms.instances import crowd_in
+from docferry.flows.ledger.modes import crowd_in
 from docferry.ports.flows import Ledger, Record
 
 BEAT_S = 0.25

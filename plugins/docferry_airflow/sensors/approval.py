@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from docferry.flows.ledger.reports import RecordedReport
 
 APPROVE, REJECT = "Approve", "Reject"
 LEAST_WHY = 5
@@ -45,7 +46,7 @@ class PhaseApprovalSensor(BaseSensorOperator):
         from airflow.sdk.exceptions import TaskAwaitingInput
         from airflow.sdk.execution_time.hitl import upsert_hitl_detail
 
-        context["ti"].xcom_push(key=SHOWN, value=str(report["digest"]))
+        context["ti"].xcom_push(key=SHOWN, value=report.digest)
         upsert_hitl_detail(
             ti_id=context["ti"].id,
             options=[APPROVE, REJECT],
@@ -71,7 +72,7 @@ class PhaseApprovalSensor(BaseSensorOperator):
         if report is None:
             raise AirflowFailException(f"{self.phase}: the evidence is gone: validate again")
         shown = context["ti"].xcom_pull(task_ids=self.task_id, key=SHOWN)
-        if shown != report["digest"]:
+        if shown != report.digest:
             raise AirflowException(f"{self.phase}: a newer validation than the one that {by} saw: it is asked anew")
         approve(self._ledger(), self.phase, shown, f"{by} (Airflow)", why)
         return self._summary(report)
@@ -84,7 +85,7 @@ class PhaseApprovalSensor(BaseSensorOperator):
         migration = load_migration(self.migration_file)
         return connections_from_airflow(migration).ledger(migration)
 
-    def _evidence(self) -> Mapping[str, Any] | None:
+    def _evidence(self) -> RecordedReport | None:
         from docferry.errors import PreflightFailed
         from docferry.flows.ledger.approvals import evidence_of
 
@@ -94,23 +95,21 @@ class PhaseApprovalSensor(BaseSensorOperator):
             self.log.info("waiting for evidence: %s", missing)
             return None
 
-    def _approved(self, report: Mapping[str, Any]) -> Any:
+    def _approved(self, report: RecordedReport) -> Any:
         from docferry.flows.ledger.approvals import approval_of
 
-        return approval_of(self._ledger(), self.phase, str(report["digest"]))
+        return approval_of(self._ledger(), self.phase, report.digest)
 
-    def _summary(self, report: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _summary(self, report: RecordedReport | None) -> dict[str, Any]:
         found = self._approved(report) if report is not None else None
         return found.to_dict() if found is not None else {}
 
 
-def _body(phase: str, report: Mapping[str, Any]) -> str:
+def _body(phase: str, report: RecordedReport) -> str:
     """The evidence, for whoever decides."""
-    rows = "\n".join(
-        f"| {one['collection']} | {one['documents']:,} | {one['items']:,} |" for one in report["collections"]
-    )
+    rows = "\n".join(f"| {one.collection} | {one.documents:,} | {one.items:,} |" for one in report.collections)
     return (
-        f"All compared documents are equal: {report['equal']}.\n\n"
+        f"All compared documents are equal: {report.equal}.\n\n"
         f"| collection | documents | items |\n| --- | --- | --- |\n{rows}\n\n"
-        f"Report {report['digest'][:12]}. After a newer validation, {phase} needs a new approval."
+        f"Report {report.digest[:12]}. After a newer validation, {phase} needs a new approval."
     )

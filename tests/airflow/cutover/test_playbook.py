@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -182,7 +183,7 @@ def test_answer_to_a_report_that_is_not_the_last_one_any_more_is_asked_for_anew(
     from docferry_airflow.sensors.approval import PhaseApprovalSensor
 
     sensor = PhaseApprovalSensor(task_id="wait_for_approval", migration_file="none.yaml", phase="flip_reads")
-    monkeypatch.setattr(sensor, "_evidence", lambda: {"digest": "of a newer report"})
+    monkeypatch.setattr(sensor, "_evidence", lambda: SimpleNamespace(digest="of a newer report"))
     ti = type("Shown", (), {"xcom_pull": staticmethod(lambda **_: "of what was shown")})
     answer = {
         "chosen_options": ["Approve"],

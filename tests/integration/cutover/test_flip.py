@@ -60,7 +60,7 @@ def job_of(rig: Rig) -> Job:
 
 def equal_and_approved(rig: Rig) -> None:
     assert validate(rig).ok
-    evidence = approvals.evidence_of(rig.ledger)["digest"]
+    evidence = approvals.evidence_of(rig.ledger).digest
     approvals.approve(rig.ledger, approvals.FLIP_READS, evidence, "a manager", "all is equal")
 
 

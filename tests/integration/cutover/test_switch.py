@@ -98,7 +98,7 @@ def job_of(rig: Rig, stop: Any = None) -> Job:
 
 
 def approved(rig: Rig) -> None:
-    evidence = approvals.evidence_of(rig.ledger)["digest"]
+    evidence = approvals.evidence_of(rig.ledger).digest
     approvals.approve(rig.ledger, approvals.STOP_MONGO_WRITES, evidence, "a manager", "it is time")
 
 

@@ -18,7 +18,6 @@ import pytest
 from bson import ObjectId
 from docferry.errors import LeaseHeld, Stopped
 from docferry.flows.ledger.rooms.validation import VALIDATION
-from docferry.flows.ledger.times import encode_time
 from docferry.flows.validate import first_pass as checking
 from docferry.flows.validate import progress as validation_progress
 from docferry.flows.validate import recheck as generations
@@ -102,7 +101,7 @@ def test_equal_up_to_is_a_time_between_start_and_end_and_all_older_changes_are_t
     assert before <= report.equal_up_to < after
     latest = latest_report(rig.ledger)
     assert latest is not None
-    assert latest["equal_up_to"] == encode_time(report.equal_up_to)
+    assert latest.equal_up_to == report.equal_up_to
 
 
 def test_replication_that_stands_still_is_told_and_its_changes_are_no_mismatch(

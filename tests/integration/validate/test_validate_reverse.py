@@ -108,7 +108,7 @@ def test_nothing_is_found_but_what_was_planted_while_the_client_writes_dozens_of
     assert (found.verdict, found.direction) == ("DIFFERENT", "reverse")
     latest = latest_report(rig.ledger)
     assert latest is not None
-    assert (latest["verdict"], latest["direction"]) == ("DIFFERENT", "reverse")
+    assert (latest.verdict, latest.direction) == ("DIFFERENT", "reverse")
 
 
 def test_command_judges_mongodb_and_repair_is_refused(rig: Rig, tmp_path: Path) -> None:

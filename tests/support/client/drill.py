@@ -250,7 +250,7 @@ def flip_of(rig: Rig) -> Job:
 
 def approve(rig: Rig, phase: str) -> None:
     """On the evidence of now, as a person would."""
-    evidence = approvals.evidence_of(rig.ledger)["digest"]
+    evidence = approvals.evidence_of(rig.ledger).digest
     approvals.approve(rig.ledger, phase, evidence, "the drill", "it is rehearsed")
 
 

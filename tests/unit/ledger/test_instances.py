@@ -9,7 +9,7 @@ import pytest
 from docferry.core.cutover.instances import INSTANCES, Instance
 from docferry.core.cutover.modes import CROWD, MODE, Mode, ModeState
 from docferry.errors import Unavailable
-from docferry.flows.ledger.modes import list_instances
+from docferry.flows.ledger.modes import crowd_in, list_instances
 from docferry.flows.ledger.rooms.instances import (
     BATCH,
     CLEARED,
@@ -18,7 +18,6 @@ from docferry.flows.ledger.rooms.instances import (
     VANISHED_FOR_S,
     Housekeeping,
     clear_instances,
-    crowd_in,
     may_be_cleared,
     note_crowd,
 )

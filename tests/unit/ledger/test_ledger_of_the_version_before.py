@@ -127,7 +127,7 @@ def test_its_dead_letters_are_found_with_their_documents_and_can_be_closed(ledge
 
 
 def test_its_report_is_evidence_for_an_approval(ledger: Ledger) -> None:
-    digest = evidence_of(ledger)["digest"]
+    digest = evidence_of(ledger).digest
     approve(ledger, FLIP_READS, digest, "a person", "it was compared")
     assert require_approval(ledger, FLIP_READS).evidence == digest
 

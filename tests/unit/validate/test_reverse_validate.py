@@ -38,9 +38,10 @@ def test_report_says_from_when_to_when_it_looked_and_becomes_the_latest(world: J
     report = world.validate()
     latest = latest_report(world.ledger)
     assert latest is not None
-    assert (latest["direction"], latest["ok"], latest["equal_up_to"]) == ("reverse", True, None)
-    assert latest["looked_from"] <= latest["looked_to"]
-    assert f"as of looks made from {latest['looked_from']} to {latest['looked_to']}" in report.render()
+    assert (latest.direction, latest.ok, latest.equal_up_to) == ("reverse", True, None)
+    looked = latest.to_dict()
+    assert looked["looked_from"] <= looked["looked_to"]
+    assert f"as of looks made from {looked['looked_from']} to {looked['looked_to']}" in report.render()
     assert "DynamoDB leads: MongoDB must hold what it does" in report.render()
 
 
@@ -243,12 +244,12 @@ def test_repair_and_replay_are_refused_while_dynamodb_leads(world: Judged, mode:
 
 def test_approval_rests_on_a_validation_made_since_the_same_database_leads(world: Judged) -> None:
     reverse = world.validate()
-    assert evidence_of(world.ledger)["equal"] == reverse.equal
+    assert evidence_of(world.ledger).equal == reverse.equal
     set_mode(world, ModeState(mode=Mode.DYNAMODB_READS, epoch=2, percent=100))
     with pytest.raises(PreflightFailed, match="judged the database that leads now: the mode is DYNAMODB_READS"):
         evidence_of(world.ledger)
     assert world.validate_alone().direction == "forward"
-    assert evidence_of(world.ledger)["direction"] == "forward"
+    assert evidence_of(world.ledger).direction == "forward"
     set_mode(world, ModeState(mode=Mode.DYNAMODB_ONLY, epoch=3))
     with pytest.raises(PreflightFailed, match="judged the database that leads now: the mode is DYNAMODB_ONLY"):
         evidence_of(world.ledger)

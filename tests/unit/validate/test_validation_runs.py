@@ -34,12 +34,12 @@ def test_partial_reports_do_not_become_the_latest(world: World) -> None:
     assert not world.validate(sample=10).ok
     latest = latest_report(world.ledger)
     assert latest is not None
-    assert (latest["ok"], latest["at_ms"]) == (True, full.at_ms)
+    assert (latest.ok, latest.at_ms) == (True, full.at_ms)
     assert len(world.ledger.list("reports", "validate-part#")) == 2
     assert not world.validate().ok
     latest = latest_report(world.ledger)
     assert latest is not None
-    assert not latest["ok"]
+    assert not latest.ok
 
 
 def test_report_that_began_earlier_does_not_replace_a_newer_one(world: World) -> None:
@@ -50,7 +50,7 @@ def test_report_that_began_earlier_does_not_replace_a_newer_one(world: World) ->
         assert world.validate().at_ms < later.at_ms
     latest = latest_report(world.ledger)
     assert latest is not None
-    assert (latest["ok"], latest["at_ms"]) == (True, later.at_ms)
+    assert (latest.ok, latest.at_ms) == (True, later.at_ms)
 
 
 def test_latest_report_is_one_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

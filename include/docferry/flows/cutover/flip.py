@@ -169,7 +169,7 @@ def lacking_replication(ledger: Ledger) -> Iterator[Problem]:
 
 def _equal(job: Job) -> Iterator[Problem]:
     report = latest_report(job.ledger)
-    age_s = (now_ms() - int(report["at_ms"])) / 1000 if report else 0.0
+    age_s = (now_ms() - report.at_ms) / 1000 if report else 0.0
     if report is not None and age_s > REPORT_AGE_S:
         yield Problem(where="full validation", what=f"is {age_s / 3600:.0f} h old", suggestion="docferry validate")
     for one in job.migration.collections:

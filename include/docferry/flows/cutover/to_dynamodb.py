@@ -21,7 +21,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from bson.timestamp import Timestamp
 
@@ -56,7 +55,7 @@ from docferry.flows.ledger.modes import (
     read_mode,
     request_replication_yield,
 )
-from docferry.flows.ledger.times import decode_time
+from docferry.flows.ledger.reports import RecordedReport, latest_report
 from docferry.flows.ledger.writers import open_loads, open_writers, unfinished_loads
 from docferry.flows.preflight.readiness import SERVES, foreign_writers
 from docferry.flows.preflight.thresholds import HOLD_LAG_S
@@ -65,7 +64,6 @@ from docferry.flows.replicate.report import Until
 from docferry.flows.reporting.health import lacking_health
 from docferry.flows.reverse.follower import latest_of, record_stream_start
 from docferry.flows.validate.changed import ChangeWatch, compare_changed
-from docferry.flows.validate.first_pass import latest_report
 from docferry.ports.flows import (
     Record,
     Target,
@@ -115,16 +113,16 @@ def require_ready(job: Job) -> Timestamp:
         advice = "wait for its end: it would write what MongoDB holds over what the application writes"
         problems.append(Problem(where="writers", what=one, suggestion=advice))
     problems += [*lacking_health(job, SERVES), *foreign_writers(job)]
-    if problems or report is None:
+    if problems or report is None or report.equal_up_to is None:
         raise PreflightFailed(f"{job.migration.name}: DynamoDB as the leader", problems)
     require_approval(job.ledger, STOP_MONGO_WRITES)
-    return decode_time(report["equal_up_to"])
+    return report.equal_up_to
 
 
-def _not_ready(job: Job, report: Mapping[str, Any] | None) -> Sequence[Problem]:
+def _not_ready(job: Job, report: RecordedReport | None) -> Sequence[Problem]:
     problems: list[Problem] = []
     missing = no_evidence(report, read_mode(job.ledger))
-    if missing is None and report is not None and not report["equal_up_to"]:
+    if missing is None and report is not None and report.equal_up_to is None:
         missing = Problem(where="full validation", what="does not say up to when all is equal", suggestion="again")
     if missing is not None:
         problems.append(missing)

@@ -117,8 +117,8 @@ def _unvalidated(job: Job) -> list[Problem]:
     problem = no_evidence(report, mode)
     what = problem.what if problem is not None else ""
     if report is not None and not what:
-        age_s, floor_s = (now_ms() - int(report["at_ms"])) / 1000, version_time(mode.floor).time
-        if int(report["at_ms"]) / 1000 < floor_s:
+        age_s, floor_s = (now_ms() - report.at_ms) / 1000, version_time(mode.floor).time
+        if report.at_ms / 1000 < floor_s:
             what = "the last one is from before DynamoDB led this time"
         elif age_s > REPORT_AGE_S:
             what = f"is {age_s / 3600:.0f} h old"

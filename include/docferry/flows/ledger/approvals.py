@@ -5,14 +5,13 @@ The evidence is the last full validation: its digest is part of the record's key
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from docferry.core.cutover.modes import ModeState
 from docferry.errors import ConditionFailed, PreflightFailed, Problem
 from docferry.flows.ledger.modes import read_mode
-from docferry.flows.ledger.reports import Direction, latest_report
+from docferry.flows.ledger.reports import Direction, RecordedReport, latest_report
 from docferry.flows.ledger.times import now_ms
 from docferry.ports.flows import Ledger
 
@@ -36,8 +35,8 @@ class Approval:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
-def evidence_of(ledger: Ledger) -> dict[str, Any]:
-    """The report that an approval is about: digest, verdict, and as of when all is equal.
+def evidence_of(ledger: Ledger) -> RecordedReport:
+    """The report that an approval is about.
 
     Raises: PreflightFailed, if there is none, it did not find all equal, or was made while the other database led.
     """
@@ -48,21 +47,21 @@ def evidence_of(ledger: Ledger) -> dict[str, Any]:
     return report
 
 
-def no_evidence(report: Mapping[str, Any] | None, mode: ModeState) -> Problem | None:
+def no_evidence(report: RecordedReport | None, mode: ModeState) -> Problem | None:
     """Why a report proves nothing about the database that leads; None if it does."""
     advice = "docferry validate" if mode.leader.dynamodb_leads else "docferry validate, and repair"
     if report is None:
         return Problem(where="full validation", what="none has been recorded", suggestion=advice)
-    if not report["ok"]:
+    if not report.ok:
         return Problem(where="full validation", what="the last one did not find all equal", suggestion=advice)
     if what := of_another_leader(report, mode):
         return Problem(where="full validation", what=what, suggestion=advice)
     return None
 
 
-def of_another_leader(report: Mapping[str, Any], mode: ModeState) -> str:
+def of_another_leader(report: RecordedReport, mode: ModeState) -> str:
     """In words, that a report was made while the other database led; "" if it was not."""
-    if (report.get("direction") == Direction.REVERSE) is mode.leader.dynamodb_leads:
+    if (report.direction is Direction.REVERSE) is mode.leader.dynamodb_leads:
         return ""
     return f"the last one judged the database that leads now: the mode is {mode}"
 
@@ -75,7 +74,7 @@ def approve(ledger: Ledger, phase: str, evidence: str, by: str, why: str) -> App
     problems = []
     if phase not in PHASES:
         problems.append(Problem(where="phase", what=f"there is no {phase} to approve", suggestion=", ".join(PHASES)))
-    if evidence != evidence_of(ledger)["digest"]:
+    if evidence != evidence_of(ledger).digest:
         what = f"{evidence} is not the last validation report"
         problems.append(Problem(where="evidence", what=what, suggestion="look at the newer one, then approve that"))
     if problems:
@@ -102,7 +101,7 @@ def approval_of(ledger: Ledger, phase: str, evidence: str) -> Approval | None:
 
 def require_approval(ledger: Ledger, phase: str) -> Approval:
     """The approval of a phase on the evidence of now. Raises PreflightFailed if there is none."""
-    evidence = str(evidence_of(ledger)["digest"])
+    evidence = evidence_of(ledger).digest
     found = approval_of(ledger, phase, evidence)
     if found is None:
         what = f"has no approval on the last validation report ({evidence[:12]})"

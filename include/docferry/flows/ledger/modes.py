@@ -171,6 +171,11 @@ def instance_in(record: Record) -> Instance:
     return instance_of(record.key, record.body)
 
 
+def crowd_in(record: Record | None) -> int:
+    """How many processes lived when somebody counted last; 0 if nobody has."""
+    return int(record.body["live"]) if record is not None else 0
+
+
 def list_instances(ledger: Ledger) -> list[Instance]:
     """All processes of the application that have registered and not been cleared away."""
     return [instance_in(one) for one in ledger.list(INSTANCES)]

@@ -16,8 +16,8 @@ from docferry.core.compare.diff import Difference, DifferenceKind
 from docferry.core.mapping.items import ItemKey
 from docferry.errors import ConditionFailed
 from docferry.flows.ledger.dead_letters import bounded, letter_id
-from docferry.flows.ledger.times import encode_time
-from docferry.ports.flows import Ledger
+from docferry.flows.ledger.times import decode_time, encode_time
+from docferry.ports.flows import Ledger, Record
 
 RECORD_BYTES = 300_000
 """A record of the ledger is one item, at most 400 KB; the differences that do not fit stay out of it."""
@@ -256,7 +256,50 @@ def _set_latest(ledger: Ledger, summary: Mapping[str, Any]) -> None:
         return
 
 
-def latest_report(ledger: Ledger) -> dict[str, Any] | None:
-    """The last report of a full validation with its digest, None if there has been none. One read."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedReport:
+    """A full validation as the ledger has it; `digest` names it. `equal` says in a sentence what is equal, "" if not all is;
+    `equal_up_to`: what has not changed in MongoDB since is equal."""
+
+    digest: str
+    ok: bool
+    verdict: str
+    confidence: str
+    at_ms: int
+    direction: Direction
+    equal: str
+    equal_up_to: Timestamp | None
+    equal_up_to_date: str | None
+    collections: tuple[CollectionResult, ...]
+    shown: Mapping[str, Any] = field(repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of the report that was recorded, for people and machines."""
+        return {**self.shown, "digest": self.digest}
+
+
+def latest_report(ledger: Ledger) -> RecordedReport | None:
+    """The last report of a full validation, None if there has been none. One read."""
     record = ledger.read(SECTION, LATEST)
-    return None if record is None else {**json.loads(record.body["report"]), "digest": record.body["digest"]}
+    return _report_in(record) if record is not None else None
+
+
+def _report_in(record: Record) -> RecordedReport:
+    shown: dict[str, Any] = json.loads(record.body["report"])
+    known = CollectionResult.__dataclass_fields__
+    return RecordedReport(
+        digest=record.body["digest"],
+        ok=bool(shown.get("ok")),
+        verdict=shown["verdict"],
+        confidence=shown.get("confidence", ""),
+        at_ms=int(shown["at_ms"]),
+        direction=Direction(shown.get("direction", Direction.FORWARD)),
+        equal=shown.get("equal", ""),
+        equal_up_to=decode_time(shown["equal_up_to"]) if shown.get("equal_up_to") else None,
+        equal_up_to_date=shown.get("equal_up_to_date"),
+        collections=tuple(
+            CollectionResult(**{name: value for name, value in one.items() if name in known})
+            for one in shown.get("collections", ())
+        ),
+        shown=shown,
+    )

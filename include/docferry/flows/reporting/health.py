@@ -207,12 +207,12 @@ def _consistency(job: Job) -> Part:
     report = latest_report(job.ledger)
     if report is None:
         return _part([], ["the two databases have never been compared: run validate"])
-    age_s = (now_ms() - int(report["at_ms"])) / 1000
-    facts = {"verdict": report["verdict"], "age_s": round(age_s), "digest": report["digest"]}
-    equal = report.get("equal_up_to_date")
-    told = f"the last validation, {age_s / 3600:.1f} h ago, found them {report['verdict']}"
-    wrong = [told] if report["verdict"] == "DIFFERENT" else []
-    unknown = [told] if report["verdict"] not in ("EQUAL", "DIFFERENT") else []
+    age_s = (now_ms() - report.at_ms) / 1000
+    facts = {"verdict": report.verdict, "age_s": round(age_s), "digest": report.digest}
+    equal = report.equal_up_to_date
+    told = f"the last validation, {age_s / 3600:.1f} h ago, found them {report.verdict}"
+    wrong = [told] if report.verdict == "DIFFERENT" else []
+    unknown = [told] if report.verdict not in ("EQUAL", "DIFFERENT") else []
     if other := of_another_leader(report, read_mode(job.ledger)):
         unknown.append(other)
     if age_s > REPORT_AGE_S:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from docferry.core.cutover.instances import INSTANCES, Instance
 from docferry.core.cutover.modes import CROWD, Mode
 from docferry.errors import ConditionFailed
-from docferry.flows.ledger.modes import instance_in, live_instances, read_mode
+from docferry.flows.ledger.modes import crowd_in, instance_in, live_instances, read_mode
 from docferry.flows.ledger.times import now_ms
 from docferry.ports.flows import Identity, Ledger, Record
 
@@ -78,11 +78,6 @@ def note_crowd(ledger: Ledger, identity: Identity) -> int:
         except ConditionFailed:
             return live  # noted by another, just now
     return live
-
-
-def crowd_in(record: Record | None) -> int:
-    """How many processes lived when somebody counted last; 0 if nobody has."""
-    return int(record.body["live"]) if record is not None else 0
 
 
 def _delete(ledger: Ledger, records: Sequence[Record]) -> int:
