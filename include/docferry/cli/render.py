@@ -58,7 +58,10 @@ def load_text(reports: Sequence[CollectionReport]) -> str:
         for one in reports
     ]
     names = ("collection", "read", "written", "superseded", "dead letters", "items", "WCU", "rate", "")
-    return table_text(names, rows) + "read = written + superseded + dead letters, for each collection"
+    waits = [f"{one.collection}: {one.waits}; replication begins then" for one in reports if one.waits]
+    return "\n".join([
+        table_text(names, rows) + "read = written + superseded + dead letters, for each collection", *waits
+    ])  # fmt: skip
 
 
 def table_text(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -23,6 +23,7 @@ _RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {
         "dead_letter_count": (0, 1_000_000_000),
         "lease_s": (1, 3_600),
         "concurrency": (1, 1_000),
+        "late_writes_s": (0, 3_600),
     },
     "validate_": {"first_differences": (0, 100_000), "settle_s": (0, 3_600)},
     "dax": {"nodes": (1, 11)},

@@ -103,7 +103,8 @@ class BackfillSettings(_Strict):
 
     Documents a chunk, a page; tasks a collection at most; write units a second in total, indexes included (None: what
     new tables begin with, 0: no limit). A run fails when more than `dead_letter_share` of a collection's documents,
-    and more than `dead_letter_count`, are dead letters.
+    and more than `dead_letter_count`, are dead letters. `late_writes_s`: how long, after it was signed, a request without
+    an answer may still be carried out: AWS's own limit, which an emulator may not have.
     """
 
     chunk_documents: int = 250_000
@@ -114,6 +115,7 @@ class BackfillSettings(_Strict):
     dead_letter_count: int = 25
     lease_s: float = 60.0
     concurrency: int = 24
+    late_writes_s: float = 900.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,7 +36,7 @@ T = TypeVar("T")
 DATABASE = "standalone"
 TABLE = "Standalone"
 PLAN = ShopPlan(users=500, awkward=120)
-SLOW = {"budget_wcu": 250, "chunk_documents": 250, "page_documents": 25}
+SLOW = {"late_writes_s": 1.0, "budget_wcu": 250, "chunk_documents": 250, "page_documents": 25}
 """So slow that a task is surely at work when it is killed: all of it takes half a minute."""
 WAIT_S = 300.0
 """How long anything may take that takes seconds on an idle machine."""

@@ -33,12 +33,19 @@ class FaultProxy:
     `half_answer` (it breaks in the middle of the answer); `unprocessed` (part of a batch is not written and given back);
     `damaged` (the same, but the answer has lost its mention, which only its checksum shows; a single put is made); `html` (a 502
     page that is
-    no DynamoDB error). `seen` counts what was done.
+    no DynamoDB error); `late` (the connection breaks at once, and DynamoDB gets the request later, by `late_s`: from, to, in
+    seconds). `seen` counts what was done, and `delivered late` what has come by now.
     """
 
     def __init__(
-        self, upstream: str, faults: Mapping[str, Mapping[str, float]], seed: int = 1, ledger: str = ""
+        self,
+        upstream: str,
+        faults: Mapping[str, Mapping[str, float]],
+        seed: int = 1,
+        ledger: str = "",
+        late_s: tuple[float, float] = (0.0, 0.0),
     ) -> None:
+        self._late_s = late_s
         parts = urlsplit(upstream)
         self._upstream = (parts.hostname or "", parts.port or 80)
         self._faults, self._ledger, self._random = faults, ledger, Random(seed)
@@ -103,6 +110,9 @@ class FaultProxy:
         self.seen[f"{operation} {fault or 'passed'}"] += 1
         if fault == "cut_before":
             return False
+        if fault == "late":
+            self._tasks.add(asyncio.create_task(self._deliver_late(first, headers, body)))
+            return False
         if fault in REFUSALS:
             writer.write(_refusal(*REFUSALS[fault]))
             return True
@@ -113,6 +123,11 @@ class FaultProxy:
         held, body = _hold_back(body, self._random) if of_batch else ({}, body)
         answer = await self._pass_on(first, headers, body)
         return self._finish(fault, held, answer, writer)
+
+    async def _deliver_late(self, first: bytes, headers: Mapping[bytes, bytes], body: bytes) -> None:
+        await asyncio.sleep(self._random.uniform(*self._late_s))
+        await self._pass_on(first, headers, body)
+        self.seen["delivered late"] += 1
 
     def _finish(self, fault: str, held: dict[str, Any], answer: bytes, writer: asyncio.StreamWriter) -> bool:
         if fault == "cut_after":

@@ -9,7 +9,7 @@ from random import Random
 
 from docferry.core.mapping.items import Item, ItemKey
 from docferry.errors import DocumentError
-from docferry.ports.flows import Budget, Guard, Packed, TargetPage, Written
+from docferry.ports.flows import Budget, Guard, Packed, TargetPage, Unanswered, Written
 
 from support.convergence.sides import Side
 
@@ -71,11 +71,13 @@ class GatedTarget:
         self.seen["superseded put"] += len(superseded)
         return Written(refused, frozenset(superseded), 0.0)
 
-    async def put_all(self, table: str, items: Sequence[Packed], budget: Budget, guard: Guard) -> Written:
+    async def put_all(
+        self, table: str, items: Sequence[Packed], budget: Budget, guard: Guard, unanswered: Unanswered | None = None
+    ) -> Written:
         refused: dict[int, DocumentError] = {}
         for at in self.random.sample(range(len(items)), len(items)):
             await self.gates.wait()
-            written = await self.side.target.put_all(table, [items[at]], budget, guard)
+            written = await self.side.target.put_all(table, [items[at]], budget, guard, unanswered)
             if written.refused:
                 refused[at] = written.refused[0]
         return Written(refused, frozenset(), 0.0)

@@ -80,7 +80,7 @@ DECIDE_NOTHING: Mapping[type, tuple[str, ...]] = {
     s.LedgerSettings: ("table",),
     s.BackfillSettings: (
         "chunk_documents", "page_documents", "max_tasks", "budget_wcu", "dead_letter_share", "dead_letter_count", "lease_s",
-        "concurrency",
+        "concurrency", "late_writes_s",
     ),
     s.ValidateSettings: ("masked", "first_differences", "settle_s", "schedule"),
     s.CutoverSettings: tuple(one.name for one in fields(s.CutoverSettings)),  # who leads, and when: never what is stored

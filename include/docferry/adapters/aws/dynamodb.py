@@ -13,7 +13,7 @@ from docferry.adapters.aws.dynamodb_http import BACKOFF, DynamoHttp
 from docferry.core.limits import BATCH_GET_KEYS, BATCH_ITEMS, ITEM_BYTES
 from docferry.core.mapping.items import Item, ItemKey, check_size, key_of
 from docferry.errors import ConditionFailed, DocumentError, RefusedByStore, RequestRefused
-from docferry.ports.flows import Budget, Grave, Guard, Packed, TargetPage, Written
+from docferry.ports.flows import Budget, Grave, Guard, Packed, TargetPage, Unanswered, Written
 
 T = TypeVar("T")
 
@@ -48,10 +48,10 @@ def _pack(item: Item) -> Packed:
 class _Puts:
     """The items of one `put_all` or `put_newer`, and what became of each."""
 
-    __slots__ = ("items", "refused", "superseded", "units")
+    __slots__ = ("items", "refused", "superseded", "unanswered", "units")
 
-    def __init__(self, items: Sequence[Packed]) -> None:
-        self.items = items
+    def __init__(self, items: Sequence[Packed], unanswered: Unanswered | None = None) -> None:
+        self.items, self.unanswered = items, unanswered
         self.refused: dict[int, DocumentError] = {}
         self.superseded: set[int] = set()
         self.units = 0.0
@@ -84,8 +84,10 @@ class DynamoTarget:
     def pack(self, items: Sequence[Item]) -> list[Packed]:
         return [_pack(item) for item in items]
 
-    async def put_all(self, table: str, items: Sequence[Packed], budget: Budget, guard: Guard) -> Written:
-        puts = _Puts(items)
+    async def put_all(
+        self, table: str, items: Sequence[Packed], budget: Budget, guard: Guard, unanswered: Unanswered | None = None
+    ) -> Written:
+        puts = _Puts(items, unanswered)
         left = list(range(len(items)))
         attempts = BACKOFF.attempts("BatchWriteItem")
         while left:
@@ -111,7 +113,7 @@ class DynamoTarget:
                 b'}},{"PutRequest":{"Item":'.join([puts.items[position].json for position in batch]), b"}}]}}",
             ))  # fmt: skip
             try:
-                reply = orjson.loads(await self._http.call("BatchWriteItem", body, guard))
+                reply = orjson.loads(await self._http.call("BatchWriteItem", body, guard, puts.unanswered))
             except RequestRefused:
                 reply = None
         if reply is None:
@@ -175,7 +177,7 @@ class DynamoTarget:
         await budget.take(estimate)
         try:
             async with self._slots:
-                reply = orjson.loads(await self._http.call("PutItem", body, guard))
+                reply = orjson.loads(await self._http.call("PutItem", body, guard, puts.unanswered))
         except ConditionFailed:
             puts.superseded.add(position)
             puts.units += estimate  # a refused condition is billed like a write

@@ -26,7 +26,7 @@ from docferry.adapters.aws.errors import error_for
 from docferry.adapters.aws.signing import signer_of
 from docferry.core.backoff import Backoff
 from docferry.errors import StoreError, TimedOut, TransientStoreError, Unavailable
-from docferry.ports.flows import Guard
+from docferry.ports.flows import Guard, Unanswered
 
 REQUEST_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 5.0
@@ -141,23 +141,27 @@ class DynamoHttp:
     async def close(self) -> None:
         self._pool.close()
 
-    async def call(self, operation: str, body: bytes, guard: Guard | None = None) -> bytes:
+    async def call(
+        self, operation: str, body: bytes, guard: Guard | None = None, unanswered: Unanswered | None = None
+    ) -> bytes:
         """The reply's bytes. Retries transient errors with full jitter; `guard` runs before each signature.
+
+        `unanswered` keeps each attempt whose fate is not known.
 
         Raises: PermanentStoreError at once, RetryExhausted as `backoff` says, and whatever `guard` raises.
         """
         attempts = self._backoff.attempts(operation)
         while True:
             try:
-                return await self._once(operation, body, guard)
+                return await self._once(operation, body, guard, unanswered)
             except TransientStoreError as error:
                 self.throttles += error.code.startswith(("Provisioned", "Throttl"))
                 await asyncio.sleep(attempts.failed(error))
 
-    async def _once(self, operation: str, body: bytes, guard: Guard | None) -> bytes:
+    async def _once(self, operation: str, body: bytes, guard: Guard | None, unanswered: Unanswered | None) -> bytes:
         try:
             async with asyncio.timeout(self._timeout_s):
-                status, headers, reply = await self._send(operation, body, guard)
+                status, headers, reply = await self._send(operation, body, guard, unanswered)
         except TimeoutError as error:
             text = f"DynamoDB did not answer {operation} within {self._timeout_s:.0f} s"
             raise TimedOut(text, operation=operation) from error
@@ -170,7 +174,9 @@ class DynamoHttp:
             raise error_of(operation, status, reply)
         return reply
 
-    async def _send(self, operation: str, body: bytes, guard: Guard | None) -> tuple[int, dict[bytes, bytes], bytes]:
+    async def _send(
+        self, operation: str, body: bytes, guard: Guard | None, unanswered: Unanswered | None
+    ) -> tuple[int, dict[bytes, bytes], bytes]:
         if self._signer.must_refresh:  # not in the event loop: a metadata server takes its time
             await asyncio.to_thread(self._signer.refresh)
         connection, _used = await self._pool.open()
@@ -181,9 +187,13 @@ class DynamoHttp:
             signed_at = datetime.now(UTC)
             if guard is not None:
                 guard()
-            connection.writer.write(self._signer.head(operation, body, signed_at) + body)
+            head = self._signer.head(operation, body, signed_at)
+            ticket = unanswered.sent(int(signed_at.timestamp() * 1000)) if unanswered is not None else 0
+            connection.writer.write(head + body)
             status, headers = _parse_head(await connection.reader.readuntil(b"\r\n\r\n"))
             reply = await _read_body(connection.reader, headers)
+            if unanswered is not None and status < 500:  # a server or a proxy in trouble does not say what became of it
+                unanswered.answered(ticket)
             done = headers.get(b"connection", b"").lower() != b"close"
             return status, headers, reply
         finally:

@@ -39,6 +39,7 @@ from docferry.flows.ledger.leases import Lease, held_async
 from docferry.flows.ledger.load_headers import (
     BULK,
     Counts,
+    LateWrites,
     LoadHeaders,
     chunk_checkpoint,
     chunk_in,
@@ -51,6 +52,7 @@ from docferry.ports.flows import (
     Packed,
     StreamPosition,
     Target,
+    Unanswered,
     Written,
 )
 
@@ -83,6 +85,7 @@ class ChunkLoader:
         self.bounds = Bounds(chunk.lower, chunk.upper)
         self.counts = self.started_with = chunk.counts
         self.after = chunk.after
+        self.unanswered = Unanswered()
         self.pending: deque[LoadPage] = deque()
         self.checkpointed = time.monotonic()
         self.budget = budget
@@ -195,7 +198,7 @@ class ChunkLoader:
     async def _write(self, part: LoadPart) -> Written:
         table = self.mapping.table
         if not self.conditional:
-            return await self.target.put_all(table, part.items, self.budget, self._guard)
+            return await self.target.put_all(table, part.items, self.budget, self._guard, self.unanswered)
         # Roots last: a reader trusts one whose digest fits its children.
         whole = Written({}, frozenset(), 0.0)
         for roots in (False, True):
@@ -272,7 +275,8 @@ class ChunkLoader:
             if self.conditional:
                 await self.target.put_newer(self.mapping.table, graves, self.budget, self._guard, or_same=True)
             else:
-                await self.target.put_all(self.mapping.table, self.target.pack(graves), self.budget, self._guard)
+                packed = self.target.pack(graves)
+                await self.target.put_all(self.mapping.table, packed, self.budget, self._guard, self.unanswered)
 
     async def _bury_what_was(self, page: LoadPage, dead: Mapping[int, DocumentError]) -> None:
         """A document that cannot be stored any more may have been once: older items of it become tombstones."""
@@ -293,7 +297,8 @@ class ChunkLoader:
 
     def _checkpoint(self, *, done: bool = False) -> dict[str, Any]:
         self.counts.check(f"chunk {self.lease.key} of {self.collection}")
-        return chunk_checkpoint(self.after, self.counts, done=done)
+        late = self.chunk.late + LateWrites(self.unanswered.requests, self.unanswered.last_signed_ms)
+        return chunk_checkpoint(self.after, self.counts, late, done=done)
 
     def _keep_run(self) -> None:
         """The run's claim on the collection lasts as long as one of its tasks works."""

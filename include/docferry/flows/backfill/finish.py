@@ -16,6 +16,7 @@ from docferry.flows.ledger.load_headers import (
     Counts,
     LoadHeader,
     LoadHeaders,
+    late_of,
     list_chunks,
 )
 from docferry.flows.ledger.times import now_ms
@@ -23,13 +24,17 @@ from docferry.flows.ledger.times import now_ms
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionReport:
-    """How a collection's load ended. `seconds` is from the first claim to the end."""
+    """How a collection's load ended. `seconds` is from the first claim to the end.
+
+    `waits`: what may still be carried out, and until when; replication begins after that. '' if there is nothing.
+    """
 
     collection: str
     counts: Counts
     chunks: int
     seconds: float
     already_complete: bool = False
+    waits: str = ""
 
     @property
     def rate(self) -> float:
@@ -45,6 +50,7 @@ class CollectionReport:
             "seconds": round(self.seconds, 3),
             "rate": round(self.rate, 1),
             "already_complete": self.already_complete,
+            "waits": self.waits,
         }
 
 
@@ -58,7 +64,7 @@ def finish(job: Job, collection: str) -> CollectionReport:
     if header is None:
         raise InvariantBroken(f"{collection} was never prepared")
     if header.complete:
-        return _report_of(header, already=True)
+        return _report_of(job, header, already=True)
     chunks = list_chunks(job.ledger, collection)
     undone = [chunk.key for chunk in chunks if not chunk.done]
     if undone or len(chunks) != header.chunks:
@@ -75,21 +81,23 @@ def finish(job: Job, collection: str) -> CollectionReport:
         finished_ms=now_ms(),
         holder=replace(header.holder, owner=""),
         taken_over=any(chunk.taken_over for chunk in chunks),
+        late=late_of(header, chunks),
         counts=total,
     )
     try:
-        return _report_of(headers.write(finished), already=False)
+        return _report_of(job, headers.write(finished), already=False)
     except ConditionFailed:
         return finish(job, collection)  # another task of this run wrote the header: look again
 
 
-def _report_of(header: LoadHeader, already: bool) -> CollectionReport:
+def _report_of(job: Job, header: LoadHeader, already: bool) -> CollectionReport:
     return CollectionReport(
         collection=header.collection,
         counts=header.counts,
         chunks=header.chunks,
         seconds=header.seconds,
         already_complete=already,
+        waits=header.late.text(job.migration.backfill.late_writes_s),
     )
 
 

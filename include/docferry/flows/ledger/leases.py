@@ -20,6 +20,8 @@ from docferry.flows.ledger.times import now_ms
 from docferry.ports.flows import Identity, Ledger, Record, StopSignal
 
 TAKEOVER_NEEDS_WAIT = "taken_over"
+ORPHANED = "orphaned_ms"
+"""When it was last taken from a process that had not given it back, in ms."""
 HURRIED_S, PATIENT_S = 2.0, 30.0
 """How long giving a lease back may take; Airflow kills a task five seconds after it asked it to stop."""
 
@@ -77,7 +79,8 @@ class Lease:
         self.last: Mapping[str, Any] = {}
         """What is written when the lease is given back: the block that holds it keeps this up to date."""
         self._record = record
-        self._write({"fence": fence, TAKEOVER_NEEDS_WAIT: taken_over})
+        taken: dict[str, Any] = {"fence": fence, TAKEOVER_NEEDS_WAIT: taken_over}
+        self._write(taken | ({ORPHANED: now_ms()} if orphan else {}))
         self._thread = threading.Thread(target=self._renew, name=f"lease {self._name}", daemon=True)
         self._thread.start()
 

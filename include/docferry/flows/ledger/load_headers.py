@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from bson.timestamp import Timestamp
 
 from docferry.errors import InvariantBroken
 from docferry.flows.ledger.dead_letters import fits_record
-from docferry.flows.ledger.leases import TAKEOVER_NEEDS_WAIT, Holder, holder_of
+from docferry.flows.ledger.leases import ORPHANED, TAKEOVER_NEEDS_WAIT, Holder, holder_of
 from docferry.flows.ledger.times import decode_time, encode_time, now_ms
 from docferry.ports.flows import Ledger, Record
 
@@ -57,12 +58,55 @@ class Counts:
         return {name: getattr(self, name) for name in COUNTERS}
 
 
+@dataclass(frozen=True, slots=True)
+class LateWrites:
+    """Unconditional writes that were sent and never answered, and when the last of them was signed (ms, 0: none).
+
+    `orphaned_ms`: when a chunk was last taken over from a process that ended without giving it back. What that one had sent is
+    not known, but nothing later.
+    """
+
+    requests: int = 0
+    signed_ms: int = 0
+    orphaned_ms: int = 0
+
+    def __add__(self, other: LateWrites) -> LateWrites:
+        return LateWrites(
+            self.requests + other.requests,
+            max(self.signed_ms, other.signed_ms),
+            max(self.orphaned_ms, other.orphaned_ms),
+        )
+
+    def until_ms(self, lives_s: float) -> int:
+        """When none of them can be carried out any more, if a signature lives so long; 0 if there is none."""
+        last = max(self.signed_ms, self.orphaned_ms)
+        return last + int(lives_s * 1000) if last else 0
+
+    def text(self, lives_s: float) -> str:
+        """What is waited for, '' if nothing is any more: "37 requests without an answer; waiting until 02:14:07 UTC"."""
+        until = self.until_ms(lives_s)
+        if until <= now_ms():
+            return ""
+        what = f"{self.requests} requests without an answer" if self.requests else ""
+        orphaned = "a process that ended while it wrote" if self.orphaned_ms + lives_s * 1000 > now_ms() else ""
+        clock = datetime.fromtimestamp(until / 1000, UTC).strftime("%H:%M:%S UTC")
+        return f"{' and '.join(one for one in (what, orphaned) if one)}; waiting until {clock}"
+
+    def to_dict(self) -> dict[str, int]:
+        body = {"unanswered": self.requests, "unanswered_ms": self.signed_ms, ORPHANED: self.orphaned_ms}
+        return {name: value for name, value in body.items() if value}
+
+
+NONE_LATE = LateWrites()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadHeader:
     """One collection's load. `holder` is the run that claimed it; `run` is its name, shared by its tasks.
 
     `follow_from`: changes before this time are in the load already (`backfill --again`). `taken_over`: a chunk's holder
-    vanished without a proof that its process is dead. `record` is what was read; None before the first write.
+    vanished without a proof that its process is dead. `late`: what may still be carried out, and undo what others have
+    written meanwhile. `record` is what was read; None before the first write.
     """
 
     collection: str
@@ -75,6 +119,7 @@ class LoadHeader:
     run: str = ""
     holder: Holder = field(default_factory=Holder)
     taken_over: bool = False
+    late: LateWrites = NONE_LATE
     follow_from: Timestamp | None = None
     counts: Counts = field(default_factory=Counts)
     record: Record | None = field(default=None, repr=False, compare=False)
@@ -131,6 +176,7 @@ def header_in(record: Record) -> LoadHeader:
         run=body.get("run", ""),
         holder=holder_of(record),
         taken_over=bool(body.get(TAKEOVER_NEEDS_WAIT)),
+        late=_late(body),
         follow_from=decode_time(body["follow_from"]) if "follow_from" in body else None,
         counts=_counts(body),
         record=record,
@@ -151,12 +197,18 @@ def _header_body(header: LoadHeader) -> dict[str, Any]:
         "mark": header.holder.mark,
         "until": header.holder.until_ms,
         **header.counts.to_dict(),
+        **header.late.to_dict(),
     }
     if header.finished_ms:
         body["finished"] = header.finished_ms
     if header.follow_from is not None:
         body["follow_from"] = encode_time(header.follow_from)
     return body
+
+
+def late_of(header: LoadHeader, chunks: Iterable[Chunk]) -> LateWrites:
+    """Of all chunks of a load, if its writes have no condition: a late one that has loses."""
+    return header.late if header.mode != BULK else sum((chunk.late for chunk in chunks), NONE_LATE)
 
 
 # --- chunks ----------------------------------------------------------------------------------------------------------
@@ -179,6 +231,7 @@ class Chunk:
     counts: Counts = field(default_factory=Counts)
     holder: Holder = field(default_factory=Holder)
     taken_over: bool = False
+    late: LateWrites = NONE_LATE
     record: Record | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -232,19 +285,30 @@ def chunk_in(record: Record) -> Chunk:
         counts=_counts(body),
         holder=holder_of(record),
         taken_over=bool(body.get(TAKEOVER_NEEDS_WAIT)),
+        late=_late(body),
         record=record,
     )
 
 
-def chunk_checkpoint(after: bytes | None, counts: Counts, *, done: bool = False) -> dict[str, Any]:
+def chunk_checkpoint(
+    after: bytes | None, counts: Counts, late: LateWrites = NONE_LATE, *, done: bool = False
+) -> dict[str, Any]:
     """What a chunk's lease writes: everything up to `after` is acknowledged and counted.
 
-    Nothing where `after` is too long for a record and the chunk is not done: the place and the counts before it stay.
+    Where `after` is too long for a record and the chunk is not done, the place and the counts before it stay.
     """
     if not done and not fits_record(after):
-        return {}
+        return late.to_dict()
     body: dict[str, Any] = {"after": after} if after is not None and not done else {}
-    return body | counts.to_dict() | ({"state": DONE} if done else {})
+    return body | counts.to_dict() | late.to_dict() | ({"state": DONE} if done else {})
+
+
+def _late(body: Mapping[str, Any]) -> LateWrites:
+    # A header of before has no time at which a chunk was taken over: it was before the end.
+    orphaned = int(body.get("finished", 0)) if body.get(TAKEOVER_NEEDS_WAIT) else 0
+    return LateWrites(
+        int(body.get("unanswered", 0)), int(body.get("unanswered_ms", 0)), int(body.get(ORPHANED, orphaned))
+    )
 
 
 def _counts(body: Mapping[str, Any]) -> Counts:

@@ -54,7 +54,7 @@ from docferry.flows.preflight.majority import MajorityWatch, wait_for_majority
 from docferry.flows.preflight.mongodb import require_followable
 from docferry.flows.preflight.windows import windows_of
 from docferry.flows.replicate.lanes import Applying, Lanes
-from docferry.flows.replicate.opening import open_for_following
+from docferry.flows.replicate.opening import open_for_following, wait_for_late_writes
 from docferry.flows.replicate.report import ReplicationReport, Until
 from docferry.ports.flows import Batch, Feed, StreamPosition, Target
 
@@ -92,7 +92,8 @@ async def replicate(
             PreflightFailed (not loaded yet, images off, MongoDB does not lead),
             StreamEnded, ResumeTokenLost, RetryExhausted, StoreError. Whatever it raises, a later run goes on where all was
             applied.
-    Waits:  while MongoDB has no majority of data-bearing members; it says so.
+    Waits:  while MongoDB has no majority of data-bearing members, and, without `until`, while requests of the load may still be
+            carried out; it says so.
     """
     asked = time.monotonic()
     await in_thread(wait_for_majority, job.source, job.progress, job.stop, "replication", for_s, stop=job.stop)
@@ -100,6 +101,8 @@ async def replicate(
     lease = await asyncio.to_thread(take_or_create, job.ledger, *REPLICATION, job.identity, LEASE_S)
     async with held_async(lease, job.stop):
         await asyncio.to_thread(require_direction, job.ledger, Flow.REPLICATE, leading=leading)
+        if until is None:
+            await in_thread(wait_for_late_writes, job, for_s, stop=job.stop)
         position = await asyncio.to_thread(open_for_following, job.ledger, job.migration, lease)
         follower = _Follower(job, target, lease, position, leading)
         if for_s is not None:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 from docferry.config import Migration
 from docferry.errors import InvariantBroken, PreflightFailed, Problem
+from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.leases import Lease
 from docferry.flows.ledger.load_headers import LoadHeaders
 from docferry.flows.ledger.mapping_fingerprint import changed_mappings, renew_fingerprints
 from docferry.flows.ledger.positions import recorded_position, replication_in, replication_opened
-from docferry.flows.preflight.thresholds import SIGNATURE_LIVES_S
 from docferry.ports.flows import Ledger, StreamPosition
+
+LOOK_S = 0.5
 
 
 def open_for_following(ledger: Ledger, migration: Migration, lease: Lease) -> StreamPosition:
     """The position to go on from. From here on nothing may be loaded without conditions.
 
-    Raises PreflightFailed if a collection is not loaded, or was loaded by somebody who may still be writing.
+    Raises PreflightFailed if a collection is not loaded, or requests of its load may still be carried out.
     """
     _require_loaded(ledger, migration)
     if not replication_in(lease.record).opened:
@@ -32,6 +35,10 @@ def open_for_following(ledger: Ledger, migration: Migration, lease: Lease) -> St
 
 def _require_loaded(ledger: Ledger, migration: Migration) -> None:
     problems = [problem for one in migration.collections if (problem := _not_loaded(ledger, one.name)) is not None]
+    problems += [
+        Problem(where=f"collections.{name}", what=f"its load is not over: {what}", suggestion="wait, then replicate")
+        for name, what in late_writes(ledger, migration)
+    ]
     problems += changed_mappings(migration, ledger)
     if problems:
         raise PreflightFailed("replication", problems)
@@ -46,13 +53,30 @@ def _not_loaded(ledger: Ledger, collection: str) -> Problem | None:
             what="is not loaded yet; following begins when every first load is over",
             suggestion=f"docferry backfill --only {collection}",
         )
-    if header.taken_over:
-        left_s = header.finished_ms / 1000 + SIGNATURE_LIVES_S - time.time()
-        if left_s > 0:
-            return Problem(
-                where=where,
-                what="was loaded by several processes of which one vanished: what it has signed may still arrive "
-                f"for {left_s:.0f} s",
-                suggestion="wait, then replicate, and validate",
-            )
     return None
+
+
+def late_writes(ledger: Ledger, migration: Migration) -> Iterator[tuple[str, str]]:
+    """The collections of whose load requests may still be carried out, each with what is waited for."""
+    for one in migration.collections:
+        header = LoadHeaders(ledger).read(one.name)
+        if header is not None and (what := header.late.text(migration.backfill.late_writes_s)):
+            yield one.name, what
+
+
+def wait_for_late_writes(job: Job, for_s: float | None = None) -> None:
+    """Return when no request of a load can come late any more, or after `for_s`: opening then refuses. Raises Stopped.
+
+    Why: a bulk write has no condition. One that was sent, never answered, and is carried out after replication has written
+    there would put the older document over the newer one, for good.
+    """
+    until = None if for_s is None else time.monotonic() + for_s
+    said: list[str] = []
+    while (lines := [f"{name}: {what}" for name, what in late_writes(job.ledger, job.migration)]) and (
+        until is None or time.monotonic() < until
+    ):
+        if lines != said:
+            job.progress.say("replication begins when the load is over: " + "; ".join(lines))
+        said = lines
+        job.check()
+        time.sleep(LOOK_S)

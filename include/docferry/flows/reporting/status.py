@@ -6,7 +6,7 @@ from typing import Any
 
 from docferry.config import Migration
 from docferry.flows.ledger.dead_letters import list_letters
-from docferry.flows.ledger.load_headers import NEW, Counts, LoadHeaders, list_chunks
+from docferry.flows.ledger.load_headers import NEW, Counts, LoadHeaders, late_of, list_chunks
 from docferry.flows.ledger.modes import describe_instance, list_instances, read_mode
 from docferry.flows.ledger.positions import read_replication, recorded_position
 from docferry.flows.ledger.rooms.reverse_stream import read_reverse
@@ -17,7 +17,7 @@ from docferry.ports.flows import Ledger
 def status_of(migration: Migration, ledger: Ledger) -> dict[str, Any]:
     """Who leads, the application's instances, both replications, and progress of each collection (documents, from the chunks'
     checkpoints)."""
-    position = recorded_position(ledger)
+    position, lives_s = recorded_position(ledger), migration.backfill.late_writes_s
     return {
         "migration": migration.name,
         "mode": str(read_mode(ledger)),
@@ -25,7 +25,7 @@ def status_of(migration: Migration, ledger: Ledger) -> dict[str, Any]:
         "stream_position": encode_time(position.time) if position else None,
         "replication": _replication(ledger),
         "reverse": _reverse(ledger),
-        "collections": [_collection(name, ledger) for name in migration.mappings],
+        "collections": [_collection(name, ledger, lives_s) for name in migration.mappings],
     }
 
 
@@ -71,13 +71,14 @@ def _reverse(ledger: Ledger) -> dict[str, Any] | None:
     }
 
 
-def _collection(name: str, ledger: Ledger) -> dict[str, Any]:
+def _collection(name: str, ledger: Ledger, lives_s: float) -> dict[str, Any]:
     header = LoadHeaders(ledger).read(name)
     chunks = list_chunks(ledger, name)
     total = sum((chunk.counts for chunk in chunks), Counts())
     return {
         "collection": name,
         "state": header.state if header else NEW,
+        "waits": late_of(header, chunks).text(lives_s) if header else "",
         "owner": header.holder.owner if header else "",
         "chunks": len(chunks),
         "chunks_done": sum(chunk.done for chunk in chunks),

@@ -23,7 +23,7 @@ from docferry.ports.flows.source import (
     SourceFacts,
     StreamPosition,
 )
-from docferry.ports.flows.target import Budget, Grave, Guard, Packed, Target, TargetPage, Written
+from docferry.ports.flows.target import Budget, Grave, Guard, Packed, Target, TargetPage, Unanswered, Written
 
 __all__ = [
     "Batch",
@@ -56,5 +56,6 @@ __all__ = [
     "Streams",
     "Target",
     "TargetPage",
+    "Unanswered",
     "Written",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import NamedTuple, Protocol
 
 from docferry.core.mapping.items import Item, ItemKey
@@ -22,6 +23,36 @@ class Budget(Protocol):
 
 Guard = Callable[[], None]
 """Called right before each request is signed; raises LeaseLost or Stopped when writing must end."""
+
+
+class Unanswered:
+    """Unconditional writes that were sent, and whose answer has not come, or never will: a connection broke, time ran out, a
+    server was in trouble. Each may still be carried out, over whatever is there by then, until its signature has expired.
+    """
+
+    def __init__(self) -> None:
+        self._tickets = count()
+        self._signed_ms: dict[int, int] = {}
+
+    def sent(self, signed_ms: int) -> int:
+        """A request goes out, signed at that time (ms since the epoch); returns its ticket."""
+        ticket = next(self._tickets)
+        self._signed_ms[ticket] = signed_ms
+        return ticket
+
+    def answered(self, ticket: int) -> None:
+        """Its fate is known."""
+        del self._signed_ms[ticket]
+
+    @property
+    def requests(self) -> int:
+        """How many, with those that are on their way."""
+        return len(self._signed_ms)
+
+    @property
+    def last_signed_ms(self) -> int:
+        """When the last of them was signed, 0 if there is none."""
+        return max(self._signed_ms.values(), default=0)
 
 
 class Packed(NamedTuple):
@@ -64,8 +95,13 @@ class Target(Protocol):
         Raises: DocumentError if one of them cannot be sent; then none of them may be.
         """
 
-    async def put_all(self, table: str, items: Sequence[Packed], budget: Budget, guard: Guard) -> Written:
-        """Write all items unconditionally (BatchWriteItem), in any order. Returns when each is acknowledged or refused."""
+    async def put_all(
+        self, table: str, items: Sequence[Packed], budget: Budget, guard: Guard, unanswered: Unanswered | None = None
+    ) -> Written:
+        """Write all items unconditionally (BatchWriteItem), in any order. Returns when each is acknowledged or refused.
+
+        `unanswered` keeps the requests whose fate is not known, even if this raises or is cancelled.
+        """
 
     async def put_newer(
         self, table: str, items: Sequence[Item], budget: Budget, guard: Guard, *, or_same: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import zlib
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -26,6 +27,7 @@ from docferry.ports.flows import (
     Guard,
     Packed,
     TargetPage,
+    Unanswered,
     Written,
 )
 from docferry.testing.fakes.faults import Faults
@@ -76,10 +78,14 @@ class FakeTarget:
         except (TypeError, UnicodeEncodeError) as error:
             raise RefusedByStore("cannot be written as JSON", path=items[0]["SK"]["S"]) from error
 
-    async def put_all(self, table: str, items: Sequence[Packed], budget: Budget, guard: Guard) -> Written:
-        return await self._put_all(table, [json.loads(item.json) for item in items], budget, guard)
+    async def put_all(
+        self, table: str, items: Sequence[Packed], budget: Budget, guard: Guard, unanswered: Unanswered | None = None
+    ) -> Written:
+        return await self._put_all(table, [json.loads(item.json) for item in items], budget, guard, unanswered)
 
-    async def _put_all(self, table: str, items: Sequence[Item], budget: Budget, guard: Guard) -> Written:
+    async def _put_all(
+        self, table: str, items: Sequence[Item], budget: Budget, guard: Guard, unanswered: Unanswered | None
+    ) -> Written:
         refused: dict[int, DocumentError] = {}
         left = list(range(len(items)))
         self._random.shuffle(left)
@@ -88,6 +94,7 @@ class FakeTarget:
             batch, left = left[:BATCH_ITEMS], left[BATCH_ITEMS:]
             await budget.take(estimate := sum(item_write_units(items[position]) for position in batch))
             guard()
+            ticket = unanswered.sent(time.time_ns() // 1_000_000) if unanswered is not None else 0
             stored = await self._request("BatchWriteItem", table)
             for position in batch:
                 if self._random.random() < self.unprocessed:
@@ -100,6 +107,8 @@ class FakeTarget:
             units += estimate
             budget.settle(estimate, estimate)
             self.faults.after()
+            if unanswered is not None:
+                unanswered.answered(ticket)
         return Written(refused, frozenset(), units)
 
     async def put_newer(
