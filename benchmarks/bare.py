@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from bson.timestamp import Timestamp
 from docferry.adapters.aws.boto_values import to_boto
 from docferry.config import Migration
 from docferry.core.bson_codec.options import BSON_OPTIONS
+from docferry.core.cutover.journal import Entry, EntryKind, Wrote, entry_item, put_if_empty
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import key_of
 from docferry.core.mapping.mapping import DocumentMapping
@@ -67,6 +69,9 @@ class Bare:
         self._database, self._blocking = database, blocking
         self._session = self._client.start_session(causal_consistency=False)
         self._dynamodb = boto3.client("dynamodb")
+        self._journal, self._slot = migration.ledger.journal_table, 0
+        self.units: dict[bool, list[float]] = {False: [], True: []}
+        """Write units of each write while DynamoDB leads, without and with an entry of the journal, as DynamoDB says."""
 
     async def _wait(self, answer: Any) -> Any:
         return answer if self._blocking else await answer
@@ -74,26 +79,40 @@ class Bare:
     async def _mongo(self, method: str, *arguments: Any, **options: Any) -> Any:
         return await self._wait(getattr(self._products, method)(*arguments, **options))
 
-    async def _transact(self, item: Mapping[str, Any], condition: Mapping[str, Any]) -> None:
-        put = {"TableName": TABLE, "Item": item, **condition}
-        self._dynamodb.transact_write_items(TransactItems=[{"Put": put}], ClientRequestToken=str(uuid.uuid4()))
+    async def _transact(self, state: ModeState, item: Mapping[str, Any], condition: Mapping[str, Any]) -> None:
+        puts = [{"TableName": TABLE, "Item": item, **condition}]
+        if state.journal:
+            self._slot += 1
+            puts.append(put_if_empty(self._journal, self._entry(item)))
+        reply = self._dynamodb.transact_write_items(
+            TransactItems=[{"Put": put} for put in puts],
+            ClientRequestToken=str(uuid.uuid4()),
+            ReturnConsumedCapacity="TOTAL",
+        )
+        self.units[state.journal].append(sum(one["CapacityUnits"] for one in reply["ConsumedCapacity"]))
+
+    def _entry(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        wrote = Wrote(table=TABLE, key=(item["PK"]["S"], item["SK"]["S"]), version=item["_v"]["S"])
+        entry = Entry(kind=EntryKind.WRITE, nonce=uuid.uuid4().hex, wrote=[wrote])
+        return entry_item("bare#0", self._slot, entry, int(time.time()))
 
     async def _put_newer(self, item: Mapping[str, Any]) -> None:
-        await self._transact(item, {**NEWER, "ExpressionAttributeValues": {":v": item["_v"]}})
+        values = {":v": item["_v"]}
+        self._dynamodb.put_item(TableName=TABLE, Item=item, ExpressionAttributeValues=values, **NEWER)
 
     async def _read(self, key: Mapping[str, Any]) -> Any:
         return self._dynamodb.get_item(TableName=TABLE, Key=key, ConsistentRead=True).get("Item")
 
-    async def _as_read(self, item: Mapping[str, Any], read: Mapping[str, Any] | None) -> None:
+    async def _as_read(self, state: ModeState, item: Mapping[str, Any], read: Mapping[str, Any] | None) -> None:
         if read is None:
-            await self._transact(item, {"ConditionExpression": "attribute_not_exists(PK)"})
+            await self._transact(state, item, {"ConditionExpression": "attribute_not_exists(PK)"})
             return
         names = {"ExpressionAttributeNames": {"#v": "_v"}, "ExpressionAttributeValues": {":v": read["_v"]}}
-        await self._transact(item, {"ConditionExpression": "#v = :v", **names})
+        await self._transact(state, item, {"ConditionExpression": "#v = :v", **names})
 
     async def insert(self, state: ModeState, one: Made) -> None:
         if state.mode.dynamodb_leads:
-            await self._as_read(one.item, await self._read(one.key))
+            await self._as_read(state, one.item, await self._read(one.key))
             return
         await self._mongo("insert_one", one.document)
         if state.write_to_dynamodb:
@@ -123,7 +142,7 @@ class Bare:
 
     async def update(self, state: ModeState, one: Made) -> None:
         if state.mode.dynamodb_leads:
-            await self._as_read(one.changed, await self._read(one.key))
+            await self._as_read(state, one.changed, await self._read(one.key))
             return
         if not state.write_to_dynamodb:
             await self._mongo("update_one", {"_id": one.document["_id"]}, CHANGE)
@@ -137,7 +156,7 @@ class Bare:
 
     async def delete(self, state: ModeState, one: Made) -> None:
         if state.mode.dynamodb_leads:
-            await self._as_read(one.tombstone, await self._read(one.key))
+            await self._as_read(state, one.tombstone, await self._read(one.key))
             return
         if not state.write_to_dynamodb:
             await self._mongo("delete_one", {"_id": one.document["_id"]})

@@ -50,6 +50,7 @@ MODES = {
     "DUAL_WRITE": ModeState(mode=Mode.DUAL_WRITE, percent=100),
     "DYNAMODB_READS": ModeState(mode=Mode.DYNAMODB_READS, percent=100),
     "DYNAMODB_ONLY": ModeState(mode=Mode.DYNAMODB_ONLY),
+    "DYNAMODB_ONLY with journal": ModeState(mode=Mode.DYNAMODB_ONLY, journal=True),
 }
 OPERATIONS = ("insert_one", "find_one by key", "find by access pattern", "update_one $set $inc", "delete_one")
 
@@ -196,6 +197,10 @@ async def measure(
         console.print(f"{_kind(blocking)}: round {number + 1} of {ROUNDS}")
     await bench.client.close()
     await bench.bare.close()
+    without, with_entry = (statistics.mean(bench.bare.units[one]) for one in (False, True))
+    console.print(
+        f"write units of a write while DynamoDB leads: {without:.2f}, with its entry in the journal {with_entry:.2f}"
+    )
     return found
 
 
@@ -230,12 +235,16 @@ def show(kind: str, found: Mapping[str, Mapping[str, Mapping[str, float]]], cons
         if "find" not in name:
             alone, dual = (found[mode][name]["p50_ms"] for mode in ("MONGO_ONLY", "DUAL_WRITE"))
             console.print(f"a dual write adds to {name}: {dual - alone:.2f} ms ({alone:.2f} -> {dual:.2f}, p50)")
+            leads, proved = found["DYNAMODB_ONLY"][name], found["DYNAMODB_ONLY with journal"][name]
+            told = ", ".join(f"{key[:3]} {leads[key]:.2f} -> {proved[key]:.2f}" for key in ("p50_ms", "p95_ms"))
+            console.print(f"while DynamoDB leads, the journal makes of {name}: {told} ms")
 
 
 def make_tables(migration: Migration) -> None:
     """Bare tables with the file's indexes: what the client needs and no more."""
     client, keys = boto3.client("dynamodb"), {"PK": "HASH", "SK": "RANGE"}
-    for name, indexes in ((TABLE, migration.tables[0].indexes), (migration.ledger.table, ())):
+    ledger = migration.ledger.table
+    for name, indexes in ((TABLE, migration.tables[0].indexes), (ledger, ()), (migration.ledger.journal_table, ())):
         names = [*keys, *(f"{index}{part}" for index in indexes for part in keys)]
         more = [
             {

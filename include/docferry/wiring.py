@@ -21,6 +21,7 @@ from docferry.adapters.aws.client_dynamodb import AsyncCalls, SyncCalls
 from docferry.adapters.aws.dynamodb import DynamoTarget
 from docferry.adapters.aws.dynamodb_http import DynamoHttp
 from docferry.adapters.aws.estate import AwsEstate
+from docferry.adapters.aws.journal import DynamoJournal
 from docferry.adapters.aws.ledger import DynamoLedger
 from docferry.adapters.aws.rollback_points.backups import DynamoBackups, ExternalSnapshots
 from docferry.adapters.aws.rollback_points.s3 import S3Files
@@ -89,6 +90,9 @@ class Connections:
     def ledger(self, migration: Migration) -> DynamoLedger:
         return DynamoLedger(self.session, migration.ledger.table, migration.name)
 
+    def journal(self, migration: Migration) -> DynamoJournal:
+        return DynamoJournal(self.session, migration.ledger.journal_table, migration.name)
+
     def estate(self, migration: Migration) -> AwsEstate:
         return AwsEstate(self.session._session, migration.target.region)
 
@@ -112,6 +116,7 @@ class Connections:
                 "clients": self.clients,
                 "sink": lambda: self.sink(migration),
                 "streams": lambda: self.streams(migration),
+                "journal": lambda: self.journal(migration),
                 "estate": lambda: self.estate(migration),
                 "points": lambda: self.points(migration),
             }
@@ -248,8 +253,14 @@ def _client(file: str | Path, metrics: Metrics | None, codec_options: CodecOptio
         return DynamoLedger(connections.session, migration.ledger.table, migration.name, HASTY)
 
     require_mapping(migration, ledger())
-    membership = Membership(ledger, who, region=migration.target.region)
+
+    def journal() -> DynamoJournal:
+        return DynamoJournal(connections.session, migration.ledger.journal_table, migration.name, HASTY)
+
+    membership = Membership(ledger, who, open_journal=journal, region=migration.target.region)
     parts = ClientContext(
+        migration=migration.name,
+        journal=migration.ledger.journal_table,
         mappings=migration.mappings,
         patterns=migration.access_patterns,
         mongo=SyncMongoDoor(connections.mongo_uri, migration.source.database),
@@ -276,7 +287,8 @@ def who(name: str = "") -> Identity:
 
 def desired(migration: Migration) -> DesiredEstate:
     """What AWS should hold for a migration."""
-    return desired_estate(migration.tables, migration.ledger, migration.target, migration.dax)
+    journal = migration.cutover.journal
+    return desired_estate(migration.tables, migration.ledger, migration.target, migration.dax, journal=journal)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

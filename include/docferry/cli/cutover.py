@@ -253,5 +253,5 @@ def _told(report: SwitchReport) -> str:
     steps = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in report.steps.items())
     return (
         f"{report.before} -> {report.after}: writes waited {report.held_s:.2f} s at most ({steps}); {report.instances} "
-        f"instance(s); {report.compared:,} compared"
+        f"instance(s); {report.compared:,} compared" + (f"; {report.evidence}" if report.evidence else "")
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from docferry.client.items.putter import Putter
 from docferry.client.items.reader import DocumentReader
+from docferry.client.journal.write import WriteJournal
 from docferry.client.membership import Membership
 from docferry.client.metrics import Metered
 from docferry.client.type_border import TypeBorder
@@ -27,6 +28,9 @@ Sort = Sequence[tuple[str, int]]
 class ClientContext:
     """One client: its doors, its membership, and what it tells about itself."""
 
+    migration: str
+    journal: str
+    """The journal's table."""
     mappings: Mapping[str, DocumentMapping]
     patterns: Sequence[AccessPattern]
     mongo: MongoDoor
@@ -46,8 +50,11 @@ class ClientContext:
         return DocumentReader(mapping, self.beside if beside else self.calls)
 
     def putter(self, mapping: DocumentMapping, *, beside: bool = False) -> Putter:
-        calls = self.beside if beside else self.calls
-        return Putter(mapping, calls, self.membership.check, self.membership.remember)
+        if beside:
+            return Putter(mapping, self.beside, self.membership.check)
+        lanes = self.membership.lanes
+        journal = None if lanes is None else WriteJournal(table=self.journal, migration=self.migration, lanes=lanes)
+        return Putter(mapping, self.calls, self.membership.check, journal)
 
     def plan(self, mapping: DocumentMapping, query: Mapping[str, Any], sort: Sort = ()) -> Plan:
         """How DynamoDB answers a query. Raises CallRefused."""

@@ -17,18 +17,17 @@ import threading
 import time
 import uuid
 import weakref
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 from docferry.client.following import ModeReader
+from docferry.client.journal.lanes import InstanceLanes
 from docferry.client.tally import Tally
-from docferry.core.cutover.instances import INSTANCES, Instance, Wrote
+from docferry.core.cutover.instances import INSTANCES, Instance
 from docferry.core.cutover.modes import MODE, MOVES, Mode, ModeState
-from docferry.core.mapping.items import ItemKey
 from docferry.errors import (
     CallRefused,
     ConditionFailed,
@@ -38,15 +37,11 @@ from docferry.errors import (
     MigrationError,
     WritesHeld,
 )
-from docferry.flows.ledger.modes import instance_in, mode_in
+from docferry.flows.ledger.modes import instance_in, mode_in, strike_off
 from docferry.ports.client import DynamoCalls
-from docferry.ports.flows import Identity, Ledger, Record
+from docferry.ports.flows import Identity, Journal, Ledger, Record
 
 LEASE_S = 10.0
-REMEMBER_S = 60.0
-"""How long what was written is remembered (docs/protocol.md, "3. Instances"): reverse replication is rarely that far behind."""
-MOST_REMEMBERED = 2_000
-"""About 200 KB in the ledger."""
 HOLD_GRACE_S = 5.0
 """How much longer than its deadline a hold is waited for: somebody must see that it has passed, and put it back."""
 MOST_HOLD_S = 60.0
@@ -75,10 +70,13 @@ class Membership:
         open_ledger: Callable[[], Ledger],
         identity: Callable[[], Identity],
         *,
+        open_journal: Callable[[], Journal] | None = None,
         region: str = "",
         lease_s: float = LEASE_S,
     ) -> None:
+        """Without `open_journal` this process writes no entries: it does not say that it could."""
         self._open_ledger, self._identity, self._region, self._lease_s = open_ledger, identity, region, lease_s
+        self._open_journal = open_journal
         self.on_fork: list[Callable[[], None]] = []
         self._begin()
         _ALL.add(self)
@@ -101,9 +99,9 @@ class Membership:
         self._renewed = 0.0
         self._in_flight: dict[int, int] = {}
         self.tally = Tally()
-        self._wrote: deque[tuple[float, Wrote]] = deque(maxlen=MOST_REMEMBERED)
         self._closing = threading.Event()
         self._wake = threading.Event()
+        self._lanes = InstanceLanes(self._id, self._wake.set, self._open_journal)
         self._thread: threading.Thread | None = None
         self.trouble: MigrationError | None = None
 
@@ -150,11 +148,13 @@ class Membership:
             thread.join(timeout=5)
         self._deadline = 0.0
         with self._asking:
-            if self._record is not None:
+            # What may still arrive is made impossible first; whoever cannot see to that has not said that it ends.
+            if self._record is not None and not self._lanes.busy and self._lanes.void_doubtful():
                 self._write_instance(self._acknowledged, ended=True)
 
     def _register(self) -> None:
         """Under the epoch of now: while it is being written, the mode may not change."""
+        self._lanes = InstanceLanes(self._id, self._wake.set, self._open_journal)
         while True:
             asked = time.monotonic()
             mode = self._ledger.read(*MODE)
@@ -173,6 +173,7 @@ class Membership:
                 continue
             self._acknowledged = state.epoch
             self._begin_term(asked)
+            self._lanes.grant(body["lanes"])
             return
 
     def after_fork(self) -> None:
@@ -221,15 +222,16 @@ class Membership:
     def _begun(self) -> WriteTicket | None:
         with self._lock:
             state = self._state
+            if self._lanes.abandoned:  # another instance begins in its place
+                return None
             held = state.mode is Mode.HOLD
             if time.monotonic() <= self._deadline:
                 if held:
                     return None
                 self._in_flight[state.epoch] = self._in_flight.get(state.epoch, 0) + 1
                 return WriteTicket(state, term=self._term)
-        if isinstance(
-            self.trouble, MembershipBroken
-        ):  # the ledger may well be there: nothing tells that MongoDB still leads
+        # The ledger may well be there: nothing tells that MongoDB still leads.
+        if isinstance(self.trouble, MembershipBroken):
             raise MembershipBroken(str(self.trouble)) from self.trouble.__cause__
         if held:
             return None
@@ -252,15 +254,16 @@ class Membership:
         if time.monotonic() > deadline or (begun is not None and begun.term != term):
             raise LeaseLost(f"{INSTANCES}/{self._id}")
 
+    @property
+    def lanes(self) -> InstanceLanes | None:
+        """The journal's lanes, for the write that is carried out; None if it needs no entry."""
+        begun = _carried_out.get()
+        return self._lanes if begun is not None and begun.state.journal else None
+
     def look(self) -> ModeState:
         """Ask the ledger for the mode now. Raises StoreError."""
         self._see(self._ledger.read(*MODE))
         return self._state
-
-    def remember(self, wrote: Wrote) -> None:
-        """An item that was written while DynamoDB leads."""
-        with self._lock:
-            self._wrote.append((time.monotonic(), wrote))
 
     # --- following ---------------------------------------------------------------------------------------------------
 
@@ -291,11 +294,17 @@ class Membership:
             return
         now = time.monotonic()
         over, late = now > self._deadline, now - self._renewed > self._reader.renewal_s(self._lease_s)
+        late = late or self._lanes.wanted > self._lanes.granted > 0
         with self._lock:
             epoch = self._state.epoch
             if any(begun < epoch for begun in self._in_flight):
                 epoch = self._acknowledged
-        if over or late or epoch != self._acknowledged:
+        acknowledges = epoch != self._acknowledged
+        if acknowledges and self._state.mode is Mode.HOLD and (self._lanes.busy or not self._lanes.void_doubtful()):
+            epoch = self._acknowledged
+        if self._lanes.abandoned:
+            self._strike_off()
+        elif over or late or epoch != self._acknowledged:
             self._write_instance(epoch, ended=False, unchanged=[mode] if over and mode else [])
 
     def _see(self, record: Record | None) -> None:
@@ -314,6 +323,7 @@ class Membership:
             self._not_written(epoch, body, ended=ended, unchanged=unchanged)
             return
         self._record, self._acknowledged, self._renewed = written, epoch, asked
+        self._lanes.grant(body["lanes"])
         if ended:
             self._deadline = 0.0
         elif unchanged:
@@ -323,14 +333,24 @@ class Membership:
 
     def _not_written(self, epoch: int, body: Mapping[str, Any], *, ended: bool, unchanged: Sequence[Record]) -> None:
         current = self._ledger.read(INSTANCES, self._id)
-        if current is None or instance_in(current).mark != body["mark"]:
-            self._deadline = 0.0  # struck off: register as another one
-            self._id = uuid.uuid4().hex
-            self._register()
+        found = instance_in(current) if current is not None else None
+        if current is None or found is None or found.mark != body["mark"] or found.struck:
+            self._deadline = 0.0  # struck off
+            if not ended:
+                self._register_anew()
         elif self._record is None or current.revision != self._record.revision:
             self._record = current  # an earlier write of ours, whose answer was lost
             self._write_instance(epoch, ended=ended, unchanged=unchanged)
         # else the mode has changed meanwhile: the next beat sees it
+
+    def _strike_off(self) -> None:
+        """Say in its record that this instance writes no more, and register as another: a copy of it may think itself alive."""
+        strike_off(self._ledger, self._id)
+        self._register_anew()
+
+    def _register_anew(self) -> None:
+        self._id = uuid.uuid4().hex
+        self._register()
 
     def _begin_term(self, asked: float) -> None:
         with self._lock:
@@ -338,11 +358,7 @@ class Membership:
             self._deadline, self._renewed = asked + self._lease_s * 0.8, asked
 
     def _instance(self, epoch: int, *, ended: bool) -> Instance:
-        now = time.time_ns() // 1_000_000
-        recent = time.monotonic() - REMEMBER_S
-        identity = self._identity()
-        with self._lock:
-            wrote = list(self._wrote)
+        now, identity = time.time_ns() // 1_000_000, self._identity()
         return Instance(
             id=self._id,
             name=identity.name,
@@ -357,18 +373,9 @@ class Membership:
             counts=self.tally.counts,
             unserved=self.tally.unserved,
             examples=self.tally.examples,
-            wrote=_latest(one for at, one in wrote if at > recent),
+            lanes=self._lanes.wanted,
+            at=self._lanes.at,
         )
-
-
-def _latest(wrote: Iterable[Wrote]) -> list[Wrote]:
-    """Of each item the highest version, in the order of their first writes: what is written often takes no more room."""
-    found: dict[tuple[str, ItemKey], Wrote] = {}
-    for one in wrote:
-        before = found.setdefault((one.table, one.key), one)
-        if one.version > before.version:
-            found[one.table, one.key] = one
-    return list(found.values())
 
 
 _ALL: weakref.WeakSet[Membership] = weakref.WeakSet()

@@ -96,6 +96,11 @@ class LedgerSettings(_Strict):
 
     table: str = "DocferryLedger"
 
+    @property
+    def journal_table(self) -> str:
+        """Where the application's processes have their journals while DynamoDB leads."""
+        return f"{self.table}Journal"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackfillSettings(_Strict):
@@ -140,7 +145,8 @@ class CutoverSettings(_Strict):
     after the fence. Transactions in the fence's way are waited for, and with `kill_transactions` killed after half of the
     time. `waived_writers` and `waived_readers` (users, or appNames) may go on using MongoDB, knowingly.
     `waived_unique` are unique indexes (`<collection>.<field>`, several fields joined by `,`) that nobody enforces once
-    DynamoDB leads.
+    DynamoDB leads. `journal`: each write of a leading DynamoDB has an entry in table `<ledger.table>Journal`, which proves the
+    way back; without it the way back is not proved.
     """
 
     app_users: tuple[str, ...] = ()
@@ -151,6 +157,7 @@ class CutoverSettings(_Strict):
     waived_writers: tuple[str, ...] = ()
     waived_readers: tuple[str, ...] = ()
     waived_unique: tuple[str, ...] = ()
+    journal: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

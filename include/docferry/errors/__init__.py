@@ -25,12 +25,14 @@ MigrationError(retryable=False)
 ├ ValidationFailed(summary)
 ├ PointFailed(point, why)                   a rollback point could not be made; nothing lists as one
 ├ SteppedBack(why, mode, examples)          flipped reads went past a bound, and the mode is the one of before
+├ JournalBroken                             the journal of writes lacks entries: it does not prove the way back
 ├ MoveRefused                               the mode cannot become that one from here
 ├ WritesHeld                                writes waited for a change of the leader that did not end in time
 ├ KeyTaken(collection, key)             while DynamoDB leads: the key belongs to another document
 ├ TornRead                              a document's items do not fit together: MongoDB has it whole
 ├ LeaderUnknown                             this process may not write: it does not know which database leads
 ├ MembershipBroken                          this process may not write: an unforeseen error keeps it from following the mode
+├ InstanceStruck                            this process was struck off; it registers anew, and the call is made again
 ├ CallRefused(what, suggestion)             the client cannot do this call, or not in this mode
 ├ DocumentNotFound                          nothing is there to be updated; nothing was written
 ├ NotAsExpected                             the document is not as the write expects it; nothing was written
@@ -53,6 +55,7 @@ from docferry.errors.base import (
 from docferry.errors.calls import (
     CallRefused,
     DocumentNotFound,
+    InstanceStruck,
     KeyTaken,
     LeaderUnknown,
     MembershipBroken,
@@ -83,6 +86,7 @@ from docferry.errors.phases import (
     FenceBroken,
     FenceFailed,
     HoldFailed,
+    JournalBroken,
     LeaseHeld,
     LeaseLost,
     MoveRefused,
@@ -124,10 +128,12 @@ __all__ = [
     "FenceFailed",
     "HoldFailed",
     "ImagesLost",
+    "InstanceStruck",
     "InvariantBroken",
     "ItemTooLarge",
     "ItemsUnreadable",
     "IteratorExpired",
+    "JournalBroken",
     "KeyCollision",
     "KeyNotRepresentable",
     "KeyTaken",

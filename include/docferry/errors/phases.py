@@ -67,6 +67,11 @@ class NotApplied(MigrationError):
         self.left, self.within_s = tuple(left), within_s
 
 
+class JournalBroken(MigrationError):
+    """The journal of writes to DynamoDB lacks entries, so it proves nothing: MongoDB may lack documents. Validate both sides in
+    full while DynamoDB leads, before the way back (`docferry validate`, then `docferry rollback --waive journal`)."""
+
+
 class HoldFailed(MigrationError):
     """The leader could not be changed while writes waited. `steps` says how long each part took, in seconds; `stuck` why
     it could not go back, `went` where the mode has gone all the same, `unsettled` why fence or marker do not fit that mode; all

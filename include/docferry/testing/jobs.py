@@ -33,8 +33,8 @@ def make_job(
     run_mark: str = "",
     **ports: Any,
 ) -> Job:
-    """A job with these ports (`source=`, `fence=`, `clients=`, `sink=`, `streams=`, `estate=`, `points=`), which stay the
-    caller's to close. Without `leader=` the marker is a fake of its own."""
+    """A job with these ports (`source=`, `fence=`, `clients=`, `sink=`, `streams=`, `journal=`, `estate=`, `points=`), which stay
+    the caller's to close. Without `leader=` the marker is a fake of its own."""
     return Job(
         migration=migration,
         ledger=FakeLedger() if ledger is None else ledger,

@@ -9,7 +9,8 @@ from bson.timestamp import Timestamp
 
 from docferry.adapters.aws.ledger import DynamoLedger
 from docferry.client.membership import LEASE_S
-from docferry.core.cutover.instances import INSTANCES, Instance, Wrote
+from docferry.core.cutover.instances import INSTANCES, Instance
+from docferry.core.cutover.journal import FIRST_LANES
 from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.core.versions import N_MAX, VERSION_MAX, snapshot_version, version_of, version_text
 from docferry.ports.flows import Record
@@ -45,7 +46,7 @@ def _next(stored: int | None, floor: int) -> str:
 _DUAL: Final = ModeState().move(Mode.DUAL_WRITE, 10)
 _READS: Final = _DUAL.move(Mode.DYNAMODB_READS, 100)
 _HOLD: Final = _READS.hold(Mode.DYNAMODB_ONLY, NOW + 10_000)
-_ONLY: Final = _HOLD.go_ahead(snapshot_version(Timestamp(1705333530, 7)))
+_ONLY: Final = _HOLD.go_ahead(snapshot_version(Timestamp(1705333530, 7)), journal=True)
 _BACK: Final = _ONLY.hold(Mode.MONGO_ONLY, NOW + 60_000)
 STATES: Final = (ModeState(), _DUAL, _READS, _HOLD, _ONLY, _BACK, _BACK.go_ahead(0), _ONLY.move(Mode.FINAL))
 SPREADS: Final = (
@@ -121,11 +122,10 @@ def instance(epoch: int, mode: Mode, **more: Any) -> Instance:
     """The instance of the vectors, as it is now."""
     return Instance(
         id=ID, name="shop@host pid 7", mark="", epoch=epoch, registered_ms=NOW, beat_ms=NOW, until_ms=NOW + LEASE_MS,
-        mode=str(mode), region="us-east-1", **more,
+        mode=str(mode), region="us-east-1", lanes=FIRST_LANES, **({"at": (0, 0)} | more),
     )  # fmt: skip
 
 
-WROTE: Final = (Wrote(table="Shop", key=("USER#ann", "PROFILE"), version=version_text(_ONLY.floor + 1)),)
 STEPS: Final[tuple[tuple[str, ModeState, Instance | None], ...]] = (
     ("nobody has been here: whoever comes first makes the mode's record", ModeState(), None),
     ("it registers, under the epoch of now", ModeState(), instance(0, Mode.MONGO_ONLY)),
@@ -134,8 +134,8 @@ STEPS: Final[tuple[tuple[str, ModeState, Instance | None], ...]] = (
     ("that write has ended: epoch 1 is acknowledged", _DUAL, instance(1, Mode.DUAL_WRITE)),
     ("writes are held; none is in flight", _HOLD, instance(3, Mode.HOLD)),
     ("DynamoDB leads", _ONLY, instance(4, Mode.DYNAMODB_ONLY)),
-    ("writes are held on the way back: it says what it wrote last", _BACK, instance(5, Mode.HOLD, wrote=WROTE)),
-    ("it ends", _BACK, instance(5, Mode.HOLD, wrote=WROTE, ended=True)),
+    ("writes are held on the way back: it says where its lanes end", _BACK, instance(5, Mode.HOLD, at=(7, 2))),
+    ("it ends", _BACK, instance(5, Mode.HOLD, at=(7, 2), ended=True)),
 )
 MODE_REVISION, FIRST_REVISION = 100, 200
 

@@ -8,12 +8,17 @@ from typing import Any
 
 from docferry.client.items.putter import Putter
 from docferry.client.items.reader import DocumentReader
+from docferry.client.journal.lanes import InstanceLanes
+from docferry.client.journal.write import WriteJournal
 from docferry.client.transport.sync_driver import run
+from docferry.core.cutover.journal import FIRST_LANES
 from docferry.core.mapping.items import Document, Item, ItemKey, key_of
 from docferry.core.mapping.tombstones import tombstone
+from docferry.core.settings import LedgerSettings
 from docferry.core.versions import version_text
 from docferry.ports.flows import Guard
 from docferry.testing.vectors_documents import USER, VERSION, extended, mapping, timeless
+from docferry.testing.vectors_journal import INSTANCE, timeless_entry
 
 FLOOR = VERSION + 1_000
 
@@ -58,6 +63,13 @@ def writes() -> Any:
             _leading("move to another key", before, dict(USER), {**USER, "username": "bob", "addresses": []}),
             _leading("delete", before, dict(USER), None),
         ],
+        "journaled": [
+            _leading("insert", [], None, dict(USER), _journal()),
+            _leading(
+                "move to another key", before, dict(USER), {**USER, "username": "bob", "addresses": []}, _journal()
+            ),
+            _leading("delete", before, dict(USER), None, _journal()),
+        ],
     }
 
 
@@ -74,12 +86,29 @@ def _beside(what: str, document: Document, *, put: bool) -> dict[str, Any]:
     }
 
 
-def _leading(what: str, there: Sequence[Item], before: Document | None, after: Document | None) -> dict[str, Any]:
+def _journal() -> WriteJournal:
+    """Of an instance that has written twice in its first lane."""
+    lanes = InstanceLanes(INSTANCE, lambda: None, None)
+    lanes.grant(FIRST_LANES)
+    lane = lanes.take()
+    assert lane is not None
+    lane.last = 2
+    lanes.give_back(lane)
+    return WriteJournal(table=LedgerSettings().journal_table, migration="shop", lanes=lanes)
+
+
+def _leading(
+    what: str,
+    there: Sequence[Item],
+    before: Document | None,
+    after: Document | None,
+    journal: WriteJournal | None = None,
+) -> dict[str, Any]:
     users, table = mapping("users"), _Table(there)
     at = before if before is not None else after
     assert at is not None
     found = run(DocumentReader(users, table).place(users.root_key(at)))
-    run(Putter(users, table, lambda: None).replace(found, after, FLOOR))
+    run(Putter(users, table, lambda: None, journal).replace(found, after, FLOOR))
     return {
         "what": what,
         "there": [timeless(item) for item in there],
@@ -96,5 +125,6 @@ def _request(table: _Table) -> dict[str, Any]:
     if operation == "TransactWriteItems":
         request["ClientRequestToken"] = "TOKEN"
     for put in [request] if operation == "PutItem" else [one["Put"] for one in request["TransactItems"]]:
-        put["Item"] = timeless(put["Item"])
+        is_entry = put["TableName"] == LedgerSettings().journal_table
+        put["Item"] = (timeless_entry if is_entry else timeless)(put["Item"])
     return {"operation": operation, "request": request}

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from docferry.core.cutover.modes import Mode
 from docferry.flows.cutover.flip import begin_dual_write, flip_reads
-from docferry.flows.ledger.modes import read_mode
+from docferry.flows.ledger.modes import list_instances, read_mode
 from docferry.flows.ledger.rooms.reverse_stream import REVERSE
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig, eventually
@@ -117,7 +117,10 @@ def test_whoever_is_killed_in_each_mode_takes_nothing_along(own_stack: SandboxSt
                 back = change_leader(rig, back=True)
         assert read_mode(rig.ledger).mode is Mode.MONGO_ONLY
         print(f"writes waited for {there.held_s:.1f} s, and on the way back for {back.held_s:.1f} s")
-        assert "drained the streams" in back.steps
+        assert "proved" in back.steps
+        silent = [one for one in list_instances(rig.ledger) if one.epoch < back.epoch - 1]
+        assert len(silent) == 5, "killed, each before the hold"
+        assert all(one.struck for one in silent)
         processes.await_more(3)
         replayed = judge(rig, processes)
     assert_nothing_lost(replayed, killed=[0, 1, 2, 3, 4, 5])

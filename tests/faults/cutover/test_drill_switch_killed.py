@@ -41,7 +41,7 @@ WAY_THERE = {
 UNJUDGED = ("--waive", "validation")
 """As in an emergency."""
 WAY_BACK = {
-    "docferry.flows.cutover.to_mongodb.wait_until_applied": Recorded.UP,
+    "docferry.flows.cutover.to_mongodb.wait_for_acknowledgements": Recorded.UP,
     "docferry.flows.cutover.to_mongodb.change_mode": Recorded.DOWN,
 }
 """Where the process stands still until it is killed, and how the fence is there."""

@@ -21,6 +21,7 @@ import yaml
 from docferry.adapters.aws.dynamodb import DynamoTarget
 from docferry.adapters.aws.dynamodb_http import DynamoHttp
 from docferry.adapters.aws.estate import AwsEstate
+from docferry.adapters.aws.journal import DynamoJournal
 from docferry.adapters.aws.ledger import DynamoLedger
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.config import Migration, parse_migration
@@ -89,10 +90,19 @@ class Rig:
     def _session(self) -> boto3.Session:
         return _Endpoint(session_of(self.env), self.env["AWS_ENDPOINT_URL_DYNAMODB"])  # type: ignore[return-value]
 
+    @property
+    def journal(self) -> DynamoJournal:
+        return DynamoJournal(self._session, self.migration.ledger.journal_table, self.migration.name)
+
     def provision(self) -> None:
         """Bare tables: what a backfill needs and no more."""
         keys = {"PK": "HASH", "SK": "RANGE"}
-        for name, indexes in ((self.table, self.migration.tables[0].indexes), (self.migration.ledger.table, ())):
+        ledger = self.migration.ledger.table
+        for name, indexes in (
+            (self.table, self.migration.tables[0].indexes),
+            (ledger, ()),
+            (self.migration.ledger.journal_table, ()),
+        ):
             names = [*keys, *(f"{index}{part}" for index in indexes for part in keys)]
             more = [
                 {
@@ -130,6 +140,7 @@ class Rig:
             stop=stop or threading.Event(),
             run=run,
             run_mark=identity.mark,
+            journal=self.journal,
         )
 
     def estate(self) -> AwsEstate:

@@ -184,8 +184,8 @@ class Returning:
     async def _work(self) -> None:
         rig, target = self._rig, self._rig.target()
         job = make_job(
-            migration=rig.migration, streams=DynamoStreams(rig._session), sink=sink_of(rig), ledger=rig.ledger,
-            identity=who("reverse replicator"), progress=Said(), stop=self._stop,
+            migration=rig.migration, streams=DynamoStreams(rig._session), journal=rig.journal, sink=sink_of(rig),
+            ledger=rig.ledger, identity=who("reverse replicator"), progress=Said(), stop=self._stop,
         )  # fmt: skip
         try:
             await reverse(job, target)
@@ -221,6 +221,7 @@ def cutover_of(rig: Rig) -> Job:
         clients=MongoClients(rig.env["DOCFERRY_MONGO_URI"]),
         estate=rig.estate(),
         streams=DynamoStreams(rig._session),
+        journal=rig.journal,
         sink=sink_of(rig),
         ledger=rig.ledger,
         identity=who("the switch"),

@@ -110,6 +110,7 @@ def job_of(rig: Rig, streams: DynamoStreams, stop: StopSignal) -> Job:
     return make_job(
         migration=rig.migration,
         streams=streams,
+        journal=rig.journal,
         sink=MongoSink(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database),
         ledger=rig.ledger,
         identity=who("back"),

@@ -21,11 +21,11 @@ from docferry.core.mapping.digest import digest
 from docferry.core.mapping.items import key_of
 from docferry.core.versions import parse_version, version_of, version_time
 from docferry.ports.flows import Identity
-from docferry.testing.fakes import FakeLedger
+from docferry.testing.fakes import FakeJournal, FakeLedger
 from docferry.testing.strategies import canonical_bson
 from docferry.testing.vectors import FILES, text_of
 from docferry.testing.vectors_documents import from_extended, mapping
-from docferry.testing.vectors_ledger import ID, WROTE
+from docferry.testing.vectors_ledger import ID
 from support.backfill.rig import eventually
 from support.place import ROOT
 
@@ -122,7 +122,9 @@ class _Life:
         monkeypatch.setattr("docferry.client.following.BEAT_S", 0.02)
         self.ledger = FakeLedger()
         who = Identity(name="shop@host pid 7", mark="", ended=lambda mark: False)
-        self.member = Membership(lambda: self.ledger, lambda: who, region="us-east-1", lease_s=1.0)
+        self.member = Membership(
+            lambda: self.ledger, lambda: who, open_journal=FakeJournal, region="us-east-1", lease_s=1.0
+        )
         self.member._id = ID
 
     def set_mode(self, state: ModeState) -> None:
@@ -185,7 +187,8 @@ def test_instance_registers_acknowledges_and_ends_as_said(monkeypatch: pytest.Mo
     eventually_said(steps[4])
     for step in steps[5:8]:
         if step is steps[7]:
-            member.remember(WROTE[0])
+            for lane, last in zip(member._lanes._all, (7, 2), strict=True):
+                lane.last = last
         life.set_mode(state_of(step["mode"]))
         eventually_said(step)
     member.leave()

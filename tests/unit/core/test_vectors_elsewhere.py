@@ -94,6 +94,43 @@ def test_writes_beside_mongodb_yield_to_whatever_is_newer() -> None:
             assert ("_deleted" in put["Item"]) == (one["what"] == "bury")
 
 
+def test_write_with_a_journal_has_its_entry_last_and_only_in_an_empty_slot() -> None:
+    for one in read("writes")["journaled"]:
+        *puts, last = (each["Put"] for each in one["request"]["TransactItems"])
+        assert last["ConditionExpression"] == "attribute_not_exists(PK)"
+        assert last["TableName"] == "DocferryLedgerJournal"
+        assert last["Item"]["SK"] == {"S": "000000000003"}
+        assert last["Item"]["PK"]["S"].split("#") == ["shop", "0123456789abcdef0123456789abcdef", "0"]
+        named = [[next(iter(text.values())) for text in wrote["L"]] for wrote in last["Item"]["wrote"]["L"]]
+        roots = [put for put in puts if put["Item"]["SK"] == {"S": "PROFILE"}]
+        assert [wrote[1:4] for wrote in named] == [
+            [put["Item"]["PK"]["S"], put["Item"]["SK"]["S"], put["Item"]["_v"]["S"]] for put in roots
+        ], "the roots, and no other item"
+
+
+def test_journal_entries_say_what_they_stand_for() -> None:
+    for one in read("journal")["entries"]:
+        item = one["item"]
+        assert item["PK"]["S"] == f"{one['migration']}#{one['instance']}#{one['lane']}"
+        assert item["SK"]["S"] == f"{one['slot']:012d}"
+        assert (item["kind"]["S"], item["_ttl"]["N"]) == (one["kind"], "NOW_S+259200")
+        assert [[next(iter(part.values())) for part in wrote["L"]] for wrote in item["wrote"]["L"]] == [
+            [*wrote[:4], str(wrote[4])] for wrote in one["wrote"]
+        ]
+
+
+def test_slot_that_is_taken_is_ones_own_an_earlier_one_or_the_end() -> None:
+    for one in read("journal")["meetings"]:
+        sent, there = one["sent"], one["there"]
+        if there["kind"] == "seal":
+            wanted = ("sealed", 1)
+        elif there["nonce"] not in sent:
+            wanted = ("foreign", 1)
+        else:
+            wanted = ("happened" if there["nonce"] == sent[-1] else "behind", 2)
+        assert (one["answer"], one["next"]) == wanted
+
+
 def test_writes_of_a_leading_dynamodb_lock_on_what_was_read_and_leave_a_document_that_fits_together() -> None:
     for one in read("writes")["leading"]:
         table = {(item["PK"]["S"], item["SK"]["S"]): item for item in one["there"]}

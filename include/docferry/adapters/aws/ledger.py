@@ -18,13 +18,17 @@ from docferry.adapters.aws.boto_values import from_boto, to_boto
 from docferry.adapters.aws.endpoint import aws_client
 from docferry.adapters.aws.errors import translated
 from docferry.core.bson_codec.plain import from_plain, to_plain
+from docferry.core.cutover.journal import JOURNAL
+from docferry.core.cutover.modes import REQUIRES
 from docferry.errors import ConditionFailed, InvariantBroken, Unavailable
 from docferry.ports.flows import Record
 
-SCHEMA = 1
+SCHEMA, SCHEMA_REQUIRES = 1, 2
+"""A record of schema 2 names in `requires` what its readers must be able to do: whoever cannot stops."""
+CAN = frozenset({JOURNAL})
 
 
-_PATIENT = Config(retries={"mode": "standard", "max_attempts": 8}, connect_timeout=5, read_timeout=20)
+PATIENT = Config(retries={"mode": "standard", "max_attempts": 8}, connect_timeout=5, read_timeout=20)
 """Throttling and short outages are ridden out here: a ledger call that fails ends a chunk's attempt."""
 
 
@@ -35,7 +39,7 @@ class DynamoLedger:
     """Ledger over a boto3 session. One table serves any number of migrations."""
 
     def __init__(self, session: boto3.Session, table: str, migration: str, config: Config | None = None) -> None:
-        self._client = aws_client(session.client, "dynamodb", config=config or _PATIENT)
+        self._client = aws_client(session.client, "dynamodb", config=config or PATIENT)
         self._table, self._migration = table, migration
 
     def __repr__(self) -> str:
@@ -53,7 +57,7 @@ class DynamoLedger:
         # Its price is in the answer even if nothing is there.
         request = {"TableName": self._table, "Key": key, "ConsistentRead": consistent}
         request["ReturnConsumedCapacity"] = "TOTAL"
-        found: dict[str, Any] | None = _whole(self._client.get_item, request, "ConsumedCapacity").get("Item")
+        found: dict[str, Any] | None = whole(self._client.get_item, request, "ConsumedCapacity").get("Item")
         return found
 
     def list(self, section: str, prefix: str = "") -> list[Record]:
@@ -66,7 +70,7 @@ class DynamoLedger:
         }
         found: list[Record] = []
         while True:
-            reply = _whole(self._client.query, query, "Items")
+            reply = whole(self._client.query, query, "Items")
             found += [self._record(item) for item in reply["Items"]]
             if "LastEvaluatedKey" not in reply:
                 return found
@@ -110,7 +114,7 @@ class DynamoLedger:
     def _new_item(self, section: str, key: str, revision: int, body: Mapping[str, Any]) -> dict[str, Any]:
         return self._key(section, key) | {
             "rev": {"N": str(revision)},
-            "schema": {"N": str(SCHEMA)},
+            "schema": {"N": str(SCHEMA_REQUIRES if body.get(REQUIRES) else SCHEMA)},
             "nonce": {"S": uuid.uuid4().hex},
             "body": to_boto(from_plain(dict(body))),
         }
@@ -130,14 +134,20 @@ class DynamoLedger:
         return {"PK": {"S": self._partition(section)}, "SK": {"S": key}}
 
     def _record(self, item: Mapping[str, Any]) -> Record:
-        if int(item["schema"]["N"]) != SCHEMA:
-            raise InvariantBroken(f"ledger record of schema {item['schema']['N']}, this docferry knows {SCHEMA}")
+        if int(item["schema"]["N"]) not in (SCHEMA, SCHEMA_REQUIRES):
+            raise InvariantBroken(
+                f"ledger record of schema {item['schema']['N']}, this docferry knows {SCHEMA} and {SCHEMA_REQUIRES}"
+            )
         section = item["PK"]["S"].removeprefix(self._migration + "#")
         body = _plain(to_plain(from_boto(item["body"])))
+        if unknown := sorted(set(body.get(REQUIRES, ())) - CAN):
+            raise InvariantBroken(
+                f"ledger record that requires {', '.join(unknown)}: this docferry cannot; install a newer one"
+            )
         return Record(section, item["SK"]["S"], int(item["rev"]["N"]), body)
 
 
-def _whole(read: Callable[..., dict[str, Any]], request: Mapping[str, Any], name: str) -> dict[str, Any]:
+def whole(read: Callable[..., dict[str, Any]], request: Mapping[str, Any], name: str) -> dict[str, Any]:
     """An answer that has `name`, as each has that is whole. Raises Unavailable.
 
     Why: botocore makes an answer that was cut short into an empty one, and only a checksum, if there is one, tells.

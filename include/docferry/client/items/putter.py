@@ -11,19 +11,21 @@ away becomes a tombstone, so that a process which missed the change of leader ca
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
 from docferry.client.items.reader import DocumentReader, StoredDocument
-from docferry.core.cutover.instances import Wrote
+from docferry.client.journal.write import WriteJournal
+from docferry.core.compare.diff import is_tombstone
+from docferry.core.cutover.journal import ENTRY_ITEMS, Wrote
 from docferry.core.limits import TRANSACTION_ITEMS
 from docferry.core.mapping.items import VOLATILE, Document, Item, ItemKey, check_size, key_of
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.tombstones import tombstone
-from docferry.core.versions import version_text
 from docferry.errors import CallRefused, ConditionFailed, DocumentError, InvariantBroken, KeyTaken
 from docferry.ports.client import DynamoCalls
 from docferry.ports.flows import Guard
@@ -57,9 +59,10 @@ class Putter:
         mapping: DocumentMapping,
         calls: DynamoCalls,
         guard: Guard,
-        remember: Callable[[Wrote], None] = lambda wrote: None,
+        journal: WriteJournal | None = None,
     ) -> None:
-        self._mapping, self._calls, self._guard, self._remember = mapping, calls, guard, remember
+        """With a `journal`, each write of a leading DynamoDB has an entry there."""
+        self._mapping, self._calls, self._guard, self._journal = mapping, calls, guard, journal
         self._reader = DocumentReader(mapping, calls)
         self._ttl = mapping.settings.ttl_attribute
 
@@ -73,6 +76,11 @@ class Putter:
             for item in items:
                 check_size(item)
         return items
+
+    @property
+    def most_items(self) -> int:
+        """Of documents, in one transaction while DynamoDB leads."""
+        return TRANSACTION_ITEMS - (ENTRY_ITEMS if self._journal is not None else 0)
 
     def root_key(self, document: Document) -> ItemKey:
         """Where a document's root goes. Raises as `items`."""
@@ -140,20 +148,30 @@ class Putter:
         return PreparedItems(
             collection=self._mapping.collection,
             puts=[self._as_read(item, there.get(key_of(item))) for item in wanted],
-            wrote=[
-                Wrote(table=self._mapping.table, key=key_of(item), version=version_text(version)) for item in wanted
-            ],
+            wrote=[self._wrote(item) for item in wanted if self._is_root(item)],
         )
 
     async def commit(self, prepared: Sequence[PreparedItems]) -> None:
         """Write what was prepared, of any collection: all or none.
 
-        Raises: ConditionFailed, if somebody was quicker: read again; StoreError.
+        Raises: ConditionFailed, if somebody was quicker: read again; InstanceStruck: nothing was written; StoreError.
         """
-        await self._transact([put for one in prepared for put in one.puts])
-        for one in prepared:
-            for wrote in one.wrote:
-                self._remember(wrote)
+        puts = [put for one in prepared for put in one.puts]
+        if self._journal is None:
+            await self._transact(puts)
+        else:
+            await self._journal.commit(
+                self._calls, self._guard, puts, [wrote for one in prepared for wrote in one.wrote]
+            )
+
+    def _is_root(self, item: Item) -> bool:
+        return bool(item["entityType"]["S"] == self._mapping.root.entity)
+
+    def _wrote(self, item: Item) -> Wrote:
+        expires = "0" if is_tombstone(item) else item.get(self._ttl, {}).get("N", "0")  # a tombstone outlives its entry
+        return Wrote(
+            table=self._mapping.table, key=key_of(item), version=item["_v"]["S"], expires_s=int(Decimal(expires))
+        )
 
     def _wanted(self, before: StoredDocument | None, after: Document | None, version: int) -> list[Item]:
         """The items to be put: root, changed children, and tombstones for what goes away."""
@@ -163,9 +181,10 @@ class Putter:
         changed = [item for item in new[1:] if not _same(item, old.get(key_of(item)))]
         graves = [tombstone(item, version, self._ttl) for key, item in old.items() if key not in kept]
         wanted = [*new[:1], *changed, *graves]
-        if len(wanted) > TRANSACTION_ITEMS:
+        most = self.most_items
+        if len(wanted) > most:
             raise CallRefused(
-                what=f"this write changes {len(wanted)} items of one document, and a transaction takes {TRANSACTION_ITEMS}",
+                what=f"this write changes {len(wanted)} items of one document, and a transaction takes {most}",
                 suggestion="change fewer elements at once",
             )
         return wanted

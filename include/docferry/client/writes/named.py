@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -18,12 +19,11 @@ from docferry.core.access.patterns import Pattern, PatternQuery
 from docferry.core.bson_codec.order import same
 from docferry.core.compare.diff import compare_values
 from docferry.core.cutover.modes import ModeState
-from docferry.core.limits import TRANSACTION_ITEMS
-from docferry.core.mapping.items import Document
+from docferry.core.mapping.items import Document, key_of
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mql.filters import Filter, compile_filter
 from docferry.core.mql.updates import apply_update, check_insert
-from docferry.errors import CallRefused, DocumentNotFound, KeyTaken, NotAsExpected
+from docferry.errors import CallRefused, DocumentNotFound, InstanceStruck, KeyTaken, NotAsExpected
 
 T = TypeVar("T")
 Query = Mapping[str, Any]
@@ -105,15 +105,16 @@ class NamedWrites:
     async def _while_it_leads(self, method: str, write: Callable[[ModeState], Awaitable[T]]) -> T:
         """Raises CallRefused while MongoDB leads; WritesHeld, LeaderUnknown as `Membership.begin` does."""
         members = self._parts.membership
-        begun = await members.begin(self._parts.calls)
-        with members.writing(begun) as state:
-            if not state.mode.dynamodb_leads:
-                raise CallRefused(
-                    what=f"DynamoDBClient.{method} in {state}: MongoDB leads",
-                    suggestion="write through DualWriteManager, which writes where the mode says",
-                )
-            with timed(self._parts.metrics, DYNAMODB, method):
-                return await write(state)
+        while True:
+            begun = await members.begin(self._parts.calls)
+            with members.writing(begun) as state, suppress(InstanceStruck):  # nothing was written: once more as another
+                if not state.mode.dynamodb_leads:
+                    raise CallRefused(
+                        what=f"DynamoDBClient.{method} in {state}: MongoDB leads",
+                        suggestion="write through DualWriteManager, which writes where the mode says",
+                    )
+                with timed(self._parts.metrics, DYNAMODB, method):
+                    return await write(state)
 
     async def _commit(self, steps: Sequence[_Step], floor: int) -> None:
         """All or none. In a transaction, what changes nothing is written, too: it must still be as it was found."""
@@ -123,17 +124,17 @@ class NamedWrites:
             if step.changes or len(steps) > 1:
                 putter = self._parts.putter(step.mapping)
                 prepared.append(await putter.prepare(step.before, step.after, floor))
-        keys = [(wrote.table, wrote.key) for one in prepared for wrote in one.wrote]
+        keys = [(put["TableName"], key_of(put["Item"])) for one in prepared for put in one.puts]
         if len(set(keys)) < len(keys):
             raise CallRefused(what="a transaction that writes a document twice", suggestion="put both into one change")
-        number = len(keys)
-        if number > TRANSACTION_ITEMS:
+        if putter is None:
+            return
+        if (number := len(keys)) > putter.most_items:
             raise CallRefused(
-                what=f"these documents change {number} items, and a transaction takes {TRANSACTION_ITEMS}",
+                what=f"these documents change {number} items, and a transaction takes {putter.most_items}",
                 suggestion="split them where they need not appear together",
             )
-        if putter is not None:
-            await putter.commit(prepared)
+        await putter.commit(prepared)
 
     # --- what a write asks for ---------------------------------------------------------------------------------------
 

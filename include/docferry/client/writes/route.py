@@ -24,7 +24,7 @@ from docferry.core.mapping.items import Document
 from docferry.core.mql.filters import compile_filter
 from docferry.core.mql.projection import project
 from docferry.core.mql.updates import apply_update, check_replacement, upsert_document
-from docferry.errors import CallRefused, WritesFenced
+from docferry.errors import CallRefused, InstanceStruck, WritesFenced
 from docferry.ports.client import MongoResult
 
 T = TypeVar("T")
@@ -262,6 +262,8 @@ class CollectionCalls:
                         with timed(self._metrics, DYNAMODB, method):
                             return await dynamodb(state)
                     return await mongo(_alone(state) if begun.alone else state)
+            except InstanceStruck:
+                continue  # it has not happened, and never will; this process registers anew, and by whichever mode that is
             except WritesFenced as fenced:
                 if not refused.goes_on(begun.state.epoch):
                     raise (fenced.__cause__ or fenced) from None

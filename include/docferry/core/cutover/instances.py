@@ -1,7 +1,7 @@
 """Application processes, as the ledger knows them. Pure.
 
 An instance holds a lease and says which epoch it has acknowledged: that no write which it began under an earlier one is in
-flight any more. While DynamoDB leads it also says what it wrote last: reverse replication must have applied that before the
+flight any more. It also says where the lanes of its journal end: reverse replication must have applied what they name before the
 leader changes, because a DynamoDB stream has no watermark.
 """
 
@@ -15,20 +15,15 @@ INSTANCES = "instances"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wrote:
-    """One item that an instance wrote: its table, key, and the version that it got."""
-
-    table: str
-    key: tuple[str, str] = field(repr=False)
-    version: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
     """One process. Times are milliseconds since 1970 on its own clock.
 
     `epoch` is the last that it has acknowledged; `until_ms` when its lease ends; `counts` what its client has counted;
     `unserved` the calls that DynamoDB could not have answered, by shape.
+
+    `lanes` is how many lanes of the journal it may use (0: it knows of no journal), `at` the last slot of each that it knows to
+    be taken: with the acknowledgement of a hold, and at its end, the last that ever will be. `struck`: it was silent while the
+    leader changed, or has a copy; its lanes are sealed, and it may not write any more.
     """
 
     id: str
@@ -44,11 +39,13 @@ class Instance:
     counts: Mapping[str, int] = field(default_factory=dict)
     unserved: Mapping[str, int] = field(default_factory=dict)
     examples: Sequence[str] = ()
-    wrote: Sequence[Wrote] = ()
+    lanes: int = 0
+    at: Sequence[int] = ()
+    struck: bool = False
 
     def is_live(self, now_ms: int) -> bool:
-        """It may still write by what it knows: it has not ended, and its lease has not."""
-        return not self.ended and self.until_ms >= now_ms
+        """It may still write by what it knows: it has not ended, was not struck off, and its lease has not ended."""
+        return not (self.ended or self.struck) and self.until_ms >= now_ms
 
     def to_body(self) -> dict[str, Any]:
         """For the ledger."""
@@ -65,7 +62,9 @@ class Instance:
             "counts": dict(self.counts),
             "unserved": dict(self.unserved),
             "examples": list(self.examples),
-            "wrote": [[one.table, *one.key, one.version] for one in self.wrote],
+            "lanes": self.lanes,
+            "at": list(self.at),
+            "struck": self.struck,
         }
 
 
@@ -85,5 +84,7 @@ def instance_of(key: str, body: Mapping[str, Any]) -> Instance:
         counts={name: int(number) for name, number in body["counts"].items()},
         unserved={name: int(number) for name, number in body["unserved"].items()},
         examples=tuple(body["examples"]),
-        wrote=tuple(Wrote(table=one[0], key=(one[1], one[2]), version=one[3]) for one in body["wrote"]),
+        lanes=int(body.get("lanes", 0)),
+        at=tuple(int(one) for one in body.get("at", ())),
+        struck=bool(body.get("struck", False)),
     )

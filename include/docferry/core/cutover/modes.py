@@ -19,12 +19,15 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from docferry.core.cutover.journal import JOURNAL
 from docferry.errors import MoveRefused
 
 MODE = ("mode", "all")
 """The ledger's section and key of the state: one cutover group."""
 CROWD = ("mode", "crowd")
 """Where whoever replicates notes how many processes follow the mode."""
+REQUIRES = "requires"
+"""What whoever reads the record must be able to do; the record is of schema 2 then, which older docferrys do not read."""
 MOVES = "moves"
 """The ledger's section of all changes of the mode."""
 
@@ -51,6 +54,7 @@ class ModeState:
     `percent`: in DUAL_WRITE the share of reads that are compared, in DYNAMODB_READS that of reads from DynamoDB.
     In HOLD `behind` is where everything goes back to at `deadline_ms` (milliseconds since 1970), `ahead` where it is going.
     `floor`: no write of a leading DynamoDB has a version below it; it is the time of the fence.
+    `journal`: each write of a leading DynamoDB has an entry in its process's journal (`core.cutover.journal`).
     """
 
     mode: Mode = Mode.MONGO_ONLY
@@ -60,6 +64,7 @@ class ModeState:
     ahead: Mode | None = None
     deadline_ms: int = 0
     floor: int = 0
+    journal: bool = False
 
     def __str__(self) -> str:
         if self.mode is Mode.DYNAMODB_READS:
@@ -113,7 +118,7 @@ class ModeState:
         if to is Mode.DYNAMODB_READS and percent == 0:
             raise MoveRefused("DYNAMODB_READS with 0 % of the reads is DUAL_WRITE")
         kept = percent if to in (Mode.DUAL_WRITE, Mode.DYNAMODB_READS) else 0
-        return replace(self, mode=to, epoch=self.epoch + 1, percent=kept)
+        return replace(self, mode=to, epoch=self.epoch + 1, percent=kept, journal=False)
 
     def hold(self, ahead: Mode, deadline_ms: int) -> ModeState:
         """Writes wait from now on. Raises MoveRefused."""
@@ -131,11 +136,13 @@ class ModeState:
             raise MoveRefused(f"{self} holds nothing")
         return replace(self, mode=self.behind, epoch=self.epoch + 1, behind=None, ahead=None, deadline_ms=0)
 
-    def go_ahead(self, floor: int) -> ModeState:
-        """From HOLD to where it was going; `floor` is the version of the fence. Raises MoveRefused."""
+    def go_ahead(self, floor: int, *, journal: bool = False) -> ModeState:
+        """From HOLD to where it was going; `floor` is the version of the fence, `journal` says whether a leading DynamoDB's
+        writes have entries. Raises MoveRefused."""
         if self.mode is not Mode.HOLD or self.ahead is None:
             raise MoveRefused(f"{self} holds nothing")
-        return ModeState(mode=self.ahead, epoch=self.epoch + 1, floor=max(floor, self.floor))
+        journal = journal and self.ahead.dynamodb_leads
+        return ModeState(mode=self.ahead, epoch=self.epoch + 1, floor=max(floor, self.floor), journal=journal)
 
     def flags(self) -> dict[str, Any]:
         """The mode and the playbook's flags, for people and machines."""
@@ -159,7 +166,7 @@ class ModeState:
             "ahead": self.ahead.value if self.ahead else "",
             "deadline": self.deadline_ms,
             "floor": format(self.floor, "x"),
-        }
+        } | ({REQUIRES: [JOURNAL]} if self.journal else {})
 
 
 def state_of(body: Mapping[str, Any]) -> ModeState:
@@ -172,6 +179,7 @@ def state_of(body: Mapping[str, Any]) -> ModeState:
         ahead=Mode(body["ahead"]) if body["ahead"] else None,
         deadline_ms=int(body["deadline"]),
         floor=int(body["floor"], 16),
+        journal=JOURNAL in body.get(REQUIRES, ()),
     )
 
 

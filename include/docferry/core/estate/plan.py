@@ -43,14 +43,22 @@ from docferry.errors import ConfigError, Problem
 
 
 def desired_estate(
-    tables: Sequence[TableSettings], ledger: LedgerSettings, target: TargetSettings, dax: DaxSettings | None = None
+    tables: Sequence[TableSettings],
+    ledger: LedgerSettings,
+    target: TargetSettings,
+    dax: DaxSettings | None = None,
+    *,
+    journal: bool = False,
 ) -> DesiredEstate:
-    """What the file asks for.
+    """What the file asks for. `journal`: with the table of the application's journals.
 
     Raises: ConfigError, if two tables share a name or a provisioned table names no capacity.
     """
     specs = tuple(_table_spec(table) for table in tables)
-    names = [ledger.table, *(spec.name for spec in specs)]
+    own: list[TableSpec] = [LedgerTableSpec(name=ledger.table)]
+    # Of the journals only the last hours count, by TTL: they need no PITR.
+    own += [TableSpec(name=ledger.journal_table, pitr=False, stream=False)] if journal else []
+    names = [spec.name for spec in (*own, *specs)]
     twice = sorted({name for name in names if names.count(name) > 1})
     problems = [Problem(where=name, what="two tables have this name") for name in twice]
     problems += [
@@ -62,7 +70,7 @@ def desired_estate(
         raise ConfigError("tables", problems)
     return DesiredEstate(
         region=target.region,
-        tables=(LedgerTableSpec(name=ledger.table), *specs),
+        tables=(*own, *specs),
         dax=_dax_spec(dax) if dax else None,
         replicas=tuple(ReplicaSpec(table=spec, region=region) for spec in specs for region in target.replicas),
     )

@@ -55,7 +55,9 @@ REFENCE_S = 10.0
 
 @dataclass(slots=True, kw_only=True)
 class SwitchReport:
-    """A change of leader. `held_s` is how long writes waited at most, `steps` how long each part of that took, in seconds."""
+    """A change of leader. `held_s` is how long writes waited at most, `steps` how long each part of that took, in seconds;
+    `evidence` what proves, in words, that the new leader has all; `compared` how many documents, or journals' entries, that
+    were."""
 
     before: str
     after: str
@@ -63,6 +65,7 @@ class SwitchReport:
     instances: int
     compared: int
     held_s: float
+    evidence: str = ""
     steps: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,6 +77,7 @@ class SwitchReport:
             "instances": self.instances,
             "compared": self.compared,
             "held_s": round(self.held_s, 3),
+            "evidence": self.evidence,
             "steps": {name: round(seconds, 3) for name, seconds in self.steps.items()},
         }
 
@@ -163,6 +167,7 @@ class Hold:
     def __init__(self, job: Job, target: Target, following: asyncio.Task[None]) -> None:
         self.job, self.target, self.following = job, target, following
         self.steps: dict[str, float] = {}
+        self.evidence = ""
         self.marked = self.acks_until = 0.0
         """Until when instances may acknowledge (monotonic seconds): the rest of the hold is for what comes behind."""
 
@@ -189,7 +194,7 @@ class Hold:
         job.progress.say(f"{self.leader} leads; writes waited for {held_s:.2f} s at most")
         return SwitchReport(
             before=str(mode_in(before)), after=str(after), epoch=after.epoch, instances=instances, compared=compared,
-            held_s=held_s, steps=self.steps,
+            held_s=held_s, evidence=self.evidence, steps=self.steps,
         )  # fmt: skip
 
     async def until_equal(self, held: ModeState) -> tuple[int, int]:

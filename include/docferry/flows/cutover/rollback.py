@@ -13,7 +13,7 @@ from docferry.flows.cutover.flip import back_to, begin_dual_write, lacking_repli
 from docferry.flows.cutover.hold import POLL_S, SwitchReport, back_out, raise_if_stopped
 from docferry.flows.cutover.hold_watch import is_overdue
 from docferry.flows.cutover.marker import mark_leader
-from docferry.flows.cutover.to_mongodb import require_ready_to_return, switch_to_mongodb
+from docferry.flows.cutover.to_mongodb import NOT_PROVED, has_journals, require_ready_to_return, switch_to_mongodb
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.approvals import FINALIZE, require_approval
@@ -39,6 +39,7 @@ def plan_rollback(job: Job, to: Mode = Mode.MONGO_ONLY, waived: Sequence[str] = 
     if now.mode is Mode.DYNAMODB_ONLY:
         require_ready_to_return(job, waived)
         switch = "writes wait for a moment, MongoDB has applied everything, the fence is lifted, MongoDB leads"
+        switch += "" if has_journals(job, waived) else f" ({NOT_PROVED})"
         return switch if to is Mode.MONGO_ONLY else f"{switch}; once replication follows, {_DUAL}"
     return "a change of mode: " + (_ALONE if to is Mode.MONGO_ONLY else _DUAL)
 

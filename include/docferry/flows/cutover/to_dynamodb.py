@@ -25,12 +25,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from bson.timestamp import Timestamp
 
 from docferry.core.compare.diff import Difference
+from docferry.core.cutover.journal import LaneName
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.core.versions import snapshot_version
 from docferry.errors import (
     HoldFailed,
     PreflightFailed,
     Problem,
+    TableMissing,
 )
 from docferry.flows.cutover.fence import fence, require_quiet
 from docferry.flows.cutover.hold import (
@@ -112,11 +114,30 @@ def require_ready(job: Job) -> Timestamp:
     for one in [*open_loads(job.ledger, job.migration, job.identity), *open_writers(job.ledger, job.identity)]:
         advice = "wait for its end: it would write what MongoDB holds over what the application writes"
         problems.append(Problem(where="writers", what=one, suggestion=advice))
-    problems += [*lacking_health(job, SERVES), *foreign_writers(job)]
+    problems += [*lacking_health(job, SERVES), *foreign_writers(job), *_without_journal(job)]
     if problems or report is None or report.equal_up_to is None:
         raise PreflightFailed(f"{job.migration.name}: DynamoDB as the leader", problems)
     require_approval(job.ledger, STOP_MONGO_WRITES)
     return report.equal_up_to
+
+
+def _without_journal(job: Job) -> Iterator[Problem]:
+    """Why writes would stop once DynamoDB leads: no table for their entries, or a docferry that writes none."""
+    if not job.migration.cutover.journal:
+        return
+    try:
+        job.journal.read(LaneName("nobody", 0), 0, 1)
+    except TableMissing:
+        what, advice = (
+            "is not there, and each write would need an entry in it",
+            "docferry provision; or cutover.journal: false",
+        )
+        yield Problem(where=f"table {job.migration.ledger.journal_table}", what=what, suggestion=advice)
+    for one in live_instances(job.ledger, job.identity):
+        if not one.lanes:
+            what = "runs a docferry that knows no journal, and would write no more once DynamoDB leads"
+            advice = "install this docferry there, and restart it"
+            yield Problem(where=f"instance {one.name}", what=what, suggestion=advice)
 
 
 def _not_ready(job: Job, report: RecordedReport | None) -> Sequence[Problem]:
@@ -224,7 +245,7 @@ class _HoldMongoDB(Hold):
         job = self.job
         assert self.until.time is not None
         await asyncio.to_thread(record_stream_start, job.ledger, job.streams, tables_of(job), self.latest)
-        after = held.go_ahead(snapshot_version(self.until.time))
+        after = held.go_ahead(snapshot_version(self.until.time), journal=job.migration.cutover.journal)
         self.require_time(held)
         await asyncio.to_thread(change_mode, job.ledger, record, after, job.identity, "DynamoDB leads")
         self.mark("switched")

@@ -3,16 +3,17 @@
 
         DYNAMODB_ONLY -> HOLD -> MONGO_ONLY
         1. This process becomes the one that replicates in reverse, and catches up.
-        2. HOLD, with a deadline: writes wait. Every live instance says that it has none in flight, and what it wrote last.
-        3. MongoDB holds what DynamoDB does for each of these writes: a DynamoDB stream has no watermark, so the documents
+        2. HOLD, with a deadline: writes wait. Every live instance says that it has none in flight, and where its journal ends; a
+           silent one is struck off, and its journal sealed (`flows.reverse.journals`).
+        3. MongoDB holds what DynamoDB does for each entry of each journal: a DynamoDB stream has no watermark, so the documents
            themselves are compared.
         4. Where forward replication goes on is noted, the marker in MongoDB says `none`, and MongoDB leads; then the marker says
            `mongodb`, and the fence is lifted.
 
 As the way there, it asks for a validation that found all equal: since DynamoDB leads, it is MongoDB that has been judged.
 
-Nothing fences DynamoDB. So a process that vanished without a word is out-waited for the life of a signature before anything
-begins, or waived by whoever knows that it is gone.
+Without journals nothing fences DynamoDB: then a process that vanished without a word is out-waited for the life of a signature
+before anything begins, or waived by whoever knows that it is gone, and the report says what is not proved.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ from dataclasses import replace
 
 from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.modes import Mode, ModeState
-from docferry.core.mapping.items import ItemKey
-from docferry.core.versions import parse_version, snapshot_version, version_time
+from docferry.core.versions import snapshot_version, version_time
 from docferry.errors import HoldFailed, PreflightFailed, Problem
 from docferry.flows.cutover.fence import lift
 from docferry.flows.cutover.hold import (
@@ -35,6 +35,7 @@ from docferry.flows.cutover.hold import (
     ROOM_S,
     Hold,
     SwitchReport,
+    describe_silent,
     end_switch,
     raise_if_ended,
     raise_if_stopped,
@@ -51,6 +52,7 @@ from docferry.flows.ledger.modes import (
     live_instances,
     read_mode,
     request_replication_yield,
+    wait_for_acknowledgements,
 )
 from docferry.flows.ledger.positions import continue_replication_from
 from docferry.flows.ledger.reigns import record_reign
@@ -60,35 +62,49 @@ from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.thresholds import REPORT_AGE_S, RETURN_LAG_S, SIGNATURE_LIVES_S
 from docferry.flows.reporting.health import lacking_health
 from docferry.flows.reverse.follower import ReverseReport, reverse
-from docferry.flows.reverse.proof import LOOK_AGAIN_S, Write, unapplied, wait_until_applied
+from docferry.flows.reverse.journals import JournalProof
+from docferry.flows.reverse.proof import LOOK_AGAIN_S
 from docferry.ports.flows import Record, Target
 
+WITHOUT_JOURNAL = "journal"
+"""Waived where the journals are broken: the way back goes by the streams alone, and says that it is not proved."""
 WITHOUT_VALIDATION = "validation"
 """Waived, where instances are: an emergency, in which MongoDB leads without having been compared. The mode's history says so."""
 FEW = 200
-"""Items that are left to be proved while writes wait, beside what is written until then."""
+"""Entries that are left to be proved while writes wait, beside what is written until then."""
+NOT_PROVED = (
+    "not proved: without journals nothing tells what processes wrote; the streams answered that there was nothing more, and a "
+    "stream may answer so although there is"
+)
 
 
 async def switch_to_mongodb(job: Job, target: Target, waived: Sequence[str] = ()) -> SwitchReport:
     """MongoDB leads from now on; forward replication goes on from here.
 
-    `waived` names instances (their ids) that vanished and are known to be gone, and WITHOUT_VALIDATION.
+    `waived` names instances (their ids) that vanished and are known to be gone, WITHOUT_VALIDATION, and WITHOUT_JOURNAL.
 
     Raises: PreflightFailed or MoveRefused, before anything was touched; HoldFailed, if it could not be finished in time, with
             the reason: everything is as it was.
     """
     await in_thread(require_ready_to_return, job, waived, stop=job.stop)
+    return await change_leader(job, target, waived)
+
+
+async def change_leader(job: Job, target: Target, waived: Sequence[str] = ()) -> SwitchReport:
+    """`switch_to_mongodb`, once all that it requires is there."""
     await asyncio.to_thread(request_replication_yield, job.ledger, job.identity.name, ROOM_S)
     stop, report = threading.Event(), ReverseReport()
     work = replace(job, stop=stop)
+    proof = JournalProof(work, target)
     following = asyncio.create_task(
-        take_over(job, "reverse replicator", lambda: reverse(work, target, leading=True, report=report))
+        take_over(job, "reverse replicator", lambda: reverse(work, target, leading=True, report=report, proof=proof))
     )
     try:
         await wait_until_lag_below(job, "MongoDB", "reverse replication", RETURN_LAG_S, lambda: report.lag_s, following)
         await in_thread(_require_no_letters, job, stop=job.stop)
-        proved = await _prove_ahead(job, target, work, following)
-        return await _HoldDynamoDB(job, target, following, work, stop, proved, report, waived).run()
+        if await in_thread(has_journals, job, waived, stop=job.stop):
+            await _prove_ahead(proof, job, following)
+        return await _HoldDynamoDB(job, target, following, work, stop, proof, report, waived).run()
     finally:
         stop.set()
         await end_switch(job, following)
@@ -99,7 +115,10 @@ def require_ready_to_return(job: Job, waived: Sequence[str]) -> None:
     have a request on its way; MoveRefused."""
     read_mode(job.ledger).hold(Mode.MONGO_ONLY, 0)
     problems = []
+    journals = has_journals(job, waived)
     for one in vanished_instances(job):
+        if journals and one.lanes:
+            continue  # struck off and sealed: whatever it has sent can be waited for in its lanes, or never happens
         left_s = one.until_ms / 1000 + SIGNATURE_LIVES_S - time.time()
         if one.id not in waived:
             what = f"vanished without a word; a request that it signed may still arrive for {left_s / 60:.0f} min"
@@ -109,6 +128,11 @@ def require_ready_to_return(job: Job, waived: Sequence[str]) -> None:
     problems += [*_letters(job), *lacking_health(job, ("replica_set", "tables"))]
     if problems:
         raise PreflightFailed(f"{job.migration.name}: MongoDB as the leader", problems)
+
+
+def has_journals(job: Job, waived: Sequence[str]) -> bool:
+    """Whether the journals are to prove the way back."""
+    return read_mode(job.ledger).journal and WITHOUT_JOURNAL not in waived
 
 
 def _unvalidated(job: Job) -> list[Problem]:
@@ -153,33 +177,18 @@ def vanished_instances(job: Job) -> list[Instance]:
     return [one for one in ended_without_a_word(job) if not job.identity.ended(one.mark)]
 
 
-def _written_last(job: Job) -> set[Write]:
-    """The last version that an instance says it gave to each item in the last minute."""
-    versions: dict[tuple[str, ItemKey], int] = {}
-    for one in list_instances(job.ledger):
-        for wrote in one.wrote:
-            place = (wrote.table, wrote.key)
-            versions[place] = max(versions.get(place, 0), parse_version(wrote.version))
-    return {Write(table, key, version) for (table, key), version in versions.items()}
+async def _prove_ahead(proof: JournalProof, job: Job, following: asyncio.Task[None]) -> None:
+    """Prove the journals before writes wait, until little is left; processes that have vanished are struck off now.
 
-
-async def _prove_ahead(job: Job, target: Target, work: Job, following: asyncio.Task[None]) -> set[Write]:
-    """The writes that are proved before writes wait, and need not be while they do: an item not written since is as it was.
-
-    Documents that are written all the time are behind whenever they are looked at. Those few are left for later.
-    Raises: PreflightFailed, if they do not become few.
+    Raises: PreflightFailed, if it does not become little.
     """
-    began, proved = time.monotonic(), set[Write]()
-    while True:
-        written = await asyncio.to_thread(_written_last, job) - proved
-        left = await unapplied(work, target, sorted(written))
-        proved |= written - {write for write, _ in left}
-        if len(left) <= FEW:
-            return proved
+    began = time.monotonic()
+    await proof.close_vanished()
+    while (left := await proof.look()) > FEW:
         raise_if_ended(following)
         raise_if_stopped(job)
         if time.monotonic() - began > CATCH_UP_S:
-            what = f"{len(left)} of the items written last are not in MongoDB yet"
+            what = f"{left} of the journals' entries are of writes that MongoDB does not hold yet"
             problem = Problem(where="reverse replication", what=what, suggestion="wait until it has caught up")
             raise PreflightFailed("MongoDB as the leader", [problem])
         await asyncio.sleep(LOOK_AGAIN_S)
@@ -197,34 +206,50 @@ class _HoldDynamoDB(Hold):
         following: asyncio.Task[None],
         work: Job,
         stop: threading.Event,
-        proved: set[Write],
+        proof: JournalProof,
         report: ReverseReport,
         waived: Sequence[str],
     ) -> None:
         super().__init__(job, target, following)
-        self.work, self.stop, self.proved, self.report = work, stop, proved, report
+        self.work, self.stop, self.proof, self.report = work, stop, proof, report
+        self.by_streams = WITHOUT_JOURNAL in waived
         self.why = "MongoDB leads" + (f"; waived: {', '.join(waived)}" if waived else "")
+
+    def by_journals(self, held: ModeState) -> bool:
+        return held.journal and not self.by_streams
+
+    async def _acknowledged(self, held: ModeState) -> None:
+        """With journals a silent process is not waited for longer: it is struck off, and its lanes are sealed."""
+        silent = await asyncio.to_thread(
+            wait_for_acknowledgements, self.job.ledger, self.job.identity, held.epoch, self.acks_until, self.job.stop
+        )
+        raise_if_stopped(self.job)
+        if unsealable := [one for one in silent if not (self.by_journals(held) and one.lanes)]:
+            raise HoldFailed(describe_silent(unsealable), self.steps)
+        self.mark("acknowledged")
 
     async def until_equal(self, held: ModeState) -> tuple[int, int]:
         job = self.job
-        await self._drain_streams_of_vanished_processes()
-        writes = sorted(await asyncio.to_thread(_written_last, job) - self.proved)
-        left_s = held.deadline_ms / 1000 - time.time()
-        await wait_until_applied(self.work, self.target, writes, max(0.5, left_s - 1.0))
+        self.evidence, entries = NOT_PROVED, 0
+        if self.by_journals(held):
+            left_s = held.deadline_ms / 1000 - time.time()
+            proved = await self.proof.to_the_end(held.epoch, time.monotonic() + max(0.5, left_s - 1.0))
+            self.evidence, entries = str(proved), proved.entries
+            self.mark("proved")
+        else:
+            await self._drain_streams()
         raise_if_ended(self.following)
         if letters := await asyncio.to_thread(list_reverse_letters, job.ledger):
             raise HoldFailed(f"reverse replication has {len(letters)} dead letter(s)", self.steps)
         self.mark("applied")
         self.stop.set()
         await self.following
-        return len(await asyncio.to_thread(live_instances, job.ledger, job.identity)), len(writes)
+        return len(await asyncio.to_thread(live_instances, job.ledger, job.identity)), entries
 
-    async def _drain_streams_of_vanished_processes(self) -> None:
-        """What a process wrote since its last word, and then died, is on nobody's list: the stream must tell. It has no
-        watermark, so every shard must have answered, after now, that there is nothing more."""
+    async def _drain_streams(self) -> None:
+        """Without journals the streams must tell, and they have no watermark: each shard must have answered, after now, that
+        there is nothing more."""
         asked_ms = now_ms()
-        if not await asyncio.to_thread(ended_without_a_word, self.job):
-            return
         while self.report.reached_ms < asked_ms:
             raise_if_ended(self.following)
             await asyncio.sleep(POLL_S)

@@ -14,6 +14,7 @@ from docferry.ports.flows import (
     Estate,
     Fence,
     Identity,
+    Journal,
     LeaderMarker,
     Ledger,
     Progress,
@@ -101,6 +102,7 @@ class Job:
     clients = _Port[Clients]()
     sink = _Port[Sink]()
     streams = _Port[Streams]()
+    journal = _Port[Journal]()
     estate = _Port[Estate]()
     points = _Port[PointPorts]()
 

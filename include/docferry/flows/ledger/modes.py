@@ -7,7 +7,7 @@ says which changes there are; `flows.cutover` says what must be true before one.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -179,6 +179,19 @@ def crowd_in(record: Record | None) -> int:
 def list_instances(ledger: Ledger) -> list[Instance]:
     """All processes of the application that have registered and not been cleared away."""
     return [instance_in(one) for one in ledger.list(INSTANCES)]
+
+
+def strike_off(ledger: Ledger, id: str, unless: Callable[[Instance], bool] = lambda one: False) -> Instance | None:
+    """The instance may write no more: as its record says it then, or as it is if `unless` leaves it. None: it has no record."""
+    while (record := ledger.read(INSTANCES, id)) is not None:
+        one = instance_in(record)
+        if one.struck or unless(one):
+            return one
+        try:
+            ledger.write(INSTANCES, id, {**record.body, "struck": True}, expect=record)
+        except ConditionFailed:
+            continue  # it has spoken meanwhile
+    return None
 
 
 def live_instances(ledger: Ledger, identity: Identity) -> list[Instance]:

@@ -51,6 +51,7 @@ from docferry.flows.ledger.rooms.reverse_stream import (
     start_reverse,
 )
 from docferry.flows.ledger.times import now_ms
+from docferry.flows.reverse.journals import JournalProof
 from docferry.flows.reverse.lanes import Returning, ReverseLanes
 from docferry.flows.reverse.shard_readers import ShardReaders, wait_for_a_move
 from docferry.flows.reverse.shards import ShardOutcome, TableStream, begin, decode_stream, encode_stream
@@ -199,11 +200,12 @@ async def reverse(
     until_caught_up: bool = False,
     leading: bool = False,
     report: ReverseReport | None = None,
+    proof: JournalProof | None = None,
 ) -> ReverseReport:
     """Follow the streams until asked to stop, for `for_s` seconds, or until what had been written at the start is applied.
 
     It makes room for whoever is to change the leader (`modes.ask_for_room`); `leading` is that one's own. `report` is kept up to
-    date meanwhile.
+    date meanwhile. The application's journals are proved meanwhile, unless somebody else does with a `proof` of his own.
 
     Raises: LeaseHeld (somebody else follows, named), LeaseLost, PreflightFailed (no start recorded), StreamTrimmed,
             RetryExhausted, StoreError. Whatever it raises, a later run goes on where all was applied.
@@ -214,9 +216,8 @@ async def reverse(
         try:
             await asyncio.to_thread(require_direction, job.ledger, Flow.REVERSE, leading=leading)
             await asyncio.to_thread(require_mapping, job.migration, job.ledger)
-            follower = _Follower(
-                job, target, lease, _recorded(lease, job.migration), leading, report or ReverseReport()
-            )
+            tables, report = _recorded(lease, job.migration), report or ReverseReport()
+            follower = _Follower(job, target, lease, tables, leading, report, proof)
             try:
                 with raised_gc_threshold():
                     await follower.run(for_s, until_caught_up)
@@ -240,20 +241,18 @@ class _Follower:
         tables: Mapping[str, TableStream],
         leading: bool,
         report: ReverseReport,
+        proof: JournalProof | None,
     ) -> None:
         self.job, self.lease, self.tables = job, lease, tables
         self.leading, self.makes_room = leading, False
         self.report = report
         self.began = time.monotonic()
         work = Returning(
-            entities={name: job.migration.entities(name) for name in tables},
-            target=target,
-            sink=job.sink,
-            ledger=job.ledger,
-            guard=lease.check,
-            stop=job.stop,
-        )
+            entities={name: job.migration.entities(name) for name in tables}, target=target, sink=job.sink,
+            ledger=job.ledger, guard=lease.check, stop=job.stop,
+        )  # fmt: skip
         self.lanes = ReverseLanes(work)
+        self.proves, self.proof = proof is None, (proof or JournalProof(job, target)).bound_to(self.lanes)
         self.readers = ShardReaders(job.streams, self.lanes, tables, job.progress, job.stop, leading)
         self.checkpointed = self.listed = self.told = float("-inf")
         self.instances = Housekeeping()
@@ -267,6 +266,8 @@ class _Follower:
         ends = time.monotonic() + for_s if for_s is not None else float("inf")
         asked_ms = now_ms()
         try:
+            if self.proves:
+                self.proof.begin()
             while not self._is_over(ends, asked_ms if until_caught_up else None):
                 await self._look()
                 await self._keep_books()
@@ -295,7 +296,7 @@ class _Follower:
         return self.caught_up
 
     def _raise_failure(self) -> None:
-        failure = self.lanes.failure or self.readers.failure
+        failure = self.lanes.failure or self.readers.failure or self.proof.failure
         if failure is not None:
             raise failure
 
@@ -390,6 +391,7 @@ class _Follower:
     async def end(self) -> dict[str, Any]:
         """End the lanes. Returns what the ledger is to hold: if it gets lost, the older positions there are safe."""
         await self.readers.end()
+        await self.proof.end()
         await self.lanes.end()
         body = self._body()
         self.told = float("-inf")

@@ -61,14 +61,14 @@ async def unapplied(job: Job, target: Target, writes: Sequence[Write]) -> list[t
     Raises: StoreError that does not pass.
     """
     try:
-        items = await _items(target, writes)
+        items = await items_of(target, writes)
     except TransientStoreError:
         return [(write, (write.table, item_name(write.key))) for write in writes]
     found: list[tuple[Write, tuple[str, str]]] = []
     at: list[tuple[Write, Place]] = []
     for write in writes:
         item = items.get((write.table, write.key))
-        if item is None or not _shows(item, write.version):
+        if item is None or not shows(item, write.version):
             found.append((write, (write.table, item_name(write.key))))
             continue
         record = StreamRecord(sequence="", key=write.key, created_ms=0, new=item)
@@ -81,7 +81,8 @@ async def unapplied(job: Job, target: Target, writes: Sequence[Write]) -> list[t
     return found + [(write, place.document) for write, place in at if _name(place) in lacking]
 
 
-async def _items(target: Target, writes: Sequence[Write]) -> dict[tuple[str, ItemKey], Item]:
+async def items_of(target: Target, writes: Sequence[Write]) -> dict[tuple[str, ItemKey], Item]:
+    """What DynamoDB shows now in the places of these writes, by table and key. Raises StoreError."""
     keys: dict[str, dict[ItemKey, None]] = {}
     for write in writes:
         keys.setdefault(write.table, {})[write.key] = None
@@ -112,7 +113,8 @@ async def _lacking(job: Job, target: Target, places: Sequence[Place]) -> set[tup
     return {name for name, held in zip(each, answers, strict=True) if not held}
 
 
-def _shows(item: Item, version: int) -> bool:
+def shows(item: Item, version: int) -> bool:
+    """Whether an item is of this version or a later one."""
     stored = item.get("_v", {})
     return is_version(stored) and bool(stored["S"] >= version_text(version))
 

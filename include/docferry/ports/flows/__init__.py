@@ -8,6 +8,7 @@ there, who leads, and who does),
 
 from docferry.ports.flows.estate import Estate
 from docferry.ports.flows.fence import Clients, Fence
+from docferry.ports.flows.journal import Journal
 from docferry.ports.flows.leader import LeaderMarker
 from docferry.ports.flows.ledger import Ledger, Record
 from docferry.ports.flows.reverse import Shard, Sink, StreamFacts, StreamPage, StreamRecord, Streams
@@ -37,6 +38,7 @@ __all__ = [
     "Grave",
     "Guard",
     "Identity",
+    "Journal",
     "LeaderMarker",
     "Ledger",
     "MemberFacts",

@@ -7,6 +7,7 @@ What they do not have is a network: nothing here is slow, lost or late unless a 
 from docferry.testing.fakes.faults import Faults
 from docferry.testing.fakes.feed import FakeFeed
 from docferry.testing.fakes.fence import APP, OWN, FakeClients, FakeFence
+from docferry.testing.fakes.journal import FakeJournal
 from docferry.testing.fakes.leader import FakeLeader
 from docferry.testing.fakes.ledger import FakeLedger
 from docferry.testing.fakes.reverse import FakeSink, FakeStreams
@@ -19,6 +20,7 @@ __all__ = [
     "FakeClients",
     "FakeFeed",
     "FakeFence",
+    "FakeJournal",
     "FakeLeader",
     "FakeLedger",
     "FakeSink",
