@@ -38,7 +38,8 @@ from docferry.flows.preflight.mongodb import check_source, check_stream
 from docferry.flows.provision.report import ProvisionReport, render_plan
 from docferry.flows.provision.run import add_replicas, provision
 from docferry.flows.replicate.follower import replicate
-from docferry.flows.reverse.follower import ReverseReport, reverse
+from docferry.flows.reverse.follower import reverse
+from docferry.flows.reverse.report import ReverseReport
 from docferry.ports.flows import Target
 from docferry.wiring import MONGO_URI, Connections, connections_from_environment, desired
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from docferry.flows.backfill.finish import CollectionReport
 from docferry.flows.backfill.plan import BackfillPlan
 from docferry.flows.ledger.times import now_ms
-from docferry.flows.reverse.follower import ReverseReport
+from docferry.flows.reverse.report import ReverseReport
 
 
 def reverse_text(report: ReverseReport, letters: Sequence[dict[str, Any]]) -> str:

@@ -13,8 +13,9 @@ import pytest
 from docferry.errors import NotApplied, PreflightFailed
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.reverse_letters import list_reverse_letters
-from docferry.flows.reverse.follower import ReverseReport, record_stream_start, reverse
+from docferry.flows.reverse.follower import record_stream_start, reverse
 from docferry.flows.reverse.proof import wait_until_applied
+from docferry.flows.reverse.report import ReverseReport
 from docferry.ports.flows import Target
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig

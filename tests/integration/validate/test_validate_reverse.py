@@ -14,7 +14,8 @@ from bson import Decimal128
 from docferry import wiring
 from docferry.adapters.mongodb.sink import MongoSink
 from docferry.flows.ledger.rooms.reverse_stream import REVERSE
-from docferry.flows.reverse.follower import ReverseReport, reverse
+from docferry.flows.reverse.follower import reverse
+from docferry.flows.reverse.report import ReverseReport
 from docferry.flows.validate import reverse_recheck as reverse_judging
 from docferry.flows.validate.first_pass import latest_report
 from docferry.sandbox import SandboxStack

@@ -19,6 +19,7 @@ from docferry.core.mapping.items import Item, key_of
 from docferry.core.mapping.raw import id_name
 from docferry.flows.ledger.dead_letters import close_letter, read_letter
 from docferry.flows.replicate.lanes import Applying, Lanes
+from docferry.flows.replicate.report import ChangeOutcome, ReplicationReport
 from docferry.flows.validate.repair import _Repair
 from docferry.ports.flows import ChangeEvent, StreamPosition
 
@@ -44,7 +45,7 @@ class CountedLanes(Lanes):
     """Knows how many of its workers are at work."""
 
     def __init__(self, work: Applying, position: StreamPosition) -> None:
-        super().__init__(work, position)
+        super().__init__(work, position, ReplicationReport().books)
         self.killed = False
 
     @property
@@ -60,11 +61,12 @@ class CountedLanes(Lanes):
 class LettersClosedAtOnce(CountedLanes):
     """Closes a dead letter by the very change that opened it."""
 
-    async def _apply(self, change: ChangeEvent) -> None:
-        await super()._apply(change)
+    async def _apply(self, change: ChangeEvent) -> ChangeOutcome:
+        outcome = await super()._apply(change)
         letter = read_letter(self.work.ledger, DOCS, id_name(change.id))
         if letter is not None and letter.version <= change.version:
             close_letter(self.work.ledger, letter)
+        return outcome
 
 
 class RootOnlyWhereTouched(CountedLanes):

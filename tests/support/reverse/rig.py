@@ -14,8 +14,9 @@ from docferry.core.mapping.items import Item, key_of
 from docferry.core.mapping.tombstones import tombstone
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.reverse_letters import ReverseLetter, list_reverse_letters
-from docferry.flows.reverse.follower import ReverseReport, record_stream_start, reverse
+from docferry.flows.reverse.follower import record_stream_start, reverse
 from docferry.flows.reverse.proof import Write, wait_until_applied
+from docferry.flows.reverse.report import ReverseReport
 from docferry.ports.flows import Ledger
 from docferry.testing.fakes import FakeLedger, FakeSink, FakeStreams, FakeTarget
 from docferry.testing.jobs import make_job

@@ -15,6 +15,7 @@ from docferry.core.mapping.raw import encode_raw
 from docferry.core.versions import parse_version, snapshot_version, version_of
 from docferry.errors import RefusedByStore
 from docferry.flows.replicate.lanes import Applying, Lanes
+from docferry.flows.replicate.report import ReplicationReport
 from docferry.flows.validate.repair import RepairReport, _Repair
 from docferry.testing.fakes import FakeLedger, FakeSource, FakeTarget
 from docferry.testing.jobs import make_job
@@ -49,7 +50,7 @@ class Pair:
             migration=MIGRATION, source=self.source, ledger=self.ledger, target=self.target, budget=NoLimit(),
             guard=lambda: None, stop=threading.Event(),
         )  # fmt: skip
-        lanes = Lanes(work, self.position)
+        lanes = Lanes(work, self.position, ReplicationReport().books)
         for change in self.source.follow(self.position, {DOCS: MAPPING.key_fields}).read(0.0).changes:
             lanes.put(change)
         while lanes.pending and lanes.failure is None:

@@ -61,9 +61,10 @@ from docferry.flows.ledger.reverse_letters import list_reverse_letters
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.thresholds import REPORT_AGE_S, RETURN_LAG_S, SIGNATURE_LIVES_S
 from docferry.flows.reporting.health import lacking_health
-from docferry.flows.reverse.follower import ReverseReport, reverse
+from docferry.flows.reverse.follower import reverse
 from docferry.flows.reverse.journals import JournalProof
 from docferry.flows.reverse.proof import LOOK_AGAIN_S
+from docferry.flows.reverse.report import ReverseReport
 from docferry.ports.flows import Record, Target
 
 WITHOUT_JOURNAL = "journal"

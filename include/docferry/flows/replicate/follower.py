@@ -41,7 +41,6 @@ from docferry.flows.ledger.leases import HURRIED_S, Lease, held_async, take_or_c
 from docferry.flows.ledger.load_headers import LoadHeaders
 from docferry.flows.ledger.modes import read_mode, replication_yield_request, require_direction
 from docferry.flows.ledger.positions import (
-    COUNTED,
     REPLICATION,
     ReplicationState,
     replication_checkpoint,
@@ -55,7 +54,7 @@ from docferry.flows.preflight.mongodb import require_followable
 from docferry.flows.preflight.windows import windows_of
 from docferry.flows.replicate.lanes import Applying, Lanes
 from docferry.flows.replicate.opening import open_for_following, wait_for_late_writes
-from docferry.flows.replicate.report import ReplicationReport, Until
+from docferry.flows.replicate.report import ChangeOutcome, ReplicationReport, Until
 from docferry.ports.flows import Batch, Feed, StreamPosition, Target
 
 MOST_PENDING = 4_000
@@ -139,6 +138,7 @@ class _Follower:
                 stop=job.stop,
             ),
             position,
+            self.report.books,
         )
         self.majority = MajorityWatch(job.source, job.progress, "replication")
         self.read_up_to = position
@@ -148,8 +148,9 @@ class _Follower:
         self.checkpointed = self.looked = self.listed = self.told = 0.0
         self.instances = Housekeeping()
         before = replication_in(lease.record)
-        self.stored, self.epoch = before.counts, before.first_epoch
-        self.lanes.counts.first.update(before.first)
+        self.report.books.go_on_from(before.counts)
+        self.epoch = before.first_epoch
+        self.lanes.first.update(before.first)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -186,7 +187,9 @@ class _Follower:
             if not self._is_loaded_since(ended):
                 raise
             self.read_up_to, self.nothing_more = ended.position, False
-            self.report.passed += ended.reason == "images_missing"
+            if ended.reason == "images_missing":
+                self.report.books.take()
+                self.report.books.enter(ChangeOutcome.PASSED)
             return
         await self._take(batch)
         await self._keep_books()
@@ -284,7 +287,7 @@ class _Follower:
         epoch = read_mode(self.job.ledger).epoch
         if epoch != self.epoch:  # who else writes is counted anew at each change of the mode
             self.epoch = epoch
-            self.lanes.counts.first.clear()
+            self.lanes.first.clear()
         for name in self.lanes.mappings:
             header = LoadHeaders(self.job.ledger).read(name)
             if header is not None and header.follow_from is not None:
@@ -307,10 +310,8 @@ class _Follower:
         return self.lanes.position if self.lanes.pending else self.read_up_to
 
     def _body(self) -> dict[str, Any]:
-        report, counts = self.report, self.lanes.counts
+        report = self.report
         report.seconds = time.monotonic() - self.began
-        report.written, report.superseded, report.dead = counts.written, counts.superseded, counts.dead
-        report.events = report.written + report.superseded + report.dead + report.passed
         applied = self._applied()
         self.report.position = applied.time
         windows = report.windows
@@ -319,9 +320,9 @@ class _Follower:
                 position=applied,
                 at_ms=now_ms(),
                 pending=self.lanes.pending,
-                counts={name: self.stored[name] + getattr(report, name) for name in COUNTED},
+                counts=report.books.totals(),
                 first_epoch=self.epoch,
-                first=counts.first,
+                first=self.lanes.first,
                 waits=self.majority.missing,
                 rate=round(report.rate),
                 lag_s=None if report.lag_s is None else round(report.lag_s),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections import Counter, deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from docferry.config import Migration
 from docferry.core.backoff import Backoff
@@ -18,10 +18,12 @@ from docferry.core.mapping.change_writes import DecodedChange, Writes
 from docferry.core.mapping.raw import id_document, id_name
 from docferry.core.versions import snapshot_version
 from docferry.errors import ConditionFailed, DocumentError, ImagesLost, MigrationError, Unforeseen
+from docferry.flows.kernel.books import Books
 from docferry.flows.kernel.lane_scheduler import LaneScheduler
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.dead_letters import LetterWatch, close_letter, letter_key, open_letter, read_letter
+from docferry.flows.replicate.report import ChangeOutcome
 from docferry.ports.flows import Budget, ChangeEvent, Guard, Ledger, Source, StopSignal, StreamPosition, Target
 
 LANES = 128
@@ -48,22 +50,13 @@ class Applying:
     stop: StopSignal
 
 
-@dataclass(slots=True)
-class Applied:
-    """What became of changes: each is written, superseded (all of it was stored already) or dead-lettered.
+class FirstWrites(Counter[str]):
+    """What was written, by collection, operation and the fields that an update names: while the application writes to both
+    databases, these are the changes that nobody had written to DynamoDB before."""
 
-    `first` counts what is written by collection, operation and the fields that an update names: while the application writes
-    to both databases, these are the changes that nobody had written to DynamoDB before.
-    """
-
-    written: int = 0
-    superseded: int = 0
-    dead: int = 0
-    first: Counter[str] = field(default_factory=Counter)
-
-    def note_first(self, change: ChangeEvent) -> None:
+    def note(self, change: ChangeEvent) -> None:
         what = describe_change(change)
-        self.first[what if what in self.first or len(self.first) < MOST_KINDS else "others"] += 1
+        self[what if what in self or len(self) < MOST_KINDS else "others"] += 1
 
 
 def describe_change(change: ChangeEvent) -> str:
@@ -75,25 +68,25 @@ def describe_change(change: ChangeEvent) -> str:
 
 @dataclass(slots=True, eq=False)
 class _Pending:
-    """A change on its way; `number` counts changes in stream order."""
+    """A change on its way; `number` counts changes in stream order. Without an `outcome` it is not applied yet."""
 
     change: ChangeEvent
     number: int = 0
-    done: bool = False
+    outcome: ChangeOutcome | None = None
 
 
 class Lanes:
     """Takes changes in stream order. Belongs to one event loop.
 
     `position` is behind the last change before which all are applied, `pending` counts those on their way, `failure` is the
-    error that ended a lane: then nothing more is begun.
+    error that ended a lane: then nothing more is begun. `books` say what became of the changes behind the position.
     """
 
-    def __init__(self, work: Applying, position: StreamPosition) -> None:
-        self.work, self.position = work, position
+    def __init__(self, work: Applying, position: StreamPosition, books: Books[ChangeOutcome]) -> None:
+        self.work, self.position, self.books = work, position, books
         self.mappings = {one.name: work.migration.mapping(one.name) for one in work.migration.collections}
         self.ttl = {table.name: table.ttl_attribute for table in work.migration.tables}
-        self.counts = Applied()
+        self.first = FirstWrites()
         self.bytes = 0
         self._scheduler: LaneScheduler[int, _Pending] = LaneScheduler(self._serve, AT_ONCE)
         self.moved = self._scheduler.moved
@@ -119,47 +112,51 @@ class Lanes:
     async def end(self) -> None:
         """End the lanes. What was applied out of order will be read, and counted, again."""
         await self._scheduler.end()
+        self.books.give_back(len(self._window))
         self._window.clear()
 
     def put(self, change: ChangeEvent) -> None:
         """Queue a change behind the others of its document."""
         pending = _Pending(change)
+        self.books.take()
         self._window.append(pending)
         self.bytes += len(change.after or b"")
         self._scheduler.put(zlib.crc32(change.id, zlib.crc32(change.collection.encode())) % LANES, pending)
 
     async def _serve(self, place: int, waiting: deque[_Pending]) -> bool:
         """Apply the oldest change of a lane."""
-        await self._apply(waiting[0].change)
-        waiting.popleft().done = True
+        outcome = await self._apply(waiting[0].change)
+        waiting.popleft().outcome = outcome
         self._advance()
         return True
 
     def _advance(self) -> None:
         """Move the position behind all that is applied."""
-        while self._window and self._window[0].done:
+        while self._window and (outcome := self._window[0].outcome) is not None:
             change = self._window.popleft().change
             self.bytes -= len(change.after or b"")
             self.position = change.position
+            self.books.enter(outcome)
+            if outcome is ChangeOutcome.WRITTEN:
+                self.first.note(change)
 
     # --- applying ----------------------------------------------------------------------------------------------------
 
-    async def _apply(self, change: ChangeEvent) -> None:
+    async def _apply(self, change: ChangeEvent) -> ChangeOutcome:
         """Apply a change, or account for it. An error that no code foresees, at each attempt, is a bug that this change brings
         out: it becomes a dead letter, or the stream would stand for ever. InvariantBroken is about the whole stream, and ends it.
         """
         for number in range(1, ATTEMPTS + 1):
             try:
-                await self._apply_once(change)
-                return
+                return await self._apply_once(change)
             except (MigrationError, MemoryError):
                 raise
             except Exception as error:  # noqa: BLE001 - becomes a dead letter
                 unforeseen = error
                 await asyncio.sleep(AGAIN.wait_s(number))
-        await self._give_up(change, unforeseen)
+        return await self._give_up(change, unforeseen)
 
-    async def _give_up(self, change: ChangeEvent, unforeseen: Exception) -> None:
+    async def _give_up(self, change: ChangeEvent, unforeseen: Exception) -> ChangeOutcome:
         error: DocumentError = Unforeseen.of(unforeseen, ATTEMPTS)
         try:
             writes = self._decode(change, change.version).burial(self._ttl_of(change), error)
@@ -168,9 +165,9 @@ class Lanes:
         except Exception:  # noqa: BLE001 - the same bug: told in the letter
             more = "; the keys of its items cannot be told either, so these hold what is out of date"
             writes = Writes([], None, Unforeseen.of(unforeseen, ATTEMPTS, more))
-        await self._bury(change, change.version, writes, id_name(change.id))
+        return await self._bury(change, change.version, writes, id_name(change.id))
 
-    async def _apply_once(self, change: ChangeEvent) -> None:
+    async def _apply_once(self, change: ChangeEvent) -> ChangeOutcome:
         name = id_name(change.id)
         letter = self._letters.get(change.collection, {}).get(letter_key(name))
         version = change.version
@@ -185,14 +182,10 @@ class Lanes:
         except DocumentError as error:  # DynamoDB refused an item, or the old keys are lost
             writes = decoded.burial(ttl, error)
         if writes.error is not None:
-            await self._bury(change, version, writes, name)
-            return
-        self.counts.written += wrote
-        self.counts.superseded += not wrote
-        if wrote:
-            self.counts.note_first(change)
+            return await self._bury(change, version, writes, name)
         if letter is not None and letter < version:
             await in_thread(self._close_letter, change.collection, name, version)
+        return ChangeOutcome.WRITTEN if wrote else ChangeOutcome.SUPERSEDED
 
     def _ttl_of(self, change: ChangeEvent) -> str:
         return self.ttl[self.mappings[change.collection].table]
@@ -235,7 +228,7 @@ class Lanes:
             total += len(items)
         return old < total
 
-    async def _bury(self, change: ChangeEvent, version: int, writes: Writes, name: str) -> None:
+    async def _bury(self, change: ChangeEvent, version: int, writes: Writes, name: str) -> ChangeOutcome:
         """First the letter, then the tombstones: what is not there must be accounted for.
 
         They win over items of the same version, too: DynamoDB may have taken some before it refused another.
@@ -247,7 +240,7 @@ class Lanes:
         await in_thread(open_letter, self.work.ledger, change.collection, error, document, version)
         self._letters.setdefault(change.collection, {})[letter_key(name)] = version
         await self._write(change.collection, replace(writes, error=None), or_same=True)
-        self.counts.dead += 1
+        return ChangeOutcome.DEAD
 
     def _close_letter(self, collection: str, name: str, version: int) -> None:
         """A later good change of the document: only strictly later, and only the letter that was looked at."""

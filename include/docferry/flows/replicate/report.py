@@ -2,51 +2,62 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from functools import partial
 from typing import Any
 
 from bson.timestamp import Timestamp
 
-from docferry.errors import InvariantBroken
-from docferry.flows.ledger.positions import COUNTED
+from docferry.flows.kernel.books import Books, StreamReport
 from docferry.flows.ledger.times import encode_time
 from docferry.flows.preflight.windows import Windows
 
 
+class ChangeOutcome(Enum):
+    """What became of an event."""
+
+    WRITTEN = auto()
+    SUPERSEDED = auto()
+    """All of it was stored already."""
+    DEAD = auto()
+    PASSED = auto()
+    """It came without images, and its collection has been loaded anew since."""
+
+
 @dataclass(slots=True, kw_only=True)
-class ReplicationReport:
-    """What one run did: events = written + superseded + dead + passed. `passed` came without images, and their collection
-    has been loaded anew since.
+class ReplicationReport(StreamReport[ChangeOutcome]):
+    """What one run did: events = written + superseded + dead + passed.
 
     `lag_s` is MongoDB's time minus the time up to which everything is applied; `position` that time.
     """
 
-    events: int = 0
-    written: int = 0
-    superseded: int = 0
-    dead: int = 0
-    passed: int = 0
-    seconds: float = 0.0
-    lag_s: float | None = None
+    books: Books[ChangeOutcome] = field(default_factory=partial(Books, "events", ChangeOutcome))
     position: Timestamp | None = None
     windows: Windows | None = None
 
-    def check(self) -> None:
-        """Raises InvariantBroken if an event is unaccounted for."""
-        if self.events != self.written + self.superseded + self.dead + self.passed:
-            raise InvariantBroken(f"replication: {self.events} events do not add up: {self.to_dict()}")
+    @property
+    def events(self) -> int:
+        return self.books.settled
 
     @property
-    def rate(self) -> float:
-        """Events a second."""
-        return self.events / self.seconds if self.seconds > 0 else 0.0
+    def written(self) -> int:
+        return self.books[ChangeOutcome.WRITTEN]
+
+    @property
+    def superseded(self) -> int:
+        return self.books[ChangeOutcome.SUPERSEDED]
+
+    @property
+    def dead(self) -> int:
+        return self.books[ChangeOutcome.DEAD]
+
+    @property
+    def passed(self) -> int:
+        return self.books[ChangeOutcome.PASSED]
 
     def to_dict(self) -> dict[str, Any]:
-        found: dict[str, Any] = {name: getattr(self, name) for name in COUNTED}
-        return found | {
-            "seconds": round(self.seconds, 3),
-            "rate": round(self.rate, 1),
-            "lag_s": self.lag_s,
+        return StreamReport.to_dict(self) | {
             "position": encode_time(self.position) if self.position else None,
             "windows": self.windows.to_dict() if self.windows else None,
         }

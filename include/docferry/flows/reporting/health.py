@@ -26,7 +26,7 @@ from docferry.flows.ledger.times import encode_time, now_ms
 from docferry.flows.preflight.mongodb import lacking_majority
 from docferry.flows.preflight.thresholds import FOLLOWED_WITHIN_S, HEALTHY_LAG_S, REPORT_AGE_S, SEEN_S
 from docferry.flows.preflight.windows import windows_of
-from docferry.flows.reverse.follower import KEEP_S
+from docferry.flows.reverse.report import KEEP_S
 from docferry.flows.validate.first_pass import latest_report
 
 

@@ -20,13 +20,11 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 from docferry.config import Migration
 from docferry.core.cutover.permitted import Flow
 from docferry.errors import (
-    InvariantBroken,
     PreflightFailed,
     Problem,
     Stopped,
@@ -41,7 +39,6 @@ from docferry.flows.ledger.mapping_fingerprint import require_mapping
 from docferry.flows.ledger.modes import replication_yield_request, require_direction
 from docferry.flows.ledger.rooms.instances import Housekeeping
 from docferry.flows.ledger.rooms.reverse_stream import (
-    COUNTERS,
     REVERSE,
     ReverseState,
     require_unheld,
@@ -53,8 +50,9 @@ from docferry.flows.ledger.rooms.reverse_stream import (
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.reverse.journals import JournalProof
 from docferry.flows.reverse.lanes import Returning, ReverseLanes
+from docferry.flows.reverse.report import KEEP_S, ReverseReport
 from docferry.flows.reverse.shard_readers import ShardReaders, wait_for_a_move
-from docferry.flows.reverse.shards import ShardOutcome, TableStream, begin, decode_stream, encode_stream
+from docferry.flows.reverse.shards import TableStream, begin, decode_stream, encode_stream
 from docferry.ports.flows import Ledger, Streams, Target
 
 LEASE_S = 60.0
@@ -65,61 +63,6 @@ TELL_S = 5.0
 DRAIN_S = 30.0
 MOST_MARKED = 200
 """Open shards of a table that begin at an iterator of their own: it is kept in the ledger, in one record."""
-KEEP_S = 24 * 3600.0
-"""How long a stream keeps a record. Source: AWS, "Change data capture for DynamoDB Streams", from memory."""
-
-
-@dataclass(slots=True, kw_only=True)
-class ReverseReport:
-    """What one run did: records = applied + same + removed + ignored + dead. `ignored_by` says how often for which reason
-    (an unknown entityType by its name; one record may have two); `healed` are dead letters closed, `letters` those open.
-
-    `reached_ms`: everything that was written before that time (since 1970) is applied, as far as the shards' answers tell.
-    `lag_s` is the age of the oldest record that is not applied, 0 once every shard has answered that there is nothing more;
-    `window_left_s` how long the stream will still keep what is not applied.
-    """
-
-    records: int = 0
-    applied: int = 0
-    same: int = 0
-    removed: int = 0
-    ignored: int = 0
-    dead: int = 0
-    healed: int = 0
-    letters: int = 0
-    ignored_by: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-    lag_s: float | None = None
-    reached_ms: int = 0
-
-    def check(self) -> None:
-        """Raises InvariantBroken if a record is unaccounted for."""
-        if self.records != self.applied + self.same + self.removed + self.ignored + self.dead:
-            raise InvariantBroken(f"reverse replication: {self.records} records do not add up: {self.to_dict()}")
-
-    @property
-    def window_left_s(self) -> float | None:
-        return None if self.lag_s is None else max(0.0, KEEP_S - self.lag_s)
-
-    @property
-    def in_danger(self) -> bool:
-        """Half of the window is used up."""
-        return self.lag_s is not None and self.lag_s > KEEP_S / 2
-
-    @property
-    def rate(self) -> float:
-        """Records a second."""
-        return self.records / self.seconds if self.seconds > 0 else 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        found: dict[str, Any] = {name: getattr(self, name) for name in (*COUNTERS, "letters", "ignored_by")}
-        return found | {
-            "seconds": round(self.seconds, 3),
-            "rate": round(self.rate, 1),
-            "lag_s": self.lag_s,
-            "window_left_s": self.window_left_s,
-            "in_danger": self.in_danger,
-        }
 
 
 # --- where to begin --------------------------------------------------------------------------------------------------
@@ -253,13 +196,14 @@ class _Follower:
         )  # fmt: skip
         self.lanes = ReverseLanes(work)
         self.proves, self.proof = proof is None, (proof or JournalProof(job, target)).bound_to(self.lanes)
-        self.readers = ShardReaders(job.streams, self.lanes, tables, job.progress, job.stop, leading)
+        self.readers = ShardReaders(job.streams, self.lanes, tables, job.progress, job.stop, leading, report.books)
         self.checkpointed = self.listed = self.told = float("-inf")
         self.instances = Housekeeping()
         self.asked_ms = now_ms()
         self.caught_up = False
         before = reverse_in(lease.record)
-        self.reached_ms, self.stored = before.reached_ms, before.counts
+        self.reached_ms, self.healed_before = before.reached_ms, before.counts["healed"]
+        self.report.books.go_on_from(before.counts)
 
     async def run(self, for_s: float | None, until_caught_up: bool) -> None:
         """Read and apply until it is over, then wait for what is on its way."""
@@ -348,12 +292,9 @@ class _Follower:
 
     def _body(self) -> dict[str, Any]:
         self._measure()
-        report, outcomes = self.report, self.readers.outcomes
+        report = self.report
         report.seconds = time.monotonic() - self.began
-        report.records = self.readers.read - self.readers.unapplied()
-        report.applied, report.same = outcomes[ShardOutcome.APPLIED], outcomes[ShardOutcome.SAME]
-        report.removed, report.dead = outcomes[ShardOutcome.REMOVED], outcomes[ShardOutcome.DEAD]
-        report.ignored, report.ignored_by = outcomes[ShardOutcome.IGNORED], dict(self.readers.passed)
+        report.ignored_by = dict(self.readers.passed)
         report.healed, report.letters = self.lanes.healed, len(self.lanes.letters)
         return reverse_checkpoint(
             ReverseState(
@@ -361,7 +302,7 @@ class _Follower:
                 reached_ms=self.reached_ms,
                 pending=self.lanes.parts,
                 letters=report.letters,
-                counts={name: self.stored[name] + getattr(report, name) for name in COUNTERS},
+                counts=report.books.totals() | {"healed": self.healed_before + report.healed},
                 lag_s=round(report.lag_s or 0),
                 in_danger=report.in_danger,
                 rate=round(report.rate),
@@ -394,6 +335,7 @@ class _Follower:
         await self.proof.end()
         await self.lanes.end()
         body = self._body()
+        self.report.books.give_back(self.readers.unapplied())
         self.told = float("-inf")
         self._tell()
         return body

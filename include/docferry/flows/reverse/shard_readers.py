@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from docferry.errors import IteratorExpired, Stopped, StreamTrimmed, TransientStoreError
+from docferry.flows.kernel.books import Books
 from docferry.flows.kernel.threads import cancel_all, in_thread
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.reverse.lanes import ReverseLanes
@@ -30,8 +31,8 @@ EARLY = "written before the start"
 
 
 class ShardReaders:
-    """Belongs to one event loop. `failure` is the error that ended a reader; `read` counts the records taken, `passed` why
-    records were passed over."""
+    """Belongs to one event loop. `failure` is the error that ended a reader; `books` say what became of the records,
+    `passed` why records were passed over."""
 
     def __init__(
         self,
@@ -40,14 +41,14 @@ class ShardReaders:
         tables: Mapping[str, TableStream],
         progress: Progress,
         stop: StopSignal,
-        hurried: bool = False,
+        hurried: bool,
+        books: Books[ShardOutcome],
     ) -> None:
         self.streams, self.lanes, self.tables = streams, lanes, tables
         self.progress, self.stop, self.hurried = progress, stop, hurried
         self.failure: BaseException | None = None
-        self.read = 0
+        self.books = books
         self.passed: Counter[str] = Counter()
-        self.outcomes: Counter[ShardOutcome] = Counter()
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(CALLS_AT_ONCE)
         self._discovered = float("-inf")
@@ -80,7 +81,7 @@ class ShardReaders:
         for stream in self.tables.values():
             for shard in stream.shards.values():
                 for pending in shard.advance():
-                    self.outcomes[pending.outcome] += 1
+                    self.books.enter(pending.outcome)
 
     def have_caught_up(self, asked_ms: int) -> bool:
         """Whether all that had been written by then, as far as a stream can tell, is applied."""
@@ -139,7 +140,7 @@ class ShardReaders:
         for record in page.records:
             while self.lanes.parts >= MOST_PARTS and self.lanes.failure is None:
                 await wait_for_a_move(self.lanes, 1.0)
-            self.read += 1
+            self.books.take()
             self.passed.update(self._reasons(stream, record, shard.take(record)))
 
     def _reasons(self, stream: TableStream, record: StreamRecord, pending: Pending) -> list[str]:
