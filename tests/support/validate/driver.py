@@ -16,6 +16,7 @@ from docferry.config import load_migration
 from docferry.errors import MigrationError
 from docferry.flows.validate import first_pass as checking
 from docferry.flows.validate import progress as validation_progress
+from docferry.flows.validate import skeleton
 from docferry.testing.jobs import make_job
 
 
@@ -28,7 +29,7 @@ class Lines:
 
 
 def main(file: str, name: str) -> None:
-    checking.PAGE_DOCUMENTS, checking.SETTLE_S = 10, 0.1
+    skeleton.PAGE_DOCUMENTS, checking.SETTLE_S = 10, 0.1
     validation_progress.CHECKPOINT_S = 0.0
     migration = load_migration(file)
     connections = wiring.connections_from_environment(migration)

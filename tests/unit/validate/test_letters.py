@@ -24,6 +24,7 @@ from docferry.flows.ledger.dead_letters import (
     read_letter,
 )
 from docferry.flows.replicate.lanes import Applying, Lanes
+from docferry.flows.replicate.report import ReplicationReport
 from docferry.flows.validate.repair import replay_letters
 from docferry.ports.flows import ChangeEvent, Record, StreamPosition
 from docferry.testing.fakes import FakeLedger, FakeSource, FakeTarget
@@ -131,7 +132,7 @@ async def apply(ledger: FakeLedger, source: FakeSource, target: FakeTarget, chan
         migration=MIGRATION, source=source, ledger=ledger, target=target, budget=NoLimit(), guard=lambda: None,
         stop=threading.Event(),
     )  # fmt: skip
-    lanes = Lanes(work, change.position)
+    lanes = Lanes(work, change.position, ReplicationReport().books)
     lanes.put(change)
     await lanes.moved.wait()
     await lanes.end()

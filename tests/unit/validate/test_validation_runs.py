@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from docferry.errors import LeaseHeld, Stopped, Unavailable
+from docferry.core.cutover.modes import MODE, Mode, ModeState
+from docferry.errors import LeaseHeld, PreflightFailed, Stopped, Unavailable
 from docferry.flows.ledger.reports import latest_report
 from docferry.flows.ledger.rooms.validation import SUSPECTS, VALIDATION
 from docferry.flows.validate import first_pass as checking
 from docferry.flows.validate import progress as validation_progress
-from docferry.flows.validate import suspects
+from docferry.flows.validate import skeleton, suspects
 from docferry.flows.validate.suspects import Suspect, Suspects, decode_suspects, encode_suspects
 from docferry.testing.fakes import FakeSource
 from support.validate.fakes import impatient, root, some, world
@@ -46,7 +47,7 @@ def test_report_that_began_earlier_does_not_replace_a_newer_one(world: World) ->
     later = world.validate()
     world.plant(root(world, some(world, "products")), stock={"N": "1"})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checking, "now_ms", lambda: later.at_ms - 10)
+        patch.setattr(skeleton, "now_ms", lambda: later.at_ms - 10)
         assert world.validate().at_ms < later.at_ms
     latest = latest_report(world.ledger)
     assert latest is not None
@@ -64,7 +65,7 @@ def test_latest_report_is_one_read(world: World, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checking, "PAGE_DOCUMENTS", 5)
+    monkeypatch.setattr(skeleton, "PAGE_DOCUMENTS", 5)
     monkeypatch.setattr(validation_progress, "CHECKPOINT_S", 0.0)
 
 
@@ -254,3 +255,18 @@ def test_suspects_past_the_bound_are_counted_and_the_report_is_not_equal(
     assert report.unchecked == 1
     assert report.equal_up_to is None
     assert not report.ok
+
+
+def test_a_validation_in_which_the_leader_changed_is_refused_and_leaves_no_report(world: World) -> None:
+    async def led_meanwhile() -> None:
+        world.target.hang()
+        running = asyncio.ensure_future(checking.validate(world.job(), world.target))
+        await until(lambda: "BatchGetItem" in world.target.requests)
+        body = ModeState(mode=Mode.DYNAMODB_ONLY, epoch=1, floor=17).to_body()
+        world.ledger.write(*MODE, body, expect=world.ledger.read(*MODE))
+        world.target.resume()
+        with pytest.raises(PreflightFailed, match="changed meanwhile"):
+            await running
+
+    asyncio.run(led_meanwhile())
+    assert latest_report(world.ledger) is None

@@ -7,18 +7,15 @@ nothing, and the next generation looks again. What stays proved for `settle_s` i
 
 Where replication has never run, nothing is on its way except dual writes: what two looks, SETTLE_S apart, find different in
 the same way while neither side has moved is a mismatch.
-
-What cannot be judged, because replication is behind or stands still, or because it is written at every look, is pending.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from bson.timestamp import Timestamp
 
@@ -26,27 +23,25 @@ from docferry.core.compare.diff import Difference, DifferenceKind, differences_o
 from docferry.core.compare.masking import shown_id, shown_key, shown_strange_key
 from docferry.core.mapping.items import Item, ItemKey, key_of
 from docferry.core.mapping.mapping import DocumentMapping
-from docferry.core.mapping.raw import encode_raw, id_name, id_of, id_text
+from docferry.core.mapping.raw import encode_raw, id_of, id_text
 from docferry.core.versions import parse_version, snapshot_version, version_time
 from docferry.errors import DocumentError
 from docferry.flows.kernel.job import Job
-from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.dead_letters import read_letter
 from docferry.flows.ledger.positions import applied_position
 from docferry.flows.ledger.reports import CollectionResult
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.thresholds import JUDGING_BEHIND_S
 from docferry.flows.validate.common import PAGE_DOCUMENTS, is_of, keys_accounted_for, mark_of, read_ids
+from docferry.flows.validate.judging import NO_COLLECTION, Judging
 from docferry.flows.validate.suspects import Suspect, Suspects
 from docferry.ports.flows import Target
 
-T = TypeVar("T")
 POLL_S = 0.25
 STILL_S = 60.0
 """Replication whose position has not moved for so long, while MongoDB's time has, stands still."""
 WRITTEN_S = 10.0
 """The same for documents, where replication has never run."""
-NO_COLLECTION = "(no collection)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +57,6 @@ class When:
 
 
 @dataclass(slots=True)
-class Judged:
-    """What became of the suspects. `why` says why some of them are pending."""
-
-    mismatches: list[Suspect] = field(default_factory=list)
-    pending: list[Suspect] = field(default_factory=list)
-    why: str = ""
-    generations: int = 0
-    rechecked: int = 0
-    versions: set[str] = field(default_factory=set)
-
-
-@dataclass(slots=True)
 class _Look:
     """What a look at one document found: by item; whether it has moved on, and the newest version if an item says so."""
 
@@ -84,38 +67,29 @@ class _Look:
     unstorable: bool = False
 
 
-class Generations:
-    """Looks at suspects until nothing is left of them, or the time is up."""
+class Generations(Judging):
+    """Judges by replication's position. `results` are told of documents that turn out to be dead letters."""
 
-    def __init__(self, job: Job, target: Target, suspects: Suspects, settle_s: float, again_s: float) -> None:
-        self.job, self.target, self.suspects = job, target, suspects
-        self.settle_s, self.again_s = settle_s, again_s
-        self.results: dict[str, CollectionResult] = {}
-        self.masked = job.migration.validate.masked
-        self.judged = Judged()
+    expected = "equal items"
 
-    async def run(self, results: dict[str, CollectionResult]) -> Judged:
-        """`results` are told of documents that turn out to be dead letters. Raises: StoreError, RetryExhausted, Stopped."""
-        self.results = results
-        first_look = 0.0
-        while len(self.suspects):
-            await self._pause()
-            when = await self._when()
-            if when is None:
-                break
-            first_look = first_look or time.monotonic()
-            self.judged.generations += 1
-            await self._look(when)
-            self._decide(when)
-            if time.monotonic() - first_look > self.settle_s + (
-                WRITTEN_S if when.version is None else JUDGING_BEHIND_S
-            ):
-                self.judged.why = "some are written again before each look"
-                break
-        self.judged.pending = list(self.suspects)
-        if not self.judged.pending:
-            self.judged.why = ""
-        return self.judged
+    def __init__(
+        self, job: Job, target: Target, suspects: Suspects, results: Mapping[str, CollectionResult], again_s: float
+    ) -> None:
+        super().__init__(job, target, suspects)
+        self.results, self.again_s = results, again_s
+        self._first_look = 0.0
+
+    async def generation(self) -> str:
+        await self._pause()
+        when = await self._when()
+        if isinstance(when, str):
+            return when
+        self._first_look = self._first_look or time.monotonic()
+        self.judged.generations += 1
+        await self._look(when)
+        self._decide(when)
+        for_s = self.settle_s + (WRITTEN_S if when.version is None else JUDGING_BEHIND_S)
+        return "some are written again before each look" if time.monotonic() - self._first_look > for_s else ""
 
     # --- when --------------------------------------------------------------------------------------------------------
 
@@ -127,33 +101,28 @@ class Generations:
             wait_s = max(0.0, (due_ms - now_ms()) / 1000)
         await asyncio.sleep(wait_s or 0.01)
 
-    async def _when(self) -> When | None:
-        """A time up to which everything has been applied, not before now; None if replication does not get there."""
+    async def _when(self) -> When | str:
+        """A time up to which everything has been applied, not before now; why, if replication does not get there."""
         now = await self._cluster_time()
-        position = await self._aside(applied_position, self.job.ledger)
+        position = await self.aside(applied_position, self.job.ledger)
         if position is None:
             return When(now, None)
         began = moved = time.monotonic()
         applied, at_move = position.time, now
         while applied <= now:
             await asyncio.sleep(POLL_S)
-            position = await self._aside(applied_position, self.job.ledger)
+            position = await self.aside(applied_position, self.job.ledger)
             if position is not None and position.time != applied:
                 applied, moved, at_move = position.time, time.monotonic(), await self._cluster_time()
             elif time.monotonic() - moved > STILL_S and await self._cluster_time() > at_move:
-                self.judged.why = f"replication stands still at {shown_time(applied)}"
-                return None
+                return f"replication stands still at {shown_time(applied)}"
             elif time.monotonic() - began > JUDGING_BEHIND_S:
-                self.judged.why = f"replication is at {shown_time(applied)}, {now.time - applied.time} s behind"
-                return None
+                return f"replication is at {shown_time(applied)}, {now.time - applied.time} s behind"
         before = _just_before(applied)
         return When(before, snapshot_version(before))
 
     async def _cluster_time(self) -> Timestamp:
-        return await self._aside(self.job.source.cluster_time)
-
-    async def _aside(self, call: Callable[..., T], *arguments: object) -> T:
-        return await in_thread(call, *arguments, stop=self.job.stop)
+        return await self.aside(self.job.source.cluster_time)
 
     # --- a look ------------------------------------------------------------------------------------------------------
 
@@ -240,7 +209,7 @@ class Generations:
         live = {key: item for key, item in stored.items() if not is_tombstone(item)}
         self._see_versions(live.values())
         when = await self._with_latest(when)
-        accounted = await self._aside(keys_accounted_for, self.job, table, list(live.values()), when.time)
+        accounted = await self.aside(keys_accounted_for, self.job, table, list(live.values()), when.time)
         for one in page:
             item = live.get(one.key) if one.key is not None else None
             if item is None or one.key in accounted:
@@ -254,7 +223,7 @@ class Generations:
             self._note(one, look, mark_of(b"", [item.get("_v")]), when)
 
     async def _accounted_at_its_own_time(self, table: str, item: Item, newest: int) -> bool:
-        return key_of(item) in await self._aside(keys_accounted_for, self.job, table, [item], version_time(newest))
+        return key_of(item) in await self.aside(keys_accounted_for, self.job, table, [item], version_time(newest))
 
     async def _with_latest(self, when: When) -> When:
         """To be asked after the items have been read."""
@@ -268,10 +237,10 @@ class Generations:
         return version if when.version < version <= when.latest else 0
 
     async def _read(self, collection: str, ids: Sequence[bytes], at: Timestamp | None) -> list[bytes]:
-        return await self._aside(read_ids, self.job, collection, ids, at)
+        return await self.aside(read_ids, self.job, collection, ids, at)
 
     async def _has_letter(self, collection: str, data: bytes) -> bool:
-        letter = await self._aside(read_letter, self.job.ledger, collection, id_text(data))
+        letter = await self.aside(read_letter, self.job.ledger, collection, id_text(data))
         return letter is not None
 
     def _see_versions(self, items: Iterable[Item]) -> None:
@@ -287,12 +256,9 @@ class Generations:
             mappings = [mapping for mapping in self.job.migration.mappings.values() if mapping.table == one.table]
             pk, sk = shown_strange_key(mappings, key, self.masked)
         return Difference(
-            kind=DifferenceKind.EXTRA, collection=one.collection or NO_COLLECTION, id=self._shown_id(one), pk=pk, sk=sk,
+            kind=DifferenceKind.EXTRA, collection=one.collection or NO_COLLECTION, id=self.shown_id(one), pk=pk, sk=sk,
             expected="no item", actual="an item",
         )  # fmt: skip
-
-    def _shown_id(self, one: Suspect) -> str:
-        return shown_id(id_name(one.id), self.masked) if one.id else ""
 
     # --- judging -----------------------------------------------------------------------------------------------------
 
@@ -314,21 +280,7 @@ class Generations:
         settle_ms = int(self.settle_s * 1000) if when.version is not None else 0
         for one in self.suspects:
             if one.proved_ms and now_ms() - one.proved_ms >= settle_ms:
-                self.judged.mismatches.append(one)
-                self.suspects.drop(one)
-
-    def pending_difference(self, one: Suspect) -> Difference:
-        """A suspect that could not be judged, as an entry of the report."""
-        return Difference(
-            kind=DifferenceKind.PENDING, collection=one.collection or NO_COLLECTION, id=self._shown_id(one), pk="", sk="",
-            expected="equal items", actual=self.judged.why,
-        )  # fmt: skip
-
-
-def aged(found: Difference, one: Suspect) -> Difference:
-    """The difference with how long its suspect has been seen."""
-    age_s = max(0, now_ms() - one.first_seen_ms) / 1000
-    return replace(found, first_seen_ms=one.first_seen_ms, age_s=round(age_s, 3))
+                self.is_mismatch(one)
 
 
 def shown_time(at: Timestamp) -> str:

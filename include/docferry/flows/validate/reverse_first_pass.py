@@ -4,35 +4,29 @@ This is the first generation. From DynamoDB: every item is scanned, put together
 copies. A page of a scan may hold only some items of a document, and knows no transactions: where they do not fit together by
 the root's digest, its partition is read. From MongoDB: every document must have its live root in DynamoDB.
 
-Whatever is found is only suspected: `reverse_judging` looks at it again until it is proved different, or not. Memory does not
-grow with the collections. Nothing is written but the report, so nothing is leased, and a killed one begins anew.
+Whatever is found is only suspected: `reverse_recheck` looks at it again until it is proved different, or not. Nothing is written
+but the report, so nothing is leased, and a killed one begins anew.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from docferry.core.compare.diff import Difference, is_tombstone
+from docferry.core.compare.diff import is_tombstone
 from docferry.core.cutover.modes import Mode
 from docferry.core.cutover.permitted import Flow
-from docferry.core.mapping.items import Item, ItemKey
+from docferry.core.mapping.items import Item
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import id_name, id_of
-from docferry.errors import PreflightFailed, Problem, Stopped
-from docferry.flows.kernel.collector import raised_gc_threshold
-from docferry.flows.kernel.job import Job
-from docferry.flows.kernel.retry import retrying
-from docferry.flows.kernel.threads import cancel_all, in_thread, unless_stopped
+from docferry.errors import PreflightFailed
 from docferry.flows.ledger.modes import not_permitted, read_mode
-from docferry.flows.ledger.reports import CollectionResult, Direction, ValidationReport, record_report
-from docferry.flows.ledger.times import now_ms
+from docferry.flows.ledger.reports import Direction
 from docferry.flows.preflight.mongodb import require_source
 from docferry.flows.reverse.places import Place, is_of, place_of, root_key_of
 from docferry.flows.validate.common import PAGE_DOCUMENTS, read_ids
-from docferry.flows.validate.recheck import Judged, aged
 from docferry.flows.validate.reverse_looks import (
     Held,
     by_id,
@@ -43,87 +37,53 @@ from docferry.flows.validate.reverse_looks import (
     named_by,
 )
 from docferry.flows.validate.reverse_recheck import ReverseGenerations, add_document, add_item
-from docferry.flows.validate.suspects import Suspect, Suspects
-from docferry.ports.flows import Bounds, Target, TargetPage
-
-SCAN_SEGMENTS = 4
-SAMPLE_SEGMENTS = 512
-"""A sample looks for what MongoDB lacks in SCAN_SEGMENTS of so many."""
+from docferry.flows.validate.skeleton import Page, Validation, leader_changed, refused
 
 
-async def validate_mongodb(
-    job: Job, target: Target, only: Sequence[str] = (), sample: int | None = None, record: bool = True
-) -> ValidationReport:
-    """Compare MongoDB with DynamoDB, which leads, and record the report. As `validate`, in the other direction.
+class ReverseValidation(Validation):
+    """DynamoDB leads: MongoDB must hold what it does."""
 
-    Raises: PreflightFailed (MongoDB is not kept up to date any more, or the leader has changed meanwhile), StoreError,
-            RetryExhausted, Stopped (within five seconds).
-    """
-    check = _Check(job, target, only, sample)
-    return await unless_stopped(check.run(record), job.stop)
+    direction, resumable = Direction.REVERSE, False
 
+    async def begin(self) -> None:
+        self.led_since = await self._leading()
+        await self.aside(require_source, self.job.migration, self.job.source)
 
-class _Check:
-    """One validation under way."""
+    async def first_pass(self) -> None:
+        await self.from_dynamo()
+        await self.from_mongo()
 
-    def __init__(self, job: Job, target: Target, only: Sequence[str], sample: int | None) -> None:
-        self.job, self.target, self.only, self.sample = job, target, tuple(only), sample
-        chosen = [job.migration.mapping(name) for name in only] or list(job.migration.mappings.values())
-        self.mappings: dict[str, DocumentMapping] = {mapping.collection: mapping for mapping in chosen}
-        self.results = {name: CollectionResult(collection=name) for name in self.mappings}
-        self.began_ms = now_ms()
-        self.suspects = Suspects()
+    def judging(self) -> ReverseGenerations:
+        return ReverseGenerations(self.job, self.target, self.suspects)
 
-    async def run(self, record: bool) -> ValidationReport:
-        led_since = await self._leading()
-        await self._aside(require_source, self.job.migration, self.job.source)
-        with raised_gc_threshold():
-            for table in sorted({mapping.table for mapping in self.mappings.values()}):
-                await self._from_dynamo(table)
-            for mapping in self.mappings.values():
-                await self._from_mongo(mapping)
-            later = ReverseGenerations(self.job, self.target, self.suspects)
-            judged = await later.run()
-        if await self._leading() != led_since:
-            raise _refused("has changed meanwhile: what was compared means nothing", "validate again")
-        for one in judged.pending:
-            one.found = [[later.pending_difference(one)]]
-        report = self._report(judged)
-        if record:
-            await self._aside(record_report, self.job.ledger, report)
-        return report
+    async def end(self) -> None:
+        if await self._leading() != self.led_since:
+            raise leader_changed()
 
     async def _leading(self) -> int:
         """Since when DynamoDB leads: no write of it has an earlier version. Raises PreflightFailed if MongoDB does not follow."""
-        mode = await self._aside(read_mode, self.job.ledger)
-        if (refused := not_permitted(mode, Flow.VALIDATE)) is not None:
-            raise PreflightFailed(Flow.VALIDATE, [refused])
+        mode = await self.aside(read_mode, self.job.ledger)
+        if (problem := not_permitted(mode, Flow.VALIDATE)) is not None:
+            raise PreflightFailed(Flow.VALIDATE, [problem])
         if mode.leader is not Mode.DYNAMODB_ONLY:
-            raise _refused(f"is {mode}: MongoDB leads again", "validate again")
+            raise refused(f"is {mode}: MongoDB leads again")
         return int(mode.floor)
-
-    def _continue(self) -> None:
-        if self.job.stop.is_set():
-            raise Stopped("asked to stop; nothing was changed, validate again")
-
-    async def _aside(self, call: Callable[..., Any], *arguments: object) -> Any:
-        return await in_thread(call, *arguments, stop=self.job.stop)
 
     # --- DynamoDB -> MongoDB -----------------------------------------------------------------------------------------
 
-    async def _from_dynamo(self, table: str) -> None:
+    async def scan_table(self, table: str) -> None:
         entities = self.job.migration.entities(table)
-        began = asyncio.get_running_loop().time()
-        async with aclosing(self._scan(table)) as pages:
+        began = time.monotonic()
+        async with aclosing(self.scan(self.new_scan(table, owners=True))) as pages:
             async for items in pages:
                 places = self._places(table, items, entities)
                 seen = [held_in(place, found) for place, found in places.values()]
                 unsure = [one.place for one in seen if one.error is not None]
                 held = [one for one in seen if one.error is None] + await held_at(self.target, unsure)
-                await self._compare(held)
-        seconds = asyncio.get_running_loop().time() - began
+                await self._compare_held(held)
+        seconds = time.monotonic() - began
         for mapping in self.mappings.values():
-            self.results[mapping.collection].seconds += seconds if mapping.table == table else 0.0
+            self.so_far.results[mapping.collection].seconds += seconds if mapping.table == table else 0.0
 
     def _places(
         self, table: str, items: Sequence[Item], entities: Mapping[str, DocumentMapping]
@@ -140,17 +100,17 @@ class _Check:
                 continue
             if named.mapping.collection not in self.mappings:
                 continue
-            self._count(named, item)
+            self._count_item(named, item)
             places.setdefault((named.document, named.pk, named.sk), (named, []))[1].append(item)
         return places
 
-    def _count(self, place: Place, item: Item) -> None:
-        result = self.results[place.mapping.collection]
+    def _count_item(self, place: Place, item: Item) -> None:
+        result = self.so_far.results[place.mapping.collection]
         result.items += 1
         if self.sample is None:
             result.documents += entity_of(item) == place.mapping.root.entity
 
-    async def _compare(self, held: Sequence[Held]) -> None:
+    async def _compare_held(self, held: Sequence[Held]) -> None:
         """Suspect every document whose copy is not what DynamoDB holds at one of these places."""
         by_collection: dict[str, list[Held]] = {}
         for one in held:
@@ -161,78 +121,20 @@ class _Check:
                 await self._compare_some(self.mappings[collection], found[start : start + PAGE_DOCUMENTS])
 
     async def _compare_some(self, mapping: DocumentMapping, held: Sequence[Held]) -> None:
-        copies = by_id(await self._aside(read_ids, self.job, mapping.collection, [one.place.id for one in held]))
+        copies = by_id(await self.aside(read_ids, self.job, mapping.collection, [one.place.id for one in held]))
         for one in held:
             if differences_of_copy(mapping, one.place.id, [one], copies.get(one.place.name), ()):
                 add_document(self.suspects, mapping, one.place.id, one.place)
 
-    async def _scan(self, table: str) -> AsyncGenerator[list[Item], None]:
-        """The pages of all segments (of a sample: of some), read ahead by one each."""
-        segments, total = self._segments()
-        waiting: dict[asyncio.Task[TargetPage], int] = {}
-
-        def ask(segment: int, start: Item | None) -> None:
-            waiting[asyncio.create_task(self.target.scan(table, segment, total, start))] = segment
-
-        seen = 0
-        try:
-            for segment in segments:
-                ask(segment, None)
-            while waiting:
-                self._continue()
-                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    segment, page = waiting.pop(task), task.result()
-                    if page.next is not None:
-                        ask(segment, page.next)
-                    seen += len(page.items)
-                    self.job.progress.advance(f"scan {table}", seen, seen)
-                    yield page.items
-        finally:
-            await cancel_all(waiting)
-
-    def _segments(self) -> tuple[Iterable[int], int]:
-        if self.sample is None:
-            return range(SCAN_SEGMENTS), SCAN_SEGMENTS
-        step = max(1, SAMPLE_SEGMENTS // SCAN_SEGMENTS)
-        return range(now_ms() % step, SAMPLE_SEGMENTS, step), SAMPLE_SEGMENTS
-
     # --- MongoDB -> DynamoDB -----------------------------------------------------------------------------------------
 
-    async def _from_mongo(self, mapping: DocumentMapping) -> None:
-        result = self.results[mapping.collection]
-        began = asyncio.get_running_loop().time()
-        total = (await self._aside(self.job.source.collection_facts, mapping.collection)).documents
-        done = 0
-        async with aclosing(self._pages(mapping)) as pages:
-            async for page in pages:
-                done += len(page)
-                self.job.progress.advance(f"validate {mapping.collection}", done, total)
-                if self.sample is None:
-                    await self._require_roots(mapping, page)
-                else:
-                    result.documents += len(page)
-                    await self._compare_sampled(mapping, page)
-        result.seconds += asyncio.get_running_loop().time() - began
+    async def compare(self, mapping: DocumentMapping, page: Page) -> Page:
+        await (self._require_roots if self.sample is None else self._compare_sampled)(mapping, page.raw)
+        return page
 
-    async def _pages(self, mapping: DocumentMapping) -> AsyncGenerator[list[bytes], None]:
+    def count(self, mapping: DocumentMapping, page: Page) -> None:
         if self.sample is not None:
-            sampled = await self._aside(self.job.source.sample_documents, mapping.collection, self.sample)
-            for start in range(0, len(sampled), PAGE_DOCUMENTS):
-                yield sampled[start : start + PAGE_DOCUMENTS]
-            return
-        after: bytes | None = None
-        while page := await self._aside(self._read, mapping.collection, after):
-            self._continue()
-            yield page
-            after = id_of(page[-1])
-
-    def _read(self, collection: str, after: bytes | None) -> list[bytes]:
-        def once() -> list[bytes]:
-            at = self.job.source.cluster_time()
-            return self.job.source.read_page(collection, Bounds(None, None), after, PAGE_DOCUMENTS, at)
-
-        return retrying(f"read a page of {collection}", once, self.job.stop)
+            self.so_far.results[mapping.collection].documents += len(page.raw)
 
     async def _require_roots(self, mapping: DocumentMapping, page: Sequence[bytes]) -> None:
         """Suspect every document that has no live root item where it maps to. What that one holds, the scan has compared."""
@@ -248,58 +150,12 @@ class _Check:
         keys = {id_of(data): root_key_of(mapping, data) for data in page}
         places = [place_of(mapping, id_data, key) for id_data, key in keys.items() if key is not None]
         held = await held_at(self.target, places)
-        await self._compare(held)
+        await self._compare_held(held)
         live = {one.place.name for one in held if one.is_live}
         for id_data in keys:
             if id_name(id_data) not in live:
                 add_document(self.suspects, mapping, id_data)
 
-    # --- the report --------------------------------------------------------------------------------------------------
-
-    def _report(self, judged: Judged) -> ValidationReport:
-        foreign: dict[str, list[ItemKey]] = {}
-        found: list[Difference] = []
-        pending_keys = 0
-        for one in judged.mismatches:
-            found += _aged(one)
-            if one.collection:
-                self.results[one.collection].count(differences[0].kind for differences in one.found)
-            elif one.key is not None:
-                foreign.setdefault(one.table, []).append(one.key)
-        for one in judged.pending:
-            found += _aged(one)
-            if one.collection:
-                self.results[one.collection].pending += 1
-            pending_keys += not one.collection
-        return ValidationReport(
-            migration=self.job.migration.name,
-            at_ms=self.began_ms,
-            direction=Direction.REVERSE,
-            looked_ms=(self.began_ms, now_ms()),
-            sample=self.sample,
-            only=self.only,
-            collections=tuple(self.results.values()),
-            unchecked=self.suspects.overflow,
-            differences=tuple(found[: self.job.migration.validate.first_differences]),
-            suspects={},
-            extra_keys={},
-            foreign_keys={table: tuple(keys) for table, keys in foreign.items()},
-            versions=frozenset(),
-            pending_keys=pending_keys,
-            why_pending=judged.why,
-            largest_age_s=max((difference.age_s for difference in found), default=0.0),
-            generations=1 + judged.generations,
-            rechecked=judged.rechecked,
-        )
-
-
-def _aged(one: Suspect) -> list[Difference]:
-    return [aged(difference, one) for differences in one.found for difference in differences]
-
 
 def _is_root(item: Item, place: Place) -> bool:
     return not is_tombstone(item) and is_of(item, place) and entity_of(item) == place.mapping.root.entity
-
-
-def _refused(what: str, suggestion: str = "") -> PreflightFailed:
-    return PreflightFailed("validation", [Problem(where="mode", what=what, suggestion=suggestion)])

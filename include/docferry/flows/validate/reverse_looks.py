@@ -1,7 +1,7 @@
 """One look at documents in both databases while DynamoDB leads: what it holds, and in what MongoDB's copy is not that.
 
 DynamoDB is read first, then MongoDB. So a copy that is equal was brought by what DynamoDB held at that moment; one that differs
-may only be on its way, and proves nothing yet (`reverse_judging`).
+may only be on its way, and proves nothing yet (`reverse_recheck`).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from docferry.core.mapping.raw import decode_document, id_name, id_of
 from docferry.errors import DocumentError, ItemsUnreadable
 from docferry.flows.reverse.places import Place, document_in, is_of, items_at, places_of
 from docferry.flows.validate.common import mark_of
+from docferry.flows.validate.judging import NO_COLLECTION
 from docferry.ports.flows import StreamRecord, Target
 
 AT_ONCE = 16
-NO_COLLECTION = "(no collection)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

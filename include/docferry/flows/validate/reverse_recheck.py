@@ -4,25 +4,20 @@ A stream has no watermark, and DynamoDB shows no past. What proves a difference 
 document's items have stayed as they were, reverse replication has reached what was written after they were seen so, `settle_s`
 has passed, and MongoDB's copy still is another. Whatever moved meanwhile is looked at again. A copy that is once seen to be
 what DynamoDB held a moment before is equal.
-
-What cannot be judged, because reverse replication is behind or stands still, or because it is written at every look, is pending.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-from docferry.core.compare.diff import Difference, DifferenceKind, is_tombstone
-from docferry.core.compare.masking import shown_id
+from docferry.core.compare.diff import Difference, is_tombstone
 from docferry.core.mapping.items import Item, key_of
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import id_name
 from docferry.flows.kernel.job import Job
-from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.modes import CLOCKS_S
 from docferry.flows.ledger.reports import shown_ms
 from docferry.flows.ledger.rooms.reverse_stream import read_reverse
@@ -30,9 +25,8 @@ from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.thresholds import JUDGING_BEHIND_S
 from docferry.flows.reverse.places import Place, place_of, root_place
 from docferry.flows.validate.common import PAGE_DOCUMENTS, mark_of, read_ids
-from docferry.flows.validate.recheck import Judged
+from docferry.flows.validate.judging import Judging
 from docferry.flows.validate.reverse_looks import (
-    NO_COLLECTION,
     Held,
     by_id,
     differences_of_copy,
@@ -43,7 +37,6 @@ from docferry.flows.validate.reverse_looks import (
 from docferry.flows.validate.suspects import Suspect, Suspects
 from docferry.ports.flows import Target
 
-T = TypeVar("T")
 AGAIN_S = 1.0
 STILL_S = 60.0
 """Reverse replication that has not come any further for so long stands still."""
@@ -72,31 +65,24 @@ class _Look:
         return b"held" + b"".join(held.mark for held in ordered)
 
 
-class ReverseGenerations:
-    """Looks at suspects until nothing is left of them, or the time is up."""
+class ReverseGenerations(Judging):
+    """Judges by how far reverse replication has got."""
+
+    expected = "what DynamoDB holds"
 
     def __init__(self, job: Job, target: Target, suspects: Suspects) -> None:
-        self.job, self.target, self.suspects = job, target, suspects
-        self.masked, self.settle_s = job.migration.validate.masked, job.migration.validate.settle_s
-        self.judged = Judged()
+        super().__init__(job, target, suspects)
         self.reached_ms = 0
-        self._moved = time.monotonic()
+        self._began = self._moved = time.monotonic()
         self._waited_for = False
 
-    async def run(self) -> Judged:
-        """Raises: StoreError, RetryExhausted, Stopped."""
-        began = time.monotonic()
-        while len(self.suspects):
-            await asyncio.sleep(self._pause_s())
-            await self._see_how_far()
-            self.judged.generations += 1
-            self._waited_for = False
-            await self._look()
-            self.judged.why = self._why_no_longer(time.monotonic() - began) if len(self.suspects) else ""
-            if self.judged.why:
-                break
-        self.judged.pending = list(self.suspects)
-        return self.judged
+    async def generation(self) -> str:
+        await asyncio.sleep(self._pause_s())
+        await self._see_how_far()
+        self.judged.generations += 1
+        self._waited_for = False
+        await self._look()
+        return self._why_no_longer(time.monotonic() - self._began) if len(self.suspects) else ""
 
     # --- when --------------------------------------------------------------------------------------------------------
 
@@ -110,7 +96,7 @@ class ReverseGenerations:
         return min(again_s, max(AGAIN_S, (due_ms - now_ms()) / 1000))
 
     async def _see_how_far(self) -> None:
-        reached_ms = (await self._aside(read_reverse, self.job.ledger)).reached_ms
+        reached_ms = (await self.aside(read_reverse, self.job.ledger)).reached_ms
         if reached_ms > self.reached_ms:
             self.reached_ms, self._moved = reached_ms, time.monotonic()
 
@@ -125,9 +111,6 @@ class ReverseGenerations:
                 return f"reverse replication is {(now_ms() - self.reached_ms) / 1000:.0f} s behind"
             return "some are written again before each look"
         return ""
-
-    async def _aside(self, call: Callable[..., T], *arguments: object) -> T:
-        return await in_thread(call, *arguments, stop=self.job.stop)
 
     # --- a look ------------------------------------------------------------------------------------------------------
 
@@ -181,7 +164,7 @@ class ReverseGenerations:
             look.found = differences_of_copy(mapping, look.one.id, look.held, copy, self.masked)
 
     async def _copies(self, mapping: DocumentMapping, page: Sequence[Suspect]) -> dict[str, bytes]:
-        return by_id(await self._aside(read_ids, self.job, mapping.collection, [one.id for one in page]))
+        return by_id(await self.aside(read_ids, self.job, mapping.collection, [one.id for one in page]))
 
     async def _look_at_items(self, table: str, page: Sequence[Suspect]) -> None:
         """Items that name no document. Once gone, or mended, they are none."""
@@ -217,16 +200,7 @@ class ReverseGenerations:
         elif self.reached_ms < one.proved_ms + CLOCKS_S * 1000:
             self._waited_for = True
         else:
-            self.judged.mismatches.append(one)
-            self.suspects.drop(one)
-
-    def pending_difference(self, one: Suspect) -> Difference:
-        """A suspect that could not be judged, as an entry of the report."""
-        return Difference(
-            kind=DifferenceKind.PENDING, collection=one.collection or NO_COLLECTION, pk="", sk="",
-            id=shown_id(id_name(one.id), self.masked) if one.id else "",
-            expected="what DynamoDB holds", actual=self.judged.why,
-        )  # fmt: skip
+            self.is_mismatch(one)
 
 
 def add_document(suspects: Suspects, mapping: DocumentMapping, id_data: bytes, place: Place | None = None) -> None:
