@@ -27,7 +27,8 @@ from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.dead_letters import letter_document, list_letters, read_letter
 from docferry.flows.purge import PurgeReport, purge
 from docferry.flows.validate.first_pass import validate
-from docferry.flows.validate.repair import ReplayReport, repair, replay_letters
+from docferry.flows.validate.repair import repair
+from docferry.flows.validate.replay import ReplayReport, replay_letters
 from docferry.wiring import Connections
 
 

@@ -7,6 +7,10 @@ version order; as a number it would reach Node.js clients as BigInt.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
 from bson.timestamp import Timestamp
 
 N_BITS = 24
@@ -43,3 +47,10 @@ def version_time(version: int) -> Timestamp:
     """The cluster time inside a version."""
     time = version >> N_BITS
     return Timestamp(time >> 32, time & 0xFFFFFFFF)
+
+
+def version_in(item: Mapping[str, Any]) -> int:
+    """The version that an item bears; 0, which everything is newer than, for one that docferry cannot have written."""
+    with suppress(KeyError, TypeError, ValueError):
+        return parse_version(item["_v"]["S"])
+    return 0

@@ -26,7 +26,8 @@ from a writer that is at work, nor from one that died or was frozen, nor from on
    (`core.cutover.purge_proof.instances`), age decides, by MongoDB's time alone: V is at least as old as the requests in 4.
 6. Dead letters. Replaying one reads at a time not before the letter, so none is a danger; but as long as one is open, the
    tombstones of its document say that it is MongoDB's to read: they stay.
-7. Validation takes a tombstone for an item that is not there. A restored backup brings its own ledger and tombstones.
+7. What was deleted while DynamoDB led, and MongoDB still holds, has no other witness than its tombstone: it stays.
+8. Validation takes a tombstone for an item that is not there. A restored backup brings its own ledger and tombstones.
 
 Each delete asks that the item is still a tombstone of exactly the version that was judged. What the proof says stays true,
 so a delete that arrives late does no harm either. Two purges never run at once; a stopped one is run again from the start.
@@ -44,7 +45,7 @@ from typing import Any
 
 from docferry.core.compare.diff import is_tombstone
 from docferry.core.cutover.purge_proof import Ages, Facts, Proof, WritersSeen, prove
-from docferry.core.mapping.items import Item, key_of
+from docferry.core.mapping.items import Item, ItemKey, key_of
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import id_name, item_id
 from docferry.core.versions import parse_version, version_of, version_text
@@ -56,11 +57,12 @@ from docferry.flows.ledger.budget import LedgerBudget, budget_of
 from docferry.flows.ledger.dead_letters import LetterWatch, letter_key, list_letters
 from docferry.flows.ledger.leases import Lease, held_async, take_or_create
 from docferry.flows.ledger.positions import read_replication
+from docferry.flows.ledger.reigns import Reigns, read_reigns
 from docferry.flows.ledger.rooms.purge import PURGE, looks_in, purge_looked, read_looks
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.ledger.writers import LEASE_S, open_loads, open_writers
 from docferry.flows.preflight.thresholds import SIGNATURE_LIVES_S
-from docferry.flows.validate.common import owner_of
+from docferry.flows.validate.common import keys_accounted_for, owner_of
 from docferry.ports.flows import Grave, Target
 
 SCAN_SEGMENTS = 4
@@ -71,9 +73,9 @@ YOUNG_S = 2 * SIGNATURE_LIVES_S + STALE_S
 """A signature's life begins at its sender's time, and that may be ahead by as much as AWS lets pass."""
 
 ATTRIBUTES = ("PK", "SK", "_id", "_t", "_v", "_deleted", "entityType")
-YOUNG, LETTER, UNKNOWN = "young", "dead_letter", "unknown"
+YOUNG, LETTER, UNKNOWN, LED = "young", "dead_letter", "unknown", "deleted_while_dynamodb_led"
 """Why a tombstone is kept: it is not before the proof's horizon, or there is none; its document has a dead letter; it names
-no document of ours."""
+no document of ours; MongoDB still holds what was deleted while DynamoDB led, and nothing else says that it was."""
 _VERSION = re.compile(r"[0-9a-f]{22}")
 
 
@@ -92,7 +94,7 @@ class PurgeReport:
     purged: int = 0
     purgeable: int = 0
     changed: int = 0
-    kept: dict[str, int] = field(default_factory=lambda: dict.fromkeys((YOUNG, LETTER, UNKNOWN), 0))
+    kept: dict[str, int] = field(default_factory=lambda: dict.fromkeys((YOUNG, LETTER, UNKNOWN, LED), 0))
     units: float = 0.0
     seconds: float = 0.0
 
@@ -198,9 +200,11 @@ class _Purge:
         self.letters: dict[str, set[str]] = {}
         self.watches = {name: LetterWatch(job.ledger, name) for name in job.migration.mappings}
         self.listed = -math.inf
+        self.reigns = Reigns()
 
     async def run(self) -> PurgeReport:
         began = time.monotonic()
+        self.reigns = await in_thread(read_reigns, self.job.ledger, stop=self.job.stop)
         for table in sorted({mapping.table for mapping in self.job.migration.mappings.values()}):
             await unless_stopped(self._table(table), self.job.stop)
         self.report.seconds = time.monotonic() - began
@@ -236,11 +240,11 @@ class _Purge:
     async def _page(self, table: str, entities: Mapping[str, DocumentMapping], items: Sequence[Item]) -> None:
         await self._look_for_letters()
         graves: list[Grave] = []
-        for item in items:
-            if not is_tombstone(item):
-                continue
+        tombstones = [item for item in items if is_tombstone(item)]
+        held = await self._held_by_mongo(table, [item for item in tombstones if self.reigns.bore(item)])
+        for item in tombstones:
             self.report.scanned += 1
-            reason = self._reason_to_keep(entities, item)
+            reason = self._reason_to_keep(entities, item) or (LED if key_of(item) in held else "")
             if reason:
                 self.report.kept[reason] += 1
             else:
@@ -249,6 +253,10 @@ class _Purge:
         await self._delete(table, graves)
         note = f"{self.report.scanned:,} tombstones, {self.report.purged:,} purged"
         self.job.progress.advance(f"purge {table}", self.report.items, self.report.items, note)
+
+    async def _held_by_mongo(self, table: str, graves: Sequence[Item]) -> set[ItemKey]:
+        """Of graves that were dug while DynamoDB led, those of which MongoDB holds the item's document."""
+        return await in_thread(keys_accounted_for, self.job, table, graves, stop=self.job.stop) if graves else set()
 
     async def _delete(self, table: str, graves: Sequence[Grave]) -> None:
         if self.lease is None:

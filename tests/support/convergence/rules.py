@@ -129,7 +129,8 @@ def calls_inline(patch: Any) -> Iterator[None]:
         return await work
 
     with patch.context() as inner:
-        for flow in ("replicate.lanes", "backfill.chunk_loader", "validate.repair", "ledger.leases"):
+        flows = ("replicate.lanes", "backfill.chunk_loader", "validate.repair", "validate.replay", "ledger.leases")
+        for flow in flows:
             inner.setattr(f"docferry.flows.{flow}.in_thread", aside)
         inner.setattr("docferry.flows.validate.repair.unless_stopped", unless_stopped)
         inner.setattr(asyncio, "to_thread", to_thread)

@@ -34,6 +34,7 @@ from docferry.flows.ledger.load_headers import BULK, CONDITIONAL
 from docferry.flows.ledger.positions import position_body, recorded_position
 from docferry.flows.replicate.lanes import Applying
 from docferry.flows.validate import repair
+from docferry.flows.validate.replay import replay_letters
 from docferry.ports.flows import Feed, StreamPosition
 from docferry.testing.jobs import make_job
 from docferry.wiring import who
@@ -208,7 +209,7 @@ class World:
 
     async def replay(self) -> None:
         try:
-            report = await repair.replay_letters(make_job(**self.job()), self.target, DOCS)
+            report = await replay_letters(make_job(**self.job()), self.target, DOCS)
         except LeaseHeld:
             self.seen["replay beside another"] += 1
             return

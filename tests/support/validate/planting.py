@@ -18,6 +18,7 @@ from docferry.flows.kernel.job import Job
 from docferry.flows.validate import first_pass as checking
 from docferry.flows.validate import repair as mending
 from docferry.flows.validate.first_pass import ValidationReport
+from docferry.flows.validate.replay import ReplayReport, replay_letters
 from docferry.testing.jobs import change_job, make_job
 from docferry.wiring import who
 
@@ -317,9 +318,9 @@ def repair(rig: Rig, *only: str, dry_run: bool = False, job: Job | None = None) 
     return report
 
 
-def replay(rig: Rig, collection: str, *ids: str, job: Job | None = None) -> mending.ReplayReport:
+def replay(rig: Rig, collection: str, *ids: str, job: Job | None = None) -> ReplayReport:
     job = job or job_of(rig)
-    report: mending.ReplayReport = with_target(rig, lambda target: mending.replay_letters(job, target, collection, ids))
+    report: ReplayReport = with_target(rig, lambda target: replay_letters(job, target, collection, ids))
     return report
 
 

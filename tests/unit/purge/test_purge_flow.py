@@ -11,17 +11,20 @@ import bson
 import pytest
 from bson.timestamp import Timestamp
 from docferry.core.mapping.items import ItemKey, key_of
-from docferry.core.versions import version_of
+from docferry.core.versions import parse_version, version_of, version_text
 from docferry.errors import ItemTooLarge, LeaseHeld, LeaseLost, PreflightFailed, Stopped, Unavailable
 from docferry.flows import purge as purging
 from docferry.flows.ledger import writers
 from docferry.flows.ledger.dead_letters import close_letter, open_letter, read_letter
 from docferry.flows.ledger.leases import Lease
 from docferry.flows.ledger.positions import REPLICATION
+from docferry.flows.ledger.reigns import record_reign
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.purge import PurgeReport
 from docferry.flows.validate import repair as mending
+from docferry.flows.validate.replay import replay_letters
 from docferry.ports.flows import Grave, Identity, Written
+from support.validate.fakes import root
 from support.validate.planting import MAKERS, at_once
 from support.validate.world import Free, World
 
@@ -332,7 +335,7 @@ def test_replay_is_seen_while_it_writes_and_a_second_one_is_refused(world: World
     open_letter(world.ledger, "products", error, bson.encode(product), 7)
     hold(world, writers.WRITERS, "replay products")
     with pytest.raises(LeaseHeld, match="somebody"):
-        asyncio.run(mending.replay_letters(world.job(), world.target, "products"))
+        asyncio.run(replay_letters(world.job(), world.target, "products"))
     hold(world, writers.WRITERS, "replay products", owner="")
     read_ids = world.source.read_ids
     held: list[list[str]] = []
@@ -342,6 +345,21 @@ def test_replay_is_seen_while_it_writes_and_a_second_one_is_refused(world: World
         return read_ids(*args)
 
     world.source.read_ids = look  # type: ignore[method-assign]
-    asyncio.run(mending.replay_letters(world.job(), world.target, "products"))
+    asyncio.run(replay_letters(world.job(), world.target, "products"))
     assert held[0] == ["replay products is held by somebody"]
     assert writers.open_writers(world.ledger, other()) == []
+
+
+@pytest.mark.usefixtures("no_wait")
+def test_a_tombstone_of_a_reign_of_dynamodb_stays_while_mongodb_holds_its_document(world: World) -> None:
+    product = some(world, "products")
+    key = root(world, product)
+    version = parse_version(world.items[key]["_v"]["S"])
+    record_reign(world.ledger, floor=version, end=version + 10)
+    world.plant(key, _deleted={"BOOL": True}, _v={"S": version_text(version + 5)})
+    report = purge(world)
+    assert key in graves(world)
+    assert (report.purged, report.kept["deleted_while_dynamodb_led"]) == (2, 1)
+    world.source.remove("products", product["_id"])
+    world.replicate()
+    assert purge(world).purged == 1

@@ -25,7 +25,7 @@ from docferry.flows.ledger.dead_letters import (
 )
 from docferry.flows.replicate.lanes import Applying, Lanes
 from docferry.flows.replicate.report import ReplicationReport
-from docferry.flows.validate.repair import replay_letters
+from docferry.flows.validate.replay import replay_letters
 from docferry.ports.flows import ChangeEvent, Record, StreamPosition
 from docferry.testing.fakes import FakeLedger, FakeSource, FakeTarget
 from docferry.testing.jobs import make_job

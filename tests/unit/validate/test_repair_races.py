@@ -11,6 +11,7 @@ from docferry.errors import ItemTooLarge
 from docferry.flows.ledger.dead_letters import list_letters, open_letter
 from docferry.flows.validate import first_pass as checking
 from docferry.flows.validate import repair as mending
+from docferry.flows.validate.replay import replay_letters
 from support.validate.fakes import impatient, root, some, world
 from support.validate.planting import at_once
 from support.validate.world import World
@@ -57,7 +58,7 @@ def letter_of(world: World, product: dict[str, Any], version: int) -> None:
 
 
 def replay(world: World) -> dict[str, int]:
-    return asyncio.run(mending.replay_letters(world.job(), world.target, "products")).to_dict()
+    return asyncio.run(replay_letters(world.job(), world.target, "products")).to_dict()
 
 
 def test_replay_of_what_is_newer_already_says_superseded_and_closes_the_letter(world: World) -> None:

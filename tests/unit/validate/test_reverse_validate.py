@@ -11,7 +11,8 @@ from docferry.core.mapping.items import key_of
 from docferry.errors import PreflightFailed, Stopped
 from docferry.flows.ledger.approvals import evidence_of
 from docferry.flows.validate.first_pass import latest_report, validate
-from docferry.flows.validate.repair import repair, replay_letters
+from docferry.flows.validate.repair import repair
+from docferry.flows.validate.replay import replay_letters
 from support.reverse.judged import Judged
 from support.reverse.rig import TABLE
 from support.validate.reverse_world import ANN, BOB, NOTE, filled, hurried, number_of, told, world

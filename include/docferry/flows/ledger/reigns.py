@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from docferry.core.versions import parse_version, version_text
+from docferry.core.mapping.items import Item
+from docferry.core.versions import parse_version, version_in, version_text
 from docferry.errors import ConditionFailed
 from docferry.flows.ledger.modes import read_mode
 from docferry.flows.ledger.times import now_ms
@@ -42,6 +43,10 @@ class Reigns:
 
     def __contains__(self, version: int) -> bool:
         return any(version in one for one in self.all)
+
+    def bore(self, item: Item) -> bool:
+        """Whether an item, or a tombstone, is what DynamoDB was given while it led."""
+        return bool(self.all) and version_in(item) in self
 
 
 def read_reigns(ledger: Ledger) -> Reigns:

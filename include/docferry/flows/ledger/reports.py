@@ -82,6 +82,9 @@ class ValidationReport:
     `suspects`, `extra_keys` and `foreign_keys` are what repair works on: documents by collection, keys by table, and
     `versions` are those that their items have now. They are no part of what is shown.
 
+    `led` of the mismatches are documents and items that DynamoDB was given while it led, and MongoDB does not hold so: that may
+    be the only copy, so repair leaves it.
+
     `pending_keys` are pending items of no collection. `read_from` is the earliest snapshot of what was compared; ages are
     those of mismatches and of what is pending; `rechecked` counts documents and items, once for each look.
 
@@ -100,6 +103,7 @@ class ValidationReport:
     foreign_keys: Mapping[str, tuple[ItemKey, ...]] = field(repr=False)
     versions: frozenset[str] = field(repr=False)
     only: tuple[str, ...] = ()
+    led: int = 0
     pending_keys: int = 0
     why_pending: str = ""
     read_from: Timestamp | None = None
@@ -177,6 +181,7 @@ class ValidationReport:
             "confidence": self.confidence,
             "collections": [one.to_dict() for one in self.collections],
             "foreign": self.foreign,
+            "led": self.led,
             "unchecked": self.unchecked,
             "only": list(self.only),
             "pending": self.pending,
@@ -200,6 +205,11 @@ class ValidationReport:
             lines.append(f"{one.collection:<20}" + "".join(f"{getattr(one, name):>13}" for name in names))
         if self.foreign:
             lines.append(f"{self.foreign} items belong to no collection of this migration")
+        if self.led:
+            lines.append(
+                f"{self.led} of these hold what was written, or deleted, while DynamoDB led, and MongoDB does not: it may be the "
+                "only copy, so repair leaves it. Write to MongoDB what is right; replication brings it from there"
+            )
         if self.unchecked:
             lines.append(
                 f"{self.unchecked} more suspects were not looked at again: mend these first, then validate again"

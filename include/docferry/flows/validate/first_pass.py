@@ -28,6 +28,7 @@ from docferry.flows.ledger.dead_letters import read_letter
 from docferry.flows.ledger.mapping_fingerprint import require_mapping
 from docferry.flows.ledger.modes import read_mode
 from docferry.flows.ledger.positions import changes_applied
+from docferry.flows.ledger.reigns import read_reigns
 from docferry.flows.ledger.reports import CollectionResult, Direction, ValidationReport, latest_report
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.mongodb import require_source
@@ -75,6 +76,7 @@ class ForwardValidation(Validation):
     async def begin(self) -> None:
         await self.aside(require_source, self.job.migration, self.job.source)
         self.changes = await self.aside(changes_applied, self.job.ledger)
+        self.reigns = await self.aside(read_reigns, self.job.ledger)
         self.floor = (await self.aside(read_mode, self.job.ledger)).floor
 
     async def end(self) -> None:
@@ -87,7 +89,7 @@ class ForwardValidation(Validation):
         await self.from_dynamo()
 
     def judging(self) -> Generations:
-        return Generations(self.job, self.target, self.suspects, self.so_far.results, SETTLE_S)
+        return Generations(self.job, self.target, self.suspects, self.so_far.results, self.reigns, SETTLE_S)
 
     # --- MongoDB -> DynamoDB -----------------------------------------------------------------------------------------
 

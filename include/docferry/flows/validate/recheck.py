@@ -29,6 +29,7 @@ from docferry.errors import DocumentError
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.dead_letters import read_letter
 from docferry.flows.ledger.positions import applied_position
+from docferry.flows.ledger.reigns import Reigns
 from docferry.flows.ledger.reports import CollectionResult
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.thresholds import JUDGING_BEHIND_S
@@ -58,25 +59,34 @@ class When:
 
 @dataclass(slots=True)
 class _Look:
-    """What a look at one document found: by item; whether it has moved on, and the newest version if an item says so."""
+    """What a look at one document found: by item; whether it has moved on, and the newest version if an item says so; whether
+    what is stored of a wrong item is what DynamoDB was given while it led."""
 
     found: list[list[Difference]] = field(default_factory=list)
     keys: list[ItemKey] = field(default_factory=list)
     moved: bool = False
     newest: int = 0
     unstorable: bool = False
+    led: bool = False
 
 
 class Generations(Judging):
-    """Judges by replication's position. `results` are told of documents that turn out to be dead letters."""
+    """Judges by replication's position. `results` are told of documents that turn out to be dead letters; what is of one of
+    DynamoDB's `reigns` is told apart."""
 
     expected = "equal items"
 
     def __init__(
-        self, job: Job, target: Target, suspects: Suspects, results: Mapping[str, CollectionResult], again_s: float
+        self,
+        job: Job,
+        target: Target,
+        suspects: Suspects,
+        results: Mapping[str, CollectionResult],
+        reigns: Reigns,
+        again_s: float,
     ) -> None:
         super().__init__(job, target, suspects)
-        self.results, self.again_s = results, again_s
+        self.results, self.reigns, self.again_s = results, reigns, again_s
         self._first_look = 0.0
 
     async def generation(self) -> str:
@@ -180,6 +190,7 @@ class Generations(Judging):
                 look.keys.append(key_of(item))
             if wrong and not newer:
                 look.found.append(wrong)
+                look.led = look.led or (found is not None and self.reigns.bore(found))
         nothing = not any(found is not None and is_of(found, items[0]["_id"]) for found in mine)
         if nothing and (look.found or look.moved) and await self._has_letter(mapping.collection, data):
             return _Look(unstorable=True)  # it maps, but DynamoDB would not take it
@@ -219,7 +230,8 @@ class Generations(Judging):
             if newest and await self._accounted_at_its_own_time(table, item, newest):
                 self.suspects.drop(one)
                 continue
-            look = _Look(moved=True) if newest else _Look(found=[[self._extra(one, item)]])
+            led = self.reigns.bore(item)
+            look = _Look(moved=True) if newest else _Look(found=[[self._extra(one, item, led)]], led=led)
             self._note(one, look, mark_of(b"", [item.get("_v")]), when)
 
     async def _accounted_at_its_own_time(self, table: str, item: Item, newest: int) -> bool:
@@ -246,7 +258,7 @@ class Generations(Judging):
     def _see_versions(self, items: Iterable[Item]) -> None:
         self.judged.versions |= {item["_v"]["S"] for item in items if "_v" in item and is_version(item["_v"])}
 
-    def _extra(self, one: Suspect, item: Item) -> Difference:
+    def _extra(self, one: Suspect, item: Item, led: bool) -> Difference:
         key = key_of(item)
         if one.collection:
             mapping = self.job.migration.mapping(one.collection)
@@ -257,7 +269,8 @@ class Generations(Judging):
             pk, sk = shown_strange_key(mappings, key, self.masked)
         return Difference(
             kind=DifferenceKind.EXTRA, collection=one.collection or NO_COLLECTION, id=self.shown_id(one), pk=pk, sk=sk,
-            expected="no item", actual="an item",
+            expected="a document in MongoDB" if led else "no item",
+            actual="an item that was written while DynamoDB led" if led else "an item",
         )  # fmt: skip
 
     # --- judging -----------------------------------------------------------------------------------------------------
@@ -267,7 +280,7 @@ class Generations(Judging):
         moved, one.mark = one.mark != mark, mark
         one.wrong_keys = tuple(look.keys)
         if look.found and (when.version is not None or not moved):
-            one.found = look.found
+            one.found, one.led = look.found, look.led
             one.proved_ms = one.proved_ms or now_ms()
         elif look.found or look.moved:
             one.proved_ms = 0

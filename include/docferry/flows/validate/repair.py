@@ -4,6 +4,9 @@ A document that is missing or different is read again at a snapshot of now and p
 stored `_v` is smaller. An extra item becomes a tombstone of its own version, if the document that it names does not have it at
 a snapshot of now: another document may have taken its key since, and whatever that one's writers bring is newer. What it
 held is kept in the ledger first (section `replaced`), because a mistake in this step must not lose anything either.
+
+What DynamoDB was given while it led, and nobody has written since, is neither overwritten nor buried: MongoDB may never have
+got it, and then it is the only copy. A person writes to MongoDB what is right.
 """
 
 from __future__ import annotations
@@ -12,9 +15,8 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from bson.timestamp import Timestamp
 
@@ -25,26 +27,19 @@ from docferry.core.mapping.items import Item, ItemKey, check_size, key_of
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import decode_document, encode_raw, id_of, id_text
 from docferry.core.mapping.tombstones import tombstone
-from docferry.core.versions import parse_version, snapshot_version, version_time
-from docferry.errors import ConditionFailed, DocumentError, InvariantBroken, Stopped
+from docferry.core.versions import parse_version, snapshot_version, version_in, version_time
+from docferry.errors import DocumentError, InvariantBroken, Stopped
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread, unless_stopped
 from docferry.flows.ledger.budget import LedgerBudget, budget_of
-from docferry.flows.ledger.dead_letters import (
-    DeadLetter,
-    close_letter,
-    letter_document,
-    letter_key,
-    list_letters,
-    open_letter,
-)
-from docferry.flows.ledger.mapping_fingerprint import require_mapping
+from docferry.flows.ledger.dead_letters import letter_key, open_letter
 from docferry.flows.ledger.modes import require_permitted
 from docferry.flows.ledger.positions import recorded_position
+from docferry.flows.ledger.reigns import Reigns, read_reigns
 from docferry.flows.ledger.rooms.validation import keep_replaced
 from docferry.flows.ledger.writers import writing
-from docferry.flows.validate.common import keys_accounted_for, read_ids
+from docferry.flows.validate.common import keys_accounted_for, keys_of, read_ids
 from docferry.flows.validate.first_pass import ValidationReport, validate
 from docferry.ports.flows import Guard, Target
 
@@ -58,7 +53,8 @@ class RepairReport:
     """What was done. Documents: read = written + superseded + dead-lettered.
 
     A document is superseded if all of its items are newer in DynamoDB; `items_superseded` counts the items of any.
-    `kept` are items that were extra a moment ago, and now belong to a document or cannot be judged. `stuck` of the superseded
+    `kept` are items that were extra a moment ago, and now belong to a document or cannot be judged. `led` are documents and items
+    of which DynamoDB holds what it was given while it led: it may be the only copy, and is left. `stuck` of the superseded
     items bear a `_v` that docferry cannot have written, or of a time to come: nothing that MongoDB does is newer.
     """
 
@@ -69,6 +65,7 @@ class RepairReport:
     stuck: int = 0
     dead: int = 0
     kept: int = 0
+    led: int = 0
     tombstones: int = 0
     tombstones_superseded: int = 0
     dry_run: bool = False
@@ -86,7 +83,9 @@ class RepairReport:
         """All that was found has been mended. What was not is newer in DynamoDB, or cannot be stored."""
         if self.dry_run:
             return self.before is not None and self.before.ok
-        return not (self.items_superseded or self.dead or self.tombstones_superseded or self.kept or self._unjudged)
+        return not (
+            self.items_superseded or self.dead or self.tombstones_superseded or self.kept or self.led or self._unjudged
+        )
 
     @property
     def _unjudged(self) -> int:
@@ -108,7 +107,7 @@ async def repair(job: Job, target: Target, only: Sequence[str] = (), dry_run: bo
     """
     await in_thread(require_permitted, job.ledger, Flow.REPAIR, stop=job.stop)
     before = await validate(job, target, only, record=not dry_run)
-    report = RepairReport(dry_run=dry_run, before=before)
+    report = RepairReport(dry_run=dry_run, before=before, led=before.led)
     if dry_run:
         return report
     if any(any(found.values()) for found in (before.suspects, before.extra_keys, before.foreign_keys)):
@@ -148,7 +147,19 @@ class _Repair:
             batch = ids[start : start + BATCH_DOCUMENTS]
             self.guard()
             raw, version = await in_thread(read_now, self.job, mapping.collection, batch, stop=self.job.stop)
-            await self.put(mapping, raw, version)
+            await self.put(mapping, await self._not_led(mapping, raw), version)
+
+    async def _not_led(self, mapping: DocumentMapping, raw: Sequence[bytes]) -> list[bytes]:
+        """Those of which DynamoDB does not hold what it was given while it led."""
+        reigns = await self._reigns()
+        keys = {data: keys_of(mapping, data) for data in raw if reigns.all}
+        stored = await self._stored(mapping.table, list({key: None for found in keys.values() for key in found}))
+        led = {data for data, mine in keys.items() if any(key in stored and reigns.bore(stored[key]) for key in mine)}
+        self.report.led += len(led)
+        return [data for data in raw if data not in led]
+
+    async def _reigns(self) -> Reigns:
+        return await in_thread(read_reigns, self.job.ledger, stop=self.job.stop)
 
     async def put(self, mapping: DocumentMapping, raw: Sequence[bytes], version: int) -> None:
         """Put these documents' items; one that cannot be stored gets a dead letter, and what is there of it is buried."""
@@ -211,7 +222,7 @@ class _Repair:
         stored = await self._stored(mapping.table, keys) if keys else {}
         now = snapshot_version(await self._cluster_time()) if keys else 0
         for key, item in stored.items():
-            if 0 < _version_in(item) <= now:
+            if 0 < version_in(item) <= now:
                 continue
             self.report.stuck += 1
             name = f"{mapping.collection} {shown_id(id_text(data), self.job.migration.validate.masked)}"
@@ -243,6 +254,7 @@ class _Repair:
     async def bury(self, table: str, keys: Sequence[ItemKey]) -> None:
         """Tombstones for those of the items that are extra now. Not of now: nobody knows all documents of now, and one of
         them may own the key, by a change that replication has still to bring. What is newer than now is not judged."""
+        reigns = await self._reigns()
         for start in range(0, len(keys), BATCH_DOCUMENTS):
             self.guard()
             time_now = await self._cluster_time()
@@ -252,7 +264,10 @@ class _Repair:
             )
             extra = {key: item for key, item in stored.items() if key not in accounted}
             self.report.kept += len(stored) - len(extra)
-            of_then = {key: item for key, item in extra.items() if _version_in(item) <= snapshot_version(time_now)}
+            led = {key for key, item in extra.items() if not is_tombstone(item) and reigns.bore(item)}
+            self.report.led += len(led)
+            extra = {key: item for key, item in extra.items() if key not in led}
+            of_then = {key: item for key, item in extra.items() if version_in(item) <= snapshot_version(time_now)}
             self.report.tombstones_superseded += sum(
                 not is_tombstone(extra[key]) for key in extra.keys() - of_then.keys()
             )
@@ -264,7 +279,7 @@ class _Repair:
         for key, item in live.items():
             await asyncio.to_thread(self._keep, table, key, item)
         ttl_attribute = self.job.migration.table(table).ttl_attribute
-        versions = [_version_in(item) if version is None else version for item in live.values()]
+        versions = [version_in(item) if version is None else version for item in live.values()]
         tombstones = [tombstone(item, own, ttl_attribute) for item, own in zip(live.values(), versions, strict=True)]
         written = await self.target.put_newer(table, tombstones, self.budget, self.guard, or_same=True)
         self.report.tombstones_superseded += len(written.superseded)
@@ -273,13 +288,6 @@ class _Repair:
     def _keep(self, table: str, key: ItemKey, item: Item) -> None:
         data = json.dumps(item, sort_keys=True).encode()
         keep_replaced(self.job.ledger, table, letter_key(f"{key[0]}#{key[1]}"), data)
-
-
-def _version_in(item: Item) -> int:
-    """An item's version; 0, which everything is newer than, for one that docferry cannot have written."""
-    with suppress(KeyError, ValueError):
-        return parse_version(item["_v"]["S"])
-    return 0
 
 
 def read_now(
@@ -294,95 +302,3 @@ def read_now(
         return job.source.read_ids(collection, ids, at), snapshot_version(at)
 
     return retrying(f"read documents of {collection}", once, job.stop)
-
-
-# --- dead letters ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True, kw_only=True)
-class ReplayReport:
-    """What replaying dead letters did: letters = stored + gone + still_dead + superseded + changed.
-
-    `superseded`: all of the document's items were newer already, and nothing was written. `changed`: the letter was
-    replaced meanwhile, and stays.
-    """
-
-    letters: int = 0
-    stored: int = 0
-    gone: int = 0
-    still_dead: int = 0
-    superseded: int = 0
-    changed: int = 0
-
-    def check(self) -> None:
-        """Raises InvariantBroken if a letter is unaccounted for."""
-        if self.letters != self.stored + self.gone + self.still_dead + self.superseded + self.changed:
-            raise InvariantBroken(f"replay: {self.letters} letters do not add up: {self.to_dict()}")
-
-    def to_dict(self) -> dict[str, int]:
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
-
-
-async def replay_letters(job: Job, target: Target, collection: str, ids: Sequence[str] = ()) -> ReplayReport:
-    """Try the documents of dead letters again, as MongoDB has them now: fix the document, then replay.
-
-    A letter is closed by a strictly later version only: its document has been stored, or something newer had been, or it
-    is gone from MongoDB; and only if the letter has not changed meanwhile. What fails again stays, with the new reason.
-
-    Raises: PreflightFailed while DynamoDB leads, and if the mapping is not the one of the load.
-    """
-    await in_thread(require_permitted, job.ledger, Flow.REPLAY, stop=job.stop)
-    await in_thread(require_mapping, job.migration, job.ledger, [collection], stop=job.stop)
-    mapping = job.migration.mapping(collection)
-    report = ReplayReport()
-    letters, keys = await in_thread(list_letters, job.ledger, collection, stop=job.stop), set(map(letter_key, ids))
-    chosen = [letter for letter in letters if not ids or letter.key in keys]
-    if chosen:
-        async with writing(job.ledger, job.identity, f"replay {collection}", job.stop) as leased:
-            for letter in chosen:
-                report.letters += 1
-                outcome = await _replay_one(_Replay(job, target, mapping, leased), letter)
-                setattr(report, outcome, getattr(report, outcome) + 1)
-    report.check()
-    return report
-
-
-class _Replay(NamedTuple):
-    job: Job
-    target: Target
-    mapping: DocumentMapping
-    leased: Guard
-
-
-async def _replay_one(replay: _Replay, letter: DeadLetter) -> str:
-    job = replay.job
-    letter_version = letter.version
-    try:
-        original = await in_thread(letter_document, job.ledger, letter, stop=job.stop)
-    except ConditionFailed:
-        return "changed"
-    outcome, version = await _put_as_of_now(replay, id_of(original), letter_version)
-    if outcome != "still_dead" and version <= letter_version:  # MongoDB's time has not moved since: let it
-        work = _Repair(job, replay.target, RepairReport(), replay.leased)
-        await work.time_after([version_time(letter_version)])
-        outcome, version = await _put_as_of_now(replay, id_of(original), letter_version)
-    if outcome == "still_dead":
-        return outcome
-    if version <= letter_version:
-        return "superseded"
-    try:
-        await in_thread(close_letter, job.ledger, letter, stop=job.stop)
-    except ConditionFailed:
-        return "changed"
-    return outcome
-
-
-async def _put_as_of_now(replay: _Replay, id_data: bytes, letter_version: int) -> tuple[str, int]:
-    """(what became of the document, the version it was read at), at a time not before the letter."""
-    job, floor = replay.job, version_time(letter_version)
-    raw, version = await in_thread(read_now, job, replay.mapping.collection, [id_data], floor, stop=job.stop)
-    done = RepairReport()
-    await _Repair(job, replay.target, done, replay.leased).put(replay.mapping, raw, version)
-    if not raw:
-        return "gone", version
-    return "still_dead" if done.dead else "superseded" if done.superseded else "stored", version

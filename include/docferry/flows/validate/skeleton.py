@@ -255,7 +255,7 @@ class Validation(ABC):
         extra: dict[str, list[ItemKey]] = {}
         foreign: dict[str, list[ItemKey]] = {}
         found: list[Difference] = []
-        pending_keys = 0
+        pending_keys = led = 0
         differing = judged.mismatches + judged.pending
         told = {(one.table, key) for one in differing if one.key is None for key in one.wrong_keys}
         settled = set(map(id, judged.mismatches))
@@ -271,6 +271,9 @@ class Validation(ABC):
                 continue
             if result is not None:
                 result.count(differences[0].kind for differences in one.found)
+            led += one.led
+            if one.led:
+                continue
             if one.key is None:
                 wrong[one.collection].add(one.id)
             else:
@@ -289,6 +292,7 @@ class Validation(ABC):
             suspects={name: frozenset(ids) for name, ids in wrong.items()} if forward else {},
             extra_keys={table: tuple(keys) for table, keys in extra.items()} if forward else {},
             foreign_keys={table: tuple(keys) for table, keys in foreign.items()},
+            led=led,
             versions=frozenset(judged.versions),
             pending_keys=pending_keys,
             why_pending=judged.why,

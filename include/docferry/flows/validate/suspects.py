@@ -25,7 +25,8 @@ class Suspect:
 
     `collection` is "" for an item that names no collection of the migration. `keys` are those of a document's items when
     it was last seen, `mark` is what that look saw, `proved_ms` since when it has been proved different (0: it is not),
-    `found` what was found then, by item, and `wrong_keys` in which items. Times are ms since 1970.
+    `found` what was found then, by item, and `wrong_keys` in which items. Times are ms since 1970. `led`: what DynamoDB holds
+    there was written, or deleted, while it led, so it may be the only copy of that.
     """
 
     table: str
@@ -38,6 +39,7 @@ class Suspect:
     proved_ms: int = 0
     found: list[list[Difference]] = field(default_factory=list, repr=False)
     wrong_keys: tuple[ItemKey, ...] = field(default=(), repr=False)
+    led: bool = False
 
     @property
     def name(self) -> tuple[Any, ...]:
