@@ -14,7 +14,8 @@ from docferry.core.backoff import Backoff
 from docferry.core.mapping.items import Item
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.versions import parse_version
-from docferry.errors import InvariantBroken, Unavailable
+from docferry.errors import InvariantBroken, Unavailable, Unforeseen
+from docferry.flows.kernel.unforeseen import ATTEMPTS
 from docferry.flows.ledger.dead_letters import list_letters
 from docferry.flows.replicate import lanes as applying
 from docferry.flows.replicate.lanes import Applying, FirstWrites, Lanes
@@ -64,6 +65,7 @@ class World:
             budget=NoLimit(),
             guard=lambda: None,
             stop=threading.Event(),
+            again=Backoff(first_s=0.001),
         )
         self.lanes = Lanes(work, self.position, ReplicationReport().books)
 
@@ -182,9 +184,9 @@ def with_bug(**settings: Any) -> tuple[World, Buggy]:
     return world, target
 
 
-def apply_all(world: World) -> None:
+def apply_all(world: World, *changes: ChangeEvent) -> None:
     async def run() -> None:
-        for change in world.changes():
+        for change in changes or world.changes():
             world.lanes.put(change)
         async with asyncio.timeout(20):
             await world.until_idle()
@@ -192,12 +194,6 @@ def apply_all(world: World) -> None:
     asyncio.run(run())
 
 
-@pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(applying, "AGAIN", Backoff(first_s=0.001))
-
-
-@pytest.mark.usefixtures("at_once")
 def test_a_change_with_an_error_that_nothing_foresees_becomes_a_letter_and_the_stream_goes_on() -> None:
     world, target = with_bug()
     apply_all(world)
@@ -212,15 +208,13 @@ def test_a_change_with_an_error_that_nothing_foresees_becomes_a_letter_and_the_s
     assert world.lanes.books.counted() == {"events": 5, "written": 4, "superseded": 0, "dead": 1, "passed": 0}
 
 
-@pytest.mark.usefixtures("at_once")
 def test_an_error_that_goes_away_leaves_no_letter() -> None:
-    world, _ = with_bug(times=applying.ATTEMPTS - 1)
+    world, _ = with_bug(times=ATTEMPTS - 1)
     apply_all(world)
     assert list_letters(world.lanes.work.ledger, "docs") == []
     assert world.lanes.books[ChangeOutcome.WRITTEN] == 5
 
 
-@pytest.mark.usefixtures("at_once")
 def test_a_broken_invariant_ends_the_stream() -> None:
     world, _ = with_bug(error=InvariantBroken("two followers"))
     apply_all(world)
@@ -233,7 +227,6 @@ class KeysCannotBeTold(DocumentMapping):
         raise TypeError("secret")
 
 
-@pytest.mark.usefixtures("at_once")
 def test_a_document_whose_keys_cannot_be_told_either_has_a_letter_that_says_so() -> None:
     world, _ = with_bug()
     world.lanes.mappings["docs"] = KeysCannotBeTold(world.lanes.mappings["docs"].settings)
@@ -241,3 +234,31 @@ def test_a_document_whose_keys_cannot_be_told_either_has_a_letter_that_says_so()
     assert world.lanes.failure is None
     (letter,) = list_letters(world.lanes.work.ledger, "docs")
     assert "out of date" in letter.message
+
+
+def test_a_change_that_could_not_be_taken_out_of_its_event_becomes_a_letter_that_says_why() -> None:
+    world = World()
+    world.source.put("docs", {"_id": 1, "x": 1})
+    world.source.put("docs", {"_id": 1, "x": 2})
+    first, second = world.changes()
+    error = Unforeseen.of(AttributeError("secret"), 1)
+    lost = replace(second, operation="update", before=None, after=None, images_lost=True, error=error)
+    apply_all(world, first, lost)
+    (letter,) = list_letters(world.lanes.work.ledger, "docs")
+    assert (letter.reason, "AttributeError" in letter.message, "secret" in letter.message) == (
+        "Unforeseen",
+        True,
+        False,
+    )
+    assert world.lanes.failure is None
+    assert all("_deleted" in item for item in world.target.tables["Items"].values())
+
+
+def test_an_insert_that_could_not_be_taken_out_of_its_event_is_read_from_mongodb() -> None:
+    world = World()
+    world.source.put("docs", {"_id": 1, "x": 1})
+    (change,) = world.changes()
+    error = Unforeseen.of(AttributeError("secret"), 1)
+    apply_all(world, replace(change, after=None, images_lost=True, error=error))
+    assert list_letters(world.lanes.work.ledger, "docs") == []
+    assert world.lanes.books[ChangeOutcome.WRITTEN] == 1

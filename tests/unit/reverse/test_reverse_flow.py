@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import bson
 import pytest
 from docferry.core.backoff import Backoff
 from docferry.errors import (
+    InvariantBroken,
+    ItemsUnreadable,
     RetryExhausted,
     Throttled,
     TimedOut,
     Unavailable,
 )
+from docferry.flows.kernel.unforeseen import ATTEMPTS
 from docferry.flows.reporting.status import status_of
+from docferry.flows.reverse.places import places_of
 from docferry.flows.reverse.report import ReverseReport
-from docferry.ports.flows import StreamPage
+from docferry.ports.flows import StreamPage, StreamRecord
+from docferry.testing.fakes import FakeSink
 from support.reverse.fakes import ANN, BOB, back
 from support.reverse.rig import MIGRATION, TABLE, Back
 
@@ -262,3 +270,74 @@ def test_document_that_mongodb_does_not_take_becomes_a_dead_letter(back: Back) -
     assert only_letter(back) == ("users", "~i2", "RefusedByStore")
     back.put("users", BOB)
     assert back.follow().healed == 1
+
+
+class Buggy(FakeSink):
+    """Has an error that no code foresees, for one document."""
+
+    error: Exception = AttributeError("secret value of a document")
+    times = 10**9
+
+    def put(self, collection: str, data: bytes) -> None:
+        if self.times and bson.decode(data)["_id"] == 2:
+            self.times -= 1
+            raise self.error
+        super().put(collection, data)
+
+
+def buggy(back: Back, **settings: Any) -> Buggy:
+    back.sink = sink = Buggy({"users": [("mail",)]})
+    for name, value in settings.items():
+        setattr(sink, name, value)
+    return sink
+
+
+def test_a_document_with_an_error_that_nothing_foresees_becomes_a_letter_and_the_stream_goes_on(back: Back) -> None:
+    sink = buggy(back)
+    back.put("users", BOB)
+    back.put("users", ANN)
+    report = back.follow()
+    assert report.dead == 1
+    assert back.users() == [ANN]
+    assert only_letter(back) == ("users", "~i2", "Unforeseen")
+    assert "secret" not in back.letters()[0].message
+    sink.times = 0
+    back.put("users", BOB)
+    assert back.follow().healed == 1
+
+
+def test_an_error_that_goes_away_leaves_no_letter(back: Back) -> None:
+    buggy(back, times=ATTEMPTS - 1)
+    back.put("users", BOB)
+    assert (back.follow().applied, back.letters()) == (1, [])
+
+
+def test_a_broken_invariant_ends_the_way_back(back: Back) -> None:
+    buggy(back, error=InvariantBroken("two followers"))
+    back.put("users", BOB)
+    with pytest.raises(InvariantBroken):
+        back.follow()
+    assert back.letters() == []
+
+
+class Strange(dict[str, Any]):
+    """What no code expects in the place of a value."""
+
+    def __iter__(self) -> Any:
+        raise AttributeError("secret")
+
+    items = keys = __iter__
+
+
+def test_an_item_whose_id_brings_out_a_bug_becomes_a_letter_and_the_stream_goes_on(back: Back) -> None:
+    back.put("users", BOB)
+    strange = {
+        "PK": {"S": "x"},
+        "SK": {"S": "y"},
+        "entityType": {"S": "USER"},
+        "_v": {"S": "0" * 22},
+        "_id": Strange(S="2"),
+    }
+    record = StreamRecord(sequence="1", key=("x", "y"), created_ms=0, new=strange)
+    (found,) = places_of(record, MIGRATION.entities(TABLE))
+    assert isinstance(found, ItemsUnreadable)

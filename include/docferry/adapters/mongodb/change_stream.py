@@ -21,10 +21,10 @@ from pymongo import MongoClient, ReadPreference
 from pymongo import errors as pymongo_errors
 
 from docferry import errors
+from docferry.adapters.mongodb.change_events import AGAIN, THEN, bare_change_of, change_of
 from docferry.adapters.mongodb.change_pipeline import pipeline_of
 from docferry.adapters.mongodb.errors import mongo_errors
 from docferry.core.mapping.mapping import KeyFields
-from docferry.core.mapping.raw import id_of
 from docferry.core.versions import N_MAX
 from docferry.ports.flows import Batch, ChangeEvent, StreamPosition
 
@@ -38,12 +38,6 @@ _WITH_DOCUMENTS = frozenset({"insert", "update", "replace", "delete"})
 _TO_CAPPED = ".convertToCapped."
 """In the name of the copy that MongoDB renames over the collection."""
 _ENDING = frozenset({"drop", "rename", "dropDatabase", "invalidate"})
-THEN = (
-    "`docferry provision` (a collection that was made anew has no change stream images), `docferry backfill --again`, "
-    "then `docferry replicate`, and while that runs `docferry repair` for what was deleted "
-    "meanwhile and `docferry dead-letters --replay` for what was mended"
-)
-AGAIN = f"It needs a new load, which may run under live traffic: {THEN}"
 
 
 def token_time(token: Mapping[str, Any], otherwise: Timestamp) -> Timestamp:
@@ -215,34 +209,9 @@ class MongoFeed:
             self._end_if_mapped(operation, collection, event.get("to", ""), behind)
         change = None
         if operation in _WITH_DOCUMENTS and collection in self._key_fields:
-            change = self._document_change(event, operation, collection, time, n, behind)
+            change = change_of(event, operation, collection, time, n, behind)
         self._position = behind
         return change
-
-    def _document_change(
-        self, event: Any, operation: str, collection: str, time: Timestamp, n: int, behind: StreamPosition
-    ) -> ChangeEvent:
-        after, before = event.get("after"), event.get("before")
-        lost = (after is None and operation != "delete") or (before is None and operation != "insert")
-        if lost:
-            raise errors.StreamEnded(
-                f"{collection}: the stream came to a change whose image is missing: images were switched off, or have expired. "
-                f"Reads stay with MongoDB. Run provision, which switches them on. {AGAIN}",
-                reason="images_missing",
-                collections=(collection,),
-                position=behind,
-            )
-        return ChangeEvent(
-            collection=collection,
-            operation=operation,
-            id=id_of(bytes(event["key"].raw)),
-            time=time,
-            n=n,
-            before=bytes(before.raw) if before is not None else None,
-            after=bytes(after.raw) if after is not None and operation != "delete" else None,
-            touched=tuple(event["paths"]) if operation == "update" else None,
-            position=behind,
-        )
 
     def _end_if_mapped(self, operation: str, collection: str, to: str, behind: StreamPosition) -> None:
         if operation == "rename" and collection.endswith(f"{_TO_CAPPED}{to}") and to in self._key_fields:
@@ -300,15 +269,7 @@ class MongoFeed:
         self._position = replace(self._position, time=time, token={"_data": event["_id"]["_data"]}, n=n + 1)
         if operation not in _WITH_DOCUMENTS or collection not in self._key_fields:
             return None
-        return ChangeEvent(
-            collection=collection,
-            operation=operation,
-            id=id_of(bytes(event["key"].raw)),
-            time=time,
-            n=n,
-            images_lost=True,
-            position=self._position,
-        )
+        return bare_change_of(event, operation, collection, time, n, self._position)
 
     def _only_before(self, wait_s: float) -> bytes | None:
         """The fields of keys in front of the event, from a stream that asks for nothing else."""

@@ -7,7 +7,6 @@ the items of its document tombstones; the lane goes on.
 
 from __future__ import annotations
 
-import asyncio
 import zlib
 from collections import Counter, deque
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from docferry.flows.kernel.books import Books
 from docferry.flows.kernel.lane_scheduler import LaneScheduler
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread
+from docferry.flows.kernel.unforeseen import AGAIN, foreseen
 from docferry.flows.ledger.dead_letters import LetterWatch, close_letter, letter_key, open_letter, read_letter
 from docferry.flows.replicate.report import ChangeOutcome
 from docferry.ports.flows import Budget, ChangeEvent, Guard, Ledger, Source, StopSignal, StreamPosition, Target
@@ -29,9 +29,6 @@ from docferry.ports.flows import Budget, ChangeEvent, Guard, Ledger, Source, Sto
 LANES = 128
 MOST_KINDS, NAMED_FIELDS = 100, 6
 """Of changes that are counted apart, and of an update's fields that are named."""
-ATTEMPTS = 3
-"""At a change whose error is not foreseen, before it becomes a dead letter."""
-AGAIN = Backoff(first_s=0.2, cap_s=1.0)
 AT_ONCE = 32
 """Changes that are applied side by side: enough to keep the target's request slots (24 by default) busy, and few, because
 under load the oldest change gets its share among these."""
@@ -39,7 +36,8 @@ under load the oldest change gets its share among these."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applying:
-    """What applying needs. `guard` is called before each request is signed."""
+    """What applying needs. `guard` is called before each request is signed; `again` is how an error that nothing foresees is
+    tried again."""
 
     migration: Migration
     source: Source
@@ -48,6 +46,7 @@ class Applying:
     budget: Budget
     guard: Guard
     stop: StopSignal
+    again: Backoff = AGAIN
 
 
 class FirstWrites(Counter[str]):
@@ -146,25 +145,19 @@ class Lanes:
         """Apply a change, or account for it. An error that no code foresees, at each attempt, is a bug that this change brings
         out: it becomes a dead letter, or the stream would stand for ever. InvariantBroken is about the whole stream, and ends it.
         """
-        for number in range(1, ATTEMPTS + 1):
-            try:
-                return await self._apply_once(change)
-            except (MigrationError, MemoryError):
-                raise
-            except Exception as error:  # noqa: BLE001 - becomes a dead letter
-                unforeseen = error
-                await asyncio.sleep(AGAIN.wait_s(number))
-        return await self._give_up(change, unforeseen)
+        try:
+            return await foreseen(lambda: self._apply_once(change), self.work.again)
+        except Unforeseen as error:
+            return await self._give_up(change, error)
 
-    async def _give_up(self, change: ChangeEvent, unforeseen: Exception) -> ChangeOutcome:
-        error: DocumentError = Unforeseen.of(unforeseen, ATTEMPTS)
+    async def _give_up(self, change: ChangeEvent, error: Unforeseen) -> ChangeOutcome:
         try:
             writes = self._decode(change, change.version).burial(self._ttl_of(change), error)
         except MigrationError:
             raise
         except Exception:  # noqa: BLE001 - the same bug: told in the letter
             more = "; the keys of its items cannot be told either, so these hold what is out of date"
-            writes = Writes([], None, Unforeseen.of(unforeseen, ATTEMPTS, more))
+            writes = Writes([], None, Unforeseen(f"{error}{more}"))
         return await self._bury(change, change.version, writes, id_name(change.id))
 
     async def _apply_once(self, change: ChangeEvent) -> ChangeOutcome:
@@ -198,7 +191,9 @@ class Lanes:
     @staticmethod
     def _require_old_keys(change: ChangeEvent) -> None:
         if change.images_lost and change.before is None and change.operation != "insert":
-            raise ImagesLost("the change is too large to be read with its images, so its old keys are not known")
+            raise change.error or ImagesLost(
+                "the change is too large to be read with its images, so its old keys are not known"
+            )
 
     def _writes(self, decoded: DecodedChange, ttl: str, touched: tuple[str, ...] | None) -> Writes:
         return decoded.writes(ttl, touched)

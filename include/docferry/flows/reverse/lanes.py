@@ -6,7 +6,8 @@ another attempt at it. What a lane does:
 - Live root at the place: MongoDB's copy becomes that document, if it is another.
 - No live root: MongoDB's copy goes, but only while it maps to that very place: else its document has moved.
 - Items that do not fit together are read again; a unique index that is in the way is waited for, after the document that
-  holds it had its turn. Both have a bound, then there is a dead letter, and the lane goes on.
+  holds it had its turn. Both have a bound, then there is a dead letter, and the lane goes on; as after an error that nothing
+  foresees.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from docferry.errors import (
 )
 from docferry.flows.kernel.lane_scheduler import LaneScheduler
 from docferry.flows.kernel.threads import in_thread, to_its_end
+from docferry.flows.kernel.unforeseen import AGAIN, foreseen
 from docferry.flows.ledger.dead_letters import letter_id
 from docferry.flows.ledger.reverse_letters import (
     ReverseLetter,
@@ -67,7 +69,7 @@ Look = Callable[[], Awaitable[ShardOutcome]]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Returning:
     """What following a document back needs. `guard` is called right before each write to MongoDB; `entities` are the item
-    types of each table."""
+    types of each table; `again` is how an error that nothing foresees is tried again."""
 
     entities: Mapping[str, Mapping[str, DocumentMapping]]
     target: Target
@@ -75,6 +77,7 @@ class Returning:
     ledger: Ledger
     guard: Guard
     stop: StopSignal
+    again: Backoff = AGAIN
 
 
 @dataclass(slots=True, eq=False)
@@ -199,7 +202,7 @@ class ReverseLanes:
     async def _outcome(self, part: _Part) -> ShardOutcome | None:
         """None: it must wait for another document's turn."""
         try:
-            outcome = await self._steadily(part.look)
+            outcome = await foreseen(lambda: self._steadily(part.look), self.work.again)
         except DuplicateKey as error:
             if part.tries < DUPLICATE_TRIES:
                 await self._make_way(part, error)

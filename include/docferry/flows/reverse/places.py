@@ -18,7 +18,7 @@ from docferry.core.mapping.digest import digest
 from docferry.core.mapping.items import Item, ItemKey, key_of
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import decode_document, id_name, id_of, item_id
-from docferry.errors import DocumentError, ItemsUnreadable, TornDocument
+from docferry.errors import DocumentError, ItemsUnreadable, MigrationError, TornDocument
 from docferry.ports.flows import StreamRecord, Target
 
 _UNREADABLE = (BSONError, DecimalException, ArithmeticError, KeyError, TypeError, ValueError, RecursionError)
@@ -71,9 +71,12 @@ def places_of(record: StreamRecord, entities: Mapping[str, DocumentMapping]) -> 
 
 
 def _id_in(item: Item) -> bytes | None:
+    """None if it cannot be told, whatever the reason: it becomes a dead letter, and the stream goes on."""
     try:
         return item_id(item)
-    except _UNREADABLE:
+    except (MigrationError, MemoryError):
+        raise
+    except Exception:  # noqa: BLE001 - a dead letter, by whoever asks
         return None
 
 

@@ -10,6 +10,7 @@ from bson.timestamp import Timestamp
 
 from docferry.core.mapping.mapping import KeyFields
 from docferry.core.versions import version_of
+from docferry.errors import DocumentError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,7 @@ class ChangeEvent:
 
     `after` is the post-image, `before` the key fields of the pre-image. `touched` are the paths that an update names, as
     the server writes them (a dot in a name looks like a step); None means the whole document. `images_lost`: the event
-    was too large to come with images, so `after` and perhaps `before` must be fetched.
+    came without images, so `after` and perhaps `before` must be fetched: it was too large for them, or `error` says why.
     """
 
     collection: str
@@ -82,6 +83,7 @@ class ChangeEvent:
     after: bytes | None = field(default=None, repr=False)
     touched: tuple[str, ...] | None = None
     images_lost: bool = False
+    error: DocumentError | None = None
     position: StreamPosition
 
     @property
