@@ -15,6 +15,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ProfileNotFound
 from bson.codec_options import CodecOptions
+from bson.timestamp import Timestamp
 
 from docferry.adapters.aws.client_dax import AsyncDaxCalls, SyncDaxCalls, opener
 from docferry.adapters.aws.client_dynamodb import AsyncCalls, SyncCalls
@@ -48,6 +49,7 @@ from docferry.client.transport.circuit_breaker import CircuitBreaker
 from docferry.client.transport.dax_route import RoutedCalls
 from docferry.client.type_border import TypeBorder
 from docferry.config import Migration, load_migration
+from docferry.core.cluster_time import REPLICATION, applied_up_to
 from docferry.core.estate.plan import desired_estate
 from docferry.core.estate.values import DesiredEstate
 from docferry.errors import ConfigError, Problem
@@ -222,6 +224,21 @@ async def connect_async(
     return manager
 
 
+def _replicated(open_ledger: Callable[[], DynamoLedger]) -> Callable[[], Timestamp | None]:
+    """How far replication is, by the ledger; a fork opens one of its own."""
+    opened: dict[int, DynamoLedger] = {}
+
+    def ask() -> Timestamp | None:
+        process = os.getpid()
+        if process not in opened:
+            opened.clear()
+            opened[process] = open_ledger()
+        record = opened[process].read(*REPLICATION)
+        return applied_up_to(record.body if record is not None else None)
+
+    return ask
+
+
 def _routed(parts: ClientContext, plain: DynamoCalls, cache: DynamoCalls | None) -> ClientContext:
     """The parts with these calls, and a cache before them once DynamoDB leads."""
     if cache is None:
@@ -272,7 +289,7 @@ def _client(file: str | Path, metrics: Metrics | None, codec_options: CodecOptio
     )
     return _Client(
         parts=parts,
-        shadow=Shadow(parts, migration.validate.masked),
+        shadow=Shadow(parts, migration.validate.masked, _replicated(ledger)),
         uri=connections.mongo_uri,
         database=migration.source.database,
         session=connections.session,

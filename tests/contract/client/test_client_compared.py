@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,11 @@ from typing import Any
 
 import pytest
 from bson import ObjectId
+from bson.timestamp import Timestamp
+from docferry.client.reads.shadow import SETTLE_S
+from docferry.core.cluster_time import REPLICATION
+from docferry.flows.ledger.positions import position_body
+from docferry.ports.flows import StreamPosition
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig, eventually
 from support.client.rig import MODES, Asynchronous, Blocking, application, connected, set_mode
@@ -57,4 +63,26 @@ def test_document_that_an_index_leaves_out_is_a_difference(rig: Rig) -> None:
     (found,) = db.call("users", "find", {"profile.location.city": "Bern", "status": "active"})  # and no lastLoginAt
     assert found["username"] == "ann"
     eventually(lambda: db.manager.get_metrics()["validation_failures"] == 1, "the difference to be told")
+    db.close()
+
+
+def replicated_up_to(rig: Rig, time: Timestamp) -> None:
+    """What a replicator tells the ledger."""
+    position = StreamPosition(time=time, token={"_data": "x"}, scope="test")
+    rig.ledger.write(*REPLICATION, position_body(position), expect=rig.ledger.read(*REPLICATION))
+
+
+def test_a_difference_is_late_while_replication_is_behind_and_one_when_it_has_got_there(rig: Rig) -> None:
+    db = Blocking(rig)
+    insert(db)
+    replicated_up_to(rig, rig.mongo.admin.command("ping")["operationTime"])
+    rig.database["users"].update_one({"username": "ann"}, {"$set": {"status": "idle"}})
+    db.call("users", "find_one", {"username": "ann"})
+    db.call("users", "find_one", {"username": "bob"})
+    counts = lambda: db.manager.get_metrics()["counts"]  # noqa: E731
+    eventually(lambda: counts().get("shadow.equal") == 1, "what is equal to be told")
+    time.sleep(SETTLE_S + 2)  # as long as it took to be a mismatch, and more
+    assert counts().get("shadow.mismatch", 0) == 0
+    replicated_up_to(rig, Timestamp(2**31 - 1, 1))
+    eventually(lambda: counts().get("shadow.mismatch") == 1, "the difference to be told")
     db.close()

@@ -2,7 +2,8 @@
 
 A thread of its own does it, with blocking doors. It fetches what was asked every few milliseconds: waking it would cost the
 application more than the rest of the hand-over. Lag is no mismatch: what differs is looked at again until it is equal, or has
-stayed different for a while. What the thread does not get to is counted, not queued without end.
+stayed different although replication has applied what MongoDB shows (`suspicion`). What the thread does not get to is
+counted, not queued without end.
 """
 
 from __future__ import annotations
@@ -10,37 +11,41 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bson.timestamp import Timestamp
+
 from docferry.client.context import ClientContext, Plan
+from docferry.client.reads.suspicion import NOTHING, Suspicion
 from docferry.client.transport.sync_driver import run
 from docferry.core.access.read_plan import leads_to
 from docferry.core.compare.diff import compare_values
 from docferry.core.compare.masking import Masks, shown_id
 from docferry.core.mapping.items import Document
 from docferry.core.mapping.mapping import DocumentMapping
-from docferry.errors import DocumentError
+from docferry.errors import DocumentError, MigrationError
 
 MOST_WAITING = 200
 MOST_DOCUMENTS = 20
 """Of one query; a longer list is compared as far as this."""
 SETTLE_S = 3.0
-"""How long a difference must stay until it is one: replication is hardly ever that late."""
+"""How long a difference must stay until it is asked whether replication is only late."""
 FETCH_S = 0.05
 LOOK_S = 0.25
 MOST_SUSPECTS = 500
+MOST_PATHS = 5
 
 
 @dataclass(slots=True, kw_only=True)
 class ShadowRead:
-    """A read to be compared. While it is suspected: since when (monotonic seconds), and how often it was asked meanwhile."""
+    """A read to be compared. While it is suspected: what was seen of it, and how often it was asked meanwhile."""
 
     collection: str
     filter: Mapping[str, Any] = field(repr=False)
     plan: Plan
-    since: float = 0.0
+    suspicion: Suspicion | None = None
     times: int = 1
 
     @property
@@ -49,10 +54,18 @@ class ShadowRead:
 
 
 class Shadow:
-    """Compares reads. `parts` are blocking; the thread starts with the first read that is offered."""
+    """Compares reads. `parts` are blocking, and so is `replicated`: the time before which replication has applied all, None if it
+    has never run. The thread starts with the first read that is offered."""
 
-    def __init__(self, parts: ClientContext, masked: Masks, settle_s: float = SETTLE_S) -> None:
-        self._parts, self._masked, self._settle_s = parts, masked, settle_s
+    def __init__(
+        self,
+        parts: ClientContext,
+        masked: Masks,
+        replicated: Callable[[], Timestamp | None],
+        settle_s: float = SETTLE_S,
+    ) -> None:
+        self._parts, self._masked, self._replicated, self._settle_s = parts, masked, replicated, settle_s
+        self._applied: Timestamp | None = NOTHING
         self._waiting: deque[tuple[str, Mapping[str, Any]]] = deque()
         self._suspects: dict[tuple[Any, ...], ShadowRead] = {}
         self._looked = 0.0
@@ -83,7 +96,7 @@ class Shadow:
         self._parts.mongo.forked()
         self._parts.calls.forked()
         self._parts.beside.forked()
-        self.__init__(self._parts, self._masked, self._settle_s)  # type: ignore[misc]
+        self.__init__(self._parts, self._masked, self._replicated, self._settle_s)  # type: ignore[misc]
 
     def close(self) -> None:
         self._closing.set()
@@ -112,7 +125,19 @@ class Shadow:
                 yield asked
         if time.monotonic() - self._looked >= LOOK_S:
             self._looked = time.monotonic()
+            self._ask_how_far()
             yield from list(self._suspects.values())
+
+    def _ask_how_far(self) -> None:
+        """Before DynamoDB is looked at: what was applied by then shows there."""
+        now = time.monotonic()
+        if not any(one.suspicion and one.suspicion.is_old(now) for one in self._suspects.values()):
+            return
+        try:
+            self._applied = self._replicated()
+        except MigrationError as error:  # not known: nothing that is suspected is decided
+            self._applied = NOTHING
+            self._parts.metrics.count(f"shadow.failed.{type(error).__name__}")
 
     def _planned(self, collection: str, query: Mapping[str, Any]) -> ShadowRead | None:
         """Planned here, off the application's way. None, and counted: the application has changed its query since."""
@@ -125,25 +150,32 @@ class Shadow:
 
     def _look(self, asked: ShadowRead) -> None:
         different = run(self._compare(self._parts.mappings[asked.collection], asked))
-        now = time.monotonic()
         if different is None:
             self._decide(asked, "shadow.equal")
-            self._parts.metrics.count("shadow.late", asked.times if asked.since else 0)
-        elif not asked.since and len(self._suspects) < MOST_SUSPECTS:
-            asked.since = now
-            self._suspects[asked.name] = asked
-        elif not asked.since:
+            self._parts.metrics.count("shadow.late", asked.times if asked.suspicion else 0)
+            return
+        if asked.suspicion is None and len(self._suspects) >= MOST_SUSPECTS:
             self._parts.metrics.count("shadow.skipped")
-        elif now - asked.since > self._settle_s:
+            return
+        asked.suspicion = asked.suspicion or Suspicion(time.monotonic(), self._settle_s)
+        self._suspects[asked.name] = asked
+        if asked.suspicion.is_proved(different.values, time.monotonic(), different.at, self._applied):
             self._decide(asked, "shadow.mismatch")
-            self._parts.membership.tally.give_example(different)
+            self._parts.membership.tally.give_example(different.text)
 
     def _decide(self, asked: ShadowRead, outcome: str) -> None:
         self._suspects.pop(asked.name, None)
         self._parts.metrics.count(outcome, asked.times)
 
-    async def _compare(self, mapping: DocumentMapping, asked: ShadowRead) -> str | None:
-        """What differs, in words without values; None if nothing does."""
+    async def _compare(self, mapping: DocumentMapping, asked: ShadowRead) -> _Different | None:
+        """What differs, of the first document that does; None if nothing does."""
+        found = await self._first_difference(mapping, asked)
+        if found is not None:  # by any reply that is heard MongoDB's time is known: it is not before what was read
+            await self._parts.mongo.run(mapping.collection, "find_one", {"_id": found.id}, {"_id": 1})
+            found.at = self._parts.mongo.seen_time()
+        return found
+
+    async def _first_difference(self, mapping: DocumentMapping, asked: ShadowRead) -> _Different | None:
         reader = self._parts.reader(mapping, beside=True)
         cursor = self._parts.mongo.find(mapping.collection, asked.filter, limit=MOST_DOCUMENTS)
         seen = False
@@ -155,13 +187,12 @@ class Shadow:
                 except DocumentError:
                     continue  # a dead letter: no flip while one is open
                 stored = reader.document(await reader.place(key))
-                paths = _paths(expected, stored)
-                if paths is None and not leads_to(mapping, asked.plan.where, expected):
-                    paths = (
-                        f"{asked.plan.where.by} does not lead there: a field of that key is missing, or of another type"
-                    )
-                if paths is not None:
-                    return f"{mapping.collection} {shown_id(mapping.id_text(expected), self._masked)}: {paths}"
+                values = _differing(expected, stored)
+                if not values and not leads_to(mapping, asked.plan.where, expected):
+                    what = "a field of that key is missing, or of another type"
+                    values = {f"{asked.plan.where.by} does not lead there: {what}": 0}
+                if values:
+                    return self._different(mapping, expected, values)
         finally:
             await cursor.close()
         if seen or asked.plan.where.query is not None:
@@ -169,12 +200,27 @@ class Shadow:
         async for found in reader.find(asked.plan.where):
             document = reader.document(found)
             if document is not None and asked.plan.filter.matches(document):
-                return f"{mapping.collection} {shown_id(mapping.id_text(document), self._masked)}: only in DynamoDB"
+                return self._different(mapping, document, {"only in DynamoDB": 0})
         return None
 
+    def _different(self, mapping: DocumentMapping, document: Document, values: Mapping[str, int]) -> _Different:
+        name = mapping.id_text(document)
+        text = f"{mapping.collection} {shown_id(name, self._masked)}: {', '.join(list(values)[:MOST_PATHS])}"
+        return _Different(document["_id"], text, {(name, path): value for path, value in values.items()})
 
-def _paths(expected: Document, stored: Document | None) -> str | None:
+
+@dataclass(slots=True)
+class _Different:
+    """A document that differs: in words without values, and a hash of what MongoDB has at each path that differs, as of `at`."""
+
+    id: Any = field(repr=False)
+    text: str
+    values: Mapping[tuple[str, str], int] = field(repr=False)
+    at: Timestamp | None = None
+
+
+def _differing(expected: Document, stored: Document | None) -> dict[str, int]:
+    """Each path that differs, with a hash of MongoDB's value there."""
     if stored is None:
-        return "not in DynamoDB"
-    paths = [path[1:] for path, _, _ in compare_values(expected, stored, "")]
-    return ", ".join(paths[:5]) if paths else None
+        return {"not in DynamoDB": 0}
+    return {path[1:]: hash(repr(mine)) for path, mine, _ in compare_values(expected, stored, "")}
