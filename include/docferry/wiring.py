@@ -49,12 +49,12 @@ from docferry.client.transport.circuit_breaker import CircuitBreaker
 from docferry.client.transport.dax_route import RoutedCalls
 from docferry.client.type_border import TypeBorder
 from docferry.config import Migration, load_migration
-from docferry.core.cluster_time import REPLICATION, applied_up_to
 from docferry.core.estate.plan import desired_estate
 from docferry.core.estate.values import DesiredEstate
 from docferry.errors import ConfigError, Problem
 from docferry.flows.kernel.job import Job, Ports, Run
 from docferry.flows.ledger.mapping_fingerprint import require_mapping
+from docferry.flows.ledger.positions import applied_position
 from docferry.ports.analyze import Sketches
 from docferry.ports.client import DynamoCalls, Metrics
 from docferry.ports.flows import Identity, Progress, StopSignal, Target
@@ -233,8 +233,8 @@ def _replicated(open_ledger: Callable[[], DynamoLedger]) -> Callable[[], Timesta
         if process not in opened:
             opened.clear()
             opened[process] = open_ledger()
-        record = opened[process].read(*REPLICATION)
-        return applied_up_to(record.body if record is not None else None)
+        position = applied_position(opened[process])
+        return position.time if position is not None else None
 
     return ask
 

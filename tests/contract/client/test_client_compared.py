@@ -12,8 +12,7 @@ import pytest
 from bson import ObjectId
 from bson.timestamp import Timestamp
 from docferry.client.reads.shadow import SETTLE_S
-from docferry.core.cluster_time import REPLICATION
-from docferry.flows.ledger.positions import position_body
+from docferry.flows.ledger.positions import REPLICATION, position_body
 from docferry.ports.flows import StreamPosition
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig, eventually

@@ -8,7 +8,6 @@ from typing import Any
 
 import bson
 
-from docferry.core.cluster_time import REPLICATION as REPLICATION
 from docferry.errors import ConditionFailed, InvariantBroken
 from docferry.flows.ledger.dead_letters import bounded
 from docferry.flows.ledger.leases import Holder, holder_of
@@ -22,6 +21,10 @@ def recorded_position(ledger: Ledger) -> StreamPosition | None:
     if record is None:
         return None
     return position_in(record.body)
+
+
+REPLICATION = ("replicate", "stream")
+"""Section and key of the record that is the replicator's lease and holds the position up to which all is applied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

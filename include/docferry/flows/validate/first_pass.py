@@ -36,7 +36,7 @@ from docferry.flows.validate.common import keys_accounted_for, keys_of, mark_of,
 from docferry.flows.validate.progress import Scan
 from docferry.flows.validate.recheck import Generations
 from docferry.flows.validate.reverse_first_pass import ReverseValidation
-from docferry.flows.validate.skeleton import Page, Validation, leader_changed
+from docferry.flows.validate.skeleton import DocumentPage, Validation, leader_changed
 from docferry.flows.validate.suspects import Suspect
 from docferry.ports.flows import Target
 
@@ -93,7 +93,7 @@ class ForwardValidation(Validation):
 
     # --- MongoDB -> DynamoDB -----------------------------------------------------------------------------------------
 
-    def count(self, mapping: DocumentMapping, page: Page) -> None:
+    def count(self, mapping: DocumentMapping, page: DocumentPage) -> None:
         result = self.so_far.results[mapping.collection]
         result.documents += len(page.raw)
         result.items += page.items
@@ -101,7 +101,7 @@ class ForwardValidation(Validation):
         self.so_far.expected.setdefault(mapping.table, KeySum()).add_sum(page.sums)
         self.so_far.see(page.at)
 
-    async def compare(self, mapping: DocumentMapping, page: Page) -> Page:
+    async def compare(self, mapping: DocumentMapping, page: DocumentPage) -> DocumentPage:
         expected: list[tuple[bytes, list[Item]]] = []
         version = snapshot_version(page.at)
         for data in page.raw:
@@ -121,7 +121,7 @@ class ForwardValidation(Validation):
                 page.suspects.append(_suspect(mapping, data, [stored.get(key) for key in mine], mine))
         return page
 
-    async def _unstorable(self, mapping: DocumentMapping, data: bytes, page: Page) -> None:
+    async def _unstorable(self, mapping: DocumentMapping, data: bytes, page: DocumentPage) -> None:
         page.unstorable += 1
         letter = await self.aside(read_letter, self.job.ledger, mapping.collection, id_text(data))
         if letter is None:

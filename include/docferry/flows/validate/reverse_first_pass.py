@@ -37,7 +37,7 @@ from docferry.flows.validate.reverse_looks import (
     named_by,
 )
 from docferry.flows.validate.reverse_recheck import ReverseGenerations, add_document, add_item
-from docferry.flows.validate.skeleton import Page, Validation, leader_changed, refused
+from docferry.flows.validate.skeleton import DocumentPage, Validation, leader_changed, refused
 
 
 class ReverseValidation(Validation):
@@ -128,11 +128,11 @@ class ReverseValidation(Validation):
 
     # --- MongoDB -> DynamoDB -----------------------------------------------------------------------------------------
 
-    async def compare(self, mapping: DocumentMapping, page: Page) -> Page:
+    async def compare(self, mapping: DocumentMapping, page: DocumentPage) -> DocumentPage:
         await (self._require_roots if self.sample is None else self._compare_sampled)(mapping, page.raw)
         return page
 
-    def count(self, mapping: DocumentMapping, page: Page) -> None:
+    def count(self, mapping: DocumentMapping, page: DocumentPage) -> None:
         if self.sample is not None:
             self.so_far.results[mapping.collection].documents += len(page.raw)
 

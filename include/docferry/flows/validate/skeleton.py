@@ -42,7 +42,7 @@ SAMPLE_SEGMENTS = 512
 
 
 @dataclass(slots=True)
-class Page:
+class DocumentPage:
     """A page of documents, and what comparing it found. Counted when all pages before it have been."""
 
     raw: list[bytes]
@@ -79,11 +79,11 @@ class Validation(ABC):
         """Compare everything: `from_mongo` and `from_dynamo`, in this direction's order."""
 
     @abstractmethod
-    async def compare(self, mapping: DocumentMapping, page: Page) -> Page:
+    async def compare(self, mapping: DocumentMapping, page: DocumentPage) -> DocumentPage:
         """Compare a page of MongoDB's documents."""
 
     @abstractmethod
-    def count(self, mapping: DocumentMapping, page: Page) -> None:
+    def count(self, mapping: DocumentMapping, page: DocumentPage) -> None:
         """A page was compared, and all before it."""
 
     @abstractmethod
@@ -143,7 +143,7 @@ class Validation(ABC):
             total = (await self.aside(self.job.source.collection_facts, mapping.collection)).documents
             read = result.documents if self.so_far.after is not None else 0
 
-            async def work(page: Page, mapping: DocumentMapping = mapping) -> Page:
+            async def work(page: DocumentPage, mapping: DocumentMapping = mapping) -> DocumentPage:
                 return await self.compare(mapping, page)
 
             async with aclosing(_in_flight(self._pages(mapping), work)) as done:
@@ -160,19 +160,19 @@ class Validation(ABC):
             self.so_far.complete.append(mapping.collection)
             self.so_far.after = None
 
-    async def _pages(self, mapping: DocumentMapping) -> AsyncGenerator[Page, None]:
+    async def _pages(self, mapping: DocumentMapping) -> AsyncGenerator[DocumentPage, None]:
         """The last one is empty: that there is nothing behind its predecessor is a fact of its own snapshot."""
         if self.sample is not None:
             sampled = await self.aside(self.job.source.sample_documents, mapping.collection, self.sample)
             at = await self.aside(self.job.source.cluster_time)
             for start in range(0, len(sampled), PAGE_DOCUMENTS):
-                yield Page(sampled[start : start + PAGE_DOCUMENTS], at)
+                yield DocumentPage(sampled[start : start + PAGE_DOCUMENTS], at)
             return
         reading = asyncio.create_task(self.aside(self._read, mapping.collection, self.so_far.after))
         try:
             while True:
                 self.go_on()
-                page: Page = await reading
+                page: DocumentPage = await reading
                 if page.raw:
                     reading = asyncio.create_task(self.aside(self._read, mapping.collection, id_of(page.raw[-1])))
                 yield page
@@ -181,10 +181,12 @@ class Validation(ABC):
         finally:
             await cancel_all([reading])
 
-    def _read(self, collection: str, after: bytes | None) -> Page:
-        def once() -> Page:
+    def _read(self, collection: str, after: bytes | None) -> DocumentPage:
+        def once() -> DocumentPage:
             at = self.job.source.cluster_time()
-            return Page(self.job.source.read_page(collection, Bounds(None, None), after, PAGE_DOCUMENTS, at), at)
+            return DocumentPage(
+                self.job.source.read_page(collection, Bounds(None, None), after, PAGE_DOCUMENTS, at), at
+            )
 
         return retrying(f"read a page of {collection}", once, self.job.stop)
 
@@ -313,10 +315,10 @@ def leader_changed() -> PreflightFailed:
 
 
 async def _in_flight(
-    pages: AsyncGenerator[Page, None], work: Callable[[Page], Coroutine[Any, Any, Page]]
-) -> AsyncGenerator[Page, None]:
+    pages: AsyncGenerator[DocumentPage, None], work: Callable[[DocumentPage], Coroutine[Any, Any, DocumentPage]]
+) -> AsyncGenerator[DocumentPage, None]:
     """Run `work` on each page, a few at a time; the results in order."""
-    running: list[asyncio.Task[Page]] = []
+    running: list[asyncio.Task[DocumentPage]] = []
     try:
         async for page in pages:
             running.append(asyncio.create_task(work(page)))
