@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -19,6 +19,8 @@ from docferry.flows.ledger.dead_letters import bounded, letter_id
 from docferry.flows.ledger.times import decode_time, encode_time
 from docferry.ports.flows import Ledger, Record
 
+SHOWN_ALIKE = 5
+"""Differences of one kind in one collection that are shown to a person; all of them are in the record."""
 RECORD_BYTES = 300_000
 """A record of the ledger is one item, at most 400 KB; the differences that do not fit stay out of it."""
 SECTION, FULL, PARTIAL, LATEST = "reports", "validate", "validate-part", "latest-validate"
@@ -197,6 +199,26 @@ class ValidationReport:
             "differences": [one.to_dict() for one in self.differences],
         }
 
+    def _shown_differences(self) -> Iterator[str]:
+        """The first of each kind in each collection: a hundred lines of one kind say no more."""
+        groups: dict[tuple[str, str], list[Difference]] = {}
+        for found in self.differences:
+            groups.setdefault((found.collection, found.kind.value), []).append(found)
+        results = {one.collection: one for one in self.collections}
+        for (collection, kind), alike in groups.items():
+            for found in alike[:SHOWN_ALIKE]:
+                where = f"{found.collection} {found.id} {found.path}".rstrip()
+                told = f"expected {found.expected or '-'}, found {found.actual or '-'} (for {found.age_s:.0f} s)"
+                yield f"  {found.kind.value:<11} {where}: {told}  [{found.pk} / {found.sk}]"
+            counted = getattr(results[collection], kind, 0) if collection in results else 0
+            if len(alike) > SHOWN_ALIKE:
+                yield f"  {kind:<11} {collection}: and {max(counted, len(alike)) - SHOWN_ALIKE:,} more like these"
+            if kind == DifferenceKind.EXTRA.value and counted > SHOWN_ALIKE and self.direction is Direction.FORWARD:
+                yield (
+                    f"{'':<14}after a change of {collection}'s mapping these are items that the mapping of before made: "
+                    "docferry repair buries them"
+                )
+
     def render(self) -> str:
         """The report for a person."""
         names = ("documents", "items", "unstorable", "missing", "different", "extra", "unaccounted")
@@ -216,10 +238,7 @@ class ValidationReport:
             )
         if self.pending:
             lines.append(f"{self.pending} could not be judged: {self.why_pending}")
-        for found in self.differences:
-            where = f"{found.collection} {found.id} {found.path}".rstrip()
-            told = f"expected {found.expected or '-'}, found {found.actual or '-'} (for {found.age_s:.0f} s)"
-            lines.append(f"  {found.kind.value:<11} {where}: {told}  [{found.pk} / {found.sk}]")
+        lines += self._shown_differences()
         if self.equal:
             lines.append(self.equal)
         lines.append(f"{self.verdict}: {self.confidence}")

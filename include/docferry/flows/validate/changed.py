@@ -17,10 +17,12 @@ from docferry.core.mapping.change_writes import DecodedChange
 from docferry.core.mapping.items import Item, ItemKey, key_of
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import encode_raw, id_of, id_text
-from docferry.errors import DocumentError, PreflightFailed, Problem
+from docferry.errors import DocumentError, PreflightFailed, Problem, ResumeTokenLost, StreamEnded
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
+from docferry.flows.ledger.positions import recorded_position
 from docferry.flows.validate.common import PAGE_DOCUMENTS, keys_accounted_for, read_ids
+from docferry.flows.validate.suspects import Suspect
 from docferry.ports.flows import ChangeEvent, Feed, StreamPosition, Target
 
 READ_WAIT_S = 0.2
@@ -57,12 +59,15 @@ class ChangedDocuments:
 
 
 class ChangeWatch:
-    """Follows the change stream beside replication, and only takes notes."""
+    """Follows the change stream beside replication, from a time or a position on, and only takes notes."""
 
-    def __init__(self, job: Job, since: Timestamp) -> None:
+    def __init__(self, job: Job, since: Timestamp | StreamPosition) -> None:
         self._job = job
         self._feed: Feed | None = None
-        self.changed = ChangedDocuments(since, job.source.stream_position(since))
+        if isinstance(since, StreamPosition):
+            self.changed = ChangedDocuments(since.time, since)
+        else:
+            self.changed = ChangedDocuments(since, job.source.stream_position(since))
 
     async def read_until(self, time: Timestamp) -> None:
         """Up to and including that time. Raises as `Feed.read` does; Stopped."""
@@ -91,6 +96,42 @@ class ChangeWatch:
             self.changed.see(change, job.migration.mapping(change.collection))
         self.changed.read_up_to = batch.position
         return bool(batch.changes)
+
+
+class Unreplicated:
+    """What is still on its way where replication has never run: whatever the change stream names since the load.
+
+    The stream is read only when it is asked for: a validation that suspects nothing needs none of it.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._watch: ChangeWatch | None = None
+        self._all = False
+        """It is not known what has changed: too much, or the stream cannot be read over something. So it may be anything."""
+
+    async def read_until(self, time: Timestamp) -> None:
+        """Everything up to that time. Without a load's position nothing is on its way. Raises StoreError; Stopped."""
+        if self._watch is None:
+            position = await in_thread(recorded_position, self._job.ledger, stop=self._job.stop)
+            if position is None:
+                return
+            self._watch = ChangeWatch(self._job, position)
+        try:
+            await self._watch.read_until(time)
+        except (PreflightFailed, ResumeTokenLost, StreamEnded):
+            self._all = True
+
+    def holds(self, one: Suspect) -> bool:
+        """Whether a suspect may be different only because of what has not been replicated."""
+        if self._watch is None or self._all:
+            return self._all
+        changed = self._watch.changed
+        return one.id in changed.ids.get(one.collection, ()) or one.key in changed.keys.get(one.table, ())
+
+    async def close(self) -> None:
+        if self._watch is not None:
+            await self._watch.close()
 
 
 @dataclass(slots=True)

@@ -5,8 +5,8 @@ item whose `_v` is not newer than T must be equal, for nothing that is still to 
 moved on: it is compared with the document as of that item's own time, and equal there is equal; different there proves
 nothing, and the next generation looks again. What stays proved for `settle_s` is a mismatch.
 
-Where replication has never run, nothing is on its way except dual writes: what two looks, SETTLE_S apart, find different in
-the same way while neither side has moved is a mismatch.
+Where replication has never run, what the change stream names since the load is still on its way, and undecided. Of all else
+nothing is on its way: what two looks, SETTLE_S apart, find different in the same way while neither side has moved is a mismatch.
 """
 
 from __future__ import annotations
@@ -28,19 +28,22 @@ from docferry.core.versions import parse_version, snapshot_version, version_time
 from docferry.errors import DocumentError
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.dead_letters import read_letter
-from docferry.flows.ledger.positions import applied_position
+from docferry.flows.ledger.positions import ReplicationState, read_replication
 from docferry.flows.ledger.reigns import Reigns
 from docferry.flows.ledger.reports import CollectionResult
 from docferry.flows.ledger.times import now_ms
-from docferry.flows.preflight.thresholds import JUDGING_BEHIND_S
+from docferry.flows.preflight.thresholds import JUDGING_BEHIND_S, SEEN_S
+from docferry.flows.validate.changed import Unreplicated
 from docferry.flows.validate.common import PAGE_DOCUMENTS, is_of, keys_accounted_for, mark_of, read_ids
-from docferry.flows.validate.judging import NO_COLLECTION, Judging
+from docferry.flows.validate.judging import NO_COLLECTION, Judged, Judging
 from docferry.flows.validate.suspects import Suspect, Suspects
 from docferry.ports.flows import Target
 
 POLL_S = 0.25
 STILL_S = 60.0
 """Replication whose position has not moved for so long, while MongoDB's time has, stands still."""
+START = "start it (docferry replicate, or the DAG replicate), and validate again"
+NEVER_RUN = f"they have changed since the load, and replication has never run: {START}"
 WRITTEN_S = 10.0
 """The same for documents, where replication has never run."""
 
@@ -87,7 +90,14 @@ class Generations(Judging):
     ) -> None:
         super().__init__(job, target, suspects)
         self.results, self.reigns, self.again_s = results, reigns, again_s
+        self.unreplicated = Unreplicated(job)
         self._first_look = 0.0
+
+    async def run(self) -> Judged:
+        try:
+            return await super().run()
+        finally:
+            await self.unreplicated.close()
 
     async def generation(self) -> str:
         await self._pause()
@@ -96,8 +106,12 @@ class Generations(Judging):
             return when
         self._first_look = self._first_look or time.monotonic()
         self.judged.generations += 1
+        if when.version is None:
+            await self.unreplicated.read_until(when.time)
         await self._look(when)
         self._decide(when)
+        if when.version is None and len(self.suspects) and all(map(self._is_on_its_way, self.suspects)):
+            return NEVER_RUN
         for_s = self.settle_s + (WRITTEN_S if when.version is None else JUDGING_BEHIND_S)
         return "some are written again before each look" if time.monotonic() - self._first_look > for_s else ""
 
@@ -114,22 +128,29 @@ class Generations(Judging):
     async def _when(self) -> When | str:
         """A time up to which everything has been applied, not before now; why, if replication does not get there."""
         now = await self._cluster_time()
-        position = await self.aside(applied_position, self.job.ledger)
+        replication = await self.aside(read_replication, self.job.ledger)
+        position = replication.position
         if position is None:
             return When(now, None)
         began = moved = time.monotonic()
         applied, at_move = position.time, now
         while applied <= now:
             await asyncio.sleep(POLL_S)
-            position = await self.aside(applied_position, self.job.ledger)
+            replication = await self.aside(read_replication, self.job.ledger)
+            position = replication.position
             if position is not None and position.time != applied:
                 applied, moved, at_move = position.time, time.monotonic(), await self._cluster_time()
+            elif replication.at_ms and self._is_nobody(replication):
+                return f"nobody replicates, and {shown_time(applied)} is as far as it came: {START}"
             elif time.monotonic() - moved > STILL_S and await self._cluster_time() > at_move:
                 return f"replication stands still at {shown_time(applied)}"
             elif time.monotonic() - began > JUDGING_BEHIND_S:
                 return f"replication is at {shown_time(applied)}, {now.time - applied.time} s behind"
         before = _just_before(applied)
         return When(before, snapshot_version(before))
+
+    def _is_nobody(self, replication: ReplicationState) -> bool:
+        return replication.holder.expired(self.job.identity) and replication.noted_s_ago > SEEN_S
 
     async def _cluster_time(self) -> Timestamp:
         return await self.aside(self.job.source.cluster_time)
@@ -292,8 +313,11 @@ class Generations(Judging):
         """What has been proved for long enough is a mismatch."""
         settle_ms = int(self.settle_s * 1000) if when.version is not None else 0
         for one in self.suspects:
-            if one.proved_ms and now_ms() - one.proved_ms >= settle_ms:
+            if one.proved_ms and now_ms() - one.proved_ms >= settle_ms and not self._is_on_its_way(one):
                 self.is_mismatch(one)
+
+    def _is_on_its_way(self, one: Suspect) -> bool:
+        return self.unreplicated.holds(one)
 
 
 def shown_time(at: Timestamp) -> str:

@@ -22,7 +22,7 @@ from docferry.flows.ledger.modes import CLOCKS_S
 from docferry.flows.ledger.reports import shown_ms
 from docferry.flows.ledger.rooms.reverse_stream import read_reverse
 from docferry.flows.ledger.times import now_ms
-from docferry.flows.preflight.thresholds import JUDGING_BEHIND_S
+from docferry.flows.preflight.thresholds import JUDGING_BEHIND_S, SEEN_S
 from docferry.flows.reverse.places import Place, place_of, root_place
 from docferry.flows.validate.common import PAGE_DOCUMENTS, mark_of, read_ids
 from docferry.flows.validate.judging import Judging
@@ -37,6 +37,7 @@ from docferry.flows.validate.reverse_looks import (
 from docferry.flows.validate.suspects import Suspect, Suspects
 from docferry.ports.flows import Target
 
+START = "start it (docferry reverse, or the DAG reverse), and validate again"
 AGAIN_S = 1.0
 STILL_S = 60.0
 """Reverse replication that has not come any further for so long stands still."""
@@ -74,7 +75,7 @@ class ReverseGenerations(Judging):
         super().__init__(job, target, suspects)
         self.reached_ms = 0
         self._began = self._moved = time.monotonic()
-        self._waited_for = False
+        self._waited_for = self._is_nobody = False
 
     async def generation(self) -> str:
         await asyncio.sleep(self._pause_s())
@@ -96,14 +97,19 @@ class ReverseGenerations(Judging):
         return min(again_s, max(AGAIN_S, (due_ms - now_ms()) / 1000))
 
     async def _see_how_far(self) -> None:
-        reached_ms = (await self.aside(read_reverse, self.job.ledger)).reached_ms
+        state = await self.aside(read_reverse, self.job.ledger)
+        noted_s = (now_ms() - state.at_ms) / 1000
+        self._is_nobody = bool(state.at_ms) and noted_s > SEEN_S and state.holder.expired(self.job.identity)
+        reached_ms = state.reached_ms
         if reached_ms > self.reached_ms:
             self.reached_ms, self._moved = reached_ms, time.monotonic()
 
     def _why_no_longer(self, seconds: float) -> str:
         """Why what is left cannot be judged; "" if it may still be."""
         if not self.reached_ms:
-            return "reverse replication has never run"
+            return f"reverse replication has never run: {START}"
+        if self._is_nobody:
+            return f"nobody replicates back, and {shown_ms(self.reached_ms)} is as far as it came: {START}"
         if time.monotonic() - self._moved > STILL_S:
             return f"reverse replication stands still at {shown_ms(self.reached_ms)}"
         if seconds > self.settle_s + JUDGING_BEHIND_S:
