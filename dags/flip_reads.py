@@ -1,12 +1,14 @@
 """Flip reads: 1, 10, 50 and then 100 % of the reads come from DynamoDB, each share watched before the next.
 
 **Enter when** dual writes have soaked, the last full validation found all equal, no dead letter is open, no call of the
-application is left that DynamoDB could not answer (`docferry mode`), and reads have been compared, of which at most 1 % differ.
+application is left that DynamoDB could not answer (`docferry mode`), in processes that have ended, too, or they are waived by
+their shape; and at least `reads` of its reads have been compared, of which at most 1 % differ.
 
 **Steps**
 1. `wait_for_approval` shows the validation report under Required Actions; the answer goes to the ledger.
 2. `flip_to_1` ... `flip_to_100` change the share, which is stable per key, and watch what the application counts: reads that fell
-   back to MongoDB, and compared reads that differ.
+   back to MongoDB, compared reads that differ, and how long reads take. A share that has served too few soaks as long again, and
+   then steps back. `steps` says which shares are taken.
 
 **Done when** the run succeeds: all reads come from DynamoDB, and fall back to MongoDB for what is not there whole.
 
@@ -25,12 +27,42 @@ RAMP = (1, 10, 50, 100)
 
 for migration in migrations():
     params = {
-        "soak_minutes": Param(10, type="number", minimum=0, maximum=24 * 60, description="How long each share soaks.")
+        "soak_minutes": Param(10, type="number", minimum=0, maximum=24 * 60, description="How long each share soaks."),
+        "steps": Param(
+            list(RAMP),
+            type="array",
+            items={"type": "integer", "enum": list(RAMP)},
+            minItems=1,
+            description="The shares that are taken, in this order.",
+        ),
+        "reads": Param(
+            300,
+            type="integer",
+            minimum=0,
+            description="So many must be compared before, and a share's part of so many served; 0 waives both.",
+        ),
+        "slower": Param(
+            3.0, type="number", minimum=0, description="DynamoDB's p95 may be so many times MongoDB's; 0 waives it."
+        ),
+        "waived": Param(
+            [],
+            type="array",
+            items={"type": "string"},
+            description="Shapes of calls that DynamoDB cannot answer, and nobody makes any more.",
+        ),
     }
     with phase_dag(migration, "flip_reads", doc=__doc__, params=params):
         approved = PhaseApprovalSensor(task_id="wait_for_approval", phase="flip_reads")
         flips = [
-            FlipReadsOperator(task_id=f"flip_to_{percent}", percent=percent, soak_minutes="{{ params.soak_minutes }}")
+            FlipReadsOperator(
+                task_id=f"flip_to_{percent}",
+                percent=percent,
+                soak_minutes="{{ params.soak_minutes }}",
+                reads="{{ params.reads }}",
+                slower="{{ params.slower }}",
+                waived="{{ params.waived }}",
+                steps="{{ params.steps }}",
+            )
             for percent in RAMP
         ]
         chain(approved, *flips)

@@ -26,12 +26,15 @@ from docferry_airflow.sensors.ledger import ApplicationRunsSensor, DynamoDBHasLe
 
 MONTH_S = 30 * 24 * 3600
 # Airflow now and then takes a task that looks again after seconds for one that has died: it may be tried again.
+FLIP = {name: f"{{{{ params.{name} }}}}" for name in ("soak_minutes", "reads", "slower")}
 WAITS = {"poke_interval": 15, "retries": 20, "retry_exponential_backoff": False}
 
 for migration in migrations():
     params = {
         "compare": Param(100, type="integer", minimum=0, maximum=100, description="Percent of reads compared."),
         "soak_minutes": Param(10, type="number", minimum=0, maximum=24 * 60, description="How long each share soaks."),
+        "reads": Param(300, type="integer", minimum=0, description="As in flip_reads: how many reads are evidence."),
+        "slower": Param(3.0, type="number", minimum=0, description="As in flip_reads: the bound on the p95 of reads."),
         "soak_hours": Param(7 * 24, type="number", minimum=0, description="How long DynamoDB leads before the end."),
     }
     with phase_dag(migration, "playbook", doc=__doc__, params=params):
@@ -43,7 +46,7 @@ for migration in migrations():
             ApplicationRunsSensor(task_id="wait_for_the_application", timeout=MONTH_S, **WAITS),
             PhaseOperator(task_id="dual_write", phase="dual_write", conf={"compare": "{{ params.compare }}"}),
             PhaseOperator(task_id="validate_dual_writes", phase="validate"),
-            PhaseOperator(task_id="flip_reads", phase="flip_reads", conf={"soak_minutes": "{{ params.soak_minutes }}"}),
+            PhaseOperator(task_id="flip_reads", phase="flip_reads", conf=FLIP),
             PhaseOperator(task_id="stop_mongo_writes", phase="stop_mongo_writes"),
             DynamoDBHasLedSensor(task_id="soak", hours="{{ params.soak_hours }}", timeout=12 * MONTH_S, **WAITS),
             PhaseOperator(task_id="finalize", phase="finalize", conf={"confirm": migration.name}),

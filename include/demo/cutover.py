@@ -33,7 +33,7 @@ SETTLE_S = 120.0
 SET_ASIDE = "set-aside.jsonl"
 RAMP = (1, 10, 50, 100)
 EXACTLY = json_util.CANONICAL_JSON_OPTIONS
-REHEARSAL = {"soak_minutes": 0.02}
+REHEARSAL = {"soak_minutes": 0.02, "reads": 0, "slower": 0}
 
 
 def set_aside(uri: str, migration: Migration, ledger: Ledger, directory: Path) -> int:

@@ -42,8 +42,9 @@ PHASES = (
 )  # fmt: skip
 CONTINUOUS = ("replicate", "reverse")
 """Runs of these begin as soon as they are on."""
-CONF = {"soak_minutes": 0.07, "soak_hours": 2.0 / 3600}
-"""How long each share of the reads soaks, and DynamoDB's lead: days elsewhere. The rehearsed rollback comes before both ends."""
+CONF = {"soak_minutes": 0.07, "soak_hours": 2.0 / 3600, "reads": 0, "slower": 0}
+"""How long each share of the reads soaks, and DynamoDB's lead: days elsewhere. The rehearsed rollback comes before both ends. A
+share of 1 % may hold no key of the demo, and an emulator's latency says nothing."""
 MARKS = {
     "backfill": "during the backfill",
     "wait_until_followed": "while replication caught up",

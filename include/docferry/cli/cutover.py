@@ -25,6 +25,7 @@ from docferry.core.cutover.modes import Mode
 from docferry.errors import PreflightFailed, Problem
 from docferry.flows.cutover import flip
 from docferry.flows.cutover.fence_watch import fence_watched
+from docferry.flows.cutover.flip_evidence import USUAL, FlipBounds
 from docferry.flows.cutover.hold import SwitchReport
 from docferry.flows.cutover.hold_watch import WATCH_S, end_dead_hold, watch_hold
 from docferry.flows.cutover.rollback import finalize, plan_rollback, plan_ways_back, roll_back
@@ -152,13 +153,37 @@ def dual_write(file: str, compare: int, as_json: bool) -> None:
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long it is watched.",
+    help="How long it is watched; as long again if it has served too few reads by then.",
+)
+@click.option(
+    "--reads",
+    type=click.IntRange(0),
+    default=USUAL.reads,
+    show_default=True,
+    help="So many must have been compared before, and the share's part of so many served; 0 waives both.",
+)
+@click.option(
+    "--slower",
+    type=click.FloatRange(0),
+    default=USUAL.slower,
+    show_default=True,
+    metavar="TIMES",
+    help="DynamoDB's p95 may be so many times MongoDB's, if it is over 50 ms; 0 waives it.",
+)
+@click.option(
+    "--waive",
+    multiple=True,
+    metavar="SHAPE",
+    help="A call that DynamoDB cannot answer and nobody makes any more, as it is told. Repeatable, and recorded.",
 )
 @json_option
 @explained
-def flip_reads(file: str, percent: int, soak_s: float, as_json: bool) -> None:
+def flip_reads(
+    file: str, percent: int, soak_s: float, reads: int, slower: float, waive: tuple[str, ...], as_json: bool
+) -> None:
     """A share of the reads comes from DynamoDB from now on; it steps back by itself if what is seen goes past a bound."""
-    _flip(file, as_json, lambda job: flip.flip_reads(job, percent, soak_s))
+    bounds = FlipBounds(reads=reads, slower=slower)
+    _flip(file, as_json, lambda job: flip.flip_reads(job, percent, soak_s, bounds, waive))
 
 
 def _flip(file: str, as_json: bool, change: Any) -> None:

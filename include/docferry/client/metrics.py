@@ -8,9 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from docferry.client.membership import Membership
+from docferry.core.latency import TOOK, bucket_of
 from docferry.ports.client import Metrics
 
 NAMESPACE = "docferry.client"
+READS = frozenset({"find", "find_one"})
+"""What both databases answer: how long each takes is compared when reads are flipped."""
 
 
 class NoMetrics:
@@ -59,6 +62,8 @@ class Metered:
     def record(self, database: str, operation: str, seconds: float, error: str = "") -> None:
         self._metrics.record(database, operation, seconds, error)
         self._membership.tally.count(f"{database}.{operation}")
+        if operation in READS and not error:
+            self._membership.tally.count(f"{TOOK}{database}.{bucket_of(seconds)}")
         if error:
             self._membership.tally.count(f"{database}.{operation}.failed")
 

@@ -40,22 +40,46 @@ class FlipReadsOperator(MigrationOperator):
     """A share of the reads comes from DynamoDB from now on, watched for a while; it steps back by itself past its bound.
 
     :param percent: Of the reads, by key.
-    :param soak_minutes: How long it is watched.
+    :param soak_minutes: How long it is watched; as long again if it has served too few reads by then.
+    :param reads: So many must have been compared before, and the share's part of so many served; 0 waives both.
+    :param slower: DynamoDB's p95 may be so many times MongoDB's, if it is over 50 ms; 0 waives it.
+    :param waived: Shapes of calls that DynamoDB cannot answer, and nobody makes any more.
+    :param steps: The shares that are taken; a task whose percent is none of them is skipped.
     """
 
-    template_fields: Sequence[str] = ("migration_file", "percent", "soak_minutes")
+    template_fields: Sequence[str] = ("migration_file", "percent", "soak_minutes", "reads", "slower", "waived", "steps")
 
-    def __init__(self, *, percent: int | str, soak_minutes: float | str = 10, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        percent: int | str,
+        soak_minutes: float | str = 10,
+        reads: int | str = 300,
+        slower: float | str = 3.0,
+        waived: Sequence[str] | str = (),
+        steps: Sequence[int] | str = (),
+        **kwargs: Any,
+    ) -> None:
         kwargs.setdefault("retries", 0)  # after a step back somebody should look
+        kwargs.setdefault("trigger_rule", "none_failed")  # a step that is left out does not leave out those behind it
         super().__init__(**kwargs)
         self.percent = percent
         self.soak_minutes = soak_minutes
+        self.reads = reads
+        self.slower = slower
+        self.waived = waived
+        self.steps = steps
 
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.flows.cutover.flip import flip_reads
+        from docferry.flows.cutover.flip_evidence import FlipBounds
 
+        if self.steps and int(self.percent) not in [int(one) for one in self.steps]:
+            raise AirflowSkipException(f"{self.percent} % is none of the steps {list(self.steps)}")
+        bounds = FlipBounds(reads=int(self.reads), slower=float(self.slower))
         with work.job() as job:
-            return flip_reads(job, int(self.percent), float(self.soak_minutes) * 60).to_dict()
+            soak_s = float(self.soak_minutes) * 60
+            return flip_reads(job, int(self.percent), soak_s, bounds, list(self.waived)).to_dict()
 
 
 class SwitchToDynamoDBOperator(MigrationOperator):

@@ -19,7 +19,7 @@ from docferry.flows.ledger.rooms.reverse_stream import REVERSE
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig, eventually
 from support.client.drill import COMPARED, Processes, change_leader, flip_of
-from support.client.faulty import approve_again, assert_nothing_failed, assert_nothing_lost, faulty, judge
+from support.client.faulty import FEW, approve_again, assert_nothing_failed, assert_nothing_lost, faulty, judge
 from support.processes import Victim, applied_by
 
 pytestmark = pytest.mark.cutover
@@ -102,7 +102,7 @@ def test_whoever_is_killed_in_each_mode_takes_nothing_along(own_stack: SandboxSt
             replace_one(processes, 1)
             replicator.kill()
             approve_again(rig)
-            flip_reads(flip_of(rig), 100)
+            flip_reads(flip_of(rig), 100, bounds=FEW)
             replace_one(processes, 2)
             replicator.kill()
             with killed_in_hold(rig, processes, 3):

@@ -16,6 +16,7 @@ from docferry.client import DualWriteManager
 from docferry.core.cutover.modes import Mode
 from docferry.errors import MoveRefused, PreflightFailed, SteppedBack
 from docferry.flows.cutover import flip
+from docferry.flows.cutover.flip_evidence import FlipBounds
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger import approvals
 from docferry.flows.ledger.modes import read_mode
@@ -30,6 +31,7 @@ from support.validate.planting import validate
 pytestmark = pytest.mark.cutover
 
 USERS = 40
+FEW = FlipBounds(reads=20, slower=0)
 PLANTED = 2
 """Of 40: five percent."""
 
@@ -108,7 +110,7 @@ def test_share_that_sees_planted_differences_steps_back_by_itself_and_says_why(r
         plant(rig)
         began = time.monotonic()
         with Reads(manager) as reads, pytest.raises(SteppedBack) as stepped:
-            flip.flip_reads(job_of(rig), 100, soak_s=60.0)
+            flip.flip_reads(job_of(rig), 100, soak_s=60.0, bounds=FEW)
         assert time.monotonic() - began < 30
         assert reads.failed == []
     assert "compared reads differ" in stepped.value.why
@@ -142,7 +144,7 @@ def test_share_that_sees_nothing_wrong_stays(rig: Rig) -> None:
         flip.begin_dual_write(job_of(rig))
         equal_and_approved(rig)
         with Reads(manager) as reads:
-            report = flip.flip_reads(job_of(rig), 50, soak_s=6.0)
+            report = flip.flip_reads(job_of(rig), 50, soak_s=6.0, bounds=FEW)
         assert reads.failed == []
         assert report.seen.served > 0
         assert (report.seen.mismatches, report.seen.fell_back) == (0, 0)
@@ -165,7 +167,7 @@ def test_mode_that_somebody_changes_while_it_soaks_is_his(rig: Rig) -> None:
         going = threading.Thread(target=go_back)
         going.start()
         with pytest.raises(MoveRefused, match=r"changed while DYNAMODB_READS \(50 %\) soaked: it is DUAL_WRITE"):
-            flip.flip_reads(job_of(rig), 50, soak_s=60.0)
+            flip.flip_reads(job_of(rig), 50, soak_s=60.0, bounds=FEW)
         going.join()
         assert read_mode(rig.ledger).mode is Mode.DUAL_WRITE
 

@@ -88,7 +88,9 @@ class Queries:
         if state.leader.dynamodb_leads:
             return len(await self._from_dynamodb(query, self._served(query), "find"))
         if state.write_to_dynamodb and self._spread(query) is None:
-            self._parts.membership.tally.count_unserved(shape_of(self._name, "count_documents", query.filter))
+            self._parts.membership.tally.count_unserved(
+                shape_of(self._name, "count_documents", query.filter, _unknown(query))
+            )
         options = {name: value for name, value in (("skip", query.skip), ("limit", query.limit)) if value}
         with timed(self._metrics, MONGO, "count_documents"):
             result = await self._parts.mongo.run(
@@ -137,7 +139,7 @@ class Queries:
             return await self._from_dynamodb(query, self._served(query), method), False
         spread = self._spread(query)
         if spread is None:
-            members.tally.count_unserved(shape_of(self._name, method, query.filter))
+            members.tally.count_unserved(shape_of(self._name, method, query.filter, _unknown(query)))
         elif state.chosen(spread):
             if leader is Mode.DUAL_WRITE:
                 return None, True
@@ -165,8 +167,7 @@ class Queries:
                 what=f"the migration file has no collection {self._name}",
                 suggestion="add it to the file's collections",
             )
-        unknown = sorted(name for name, value in query.options.items() if value is not None and name not in _HARMLESS)
-        if unknown:
+        if unknown := _unknown(query):
             raise CallRefused(what=f"DynamoDB knows no {', '.join(unknown)}", suggestion="leave it out")
         project({"_id": 0}, query.projection)
         return self._parts.plan(self._mapping, query.filter, query.sort)
@@ -206,6 +207,11 @@ class Queries:
         if query.sort:
             found = sort_documents(found, query.sort)
         return found[query.skip : query.skip + query.limit if query.limit else None]
+
+
+def _unknown(query: Query) -> list[str]:
+    """Options that say what to find, and that DynamoDB knows nothing of."""
+    return sorted(name for name, value in query.options.items() if value is not None and name not in _HARMLESS)
 
 
 _HARMLESS = frozenset({"batch_size", "max_time_ms", "no_cursor_timeout", "comment", "allow_disk_use"})

@@ -9,7 +9,7 @@ Dates compare as text as they do as dates, so a range or a sort over a date at t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -91,9 +91,10 @@ def leads_to(mapping: DocumentMapping, where: ReadPlan, document: Document) -> b
     return (asked.low is None or asked.low <= key[1]) and (asked.high is None or key[1] <= asked.high)
 
 
-def shape_of(collection: str, method: str, query: Mapping[str, Any]) -> str:
-    """A call's shape, without any value: what unserved calls are counted by."""
-    return f"{collection}.{method}({_named(query)})"[:200]
+def shape_of(collection: str, method: str, query: Mapping[str, Any], options: Iterable[str] = ()) -> str:
+    """A call's shape, without any value: what unserved calls are counted by. `options` are those that matter, by name."""
+    named = f"; {', '.join(sorted(options))}" if options else ""
+    return f"{collection}.{method}({_named(query)}{named})"[:200]
 
 
 def _named(query: Mapping[str, Any]) -> str:

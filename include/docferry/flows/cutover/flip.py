@@ -14,6 +14,7 @@ from typing import Any
 from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.errors import MoveRefused, PreflightFailed, Problem, SteppedBack, Stopped
+from docferry.flows.cutover.flip_evidence import USUAL, FlipBounds, ReadCounts, counts_of, unserved_by
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.approvals import FLIP_READS, require_approval
 from docferry.flows.ledger.dead_letters import list_letters
@@ -37,38 +38,6 @@ from docferry.ports.flows import Ledger, Record
 
 RAMP = (1, 10, 50, 100)
 LOOK_S = 0.5
-MOST_WRONG = 0.01
-"""Of the reads that were compared, or answered by DynamoDB, while a share soaks."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadCounts:
-    """What the application's processes counted, all together."""
-
-    served: int = 0
-    fell_back: int = 0
-    compared: int = 0
-    mismatches: int = 0
-
-    def since(self, before: ReadCounts) -> ReadCounts:
-        return ReadCounts(**{name: getattr(self, name) - getattr(before, name) for name in self.__dataclass_fields__})
-
-    @property
-    def differing(self) -> str:
-        """Differences past their bound, in words; empty if they are not."""
-        if self.mismatches and self.mismatches > MOST_WRONG * (self.compared + self.mismatches):
-            return f"{self.mismatches} of {self.compared + self.mismatches} compared reads differ"
-        return ""
-
-    @property
-    def wrong(self) -> str:
-        """What is past its bound, in words; empty if nothing is."""
-        if self.differing:
-            return self.differing
-        asked = self.served + self.fell_back
-        if self.fell_back and self.fell_back > MOST_WRONG * asked:
-            return f"{self.fell_back} of {asked} reads from DynamoDB failed, and went to MongoDB"
-        return ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -81,8 +50,8 @@ class FlipReport:
     seen: ReadCounts = field(default_factory=ReadCounts)
 
     def to_dict(self) -> dict[str, Any]:
-        seen = {name: getattr(self.seen, name) for name in self.seen.__dataclass_fields__}
-        return {"mode": self.mode, "epoch": self.epoch, "soaked_s": round(self.soaked_s, 1), "seen": seen}
+        soaked_s = round(self.soaked_s, 1)
+        return {"mode": self.mode, "epoch": self.epoch, "soaked_s": soaked_s, "seen": self.seen.to_dict()}
 
 
 def begin_dual_write(job: Job, compare: int = 100) -> FlipReport:
@@ -94,21 +63,27 @@ def begin_dual_write(job: Job, compare: int = 100) -> FlipReport:
     return _move(job, Mode.DUAL_WRITE, compare, "dual writes begin")
 
 
-def flip_reads(job: Job, percent: int, soak_s: float = 0.0) -> FlipReport:
-    """`percent` of the reads come from DynamoDB from now on; watched for `soak_s` seconds.
+def flip_reads(
+    job: Job, percent: int, soak_s: float = 0.0, bounds: FlipBounds = USUAL, waived: Sequence[str] = ()
+) -> FlipReport:
+    """`percent` of the reads come from DynamoDB from now on; watched for `soak_s` seconds, and for as long again if the share has
+    not served as many reads as the bounds ask for. `waived` are shapes of calls that nobody will make any more.
 
     Raises: PreflightFailed with everything that keeps the reads from being flipped; MoveRefused; SteppedBack, if what was seen
-            while it soaked went past its bound: the mode is the one of before; Stopped (the flip stays).
+            while it soaked went past its bound, or was too little: the mode is the one of before; Stopped (the flip stays).
     """
     mode = read_mode(job.ledger)
     mode.move(Mode.DYNAMODB_READS, percent)
     require_approval(job.ledger, FLIP_READS)
-    _await_comparisons(job, mode)
-    lacking = [*lacking_replication(job.ledger), *_equal(job), *_served(job), *_compared(job, mode), *_following(job)]
+    _await_comparisons(job, mode, bounds)
+    lacking = [*lacking_replication(job.ledger), *_equal(job), *_served(job, waived)]
+    lacking += [*_compared(job, mode, bounds), *_following(job)]
     _require(job, "reads from DynamoDB", [*lacking, *lacking_health(job, ("replica_set", "tables"))])
     before = _seen(job)
-    report = _move(job, Mode.DYNAMODB_READS, percent, f"{percent} % of the reads come from DynamoDB")
-    _soak(job, report, mode, before, soak_s)
+    told = [f"{percent} % of the reads come from DynamoDB", bounds.described(), "" if soak_s else "not watched"]
+    told += [f"waived: {shape}" for shape in waived]
+    report = _move(job, Mode.DYNAMODB_READS, percent, "; ".join(filter(None, told)))
+    _soak(job, report, _Soak(before=mode, at_start=before, soak_s=soak_s, percent=percent, bounds=bounds))
     return report
 
 
@@ -178,40 +153,42 @@ def _equal(job: Job) -> Iterator[Problem]:
             yield Problem(where=f"collections.{one.name}", what=what, suggestion="docferry dead-letters")
 
 
-def _served(job: Job) -> Iterator[Problem]:
-    """What the application asks for that DynamoDB could not answer."""
-    shapes: dict[str, int] = {}
-    for one in live_instances(job.ledger, job.identity):
-        for shape, count in one.unserved.items():
-            shapes[shape] = shapes.get(shape, 0) + count
-    for shape, count in sorted(shapes.items()):
-        advice = "declare an access pattern for it, or change the call; processes count anew when they are restarted"
+def _served(job: Job, waived: Sequence[str] = ()) -> Iterator[Problem]:
+    """What the application asked for that DynamoDB could not answer, also in processes that have ended."""
+    for shape, count in sorted(unserved_by(list_instances(job.ledger), waived).items()):
+        advice = (
+            f"declare an access pattern for it, or change the call; then, or if it is made no more: --waive '{shape}'"
+        )
         yield Problem(where=shape, what=f"was called {count} time(s), and DynamoDB cannot answer it", suggestion=advice)
 
 
-def _compared(job: Job, mode: ModeState) -> Iterator[Problem]:
-    """What the comparisons of DUAL_WRITE say. If it compares, nothing compared is no evidence."""
+def _compared(job: Job, mode: ModeState, bounds: FlipBounds) -> Iterator[Problem]:
+    """What the comparisons of DUAL_WRITE say. If it compares, little compared is no evidence."""
     if not mode.validate_writes:
         return
     live = live_instances(job.ledger, job.identity)
-    seen = _sum(live)
-    if live and not seen.compared + seen.mismatches:
-        advice = "let it read for a while; or, if it never reads, compare nothing: docferry dual-write --compare 0"
+    seen = counts_of(live)
+    if live and seen.compared + seen.mismatches < bounds.reads:
+        few = f"{seen.compared + seen.mismatches} of the application's reads have been compared, of {bounds.reads} at least"
+        none = "none of the application's reads has been compared yet"
         yield Problem(
-            where="shadow reads", what="none of the application's reads has been compared yet", suggestion=advice
+            where="shadow reads",
+            what=few if seen.compared + seen.mismatches else none,
+            suggestion="let it read for a while; or ask for fewer: --reads; or, if it never reads, compare nothing: "
+            "docferry dual-write --compare 0",
         )
     if seen.differing:
         advice = "docferry validate, and repair; then restart the application's processes, which count anew"
         yield Problem(where="shadow reads", what="; ".join([seen.differing, *_examples(live)]), suggestion=advice)
 
 
-def _await_comparisons(job: Job, mode: ModeState) -> None:
+def _await_comparisons(job: Job, mode: ModeState, bounds: FlipBounds) -> None:
     """Processes tell what they have counted every few seconds: who flips right after dual writes began would be too quick."""
     until = time.monotonic() + COMPARED_WITHIN_S
     while mode.validate_writes and time.monotonic() < until and not job.stop.is_set():
         live = live_instances(job.ledger, job.identity)
-        seen = _sum(live)
-        if not live or seen.compared + seen.mismatches:
+        seen = counts_of(live)
+        if not live or seen.compared + seen.mismatches >= bounds.reads:
             return
         time.sleep(LOOK_S)
 
@@ -236,34 +213,45 @@ def _following(job: Job) -> Iterator[Problem]:
 
 
 def _seen(job: Job) -> ReadCounts:
-    return _sum(list_instances(job.ledger))
+    return counts_of(list_instances(job.ledger))
 
 
-def _sum(instances: Sequence[Instance]) -> ReadCounts:
-    def total(*names: str, prefix: str = "\0") -> int:
-        return sum(
-            count for one in instances for name, count in one.counts.items() if name in names or name.startswith(prefix)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Soak:
+    """A share under watch: the mode to step back to, what was counted at its start, and what it is asked for."""
+
+    before: ModeState
+    at_start: ReadCounts
+    soak_s: float
+    percent: int
+    bounds: FlipBounds
+
+    def too_little(self, seen: ReadCounts) -> str:
+        """Why what was seen proves nothing, in words; "" if it is enough."""
+        least = self.bounds.served_by(self.percent)
+        if seen.served >= least:
+            return ""
+        return (
+            f"only {seen.served} reads came from DynamoDB while {self.percent} % soaked, of {least} at least: let it soak "
+            "longer, take a larger share, or ask for fewer (--reads)"
         )
 
-    return ReadCounts(
-        served=total("read.served"),
-        fell_back=total(prefix="read.fell_back."),
-        compared=total("shadow.equal"),
-        mismatches=total("shadow.mismatch"),
-    )
 
-
-def _soak(job: Job, report: FlipReport, before: ModeState, at_start: ReadCounts, soak_s: float) -> None:
-    began = time.monotonic()
+def _soak(job: Job, report: FlipReport, soak: _Soak) -> None:
+    began, soak_s = time.monotonic(), soak.soak_s
     while (left_s := began + soak_s - time.monotonic()) > 0:
         if job.stop.is_set():
             raise Stopped("asked to stop while the flip soaked; the flip stays")
         time.sleep(min(LOOK_S, left_s))
-        report.seen, report.soaked_s = _seen(job).since(at_start), time.monotonic() - began
+        now = _seen(job)
+        report.seen, report.soaked_s = now.since(soak.at_start), time.monotonic() - began
         record = _ours(job, report)
-        if why := report.seen.wrong:
-            _step_back(job, record, before, why)
         seen = report.seen
+        too_little = soak.too_little(seen) if report.soaked_s >= soak.soak_s else ""
+        soak_s = 2 * soak.soak_s if too_little else soak.soak_s
+        at_last = too_little if report.soaked_s >= soak_s else ""
+        if why := seen.wrong or seen.too_slow(now, soak.bounds) or at_last:
+            _step_back(job, record, soak.before, why)
         note = f"{seen.served} served, {seen.fell_back} fell back, {seen.mismatches} of {seen.compared} compared differ"
         job.progress.advance("soak", int(report.soaked_s), int(soak_s), note)
 

@@ -1,0 +1,29 @@
+"""How long calls took, as counts of buckets, each half as long again as the one before: a percentile is that exact. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+TOOK = "took."
+"""A count's name is this, the database, a dot, and the bucket: `took.mongodb.4`."""
+MOST = 40
+
+
+def bucket_of(seconds: float) -> int:
+    """The bucket k of what took at most 2^(k/2) ms, and more than the one before."""
+    milliseconds = seconds * 1000
+    return 0 if milliseconds <= 1 else min(MOST, math.ceil(2 * math.log2(milliseconds)))
+
+
+def percentile_ms(buckets: Mapping[int, int], share: float, least: int) -> float | None:
+    """So many milliseconds at most took this share of the calls; None of fewer than `least` of them."""
+    total = sum(buckets.values())
+    if total < max(1, least):
+        return None
+    seen = 0
+    for bucket in sorted(buckets):
+        seen += buckets[bucket]
+        if seen >= share * total:
+            return float(2 ** (bucket / 2))
+    return None
