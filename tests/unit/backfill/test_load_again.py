@@ -10,6 +10,7 @@ from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.errors import PreflightFailed
 from docferry.flows.backfill.again import begin_again
 from docferry.flows.backfill.chunks import prepare
+from docferry.flows.ledger.dead_letters import list_letters
 from docferry.flows.ledger.writers import open_writers, unfinished_loads, writing
 from docferry.testing.jobs import make_job
 from support.replicate.fake_world import World
@@ -81,3 +82,15 @@ def test_collection_without_images_is_not_loaded_again() -> None:
     header = world.ledger.read("backfill", "docs")
     assert header is not None
     assert header.body["state"] == "complete"
+
+
+def test_letters_of_documents_that_a_new_load_can_store_are_closed() -> None:
+    """As after a change of the mapping, or of the document."""
+    world = World(4)
+    world.target.refuses = lambda item: item["PK"]["S"] in ("DOCS#~i2", "DOCS#~i3")
+    world.load()
+    assert [letter.id for letter in list_letters(world.ledger, "docs")] == ["~i2", "~i3"]
+    world.target.refuses = lambda item: item["PK"]["S"] == "DOCS#~i3"
+    world.source.put("docs", {"_id": 9})  # MongoDB's time moves on
+    world.load(again=True)
+    assert [letter.id for letter in list_letters(world.ledger, "docs")] == ["~i3"]

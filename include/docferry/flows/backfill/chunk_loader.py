@@ -29,6 +29,7 @@ from docferry.errors import (
     TooManyDeadLetters,
     Unavailable,
 )
+from docferry.flows.backfill.mended import OpenLetters
 from docferry.flows.backfill.pages import PART_DOCUMENTS, LoadPage, LoadPart, refuse_shared_keys, superseded
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
@@ -94,6 +95,7 @@ class ChunkLoader:
             raise InvariantBroken("no stream position is recorded, so nothing may be read yet")
         self.position: StreamPosition = position
         self.majority = MajorityWatch(job.source, job.progress, f"the load of {collection}")
+        self.letters: OpenLetters | None = None
 
     async def run(self) -> Counts:
         """Returns what this attempt did. The lease is given back whatever happens, with all that was acknowledged."""
@@ -113,6 +115,7 @@ class ChunkLoader:
     async def _load(self) -> None:
         if self.chunk.done:
             return
+        self.letters = await in_thread(OpenLetters, self.job.ledger, self.collection, stop=self.job.stop)
         reading = self._start_reading(self.after)
         try:
             while True:
@@ -240,6 +243,8 @@ class ChunkLoader:
             )
         if self.conditional and dead:
             await self._bury_what_was(page, dead)
+        if self.letters:
+            await asyncio.to_thread(self.letters.close, page.raw, dead, page.version)
         owners = [owner for part in page.parts for owner in part.owners]
         old = superseded(page, written, dead) if self.conditional else 0
         stored = Counts(
