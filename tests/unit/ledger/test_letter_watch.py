@@ -134,11 +134,13 @@ def test_replication_lists_letters_only_when_one_was_opened() -> None:
         open_one(ledger, number + 10)
     from docferry.flows.ledger.positions import recorded_position
     from docferry.flows.replicate.lanes import Applying, Lanes
+    from docferry.flows.replicate.report import ReplicationReport
 
     position = recorded_position(ledger)
     assert position is not None
     common = {name: world.common[name] for name in ("migration", "source", "ledger", "stop")}
-    lanes = Lanes(Applying(target=world.target, budget=None, guard=lambda: None, **common), position)  # type: ignore[arg-type]
+    work = Applying(target=world.target, budget=None, guard=lambda: None, **common)  # type: ignore[arg-type]
+    lanes = Lanes(work, position, ReplicationReport().books)
     ledger.records_read = 0
     for _ in range(20):
         lanes.look_for_letters()

@@ -21,8 +21,7 @@ from pymongo import MongoClient, ReadPreference
 from pymongo import errors as pymongo_errors
 
 from docferry import errors
-from docferry.adapters.mongodb.change_events import AGAIN, THEN, bare_change_of, change_of
-from docferry.adapters.mongodb.change_pipeline import pipeline_of
+from docferry.adapters.mongodb.change_events import AGAIN, THEN, bare_change_of, change_of, pipeline_of
 from docferry.adapters.mongodb.errors import mongo_errors
 from docferry.core.mapping.mapping import KeyFields
 from docferry.core.versions import N_MAX
