@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from docferry.client.membership import Membership
-from docferry.core.latency import TOOK, bucket_of
+from docferry.core.cutover.latency import TOOK, bucket_of
 from docferry.ports.client import Metrics
 
 NAMESPACE = "docferry.client"

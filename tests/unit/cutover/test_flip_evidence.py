@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from docferry.core.access.read_plan import shape_of
 from docferry.core.cutover.instances import INSTANCES, Instance
+from docferry.core.cutover.latency import TOOK, bucket_of, percentile_ms
 from docferry.core.cutover.modes import MODE, Mode, ModeState
-from docferry.core.latency import TOOK, bucket_of, percentile_ms
 from docferry.errors import SteppedBack
 from docferry.flows.cutover import flip
 from docferry.flows.cutover.flip_evidence import USUAL, FlipBounds, counts_of, unserved_by

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from docferry.core.cutover.instances import Instance
-from docferry.core.latency import TOOK, percentile_ms
+from docferry.core.cutover.latency import TOOK, percentile_ms
 
 MOST_WRONG = 0.01
 """Of the reads that were compared, or answered by DynamoDB, while a share soaks."""
