@@ -60,6 +60,10 @@ class Attempts:
             raise RetryExhausted(self._operation, self.number, self.elapsed_s, str(error)) from cause
         return self._policy.wait_s(self.number)
 
+    def discount(self, seconds: float) -> None:
+        """So much of the time until now does not count: something else was waited for."""
+        self._began += seconds
+
     def excused(self) -> float:
         """An attempt has failed for a reason that is known and out-waited, so no time counts yet: seconds to wait."""
         self.number += 1

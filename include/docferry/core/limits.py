@@ -14,6 +14,8 @@ SORT_KEY_BYTES = 1024
 NESTING = 31
 """Maps and lists inside one attribute; 32 are refused (tried on two emulators)."""
 BATCH_ITEMS = 25
+BATCH_BYTES = 15_000_000
+"""Of a BatchWriteItem on the wire. AWS takes 16 MB; as JSON, a list of small numbers is three times its size."""
 BATCH_GET_KEYS = 100
 TRANSACTION_ITEMS = 100
 NUMBER_MAX_ADJUSTED = 125

@@ -141,7 +141,7 @@ FINAL: dict[str, tuple[Answer, type[StoreError]]] = {
     "unknown code": (error("SomethingNewException"), PermanentStoreError),
     "HTML with a 403": (reply(b"<html>proxy says no</html>", 403), PermanentStoreError),
     "JSON that is no object": (reply(b"[]", 400), PermanentStoreError),
-    "empty 413": (reply(b"", 413), PermanentStoreError),
+    "empty 413": (reply(b"", 413), RequestRefused),
 }
 
 

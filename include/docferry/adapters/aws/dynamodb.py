@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Coroutine, Sequence
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 import orjson
 
 from docferry.adapters.aws.dynamodb_http import BACKOFF, DynamoHttp
-from docferry.core.limits import BATCH_GET_KEYS, BATCH_ITEMS, ITEM_BYTES
+from docferry.adapters.aws.errors import TOO_LARGE
+from docferry.core.limits import BATCH_BYTES, BATCH_GET_KEYS, BATCH_ITEMS, ITEM_BYTES
 from docferry.core.mapping.items import Item, ItemKey, check_size, key_of
 from docferry.errors import ConditionFailed, DocumentError, RefusedByStore, RequestRefused
 from docferry.ports.flows import Budget, Grave, Guard, Packed, TargetPage, Unanswered, Written
@@ -34,6 +36,9 @@ _EXACT = (
 MOST_FACTOR = 21.0
 """A put is billed once for the table and once for each of at most 20 indexes."""
 
+ITEM_FRAME_BYTES = 64
+"""What a batch adds to each item, and more."""
+
 
 def _pack(item: Item) -> Packed:
     try:
@@ -48,13 +53,29 @@ def _pack(item: Item) -> Packed:
 class _Puts:
     """The items of one `put_all` or `put_newer`, and what became of each."""
 
-    __slots__ = ("items", "refused", "superseded", "unanswered", "units")
+    __slots__ = ("items", "longest_s", "refused", "superseded", "unanswered", "units")
 
     def __init__(self, items: Sequence[Packed], unanswered: Unanswered | None = None) -> None:
         self.items, self.unanswered = items, unanswered
         self.refused: dict[int, DocumentError] = {}
         self.superseded: set[int] = set()
         self.units = 0.0
+        self.longest_s = 0.0
+        """Of the requests of this round, the one that took longest."""
+
+    def batches(self, positions: Sequence[int]) -> Iterator[list[int]]:
+        """As many neighbours as a BatchWriteItem takes, by number and by bytes."""
+        batch: list[int] = []
+        left = BATCH_BYTES
+        for position in positions:
+            size = len(self.items[position].json) + ITEM_FRAME_BYTES
+            if batch and (size > left or len(batch) == BATCH_ITEMS):
+                yield batch
+                batch, left = [], BATCH_BYTES
+            batch.append(position)
+            left -= size
+        if batch:
+            yield batch
 
     def estimate(self, positions: Sequence[int]) -> float:
         """Write units of the table's own puts, from the JSON's length; what indexes add is learnt from the replies."""
@@ -91,11 +112,14 @@ class DynamoTarget:
         left = list(range(len(items)))
         attempts = BACKOFF.attempts("BatchWriteItem")
         while left:
-            batches = [left[start : start + BATCH_ITEMS] for start in range(0, len(left), BATCH_ITEMS)]
-            found = await _gather([self._batch(table, batch, puts, budget, guard) for batch in batches])
+            began, puts.longest_s = time.monotonic(), 0.0
+            found = await _gather([self._batch(table, one, puts, budget, guard) for one in puts.batches(left)])
             unprocessed = [position for positions in found for position in positions]
             if unprocessed:
-                wait_s = attempts.failed("items stay unprocessed")
+                # Only what requests took counts: at a small budget the waiting for it takes longer than any patience.
+                attempts.discount(time.monotonic() - began - puts.longest_s)
+                stuck = len(unprocessed) == len(left)
+                wait_s = attempts.failed("items stay unprocessed") if stuck else attempts.excused()
                 if len(unprocessed) * 10 > len(left):  # a few left over is routine; many means that we are too fast
                     await asyncio.sleep(wait_s)
             left = unprocessed
@@ -108,6 +132,7 @@ class DynamoTarget:
         await budget.take(estimate)
         async with self._slots:
             guard()
+            began = time.monotonic()
             body = b"".join((
                 b'{"ReturnConsumedCapacity":"TOTAL","RequestItems":{', orjson.dumps(table), b':[{"PutRequest":{"Item":',
                 b'}},{"PutRequest":{"Item":'.join([puts.items[position].json for position in batch]), b"}}]}}",
@@ -116,6 +141,7 @@ class DynamoTarget:
                 reply = orjson.loads(await self._http.call("BatchWriteItem", body, guard, puts.unanswered))
             except RequestRefused:
                 reply = None
+        puts.longest_s = max(puts.longest_s, time.monotonic() - began)
         if reply is None:
             await self._one_by_one(table, batch, puts, budget, guard)
             return []
@@ -183,7 +209,7 @@ class DynamoTarget:
             puts.units += estimate  # a refused condition is billed like a write
             return
         except RequestRefused as error:
-            if error.code != "ValidationException":
+            if error.code != "ValidationException" and error.code not in TOO_LARGE:
                 raise
             puts.refused[position] = RefusedByStore(
                 f"DynamoDB refused the item: {error}", path=puts.items[position].key[1]

@@ -32,6 +32,15 @@ from docferry.errors import (
     Unavailable,
 )
 
+TOO_LARGE = (
+    "413",
+    "RequestEntityTooLarge",
+    "RequestEntityTooLargeException",
+    "RequestTooLargeException",
+    "PayloadTooLarge",
+)
+"""HTTP 413, of DynamoDB or of a proxy before it: the request as a whole is too long."""
+
 _CODES: dict[type[StoreError], tuple[str, ...]] = {
     Throttled: (
         "ProvisionedThroughputExceededException",
@@ -99,6 +108,7 @@ _CODES: dict[type[StoreError], tuple[str, ...]] = {
         "ValidationException",
         "ValidationError",
         "SerializationException",
+        *TOO_LARGE,
         "UnknownOperationException",
         "InvalidAction",
         "InvalidParameterValue",
@@ -192,6 +202,8 @@ def error_for(operation: str, code: str, message: str, status: int = 0) -> Store
     message = _QUOTED.sub("a value at", message)
     short = code.rsplit("#", 1)[-1].split(":", 1)[0]
     kind = _cancelled(message) if short == "TransactionCanceledException" else ERRORS.get(short)
+    if kind is None and status == 413:
+        kind, short = RequestRefused, TOO_LARGE[0]
     if kind is not None:
         return kind(f"{operation}: {message} [{short}]", operation=operation, code=short)
     # An HTML page (a load balancer's, or moto's for what it does not implement) is no message for a person.
