@@ -108,8 +108,8 @@ class BackfillSettings(_Strict):
 
     Documents a chunk, a page; tasks a collection at most; write units a second in total, indexes included (None: what
     new tables begin with, 0: no limit). A run fails when more than `dead_letter_share` of a collection's documents,
-    and more than `dead_letter_count`, are dead letters. `late_writes_s`: how long, after it was signed, a request without
-    an answer may still be carried out: AWS's own limit, which an emulator may not have.
+    and more than `dead_letter_count` (or a fifth of a small collection), are dead letters. `late_writes_s`: how long,
+    after it was signed, a request without an answer may still be carried out: AWS's own limit, not an emulator's.
     """
 
     chunk_documents: int = 250_000

@@ -19,6 +19,7 @@ from docferry.wiring import who
 from support.backfill.rig import Quiet
 
 FILE = b"migration: m\nsource: {database: d}\ntables: {Items: {}}\ncollections: {docs: {}}\n"
+FILE += b"backfill: {dead_letter_share: 0.9}\n"
 MIGRATION = parse_migration(FILE, "file")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from docferry.core.settings import BackfillSettings
 from docferry.errors import (
     ConditionFailed,
     InvariantBroken,
@@ -20,6 +21,9 @@ from docferry.flows.ledger.load_headers import (
     list_chunks,
 )
 from docferry.flows.ledger.times import now_ms
+
+SMALL_SHARE = 0.2
+"""25 dead letters are few among thousands of documents, and half of a collection of fifty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +75,10 @@ def finish(job: Job, collection: str) -> CollectionReport:
         raise InvariantBroken(f"{collection}: chunks {undone} of {header.chunks} are not done")
     total = sum((chunk.counts for chunk in chunks), Counts())
     total.check(collection)
-    allowed = job.migration.backfill.dead_letter_share
-    if total.dead > max(allowed * total.read, job.migration.backfill.dead_letter_count):
+    settings = job.migration.backfill
+    if total.dead > allowed_dead(settings, total.read):
         release_run(job, collection)
-        raise TooManyDeadLetters(collection, total.dead, total.read, allowed)
+        raise TooManyDeadLetters(collection, total.dead, total.read, allowed_dead(settings, total.read) / total.read)
     finished = replace(
         header,
         state=COMPLETE,
@@ -88,6 +92,11 @@ def finish(job: Job, collection: str) -> CollectionReport:
         return _report_of(job, headers.write(finished), already=False)
     except ConditionFailed:
         return finish(job, collection)  # another task of this run wrote the header: look again
+
+
+def allowed_dead(settings: BackfillSettings, read: int) -> float:
+    """How many of so many documents may be dead letters: the file's share, or its number, which is SMALL_SHARE at most."""
+    return max(settings.dead_letter_share * read, min(settings.dead_letter_count, SMALL_SHARE * read))
 
 
 def _report_of(job: Job, header: LoadHeader, already: bool) -> CollectionReport:

@@ -8,6 +8,7 @@ from typing import Any
 
 from docferry.config import Migration
 from docferry.core.limits import item_write_units
+from docferry.core.mapping.items import check_size
 from docferry.core.mapping.raw import decode_document
 from docferry.core.settings import CollectionSettings
 from docferry.errors import (
@@ -121,6 +122,8 @@ def _plan_collection(job: Job, settings: CollectionSettings) -> CollectionPlan:
     for raw in sample:
         try:
             encoded = mapping.encode(decode_document(raw), 0)
+            for item in encoded:
+                check_size(item)
         except DocumentError:
             refused += 1
             continue
