@@ -7,7 +7,8 @@ MigrationError(retryable=False)
 │  ├ KeyNotRepresentable · KeyTooLong · KeyCollision · ImagesLost · RefusedByStore · Unforeseen
 │  └ DuplicateKey · TornDocument · ItemsUnreadable        on the way back to MongoDB
 ├ StoreError(operation, code)               adapters only, raise … from
-│  ├ TransientStoreError(retryable=True)    Throttled · Unavailable · TimedOut · IteratorExpired
+│  ├ TransientStoreError(retryable=True)    Unavailable · TimedOut · IteratorExpired
+│  │  └ Throttled                           ControlPlaneBusy
 │  └ PermanentStoreError                    AccessDenied · TableMissing · ConditionFailed · RequestRefused
 │     └ WritesFenced · StreamTrimmed
 ├ PreflightFailed(problems)                 what only the server knows says no
@@ -101,6 +102,7 @@ from docferry.errors.phases import (
 from docferry.errors.stores import (
     AccessDenied,
     ConditionFailed,
+    ControlPlaneBusy,
     IteratorExpired,
     PermanentStoreError,
     RequestRefused,
@@ -119,6 +121,7 @@ __all__ = [
     "CallRefused",
     "ConditionFailed",
     "ConfigError",
+    "ControlPlaneBusy",
     "DocumentError",
     "DocumentNotFound",
     "DrillFailed",

@@ -23,6 +23,10 @@ class Throttled(TransientStoreError):
     """Asked to slow down."""
 
 
+class ControlPlaneBusy(Throttled):
+    """AWS is at work on the resource, or on as many as it takes at once: this passes by itself, in minutes or hours."""
+
+
 class Unavailable(TransientStoreError):
     """No server, no primary, connection cut, or a 5xx."""
 

@@ -13,6 +13,7 @@ from docferry.core.estate.values import (
     EstateStep,
 )
 from docferry.errors import (
+    ControlPlaneBusy,
     EstateDrift,
     InvariantBroken,
     RetryExhausted,
@@ -27,13 +28,17 @@ from docferry.flows.provision.report import (
 from docferry.flows.provision.subjects import ResourceLook, Subject, plan_of, replica_subjects, table_subjects
 from docferry.ports.flows import Estate, Progress, StopSignal
 
+BUSY_POLLS = 10
+"""So many polls apart are attempts at what AWS has no time for: TTL takes one change an hour."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
     """How long to wait, in seconds.
 
     `poll_s` between two looks · `settle_s` for AWS to finish a change (an index of a big table takes hours) · `agree_s` for its
-    eventually consistent answers to say what was asked · `trouble_s` of nothing but transient errors.
+    eventually consistent answers to say what was asked · `trouble_s` of nothing but transient errors, unless AWS says that it is
+    busy: that is waited for as for a change of ours.
     """
 
     poll_s: float = 2.0
@@ -217,10 +222,11 @@ class _Run:
         """Pause before the next attempt. Raises: RetryExhausted, after too long with nothing but trouble."""
         now = time.monotonic()
         trouble = _Trouble(since=trouble.since if trouble else now, attempts=trouble.attempts + 1 if trouble else 1)
-        if now - trouble.since > self.patience.trouble_s:
+        busy = isinstance(error, ControlPlaneBusy)
+        if now - trouble.since > (self.patience.settle_s if busy else self.patience.trouble_s):
             raise RetryExhausted(what, trouble.attempts, now - trouble.since, str(error)) from error
         self.progress.say(f"{what}: {error}; trying again")
-        self._pause(self.patience.poll_s)
+        self._pause(self.patience.poll_s * (BUSY_POLLS if busy else 1))
         return trouble
 
     def _not_after(self, deadline: float, what: str, looks: int) -> None:
