@@ -36,9 +36,6 @@ _EXACT = (
 MOST_FACTOR = 21.0
 """A put is billed once for the table and once for each of at most 20 indexes."""
 
-ITEM_FRAME_BYTES = 64
-"""What a batch adds to each item, and more."""
-
 
 def _pack(item: Item) -> Packed:
     try:
@@ -63,19 +60,15 @@ class _Puts:
         self.longest_s = 0.0
         """Of the requests of this round, the one that took longest."""
 
-    def batches(self, positions: Sequence[int]) -> Iterator[list[int]]:
-        """As many neighbours as a BatchWriteItem takes, by number and by bytes."""
-        batch: list[int] = []
-        left = BATCH_BYTES
-        for position in positions:
-            size = len(self.items[position].json) + ITEM_FRAME_BYTES
-            if batch and (size > left or len(batch) == BATCH_ITEMS):
-                yield batch
-                batch, left = [], BATCH_BYTES
-            batch.append(position)
-            left -= size
-        if batch:
-            yield batch
+    def batches(self, positions: Sequence[int]) -> Iterator[Sequence[int]]:
+        """As many as a BatchWriteItem takes, by number, and halved until it takes them by bytes."""
+        parts = [positions[start : start + BATCH_ITEMS] for start in range(0, len(positions), BATCH_ITEMS)]
+        while parts:
+            part = parts.pop()
+            if len(part) > 1 and sum([len(self.items[position].json) for position in part]) > BATCH_BYTES:
+                parts += part[: len(part) // 2], part[len(part) // 2 :]
+            else:
+                yield part
 
     def estimate(self, positions: Sequence[int]) -> float:
         """Write units of the table's own puts, from the JSON's length; what indexes add is learnt from the replies."""
@@ -125,7 +118,7 @@ class DynamoTarget:
             left = unprocessed
         return puts.result()
 
-    async def _batch(self, table: str, batch: list[int], puts: _Puts, budget: Budget, guard: Guard) -> list[int]:
+    async def _batch(self, table: str, batch: Sequence[int], puts: _Puts, budget: Budget, guard: Guard) -> list[int]:
         """Send one batch; the positions that came back unprocessed."""
         base = puts.estimate(batch)
         estimate = base * self._indexes
@@ -158,11 +151,11 @@ class DynamoTarget:
             self._indexes += (min(MOST_FACTOR, max(1.0, consumed / base)) - self._indexes) * 0.1
 
     @staticmethod
-    def _positions(unprocessed: Sequence[Any], batch: list[int], puts: _Puts) -> list[int]:
+    def _positions(unprocessed: Sequence[Any], batch: Sequence[int], puts: _Puts) -> list[int]:
         by_key = {puts.items[position].key: position for position in batch}
         return [by_key[key_of(request["PutRequest"]["Item"])] for request in unprocessed]
 
-    async def _one_by_one(self, table: str, batch: list[int], puts: _Puts, budget: Budget, guard: Guard) -> None:
+    async def _one_by_one(self, table: str, batch: Sequence[int], puts: _Puts, budget: Budget, guard: Guard) -> None:
         """One bad item refuses its whole batch: find it, and let the others through."""
         bodies = [self._put_body(table, puts.items[position].json) for position in batch]
         await _gather(
