@@ -22,6 +22,8 @@ from docferry.ports.flows import Unanswered
 T = TypeVar("T")
 Answer = Callable[[str, dict[str, Any], int], tuple[int, Any]]
 
+QUICK = Backoff(for_s=5.0, first_s=0.01)
+
 
 class NoLimit:
     async def take(self, units: float) -> None: ...
@@ -57,7 +59,10 @@ class Server:
 
 
 def run(
-    monkeypatch: pytest.MonkeyPatch, answer: Answer, use: Callable[[DynamoTarget], Awaitable[T]]
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Answer,
+    use: Callable[[DynamoTarget], Awaitable[T]],
+    backoff: Backoff = QUICK,
 ) -> tuple[T, Server]:
     server = Server(answer)
 
@@ -65,7 +70,7 @@ def run(
         listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, limit=1 << 26)
         port = listening.sockets[0].getsockname()[1]
         monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", f"http://127.0.0.1:{port}")
-        http = DynamoHttp(boto3.Session("k", "s", region_name="us-east-1"), Backoff(for_s=5.0, first_s=0.01))
+        http = DynamoHttp(boto3.Session("k", "s", region_name="us-east-1"), backoff)
         try:
             return await use(DynamoTarget(http))
         finally:
@@ -171,6 +176,36 @@ def test_items_that_never_get_through_end_it(monkeypatch: pytest.MonkeyPatch) ->
             await target.put_all("T", target.pack([item("one")]), NoLimit(), lambda: None)
 
     run(monkeypatch, some_unprocessed(10_000), use)
+
+
+THROTTLED = 400, {"__type": "x#ProvisionedThroughputExceededException", "message": "past twice its peak"}
+
+
+def test_a_throttled_request_waits_for_its_turn_while_others_get_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusals = itertools.count()
+
+    def answer(operation: str, request: dict[str, Any], length: int) -> tuple[int, Any]:
+        ((_, puts),) = request["RequestItems"].items()
+        unlucky = puts[0]["PutRequest"]["Item"]["PK"]["S"] == "unlucky"
+        return THROTTLED if unlucky and next(refusals) < 6 else (200, {})
+
+    async def use(target: DynamoTarget) -> Any:
+        put = asyncio.ensure_future(target.put_all("T", target.pack([item("unlucky")]), NoLimit(), lambda: None))
+        while not put.done():
+            await target.put_all("T", target.pack([item("lucky")]), NoLimit(), lambda: None)
+        return put.result()
+
+    written, _ = run(monkeypatch, answer, use, Backoff(for_s=0.3, first_s=0.05, uniform=lambda low, high: high))
+    assert not written.refused
+    assert next(refusals) > 6
+
+
+def test_a_table_that_takes_nothing_at_all_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def use(target: DynamoTarget) -> Any:
+        with pytest.raises(RetryExhausted):
+            await target.put_all("T", target.pack([item("one")]), NoLimit(), lambda: None)
+
+    run(monkeypatch, lambda *_: THROTTLED, use, Backoff(for_s=0.2, first_s=0.05))
 
 
 @pytest.mark.parametrize(

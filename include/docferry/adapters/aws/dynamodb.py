@@ -131,7 +131,9 @@ class DynamoTarget:
                 b'}},{"PutRequest":{"Item":'.join([puts.items[position].json for position in batch]), b"}}]}}",
             ))  # fmt: skip
             try:
-                reply = orjson.loads(await self._http.call("BatchWriteItem", body, guard, puts.unanswered))
+                reply = orjson.loads(
+                    await self._http.call("BatchWriteItem", body, guard, puts.unanswered, one_of_many=True)
+                )
             except RequestRefused:
                 reply = None
         puts.longest_s = max(puts.longest_s, time.monotonic() - began)
@@ -196,7 +198,7 @@ class DynamoTarget:
         await budget.take(estimate)
         try:
             async with self._slots:
-                reply = orjson.loads(await self._http.call("PutItem", body, guard, puts.unanswered))
+                reply = orjson.loads(await self._http.call("PutItem", body, guard, puts.unanswered, one_of_many=True))
         except ConditionFailed:
             puts.superseded.add(position)
             puts.units += estimate  # a refused condition is billed like a write

@@ -25,7 +25,7 @@ from docferry.adapters.aws.endpoint import Endpoint, endpoint_of, proxy_refused,
 from docferry.adapters.aws.errors import error_for
 from docferry.adapters.aws.signing import signer_of
 from docferry.core.backoff import Backoff
-from docferry.errors import StoreError, TimedOut, TransientStoreError, Unavailable
+from docferry.errors import StoreError, Throttled, TimedOut, TransientStoreError, Unavailable
 from docferry.ports.flows import Guard, Unanswered
 
 REQUEST_TIMEOUT_S = 30.0
@@ -133,7 +133,7 @@ class DynamoHttp:
         self._signer = signer_of(session, self.endpoint)
         self._pool = Pool(self.endpoint)
         self._backoff, self._timeout_s = backoff, timeout_s
-        self.throttles = 0
+        self.throttles = self.served = 0
 
     def __repr__(self) -> str:
         return f"DynamoHttp({self.endpoint.authority!r})"
@@ -142,21 +142,30 @@ class DynamoHttp:
         self._pool.close()
 
     async def call(
-        self, operation: str, body: bytes, guard: Guard | None = None, unanswered: Unanswered | None = None
+        self,
+        operation: str,
+        body: bytes,
+        guard: Guard | None = None,
+        unanswered: Unanswered | None = None,
+        *,
+        one_of_many: bool = False,
     ) -> bytes:
         """The reply's bytes. Retries transient errors with full jitter; `guard` runs before each signature.
 
-        `unanswered` keeps each attempt whose fate is not known.
+        `unanswered` keeps each attempt whose fate is not known. `one_of_many`: while others get through, one that is throttled
+        has to wait for its turn and is not given up: an on-demand table that is driven past twice its peak grows in minutes.
 
         Raises: PermanentStoreError at once, RetryExhausted as `backoff` says, and whatever `guard` raises.
         """
-        attempts = self._backoff.attempts(operation)
+        attempts, served = self._backoff.attempts(operation), self.served
         while True:
             try:
                 return await self._once(operation, body, guard, unanswered)
             except TransientStoreError as error:
                 self.throttles += error.code.startswith(("Provisioned", "Throttl"))
-                await asyncio.sleep(attempts.failed(error))
+                in_turn = one_of_many and isinstance(error, Throttled) and self.served > served
+                served = self.served
+                await asyncio.sleep(attempts.excused() if in_turn else attempts.failed(error))
 
     async def _once(self, operation: str, body: bytes, guard: Guard | None, unanswered: Unanswered | None) -> bytes:
         try:
@@ -172,6 +181,7 @@ class DynamoHttp:
             raise Unavailable(f"the reply to {operation} arrived damaged (crc32)", operation=operation)
         if status != 200:
             raise error_of(operation, status, reply)
+        self.served += 1
         return reply
 
     async def _send(
