@@ -49,13 +49,6 @@ def holder_of(record: Record) -> Holder:
     return Holder(owner=body.get("owner", ""), mark=body.get("mark", ""), until_ms=int(body.get("until", 0)))
 
 
-def lease_expired(body: Mapping[str, Any], identity: Identity) -> bool:
-    """Nobody holds it: it was given back, has run out, or its holder's process is proved dead."""
-    if not body.get("owner"):
-        return True
-    return int(body["until"]) < now_ms() or identity.ended(str(body["mark"]))
-
-
 class Lease:
     """A ledger record that is ours for a while; a thread renews it. Every change goes through here.
 
@@ -68,11 +61,11 @@ class Lease:
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._name = f"{record.section}/{record.key}"
-        if not lease_expired(record.body, identity):
-            left = (int(record.body["until"]) - now_ms()) / 1000
-            raise LeaseHeld(self._name, str(record.body["owner"]), left)
-        orphan = bool(record.body.get("owner"))
-        proved = orphan and identity.ended(str(record.body["mark"]))
+        before = holder_of(record)
+        if not before.expired(identity):
+            raise LeaseHeld(self._name, before.owner, before.left_s)
+        orphan = bool(before.owner)
+        proved = orphan and identity.ended(before.mark)
         fence = int(record.body.get("fence", 0)) + 1
         taken_over = bool(record.body.get(TAKEOVER_NEEDS_WAIT)) or (orphan and not proved)
         self._deadline, self._until = 0.0, 0
@@ -83,10 +76,6 @@ class Lease:
         self._write(taken | ({ORPHANED: now_ms()} if orphan else {}))
         self._thread = threading.Thread(target=self._renew, name=f"lease {self._name}", daemon=True)
         self._thread.start()
-
-    @property
-    def body(self) -> Mapping[str, Any]:
-        return self._record.body
 
     @property
     def record(self) -> Record:
@@ -245,5 +234,5 @@ def take_or_create(ledger: Ledger, section: str, key: str, identity: Identity, l
         return Lease(ledger, record, identity, lease_s)
     except LeaseLost:
         current = ledger.read(section, key)
-        owner = str(current.body.get("owner")) if current else "somebody"
+        owner = holder_of(current).owner if current else "another process"
         raise LeaseHeld(f"{section}/{key}", owner, lease_s) from None
