@@ -18,11 +18,12 @@ CUTOVER = $(shell grep -rl --include='test_*.py' 'pytest.mark.cutover' tests)
 ROOMS   = $(sort $(notdir $(shell find tests -mindepth 2 -maxdepth 2 -type d -not -path 'tests/support*' -not -name '__pycache__')))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv unit contract flow demo stop test cutover soak check bench lock clean
+.PHONY: help venv unit contract floor flow demo stop test cutover soak check bench lock clean
 
 help: ## show this
 	@echo "docferry: make TARGET"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@echo "all take PYTHON=python3.12 (which makes the environment), VENV=.venv and JOBS=$(JOBS) (tests at a time)"
 
 venv: $(STAMP) ## make the virtual environment in .venv, everything pinned
 
@@ -51,11 +52,17 @@ unit: venv ## the tests without servers (under a minute)
 contract: venv ## each port, the same tests against the fake and against real servers (2 minutes)
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile tests/contract
 
+floor: venv ## unit and contract tests with the lowest versions that pyproject.toml allows (10 minutes)
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/floor
+	@$(BIN)/uv pip install --quiet --python build/floor/bin/python --resolution lowest-direct -e '.[cli,analyze,metrics,testing]' \
+	  $$(sed -n -E 's/^((pytest[a-z-]*|psutil|cryptography)==[^ ]+).*/\1/p' requirements-dev.txt)
+	@build/floor/bin/python -m pytest -q -n $(JOBS) --dist loadfile --ignore tests/unit/house tests/unit tests/contract
+
 flow: venv ## all tests of one room, as `make flow F=reverse` (half a minute to 4 minutes)
 	@test -n "$(filter $(F),$(ROOMS))" || { echo "make flow F=ROOM, where ROOM is one of: $(ROOMS)"; exit 2; }
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(filter-out tests/support/%,$(wildcard tests/*/$(F)))
 
-test: venv ## the tests, on all cores, from nothing; all but those of `make cutover` (15 minutes on two cores)
+test: venv ## the tests, on all cores, from nothing; all but those of `make cutover` (PYTEST="-k word -x": more words for pytest; 15 minutes on two cores)
 	@echo "==> fetching mongod and the emulators, if they are not cached"
 	@$(BIN)/python -c 'from docferry.sandbox import tools as t; t.ensure_mongod(print); t.ensure_ministack(print); t.ensure_moto(print)'
 	@echo "==> running the tests"
@@ -63,7 +70,7 @@ test: venv ## the tests, on all cores, from nothing; all but those of `make cuto
 	@echo "==> what measures time, alone: one drill, there, back, and there again"
 	@$(BIN)/python -m pytest -s $(ALONE)
 
-check: venv ## lint, formatting, types, layers (1 minute)
+check: venv ## lint, formatting, types, layers (2 minutes)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -112,6 +112,6 @@ def test_stream_of_a_table_tells_whether_it_brings_both_images(streams: DynamoSt
         tables.add_response("describe_table", {"Table": described})
         tables.add_response("describe_table", {"Table": {"LatestStreamArn": ARN}})
         tables.add_client_error("describe_table", "ResourceNotFoundException", "no table")
-        assert streams.stream_of("T") == StreamFacts(arn=ARN, images=False)
-        assert streams.stream_of("T") is None
-        assert streams.stream_of("T") is None
+        assert streams.stream_of("Things") == StreamFacts(arn=ARN, images=False)
+        assert streams.stream_of("Things") is None
+        assert streams.stream_of("Things") is None
