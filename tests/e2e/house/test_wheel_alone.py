@@ -45,7 +45,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     home = tmp_path_factory.mktemp("alone")
     wheel = build("wheel", copy_of_sources(tmp_path_factory.mktemp("sources")), home)
     subprocess.run([sys.executable, "-m", "venv", home / "venv"], check=True)
-    pip = [home / "venv" / "bin" / "python", "-m", "pip", "install", "--quiet"]
+    pip = [str(home / "venv" / "bin" / "python"), "-m", "pip", "install", "--quiet"]
     subprocess.run([*pip, f"{wheel}[cli]"], check=True)
     env = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "DOCFERRY_MONGO", "AWS_"))
