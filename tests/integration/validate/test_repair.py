@@ -27,6 +27,7 @@ from support.validate.planting import (
     SECRET,
     Item,
     at_once,
+    forget_position,
     insert_hosts,
     item_of,
     job_of,
@@ -61,6 +62,7 @@ def rig(stack: SandboxStack, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def hosts(rig: Rig) -> dict[str, dict[str, Any]]:
     made = insert_hosts(rig)
     rig.load()
+    forget_position(rig)
     return made
 
 
@@ -73,6 +75,7 @@ def small(stack: SandboxStack, tmp_path: Path, request: pytest.FixtureRequest) -
             made.database[name].create_index("username", unique=True)
         made.database[name].insert_one(MAKERS[name]("one"))
     made.load()
+    forget_position(made)
     yield made
     made.mongo.drop_database(made.migration.source.database)
     made.close()

@@ -13,6 +13,7 @@ from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig, shop_rig
 from support.validate.planting import (
     Item,
+    forget_position,
     insert_hosts,
 )
 
@@ -33,6 +34,7 @@ def rig(stack: SandboxStack, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def hosts(rig: Rig) -> dict[str, dict[str, Any]]:
     made = insert_hosts(rig)
     rig.load()
+    forget_position(rig)
     return made
 
 
