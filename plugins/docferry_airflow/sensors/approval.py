@@ -1,4 +1,4 @@
-"""Waiting for somebody to allow a phase, on the evidence that is shown: in Airflow's Required Actions, or by the ledger."""
+"""Waiting for a person to allow a phase, on the evidence that is shown: in Airflow's Required Actions, or by the ledger."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 APPROVE, REJECT = "Approve", "Reject"
 LEAST_WHY = 5
 SHOWN = "shown"
-"""Under this key the digest of the evidence is kept that somebody was shown."""
+"""The digest of the evidence that the person was shown is kept under this key."""
 
 
 class PhaseApprovalSensor(BaseSensorOperator):
@@ -61,10 +61,10 @@ class PhaseApprovalSensor(BaseSensorOperator):
         from docferry.flows.ledger.approvals import approve
 
         if "error" in event:
-            raise AirflowFailException(f"{self.phase}: nobody could be asked: {event['error']}")
+            raise AirflowFailException(f"{self.phase}: the approval could not be asked for: {event['error']}")
         by = (event.get("responded_by_user") or {}).get("name", "")
         if event.get("chosen_options") != [APPROVE]:
-            raise AirflowFailException(f"{self.phase} was rejected by {by or 'nobody'}")
+            raise AirflowFailException(f"{self.phase} was rejected by {by or 'an unknown user'}")
         why = str((event.get("params_input") or {}).get("why", "")).strip()
         if len(why) < LEAST_WHY:
             raise AirflowFailException(f"{self.phase}: an approval says why, in {LEAST_WHY} characters at least")
@@ -106,7 +106,7 @@ class PhaseApprovalSensor(BaseSensorOperator):
 
 
 def _body(phase: str, report: RecordedReport) -> str:
-    """The evidence, for whoever decides."""
+    """The evidence, for the person who decides."""
     rows = "\n".join(f"| {one.collection} | {one.documents:,} | {one.items:,} |" for one in report.collections)
     return (
         f"All compared documents are equal: {report.equal}.\n\n"

@@ -7,12 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from bson.timestamp import Timestamp
 from docferry.config import Migration, load_migration
 from docferry.core.cutover.instances import INSTANCES, Instance
 from docferry.core.cutover.modes import MODE, Mode, ModeState
-from docferry.flows.ledger.positions import REPLICATION
+from docferry.flows.ledger.positions import REPLICATION, ReplicationState, replication_checkpoint
 from docferry.flows.ledger.times import now_ms
-from docferry.ports.flows import Identity
+from docferry.ports.flows import Identity, StreamPosition
 from docferry.testing.fakes import FakeLedger
 from support.airflow.home import write_migration
 
@@ -132,7 +133,8 @@ def test_application_is_waited_for_until_an_instance_is_registered(airflow_home:
 def test_replication_is_waited_for_until_it_is_near(airflow_home: Path, migration: Migration) -> None:
     ledger = FakeLedger()
     assert not look("ReplicationNearSensor", migration, ledger)
-    body = {"token": {"_data": "x"}, "at": now_ms(), "lag_s": 900}
+    position = StreamPosition(time=Timestamp(1, 1), token={"_data": "x"}, scope="shop")
+    body = replication_checkpoint(ReplicationState(position=position, at_ms=now_ms(), lag_s=900))
     record = ledger.write(*REPLICATION, body, expect=None)
     assert not look("ReplicationNearSensor", migration, ledger)
     ledger.write(*REPLICATION, body | {"lag_s": 1}, expect=record)

@@ -156,7 +156,7 @@ def test_rollback_point_is_made_by_its_operator_and_its_summary_names_it(
 def test_migration_that_is_not_provisioned_is_waited_for_instead_of_failing_over_and_over(
     connections: SandboxStack, tmp_path: Path, name: str
 ) -> None:
-    """A `@continuous` DAG that fails three times is paused, and then nobody replicates."""
+    """A `@continuous` DAG that fails three times is paused, and then no process replicates."""
     from docferry_airflow.sensors import ledger
 
     path = str(write_migration(tmp_path, "unprovisioned"))
