@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
-from support.house.text import CURRENT_PAGES, PACKAGE, PAGES, ROOMS, SOURCE, anchor, headings, is_file, name
+from support.house.text import CURRENT_PAGES, PACKAGE, PAGES, ROOMS, SOURCE, anchor, blocks, headings, is_file, name
 from support.place import ROOT
 
 LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(?:#([^)\s]+))?\)")
@@ -14,6 +15,7 @@ TARGET = re.compile(r"`make ([a-z]+)(?:`| )")
 FOLDERS = "|".join(["docs", "tests", "include", "dags", "plugins", "benchmarks", "docferry", *ROOMS])
 FILE = re.compile(rf"(?<![\w/.:*-])((?:{FOLDERS})/(?:[\w-]+/)*[\w-]+\.(?:py|md|yaml|json|svg|png))\b")
 FOLDER_OR_MODULE = re.compile(rf"`((?:{FOLDERS})/[\w/-]+)`")
+IN_PICTURE = re.compile(rf"\b((?:{FOLDERS})/[\w/]+)")
 SECTION = re.compile(r'(docs/[\w/-]+\.md),\s+"([^"]+)"')
 MODULE = re.compile(rf"`(?:docferry\.)?((?:{'|'.join(ROOMS)})\.[a-z]\w*(?:\.\w+)*)`")
 NO_MODULES = ("config.system.", "client.failures", "client.latency", "client.events")
@@ -36,7 +38,9 @@ def test_links_of_a_page_lead_to_files_and_headings(page: Path) -> None:
 @pytest.mark.parametrize("page", CURRENT_PAGES, ids=name)
 def test_files_folders_and_modules_that_a_page_names_exist(page: Path) -> None:
     text = page.read_text()
-    cited = FILE.findall(text) + [path for path in FOLDER_OR_MODULE.findall(text) if not is_file(f"{path}.py", page)]
+    modules = FOLDER_OR_MODULE.findall(text)
+    modules += [path for language, block in blocks(page) if language == "mermaid" for path in IN_PICTURE.findall(block)]
+    cited = FILE.findall(text) + [path for path in modules if not is_file(f"{path}.py", page)]
     assert [path for path in cited if not is_file(path, page)] == []
 
 
@@ -75,6 +79,11 @@ def test_modules_that_source_and_pages_name_exist() -> None:
 def test_nothing_cites_a_page_outside_the_repository() -> None:
     cited = [(name(path), found) for path in [*SOURCE, *PAGES] for found in ELSEWHERE.findall(path.read_text())]
     assert cited == []
+
+
+@pytest.mark.parametrize("picture", sorted((ROOT / "docs").rglob("*.svg")), ids=name)
+def test_pictures_are_well_formed(picture: Path) -> None:
+    ElementTree.parse(picture)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
