@@ -1,6 +1,6 @@
 """The client against the bare pymongo and boto3 calls that it makes, in each mode, on a real mongod and ministack.
 
-Bare is what somebody would write who knows where each call must go, with documents and items made ready beforehand: pymongo's
+Bare is what an expert would write who knows where each call must go, with documents and items made ready beforehand: pymongo's
 call, and boto3's with the same keys and conditions. Both take turns, call by call, on documents of their own, so that a slow
 moment of the machine hits them alike; the overhead is the ratio of the medians of all rounds. The shop's products, one
 item each.

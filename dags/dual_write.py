@@ -4,12 +4,12 @@
 
 **Steps**
 1. `begin_dual_write` changes the mode; every process follows within a moment.
-2. From then on `compare` percent of the reads are asked of both databases, off the application's way, and compared.
+2. From then on `compare` percent of the reads are asked of both databases, in the background, and compared.
 
 **Done when** the run succeeds. `docferry mode` lists the instances that follow; let it soak until `status` shows no mismatch.
 
 **If it fails** the error lists everything that keeps it from beginning. A dual write that fails does not fail the application's
-request: it is counted, and replication heals it.
+request: it is counted, and replication writes what is missing.
 
 **Roll back by** the DAG `rollback`: a change of mode, nothing is lost.
 """

@@ -1,6 +1,6 @@
 """Finalize: the soak is over; reverse replication stops, and MongoDB is left as it is.
 
-**Enter when** DynamoDB has led for as long as you wanted a way back, and nobody reads MongoDB any more.
+**Enter when** DynamoDB has led for as long as you wanted a way back, and no program reads MongoDB any more.
 
 **Steps**
 1. Type the migration's name into `confirm`.
@@ -10,7 +10,7 @@
 5. `leave_mongodb` makes the mode FINAL.
 
 **Done when** the run succeeds. Keep the last rollback point, or another backup of MongoDB. `_v` and `_t` stay on the items: the
-client lives on them.
+client needs them.
 
 **If it fails** nothing has changed: the error says why.
 

@@ -5,15 +5,16 @@ application is left that DynamoDB could not answer (`docferry mode`), in process
 their shape; and at least `reads` of its reads have been compared, of which at most 1 % differ.
 
 **Steps**
-1. `wait_for_approval` shows the validation report under Required Actions; the answer goes to the ledger.
+1. `wait_for_approval` shows the validation report and its age under Required Actions. The answer goes to the ledger, with a
+   reason of five characters at least.
 2. `flip_to_1` ... `flip_to_100` change the share, which is stable per key, and watch what the application counts: reads that fell
    back to MongoDB, compared reads that differ, and how long reads take. A share that has served too few soaks as long again, and
    then steps back. `steps` says which shares are taken.
 
 **Done when** the run succeeds: all reads come from DynamoDB, and fall back to MongoDB for what is not there whole.
 
-**If it fails** a step that went past its bound has already stepped back by itself; its error says why, with examples. Mend the
-cause, validate, and start again: shares that are passed are passed quickly.
+**If it fails** a step that went past its bound has already stepped back by itself; its error says why, with examples. Correct
+the cause, validate, and start again: shares that were passed before are passed quickly.
 
 **Roll back by** the DAG `rollback`: a change of mode, nothing is lost.
 """
@@ -48,7 +49,7 @@ for migration in migrations():
             [],
             type="array",
             items={"type": "string"},
-            description="Shapes of calls that DynamoDB cannot answer, and nobody makes any more.",
+            description="Shapes of calls that DynamoDB cannot answer, and no process makes any more.",
         ),
     }
     with phase_dag(migration, "flip_reads", doc=__doc__, params=params):

@@ -12,8 +12,8 @@ and `reverse` do their work from then on whenever it is their turn.
 
 **Done when** the run succeeds: DynamoDB serves alone.
 
-**If it fails** the phase that failed says why, in its own run; nothing after it has begun, and everything serves as before. Mend
-it and clear the failed task here: it starts that phase once more, and what the phase had done is not done again.
+**If it fails** the phase that failed says why, in its own run; nothing after it has begun, and everything serves as before.
+Correct it and clear the failed task here: it starts that phase once more, and what the phase had done is not done again.
 
 **Roll back by** the DAG `rollback`, at any time before `finalize`. It may have been a rehearsal: `soak` waits until DynamoDB
 leads again, by `dual_write`, `flip_reads` and `stop_mongo_writes`. Otherwise mark this run as failed.

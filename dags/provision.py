@@ -10,7 +10,7 @@
 
 **Done when** the run succeeds; a second run says `unchanged` for every resource.
 
-**If it fails** read the log's last lines. A difference from what exists is shown and refused: mend the file, or run with
+**If it fails** read the log's last lines. A difference from what exists is shown and refused: correct the file, or run with
 `allow_changes` if DynamoDB can change it in place. Anything else: run it again, it continues where it stopped.
 
 **Roll back by** nothing automatic. Nothing is ever deleted here; new tables are empty, and yours to delete. Images are

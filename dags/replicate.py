@@ -6,16 +6,17 @@ stream from the position that was recorded before the first page was read, in ru
 **Steps**
 1. `wait_until_loaded` holds no slot; it ends when the ledger says that every collection is complete. So does
    `wait_until_mongodb_leads`: while DynamoDB leads, the DAG `reverse` has its turn.
-2. `follow_changes` applies inserts, updates, deletes, moved keys and vanished children. Its log tells the lag, the rate, and how
-   long the oplog still holds the position. A second one at the same time says that the lease is held, and by whom.
+2. `follow_changes` applies inserts, updates, deletes, moved keys and removed children. Its log tells the lag, the rate, and
+   how long the oplog still holds the position. A second one at the same time says that the lease is held, and by whom.
 
 **Done when** `stop_mongo_writes` or a rollback says so. Until then one run follows the other; the lag stays at a few seconds.
 
 **If it fails** it goes on by itself where all was applied. After three failed runs Airflow pauses it: read the log.
-`ResumeTokenLost`: the oplog no longer holds the position. `StreamEnded`: a collection was dropped, renamed, or lost its images.
-Both say which collections need a new load: `docferry backfill --again`, then unpause this DAG, and while it runs start `validate`
-with `repair`, which buries what was deleted meanwhile, and `docferry dead-letters --replay`, which closes what was mended.
-Changes that cannot be stored are dead letters and stop nothing: `docferry dead-letters`.
+`ResumeTokenLost`: the oplog no longer holds the position. `StreamEnded`: a collection was dropped, renamed, or lost its
+images. Both say which collections need a new load: `docferry backfill --again`, then unpause this DAG, and while it runs
+start `validate` with `repair`, which puts tombstones over what was deleted meanwhile, and `docferry dead-letters --replay`,
+which closes what can be stored by now. Changes that cannot be stored are dead letters and stop nothing: `docferry
+dead-letters`.
 
 **Roll back by** pausing this DAG: MongoDB is not touched. Unpause it while the oplog still holds the position, and it catches up.
 """

@@ -5,17 +5,18 @@
 `dry_run` the log says what it would do, and what would refuse it, and nothing else happens.
 
 **Steps**
-1. `how_far` asks under Required Actions, and shows what each way would do from here: as far as `MONGO_ONLY`, MongoDB alone; or as
-   `DUAL_WRITE`, where DynamoDB is still written, and reads are compared. Who chooses `to` at the start is not asked.
+1. `how_far` asks under Required Actions, and shows what each way would do from here: as far as `MONGO_ONLY`, MongoDB alone;
+   or as `DUAL_WRITE`, where DynamoDB is still written, and reads are compared. If `to` is given at the start, nothing is
+   asked.
 2. `give_mongodb_the_lead`. From DUAL_WRITE or DYNAMODB_READS: a change of mode. From DYNAMODB_ONLY: writes wait (seconds, with a
    deadline), every process acknowledges and says what it wrote last, MongoDB has applied all of it, the fence is lifted, MongoDB
    leads; dual writes begin once replication follows. Reads never stop.
 
 **Done when** the run succeeds: `docferry mode` says the mode. The DAG `replicate` goes on from there by itself.
 
-**If it fails** everything is as it was. An instance that vanished without a word may still have a request on its way: wait, or
-name it in `waived` if you know that it is gone. If only dual writes could not begin, MongoDB leads, and the error says what they
-lack: the DAG `dual_write` begins them.
+**If it fails** everything is as it was. An instance that disappeared without ending its registration may still have a request
+on its way: wait, or name it in `waived` if you know that it is gone. If only dual writes could not begin, MongoDB leads, and
+the error says what they lack: the DAG `dual_write` begins them.
 
 **Roll back by** going forward again: `dual_write`, `flip_reads`, `stop_mongo_writes`.
 """

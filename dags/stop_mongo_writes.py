@@ -1,7 +1,7 @@
 """Stop MongoDB's writes: DynamoDB leads from here on, and MongoDB follows it.
 
-**Enter when** all reads come from DynamoDB and have soaked; `docferry health` is healthy; who writes to MongoDB without the
-library has been moved.
+**Enter when** all reads come from DynamoDB and have soaked; `docferry health` is healthy; programs that wrote to MongoDB without
+the library have been moved to it.
 
 **Steps**
 1. `compare_every_document` validates everything once more.
@@ -15,7 +15,7 @@ library has been moved.
 runs.
 
 **If it fails** everything is as it was, and the error says what took too long or differed: an instance that did not acknowledge,
-a transaction in the fence's way, a document. Mend it and start again.
+a transaction in the fence's way, a document. Correct it and start again.
 
 **Roll back by** the DAG `rollback`: MongoDB has everything that was written meanwhile. The rollback point is the second line:
 `docferry points FILE` lists it, and `--restore` brings it back beside the live data.

@@ -4,7 +4,8 @@
 and whenever you start it.
 
 **Steps**
-1. `mend_differences` runs only with `repair`: it writes again what is missing or different, and buries what is extra.
+1. `mend_differences` runs only with `repair`: it writes again what is missing or different, and puts tombstones over what
+   is extra.
 2. `compare_every_document` maps every document and compares it with its items, then looks for items without a document.
    With `sample`, only so many documents of each collection; the log says what that proves.
 
@@ -14,9 +15,9 @@ when it looked. After `finalize` it refuses: MongoDB is not kept up to date any 
 
 **Done when** the run succeeds: 0 missing, 0 different, 0 extra.
 
-**If it fails** with what could not be judged, replication is behind or stands still: see to that, then run it again. With
+**If it fails** with what could not be judged, replication is behind or stands still: let it catch up, then run it again. With
 differences, the log names keys and paths; `docferry validate` shows the values. Find out who wrote them,
-then run with `repair`. While DynamoDB leads there is no `repair`: let `reverse` run, and see to its dead letters; what was
+then run with `repair`. While DynamoDB leads there is no `repair`: let `reverse` run, and look at its dead letters; what was
 changed in MongoDB by hand comes right when its document is next written to DynamoDB. Anything else: run it again.
 
 **Roll back by** nothing: comparing changes nothing, and repair writes only what MongoDB holds.

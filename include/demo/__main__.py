@@ -130,7 +130,11 @@ def _finish(teller: Teller, report: DemoReport, build: Path) -> int:
 @click.command(help=(__doc__ or "").partition("\n\n")[0])
 @click.option("--users", default=5_000, show_default=True, type=click.IntRange(min=100), help="Users of the shop.")
 @click.option(
-    "--rate", default=20.0, show_default=True, type=click.FloatRange(min=0), help="Writes a second; 0 is nobody writes."
+    "--rate",
+    default=20.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Writes a second; with 0 nothing is written.",
 )
 @click.option(
     "--approve",

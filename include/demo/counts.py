@@ -59,7 +59,7 @@ def count_items(migration: Migration) -> Counter[str]:
 def count_events(
     uri: str, migration: Migration, phases: Sequence[tuple[str, Timestamp]], until: Timestamp, position: str
 ) -> StreamCounts:
-    """Read the change stream once more, up to a time at which nobody writes any longer.
+    """Read the change stream once more, up to a time at which no process writes any longer.
 
     `phases` are names with the times at which they began, in order; `position` is a resume token's `_data`: tokens are in
     order as text.

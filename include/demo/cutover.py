@@ -39,7 +39,7 @@ REHEARSAL = {"soak_minutes": 0.02, "reads": 0, "slower": 0}
 def set_aside(uri: str, migration: Migration, ledger: Ledger, directory: Path) -> int:
     """Take what DynamoDB cannot hold out of MongoDB, into a file, and wait until its dead letters are closed; how many.
 
-    As a team must, one way or another, before DynamoDB can serve: these documents are MongoDB's alone.
+    As a team must, one way or another, before DynamoDB can serve: DynamoDB does not hold these documents.
     """
     number = 0
     with MongoClient[dict[str, Any]](uri) as client, (directory / SET_ASIDE).open("w") as file:

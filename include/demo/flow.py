@@ -57,7 +57,7 @@ STILL_S = 120.0
 UNSTORABLE = 0.02
 """Share of the traffic that breaks documents, or heals them: their changes become dead letters."""
 PAUSED = {"AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True"}
-"""As in production: somebody switches a DAG on."""
+"""As in production: a person switches a DAG on."""
 
 
 class Demo:
@@ -209,7 +209,7 @@ class Demo:
 
     def _begin_traffic(self) -> None:
         if self.traffic is None:
-            self._began.append(("nobody wrote", counts.now_in(self.uri)))
+            self._began.append(("no process wrote", counts.now_in(self.uri)))
             self.teller.say("no application writes (rate 0)")
             return
         self._began.append(("before the backfill", counts.now_in(self.uri)))

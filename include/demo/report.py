@@ -64,7 +64,7 @@ class Row:
         yield from _wrong(self.collection, sums)
 
     def problems_at_rest(self, shop: CollectionCounts) -> Iterator[str]:
-        """More of them, if nobody has written: `shop` says what was put into MongoDB."""
+        """More of them, if no process has written: `shop` says what was put into MongoDB."""
         sums = {
             "documents in MongoDB": (self.documents_in_mongodb, shop.documents),
             "documents read": (self.read, shop.documents),

@@ -158,7 +158,7 @@ def make_events(uri: str, database: str, count: int, seed: int, *, unstorable: f
 
 
 def _client(uri: str) -> MongoClient[dict[str, Any]]:
-    """Short times: whoever waits for a dead server cannot be stopped. Dates beyond datetime's range are read as well."""
+    """Short times: a thread that waits for a dead server cannot be stopped. Dates beyond datetime's range are read as well."""
     return MongoClient(
         uri,
         w="majority",

@@ -82,7 +82,7 @@ def insert_many(shop: BusyShop) -> None:
 
 @operation(weight=2)
 def duplicate_key(shop: BusyShop) -> None:
-    """Somebody takes a name that is taken."""
+    """A writer takes a name that is taken."""
     name = shop.random.choice(list(UNIQUE))
     taken = _unique_value(shop, name, shop.pick(name))
     shop.insert(name, {**shop.fresh(name), UNIQUE[name]: taken or shop.unused(name)})

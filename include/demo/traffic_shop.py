@@ -148,7 +148,7 @@ class BusyShop:
     # --- what to write ----------------------------------------------------------------------------------------------
 
     def fresh(self, name: str, identity: Any = None) -> Document:
-        """A new document whose unique fields nobody has, odd now and then, under its own or the given `_id`."""
+        """A new document whose unique fields are not taken, odd now and then, under its own or the given `_id`."""
         self._serial += 1
         document = make_document(name, self._plan, self._serial % self._plan.size(name), self.random)
         document["_id"] = self._new_id()

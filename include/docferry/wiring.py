@@ -30,7 +30,7 @@ from docferry.adapters.aws.streams import DynamoStreams
 from docferry.adapters.local.point_files import DirectoryFiles
 from docferry.adapters.local.process import identity
 from docferry.adapters.mongodb.analysis import MongoAnalysis
-from docferry.adapters.mongodb.client_mongo import AsyncMongoDoor, SyncMongoDoor, codec_options_of
+from docferry.adapters.mongodb.client_mongo import AsyncMongoCalls, SyncMongoCalls, codec_options_of
 from docferry.adapters.mongodb.database import MongoDatabase
 from docferry.adapters.mongodb.fence import MongoFence
 from docferry.adapters.mongodb.leader import MongoLeader
@@ -218,7 +218,7 @@ async def connect_async(
     cache = AsyncDaxCalls(made.open_dax) if made.open_dax else None
     parts = _routed(made.parts, AsyncCalls(made.session), cache)
     beside = CircuitBreaker(AsyncCalls(made.session, hurried.BACKOFF, hurried.TIMEOUT_S))
-    parts = replace(parts, mongo=AsyncMongoDoor(made.uri, made.database), beside=beside)
+    parts = replace(parts, mongo=AsyncMongoCalls(made.uri, made.database), beside=beside)
     manager = AsyncDualWriteManager(parts, made.shadow)
     await asyncio.to_thread(made.parts.membership.join)
     return manager
@@ -252,7 +252,7 @@ def _routed(parts: ClientContext, plain: DynamoCalls, cache: DynamoCalls | None)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Client:
-    """Blocking parts, and what asynchronous doors are made of."""
+    """Blocking parts, and what asynchronous calls are made of."""
 
     parts: ClientContext
     shadow: Shadow
@@ -280,7 +280,7 @@ def _client(file: str | Path, metrics: Metrics | None, codec_options: CodecOptio
         journal=migration.ledger.journal_table,
         mappings=migration.mappings,
         patterns=migration.access_patterns,
-        mongo=SyncMongoDoor(connections.mongo_uri, migration.source.database),
+        mongo=SyncMongoCalls(connections.mongo_uri, migration.source.database),
         calls=SyncCalls(connections.session),
         beside=CircuitBreaker(SyncCalls(connections.session, hurried.BACKOFF, hurried.TIMEOUT_S)),
         membership=membership,

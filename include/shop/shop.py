@@ -63,7 +63,7 @@ class Shop:
         return self._users.insert_one(dict(user)).inserted_id
 
     def update_user(self, username: str, changes: Mapping[str, Any]) -> None:
-        """Set fields, dotted paths among them. Raises NoSuchUser: nobody is made by being changed."""
+        """Set fields, dotted paths among them. Raises NoSuchUser: a change makes no user."""
         if not self._users.update_one({"username": username}, {"$set": dict(changes)}).matched_count:
             raise NoSuchUser(username)
 

@@ -31,7 +31,7 @@ CONTINUOUS_SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 takes it for the first and never makes it."""
 
 ON_REQUEST = ("manual", "operator_triggered")
-"""Kinds of run: somebody asked. Never Airflow's own backfill or a schedule."""
+"""Kinds of run that a person asked for. Never Airflow's own backfill or a schedule."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ def phase_dag(
     """The DAG `<migration>.<phase>`, for a `with` statement.
 
     :param doc: The DAG file's docstring: the runbook, shown in the UI.
-    :param params: What whoever starts a run may choose.
+    :param params: What the person who starts a run may choose.
     :param schedule: Cron, or CONTINUOUS: one run after the other; None means only on request.
     :param retries: How often a task is tried again; which errors are worth it is for their type to say.
     """
@@ -120,7 +120,7 @@ def phase_dag(
         description=(doc or "").strip().partition("\n")[0],
         doc_md=doc,
         schedule=schedule if schedule == CONTINUOUS else _at_the_next_time(schedule),
-        # A run that fails at once would be followed by the next at once: after three, somebody should look.
+        # A run that fails at once would be followed by the next at once: after three, a person should look.
         max_consecutive_failed_dag_runs=3 if schedule == CONTINUOUS else 0,
         start_date=CONTINUOUS_SINCE if schedule == CONTINUOUS else None,
         catchup=False,
@@ -161,7 +161,7 @@ def collection_group(collection: str) -> TaskGroup:
 
 
 def flag(description: str, on: bool = False) -> Param:
-    """A switch; off unless somebody turns it on, or the other way round."""
+    """A switch; off until a person turns it on, or the other way round."""
     return Param(on, type="boolean", description=description)
 
 

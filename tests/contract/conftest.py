@@ -1,4 +1,4 @@
-"""One suite, several implementations: the fake that ships, ministack, and DynamoDB Local where somebody has one."""
+"""One suite, several implementations: the fake that ships, ministack, and DynamoDB Local where there is one."""
 
 from __future__ import annotations
 

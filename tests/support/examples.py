@@ -1,4 +1,4 @@
-"""Laws of the pure core, tried with values that nobody would think of."""
+"""Laws of the pure core, tried with values that one would not think of."""
 
 from hypothesis import settings
 

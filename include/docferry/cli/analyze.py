@@ -1,4 +1,4 @@
-"""The command that looks at a MongoDB that nobody has described yet: what to build in DynamoDB, why, and what it costs."""
+"""The command that looks at a MongoDB that no file describes yet: what to build in DynamoDB, why, and what it costs."""
 
 from __future__ import annotations
 

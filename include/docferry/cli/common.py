@@ -85,7 +85,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
 
     def ask(number: int, frame: Any) -> None:
         stop.set()
-        screen.print("stopping; what was acknowledged is kept (once more to quit at once)")
+        screen.print("stopping; what was acknowledged is kept (press Ctrl-C again to quit at once)")
         signal.signal(number, signal.SIG_DFL)
 
     for number in before:
@@ -114,7 +114,7 @@ def explained(command: Callable[..., int | None]) -> Callable[..., None]:
             code = EXIT_BUG
             place = "".join(traceback.format_tb(error.__traceback__))
             _tell_error(
-                type(error).__name__, f"a bug of ours; please report it\n{place}", options.get("as_json", False)
+                type(error).__name__, f"a bug in docferry; please report it\n{place}", options.get("as_json", False)
             )
         sys.exit(code)
 

@@ -61,7 +61,7 @@ def mode(file: str, as_json: bool) -> None:
     lines = [f"{migration.name}: {now} (epoch {now.epoch})"]
     if now.mode is Mode.HOLD:
         left_s = (now.deadline_ms - now_ms()) / 1000
-        over = f"overdue for {-left_s:.0f} s: docferry rollback puts it back, and so does whoever replicates"
+        over = f"overdue for {-left_s:.0f} s: docferry rollback puts it back, and so does a running replicator"
         lines.append(f"  writes wait: {over if left_s < 0 else f'for {left_s:.0f} s more at most'}")
     lines += [
         f"  {one.name} ({one.id[:8]}): {'ended' if one.ended else f'epoch {one.epoch}, {one.mode}'}"
@@ -93,7 +93,7 @@ def _reads_of(instances: Sequence[Instance]) -> Iterator[str]:
 @json_option
 @explained
 def clients(file: str, seconds: float, as_json: bool) -> int:
-    """Who uses MongoDB without docferry's client: writers, readers, idle connections; exit 0 only if nobody writes."""
+    """Who uses MongoDB without docferry's client: writers, readers, idle connections; exit 0 only if none of them writes."""
     with opened_job(file) as (job, _):
         found = foreigners(job, seconds)
     show(found.to_dict(), as_json, found.render())
@@ -264,8 +264,9 @@ def finalize_command(file: str, confirm: str, as_json: bool) -> None:
 
 @contextmanager
 def second_guard(job: Job) -> Iterator[None]:
-    """Around replication, in either direction: who changes the leader may die. A hold that nobody ended is put back before
-    replication begins; one for which it makes room is watched to its end; and the fence is compared with the mode meanwhile."""
+    """Around replication, in either direction: the process that changes the leader may die. A hold that was left behind is
+    put back before replication begins; one for which it makes room is watched to its end; and the fence is compared with the
+    mode meanwhile."""
     end_dead_hold(job)
     try:
         with fence_watched(job):

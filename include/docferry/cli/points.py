@@ -33,12 +33,12 @@ def add_to(group: click.Group) -> None:
 @click.command()
 @file_argument
 @click.option("--make", is_flag=True, help="Make a point, and read it again.")
-@click.option("--name", default="", help="What the new point is called; the time, if nothing is said.")
+@click.option("--name", default="", help="The name of the new point. [the time]")
 @click.option(
     "--snapshot",
     default="",
     metavar="NAME",
-    help="With method: snapshot, what you have made: snap-…, s3://bucket/prefix, or a path. It is verified to be there.",
+    help="With method: snapshot, the one that you made: snap-…, s3://bucket/prefix, or a path. It must exist.",
 )
 @click.option(
     "--verify", metavar="POINT", help="Read all of a point again; exit 1 if anything is not as it was recorded."
@@ -48,7 +48,7 @@ def add_to(group: click.Group) -> None:
     "--into",
     default="",
     metavar="DATABASE",
-    help="Restore into (or take from) this database; <database>_restored_<point>.",
+    help="Restore into (or take from) this database. [<database>_restored_<point>]",
 )
 @click.option(
     "--over-live",
@@ -103,7 +103,7 @@ def _refuse_odd(
             Problem(where="--make, --verify, --restore", what="are one thing each", suggestion="choose one")
         )
     if named and not make:
-        problems.append(Problem(where="--name, --snapshot", what="are for a point that is made", suggestion="--make"))
+        problems.append(Problem(where="--name, --snapshot", what="need --make", suggestion="--make"))
     if (into or over_live) and restore is None:
         problems.append(Problem(where="--into, --over-live", what="are for restoring", suggestion="--restore POINT"))
     if confirm and not over_live:
@@ -149,7 +149,7 @@ def _list_text(migration: str, found: PointList) -> str:
     if found.unfinished:
         names = ", ".join(found.unfinished)
         lines.append(
-            f"unfinished, so no points: {names} (the next one that is made removes what has nobody working on it)"
+            f"unfinished, so no points: {names} (the next `--make` removes those that no process is working on)"
         )
     lines += [
         f"{database} is half way to what {point} is: restore it over the live data again"
@@ -159,7 +159,7 @@ def _list_text(migration: str, found: PointList) -> str:
 
 
 def _line(point: Point) -> str:
-    what = "a snapshot of somebody else's" if point.method == "snapshot" else f"{point.documents:,} documents"
+    what = "a snapshot made elsewhere" if point.method == "snapshot" else f"{point.documents:,} documents"
     when = f"at {date_text(point.time.time)} ({time_text(point.time)})"
     since = {"mongodump": f"begun {when}, not of one time", "snapshot": f"recorded {when}"}.get(point.method, when)
     checked = f"verified {date_text(point.checked_ms / 1000)}" if point.checked_ms else "verified when it was made"

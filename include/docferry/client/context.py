@@ -18,7 +18,7 @@ from docferry.core.access.read_plan import ReadPlan, plan_read
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mql.filters import Filter, compile_filter
 from docferry.core.settings import AccessPattern
-from docferry.ports.client import DynamoCalls, MongoDoor
+from docferry.ports.client import DynamoCalls, MongoCalls
 
 MONGO, DYNAMODB = "mongodb", "dynamodb"
 Sort = Sequence[tuple[str, int]]
@@ -26,14 +26,14 @@ Sort = Sequence[tuple[str, int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientContext:
-    """One client: its doors, its membership, and what it tells about itself."""
+    """One client: its connections, its membership, and what it reports about itself."""
 
     migration: str
     journal: str
     """The journal's table."""
     mappings: Mapping[str, DocumentMapping]
     patterns: Sequence[AccessPattern]
-    mongo: MongoDoor
+    mongo: MongoCalls
     calls: DynamoCalls
     beside: DynamoCalls
     """DynamoDB while MongoDB leads: what it does not answer soon is given up."""
@@ -71,8 +71,8 @@ class Plan:
     filter: Filter = field(repr=False)
 
     @property
-    def spread(self) -> str:
-        return self.where.spread
+    def share_key(self) -> str:
+        return self.where.share_key
 
 
 class timed:

@@ -3,7 +3,7 @@
 The mode is one item, for which a partition of DynamoDB gives 3,000 read units a second, and every process asks for it. So most
 looks are eventually consistent, half the price of the others. Such a look may be a moment old: a mode that is not the known one
 is confirmed by a consistent read, and every few seconds one is made in any case. An old look never does harm: a process that
-has not seen a change has not acknowledged it, and whoever changes the leader waits for that.
+has not seen a change has not acknowledged it, and the process that changes the leader waits for that.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class ModeReader:
 
     def pause_s(self, mode: Mode) -> float:
         """How long to wait for the next look."""
-        return pause_of(mode, self._live) * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - spread, not secrecy
+        return pause_of(mode, self._live) * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - share_key, not secrecy
 
     def renewal_s(self, lease_s: float) -> float:
         """How old a lease is to be renewed: a quarter of its life, where very many live up to two fifths."""

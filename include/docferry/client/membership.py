@@ -43,7 +43,7 @@ from docferry.ports.flows import Identity, Journal, Ledger, Record
 
 LEASE_S = 10.0
 HOLD_GRACE_S = 5.0
-"""How much longer than its deadline a hold is waited for: somebody must see that it has passed, and put it back."""
+"""How much longer than its deadline a hold is waited for: another process must see that it has passed, and put it back."""
 MOST_HOLD_S = 60.0
 STEP_S = 0.01
 
@@ -85,7 +85,7 @@ class Membership:
         return f"Membership({self._id!r}, {self._state})"
 
     def _begin(self) -> None:
-        """As nobody yet: nothing is registered, nothing in flight."""
+        """Before it is an instance: nothing is registered, nothing in flight."""
         self._lock = threading.Lock()  # never held while the ledger is asked
         self._asking = threading.Lock()
         self._opened: Ledger | None = None
@@ -200,7 +200,7 @@ class Membership:
                     else:
                         del self._in_flight[begun.state.epoch]
                 if begun.state.epoch != self._state.epoch:
-                    self._wake.set()  # somebody may be waiting for the acknowledgement
+                    self._wake.set()  # the change of leader may be waiting for the acknowledgement
 
     async def begin(self, calls: DynamoCalls) -> WriteTicket:
         """Begin a write: at once, or when the leader has been changed.

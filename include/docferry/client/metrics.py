@@ -1,4 +1,4 @@
-"""What the client counts: for the ledger, where flips look at it, and for whoever watches the application.
+"""What the client counts: for the ledger, where flips look at it, and for the application's own monitoring.
 
 The default is OpenTelemetry, if its API is installed; else only the ledger's counts are kept.
 """
@@ -17,7 +17,7 @@ READS = frozenset({"find", "find_one"})
 
 
 class NoMetrics:
-    """Nobody watches."""
+    """Metrics that go nowhere."""
 
     def record(self, database: str, operation: str, seconds: float, error: str = "") -> None: ...
 

@@ -28,26 +28,26 @@ class TypeBorder:
         """Whether documents pass as they are."""
 
     def __repr__(self) -> str:
-        return f"Border({self._options!r})"
+        return f"TypeBorder({self._options!r})"
 
     def stored(self, document: Mapping[str, Any]) -> Document:
         """What MongoDB would store of a document. Raises what pymongo does for what is no BSON."""
         return as_bson(document, self._options)
 
-    def taken(self, value: Any) -> Any:
+    def to_internal(self, value: Any) -> Any:
         """A filter, an update, a pipeline or a document from the application. Raises as `stored`."""
         if self.open:
             return value
         if isinstance(value, list):
-            return [self.taken(one) for one in value]
+            return [self.to_internal(one) for one in value]
         return self.stored(value) if isinstance(value, Mapping) else value
 
-    def given(self, document: D) -> D:
+    def to_application(self, document: D) -> D:
         """A document, or None, to the application."""
         if self.open or document is None:
             return document
         return cast(D, bson.decode(bson.encode(document), self._options))
 
-    def given_value(self, value: Any) -> Any:
+    def value_to_application(self, value: Any) -> Any:
         """One value, as an id."""
-        return self.given({"": value})[""]
+        return self.to_application({"": value})[""]

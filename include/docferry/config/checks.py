@@ -58,7 +58,11 @@ class SettingsChecker:
         for side, value in (("source", self.file.source.connection), ("target", self.file.target.connection)):
             if "://" in value or "@" in value:
                 path = (side, "connection")
-                yield self._problem(path, "looks like an address or a secret", "name an Airflow connection instead")
+                yield self._problem(
+                    path,
+                    "looks like an address or a secret, which does not belong in the file",
+                    "name an Airflow connection instead",
+                )
 
     def _numbers(self) -> Iterator[Problem]:
         for section, ranges in _RANGES.items():
@@ -94,7 +98,7 @@ class SettingsChecker:
                 yield self._problem(("cutover", key), "holds a name that is empty", "remove it")
         if cutover.fence == "revoke" and not cutover.app_users:
             at = ("cutover", "app_users")
-            yield self._problem(at, "names nobody whose roles could be revoked", "name the application's users")
+            yield self._problem(at, "names no user whose roles could be revoked", "name the application's users")
 
     def _rollback_points(self) -> Iterator[Problem]:
         points = self.file.rollback_points
@@ -112,7 +116,9 @@ class SettingsChecker:
         elif "://" in points.to:
             yield self._problem(at, "is neither a path nor s3://", "an absolute path, or s3://bucket/prefix")
         elif not Path(points.to).is_absolute():
-            yield self._problem(at, "is relative, and tasks run anywhere", "an absolute path, or s3://bucket/prefix")
+            yield self._problem(
+                at, "is relative, and each task may run on another machine", "an absolute path, or s3://bucket/prefix"
+            )
 
     def _target(self) -> Iterator[Problem]:
         target = self.file.target

@@ -80,9 +80,7 @@ class MappingChecker:
     def _item(self, path: Path_, item: ItemFile, table: str, child: bool) -> Iterator[Problem]:
         wanted = {"SK"} if child else {"PK", "SK"}
         for key in sorted(set(item.key) - wanted):
-            hint = (
-                "a child lives in its parent's partition: remove it" if key == "PK" and child else "keys are PK and SK"
-            )
+            hint = "a child is in its parent's partition: remove PK" if key == "PK" and child else "keys are PK and SK"
             yield self._problem((*path, "key", key), "is not known here", hint)
         for key in sorted(wanted - set(item.key)):
             yield self._problem((*path, "key"), f"has no {key}", "a template such as USER#{username}")
@@ -123,7 +121,9 @@ class MappingChecker:
                 yield self._problem(at, f"'{source}' is no dotted path")
             if source in sources and (child or source.split(".")[0] != "_id"):  # a root's _id may be copied at will
                 yield self._problem(
-                    at, f"{source} already goes to {sources[source]}: which one would be read back?", "remove one"
+                    at,
+                    f"{source} already goes to {sources[source]}: only one attribute can be read back into it",
+                    "remove one",
                 )
             sources.setdefault(source, attribute)
         moved = sorted(source for source in sources if child or source.split(".")[0] != "_id")

@@ -51,7 +51,7 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except (ValueError, KeyError, TypeError) as error:
-            what = "this is no value of the type that YAML takes it for: put it in quotes if it is a text"
+            what = "YAML reads this as another type, of which it is no value: put it in quotes if it is a text"
             raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from error
 
 
@@ -62,7 +62,7 @@ def read_yaml(text: bytes, source: str) -> tuple[Any, Lines, list[Problem]]:
     try:
         node = yaml.compose(text.decode(), Loader=yaml.SafeLoader)
         if node is not None and _size(node, {}) > MAX_NODES:
-            return None, lines, [Problem(where="YAML", what="its aliases multiply, or one contains itself", line=1)]
+            return None, lines, [Problem(where="YAML", what="its YAML aliases expand without end, or too far", line=1)]
         tree = yaml.load(text.decode(), Loader=_Loader)  # noqa: S506 - a SafeLoader
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
@@ -72,7 +72,8 @@ def read_yaml(text: bytes, source: str) -> tuple[Any, Lines, list[Problem]]:
         hint = _BRACES if any("{" in one for one in written) else ""
         return None, lines, [Problem(where="YAML", what=what, suggestion=hint, line=line)]
     if node is None or not isinstance(tree, dict):
-        return None, lines, [Problem(where="file", what="is empty or no mapping; see include/migrations for examples")]
+        what = "is empty, or not a mapping of keys to values; see include/migrations for examples"
+        return None, lines, [Problem(where="file", what=what)]
     problems = list(_comments(text.decode()))
     _walk(node, (), lines, problems, set())
     return tree, lines, problems

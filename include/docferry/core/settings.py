@@ -144,7 +144,7 @@ class CutoverSettings(_Strict):
     that the application logs in as. Writes wait `hold_s` seconds at most, of which the last `drain_s` are kept for what comes
     after the fence. Transactions in the fence's way are waited for, and with `kill_transactions` killed after half of the
     time. `waived_writers` and `waived_readers` (users, or appNames) may go on using MongoDB, knowingly.
-    `waived_unique` are unique indexes (`<collection>.<field>`, several fields joined by `,`) that nobody enforces once
+    `waived_unique` are unique indexes (`<collection>.<field>`, several fields joined by `,`) that nothing enforces once
     DynamoDB leads. `journal`: each write of a leading DynamoDB has an entry in table `<ledger.table>Journal`, which proves the
     way back; without it the way back is not proved.
     """

@@ -20,12 +20,12 @@ MigrationError(retryable=False)
 ├ HoldFailed(steps)                         the leader was not changed, and everything is as it was
 ├ DrillFailed(command, code)                a command of a rehearsal failed
 ├ FenceFailed(in_the_way)                   MongoDB's fence was not up by the deadline
-├ FenceBroken(strays)                       somebody wrote to MongoDB behind the fence
+├ FenceBroken(strays)                       a client wrote to MongoDB behind the fence
 ├ RetryExhausted(attempts, elapsed_s)       cause chained
 ├ TooManyDeadLetters(collection, share)
 ├ ValidationFailed(summary)
 ├ PointFailed(point, why)                   a rollback point could not be made; nothing lists as one
-├ SteppedBack(why, mode, examples)          flipped reads went past a bound, and the mode is the one of before
+├ SteppedBack(why, mode, examples)          flipped reads went past a bound, and the mode is again what it was
 ├ JournalBroken                             the journal of writes lacks entries: it does not prove the way back
 ├ MoveRefused                               the mode cannot become that one from here
 ├ WritesHeld                                writes waited for a change of the leader that did not end in time

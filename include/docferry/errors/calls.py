@@ -35,7 +35,7 @@ class LeaderUnknown(MigrationError):
 
 
 class MembershipBroken(MigrationError):
-    """This process has ceased to follow the mode, by an error that nobody foresaw (its cause), and its lease has run out.
+    """This process has ceased to follow the mode, by an unforeseen error (its cause), and its lease has run out.
     Nothing was written. It may pass; if it does not, restart the process and report the cause."""
 
 

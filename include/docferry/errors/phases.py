@@ -20,7 +20,7 @@ class EstateDrift(MigrationError):
 
 
 class LeaseHeld(MigrationError):
-    """Somebody else is doing this right now."""
+    """Another process is doing this right now."""
 
     retryable = True
 
@@ -62,7 +62,7 @@ class NotApplied(MigrationError):
         more = f" and {len(left) - 5} more" if len(left) > 5 else ""
         super().__init__(
             f"MongoDB does not hold yet what DynamoDB does for {named}{more}, after {within_s:.0f} s. "
-            f"Does reverse replication run, and has it dead letters? See `docferry reverse`."
+            f"Is reverse replication running, and does it have dead letters? See `docferry health`."
         )
         self.left, self.within_s = tuple(left), within_s
 
@@ -89,7 +89,7 @@ class HoldFailed(MigrationError):
         after = "Everything is as it was before."
         if stuck:
             after = (
-                f"It could NOT go back ({stuck}): writes wait until somebody does; mend that, then `docferry rollback`."
+                f"It could NOT go back ({stuck}): writes wait until it has. Correct that, then run `docferry rollback`."
             )
         text = f"the leader was not changed: {why}. {after}"
         if went:
@@ -97,7 +97,7 @@ class HoldFailed(MigrationError):
         if unsettled:
             text = (
                 f"{why}. The mode is {went}, but the fence or the marker on MongoDB could not be made to fit it ({unsettled}): "
-                "`docferry health` tells; `docferry rollback` and whoever replicates put it right."
+                "`docferry health` tells; `docferry rollback` or a running replicator corrects it."
             )
         super().__init__(text + (f" ({done})" if done else ""))
         self.why, self.steps, self.stuck, self.went, self.unsettled = why, dict(steps or {}), stuck, went, unsettled
@@ -134,8 +134,8 @@ class FenceBroken(MigrationError):
     def __init__(self, since: str, strays: Sequence[str]) -> None:
         listing = "\n".join(f"  - {one}" for one in strays)
         super().__init__(
-            f"{len(strays)} write(s) of others are in MongoDB's oplog behind the fence of {since}; keep MongoDB leading, and "
-            f"find who passed it\n{listing}"
+            f"{len(strays)} write(s) of others are in MongoDB's oplog behind the fence of {since}; keep MongoDB as the "
+            f"leader, and find out who wrote them\n{listing}"
         )
         self.since, self.strays = since, tuple(strays)
 
@@ -168,7 +168,7 @@ class PointFailed(MigrationError):
 
 
 class SteppedBack(MigrationError):
-    """Reads from DynamoDB went past a bound; the mode is the one of before. `examples` say where, never what."""
+    """Reads from DynamoDB went past a bound; the mode is again what it was. `examples` say where, never what."""
 
     def __init__(self, why: str, mode: str, examples: Sequence[str] = ()) -> None:
         listing = "".join(f"\n  - {one}" for one in examples)

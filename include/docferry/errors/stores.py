@@ -50,7 +50,7 @@ class AccessDenied(PermanentStoreError):
 class TableMissing(PermanentStoreError):
     """The table or index does not exist."""
 
-    hint = "Run provision first."
+    hint = "Run `docferry provision` first."
 
 
 class ConditionFailed(PermanentStoreError):
@@ -69,6 +69,6 @@ class StreamTrimmed(PermanentStoreError):
     """Records of a DynamoDB stream that were not read yet are gone: it keeps them for 24 hours, and none once it is off."""
 
     hint = (
-        "Some changes will never reach MongoDB by the stream: before going back compare all documents, mend MongoDB from "
+        "Some changes will never reach MongoDB by the stream: before going back compare all documents, correct MongoDB from "
         "DynamoDB, and record a new start."
     )

@@ -10,7 +10,7 @@ from a writer that is at work, nor from one that died or was frozen, nor from on
    replay would come to the delete again, and bury the document once more; but readers would see the dead meanwhile.) One that
    lost its lease signs nothing: the lease is looked at before each signature.
 2. Loads. A page is read at MongoDB's time of the read and may be put long after, so none may be under way: every load is
-   complete, nobody holds a chunk. One that begins or goes on later reads at a later time. A load under traffic (`--again`)
+   complete, no process holds a chunk. One that begins or goes on later reads at a later time. A load under traffic (`--again`)
    moves replication's position only if that was lost, and then to now. A load without conditions does not ask for tombstones
    at all: it ended before replication began.
 3. Repair and replay of dead letters. They read and then put, like a load; they hold a lease in section `writers` meanwhile.
@@ -19,7 +19,7 @@ from a writer that is at work, nor from one that died or was frozen, nor from on
 4. Requests. What was signed before its sender lost its lease, gave up waiting, was killed or was frozen may still arrive for
    the life of a signature (15 minutes, and as many again because a sender's clock may be ahead). V's own age says nothing
    about that: replication may have been an hour behind, and signed for what is older than V a second ago. So a purge notes
-   what it finds: at MongoDB's time T, 1 to 3 held, and all before P was applied. Nobody signs for what is older than P after
+   what it finds: at MongoDB's time T, 1 to 3 held, and all before P was applied. No process signs for what is older than P after
    that. A purge at T + 31 minutes or later removes what is older than P; the first one ever says how long to wait.
    The time between is MongoDB's; our own clock must agree that so much has passed, so that no jump of one clock counts.
 5. Application instances that write to both databases sign with the time of their write. Until they hold leases
@@ -169,7 +169,7 @@ def _prove(job: Job, looks: Sequence[WritersSeen]) -> Proof:
 
 
 def facts_of(job: Job, seen: Sequence[WritersSeen] = ()) -> Facts:
-    """What ledger and MongoDB say now. In this order: whoever begins after the first fact reads later than it."""
+    """What ledger and MongoDB say now. In this order: a process that begins after the first fact reads later than it."""
     began = retrying("read the cluster time", job.source.cluster_time, job.stop)
     state = read_replication(job.ledger)
     position = state.position

@@ -1,6 +1,6 @@
 """What the client asks of the outside world: MongoDB as the application uses it, and DynamoDB an operation at a time.
 
-The client's logic is written once, as coroutines. Behind an asynchronous application these doors wait for the network; behind
+The client's logic is written once, as coroutines. Behind an asynchronous application these calls wait for the network; behind
 a synchronous one they block, and the coroutines never suspend (`client.transport.sync_driver.run`).
 """
 
@@ -54,7 +54,7 @@ class MongoCursor(Protocol):
     async def close(self) -> None: ...
 
 
-class MongoDoor(Protocol):
+class MongoCalls(Protocol):
     """The application's MongoDB. Raises what pymongo raises, but for `errors.WritesFenced`. `database` is its name."""
 
     database: str

@@ -100,14 +100,14 @@ class Backups(Protocol):
 
 
 class Snapshots(Protocol):
-    """Snapshots that somebody else has made. Raises StoreError."""
+    """Snapshots that were made elsewhere. Raises StoreError."""
 
     def look(self, name: str) -> str | None:
         """What could be verified of a snapshot, in words that claim no more; None if it is not there, or not whole."""
 
 
 class MongoTools(Protocol):
-    """mongodump and mongorestore. The address goes to them in a file that nobody else can read, never in their arguments."""
+    """mongodump and mongorestore. The address goes to them in a file that no other user can read, never in their arguments."""
 
     def missing(self, program: str) -> bool:
         """Whether a program is not on the PATH."""

@@ -2,10 +2,11 @@
 
     DOCFERRY_MONGO_URI=... python -m docferry.rehearsal.application --file shop.yaml --history FILE --number 3 --rate 10
 
-Its writers own users and orders that nobody else writes, so that its history (`drill_history`) says what these must be; beside
-them they increment counters that all processes share (`make_counters` makes them beforehand). Its reader asks for all of them by
-key, by e-mail address, and for a customer's orders. It runs until SIGTERM or Ctrl-C, and ends when what is under way has been
-answered. A document whose write has failed may be or not be: it is left alone from then on, and another takes its place.
+Its writers own users and orders that no other process writes, so that its history (`drill_history`) says what these must be;
+beside them they increment counters that all processes share (`make_counters` makes them beforehand). Its reader asks for all
+of them by key, by e-mail address, and for a customer's orders. It runs until SIGTERM or Ctrl-C, and ends when what is under
+way has been answered. A document whose write has failed may be or not be: it is left alone from then on, and another takes
+its place.
 """
 
 from __future__ import annotations

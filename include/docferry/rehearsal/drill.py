@@ -172,7 +172,9 @@ def _walk(walk: Walk, application: Application, ramp: Sequence[int]) -> HistoryV
     goes_on()
     replayed = Replayed([read_history(path) for path in application.end()], dict.fromkeys(COUNTERS, 0))
     walk.judge_dynamodb(replayed)
-    walk.to_mongodb("--waive", "validation")  # as in an emergency: nobody follows DynamoDB, and the judge looks anyway
+    walk.to_mongodb(
+        "--waive", "validation"
+    )  # as in an emergency: no process follows DynamoDB, and the judge looks anyway
     walk.judge_mongodb(replayed)
     return replayed.verdict
 

@@ -7,7 +7,7 @@
     {"at": "stop", "counts": {...}, "time": 77.0, "wall": ...}
 
 `time` is the machine's monotonic clock, one for all processes; `wall` seconds since 1970. A `begin` without an `end` is a request
-whose outcome nobody heard of: the process was killed. `kind` is write, read, or increment (of a document that all processes
+whose outcome is not known: the process was killed. `kind` is write, read, or increment (of a document that all processes
 share, named by `counter`). A write with `refused` must fail with a DuplicateKeyError. Values are MongoDB's canonical extended
 JSON.
 """

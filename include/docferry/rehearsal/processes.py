@@ -70,7 +70,7 @@ class Application:
             self._answers[number] = Answers(self.history(number))
 
     def kill(self, number: int) -> None:
-        """SIGKILL, in the middle of its requests: its history ends with what nobody heard of."""
+        """SIGKILL, in the middle of its requests: its history ends with a write of unknown outcome."""
         self._answers.pop(number)
         self._children[number].signal(signal.SIGKILL)
         self._children[number].stop(grace_s=0)

@@ -43,7 +43,7 @@ class TaskState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HumanRequest:
-    """A task that waits for somebody's answer."""
+    """A task that waits for a person's answer."""
 
     dag_id: str
     run_id: str
@@ -155,7 +155,7 @@ class AirflowApi:
         return self.get(f"{run}/taskInstances/{_part(task_id)}/xcomEntries/return_value?deserialize=true")["value"]
 
     def requests(self) -> list[HumanRequest]:
-        """What is under Required Actions: tasks that wait for somebody's answer, and hold no slot meanwhile."""
+        """What is under Required Actions: tasks that wait for a person's answer, and hold no slot meanwhile."""
         query = urlencode({"response_received": "false", "state": "awaiting_input", "limit": 100})
         found = self.get(f"/api/v2/dags/~/dagRuns/~/hitlDetails?{query}")["hitl_details"]
         return [HumanRequest.of(one) for one in found]

@@ -4,7 +4,7 @@
 
 Airflow's processes start others, some in sessions of their own, and none ends when its parent is killed. This process
 becomes the parent of every orphan below it (a subreaper), so all of them can be found. It ends them and removes
-DIRECTORY when the program ends, on SIGTERM, and when process PARENT ends, however that happens (0: nobody's end matters).
+DIRECTORY when the program ends, on SIGTERM, and when process PARENT ends, however that happens (0: there is no such process).
 """
 
 import ctypes

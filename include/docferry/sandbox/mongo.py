@@ -111,7 +111,7 @@ class SandboxReplicaSet:
         return self
 
     def close(self) -> None:
-        """Stop every process. Idempotent. The data is not needed again, so nobody waits for a clean shutdown."""
+        """Stop every process. Idempotent. The data is not needed again, so a clean shutdown is not waited for."""
         for member in self._members:
             if member.paused and member.process is not None:
                 member.process.resume()  # Or its client would wait for an answer to its goodbye.

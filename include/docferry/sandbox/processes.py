@@ -1,4 +1,4 @@
-"""Child processes that never outlive us by accident, ports that nobody else gets, and waiting without luck."""
+"""Child processes that never outlive us by accident, ports that no other process gets, and waiting without luck."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ class SandboxStack:
                 for half in as_completed(halves):
                     half.result()
             except BaseException:
-                # Whoever still waits for a server to come up now sees it dead, and gives up at once.
+                # A thread that still waits for a server to come up now sees it dead, and gives up at once.
                 self._mongo.close()
                 self._aws.close()
                 raise
@@ -232,7 +232,7 @@ def _lock_directory(directory: Path) -> IO[str]:
 
 
 def _sweep() -> None:
-    """Remove the directories of owners that were killed. Their lock ended with them; a living one holds his."""
+    """Remove the directories of owners that were killed. Their lock ended with them; a living one holds its own."""
     for directory in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             if any(process.is_alive() for process in _kept_processes(directory)):
@@ -252,7 +252,7 @@ def _kept_processes(directory: Path) -> tuple[ProcessIdentity, ...]:
 def _turn_sigterm_into_exit() -> Callable[[], None]:
     """Make SIGTERM unwind the stack as Ctrl-C does, and return what undoes it.
 
-    Only in the main thread, and only where nobody else handles the signal.
+    Only in the main thread, and only where no other code handles the signal.
     """
     if threading.current_thread() is not threading.main_thread():
         return _do_nothing

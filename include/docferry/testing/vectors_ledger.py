@@ -49,7 +49,7 @@ _HOLD: Final = _READS.hold(Mode.DYNAMODB_ONLY, NOW + 10_000)
 _ONLY: Final = _HOLD.go_ahead(snapshot_version(Timestamp(1705333530, 7)), journal=True)
 _BACK: Final = _ONLY.hold(Mode.MONGO_ONLY, NOW + 60_000)
 STATES: Final = (ModeState(), _DUAL, _READS, _HOLD, _ONLY, _BACK, _BACK.go_ahead(0), _ONLY.move(Mode.FINAL))
-SPREADS: Final = (
+SHARE_KEYS: Final = (
     "",
     "USER#ann",
     "USER#bob",
@@ -63,7 +63,7 @@ def modes() -> Any:
     """The mode's record, and what it means. `bucket`: a key is one of p % if this is less than p."""
     return {
         "states": [{"body": state.to_body(), "leader": str(state.leader), **_flags(state)} for state in STATES],
-        "percent": [{"spread": spread, "bucket": _bucket(spread)} for spread in SPREADS],
+        "percent": [{"share_key": share_key, "bucket": _bucket(share_key)} for share_key in SHARE_KEYS],
     }
 
 
@@ -71,8 +71,8 @@ def _flags(state: ModeState) -> Mapping[str, Any]:
     return {name: value for name, value in state.flags().items() if name != "mode"}
 
 
-def _bucket(spread: str) -> int:
-    return next(number for number in range(100) if ModeState(percent=number + 1).chosen(spread))
+def _bucket(share_key: str) -> int:
+    return next(number for number in range(100) if ModeState(percent=number + 1).chosen(share_key))
 
 
 # --- an instance -----------------------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def instance(epoch: int, mode: Mode, **more: Any) -> Instance:
 
 
 STEPS: Final[tuple[tuple[str, ModeState, Instance | None], ...]] = (
-    ("nobody has been here: whoever comes first makes the mode's record", ModeState(), None),
+    ("no process has been here: the first one makes the mode's record", ModeState(), None),
     ("it registers, under the epoch of now", ModeState(), instance(0, Mode.MONGO_ONLY)),
     ("the lease is renewed", ModeState(), instance(0, Mode.MONGO_ONLY)),
     ("the mode changes while a write of epoch 0 is in flight: no acknowledgement", _DUAL, instance(0, Mode.DUAL_WRITE)),

@@ -43,7 +43,7 @@ class FlipReadsOperator(MigrationOperator):
     :param soak_minutes: How long it is watched; as long again if it has served too few reads by then.
     :param reads: So many must have been compared before, and the share's part of so many served; 0 waives both.
     :param slower: DynamoDB's p95 may be so many times MongoDB's, if it is over 50 ms; 0 waives it.
-    :param waived: Shapes of calls that DynamoDB cannot answer, and nobody makes any more.
+    :param waived: Shapes of calls that DynamoDB cannot answer, and no process makes any more.
     :param steps: The shares that are taken; a task whose percent is none of them is skipped.
     """
 
@@ -60,7 +60,7 @@ class FlipReadsOperator(MigrationOperator):
         steps: Sequence[int] | str = (),
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("retries", 0)  # after a step back somebody should look
+        kwargs.setdefault("retries", 0)  # after a step back a person should look
         kwargs.setdefault("trigger_rule", "none_failed")  # a step that is left out does not leave out those behind it
         super().__init__(**kwargs)
         self.percent = percent
@@ -99,8 +99,8 @@ class SwitchToDynamoDBOperator(MigrationOperator):
 class HowFarOperator(MigrationOperator):
     """Asks under Required Actions how far a rollback is to go, and shows what each way would do. Returns the mode.
 
-    :param to: A mode, and nobody is asked; or ASK.
-    :param plan_only: Nobody is asked; what each way would do is only told.
+    :param to: A mode, which is then taken without asking; or ASK.
+    :param plan_only: Nothing is asked; what each way would do is only shown.
     :param waived: Instances that vanished and are known to be gone; `validation` in an emergency.
     """
 
@@ -144,7 +144,7 @@ class HowFarOperator(MigrationOperator):
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> str:
         """The answer. What it means is checked against the mode of now when it is carried out."""
         if "error" in event:
-            raise AirflowFailException(f"rollback: nobody could be asked: {event['error']}")
+            raise AirflowFailException(f"rollback: the question could not be asked: {event['error']}")
         (chosen,) = event["chosen_options"]
         by = (event.get("responded_by_user") or {}).get("name", "")
         self.log.info("%s says: %s", by, chosen)
@@ -188,7 +188,7 @@ class RollbackOperator(MigrationOperator):
 class FinalizeOperator(MigrationOperator):
     """The soak is over: reverse replication stops, and there is no way back by replication any more.
 
-    :param confirmed: The migration's name, as somebody has typed it.
+    :param confirmed: The migration's name, as the operator typed it.
     """
 
     template_fields: Sequence[str] = ("migration_file", "confirmed")
@@ -209,7 +209,7 @@ class FinalizeOperator(MigrationOperator):
 
 
 class WatchHoldOperator(MigrationOperator):
-    """Puts a hold back that nobody ends: the second guard beside the task that changes the leader.
+    """Puts back a hold that was left behind: the second guard beside the task that changes the leader.
 
     :param minutes: How long to watch at most. It ends with the change, or soon if there is none.
     """

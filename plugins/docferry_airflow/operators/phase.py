@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 RUN_ID = "playbook__{run}__{time}__{phase}"
-"""`time` counts how often somebody had the phase done: 1, and one more or so after each clearing."""
+"""`time` counts how often the phase was asked for: 1, and about one more after each clearing."""
 
 
 class PhaseOperator(TriggerDagRunOperator):
     """Runs a phase's DAG and waits for its end, holding no slot. Fails at once if that DAG is paused: nothing would run.
 
     Another attempt of the task, after a worker died, finds the run of the one before and waits for it. A run that failed is
-    not repeated by itself: somebody looks, and clears the task; then there is a new one.
+    not repeated by itself: a person looks, and clears the task; then there is a new one.
 
     :param phase: Name of the phase. Its DAG is the one of the same migration.
     """

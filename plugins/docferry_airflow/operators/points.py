@@ -18,7 +18,7 @@ class RollbackPointOperator(MigrationOperator):
 
     A retry begins a new one and removes what this one left.
 
-    :param snapshot: With `method: snapshot` in the file, the name of the snapshot that somebody has made.
+    :param snapshot: With `method: snapshot` in the file, the name of the snapshot that was made.
     """
 
     template_fields: Sequence[str] = ("migration_file", "snapshot")
@@ -37,7 +37,7 @@ class RollbackPointOperator(MigrationOperator):
 
 
 def snapshot_param(migration: Migration) -> dict[str, Param]:
-    """What whoever starts a run must say, if rollback points are somebody else's snapshots: nothing otherwise."""
+    """What the person who starts a run must say, if rollback points are snapshots made elsewhere: nothing otherwise."""
     points = migration.rollback_points
     if points is None or points.method != "snapshot":
         return {}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class ValidateOperator(MigrationOperator):
     """Compare every document with its items, and every item with its document. Fails if they differ.
 
-    Whoever leads is right: while DynamoDB does, MongoDB is judged.
+    The leader is right: while DynamoDB leads, MongoDB is judged.
 
     The full report, with both values of the first differences, goes to the ledger; the log names places only.
 
@@ -53,7 +53,11 @@ def _failure(report: ValidationReport) -> str:
         return f"{report.pending} documents or items could not be judged: {report.why_pending}"
     wrong = {one.collection: one.mismatches for one in report.collections if one.mismatches}
     named = ", ".join(f"{count} in {name}" for name, count in wrong.items()) or "items of no collection"
-    mends = "reverse replication mends MongoDB" if report.direction == "reverse" else "the repair parameter mends them"
+    mends = (
+        "reverse replication corrects MongoDB"
+        if report.direction == "reverse"
+        else "a run with the parameter `repair` corrects them"
+    )
     return f"the databases differ: {named}. `docferry validate` shows the values; {mends}"
 
 

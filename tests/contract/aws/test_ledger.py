@@ -1,4 +1,4 @@
-"""What every ledger promises: nobody's change is overwritten unseen."""
+"""What every ledger promises: no change is overwritten unseen."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_record_that_has_changed_is_not_deleted(ledger: Ledger) -> None:
 
 
 def test_record_made_again_is_not_the_one_that_was_read(ledger: Ledger) -> None:
-    """Else whoever closes a dead letter late closes the next one, which nobody has looked at."""
+    """Else a process that closes a dead letter late closes the next one, which has not been looked at."""
     old = ledger.write("s", "k", {"n": 1}, expect=None)
     ledger.delete(old)
     ledger.write("s", "k", {"n": 2}, expect=None)

@@ -50,7 +50,7 @@ def test_find_one_and_cursor_that_is_left_in_the_middle_are_compared(rig: Rig, k
 def test_difference_is_found_by_find_one(rig: Rig) -> None:
     db = Blocking(rig)
     insert(db)
-    rig.database["users"].update_one({"username": "ann"}, {"$set": {"status": "idle"}})  # and nobody replicates
+    rig.database["users"].update_one({"username": "ann"}, {"$set": {"status": "idle"}})  # and no process replicates
     db.call("users", "find_one", {"username": "ann"})
     eventually(lambda: db.manager.get_metrics()["validation_failures"] == 1, "the difference to be told")
     db.close()

@@ -35,6 +35,6 @@ def test_document_that_many_increment_at_once_counts_each_of_them_once(
     assert answers == [1] * (THREADS * EACH)
     assert found is not None
     assert found["visits"] == THREADS * EACH
-    assert missed, "nobody met anybody"
+    assert missed, "no two writers met"
     rig.mongo.drop_database(rig.database.name)
     rig.close()

@@ -60,7 +60,7 @@ def ended(child: int) -> int:
 
 
 def work(manager: DualWriteManager, name: str) -> None:
-    """Write and read documents of one's own. An answer to somebody else's question would be another document, or none."""
+    """Write and read documents of one's own. An answer to another process's question would be another document, or none."""
     users = manager["users"]
     for number in range(CALLS):
         username = f"{name}-{number}"

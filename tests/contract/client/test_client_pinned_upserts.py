@@ -36,17 +36,17 @@ def rig(stack: SandboxStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def meanwhile(db: Any, happens: Callable[[], Any]) -> None:
     """Once the client has looked which document it is to update, that happens."""
-    door = db.manager.parts.mongo
-    run = door.run
+    mongo = db.manager.parts.mongo
+    run = mongo.run
 
     async def followed(collection: str, method: str, *arguments: Any, **options: Any) -> Any:
         result = await run(collection, method, *arguments, **options)
         if method == "find_one" and result.value is not None:
-            door.run = run
+            mongo.run = run
             happens()
         return result
 
-    door.run = followed
+    mongo.run = followed
 
 
 @pytest.mark.parametrize("kind", [Blocking, Asynchronous])

@@ -48,7 +48,7 @@ class Open:
         return self.mode.startswith(("DUAL_WRITE", "DYNAMODB_READS"))
 
     def items(self) -> list[dict[str, Any]]:
-        """As boto3's resource gives them to whoever reads the table without docferry."""
+        """As boto3's resource gives them to a program that reads the table without docferry."""
         env = self.rig.env
         session = boto3.Session(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], region_name=env["AWS_REGION"])
         table = session.resource("dynamodb", endpoint_url=env["AWS_ENDPOINT_URL_DYNAMODB"]).Table(self.rig.table)

@@ -69,7 +69,7 @@ def test_marker_is_made_and_follows_later_modes(leader: LeaderMarker) -> None:
 
 def test_late_writer_changes_nothing_and_is_told_what_is_there(leader: LeaderMarker) -> None:
     leader.write(LEADS)
-    for late in (FIRST, replace(LEADS, leader=Leads.NOBODY)):
+    for late in (FIRST, replace(LEADS, leader=Leads.NEITHER)):
         assert leader.write(late) == LEADS
     assert leader.read() == LEADS
 
@@ -87,7 +87,7 @@ def test_token_rises_while_dynamodb_leads_and_outlives_the_leader(leader: Leader
 
 
 def test_many_that_make_it_at_once_end_with_the_latest(made: Made) -> None:
-    markers = [Marker(revision=one, epoch=one, leader=Leads.NOBODY) for one in range(1, 9)]
+    markers = [Marker(revision=one, epoch=one, leader=Leads.NEITHER) for one in range(1, 9)]
     threads = [threading.Thread(target=made.leader().write, args=(one,)) for one in markers]
     for one in threads:
         one.start()

@@ -1,4 +1,4 @@
-"""The way there and back by commands alone, as somebody would go who has no Airflow."""
+"""The way there and back by commands alone, as one goes without Airflow."""
 
 from __future__ import annotations
 

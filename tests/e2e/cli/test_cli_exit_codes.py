@@ -226,7 +226,7 @@ def test_4_if_a_server_cannot_be_reached_or_says_no(shop: Shop) -> None:
 def test_4_without_tables_says_to_provision_first(fresh: Shop) -> None:
     for command in ("backfill", "validate", "purge", "status", "dead-letters"):
         ran = fresh.run(command, "--json")
-        refused(ran, 4, "Run provision first")
+        refused(ran, 4, "Run `docferry provision` first")
         as_document(ran, "TableMissing")
 
 

@@ -171,7 +171,7 @@ def test_hold_goes_back_by_its_deadline_when_there_is_no_majority_any_more(
         print(f"{failed}, {took_s:.1f} s")
         mongo.start(down)  # before anything may fail: nothing can be put away without a majority
         mongo.wait_until_healthy()
-        assert failed is not None, "DynamoDB leads, and nobody can have known that MongoDB had everything"
+        assert failed is not None, "DynamoDB leads, and it cannot have been known that MongoDB had everything"
         assert failed.stuck == ""
         assert went_back is Mode.DYNAMODB_READS
         assert took_s < SOON["hold_s"] + A_MOMENT_S

@@ -66,7 +66,7 @@ def await_followed(rig: Rig) -> None:
 
 
 def across(rig: Rig, processes: Processes, number: int, change: Callable[[flip.Flip], object], after: Mode) -> None:
-    """Make a change that is nobody's leader's while a process is frozen. It is named, and follows when it wakes."""
+    """Make a change of mode that changes no leader while a process is frozen. It is named, and follows when it wakes."""
     processes.freeze(number)
     job = flip_of(rig)
     change(job)
@@ -80,7 +80,7 @@ def across(rig: Rig, processes: Processes, number: int, change: Callable[[flip.F
 
 
 def await_lease_over(rig: Rig, processes: Processes, number: int) -> str:
-    """Until nobody waits for the frozen process any more; its id."""
+    """Until no process waits for the frozen one any more; its id."""
     frozen = instance_of(rig, processes, number)
     eventually(
         lambda: frozen.id not in {one.id for one in live_instances(rig.ledger, who())},
@@ -167,7 +167,7 @@ def test_process_frozen_across_each_change_on_the_way_there_loses_nothing(
 
 
 def finalize_it(rig: Rig, job: flip.Flip) -> None:
-    """It waits for nobody: who is frozen is behind, and named."""
+    """It does not wait: a process that is frozen is behind, and named."""
     after = finalize(cutover_of(rig))
     flip._await_acknowledgements(job, after)
 

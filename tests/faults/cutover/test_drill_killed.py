@@ -1,5 +1,5 @@
-"""In each mode a process of the application is killed (SIGKILL) in the middle of a write, and whoever replicates, too, and others
-take their places: nothing that was acknowledged is lost, and nobody else notices.
+"""In each mode a process of the application is killed (SIGKILL) in the middle of a write, and the replicator, too, and others
+take their places: nothing that was acknowledged is lost, and no other process notices.
 """
 
 from __future__ import annotations

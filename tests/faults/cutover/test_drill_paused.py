@@ -158,7 +158,7 @@ def test_silent_dynamodb_that_leads_fails_requests_loudly_and_loses_nothing(
 
 
 def assert_only_then(failed: list[Request], began: float, ended: float) -> None:
-    """They were on their way while nobody answered; the others went well."""
+    """They were on their way while no server answered; the others went well."""
     assert failed, "it was not silent"
     assert {one.error for one in failed} <= UNANSWERED, failed
     assert all(one.ended > began and one.began < ended for one in failed), failed

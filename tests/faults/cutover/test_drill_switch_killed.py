@@ -1,5 +1,5 @@
 """The process that changes the leader is killed (SIGKILL) while writes wait. The replicator that had made room for it puts
-everything back once the deadline has passed; nobody's write fails or is lost, and the next change goes through."""
+everything back once the deadline has passed; no write fails or is lost, and the next change goes through."""
 
 from __future__ import annotations
 
@@ -151,5 +151,5 @@ def test_hold_of_a_dead_switch_is_put_back_by_whoever_replicates_next(own_stack:
             processes.await_more(5)
         replayed = judge(rig, processes)
     assert_nothing_lost(replayed)
-    # Nobody was there to put the hold back at its deadline: who waited for longer than five seconds more was told so.
+    # No process was there to put the hold back at its deadline: a writer that waited five seconds longer was told so.
     assert {one.error for one in failures(replayed)} <= {"WritesHeld"}

@@ -1,4 +1,4 @@
-"""Somebody who does not use the library holds a transaction open across the fence: it is out-waited, or killed if the file
+"""A client without the library holds a transaction open across the fence: it is out-waited, or killed if the file
 allows, or everything goes back; what it committed is in DynamoDB, and reads go on all the while.
 """
 

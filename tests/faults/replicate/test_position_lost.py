@@ -1,4 +1,4 @@
-"""The oplog overruns the position while nobody follows: replication says so at once, and what it says to do mends it.
+"""The oplog overruns the position while no process follows: replication says so at once, and what it says to do mends it.
 
 The way back is gone as a person would, with the commands that the message names, while the application writes.
 """
@@ -77,7 +77,7 @@ def lost(rig: Rig) -> Lost:
 
 
 def overrun(rig: Rig) -> StreamPosition:
-    """Write where nobody looks until the oplog begins behind the position; that position.
+    """Write elsewhere until the oplog begins behind the position; that position.
 
     The server cuts the oplog off in large pieces, and some time after it has grown too large.
     """
@@ -110,7 +110,7 @@ def done(process: subprocess.Popen[str], *codes: int) -> dict[str, Any]:
 
 
 def lose(rig: Rig) -> Any:
-    """Changes of every kind that nobody has seen when the oplog forgets them; the `_id` of an order that is deleted."""
+    """Changes of every kind that no process has seen when the oplog forgets them; the `_id` of an order that is deleted."""
     users, orders = rig.database["users"], rig.database["orders"]
     names = ("gone", "moving", "cut", "breaking", "healing", "dead and gone")
     gone, moved, cut, broken, healed, dead = made = [user(name) for name in names]
@@ -164,7 +164,7 @@ def test_way_back_leads_to_equal_while_the_application_writes(rig: Rig, lost: Lo
         done(docferry(rig, "backfill", "--again"))
         following = docferry(rig, "replicate")
         await_applied(rig)
-        assert ("USER#gone", "PROFILE") in live_keys(rig), "that nobody has told"
+        assert ("USER#gone", "PROFILE") in live_keys(rig), "whose delete was not seen"
         repaired = done(docferry(rig, "repair"))
         replayed = done(docferry(rig, "dead-letters", "--replay"), 0, 1)
         traffic.stop()

@@ -1,4 +1,4 @@
-"""The analysis of databases that nobody has described: what it finds, and that what it proposes loads and is equal."""
+"""The analysis of databases that no file describes: what it finds, and that what it proposes loads and is equal."""
 
 from __future__ import annotations
 

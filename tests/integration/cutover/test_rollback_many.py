@@ -1,7 +1,7 @@
 """Five thousand writes are made while DynamoDB leads, and then MongoDB leads again: it holds every one of them, exactly.
 
-What must be there is told from the writes alone, by a model and a comparison that share no code with docferry. Nobody replicates
-in reverse while they are made, so that the time of the way back includes all of them.
+What must be there is told from the writes alone, by a model and a comparison that share no code with docferry. No process
+replicates in reverse while they are made, so that the time of the way back includes all of them.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def lead_by_dynamodb(rig: Rig) -> None:
         set_mode(rig, MODES["DYNAMODB_READS 100"])
         assert validate(rig).ok
     approve(rig, approvals.STOP_MONGO_WRITES)
-    with wiring.connect(rig.file):  # nobody leads an application that is not there
+    with wiring.connect(rig.file):  # an application that is not there cannot be led
         change_leader(rig, back=False)
 
 

@@ -252,7 +252,7 @@ def ready(rig: Rig) -> None:
 
 
 def as_before(rig: Rig, manager: DualWriteManager) -> None:
-    """The mode is what it was, MongoDB takes writes, and nobody is asked to make room."""
+    """The mode is what it was, MongoDB takes writes, and no process is asked to make room."""
     mode = read_mode(rig.ledger)
     assert (mode.mode, mode.percent) == (Mode.DYNAMODB_READS, 100)
     assert recorded_fence(rig.ledger)[0] is Recorded.DOWN
@@ -332,7 +332,7 @@ def test_vanished_instance_is_out_waited_or_waived_by_name(rig: Rig) -> None:
         switch(rig)
         gone = gone_like(rig, manager)
         rig.ledger.write(INSTANCES, "gone", replace(gone, lanes=0, at=()).to_body(), expect=None)
-        with pytest.raises(PreflightFailed, match=r"vanished without a word.*--waive gone"):
+        with pytest.raises(PreflightFailed, match=r"disappeared without ending.*--waive gone"):
             switch_back(rig)
         assert read_mode(rig.ledger).mode is Mode.DYNAMODB_ONLY
         report = switch_back(rig, waived=("gone", WITHOUT_VALIDATION))

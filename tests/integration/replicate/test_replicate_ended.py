@@ -54,7 +54,7 @@ def images(rig: Rig, name: str, enabled: bool) -> None:
 
 
 def without_images(rig: Rig) -> None:
-    """Some changes whose images nobody has; then they are on again."""
+    """Some changes without images; then images are on again."""
     images(rig, "products", False)
     rig.database["products"].update_many({}, {"$set": {"note": "unseen"}})
     rig.database["products"].delete_one({})

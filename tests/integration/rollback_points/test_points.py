@@ -339,7 +339,7 @@ def test_what_others_have_made_is_never_restored_into(rig: Rig) -> None:
     assert rig.mongo[f"{live}_other"].list_collection_names() == ["mine"]
 
 
-# --- what somebody else has made -------------------------------------------------------------------------------------
+# --- what others have made ----------------------------------------------------------------------------------------
 
 
 def test_external_snapshot_is_verified_to_be_there_and_no_more_is_claimed(rig: Rig, tmp_path: Path) -> None:
@@ -352,7 +352,7 @@ def test_external_snapshot_is_verified_to_be_there_and_no_more_is_claimed(rig: R
     s3.put_object(Bucket=(name := bucket(rig)), Key="cold/file", Body=b"data")
     for number, where in enumerate((snapshot, str(tmp_path / "cold"), f"s3://{name}/cold/")):
         made = make_point(work(rig), f"of-{number}", where)
-        assert "nobody has looked" in made.said
+        assert "has not been looked at" in made.said
         report = verify_point(work(rig), made.name)
         assert report.ok
         assert any(made.said in line for line in report.checked)

@@ -250,7 +250,7 @@ def test_somebody_who_writes_meanwhile_is_told_of_at_the_end(rig: Rig) -> None:
         if list_points(rig.ledger).half:
             rig.database["users"].update_one({"_id": 20}, {"$set": {"late": time.monotonic_ns()}})
 
-    with pytest.raises(ValidationFailed, match="Does somebody write"):
+    with pytest.raises(ValidationFailed, match="Does another program write"):
         restore_over_live(while_reading(job, write), "first", confirmed)
 
 

@@ -175,7 +175,7 @@ def test_sigkill_of_the_owner_kills_every_process_and_the_next_stack_sweeps(tmp_
     owner.kill()
     owner.wait(10)
     wait_until(lambda: not any(p.is_alive() for p in kept.processes), timeout_s=5, what="the end of the orphans")
-    assert kept.directory.exists()  # Nobody was left to remove it ...
+    assert kept.directory.exists()  # No process was left to remove it ...
     second = _owner(tmp_path)
     assert not kept.directory.exists()  # ... but the next one does.
     second.terminate()

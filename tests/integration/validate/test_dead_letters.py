@@ -190,7 +190,7 @@ def test_letter_that_changed_meanwhile_is_not_closed(rig: Rig) -> None:
     job = job_of(rig)
 
     class Meanwhile:
-        """A source during whose read somebody else writes a newer letter of the document."""
+        """A source during whose read another process writes a newer letter of the document."""
 
         def __getattr__(self, name: str) -> Any:
             return getattr(job.source, name)

@@ -321,7 +321,7 @@ def test_document_that_dynamodb_refuses_is_not_left_half_written(small: Rig) -> 
 
 
 def test_root_is_written_after_its_children_are_acknowledged(small: Rig) -> None:
-    """A reader trusts a root whose digest fits: it must not see the root of now with the children of before."""
+    """A reader trusts a root whose digest fits: it must not see the new root with the old children."""
     order = small.database["orders"].find_one({})
     assert order is not None
     small.database["orders"].update_one({"_id": order["_id"]}, {"$set": {"items.0.quantity": 9}})

@@ -127,5 +127,5 @@ def test_command_judges_mongodb_and_repair_is_refused(rig: Rig, tmp_path: Path) 
         assert_equal(rig)
         rig.database["users"].delete_one({"_id": user["_id"]})
         assert f"missing     users {user['_id']}: expected a document, found missing" in ends_with(1, "validate")
-        assert "docferry reverse mends MongoDB" in ends_with(3, "repair")
+        assert "docferry reverse corrects MongoDB" in ends_with(3, "repair")
         assert rig.database["users"].count_documents({"_id": user["_id"]}) == 0

@@ -1,4 +1,4 @@
-"""DynamoDB becomes what MongoDB is, whoever writes when; and does not, with any one rule taken out."""
+"""DynamoDB becomes what MongoDB is, in every order of writes; and does not, with any one rule taken out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MongoDB becomes what DynamoDB is, whoever writes when; and does not, with any one rule taken out."""
+"""MongoDB becomes what DynamoDB is, in every order of writes; and does not, with any one rule taken out."""
 
 from __future__ import annotations
 

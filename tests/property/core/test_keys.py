@@ -41,7 +41,7 @@ def equal_in_mongodb(one: Any, other: Any) -> bool:
 
 
 def lookalikes(value: Any) -> list[Any]:
-    """The value, and others that somebody could mistake for it."""
+    """The value, and others that could be mistaken for it."""
     text = render_value(value)
     found = [value, text, "~" + text, text.lstrip("~"), text.replace("~", "~~"), text[2:]]
     if isinstance(value, int | float) and not isinstance(value, bool) and value == value and abs(value) < 2**31:

@@ -1,4 +1,4 @@
-"""What somebody else wrote into an item is read without an error, and never as if it had not been written."""
+"""What another program wrote into an item is read without an error, and never as if it had not been written."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ class Standalone:
         return task
 
     def scheduled_run(self, dag_id: str, *states: str, timeout_s: float = WAIT_S) -> str:
-        """The id of the latest run in one of the states that nobody started by hand."""
+        """The id of the latest run in one of the states that was not started by hand."""
 
         def found() -> str:
             runs = [run for run in self.api.runs(dag_id) if run["run_type"] == "scheduled" and run["state"] in states]
@@ -125,7 +125,7 @@ class Standalone:
         return status_of(self.migration, self.ledger)["replication"] or {}
 
     def holder(self) -> str:
-        """Whoever holds the replication lease."""
+        """The holder of the replication lease."""
         record = self.ledger.read(*REPLICATION)
         return "" if record is None else str(record.body.get("owner", ""))
 

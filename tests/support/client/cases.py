@@ -228,7 +228,7 @@ def what_python_brings(db: Db) -> list[Any]:
 
 NO_DOCUMENTS: dict[str, Any] = {
     "a list": [], "nothing": None, "a set in it": user("bob", BOB, one={1}), "a number as a name": user("bob", BOB) | {1: 2},
-    "65 bits": user("bob", BOB, one=2**64), "a UUID that nobody said how to store": user("bob", BOB, one=uuid.UUID(int=1)),
+    "65 bits": user("bob", BOB, one=2**64), "a UUID without a representation": user("bob", BOB, one=uuid.UUID(int=1)),
     "an array as its id": user("bob", BOB, _id=[1]), "a pattern as its id": user("bob", BOB, _id=Regex("a")),
     "an operator as its id": user("bob", BOB, _id={"$a": 1}), "an empty name in its id": user("bob", BOB, _id={"": 1}),
 }  # fmt: skip

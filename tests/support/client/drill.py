@@ -102,7 +102,7 @@ class Processes:
         return pid
 
     def kill(self, number: int) -> None:
-        """In the middle of its requests: its history ends with what nobody heard of."""
+        """In the middle of its requests: its history ends with a write of unknown outcome."""
         self._answers.pop(number)
         self.killed.append(number)
         self.children[number].kill()
@@ -259,7 +259,7 @@ def approve(rig: Rig, phase: str) -> None:
 
 
 def shop_for_drill(stack: SandboxStack, directory: Path) -> Rig:
-    """A shop with counters, loaded; nobody replicates yet."""
+    """A shop with counters, loaded; no process replicates yet."""
     rig = live_shop(stack.env(), directory, load=False)
     rig.dynamodb.update_table(
         TableName=rig.table,

@@ -59,7 +59,7 @@ FEW = FlipBounds(reads=1, slower=0)
 
 
 def ready_to_switch(rig: Rig, processes: Processes) -> None:
-    """All reads come from DynamoDB, and the switch is approved. Somebody replicates meanwhile."""
+    """All reads come from DynamoDB, and the switch is approved. A process replicates meanwhile."""
     begin_dual_write(flip_of(rig), COMPARED)
     processes.await_more(3)
     approve_again(rig)
@@ -124,7 +124,7 @@ def failures(replayed: Replayed) -> list[Request]:
 
 
 def assert_nothing_lost(replayed: Replayed, killed: Sequence[int] = ()) -> None:
-    """No acknowledged write is gone, nothing that was deleted is back, and nobody was told what is not so."""
+    """No acknowledged write is gone, nothing that was deleted is back, and no process was told what is not so."""
     verdict: HistoryVerdict = replayed.verdict
     assert (verdict.lost, verdict.resurrected, verdict.contradicted) == ([], [], []), verdict
     assert sorted(verdict.killed) == sorted(killed)

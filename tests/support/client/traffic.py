@@ -16,7 +16,7 @@ PAUSE_S = 0.01
 
 
 class Writer(threading.Thread):
-    """Owns some users, and changes nobody else's: what it was told last is what they are."""
+    """Owns some users, and changes no others: what it was told last is what they are."""
 
     def __init__(self, manager: DualWriteManager, name: str, stop: threading.Event) -> None:
         super().__init__(name=name, daemon=True)

@@ -95,4 +95,4 @@ class GatedTarget:
         return self.side.target.partition(table, partition_key)
 
     async def close(self) -> None:
-        """The side's own is closed by whoever made it."""
+        """The side's own is closed by its maker."""

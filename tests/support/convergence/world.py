@@ -316,7 +316,7 @@ class World:
         await self.finish()
 
     async def first_load(self, before: int) -> None:
-        """Without conditions: nobody else puts yet. `before` is how many writes were before the recorded position."""
+        """Without conditions: no other writer puts yet. `before` is how many writes were before the recorded position."""
         at = self.source.cluster_time()
         if self.broken == "page before the position":
             at = self.random.choice(self.documents.times[max(0, before - 3) : before])

@@ -1,4 +1,4 @@
-"""The fence taken away at the end of a test, whoever leads: the next test has the same MongoDB."""
+"""The fence taken away at the end of a test, whichever database leads: the next test has the same MongoDB."""
 
 from __future__ import annotations
 

@@ -160,13 +160,11 @@ _DOOR: Any = SimpleNamespace(
 class World:
     """`acked` are writes that the application was told have happened."""
 
-    def __init__(self, seed: int, loop: VirtualLoop, late_s: float | None) -> None:
-        self.random, self.loop, self.calm = Random(seed), loop, late_s is not None
+    def __init__(self, seed: int, loop: VirtualLoop) -> None:
+        self.random, self.loop = Random(seed), loop
         self.seen: Counter[str] = Counter()
         self.server = Server(loop, self.random, TABLE)
         self.server.seen = self.seen
-        if late_s is not None:
-            self.server.streams.late_s = lambda: late_s
         self.ledger = SlowLedger(loop, self.random)
         self.sink = SlowSink({})
         self.sink.loop, self.sink.random = loop, self.random
@@ -191,7 +189,7 @@ class World:
         self.processes = [Process(self) for _ in range(self.random.randint(2, 3))]
         await asyncio.gather(*(one.begin() for one in self.processes))
         for one in self.processes:
-            if not self.calm and self.random.random() < 0.6:
+            if self.random.random() < 0.6:
                 self.loop.call_later(self.random.uniform(1, 20), self._fault, one)
         following = asyncio.create_task(self._follow())
         await asyncio.sleep(self.random.uniform(6, 16))
@@ -246,11 +244,10 @@ class World:
         self.seen["acked"] = len(self.acked)
 
 
-def run(seed: int, late_s: float | None = None) -> Counter[str]:
-    """What happened in the run of a seed: `lost` and `stray` must be 0. `late_s`: no process fails, and each record of a stream
-    shows so late."""
+def run(seed: int) -> Counter[str]:
+    """What happened in the run of a seed: `lost` and `stray` must be 0."""
     with virtual_time(seed) as loop:
-        world = World(seed, loop, late_s)
+        world = World(seed, loop)
         loop.run_until_complete(world.run())
         for task in asyncio.all_tasks(loop):
             task.cancel()

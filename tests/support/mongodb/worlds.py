@@ -50,7 +50,7 @@ class World(Protocol):
     def together(self, *changes: Written) -> None: ...
 
     def pass_time(self) -> None:
-        """Somebody writes where the feed does not look."""
+        """A client writes where the feed does not look."""
 
     def drop(self, collection: str) -> None: ...
 

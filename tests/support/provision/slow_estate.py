@@ -60,10 +60,10 @@ class SlowEstate:
 
 class Quiet:
     def say(self, text: str) -> None:
-        """Nobody listens."""
+        """Progress that goes nowhere."""
 
     def advance(self, subject: str, done: int, total: int, note: str = "") -> None:
-        """Nobody listens."""
+        """Progress that goes nowhere."""
 
     def is_set(self) -> bool:
         return False

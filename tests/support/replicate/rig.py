@@ -178,7 +178,7 @@ class Following:
 
 
 class Ticking:
-    """Somebody writes elsewhere all the time: MongoDB's clock goes on, which otherwise moves every ten seconds."""
+    """A client writes elsewhere all the time: MongoDB's clock goes on, which otherwise moves every ten seconds."""
 
     def __init__(self, rig: Rig) -> None:
         self._elsewhere = rig.mongo[f"{rig.database.name}t"]["ticks"]

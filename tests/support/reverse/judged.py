@@ -73,7 +73,7 @@ class Judged(Back):
         return change_job(job, **changes)
 
     def validate_alone(self, *only: str, sample: int | None = None) -> ValidationReport:
-        """While nobody follows."""
+        """While no process follows."""
         return asyncio.run(validate(self.validation(), self.target, only, sample))
 
     def validate(

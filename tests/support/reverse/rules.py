@@ -129,7 +129,7 @@ LANES_OF: Mapping[str, type[SeenLanes]] = {
     "images": Images,
     "parallel re-reads": Parallel,
     "REMOVE without the key check": AnyKey,
-    "nobody makes way": NoWay,
+    "no document makes way": NoWay,
     "a look counts for what came later": ServedTooMany,
     "the new image alone": NewOnly,
 }

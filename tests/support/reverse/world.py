@@ -52,11 +52,11 @@ STEPS = {
 
 
 class Diverged(AssertionError):
-    """MongoDB is not what DynamoDB is, or was what nobody wrote."""
+    """MongoDB is not what DynamoDB is, or was what no client wrote."""
 
 
 class Gates:
-    """Whoever waits here goes on when the run says so."""
+    """A task that waits here goes on when the run says so."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
@@ -99,7 +99,7 @@ class GatedTarget(FakeTarget):
 
 
 class WatchedSink(FakeSink):
-    """Takes nothing that nobody has ever written."""
+    """Takes nothing that no client has written."""
 
     def __init__(self, written: dict[str, list[Document]]) -> None:
         super().__init__(UNIQUE)
@@ -107,7 +107,7 @@ class WatchedSink(FakeSink):
 
     def put(self, collection: str, document: bytes) -> None:
         if bson.decode(document) not in self.written[collection]:
-            raise Diverged(f"MongoDB is given what nobody wrote: {collection} {bson.decode(document)}")
+            raise Diverged(f"MongoDB is given what no client wrote: {collection} {bson.decode(document)}")
         super().put(collection, document)
 
 

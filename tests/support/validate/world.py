@@ -37,7 +37,7 @@ class Free:
 
 
 class WatchedLedger(FakeLedger):
-    """Calls `on_look` each time somebody asks how far replication is, with how often that has been.
+    """Calls `on_look` each time it is asked how far replication is, with how often that has been.
 
     Whether documents have changed while all was compared is asked before, at its beginning and at its end.
     """

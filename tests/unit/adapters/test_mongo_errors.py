@@ -1,4 +1,4 @@
-"""What MongoDB says while members come and go may work later; what nobody knows is permanent, loudly."""
+"""What MongoDB says while members come and go may work later; what is not known is permanent, loudly."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def test_killed_process_is_proved_dead_before_and_after_it_is_waited_for(child: 
     deadline = time.monotonic() + 5
     while not has_ended(mark) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert has_ended(mark)  # a zombie: nobody has waited for it
+    assert has_ended(mark)  # a zombie: its parent has not waited for it
     child.wait()
     assert has_ended(mark)
 

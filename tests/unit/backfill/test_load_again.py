@@ -20,7 +20,7 @@ def test_what_was_deleted_while_replication_was_behind_is_gone_after_a_new_load(
     world = World(5)
     world.load()
     world.replicate()
-    world.source.remove("docs", 3)  # nobody follows at this time
+    world.source.remove("docs", 3)  # no process follows at this time
     world.source.put("docs", {"_id": 5})
     world.load(again=True)
     assert "DOCS#~i3" in world.alive(), "a load alone knows nothing of what is gone"
@@ -56,7 +56,7 @@ def test_load_that_was_begun_before_the_leader_is_changed_does_not_go_on_afterwa
     world.ledger.write(*MODE, ModeState(mode=Mode.DYNAMODB_ONLY, epoch=5).to_body(), expect=world.ledger.read(*MODE))
     with pytest.raises(PreflightFailed, match="DynamoDB leads"):
         prepare(job, "docs")
-    assert unfinished_loads(world.ledger, job.migration) == ["docs is new"]  # whoever changes the leader sees it
+    assert unfinished_loads(world.ledger, job.migration) == ["docs is new"]  # the change of leader sees it
 
 
 def test_repair_that_begins_in_a_hold_is_refused_and_gives_its_lease_back() -> None:

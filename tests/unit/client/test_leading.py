@@ -29,13 +29,13 @@ def parts(waits: Waits) -> Any:
 
 
 def met(times: int) -> Callable[[], Awaitable[str]]:
-    """An attempt that somebody else beats so many times."""
+    """An attempt that another writer beats so many times."""
     left = [times]
 
     async def attempt() -> str:
         if left[0]:
             left[0] -= 1
-            raise ConditionFailed("somebody was quicker", operation="TransactWriteItems")
+            raise ConditionFailed("another writer was quicker", operation="TransactWriteItems")
         return "written"
 
     return attempt

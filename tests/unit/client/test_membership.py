@@ -272,7 +272,7 @@ def test_write_of_a_frozen_process_is_not_signed_under_the_lease_that_it_gets_wh
 def test_lease_that_is_over_begins_anew_only_under_a_mode_that_has_not_changed(
     ledger: FakeLedger, member: Membership
 ) -> None:
-    """Else it could go on by a mode that others took to be nobody's: they do not wait for who has no lease."""
+    """Else it could go on by a mode that others took to be unused: they do not wait for a process without a lease."""
     set_mode(ledger, LEADS)
     member.join()
     write, seen = ledger.write, []
@@ -321,7 +321,7 @@ def test_fork_is_an_instance_of_its_own(ledger: FakeLedger, member: Membership) 
     forgotten: list[bool] = []
     member.on_fork.append(lambda: forgotten.append(True))
     reader, writer = os.pipe()
-    with ledger._lock:  # nobody else holds it, in the child neither
+    with ledger._lock:  # no other thread holds it, in the child neither
         child = os.fork()
     if child == 0:
         begin_and_end(member)

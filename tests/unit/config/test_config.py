@@ -238,7 +238,7 @@ def test_cutover_is_read_and_has_defaults() -> None:
         ("{fence: perhaps}", "cutover.fence", "'write_block'"),
         ("{app_users: app}", "cutover.app_users", "list"),
         ("{app_users: ['']}", "cutover.app_users", "empty"),
-        ("{fence: revoke}", "cutover.app_users", "names nobody"),
+        ("{fence: revoke}", "cutover.app_users", "names no user"),
         ("{kill_transactions: perhaps}", "cutover.kill_transactions", "boolean"),
     ],
 )

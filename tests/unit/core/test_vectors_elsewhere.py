@@ -23,7 +23,7 @@ def test_reader_does_not_import_docferry() -> None:
 
 def test_share_that_a_key_belongs_to() -> None:
     for one in read("modes")["percent"]:
-        assert protocol.bucket(one["spread"]) == one["bucket"], one
+        assert protocol.bucket(one["share_key"]) == one["bucket"], one
 
 
 def test_versions() -> None:

@@ -118,7 +118,7 @@ def test_process_that_died_after_raising_is_lifted(two_users: FakeFence, ledger:
 
 
 def lose_lease(mongo: FakeFence, ledger: FakeLedger, monkeypatch: pytest.MonkeyPatch, found: Recorded) -> None:
-    """Somebody takes over while the fence is raised, and brings the record into this state."""
+    """Another process takes over while the fence is raised, and brings the record into this state."""
     raised = mongo.mark_time
 
     def taken_over() -> Timestamp:

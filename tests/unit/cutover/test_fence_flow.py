@@ -1,4 +1,4 @@
-"""The fence on fakes: what is in its way, what is taken back, and who lifts what somebody else left."""
+"""The fence on fakes: what is in its way, what is taken back, and which process lifts what another left."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from docferry.flows.cutover.fence import fence, lift
 from docferry.flows.cutover.fence_record import FENCE, Recorded, recorded_fence
 from docferry.flows.cutover.fence_watch import fence_watched, misfit, put_right
 from docferry.flows.cutover.hold import back_out
-from docferry.flows.cutover.marker import mark_leader, mark_nobody
+from docferry.flows.cutover.marker import mark_leader, mark_neither
 from docferry.flows.ledger.modes import mode_record
 from docferry.flows.ledger.times import now_ms
 from docferry.testing.fakes import FakeFence, FakeLedger
@@ -167,7 +167,7 @@ def test_hold_whose_marker_another_has_passed_is_refused() -> None:
     set_mode(ledger, LEADS)
     mark_leader(job_of(mongo, ledger, "other"))
     with pytest.raises(MoveRefused, match="says dynamodb by epoch 9, and this hold is of epoch 4"):
-        mark_nobody(job, held)
+        mark_neither(job, held)
 
 
 def test_whoever_replicates_puts_it_right_within_a_look(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ def test_ttl_index_is_no_matter_to_the_write_block() -> None:
 OBSTACLES: dict[str, tuple[FenceFacts, str]] = {
     "another database": (SHARED, "other"),
     "another collection": (replace(ALONE, scope=replace(SCOPE, others=("sessions",))), "myapp.sessions"),
-    "somebody who bypasses": (
+    "a user who bypasses": (
         replace(ALONE, users=(OWN, APP, replace(READER, bypasses=True))),
         "admin.reports holds bypass",
     ),
@@ -81,7 +81,7 @@ OBSTACLES: dict[str, tuple[FenceFacts, str]] = {
 @pytest.mark.parametrize("case", OBSTACLES)
 def test_write_block_that_would_not_hold_is_not_chosen(case: str) -> None:
     facts, word = OBSTACLES[case]
-    refused(facts, word, "names nobody")
+    refused(facts, word, "names no user")
     refused(facts, word, fence="write_block")
     refused(facts, word, fence="write_block", app_users=("app",))
     assert chosen(facts, app_users=("app",)) is FenceKind.REVOKE

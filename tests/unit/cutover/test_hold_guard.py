@@ -104,7 +104,7 @@ def test_hold_that_somebody_is_carrying_out_is_left_to_him() -> None:
 
 
 def test_watch_goes_on_while_the_fence_is_still_the_dead_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who died on another host while he raised the fence is not proved dead: his lease is out-waited."""
+    """A process that died on another host while it raised the fence is not proved dead: its lease is out-waited."""
     mongo, ledger = FakeFence(), FakeLedger()
     set_mode(ledger, held(READS, Mode.DYNAMODB_ONLY, -2))
     dead = take_or_create(ledger, *FENCE, job_of(mongo, ledger, "dead").identity, LEASE_S)

@@ -41,7 +41,7 @@ def test_way_there_and_back() -> None:
     back = leads.hold(Mode.MONGO_ONLY, deadline_ms=9)
     assert back.leader is Mode.DYNAMODB_ONLY
     assert back.go_ahead(floor=0).mode is Mode.MONGO_ONLY
-    assert back.go_ahead(floor=0).floor == 7  # versions never fall, whoever leads
+    assert back.go_ahead(floor=0).floor == 7  # versions never fall, whichever database leads
     assert leads.move(Mode.FINAL).mode is Mode.FINAL
 
 

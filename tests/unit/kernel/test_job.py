@@ -10,7 +10,7 @@ from docferry.errors import InvariantBroken
 from docferry.flows.kernel.job import Ports
 
 
-class Door:
+class Opened:
     def __init__(self, closed: list[str], name: str) -> None:
         self.closed, self.name = closed, name
 
@@ -22,9 +22,9 @@ def test_a_port_is_opened_when_it_is_used_and_only_what_was_opened_is_closed() -
     closed: list[str] = []
     opened: list[str] = []
 
-    def opener(name: str) -> Door:
+    def opener(name: str) -> Opened:
         opened.append(name)
-        return Door(closed, name)
+        return Opened(closed, name)
 
     ports = Ports({name: lambda name=name: opener(name) for name in ("source", "sink", "fence")})
     assert opened == []

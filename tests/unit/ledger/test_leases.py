@@ -1,4 +1,4 @@
-"""Leases whose writes lose their answers: what we wrote ourselves is never taken for somebody else's."""
+"""Leases whose writes lose their answers: what we wrote ourselves is never taken for another's."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def test_what_a_look_cannot_see_is_said() -> None:
     assert "between two looks, was not seen" in text
     assert "db3:27017" in text
     assert "web" in text
-    assert "nobody but docferry" in watched(FakeClients([])).render()
+    assert "no program but docferry" in watched(FakeClients([])).render()
 
 
 def test_docferrys_own_library_is_known_by_its_name() -> None:

@@ -134,7 +134,7 @@ def test_look_claims_no_more_than_was_applied_nor_than_a_primary_that_lost_its_p
     behind = proof_of(applied=version(500), seen=()).seen[0]
     assert behind.version == version(500)
     (close,) = proof_of(applied=version(0), seen=(), began=at(30)).seen
-    assert close.version == version(90), "whoever begins to read now may be told a time of a minute ago"
+    assert close.version == version(90), "a process that begins to read now may be told a time of a minute ago"
 
 
 def test_what_is_of_the_very_place_that_is_read_again_stays() -> None:

@@ -174,24 +174,24 @@ CASES: dict[str, tuple[Callable[[Case], Any], str, Status, str]] = {
     "replica failed": (lambda c: table(c, replicas={"eu-west-1": "REGION_DISABLED"}), "tables", BAD, "eu-west-1"),
     "no stream": (lambda c: table(c, stream=None), "tables", BAD, "has no stream"),
     "never replicated": (lambda c: c.replicator.pop("token"), "lag_forward", NOT_KNOWN, "has not begun"),
-    "nobody replicates": (
+    "no process replicates": (
         lambda c: replicator(c, owner="", ended="the oplog is gone"), "lag_forward", BAD, "ended with: the oplog is gone",
     ),
-    "replicator died": (lambda c: replicator(c, mark="dead"), "lag_forward", BAD, "nobody replicates"),
-    "replicator hangs": (lambda c: replicator(c, at=now_ms() - 90_000), "lag_forward", BAD, "has not noted a position"),
+    "replicator died": (lambda c: replicator(c, mark="dead"), "lag_forward", BAD, "no process replicates"),
+    "replicator hangs": (lambda c: replicator(c, at=now_ms() - 90_000), "lag_forward", BAD, "has not recorded its position"),
     "behind": (
         lambda c: setattr(c.world.source, "_now", Timestamp(40, 0)), "lag_forward", BAD, "39 s behind",
     ),
     "window": (
         lambda c: [setattr(c.world.source, "_now", Timestamp(20, 0)), setattr(c.world.source, "window_s", 30.0)],
-        "lag_forward", BAD, "half of the window",
+        "lag_forward", BAD, "half of the time",
     ),
     "waits": (lambda c: replicator(c, waits="has too few"), "lag_forward", BAD, "it waits"),
-    "position lost": (lambda c: replicator(c, lost=True), "lag_forward", BAD, "load anew"),
+    "position lost": (lambda c: replicator(c, lost=True), "lag_forward", BAD, "backfill --again"),
     "nothing goes back": (lambda c: c.dynamodb_leads(None), "lag_reverse", BAD, "no start is recorded"),
-    "nobody goes back": (lambda c: c.dynamodb_leads(until=1), "lag_reverse", BAD, "nobody replicates in reverse"),
+    "no process goes back": (lambda c: c.dynamodb_leads(until=1), "lag_reverse", BAD, "no process replicates in reverse"),
     "back, and stands still": (
-        lambda c: c.dynamodb_leads(at=now_ms() - 90_000), "lag_reverse", BAD, "has not noted a position",
+        lambda c: c.dynamodb_leads(at=now_ms() - 90_000), "lag_reverse", BAD, "has not recorded its position",
     ),
     "back, and behind": (
         lambda c: c.dynamodb_leads(reached=now_ms() - 90_000), "lag_reverse", BAD, "90 s behind",
@@ -211,7 +211,7 @@ CASES: dict[str, tuple[Callable[[Case], Any], str, Status, str]] = {
     "no marker": (
         lambda c: [c.mode(Mode.DUAL_WRITE, marked=False), c.instance()], "fence", BAD, "there is no marker in docferry.leader",
     ),
-    "nobody follows": (lambda c: c.mode(Mode.DUAL_WRITE), "application", NOT_KNOWN, "no instance is registered"),
+    "no process follows": (lambda c: c.mode(Mode.DUAL_WRITE), "application", NOT_KNOWN, "no instance is registered"),
     "instance behind": (
         lambda c: [c.mode(Mode.DUAL_WRITE), c.instance(epoch=0)], "application", BAD, "has not followed the change",
     ),
@@ -268,7 +268,7 @@ def test_bug_of_one_part_is_told_by_its_place_and_not_by_its_message(case: Case)
 
 
 def test_while_dynamodb_leads_the_way_back_counts_and_not_the_way_there(case: Case) -> None:
-    case.replicator["until"] = 1  # nobody replicates forward any more
+    case.replicator["until"] = 1  # no process replicates forward any more
     case.dynamodb_leads()
     report = case.look()
     assert report.ok, report.render()

@@ -85,7 +85,7 @@ def test_two_do_not_follow_at_once_and_no_start_is_recorded_under_a_follower(bac
     async def both() -> None:
         job = back.job()
         first = asyncio.create_task(reverse(job, back.target, for_s=1.0))
-        await asyncio.to_thread(eventually, is_held, "somebody to follow")
+        await asyncio.to_thread(eventually, is_held, "a process to follow")
         for attempt in (lambda: back.start(), lambda: asyncio.run(reverse(job, back.target, for_s=0.1))):
             try:
                 await asyncio.to_thread(attempt)
@@ -102,7 +102,7 @@ def test_records_trimmed_before_they_were_read_are_an_error_of_their_own(back: B
     back.follow()
     back.put("users", ANN)
     back.streams.trim(TABLE)
-    with pytest.raises(StreamTrimmed, match="mend MongoDB from DynamoDB"):
+    with pytest.raises(StreamTrimmed, match="correct MongoDB from DynamoDB"):
         back.follow()
 
 

@@ -58,7 +58,7 @@ def letter(ledger: FakeLedger) -> DeadLetter:
 
 def test_letter_opened_again_while_it_is_closed_keeps_its_document() -> None:
     class Hasty(FakeLedger):
-        """Somebody opens the letter again, by the same change, between the two steps of closing it."""
+        """Another process opens the letter again, by the same change, between the two steps of closing it."""
 
         def delete(self, record: Record) -> None:
             super().delete(record)

@@ -80,7 +80,7 @@ class _Puts:
 
 
 class DynamoTarget:
-    """Target over DynamoHttp. `concurrency` requests are in flight at most, whoever asks."""
+    """Target over DynamoHttp. At most `concurrency` requests are in flight, from all callers together."""
 
     def __init__(self, http: DynamoHttp, concurrency: int = 24) -> None:
         self._http = http

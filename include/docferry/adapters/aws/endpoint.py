@@ -145,7 +145,11 @@ def untrusted(endpoint: Endpoint, operation: str, reason: object) -> PermanentSt
 def proxy_refused(endpoint: Endpoint, operation: str, status: int) -> PermanentStoreError:
     """The proxy does not let us through."""
     proxy = f"{endpoint.proxy.host}:{endpoint.proxy.port}" if endpoint.proxy else "the proxy"
-    hint = "its user and password belong into the proxy's URL" if status == 407 else "ask who runs it, or set NO_PROXY"
+    hint = (
+        "put its user and password into the proxy's URL"
+        if status == 407
+        else "ask the administrator of the proxy, or set NO_PROXY"
+    )
     text = f"{operation}: the proxy {proxy} refused the connection to {endpoint.authority} with HTTP {status}: {hint}"
     return PermanentStoreError(text, operation=operation, code=f"Proxy{status}")
 

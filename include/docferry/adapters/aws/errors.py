@@ -55,7 +55,7 @@ _CODES: dict[type[StoreError], tuple[str, ...]] = {
     ControlPlaneBusy: (
         # 500 tables in flux at once, one index of a table; `_refine` tells a quota that is used up.
         "LimitExceededException",
-        # Somebody (perhaps we, a moment ago) is changing it, or it was made meanwhile: look again, then decide.
+        # Another process (perhaps we, a moment ago) is changing it, or it was made meanwhile: look again, then decide.
         "ResourceInUseException",
         "TableInUseException",
         "BackupInUseException",
@@ -136,7 +136,7 @@ _CODES: dict[type[StoreError], tuple[str, ...]] = {
         "KMSInvalidStateException",
         "DisabledException",
     ),
-    # What was named does not exist, or a quota is used up: somebody must act.
+    # What was named does not exist, or a quota is used up: an operator must act.
     PermanentStoreError: (
         "BackupNotFoundException",
         "ExportNotFoundException",

@@ -172,7 +172,7 @@ class MongoFeed:
     # --- events ------------------------------------------------------------------------------------------------------
 
     def _batch(self, events: Sequence[Any], token: Mapping[str, Any]) -> Batch:
-        """What comes before an event that ends the stream is given first. Whoever reads on goes on behind that event."""
+        """What comes before an event that ends the stream is given first. A caller that reads on goes on behind that event."""
         self._left = None
         changes: list[ChangeEvent] = []
         for place, event in enumerate(events):

@@ -44,7 +44,7 @@ def codec_options_of(uri: str) -> CodecOptions[Any]:
 
 
 class _Listener(monitoring.CommandListener):
-    """Keeps the latest cluster time, and hands the replies of writes to whoever listens."""
+    """Keeps the latest cluster time, and hands the replies of writes to the listener."""
 
     def __init__(self) -> None:
         self.latest: Timestamp | None = None
@@ -94,8 +94,8 @@ def _changed(reply: Mapping[str, Any]) -> int:
     return int(reply.get("n", 0))
 
 
-class _Door:
-    """What both doors share.
+class _MongoCalls:
+    """What the blocking and the asynchronous calls share.
 
     Clients are made on first use, and anew in a fork: pymongo's are not fork-safe. There are two: listening costs each command
     some 20 us, a twentieth of a read, and only the replies of writes beside which DynamoDB is written are listened to.
@@ -222,7 +222,7 @@ class _fenced:
             raise WritesFenced("MongoDB takes no writes of this application", operation="write") from error
 
 
-class SyncMongoDoor(_Door):
+class SyncMongoCalls(_MongoCalls):
     """For a synchronous application. May be shared between threads."""
 
     def _connect(self, *, listening: bool) -> MongoClient[Document]:
@@ -266,7 +266,7 @@ class SyncMongoCursor:
         self._cursor.close()
 
 
-class AsyncMongoDoor(_Door):
+class AsyncMongoCalls(_MongoCalls):
     """For an asynchronous application. Belongs to the event loop that first uses it."""
 
     def _connect(self, *, listening: bool) -> AsyncMongoClient[Document]:

@@ -1,8 +1,8 @@
 """MongoDB behind the Fence port: the write block of the whole cluster, or the roles of the application's users.
 
-Write block. `setUserWriteBlockMode` waits for every open transaction, one that only reads included, and whoever wants to read
-then waits behind it (83 s were seen): so it gives up after a second, and is tried again. It stops the TTL monitor. It outlives
-restarts and fail-overs.
+Write block. `setUserWriteBlockMode` waits for every open transaction, one that only reads included, and every client that wants
+to read then waits behind it (83 s were seen): so it gives up after a second, and is tried again. It stops the TTL monitor. It
+outlives restarts and fail-overs.
 
 Revocation. A user loses the roles by which it writes to the collections, and gets a role that stands in for them: reading,
 and writing elsewhere. An operation that runs goes on with the rights that it began with (17,402 documents were changed
@@ -252,7 +252,7 @@ class MongoFence:
         what = f"give {grant.user} its roles back"
         given = self._try(what, {"grantRolesToUser": name, "roles": _named(grant), "writeConcern": _MAJORITY}, database)
         try:
-            # Takes it from whoever holds it, too. Where there is no majority, it is waited for once.
+            # Takes it from its holder, too. Where there is no majority, it is waited for once.
             concern = {"w": 1} if given else _MAJORITY
             return given + self._try(what, {"dropRole": grant.stand_in, "writeConcern": concern})
         except errors.StoreError as error:
@@ -311,7 +311,7 @@ class MongoFence:
             first = oplog.find({}, {"ts": 1}).sort("$natural", 1).limit(1).next()["ts"]
             if first > time:
                 raise errors.ResumeTokenLost(
-                    "the oplog does not reach back to the fence: nobody can tell who wrote since"
+                    "the oplog does not reach back to the fence: it cannot be told who wrote since"
                 )
             for entry in oplog.find(query, fields):
                 user = digests.get(bytes((entry.get("lsid") or {}).get("uid", b"")), "")

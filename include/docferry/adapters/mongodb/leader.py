@@ -126,7 +126,7 @@ class MongoLeader:
             what = (
                 f"{COLLECTION} has {matched} of the {1 + GATES} documents of {self._migration} that are changed as one"
             )
-            raise InvariantBroken(f"{what}: somebody else has written there")
+            raise InvariantBroken(f"{what}: another program has written there")
 
 
 def _marker(found: Mapping[str, Any]) -> Marker:

@@ -72,7 +72,7 @@ class MongoClients:
 
 
 def _is_foreign(operation: Operation, own: str) -> bool:
-    """A connection of somebody else. With access control, who has not logged in can neither read nor write."""
+    """A connection that is not docferry's. With access control, a client that has not logged in can neither read nor write."""
     user = user_of(operation, {})
     if is_internal(operation) or operation.get("type") == "idleSession" or (own and not user):
         return False

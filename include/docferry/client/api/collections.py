@@ -20,7 +20,7 @@ _REFUSED = {
     "aggregate": "query by an access pattern, and compute in the application",
     "aggregate_raw_batches": "query by an access pattern, and compute in the application",
     "distinct": "query by an access pattern, and compute in the application",
-    "watch": "DynamoDB Streams, or docferry's replication",
+    "watch": "DynamoDB Streams",
     "find_one_and_replace": "replace_one, then find_one",
     "find_one_and_delete": "find_one, then delete_one",
     "find_raw_batches": "find",
@@ -32,7 +32,7 @@ _REFUSED = {
         "a pymongo client of your own",
     ),
 }  # fmt: skip
-_UNSERVED = "a pymongo client of your own, while there is MongoDB"
+_UNSERVED = "a pymongo client of your own, as long as MongoDB is there"
 
 
 class _Named:

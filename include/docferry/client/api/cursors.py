@@ -189,7 +189,7 @@ class Cursor(_Cursor):
         if isinstance(index, slice):
             start, stop = index.start or 0, index.stop
             if index.step is not None or start < 0 or (stop is not None and stop <= start):
-                raise IndexError("a cursor's slice goes forward, without a step, and holds something")
+                raise IndexError("a cursor's slice goes forward, without a step, and is not empty")
             return self._change(skip=start, limit=0 if stop is None else stop - start)
         for document in self.clone().skip(self._query.skip + index).limit(1):
             return document

@@ -96,7 +96,7 @@ class NamedReads:
         pattern = self.pattern(name)
         if not pattern.names_one:
             raise CallRefused(what=f"{method} by {name}, which leads to many documents", suggestion="use query")
-        return pattern, pattern.bind(self._parts.border.taken(parameters))
+        return pattern, pattern.bind(self._parts.border.to_internal(parameters))
 
     def _reader(self, mapping: DocumentMapping) -> DocumentReader:
         return DocumentReader(mapping, self._calls, consistent=not self._cached)
@@ -113,7 +113,7 @@ class NamedReads:
             else:
                 page = await self._page(pattern, asked, backwards=False, limit=1, start=None)
                 found = page.documents[0] if page.documents else None
-        return self._parts.border.given(found)
+        return self._parts.border.to_application(found)
 
     async def query(
         self,
@@ -129,7 +129,7 @@ class NamedReads:
         self._parts.membership.join()
         _at_least_one("limit", limit)
         pattern = self.pattern(name)
-        asked = pattern.bind(self._parts.border.taken(parameters), since, until)
+        asked = pattern.bind(self._parts.border.to_internal(parameters), since, until)
         with timed(self._parts.metrics, DYNAMODB, "query"):
             if asked.key is not None:
                 reader = self._reader(pattern.mapping)
@@ -143,12 +143,12 @@ class NamedReads:
         self._parts.membership.join()
         mapping = self.mapping(collection)
         border = self._parts.border
-        wanted = [_root_key(mapping, border.taken(key)) for key in keys]
+        wanted = [_root_key(mapping, border.to_internal(key)) for key in keys]
         reader = self._reader(mapping)
         with timed(self._parts.metrics, DYNAMODB, "batch_get"):
             places = await reader.places([key for key in dict.fromkeys(wanted) if key is not None])
         found = {place.key: place for place in places}
-        return [border.given(reader.document(found[key])) if key is not None else None for key in wanted]
+        return [border.to_application(reader.document(found[key])) if key is not None else None for key in wanted]
 
     async def scan(
         self,
@@ -164,7 +164,7 @@ class NamedReads:
         if not max_read_units > 0:
             raise CallRefused(what=f"a scan for {max_read_units} read units", suggestion="allow it more than none")
         with timed(self._parts.metrics, DYNAMODB, "scan"):
-            asked = self._parts.border.taken(filter or {})
+            asked = self._parts.border.to_internal(filter or {})
             scan = _Scan(self._parts, self.mapping(collection), asked, not self._cached)
             page = await scan.page(limit, max_read_units, start)
         return self._given(page)
@@ -172,7 +172,7 @@ class NamedReads:
     def _given(self, page: P) -> P:
         """A page to the application."""
         border = self._parts.border
-        return page if border.open else replace(page, documents=[border.given(one) for one in page.documents])
+        return page if border.open else replace(page, documents=[border.to_application(one) for one in page.documents])
 
     async def where(self, pattern: Pattern, asked: PatternQuery) -> ItemKey | None:
         """The root key of the document that an index names: of the first that is as it is asked for."""
@@ -279,7 +279,7 @@ class _Scan:
     async def page(self, limit: int, max_read_units: float, start: str | None) -> ScanPage:
         place = decode_token(start, self._question, 2) if start is not None else None
         documents: list[Document] = []
-        moved = False  # a page never ends where it began: whoever goes on from it gets on
+        moved = False  # a page never ends where it began: the next page always goes further
         while True:
             reply = await self._calls.call("Scan", self._request(max_read_units, place))
             self._items += reply["ScannedCount"]

@@ -1,6 +1,6 @@
 """By what a read belongs to a share of the reads, told without planning it: queries of one shape go the same way.
 
-While MongoDB leads, each read is asked for its `spread` (`core.access.read_plan.ReadPlan`), and most plans would be made for
+While MongoDB leads, each read is asked for its `share_key` (`core.access.read_plan.ReadPlan`), and most plans would be made for
 that alone.
 """
 
@@ -23,7 +23,7 @@ Shape = tuple[tuple[str, type], ...]
 
 
 class ReadShare:
-    """The spreads of one collection's queries."""
+    """The share_keys of one collection's queries."""
 
     def __init__(self, mapping: DocumentMapping) -> None:
         self._mapping = mapping
@@ -31,10 +31,10 @@ class ReadShare:
         self._templates: dict[Shape, Template | None] = {}
 
     def __repr__(self) -> str:
-        return f"Spreads({self._mapping!r}, {len(self._templates)} shapes)"
+        return f"ReadShare({self._mapping!r}, {len(self._templates)} shapes)"
 
     def of(self, query: Mapping[str, Any], plan: Callable[[], Plan | None]) -> str | None:
-        """The spread of the plan that `plan` makes; None if it makes none: DynamoDB cannot answer this query."""
+        """The share_key of the plan that `plan` makes; None if it makes none: DynamoDB cannot answer this query."""
         shape = self._shape(query)
         if shape in self._templates:
             template = self._templates[shape]
@@ -42,7 +42,7 @@ class ReadShare:
         made = plan()
         if shape is not None and len(self._templates) < MOST_SHAPES:
             self._remember(shape, made)
-        return made.spread if made is not None else None
+        return made.share_key if made is not None else None
 
     def _shape(self, query: Mapping[str, Any]) -> Shape | None:
         """None where more than names and types tells how a query is answered."""

@@ -46,7 +46,7 @@ class Queries:
     def __init__(self, parts: ClientContext, name: str, shadow: Shadow) -> None:
         self._parts, self._name, self._shadow = parts, name, shadow
         self._metrics, self._mapping, self._border = parts.metrics, parts.mapping(name), parts.border
-        self._spreads = ReadShare(self._mapping) if self._mapping is not None else None
+        self._read_share = ReadShare(self._mapping) if self._mapping is not None else None
 
     def __repr__(self) -> str:
         return f"Queries({self._name!r})"
@@ -56,10 +56,10 @@ class Queries:
         query = self._taken(query)
         found, compare = await self._ask_dynamodb(query, "find_one")
         if found is not None:
-            return self._border.given(found[0]) if found else None
+            return self._border.to_application(found[0]) if found else None
         cursor = self._parts.mongo.find(self._name, query.filter, **query.for_mongo())
         try:
-            return self._border.given(await self._first(cursor, query, "find_one", compare))
+            return self._border.to_application(await self._first(cursor, query, "find_one", compare))
         finally:
             await cursor.close()
 
@@ -69,13 +69,13 @@ class Queries:
         found, compare = await self._ask_dynamodb(query, method)
         if found is not None:
             for document in found:
-                yield self._border.given(document)
+                yield self._border.to_application(document)
             return
         cursor = self._parts.mongo.find(self._name, query.filter, **query.for_mongo())
         try:
             one = await self._first(cursor, query, method, compare)
             while one is not None:
-                yield self._border.given(one)
+                yield self._border.to_application(one)
                 one = await cursor.fetch()
         finally:
             await cursor.close()
@@ -87,7 +87,7 @@ class Queries:
         state = self._parts.membership.state
         if state.leader.dynamodb_leads:
             return len(await self._from_dynamodb(query, self._served(query), "find"))
-        if state.write_to_dynamodb and self._spread(query) is None:
+        if state.write_to_dynamodb and self._share_key(query) is None:
             self._parts.membership.tally.count_unserved(
                 shape_of(self._name, "count_documents", query.filter, _unknown(query))
             )
@@ -105,7 +105,7 @@ class Queries:
         if state.leader.dynamodb_leads:
             raise CallRefused(
                 what=f"{self._name}.{method} cannot be done while DynamoDB leads",
-                suggestion="keep a count of your own, or ask DynamoDB about its tables",
+                suggestion="keep a counter of your own, or ask DynamoDB's DescribeTable",
             )
         if state.write_to_dynamodb:
             self._parts.membership.tally.count_unserved(shape_of(self._name, method, {}))
@@ -113,7 +113,7 @@ class Queries:
             return (await self._parts.mongo.run(self._name, method, heard=False, **options)).value
 
     def _taken(self, query: Query) -> Query:
-        return query if self._border.open else replace(query, filter=self._border.taken(query.filter))
+        return query if self._border.open else replace(query, filter=self._border.to_internal(query.filter))
 
     # --- MongoDB -----------------------------------------------------------------------------------------------------
 
@@ -137,21 +137,21 @@ class Queries:
             return None, False
         if leader.dynamodb_leads:
             return await self._from_dynamodb(query, self._served(query), method), False
-        spread = self._spread(query)
-        if spread is None:
+        share_key = self._share_key(query)
+        if share_key is None:
             members.tally.count_unserved(shape_of(self._name, method, query.filter, _unknown(query)))
-        elif state.chosen(spread):
+        elif state.chosen(share_key):
             if leader is Mode.DUAL_WRITE:
                 return None, True
             return await self._if_dynamodb_can(query, self._served(query), method), False
         return None, False
 
-    def _spread(self, query: Query) -> str | None:
+    def _share_key(self, query: Query) -> str | None:
         """By what this read belongs to a share; None: DynamoDB cannot answer it."""
-        if self._spreads is None or query.options or query.projection is not None:
+        if self._read_share is None or query.options or query.projection is not None:
             plan = self._plan(query)
-            return plan.spread if plan is not None else None
-        return self._spreads.of(query.filter, lambda: self._plan(query))
+            return plan.share_key if plan is not None else None
+        return self._read_share.of(query.filter, lambda: self._plan(query))
 
     def _plan(self, query: Query) -> Plan | None:
         """None: DynamoDB cannot answer this."""

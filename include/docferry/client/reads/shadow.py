@@ -1,6 +1,6 @@
 """Shadow reads: what a read asked for is asked again of both databases, off the application's way, and compared.
 
-A thread of its own does it, with blocking doors. It fetches what was asked every few milliseconds: waking it would cost the
+A thread of its own does it, with blocking calls. It fetches what was asked every few milliseconds: waking it would cost the
 application more than the rest of the hand-over. Lag is no mismatch: what differs is looked at again until it is equal, or has
 stayed different although replication has applied what MongoDB shows (`suspicion`). What the thread does not get to is
 counted, not queued without end.

@@ -1,6 +1,6 @@
 """DynamoDB beside a MongoDB that leads: asked in a hurry, and left alone for a while when it does not answer.
 
-A request of a user waits behind each of these calls, and MongoDB has what he asked for. So a dual put, a read, or a comparison
+A request of a user waits behind each of these calls, and MongoDB has what was asked for. So a dual put, a read, or a comparison
 that DynamoDB does not answer soon is given up; after some in a row nothing is asked of it for a moment.
 Replication heals the puts.
 """
@@ -32,7 +32,7 @@ class CircuitBreaker:
         self._rests_until = 0.0
 
     def __repr__(self) -> str:
-        return f"HurriedCalls({self._calls!r})"
+        return f"CircuitBreaker({self._calls!r})"
 
     async def call(self, operation: str, request: Mapping[str, Any], guard: Guard | None = None) -> dict[str, Any]:
         """Raises Unavailable at once while it rests; the first call after that tries again."""

@@ -1,8 +1,8 @@
 """Which calls go through a cache in front of DynamoDB, and which past it.
 
 None before DynamoDB leads: until then replication and the backfill write past the cache. From then on every write of an item goes
-through it, so that it never serves an item which somebody of us has replaced. It does not hear which lists a write changes: a
-list that is not read consistently is asked of it only by those who said that they take what is a while old (`lists`).
+through it, so that it never serves an item which one of our processes has replaced. It does not hear which lists a write changes:
+a list that is not read consistently is asked of it only by those who said that they take what is a while old (`lists`).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from docferry.ports.flows import Guard
 
 
 class MeasuredCalls:
-    """Reads through somebody else's calls."""
+    """Reads through the calls of another."""
 
     def __init__(self, calls: DynamoCalls) -> None:
         self._calls = calls

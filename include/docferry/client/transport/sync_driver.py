@@ -11,11 +11,11 @@ T = TypeVar("T")
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine whose doors block and so never suspend it."""
+    """The result of a coroutine whose calls block, so that nothing suspends it."""
     try:
         coroutine.send(None)
     except StopIteration as done:
         result: T = done.value
         return result
     coroutine.close()
-    raise InvariantBroken("a blocking door waited for an event loop")
+    raise InvariantBroken("a blocking call waited for an event loop")

@@ -1,4 +1,4 @@
-"""Writes of one collection while DynamoDB leads: read, change, write if nobody else has written in between."""
+"""Writes of one collection while DynamoDB leads: read, change, write if no other process has written in between."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class LeadingChange:
 async def until_taken(
     parts: ClientContext, name: str, attempt: Callable[[], Awaitable[T]], backoff: Backoff = BACKOFF
 ) -> T:
-    """Read, change, write, and once more if somebody else has written in between. `name` is what is written to.
+    """Read, change, write, and once more if another process has written in between. `name` is what is written to.
 
     Many processes that change one document must not meet again and again: each waits for a random time (full jitter).
 

@@ -84,7 +84,7 @@ class NamedWrites:
         write = Update(pattern=name, change=change, parameters=parameters, expect=expect)
         (step,) = await self._carry_out("update", [write])
         assert step.after is not None
-        return self._parts.border.given(step.after)
+        return self._parts.border.to_application(step.after)
 
     async def transact(self, writes: Sequence[Write]) -> None:
         if not writes:
@@ -147,10 +147,10 @@ class NamedWrites:
             stored = border.stored(document)
             return lambda: self._put(mapping, check_insert(stored))
         pattern, asked = self._reads.one(write.pattern, method, write.parameters)
-        expected = compile_filter(border.taken(write.expect)) if write.expect else None
+        expected = compile_filter(border.to_internal(write.expect)) if write.expect else None
         if isinstance(write, Delete):
             return lambda: self._change(pattern, asked, expected, None)
-        change = border.taken(write.change)
+        change = border.to_internal(write.change)
         moment = now.replace(tzinfo=None, microsecond=now.microsecond // 1000 * 1000)
         return lambda: self._change(pattern, asked, expected, lambda one: apply_update(one, change, now=moment))
 

@@ -220,14 +220,14 @@ class CollectionCalls:
             document = found.after if return_document else found.before
             return project(document, projection) if document is not None else None
 
-        return self._border.given(await self._write("find_one_and_update", mongo, dynamodb))
+        return self._border.to_application(await self._write("find_one_and_update", mongo, dynamodb))
 
     async def mongo_only(
         self, method: str, *arguments: Any, instead: str = "write the documents one by one", **options: Any
     ) -> Any:
         """A write that DynamoDB has no way of doing (update_many, delete_many): MongoDB's while that leads, and counted."""
         self._refuse_sessions(options)
-        arguments = tuple(self._border.taken(one) for one in arguments)
+        arguments = tuple(self._border.to_internal(one) for one in arguments)
         query = arguments[0] if arguments and isinstance(arguments[0], Mapping) else {}
 
         async def mongo(state: ModeState) -> Any:
@@ -279,8 +279,8 @@ class CollectionCalls:
         """A filter, what is to be done, and pymongo's options, from the application. Raises TypeError for no filter."""
         self._mongo.require_filter(query)
         if options.get("array_filters") is not None:
-            options = options | {"array_filters": self._border.taken(options["array_filters"])}
-        return self._border.taken(query), self._border.taken(change), options
+            options = options | {"array_filters": self._border.to_internal(options["array_filters"])}
+        return self._border.to_internal(query), self._border.to_internal(change), options
 
     def _sent(self, document: Document) -> Document:
         """What pymongo is given to insert."""
@@ -318,7 +318,7 @@ class CollectionCalls:
         return self._mongo.updated(
             matched=result.matched_count,
             modified=result.modified_count,
-            upserted_id=self._border.given_value(result.upserted_id),
+            upserted_id=self._border.value_to_application(result.upserted_id),
         )
 
     def _update_result(self, found: LeadingChange) -> Any:

@@ -1,6 +1,6 @@
 """Where a list was left off, as a text that an application may hand out and take back. Pure.
 
-A token names the question that it belongs to, and is refused for any other. It holds keys of items, readably for whoever
+A token names the question that it belongs to, and is refused for any other. It holds keys of items, readable by all who
 decodes it: it is opaque, not secret.
 """
 

@@ -41,13 +41,13 @@ class IndexQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadPlan:
-    """Either the keys of the root items, or one query of an index. `spread`: what `percent` of reads goes by."""
+    """Either the keys of the root items, or one query of an index. `share_key`: what `percent` of reads goes by."""
 
     keys: tuple[ItemKey, ...] = ()
     query: IndexQuery | None = None
 
     @property
-    def spread(self) -> str:
+    def share_key(self) -> str:
         return self.query.partition if self.query else self.keys[0][0] if self.keys else ""
 
     @property

@@ -152,7 +152,7 @@ Severity = Literal["blocks", "decide", "know"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Risk:
-    """What does not fit, or costs much. `blocks`: cannot be migrated so; `decide`: somebody must choose; `know`: good to
+    """What does not fit, or costs much. `blocks`: cannot be migrated so; `decide`: a person must choose; `know`: good to
     know. `evidence` says how much of it there is."""
 
     severity: Severity

@@ -40,7 +40,7 @@ def _lines(design: Design, source: str, target: str, region: str) -> Iterator[st
         yield ""
         yield "cutover:"
         yield from _comment(
-            "Unique indexes that the table's key does not keep: nobody enforces them once DynamoDB leads.", "  "
+            "Unique indexes that the table's key does not keep: nothing enforces them once DynamoDB leads.", "  "
         )
         yield f"  waived_unique: [{', '.join(_q(one) for one in waived)}]"
     yield ""

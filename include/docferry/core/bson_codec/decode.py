@@ -38,7 +38,7 @@ def decode_value(
 ) -> Any:
     """Decode one attribute value in wire form. `node` is its place in the hint tree, None where there is no hint.
 
-    A hint that does not fit the value (somebody else wrote it) is ignored and counted in `tree.misfits`.
+    A hint that does not fit the value (another program wrote it) is ignored and counted in `tree.misfits`.
     """
     ((tag, content),) = wire.items()
     if node is not None and "" in node:
@@ -71,7 +71,7 @@ class _Nearly(Exception):
 
 
 _DOES_NOT_FIT = (_Misfit, ValueError, TypeError, ArithmeticError, BSONError)
-"""What a hint meets in a value of somebody else: binascii.Error is a ValueError, decimal's signals are ArithmeticErrors."""
+"""What a hint meets in another program's value: binascii.Error is a ValueError, decimal's signals are ArithmeticErrors."""
 
 
 def _decode_natural(tag: str, content: Any, node: Mapping[str, Any] | None, tree: HintTree) -> Any:
@@ -96,7 +96,7 @@ def _decode_natural(tag: str, content: Any, node: Mapping[str, Any] | None, tree
 def _decode_number(text: str, tree: HintTree) -> int | float | Decimal128:
     """Without a hint: int32 or int64 by range, a fraction is a double, anything else (too wide) a Decimal128.
 
-    More than 34 digits fit no BSON type (only somebody else writes them): the nearest Decimal128, counted as a misfit.
+    More than 34 digits fit no BSON type (only other programs write them): the nearest Decimal128, counted as a misfit.
     """
     try:
         value = int(text)
@@ -141,7 +141,7 @@ def _to_double(text: str, suffix: str) -> float:
 def _to_rare_double(text: str, suffix: str) -> float:
     value = float(text)
     if repr(value) != text:
-        raise _Misfit  # "5" is a string that somebody else wrote
+        raise _Misfit  # "5" is a string that another program wrote
     return value
 
 

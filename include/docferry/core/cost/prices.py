@@ -42,7 +42,7 @@ class PriceBook:
     replica_transfer_gb: float
     dax_node_hour: Mapping[str, float] = field(default_factory=dict)
     instance_hour: Mapping[str, float] = field(default_factory=dict)
-    """EC2 instances that MongoDB usually runs on: for an estimate of today's bill where nobody gives one."""
+    """EC2 instances that MongoDB usually runs on: for an estimate of today's bill where none is given."""
     block_storage_gb_month: float = 0.08
     """EBS gp3."""
 

@@ -14,7 +14,7 @@ from docferry.core.cost.workload import HOURS_A_MONTH, EstateLoad
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MongoBill:
-    """What MongoDB costs a month, part by part (USD). `estimated`: nobody gave the bill."""
+    """What MongoDB costs a month, part by part (USD). `estimated`: the bill was not given."""
 
     parts: Mapping[str, float]
     estimated: bool = False

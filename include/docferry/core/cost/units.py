@@ -21,7 +21,7 @@ def read_units(size_bytes: float, consistency: Consistency = "eventual") -> floa
 
 
 def write_units(size_bytes: float, *, transactional: bool = False) -> float:
-    """Units of one write of an item of that many bytes (the larger of before and after), without its indexes."""
+    """Units of one write of an item of that many bytes (the larger of old and new), without its indexes."""
     return (2.0 if transactional else 1.0) * limits.write_units(int(size_bytes))
 
 

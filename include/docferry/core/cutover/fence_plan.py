@@ -85,7 +85,7 @@ class RunningOperation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StrayWrite:
-    """An entry of the oplog that is nobody's of docferry: where and when, never what. `user` '' where it does not tell."""
+    """An entry of the oplog that docferry did not write: where and when, never what. `user` '' where it does not tell."""
 
     namespace: str
     operation: str
@@ -134,7 +134,7 @@ class Scope:
         return (*((self.database, name) for name in self.others), *((name, "") for name in self.databases))
 
     def is_written_by(self, privileges: Sequence[Privilege]) -> bool:
-        """Whether these privileges let somebody change a document of the migration's collections."""
+        """Whether these privileges let a user change a document of the migration's collections."""
         return any(
             one.actions & DATA_ACTIONS and any(one.covers(self.database, name) for name in self.collections)
             for one in privileges
@@ -174,7 +174,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FencePlan:
-    """A fence that can be raised and, by whoever reads it in the ledger, lifted."""
+    """A fence that can be raised and, by every process that reads it in the ledger, lifted."""
 
     kind: FenceKind
     grants: tuple[Grant, ...] = ()
@@ -258,12 +258,12 @@ class FenceFacts:
 def choose_fence(facts: FenceFacts, settings: CutoverSettings) -> FenceKind | tuple[Problem, ...]:
     """The kind of fence that will hold, or everything that keeps both kinds from holding.
 
-    The write block, if the migration's collections are all that the cluster holds and nobody but docferry can pass it; else
-    revocation, if the file names the application's users and nobody else may write. `cutover.fence` allows one of them
-    only. Users in `waived_writers` are nobody's problem.
+    The write block, if the migration's collections are all that the cluster holds and no user but docferry can pass it; else
+    revocation, if the file names the application's users and no other user may write. `cutover.fence` allows one of them
+    only. Users in `waived_writers` are left out.
     """
     if facts.own_user is None:
-        what = "has no access control, or docferry logs in as nobody: every client passes any fence"
+        what = "has no access control, or docferry does not log in: every client passes any fence"
         return (Problem(where="source", what=what, suggestion="start mongod with --keyFile, and give docferry a user"),)
     against_block = _against_write_block(facts, settings)
     if settings.fence != "revoke" and not against_block:
@@ -308,7 +308,7 @@ def _against_revoke(facts: FenceFacts, settings: CutoverSettings) -> tuple[Probl
     named = frozenset(map(user_id, settings.app_users))
     waived = _waived(settings) | {facts.own_user}
     if not named:
-        what = "names nobody, so nobody's roles can be revoked"
+        what = "names no user, so no roles can be revoked"
         return (Problem(where=where, what=what, suggestion="app_users: [the users by which the application logs in]"),)
     problems: list[Problem] = []
     for name in sorted(named):

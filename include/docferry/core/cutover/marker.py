@@ -1,4 +1,4 @@
-"""The marker in MongoDB: who leads, as MongoDB itself tells whoever cannot ask the ledger. Pure.
+"""The marker in MongoDB: who leads, as MongoDB itself tells a process that cannot ask the ledger. Pure.
 
 It is a consequence of the mode, and is written on condition that what is stored is of an earlier revision: a late writer
 changes nothing. Beside it stand the gates, which reverse replication changes with each of its writes.
@@ -12,7 +12,7 @@ from enum import StrEnum
 from docferry.core.cutover.modes import Mode, ModeState
 
 COLLECTION = "docferry.leader"
-"""In the source database: whoever may read the application's collections may read it. It is left out of everything else."""
+"""In the source database: a user who may read the application's collections may read it. It is left out of everything else."""
 GATES = 32
 """Reverse replication writes through so many documents, so that its transactions rarely wait for each other."""
 
@@ -21,7 +21,7 @@ class Leads(StrEnum):
     """Who leads, as the marker says it."""
 
     MONGODB = "mongodb"
-    NOBODY = "none"
+    NEITHER = "none"
     """The leader is being changed."""
     DYNAMODB = "dynamodb"
 
@@ -38,7 +38,7 @@ class Marker:
 
 
 def leader_by(mode: ModeState) -> Leads:
-    """Who leads by a mode. In HOLD it is nobody once MongoDB, whichever way it goes, holds what it is to hold."""
+    """Who leads by a mode. In HOLD it is neither once MongoDB, whichever way it goes, holds what it is to hold."""
     if mode.mode is Mode.HOLD:
-        return Leads.NOBODY
+        return Leads.NEITHER
     return Leads.DYNAMODB if mode.mode.dynamodb_leads else Leads.MONGODB

@@ -110,7 +110,7 @@ class ModeState:
     # --- moves -------------------------------------------------------------------------------------------------------
 
     def move(self, to: Mode, percent: int = 0) -> ModeState:
-        """The state behind a move that changes nobody's leader. Raises MoveRefused."""
+        """The state behind a move that does not change the leader. Raises MoveRefused."""
         if to not in _MOVES.get(self.mode, ()):
             raise MoveRefused(f"{self} cannot become {to}: {_instead(self)}")
         if not 0 <= percent <= 100:
@@ -203,7 +203,7 @@ def _instead(state: ModeState) -> str:
         deadline = datetime.fromtimestamp(state.deadline_ms / 1000, UTC).isoformat(timespec="seconds")
         return (
             f"a change of the leader is on its way, until {deadline} at most; if that has passed, docferry rollback puts it "
-            "back, and so does whoever replicates"
+            "back, and so does a running replicator"
         )
     ways = [str(one) for one in _MOVES.get(mode, ()) if one is not mode]
     ways += [f"{_AHEAD[mode]} (through HOLD)"] if mode in _AHEAD else []

@@ -41,10 +41,10 @@ class Refusal:
 
 
 _BEING_CHANGED = Refusal("the leader is being changed", "wait for it, or for its deadline")
-_OVER = Refusal("nothing of MongoDB belongs to DynamoDB any more")
+_OVER = Refusal("the migration is at its end (FINAL): nothing is carried from MongoDB any more")
 _LEADS = Refusal(
     "DynamoDB leads, and this would write to it what MongoDB holds",
-    "docferry reverse mends MongoDB; docferry health tells of its dead letters",
+    "docferry reverse corrects MongoDB; docferry health counts its dead letters",
 )
 _FORWARD = {Mode.HOLD: _BEING_CHANGED, Mode.DYNAMODB_ONLY: _LEADS, Mode.FINAL: _OVER}
 """Whatever writes to DynamoDB what MongoDB holds: by its version it would win over what the application has written since."""

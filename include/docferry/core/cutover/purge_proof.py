@@ -1,6 +1,6 @@
 """The proof that nothing older than a tombstone can be written any more. Pure; `flows.purge` says why it is one.
 
-The heart of it is a look at all writers: at MongoDB's time `at`, whoever was still to sign a request would sign it for
+The heart of it is a look at all writers: at MongoDB's time `at`, a process that was still to sign a request would sign it for
 `version` or later. That stays true for ever, because positions only move on and reads are made at the time of the read. So
 once every request that was signed before the look has died, tombstones older than `version` have nothing left to do.
 """
@@ -26,9 +26,9 @@ class Ages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WritersSeen:
-    """A look: at `at` nobody was left who would sign a request for something before `version`.
+    """A look: at `at` no process was left that would sign a request for something before `version`.
 
-    `at_ms` is the same moment on the clock of whoever looked, in ms since 1970.
+    `at_ms` is the same moment on the clock of the process that looked, in ms since 1970.
     """
 
     at: Timestamp
@@ -133,7 +133,7 @@ def _replication(facts: Facts) -> Condition:
     if facts.applied is None:
         evidence = "it has never begun, so it would go on from the position recorded before the backfill"
         return Condition(name=name, holds=False, evidence=evidence, remedy="docferry replicate, until it has caught up")
-    place = f"all before {shown_version(facts.applied)} is applied, held by {facts.follower or 'nobody'}"
+    place = f"all before {shown_version(facts.applied)} is applied, held by {facts.follower or 'no process'}"
     if facts.lost:
         remedy = "docferry backfill --again, then replicate, then repair"
         return Condition(name=name, holds=False, evidence=f"its position is lost; {place}", remedy=remedy)
@@ -143,14 +143,14 @@ def _replication(facts: Facts) -> Condition:
 
 
 def _loads(facts: Facts) -> Condition:
-    evidence = _some(facts.loads) or "every load is complete, and nobody holds a chunk"
+    evidence = _some(facts.loads) or "every load is complete, and no process holds a chunk"
     return Condition(
         name="no load is under way", holds=not facts.loads, evidence=evidence, remedy="end it: docferry backfill"
     )
 
 
 def _writers(facts: Facts) -> Condition:
-    evidence = _some(facts.writers) or "nobody holds a lease for it"
+    evidence = _some(facts.writers) or "no process holds a lease for it"
     name, remedy = "no repair and no replay is under way", "wait for its end; the lease of one that was killed runs out"
     return Condition(name=name, holds=not facts.writers, evidence=evidence, remedy=remedy)
 
@@ -200,7 +200,7 @@ def _looks(facts: Facts, ages: Ages, add: bool) -> tuple[WritersSeen, ...]:
     """The looks worth keeping, oldest first: the last that is old enough, and the first that is not yet.
 
     (A later one in its place would never get old if purge were run often.) One that is later than the position is dropped:
-    somebody has moved replication back.
+    replication was moved back.
     """
     applied = facts.applied if facts.applied is not None else -1
     known = sorted((look for look in facts.seen if look.version <= applied), key=lambda look: (look.at, look.version))
@@ -214,8 +214,8 @@ def _looks(facts: Facts, ages: Ages, add: bool) -> tuple[WritersSeen, ...]:
 def look_of(facts: Facts, ages: Ages) -> WritersSeen:
     """What these facts say about what is still to be signed.
 
-    Replication signs for its position or later. Whoever begins to read after the first fact was read reads at MongoDB's time
-    then, or at what a primary that has lost its place takes for it.
+    Replication signs for its position or later. A process that begins to read after the first fact was read reads at MongoDB's
+    time then, or at what a primary that has lost its place takes for it.
     """
     assert facts.applied is not None
     return WritersSeen(

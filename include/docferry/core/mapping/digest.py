@@ -23,7 +23,7 @@ def digest(children: Sequence[Item]) -> str:
 
 
 def _canonical(item: Item) -> bytes:
-    """An item's content in one spelling, whoever wrote it: JSON. Flat strings and numbers, the usual case, are quick."""
+    """An item's content in one spelling, however it was written: JSON. Flat strings and numbers, the usual case, are quick."""
     parts: list[str] = []
     for name in sorted(item):
         if name in VOLATILE:
@@ -44,7 +44,7 @@ _json_text: Callable[[str], str] = json.encoder.encode_basestring_ascii
 
 
 def _canonical_value(value: AttributeValue) -> AttributeValue:
-    """Numbers in one spelling, whoever wrote them."""
+    """Numbers in one spelling, however they were written."""
     ((tag, content),) = value.items()
     if tag == "N" and (content[0] == "0" or not content.isdigit()):
         return {"N": plain_number(Decimal(content))}

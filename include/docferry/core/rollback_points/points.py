@@ -1,7 +1,7 @@
 """Rollback points: what is remembered of one, what things are called, and what restoring one would lose. Pure.
 
 A point is MongoDB's database at one cluster time (`dump`), or over a span of time (`mongodump`), or the name of what
-somebody else has made (`snapshot`), and a DynamoDB backup of each table.
+made elsewhere (`snapshot`), and a DynamoDB backup of each table.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def date_text(seconds: float) -> str:
 
 
 def name_at(seconds: float) -> str:
-    """What a point made at this time is called if nobody names it."""
+    """What a point made at this time is called if no name is given."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y%m%dT%H%M%SZ}"
 
 
@@ -136,7 +136,7 @@ def name_problems(name: str) -> list[Problem]:
 
 
 def database_beside(database: str, point: str) -> str:
-    """Where a point is restored if nobody says where."""
+    """Where a point is restored if no place is given."""
     return f"{database}_restored_{point}"
 
 

@@ -98,7 +98,7 @@ def _claim(job: Job, settings: CollectionSettings) -> LoadHeader:
         try:
             claimed = headers.write(replace(header, run=job.run.name, holder=_holder(job)))
         except ConditionFailed:
-            continue  # somebody else claimed it first: look who
+            continue  # another process claimed it first: look which
         require_permitted(job.ledger, Flow.LOAD, f"the backfill of {settings.name}")
         if header.state == NEW and header.mode == BULK and is_followed(job.ledger):
             # Looked at after the claim, as replication looks at the claims after it has said that it follows.

@@ -118,4 +118,4 @@ def release_run(job: Job, collection: str) -> None:
         try:
             headers.write(replace(header, holder=replace(header.holder, owner="")))
         except ConditionFailed:
-            return  # somebody has claimed it already
+            return  # another process has claimed it already

@@ -33,7 +33,7 @@ from docferry.ports.flows import (
 
 
 async def load_range(job: Job, target: Target, collection: str, chunks: Sequence[str]) -> Counts:
-    """Load these chunks; those that somebody else holds or has finished are passed over.
+    """Load these chunks; those that another process holds or has finished are passed over.
 
     Raises: Stopped (checkpointed), LeaseLost, LeaseHeld if a chunk is still held when all others are done, RetryExhausted,
             TooManyDeadLetters, StoreError. Whatever it raises, a later run continues.

@@ -1,4 +1,4 @@
-"""Raise the fence on MongoDB, lift it, and prove that nobody has written behind it."""
+"""Raise the fence on MongoDB, lift it, and prove that no client has written behind it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from docferry.flows.ledger.times import encode_time
 def fence(job: Job, within_s: float) -> FenceReport:
     """Make MongoDB refuse the application's writes within so many seconds, or leave everything as it was.
 
-    A fence that is up already stays, with its time; one that somebody left half done is lifted first.
+    A fence that is up already stays, with its time; one that was left half done is lifted first.
 
     Raises: PreflightFailed if neither kind of fence would hold, before anything was touched; FenceFailed at the deadline, with
             what was in the way (it may come up to a second late); LeaseHeld, LeaseLost, Stopped, StoreError. Whatever it
@@ -95,7 +95,7 @@ def lift(job: Job) -> LiftReport:
 
 
 def require_quiet(job: Job, since: Timestamp) -> None:
-    """Prove that nobody but docferry has written to the migration's collections behind `since`.
+    """Prove that no client but docferry has written to the migration's collections behind `since`.
 
     Raises: FenceBroken with the first such writes; ResumeTokenLost if the oplog no longer tells; Stopped, RetryExhausted,
             StoreError.
@@ -106,7 +106,7 @@ def require_quiet(job: Job, since: Timestamp) -> None:
 
 
 def _standing(job: Job, lease: Lease, within_s: float) -> FenceReport | None:
-    """The fence that is up already. What somebody left half done is lifted, and then there is none."""
+    """The fence that is up already. One that was left half done is lifted, and then there is none."""
     recorded, plan, time_of_fence = (record := fence_in(lease.record)).state, record.plan, record.time
     if recorded is Recorded.DOWN or plan is None:
         return None

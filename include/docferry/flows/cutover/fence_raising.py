@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 class Never:
-    """Whoever wants us to stop waits until the application may write again."""
+    """A wish to stop waits until the application may write again."""
 
     def is_set(self) -> bool:
         return False
@@ -174,12 +174,12 @@ class Raising:
     def _undo(self, error: BaseException) -> None:
         """Take back what was raised; raises FenceFailed where that is what matters."""
         if isinstance(error, LeaseLost) and self._is_anothers(error):
-            return  # whoever holds the lease now goes on from the record
+            return  # the process that holds the lease now goes on from the record
         in_the_way = [str(one) for one in self.in_the_way]
         what = f"the fence on MongoDB ({self.plan.kind}) was not up within {self.within_s:g} s"
         what = what if isinstance(error, _Late) else f"the fence on MongoDB ({self.plan.kind}) was given up: {error}"
         if self.trouble:
-            what += f" (the last that MongoDB said: {self.trouble.rstrip('.')})"
+            what += f" (MongoDB's last answer: {self.trouble.rstrip('.')})"
         try:
             lifted = lift_in_mongodb(self.job, self.plan, Never())
         except MigrationError as lost:
@@ -195,12 +195,15 @@ class Raising:
             error.add_note(f"(and the ledger could not be told that the fence is down: {lost})")
 
     def _is_anothers(self, error: LeaseLost) -> bool:
-        """Whether somebody else took over and wants the fence up. One who took over and lifted it may have done so before our
+        """Whether another process took over and wants the fence up. One that took over and lifted it may have done so before our
         last attempt went through, so that we lift it again."""
         try:
             record = read_fence(self.job.ledger)
         except MigrationError as lost:
-            text = f"the fence on MongoDB ({self.plan.kind}) was given up: {error}; the ledger does not tell who has it: {lost}"
+            text = (
+                f"the fence on MongoDB ({self.plan.kind}) was given up: {error}; the ledger does not say which process "
+                f"holds it: {lost}"
+            )
             raise FenceFailed(text, taken_back=False) from error
         if record.holder.mark in ("", self.job.identity.mark):
             return False

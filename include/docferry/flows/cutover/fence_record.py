@@ -1,7 +1,7 @@
 """The fence's record in the ledger, what a fence is made of, and taking it away.
 
 What is about to be taken is in the ledger (section `fence`) before it is taken, so a later `lift`, by whatever process, gives
-back exactly that. Whoever raises or lifts holds a lease on the record meanwhile. Record and MongoDB agree like this:
+back exactly that. The process that raises or lifts holds a lease on the record meanwhile. Record and MongoDB agree like this:
 
     state     MongoDB                                             who died here leaves
     down      no fence                                            nothing
@@ -138,8 +138,8 @@ def lift_under(job: Job, lease: Lease, plan: FencePlan, stop: StopSignal) -> Non
 def lift_in_mongodb(job: Job, plan: FencePlan, stop: StopSignal) -> Recorded:
     """DOWN; or LIFTING, if the primary lets the application write, but has no majority behind it.
 
-    Why: nobody's writes wait for a member that is down; but after a fail-over the fence may be up once more, so whoever raises or
-    lifts next lifts it again.
+    Why: no writes wait for a member that is down; but after a fail-over the fence may be up once more, so the process that
+    raises or lifts next lifts it again.
     """
     trouble: TransientStoreError | None = None
 

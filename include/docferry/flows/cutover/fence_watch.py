@@ -2,7 +2,7 @@
 
 A process that lifts the fence may stand still just before its request leaves (a paused machine, SIGSTOP), for longer than its
 lease lives, and another may have made DynamoDB the leader meanwhile. The request cannot carry a condition. So `lift` looks at the
-mode under the fence's lease, and again behind the request; and whoever replicates looks every second, for a process that died
+mode under the fence's lease, and again behind the request; and the replicator looks every second, for a process that died
 in between.
 """
 
@@ -30,7 +30,7 @@ _NOT_NOW = (LeaseHeld, LeaseLost, TransientStoreError, RetryExhausted)
 
 
 def may_be_lifted(mode: ModeState) -> bool:
-    """Whether MongoDB may be opened to the application in this mode; in HOLD it may not, whoever holds."""
+    """Whether MongoDB may be opened to the application in this mode; in HOLD it may not, for either direction."""
     return mode.mode is not Mode.HOLD and not mode.mode.dynamodb_leads
 
 
@@ -95,7 +95,7 @@ def _raise_again(job: Job) -> bool:
 
 
 def _lift_again(job: Job) -> bool:
-    """Under the lease, so that nobody is raising it at the moment."""
+    """Under the lease, so that no process is raising it at the moment."""
     with held(job) as lease:
         mode = read_mode(job.ledger)
         if not may_be_lifted(mode) or not _fence_misfit(job, mode):

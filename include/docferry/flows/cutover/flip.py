@@ -1,6 +1,6 @@
 """Dual writes and the flip of the reads: what must be true first, and what is watched afterwards.
 
-Both change nobody's leader, so they are one conditional change of the ledger. Reads are flipped a share at a time; while a share
+Neither changes the leader, so each is one conditional change of the ledger. Reads are flipped a share at a time; while a share
 soaks, the application's own comparisons are watched, and what goes past a bound steps back by itself.
 """
 
@@ -102,7 +102,7 @@ def _move(job: Job, to: Mode, percent: int, why: str) -> FlipReport:
 
 
 def _await_acknowledgements(job: Job, after: ModeState) -> None:
-    """Every process follows within a moment; who does not is named, and changes nothing: nobody's leader has changed."""
+    """Every process follows within a moment; one that does not is named, and changes nothing: the leader is the same."""
     until = time.monotonic() + FOLLOWED_WITHIN_S
     while left := unacknowledged(live_instances(job.ledger, job.identity), after.epoch):
         if time.monotonic() > until or job.stop.is_set():
@@ -149,7 +149,7 @@ def _equal(job: Job) -> Iterator[Problem]:
         yield Problem(where="full validation", what=f"is {age_s / 3600:.0f} h old", suggestion="docferry validate")
     for one in job.migration.collections:
         if letters := list_letters(job.ledger, one.name):
-            what = f"has {len(letters)} open dead letter(s): these documents are MongoDB's alone"
+            what = f"has {len(letters)} open dead letter(s): DynamoDB does not hold these documents"
             yield Problem(where=f"collections.{one.name}", what=what, suggestion="docferry dead-letters")
 
 
@@ -202,7 +202,7 @@ def _following(job: Job) -> Iterator[Problem]:
     live = live_instances(job.ledger, job.identity)
     if not live:
         advice = "start the application with docferry.connect"
-        yield Problem(where="application", what="no instance is registered: nobody would follow", suggestion=advice)
+        yield Problem(where="application", what="no instance is registered: no process would follow", suggestion=advice)
     for one in unacknowledged(live, read_mode(job.ledger).epoch):
         yield Problem(
             where=f"instance {one.name}", what="has not followed the last change of mode", suggestion="see its log"
@@ -257,7 +257,7 @@ def _soak(job: Job, report: FlipReport, soak: _Soak) -> None:
 
 
 def _ours(job: Job, report: FlipReport) -> Record:
-    """The mode that soaks. Raises MoveRefused once somebody else has changed it: then it is his."""
+    """The mode that soaks. Raises MoveRefused once another process has changed it: then it belongs to that one."""
     record = mode_record(job.ledger)
     now = mode_in(record)
     if now.epoch != report.epoch:
@@ -266,7 +266,7 @@ def _ours(job: Job, report: FlipReport) -> Record:
 
 
 def _step_back(job: Job, record: Record, before: ModeState, why: str) -> None:
-    """To the mode of before. Raises SteppedBack; MoveRefused."""
+    """To the mode that it was. Raises SteppedBack; MoveRefused."""
     examples = _examples(list_instances(job.ledger))
     back = mode_in(record).move(before.mode, before.percent)
     change_mode(job.ledger, record, back, job.identity, f"stepped back: {why}")

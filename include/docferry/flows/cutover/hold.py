@@ -86,7 +86,7 @@ class SwitchReport:
 
 
 async def take_over(job: Job, what: str, follow: Callable[[], Awaitable[Any]]) -> None:
-    """Become the one who replicates (`what` says how), as soon as the one of before has made room."""
+    """Become the one who replicates (`what` says how), as soon as the earlier one has made room."""
     began = time.monotonic()
     while True:
         try:
@@ -95,7 +95,7 @@ async def take_over(job: Job, what: str, follow: Callable[[], Awaitable[Any]]) -
         except LeaseHeld as error:
             if time.monotonic() - began > TAKE_OVER_S:
                 raise
-            job.progress.say(f"waiting for the {what} of before to end: {error}")
+            job.progress.say(f"waiting for the earlier {what} to end: {error}")
             await asyncio.sleep(0.5)
 
 
@@ -242,7 +242,7 @@ def back_out(job: Job, why: str, hold: int | None = None) -> ModeState:
     """From HOLD to where it was, and then fence and marker as that mode asks. Idempotent. `hold`: only the hold of that epoch.
 
     MongoDB is opened behind the mode, never before it: if it led, the fence is lifted; if DynamoDB does, it stands.
-    Raises: FenceFailed, StoreError, RetryExhausted, LeaseHeld: whoever calls this next goes on, and whoever replicates.
+    Raises: FenceFailed, StoreError, RetryExhausted, LeaseHeld: the next caller goes on, and the replicator.
     """
     while True:
         record = mode_record(job.ledger)
@@ -273,9 +273,9 @@ def settle(job: Job, mode: ModeState) -> None:
 def back_out_after(
     job: Job, error: BaseException, steps: Mapping[str, float], ahead: Mode, hold: int | None = None
 ) -> BaseException:
-    """Go back, and say so: the error to raise. If going back fails, too, whoever watches the hold goes on.
+    """Go back, and say so: the error to raise. If going back fails, too, the process that watches the hold goes on.
 
-    Whoever was asked to stop goes back all the same, and then stops.
+    A process that was asked to stop goes back all the same, and then stops.
     """
     job = replace(job, stop=threading.Event())
     why = f"{type(error).__name__}: {error}" if isinstance(error, MigrationError) else type(error).__name__

@@ -1,7 +1,7 @@
-"""The second guard of a hold: whoever changes the leader may die, and then somebody else puts everything back.
+"""The second guard of a hold: if the process that changes the leader dies, another one puts everything back.
 
 `watch_hold` is for a process or task beside the change, and for the replicator that has made room for it; `end_dead_hold` for
-whoever replicates next.
+the process that replicates next.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from docferry.flows.ledger.modes import read_mode, replication_yield_request, re
 from docferry.flows.ledger.times import now_ms
 
 GRACE_S = 1.0
-"""How long after the deadline others put HOLD back: whoever holds is to do it himself."""
+"""How long after the deadline others put HOLD back: the process that holds does it first."""
 LOOK_S = 0.25
 BEGINS_WITHIN_S = 20.0
 WATCH_S = 900.0
@@ -24,15 +24,15 @@ WATCH_S = 900.0
 
 
 def is_overdue(mode: ModeState, grace_s: float = GRACE_S) -> bool:
-    """A hold whose deadline has passed: whoever began it does not live, or cannot go back."""
+    """A hold whose deadline has passed: the process that began it died, or cannot go back."""
     return mode.mode is Mode.HOLD and now_ms() > mode.deadline_ms + int(grace_s * 1000)
 
 
 def put_back(job: Job) -> bool:
-    """Put a hold back that nobody ended; whether there was one.
+    """Put a hold back that was left behind; whether there was one.
 
     Raises: LeaseHeld, for as long as the fence is the dead one's; FenceFailed, StoreError, RetryExhausted. The mode may be back
-            then, and the fence not yet lifted: whoever replicates lifts it.
+            then, and the fence not yet lifted: the replicator lifts it.
     """
     return _put_back(job, goes_on=False)
 
@@ -42,13 +42,13 @@ def _put_back(job: Job, *, goes_on: bool) -> bool:
     mode = read_mode(job.ledger)
     if not (is_overdue(mode) or (goes_on and mode.mode is not Mode.HOLD)):
         return False
-    back_out(job, "the deadline has passed, and whoever held has not gone back")
+    back_out(job, "the deadline has passed, and the process that held has not gone back")
     request_replication_yield(job.ledger, job.identity.name, 0)  # the dead one's: replication may go on
     return True
 
 
 def end_dead_hold(job: Job) -> bool:
-    """Before replication begins: a hold at which nobody is any more is waited for, and put back; whether there was one.
+    """Before replication begins: a hold that was left behind is waited for, and put back; whether there was one.
 
     Raises: as `put_back`.
     """
@@ -64,7 +64,7 @@ def end_dead_hold(job: Job) -> bool:
 
 
 def watch_hold(job: Job, for_s: float, begins_within_s: float = BEGINS_WITHIN_S) -> bool:
-    """Watch a change of leader to its end, for so long at most; whether a hold had to be put back that nobody ended.
+    """Watch a change of leader to its end, for so long at most; whether a hold that was left behind had to be put back.
 
     While MongoDB or the ledger cannot be reached it tries again. One that does not begin soon is not waited for.
 

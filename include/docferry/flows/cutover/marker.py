@@ -22,7 +22,7 @@ def mark_leader(job: Job) -> bool:
     """
     record = mode_record(job.ledger)
     wanted = marker_by(record)
-    if wanted.leader is Leads.NOBODY:
+    if wanted.leader is Leads.NEITHER:
         return False
     found = retrying("read the marker of the leader", job.leader.read, Never(), MARK_S)
     if found is not None and (found.leader is wanted.leader or found.revision > wanted.revision):
@@ -31,14 +31,14 @@ def mark_leader(job: Job) -> bool:
     return True
 
 
-def mark_nobody(job: Job, held: Record) -> None:
-    """In HOLD: nobody leads, by the record of this hold.
+def mark_neither(job: Job, held: Record) -> None:
+    """In HOLD: neither leads, by the record of this hold.
 
     Raises: MoveRefused if the marker follows from a later change of mode; StoreError, RetryExhausted.
     """
     wanted = marker_by(held)
     found = retrying("write the marker of the leader", lambda: job.leader.write(wanted), job.stop, MARK_S)
-    if (found.revision, found.leader) != (wanted.revision, Leads.NOBODY):
+    if (found.revision, found.leader) != (wanted.revision, Leads.NEITHER):
         raise MoveRefused(
             f"the mode has changed meanwhile: {COLLECTION} says {found.leader} by epoch {found.epoch}, and this hold is of epoch "
             f"{wanted.epoch}"

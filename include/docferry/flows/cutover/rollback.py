@@ -32,7 +32,7 @@ def plan_rollback(job: Job, to: Mode = Mode.MONGO_ONLY, waived: Sequence[str] = 
     now = read_mode(job.ledger)
     if now.mode is Mode.HOLD:
         _require_overdue(now)
-        return f"the hold, which nobody ends, goes back to {now.behind}; run it again from there"
+        return f"the hold, which no process ends, goes back to {now.behind}; run it again from there"
     _require_way(now, to)
     if now.mode is to:
         return f"nothing: the mode is {now}"
@@ -64,7 +64,7 @@ async def roll_back(job: Job, target: Target, to: Mode = Mode.MONGO_ONLY, waived
     before = await in_thread(read_mode, job.ledger, stop=job.stop)
     if before.mode is Mode.HOLD:
         _require_overdue(before)
-        before = await in_thread(back_out, job, "rolled back by hand: nobody had ended the hold", stop=job.stop)
+        before = await in_thread(back_out, job, "rolled back by hand: the hold was left behind", stop=job.stop)
     _require_way(before, to)
     if before.mode is Mode.DYNAMODB_ONLY:
         report = await switch_to_mongodb(job, target, waived)
@@ -74,7 +74,7 @@ async def roll_back(job: Job, target: Target, to: Mode = Mode.MONGO_ONLY, waived
 
 
 def _change(job: Job, before: ModeState, to: Mode) -> ModeState:
-    """MongoDB led all the while. A fence that somebody left is lifted."""
+    """MongoDB led all the while. A fence that was left up is lifted."""
     if before.mode is not to:
         back_to(job, to, "rolled back")
     mark_leader(job)
@@ -83,7 +83,7 @@ def _change(job: Job, before: ModeState, to: Mode) -> ModeState:
 
 
 def _begin_dual_write(job: Job, report: SwitchReport) -> SwitchReport:
-    """MongoDB leads. Whoever replicates forward takes a moment to notice it."""
+    """MongoDB leads. A forward replicator takes a moment to notice it."""
     began = time.monotonic()
     while list(lacking_replication(job.ledger)) and time.monotonic() - began < FOLLOWED_WITHIN_S:
         raise_if_stopped(job)
@@ -105,7 +105,7 @@ def _no_way(now: ModeState, to: Mode | None = None) -> str:
 
 
 def _require_overdue(now: ModeState) -> None:
-    """A hold that somebody is carrying out is left to him."""
+    """A hold that another process is carrying out is left to it."""
     if not is_overdue(now):
         problem = Problem(
             where="mode", what=f"is {now}: the leader is being changed", suggestion="wait for it, or for its deadline"

@@ -5,7 +5,7 @@ There:  DYNAMODB_READS (100 %) -> HOLD -> DYNAMODB_ONLY
         1. This process becomes the replicator, and compares what has changed since the last validation, until little is left.
         2. HOLD, with a deadline: writes wait. Every live instance says that it has none in flight.
         3. MongoDB is fenced: what has not acknowledged, or never asked us, is refused. Everything up to the fence is applied.
-        4. What has changed since the last look is compared exactly; nobody but docferry has written behind the fence.
+        4. What has changed since the last look is compared exactly; no client but docferry has written behind the fence.
         5. Where reverse replication begins is noted, and DynamoDB leads.
         The marker in MongoDB says `none` from before the fence on, and `dynamodb` behind the mode.
 
@@ -45,7 +45,7 @@ from docferry.flows.cutover.hold import (
     take_over,
     wait_until_lag_below,
 )
-from docferry.flows.cutover.marker import mark_leader, mark_nobody
+from docferry.flows.cutover.marker import mark_leader, mark_neither
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread, to_its_end
 from docferry.flows.ledger.approvals import STOP_MONGO_WRITES, no_evidence, require_approval
@@ -151,7 +151,7 @@ def _not_ready(job: Job, report: RecordedReport | None) -> Sequence[Problem]:
     for one in job.migration.collections:
         letters = list_letters(job.ledger, one.name)
         if letters:
-            what = f"has {len(letters)} open dead letter(s): these documents are MongoDB's alone"
+            what = f"has {len(letters)} open dead letter(s): DynamoDB does not hold these documents"
             problems.append(Problem(where=f"collections.{one.name}", what=what, suggestion="docferry dead-letters"))
     return problems
 
@@ -165,8 +165,8 @@ def _unenforced(job: Job) -> Iterator[Problem]:
         for unique in (*facts.unique, *facts.partly_unique):
             name = f"{mapping.collection}.{','.join(sorted(unique))}"
             if unique != {"_id"} and not key <= unique and name not in waived:
-                what = "is unique in MongoDB, and nothing keeps it so once DynamoDB leads"
-                advice = f"see to it in the application, and waive it: cutover.waived_unique: [{name}]"
+                what = "is unique in MongoDB, and nothing enforces it once DynamoDB leads"
+                advice = f"enforce it in the application, and waive it: cutover.waived_unique: [{name}]"
                 yield Problem(where=name, what=what, suggestion=advice)
 
 
@@ -216,8 +216,8 @@ class _HoldMongoDB(Hold):
     async def until_equal(self, held: ModeState) -> tuple[int, int]:
         job = self.job
         self.require_time(held)
-        # To its end: whoever goes back lifts the fence, and cannot while it is still being raised.
-        await to_its_end(mark_nobody, job, self.record)
+        # To its end: going back lifts the fence, which cannot be done while it is still being raised.
+        await to_its_end(mark_neither, job, self.record)
         fenced = await to_its_end(fence, job, max(1.0, self.acks_until - time.monotonic()))
         self.mark("fenced")
         self.until.time = fenced.time
@@ -239,7 +239,7 @@ class _HoldMongoDB(Hold):
         job = self.job
         others = [*unfinished_loads(job.ledger, job.migration), *open_writers(job.ledger, job.identity)]
         if others:
-            raise HoldFailed(f"somebody else writes to DynamoDB: {others[0]}", self.steps)
+            raise HoldFailed(f"another process writes to DynamoDB: {others[0]}", self.steps)
 
     async def go_ahead(self, record: Record, held: ModeState) -> ModeState:
         job = self.job

@@ -13,7 +13,7 @@
 As the way there, it asks for a validation that found all equal: since DynamoDB leads, it is MongoDB that has been judged.
 
 Without journals nothing fences DynamoDB: then a process that vanished without a word is out-waited for the life of a signature
-before anything begins, or waived by whoever knows that it is gone, and the report says what is not proved.
+before anything begins, or waived by an operator who knows that it is gone, and the report says what is not proved.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from docferry.flows.cutover.hold import (
     take_over,
     wait_until_lag_below,
 )
-from docferry.flows.cutover.marker import mark_nobody
+from docferry.flows.cutover.marker import mark_neither
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.approvals import no_evidence
@@ -122,7 +122,10 @@ def require_ready_to_return(job: Job, waived: Sequence[str]) -> None:
             continue  # struck off and sealed: whatever it has sent can be waited for in its lanes, or never happens
         left_s = one.until_ms / 1000 + SIGNATURE_LIVES_S - time.time()
         if one.id not in waived:
-            what = f"vanished without a word; a request that it signed may still arrive for {left_s / 60:.0f} min"
+            what = (
+                "disappeared without ending its registration; a request that it signed may still arrive for "
+                f"{left_s / 60:.0f} min"
+            )
             advice = f"wait for it, or waive it if it is known to be gone: --waive {one.id}"
             problems.append(Problem(where=f"instance {one.name}", what=what, suggestion=advice))
     problems += [] if WITHOUT_VALIDATION in waived else _unvalidated(job)
@@ -260,13 +263,13 @@ class _HoldDynamoDB(Hold):
         return await asyncio.to_thread(self._go_ahead, record, held)
 
     def _go_ahead(self, record: Record, held: ModeState) -> ModeState:
-        """Note where forward replication goes on, while nobody writes to MongoDB; then let them, behind the mode."""
+        """Record where forward replication goes on, while no client writes to MongoDB; then let them, behind the mode."""
         job = self.job
         position = job.source.stream_position(job.source.cluster_time())  # without waiting for the stream to move
         continue_replication_from(job.ledger, position)
         record_reign(job.ledger, held.floor, snapshot_version(position.time))
         self.require_time(held)
-        mark_nobody(job, record)
+        mark_neither(job, record)
         after = held.go_ahead(0)
         change_mode(job.ledger, record, after, job.identity, self.why)
         self.mark("switched")

@@ -1,4 +1,4 @@
-"""Blocking calls beside the event loop, that nobody has to wait for when asked to stop."""
+"""Blocking calls beside the event loop, which need not be waited for when asked to stop."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def in_thread(
     def run() -> None:
         try:
             result = call(*arguments)
-        except BaseException as error:  # noqa: BLE001 - handed to whoever awaits
+        except BaseException as error:  # noqa: BLE001 - handed to the task that awaits
             _deliver(loop, future, future.set_exception, error)
         else:
             _deliver(loop, future, future.set_result, result)
@@ -73,14 +73,14 @@ async def unless_stopped(work: Coroutine[Any, Any, T], stop: StopSignal) -> T:
 
 async def to_its_end(call: Callable[..., T], *arguments: Any) -> T:
     """The result of a blocking write, which is waited for even by who is cancelled: once it was sent it may still happen,
-    and nobody else may write to the same place before that is known."""
+    and no other task may write to the same place before that is known."""
     task = asyncio.ensure_future(in_thread(call, *arguments))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
         if not task.cancelled():
-            task.exception()  # looked at: whoever was cancelled has no use for it
+            task.exception()  # looked at: the cancelled caller has no use for it
         raise
 
 
@@ -96,7 +96,7 @@ def _deliver(
 
 
 async def cancel_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """End these tasks, and take note of what they raised, so that nobody misses it."""
+    """End these tasks, and take note of what they raised, so that it is not missed."""
     ended = list(tasks)
     for task in ended:
         task.cancel()

@@ -145,7 +145,7 @@ class LetterWatch:
         self._listed = float("-inf")
 
     def look(self) -> list[DeadLetter] | None:
-        """All open letters; None if nobody has opened one since the last look. Raises StoreError."""
+        """All open letters; None if none was opened since the last look. Raises StoreError."""
         record = self._ledger.read(OPENINGS, self._collection)
         seen = record.revision if record is not None else 0
         now = self._monotonic()

@@ -28,14 +28,14 @@ HURRIED_S, PATIENT_S = 2.0, 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """Who holds a record, and until when, in ms of the holder's clock; `owner` "" is nobody. `mark` tells its process apart."""
+    """Who holds a record, and until when, in ms of the holder's clock; `owner` "" is none. `mark` tells its process apart."""
 
     owner: str = ""
     mark: str = ""
     until_ms: int = 0
 
     def expired(self, identity: Identity) -> bool:
-        """Nobody holds it: it was given back, has run out, or its holder's process is proved dead."""
+        """No process holds it: it was given back, has run out, or its holder's process is proved dead."""
         return not self.owner or self.until_ms < now_ms() or identity.ended(self.mark)
 
     @property
@@ -92,12 +92,12 @@ class Lease:
         return self._record.key
 
     def check(self) -> None:
-        """Raises LeaseLost if the lease may be somebody else's by now."""
+        """Raises LeaseLost if another process may hold the lease by now."""
         if time.monotonic() > self._deadline:
             raise LeaseLost(self._name)
 
     def update(self, changes: Mapping[str, Any]) -> None:
-        """Write a checkpoint (and renew). Raises LeaseLost if somebody took over."""
+        """Write a checkpoint (and renew). Raises LeaseLost if another process took over."""
         with self._lock:
             self._write(changes)
 
@@ -119,7 +119,7 @@ class Lease:
         body = {**self._record.body, **changes}
         body["owner"] = self._identity.name if owner is None else owner
         body["mark"] = self._identity.mark
-        body["until"] = self._until = self._unlike_the_last(now_ms() + int(self._lease_s * 1000))
+        body["until"] = self._until = self._strictly_increasing_expiry(now_ms() + int(self._lease_s * 1000))
         try:
             self._record = self._ledger.write(self._record.section, self._record.key, body, expect=self._record)
         except ConditionFailed as error:
@@ -133,7 +133,7 @@ class Lease:
                 return
         self._deadline = asked + self._lease_s * 0.8
 
-    def _unlike_the_last(self, until: int) -> int:
+    def _strictly_increasing_expiry(self, until: int) -> int:
         """By `until` two writes of ours are told apart: it rises within a millisecond, too."""
         return self._until + 1 if 0 <= self._until - until < 1_000 else until
 

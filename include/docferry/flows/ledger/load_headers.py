@@ -158,7 +158,7 @@ class LoadHeaders:
 
 
 def new_header(collection: str, mapping: str) -> LoadHeader:
-    """The header of a collection that nobody has claimed."""
+    """The header of a collection that no load has claimed."""
     return LoadHeader(collection=collection, mapping=mapping, started_ms=now_ms())
 
 
@@ -304,7 +304,7 @@ def chunk_checkpoint(
 
 
 def _late(body: Mapping[str, Any]) -> LateWrites:
-    # A header of before has no time at which a chunk was taken over: it was before the end.
+    # A header of earlier has no time at which a chunk was taken over: it was before the end.
     orphaned = int(body.get("finished", 0)) if body.get(TAKEOVER_NEEDS_WAIT) else 0
     return LateWrites(
         int(body.get("unanswered", 0)), int(body.get("unanswered_ms", 0)), int(body.get(ORPHANED, orphaned))

@@ -1,5 +1,5 @@
 """By which mapping a collection was loaded. Whatever writes its items later, or judges them, must have the same: with another one
-an item of the old key would stay, beside the new one, and nobody would know of it.
+an item of the old key would stay, beside the new one, and nothing would find it.
 
 A fingerprint is a hash of what decides about items, as canonical JSON, and of nothing else. What has its first value (`FIRST`)
 is left out: so a field that comes later changes no fingerprint of a file that does not use it.
@@ -58,7 +58,7 @@ def _plain(value: Any) -> Any:
     return sorted(value) if isinstance(value, tuple) else value
 
 
-# --- ledgers of before -----------------------------------------------------------------------------------------------
+# --- ledgers of earlier versions -------------------------------------------------------------------------------------
 
 _OLD_COLLECTION = ("name", "table", "item", "children", "unmapped", "generic", "index_names", "ttl_attribute")
 _OLD_ITEM = ("entity", "key", "index", "when", "attributes", "types")
@@ -106,7 +106,7 @@ def changed_mappings(migration: Migration, ledger: Ledger, only: Sequence[str] =
 
 
 def renew_fingerprints(migration: Migration, ledger: Ledger) -> None:
-    """Write those of an old rule by the rule of now, where they fit. Who changes a header meanwhile does it himself."""
+    """Write those of an old rule by the rule of now, where they fit. A process that changes a header meanwhile does it itself."""
     headers = LoadHeaders(ledger)
     for settings in migration.collections:
         header = headers.read(settings.name)
@@ -122,7 +122,7 @@ def mapping_changed(collection: str) -> Problem:
         where=f"collections.{collection}",
         what="its mapping has changed since it was loaded; what is loaded would not fit what follows",
         suggestion="put the mapping back; or load it again (backfill --again), then validate and repair, which bury what "
-        "is under keys of before; or start over with new tables and a new migration name",
+        "is under its former keys; or start over with new tables and a new migration name",
     )
 
 

@@ -78,7 +78,7 @@ def change_mode(ledger: Ledger, before: Record, after: ModeState, identity: Iden
     """Make `after` the mode, if it is still the one that was read; its line in the history is written with it, in one
     transaction: there is never one without the other.
 
-    Raises: MoveRefused, if somebody else has changed it.
+    Raises: MoveRefused, if another process has changed it.
     """
     was = mode_in(before)
     body = {"before": str(was), "after": str(after), "by": identity.name, "why": why, "at": now_ms()}
@@ -113,14 +113,14 @@ def dynamodb_has_led_s(ledger: Ledger) -> float:
     return max(0.001, (now_ms() - moves[-1].at_ms) / 1000)
 
 
-# --- room for whoever changes the leader -----------------------------------------------------------------------------
+# --- room for a process that changes the leader-----------------------------------------------------------------------
 
 ROOM = ("replication", "room")
-"""Where somebody asks whoever replicates, in either direction, to make room for a while."""
+"""Where a process asks the replicator, of either direction, to make room for a while."""
 
 
 def request_replication_yield(ledger: Ledger, by: str, for_s: float) -> None:
-    """Ask whoever replicates to end, and others not to begin, for so many seconds; 0 takes it back."""
+    """Ask the replicator to end, and others not to begin, for so many seconds; 0 takes it back."""
     body = {"by": by, "until": now_ms() + int(for_s * 1000)}
     while True:
         try:
@@ -131,7 +131,7 @@ def request_replication_yield(ledger: Ledger, by: str, for_s: float) -> None:
 
 
 def replication_yield_request(ledger: Ledger) -> LeaseHeld | None:
-    """Who is about to change the leader and must replicate himself, as the error for whoever else would; None if nobody is."""
+    """The process that is about to change the leader and replicates meanwhile, as the error for all others; None without one."""
     asked = ledger.read(*ROOM)
     left_s = (int(asked.body["until"]) - now_ms()) / 1000 if asked is not None else 0.0
     return LeaseHeld("replication", str(asked.body["by"]), left_s) if asked is not None and left_s > 0 else None
@@ -172,7 +172,7 @@ def instance_in(record: Record) -> Instance:
 
 
 def crowd_in(record: Record | None) -> int:
-    """How many processes lived when somebody counted last; 0 if nobody has."""
+    """How many processes lived when a process counted last; 0 if no process has."""
     return int(record.body["live"]) if record is not None else 0
 
 

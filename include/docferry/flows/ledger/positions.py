@@ -64,7 +64,7 @@ COUNTED = ("events", "written", "superseded", "dead", "passed")
 
 
 def read_replication(ledger: Ledger) -> ReplicationState:
-    """As of now; all empty if nobody has ever replicated."""
+    """As of now; all empty if replication has never run."""
     record = ledger.read(*REPLICATION)
     return replication_in(record) if record is not None else ReplicationState()
 
@@ -128,7 +128,7 @@ def continue_replication_from(ledger: Ledger, position: StreamPosition) -> None:
     """Where forward replication goes on after DynamoDB led. Raises InvariantBroken, ConditionFailed if it is held."""
     follower = ledger.read(*REPLICATION)
     if follower is None:
-        raise InvariantBroken("DynamoDB leads, but nobody has ever replicated forward")
+        raise InvariantBroken("DynamoDB leads, but forward replication has never run")
     body = {**follower.body, **position_body(position), "owner": "", "pending": 0, "ended": ""}
     ledger.write(*REPLICATION, body, expect=follower)
 

@@ -234,7 +234,7 @@ class ValidationReport:
             )
         if self.unchecked:
             lines.append(
-                f"{self.unchecked} more suspects were not looked at again: mend these first, then validate again"
+                f"{self.unchecked} more suspects were not looked at again: repair these first, then validate again"
             )
         if self.pending:
             lines.append(f"{self.pending} could not be judged: {self.why_pending}")

@@ -1,7 +1,7 @@
 """Dead letters of the way back: documents of which MongoDB does not hold what DynamoDB does.
 
 They are kept apart from those of the way there: these name where in DynamoDB to look again, and replaying one of those
-writes to DynamoDB. A letter is closed by whoever finds that the document can be followed again.
+writes to DynamoDB. A letter is closed by the process that finds that the document can be followed again.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def open_reverse_letter(
         try:
             return letter_in(ledger.write(SECTION, name, body, expect=ledger.read(SECTION, name)))
         except ConditionFailed:
-            continue  # somebody else, just now: only one follows, so this ends
+            continue  # another process, just now: only one follows, so this ends
 
 
 def close_reverse_letter(ledger: Ledger, letter: ReverseLetter) -> None:

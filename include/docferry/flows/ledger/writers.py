@@ -1,4 +1,4 @@
-"""Who may write items, as the ledger shows it: so that others can tell when nobody does any more.
+"""Who may write items, as the ledger shows it: so that others can tell when no process does any more.
 
 A load holds its chunks, replication its stream. Repair and dead-letter replay read a document and put it later: between the
 two they hold a lease in section `writers`, and look at it before each request is signed. One that was frozen meanwhile then
@@ -27,7 +27,7 @@ LEASE_S = 60.0
 async def writing(ledger: Ledger, identity: Identity, what: str, stop: StopSignal) -> AsyncIterator[Guard]:
     """Hold the lease `what` while the block reads and writes documents; the guard raises once it is lost.
 
-    Raises: LeaseHeld if somebody else is at it; PreflightFailed unless MongoDB leads; Stopped.
+    Raises: LeaseHeld if another process is at it; PreflightFailed unless MongoDB leads; Stopped.
     """
     if stop.is_set():
         raise Stopped(f"asked to stop before the {what} began; nothing was changed")
@@ -38,13 +38,13 @@ async def writing(ledger: Ledger, identity: Identity, what: str, stop: StopSigna
 
 
 def open_loads(ledger: Ledger, migration: Migration, identity: Identity) -> list[str]:
-    """Loads that are under way or can be continued, in words; with them whoever holds a chunk."""
+    """Loads that are under way or can be continued, in words; with them the holders of chunks."""
     found: list[str] = []
     headers = LoadHeaders(ledger)
     for name in migration.mappings:
         header = headers.read(name)
         if header is not None and not header.complete:
-            holder = header.holder.owner or "nobody"
+            holder = header.holder.owner or "no process"
             found.append(f"{name} is {header.state} ({header.mode}), held by {holder}")
         for chunk in list_chunks(ledger, name):
             if not chunk.holder.expired(identity):

@@ -1,7 +1,7 @@
 """Waiting while MongoDB has no majority of data-bearing members, and saying why.
 
 Nothing that such a set acknowledges is safe from a fail-over, so MongoDB holds its change stream and its snapshots back: no
-error, only silence (with an arbiter it still has a primary and takes writes). Whoever waits for it must be told, and goes
+error, only silence (with an arbiter it still has a primary and takes writes). A flow that waits for it must be told, and goes
 on by itself when the member returns.
 """
 
@@ -18,7 +18,7 @@ REMIND_S = 60.0
 
 
 class MajorityWatch:
-    """Looks at the members for somebody who waits. `missing` says what is lacking, '' as far as is known nothing."""
+    """Looks at the members for a flow that waits. `missing` says what is lacking, '' as far as is known nothing."""
 
     def __init__(self, source: Source, progress: Progress, subject: str) -> None:
         self._source, self._progress, self._subject = source, progress, subject
@@ -33,7 +33,7 @@ class MajorityWatch:
             try:
                 self._tell(lacking_majority(self._source.server_facts()))
             except TransientStoreError:
-                return self.missing  # nobody to ask: whoever waits gets the same error, and tells it
+                return self.missing  # no member answers: the flow that waits gets the same error, and reports it
         return self.missing
 
     def _tell(self, missing: str) -> None:

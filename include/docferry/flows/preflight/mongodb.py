@@ -75,8 +75,8 @@ def without_images(collection: str, source: Source) -> Iterator[Problem]:
     if facts.kind == "collection" and not facts.images:
         yield Problem(
             where=f"collections.{collection}",
-            what="has no change stream images: its changes cannot be told",
-            suggestion="run provision: it switches them on, and says first what they cost in space",
+            what="has no change stream images: replication could not see what a change did",
+            suggestion="run `docferry provision`: it switches them on, and says first how much space they take",
         )
 
 

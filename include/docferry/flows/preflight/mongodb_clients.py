@@ -63,7 +63,7 @@ class ForeignReport:
 
     def render(self) -> str:
         """The report for a person."""
-        lines = [_line(one) for one in self.clients] or ["nobody but docferry was connected"]
+        lines = [_line(one) for one in self.clients] or ["no program but docferry was connected"]
         return "\n".join([*lines, self.limits])
 
 

@@ -17,13 +17,13 @@ SERVES = ("replica_set", "tables", "application")
 
 
 def foreign_writers(job: Job) -> Iterator[Problem]:
-    """Whoever writes to MongoDB without docferry's client: behind the fence his writes fail. Raises StoreError."""
+    """The programs that write to MongoDB without docferry's client: behind the fence their writes fail. Raises StoreError."""
     for one in _looked(job).writers:
         yield _problem(one, "writes", "waived_writers")
 
 
 def foreign_readers(job: Job) -> Iterator[Problem]:
-    """Whoever still works with MongoDB, which is not kept up to date from now on. Raises StoreError."""
+    """The programs that still use MongoDB, which is not kept up to date from now on. Raises StoreError."""
     for one in _looked(job).foreign:
         if one.does is not Doing.IDLE:
             yield _problem(one, "reads" if one.does is Doing.READ else "writes", "waived_readers")
@@ -36,7 +36,7 @@ def _looked(job: Job) -> ForeignReport:
 
 
 def _tell_idle(progress: Progress, report: ForeignReport) -> None:
-    """Connections that were never met at work do not refuse a phase, but whoever owns the night is told of them."""
+    """Connections that were never met at work do not refuse a phase, but the operator is told of them."""
     for one in report.foreign:
         if one.does is Doing.IDLE:
             progress.say(f"connected to MongoDB without docferry's client, and not met at work: {_name(one)}")

@@ -214,7 +214,7 @@ class _Run:
             pause_s = min(pause_s * 2, self.patience.poll_s)
 
     def _allow(self, plan: EstatePlan) -> None:
-        """Between the plan and now somebody may have changed something: never write over that unasked."""
+        """Between the plan and now something may have been changed: never write over that unasked."""
         if refusals := plan.refusals(allow_changes=self.allow_changes):
             raise EstateDrift(refusals)
 

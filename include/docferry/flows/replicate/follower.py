@@ -84,10 +84,10 @@ async def replicate(
 ) -> ReplicationReport:
     """Follow the change stream until asked to stop, for `for_s` seconds, or until everything up to `until` is applied.
 
-    Whoever is to change the leader asks a replicator to make room (`ask_for_room`): it then ends by itself. `leading` is
-    that one's own.
+    A process that is to change the leader asks this one to end (`flows.ledger.modes.request_replication_yield`); it passes
+    `leading` for the replicator of its own.
 
-    Raises: Stopped (before it began), LeaseHeld (somebody else follows, named), LeaseLost,
+    Raises: Stopped (before it began), LeaseHeld (another process follows, named), LeaseLost,
             PreflightFailed (not loaded yet, images off, MongoDB does not lead),
             StreamEnded, ResumeTokenLost, RetryExhausted, StoreError. Whatever it raises, a later run goes on where all was
             applied.
@@ -256,9 +256,9 @@ class _Follower:
     # --- books -------------------------------------------------------------------------------------------------------
 
     def _look_for_others(self) -> None:
-        """Whether somebody is about to change the leader, and needs to follow the stream himself."""
-        if not self.leading and (somebody := replication_yield_request(self.job.ledger)):
-            self.job.progress.say(f"replication makes room for {somebody.holder}")
+        """Whether a process is about to change the leader, and needs to follow the stream itself."""
+        if not self.leading and (asking := replication_yield_request(self.job.ledger)):
+            self.job.progress.say(f"replication makes room for {asking.holder}")
             self.makes_room = True
 
     async def _keep_books(self) -> None:
@@ -339,7 +339,7 @@ class _Follower:
         note = f"lag {'unknown' if report.lag_s is None else f'{report.lag_s:.0f} s'}, {report.rate:,.0f} events/s"
         if report.windows is not None:
             note += f", the oplog holds the position for {report.windows.oplog_left_s / 3600:,.1f} h"
-        read = report.events + self.lanes.pending if self.lanes.pending else 0  # of a stream nobody knows the end
+        read = report.events + self.lanes.pending if self.lanes.pending else 0  # the end of a stream is not known
         self.job.progress.advance("replication", report.events, read, note)
         if report.windows is not None and report.windows.in_danger:
             left = min(report.windows.oplog_left_s, report.windows.images_left_s or float("inf"))

@@ -51,7 +51,7 @@ class Applying:
 
 class FirstWrites(Counter[str]):
     """What was written, by collection, operation and the fields that an update names: while the application writes to both
-    databases, these are the changes that nobody had written to DynamoDB before."""
+    databases, these are the changes that had not been written to DynamoDB before."""
 
     def note(self, change: ChangeEvent) -> None:
         what = describe_change(change)

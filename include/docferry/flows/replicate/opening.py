@@ -25,7 +25,7 @@ def open_for_following(ledger: Ledger, migration: Migration, lease: Lease) -> St
     _require_loaded(ledger, migration)
     if not replication_in(lease.record).opened:
         lease.update(replication_opened())
-        _require_loaded(ledger, migration)  # nobody has begun a load without conditions in between
+        _require_loaded(ledger, migration)  # no load without conditions has begun in between
     renew_fingerprints(migration, ledger)
     position = replication_in(lease.record).position or recorded_position(ledger)
     if position is None:
@@ -50,7 +50,7 @@ def _not_loaded(ledger: Ledger, collection: str) -> Problem | None:
     if header is None or header.first_load_open:
         return Problem(
             where=where,
-            what="is not loaded yet; following begins when every first load is over",
+            what="is not loaded yet; replication begins when every first load has ended",
             suggestion=f"docferry backfill --only {collection}",
         )
     return None

@@ -98,7 +98,7 @@ def health_of(job: Job, only: Sequence[str] = ()) -> HealthReport:
 
 
 def lacking_health(job: Job, parts: Sequence[str]) -> Iterator[Problem]:
-    """What of these parts is not well, for whoever must not begin then: what cannot be told is not well either."""
+    """What of these parts is not well, for a flow that must not begin then: what cannot be told is not well either."""
     for name, part in health_of(job, parts).parts.items():
         if part.status is not Status.HEALTHY:
             yield Problem(where=name, what=f"is {part.status.value}: {part.why}", suggestion="docferry health")
@@ -158,7 +158,7 @@ def _tables(job: Job) -> Part:
 
 def _table(settings: TableSettings, table: TableState | None) -> list[str]:
     if table is None:
-        return ["does not exist: run provision"]
+        return ["does not exist: run `docferry provision`"]
     wrong = [] if table.status in ("ACTIVE", "UPDATING") else [f"is {table.status}"]
     indexes = {one.name: one.status for one in table.indexes}
     wrong += [f"has no index {name}" for name in settings.indexes if name not in indexes]
@@ -182,16 +182,16 @@ def _lag_forward(job: Job) -> Part:
     windows = windows_of(job.source, applied)
     wrong: list[str] = []
     if state.lost:
-        wrong.append("the oplog no longer holds its position: load anew (backfill --again)")
+        wrong.append("the oplog no longer holds its position: load again (`docferry backfill --again`)")
     if state.holder.expired(job.identity):
         ended = f", and its last run ended with: {state.ended}" if state.ended else ""
-        wrong.append(f"nobody replicates{ended}")
+        wrong.append(f"no process replicates{ended}")
     elif noted_s > SEEN_S:
-        wrong.append(f"{state.holder.owner} has not noted a position for {noted_s:.0f} s")
+        wrong.append(f"{state.holder.owner} has not recorded its position for {noted_s:.0f} s")
     if lag_s > HEALTHY_LAG_S:
         wrong.append(f"it is {lag_s} s behind")
     if windows.in_danger:
-        wrong.append("half of the window in which its position is still there is used up")
+        wrong.append("half of the time for which the oplog holds its position is used up")
     if state.waits:
         wrong.append(f"it waits: MongoDB {state.waits}")
     facts = {
@@ -206,7 +206,7 @@ def _lag_forward(job: Job) -> Part:
 def _consistency(job: Job) -> Part:
     report = latest_report(job.ledger)
     if report is None:
-        return _part([], ["the two databases have never been compared: run validate"])
+        return _part([], ["the two databases have never been compared: run `docferry validate`"])
     age_s = (now_ms() - report.at_ms) / 1000
     facts = {"verdict": report.verdict, "age_s": round(age_s), "digest": report.digest}
     equal = report.equal_up_to_date
@@ -216,7 +216,7 @@ def _consistency(job: Job) -> Part:
     if other := of_another_leader(report, read_mode(job.ledger)):
         unknown.append(other)
     if age_s > REPORT_AGE_S:
-        unknown.append(f"it is older than {REPORT_AGE_S / 3600:.0f} h: run validate")
+        unknown.append(f"it is older than {REPORT_AGE_S / 3600:.0f} h: run `docferry validate`")
     return _part(wrong, unknown, told, **facts, equal_up_to=equal)
 
 
@@ -231,15 +231,15 @@ def _lag_reverse(job: Job) -> Part:
         return _part([], [], f"nothing goes back: the mode is {mode}")
     state = read_reverse(job.ledger)
     if not state.started:
-        return _part(["no start is recorded: nothing written since DynamoDB leads would go back"], [])
+        return _part(["no start is recorded: what was written since DynamoDB leads would not reach MongoDB"], [])
     at_ms = now_ms()
     behind_s, noted_s = (at_ms - state.reached_ms) / 1000, (at_ms - (state.at_ms or state.begun_ms)) / 1000
     wrong: list[str] = []
     if state.holder.expired(job.identity):
         ended = f", and its last run ended with: {state.ended}" if state.ended else ""
-        wrong.append(f"nobody replicates in reverse{ended}")
+        wrong.append(f"no process replicates in reverse{ended}")
     elif noted_s > SEEN_S:
-        wrong.append(f"{state.holder.owner} has not noted a position for {noted_s:.0f} s")
+        wrong.append(f"{state.holder.owner} has not recorded its position for {noted_s:.0f} s")
     if behind_s > HEALTHY_LAG_S:
         wrong.append(f"it is {behind_s:.0f} s behind")
     if behind_s > KEEP_S / 2:

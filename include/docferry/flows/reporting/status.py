@@ -31,7 +31,7 @@ def status_of(migration: Migration, ledger: Ledger) -> dict[str, Any]:
 
 def _replication(ledger: Ledger) -> dict[str, Any] | None:
     """How far replication is, as of its last checkpoint `at_ms`; `lag_s` None is unknown. None: it never ran. `first` counts,
-    since the mode has changed last, what nobody had written to DynamoDB before: by writers without the library, and failed puts.
+    since the last change of mode, what had not been written to DynamoDB before: by writers without the library, and failed puts.
     """
     state = read_replication(ledger)
     if state.position is None:

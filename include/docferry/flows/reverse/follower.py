@@ -2,7 +2,7 @@
 
 Order of things, and why:
 
-1. Whoever changes the leader notes for each shard where to begin (`record_stream_start`), while nobody writes. Beginning
+1. The change of leader records for each shard where to begin (`record_stream_start`), while no process writes. Beginning
    earlier is always safe: what is applied is what DynamoDB holds now, never what a record says.
 2. Each shard is read ahead by a task of its own, a child after its parent. A record names documents; each goes into the
    lane of its document, across all shards (`reverse_lanes`).
@@ -88,8 +88,8 @@ def record_stream_start(
 ) -> None:
     """Note where following is to begin: now, or at `latest`, in the streams of these tables, in the place of any earlier start.
 
-    Called while nobody writes to DynamoDB but replication, and MongoDB holds all that has been written so far.
-    Raises: PreflightFailed, naming the tables without a stream that brings both images; LeaseHeld while somebody follows;
+    Called while no process writes to DynamoDB but replication, and MongoDB holds all that has been written so far.
+    Raises: PreflightFailed, naming the tables without a stream that brings both images; LeaseHeld while a process follows;
             StoreError.
     """
     begun_ms = now_ms()
@@ -121,13 +121,13 @@ def _recorded(lease: Lease, migration: Migration) -> dict[str, TableStream]:
     tables = state.tables
     missing = [table.name for table in migration.tables if table.name not in tables]
     if missing:
-        what = "no start is recorded: it is noted when DynamoDB becomes the leader"
+        what = "no start is recorded: the change of leader to DynamoDB records it"
         raise PreflightFailed("reverse replication", [Problem(where=f"tables.{name}", what=what) for name in missing])
     age_s = (now_ms() - state.reached_ms) / 1000
     if age_s > KEEP_S:
         hours = f"{age_s / 3600:,.1f} h"
         raise StreamTrimmed(
-            f"all changes were applied {hours} ago for the last time, and the stream keeps them for 24 h"
+            f"the last time that all changes were applied was {hours} ago, and the stream keeps changes for 24 h"
         )
     return {table.name: decode_stream(table.name, tables[table.name]) for table in migration.tables}
 
@@ -147,10 +147,11 @@ async def reverse(
 ) -> ReverseReport:
     """Follow the streams until asked to stop, for `for_s` seconds, or until what had been written at the start is applied.
 
-    It makes room for whoever is to change the leader (`modes.ask_for_room`); `leading` is that one's own. `report` is kept up to
-    date meanwhile. The application's journals are proved meanwhile, unless somebody else does with a `proof` of his own.
+    It ends when a process that is to change the leader asks it to (`flows.ledger.modes.request_replication_yield`); that process
+    passes `leading` for its own. `report` is kept up to date meanwhile, and the application's journals are proved, unless the
+    caller does so with a `proof` of its own.
 
-    Raises: LeaseHeld (somebody else follows, named), LeaseLost, PreflightFailed (no start recorded), StreamTrimmed,
+    Raises: LeaseHeld (another process follows, named), LeaseLost, PreflightFailed (no start recorded), StreamTrimmed,
             RetryExhausted, StoreError. Whatever it raises, a later run goes on where all was applied.
     """
     lease = await asyncio.to_thread(take_or_create, job.ledger, *REVERSE, job.identity, LEASE_S)
@@ -234,7 +235,7 @@ class _Follower:
         if self.job.stop.is_set() or self.makes_room or time.monotonic() > ends:
             return True
         self.readers.advance()
-        if self.leading:  # whoever waits for it lets writes wait
+        if self.leading:  # the caller lets writes wait meanwhile
             self.report.reached_ms = max(self.report.reached_ms, self.readers.reached_ms(now_ms()))
         self.caught_up = asked_ms is not None and not self.lanes.parts and self.readers.have_caught_up(asked_ms)
         return self.caught_up
@@ -277,8 +278,8 @@ class _Follower:
             )
 
     def _look_for_others(self) -> None:
-        if not self.leading and (somebody := replication_yield_request(self.job.ledger)):
-            self.job.progress.say(f"reverse replication makes room for {somebody.holder}")
+        if not self.leading and (asking := replication_yield_request(self.job.ledger)):
+            self.job.progress.say(f"reverse replication makes room for {asking.holder}")
             self.makes_room = True
 
     def _measure(self) -> None:

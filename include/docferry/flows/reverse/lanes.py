@@ -320,7 +320,7 @@ class ReverseLanes:
         try:
             await in_thread(close_reverse_letter, self.work.ledger, record)
         except ConditionFailed:
-            return  # somebody else has, or opened another: `look_for_letters` finds it
+            return  # another process has, or opened another letter: `look_for_letters` finds it
         self.healed += 1
 
     @staticmethod

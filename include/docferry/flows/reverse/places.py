@@ -142,7 +142,7 @@ def _entity(item: Item) -> str:
 
 
 def is_of(item: Item, place: Place) -> bool:
-    """Whether an item is of the document of this place; somebody else's in the same partition may be of none at all."""
+    """Whether an item is of the document of this place; another program's item in the same partition may be of none at all."""
     id_data = _id_in(item)
     return id_data is not None and id_name(id_data) == place.name
 

@@ -34,7 +34,7 @@ async def wait_until_applied(job: Job, target: Target, writes: Sequence[Write], 
     """Wait until MongoDB holds what DynamoDB holds for every document of these writes.
 
     Holds:  for each write, DynamoDB showed its version or a later one, and then MongoDB's copy was what DynamoDB's items
-            decode to; or, if they are gone, MongoDB had no copy that maps to their key. If nobody writes meanwhile, that
+            decode to; or, if they are gone, MongoDB had no copy that maps to their key. If no process writes meanwhile, that
             is proof. Dead letters show as what is left. Items of types that the file does not know are not looked at.
     Raises: NotApplied, naming the documents, after `within_s`; Stopped; StoreError that does not pass.
     """

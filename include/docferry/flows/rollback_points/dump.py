@@ -169,7 +169,7 @@ def read_pages(what: str, read: Read, stop: StopSignal, guard: Guard) -> Iterato
 
 
 def current_pages(database: Database, collection: str, stop: StopSignal, guard: Guard) -> Iterator[list[bytes]]:
-    """All documents of a collection that nobody writes to, each page as it is now: however long it takes."""
+    """All documents of a collection that is not written to, each page as it is now: however long it takes."""
 
     def read(after: bytes | None) -> list[bytes]:
         return database.read_page(collection, EVERYTHING, after, PAGE, database.cluster_time())

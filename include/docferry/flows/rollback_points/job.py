@@ -22,8 +22,8 @@ def settings_of(job: Job) -> RollbackPointSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointList:
-    """The whole points, the oldest first; the names of what a crash left, or somebody is making right now; and the databases
-    that are half way to what a point is, as (database, point)."""
+    """The whole points, the oldest first; the names of those that a crash left or a process is making right now; and the
+    databases that are half way to what a point is, as (database, point)."""
 
     points: tuple[Point, ...]
     unfinished: tuple[str, ...]

@@ -1,6 +1,6 @@
 """Rollback points are made here. A point lists only once all of it is written, safe, and has been read again.
 
-While it is made, its record in the ledger is leased. A record that nobody holds and that is not whole is what a crash left:
+While it is made, its record in the ledger is leased. A record that no process holds and that is not whole is what a crash left:
 the next point that is made removes it, files and backups included.
 """
 
@@ -82,7 +82,7 @@ def _method_problems(job: Job, snapshot: str) -> list[Problem]:
 
 
 def make_point(job: Job, name: str = "", snapshot: str = "") -> Point:
-    """Make a point, read it again, and record it. A name that nobody gives is the time.
+    """Make a point, read it again, and record it. Without a name it is named after the time.
 
     Raises: PreflightFailed, before anything was written; PointFailed, StoreError, Stopped: nothing lists then, and the next
             point that is made removes what is left of this one.
@@ -212,7 +212,7 @@ def sweep(job: Job) -> list[str]:
         try:
             _clear(job, record.name)
         except (LeaseHeld, ConditionFailed):
-            continue  # somebody has finished it, or makes or removes it right now: it is his
+            continue  # another process has finished it, or makes or removes it right now
         except StoreError as error:  # its place may be gone for good, and is no reason against a new point elsewhere
             place = f" in {record.to}" if record.to else ""
             job.progress.say(
@@ -225,7 +225,7 @@ def sweep(job: Job) -> list[str]:
 
 
 def _clear(job: Job, name: str) -> None:
-    """Under the point's lease: whoever makes a point of this name meanwhile keeps what is his."""
+    """Under the point's lease: another process that makes a point of this name meanwhile keeps its own."""
     with held(take_or_create(job.ledger, POINTS, name, job.identity, LEASE_S)) as lease:
         if point_in(lease.record).whole:
             raise ConditionFailed(f"{name} has been finished meanwhile")

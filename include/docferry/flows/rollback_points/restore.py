@@ -1,7 +1,7 @@
 """Rollback points restored beside the live data: MongoDB into another database, DynamoDB's backups into other tables.
 
 What is restored is read again and compared with what was dumped. A restore that was killed begins anew: its database is known
-from the ledger to be its own. Nothing that somebody else has made is touched.
+from the ledger to be its own. Nothing that others have made is touched.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ TABLE_S = 6 * 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreReport:
-    """What is beside the live data now. `database` is empty where MongoDB's part is a snapshot of somebody else's;
+    """What is beside the live data now. `database` is empty where MongoDB's part is a snapshot made elsewhere;
     `tables`: table -> the one beside it; `resting`: TTL indexes that were made to expire nothing."""
 
     point: str
@@ -163,7 +163,9 @@ def _restore_database(
                 sums[one.name] = found.sha256
                 wrong += [one.name] if not _is_same(one, found) else []
     if wrong:
-        what = f"{database} does not hold what {point.name} does in {', '.join(wrong)}: does somebody write there?"
+        what = (
+            f"{database} does not hold what {point.name} does in {', '.join(wrong)}: does another program write there?"
+        )
         raise ValidationFailed(what, {"collections": len(wrong)})
     return sums, resting
 

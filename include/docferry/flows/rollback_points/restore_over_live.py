@@ -1,4 +1,4 @@
-"""A rollback point restored over the live data of MongoDB: only what differs is written, and only once somebody has typed what
+"""A rollback point restored over the live data of MongoDB: only what differs is written, and only once an operator has typed what
 is lost.
 
 The point must have been restored beside before: that database, unchanged since, is what the live one is made equal to. What
@@ -141,7 +141,7 @@ def _require_mode(job: Job, plan: OverPlan) -> None:
 
 
 def _user_problems(job: Job) -> Iterator[Problem]:
-    """Whoever may be served from MongoDB now."""
+    """The programs that MongoDB may be serving now."""
     if read_mode(job.ledger).mode is not Mode.FINAL:  # there DynamoDB serves them
         for one in live_instances(job.ledger, job.identity):
             what = "is running and served from MongoDB"
@@ -156,7 +156,7 @@ def _user_problems(job: Job) -> Iterator[Problem]:
 def _beside_problems(job: Job, point: Point, beside: str) -> Iterator[Problem]:
     found = read_restore(job.ledger, beside)
     if point.method == "snapshot":
-        what = "is a snapshot of somebody else's: docferry cannot read it"
+        what = "is a snapshot made elsewhere: docferry cannot read it"
         yield Problem(where=point.name, what=what, suggestion="bring it back with the tool that made it")
     elif found is None or found.state != WHOLE or found.point != point.name:
         what = f"holds no finished restore of {point.name}"
@@ -270,9 +270,8 @@ def _make_equal(job: Job, plan: OverPlan, guard: Guard) -> None:
             told = ", ".join(
                 f"{one.name} ({one.lost} more, {one.undone} others, {one.returned} missing)" for one in wrong
             )
-            what = (
-                f"{plan.database} is not what {plan.point} is: {told}. Does somebody write, or expire by a TTL index?"
-            )
+            why = "Does another program write to it, or a TTL index remove documents?"
+            what = f"{plan.database} is not what {plan.point} is: {told}. {why}"
             raise ValidationFailed(what, {"collections": len(wrong)})
 
 

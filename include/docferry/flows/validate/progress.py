@@ -92,7 +92,7 @@ class Keeper:
         self._saved = time.monotonic()
 
     def _write(self, so_far: SoFar, suspects: Suspects, release: bool = False) -> tuple[int, int]:
-        """(parts now, suspects stored). Changes nothing here: whoever asked may be gone when it is done."""
+        """(parts now, suspects stored). Changes nothing here: the caller may be gone when it is done."""
         if not fits_record(so_far.after):  # an id too long for a record: the place before it stays
             if release:
                 self.lease.release()
@@ -107,7 +107,7 @@ class Keeper:
         return parts, len(fresh)
 
     async def give_back(self, error: BaseException, so_far: SoFar, suspects: Suspects) -> None:
-        """Let somebody else, or a re-run, go on at once from where we are."""
+        """Let another process, or a re-run, go on at once from where we are."""
         await give_back_after(self.lease, error, lambda: self._write(so_far, suspects, True), self.job.stop)
 
     async def finish(self) -> None:

@@ -252,7 +252,7 @@ class _Repair:
         await self._entomb(mapping.table, stored, snapshot_version(time_now))
 
     async def bury(self, table: str, keys: Sequence[ItemKey]) -> None:
-        """Tombstones for those of the items that are extra now. Not of now: nobody knows all documents of now, and one of
+        """Tombstones for those of the items that are extra now. Not of now: all documents of now cannot be known, and one of
         them may own the key, by a change that replication has still to bring. What is newer than now is not judged."""
         reigns = await self._reigns()
         for start in range(0, len(keys), BATCH_DOCUMENTS):

@@ -18,7 +18,7 @@ class Progress(Protocol):
 
 
 class StopSignal(Protocol):
-    """Set when whoever runs us wants us to stop; loops look at it at least once a second."""
+    """Set when the caller wants us to stop; loops look at it at least once a second."""
 
     def is_set(self) -> bool: ...
 

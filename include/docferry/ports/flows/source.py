@@ -107,7 +107,7 @@ class Feed(Protocol):
         for their time's `n` and not given.
 
         Raises: StreamEnded (drop, rename, dropDatabase, invalidate, images missing), after all that comes before; the next
-                call goes on behind that event, for whoever has loaded its collections anew. ResumeTokenLost, StoreError;
+                call goes on behind that event, for a caller that has loaded its collections anew. ResumeTokenLost, StoreError;
                 after a TransientStoreError open a new feed at the last position.
         """
 

@@ -26,7 +26,7 @@ def compare_with_mongodb(replayed: Replayed, database: Any) -> None:
             if name == collection:
                 _compare_document(story, found.pop(key, None), replayed.verdict)
         replayed.verdict.resurrected += [
-            f"{collection} {one['_id']}: nobody wrote it" for one in found.values() if "drill" in one
+            f"{collection} {one['_id']}: no process wrote it" for one in found.values() if "drill" in one
         ]
     values = {
         one["username"]: one["visits"] for one in database["users"].find({"username": {"$in": [*replayed.counters]}})
@@ -67,7 +67,7 @@ def compare_with_dynamodb(replayed: Replayed, client: Any, table: str) -> None:
     for left in items.values():
         keys = [f"{item['PK']['S']} / {item['SK']['S']}" for item in left]
         if any("drill" in item for item in left):
-            replayed.verdict.resurrected.append(f"{keys}: nobody wrote it")
+            replayed.verdict.resurrected.append(f"{keys}: no process wrote it")
     _compare_counters(replayed, values)
 
 

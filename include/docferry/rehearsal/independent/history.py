@@ -61,7 +61,7 @@ class Request:
 
     @property
     def error(self) -> str:
-        """ "" if it went well, or nobody heard."""
+        """ "" if it went well, or is not known."""
         return str(self.end.get("error") or "")
 
     @property

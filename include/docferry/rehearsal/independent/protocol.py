@@ -1,4 +1,4 @@
-"""docs/protocol.md as somebody else would write it, as far as it is simple: by the standard library, and bson for odd keys.
+"""docs/protocol.md as another author would write it, as far as it is simple: by the standard library, and bson for odd keys.
 
 Without docferry, so that the page and the vectors are enough to go by.
 """
@@ -21,8 +21,8 @@ Item = Mapping[str, Mapping[str, Any]]
 LOOKALIKE = re.compile(r"[0-9a-f]{24}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 
 
-def bucket(spread: str) -> int:
-    return int.from_bytes(hashlib.blake2b(spread.encode(), digest_size=8).digest(), "big") % 100
+def bucket(share_key: str) -> int:
+    return int.from_bytes(hashlib.blake2b(share_key.encode(), digest_size=8).digest(), "big") % 100
 
 
 def version(seconds: int, increment: int, n: int | None) -> str:

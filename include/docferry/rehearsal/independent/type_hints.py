@@ -47,7 +47,7 @@ def _read_plain(tag: str, content: Any, hints: Mapping[str, str], at: tuple[str,
         return whole if -(2**31) <= whole < 2**31 else Int64(whole)
     if tag in ("S", "BOOL", "B"):
         return bytes(content) if tag == "B" else content
-    raise Unreadable(f"nobody writes {tag} here")
+    raise Unreadable(f"{tag} is not written here")
 
 
 def at_field(at: tuple[str, ...], name: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What others keep for rollback points: DynamoDB's backups, EBS snapshots, and files that somebody has put somewhere."""
+"""What others keep for rollback points: DynamoDB's backups, EBS snapshots, and files that were put there by others."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class ExternalSnapshots:
         for one in found["Snapshots"] if found else ():
             if one["State"] == "completed":
                 of = f"{one.get('VolumeId', 'a volume')}, {one['StartTime']:%Y-%m-%d %H:%M:%S} UTC"
-                return f"the EBS snapshot exists and is completed ({of}); nobody has looked at what is on it"
+                return f"the EBS snapshot exists and is completed ({of}); its content has not been looked at"
         return None
 
     def _s3(self, name: str) -> str | None:
@@ -100,4 +100,4 @@ def _path(name: str) -> str | None:
 
 
 def _counted(sizes: list[int], what: str) -> str:
-    return f"{len(sizes):,} {what}(s) with {sum(sizes):,} bytes exist; nobody has looked into them"
+    return f"{len(sizes):,} {what}(s) with {sum(sizes):,} bytes exist; their content has not been looked at"

@@ -1,6 +1,6 @@
 """The records of the application's processes: those of long ago go, what they counted stays; and how many live is noted.
 
-Each process and each fork leaves a record. Whoever replicates clears them now and then: only records of processes that can
+Each process and each fork leaves a record. The replicator clears them now and then: only records of processes that can
 neither write any more nor have anything under way. What they counted is added up in one record first, because flips look at it.
 """
 
@@ -23,7 +23,7 @@ CLEARED = "~cleared"
 ENDED_FOR_S = 24 * 3600.0
 """After its end, or the end of the lease of one that is proved dead."""
 VANISHED_FOR_S = 7 * 24 * 3600.0
-"""After the lease of one of another host, of which nobody can prove that it is dead. What it has signed is void after minutes,
+"""After the lease of one of another host, which cannot be proved dead. What it has signed is void after minutes,
 and should it wake, it registers as a new one."""
 BATCH = 50
 """Cleared at once: their ids are in the record that adds up, until they are gone."""
@@ -31,7 +31,7 @@ MOST_SHAPES = 100
 
 
 def may_be_cleared(one: Instance, identity: Identity, at_ms: int) -> bool:
-    """Whether nothing of this process can happen any more, and nobody waits to see it."""
+    """Whether nothing of this process can happen any more, and no process waits to see it."""
     over_s = (at_ms - max(one.until_ms, one.beat_ms)) / 1000
     if one.ended or identity.ended(one.mark):
         return over_s > ENDED_FOR_S
@@ -72,7 +72,7 @@ def note_crowd(ledger: Ledger, identity: Identity) -> int:
     live = len(live_instances(ledger, identity))
     record = ledger.read(*CROWD)
     known = crowd_in(record)
-    if abs(live - known) * 4 > known:  # by a quarter: whoever follows need not know it better
+    if abs(live - known) * 4 > known:  # by a quarter: the process that follows need not know it better
         try:
             ledger.write(*CROWD, {"live": live}, expect=record)
         except ConditionFailed:
@@ -113,7 +113,7 @@ def _bounded(unserved: Counter[str]) -> Mapping[str, int]:
 
 
 class Housekeeping:
-    """What whoever replicates does for the application's processes, now and then: counts them, and clears old records."""
+    """What the replicator does for the application's processes, now and then: counts them, and clears old records."""
 
     COUNT_S, CLEAR_S = 60.0, 3600.0
 

@@ -44,35 +44,35 @@ def queries(collection: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("collection", NAMES)
-def test_spread_is_the_plans_for_every_query_also_once_its_shape_is_known(collection: str) -> None:
-    spreads = ReadShare(SHOP.mapping(collection))
+def test_share_key_is_the_plans_for_every_query_also_once_its_shape_is_known(collection: str) -> None:
+    share_keys = ReadShare(SHOP.mapping(collection))
     asked = queries(collection)
     for query in [*asked, *reversed(asked)]:
         made = plan(collection, query)
-        expected = made.spread if made is not None else None
-        found = spreads.of(query, lambda query=query: plan(collection, query))  # type: ignore[misc]
+        expected = made.share_key if made is not None else None
+        found = share_keys.of(query, lambda query=query: plan(collection, query))  # type: ignore[misc]
         if made is not None and not made.where.query and not made.where.keys:
-            assert found is not None, query  # nothing can be there, and whoever asks finds that out
+            assert found is not None, query  # nothing can be there, and the caller finds that out
         else:
             assert found == expected, query
 
 
 def test_known_shape_is_not_planned_again() -> None:
-    spreads, planned = ReadShare(SHOP.mapping("users")), []
+    share_keys, planned = ReadShare(SHOP.mapping("users")), []
 
     def planning(query: Mapping[str, Any]) -> Plan | None:
         planned.append(query)
         return plan("users", query)
 
     for name in ("ann", "bob", "cid"):
-        assert spreads.of({"username": name}, lambda name=name: planning({"username": name})) == f"USER#{name}"  # type: ignore[misc]
-        assert spreads.of({"visits": 3}, lambda: planning({"visits": 3})) is None
+        assert share_keys.of({"username": name}, lambda name=name: planning({"username": name})) == f"USER#{name}"  # type: ignore[misc]
+        assert share_keys.of({"visits": 3}, lambda: planning({"visits": 3})) is None
     assert planned == [{"username": "ann"}, {"visits": 3}]
 
 
 def test_shapes_without_end_take_no_more_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_SHAPES", 3)
-    spreads = ReadShare(SHOP.mapping("users"))
+    share_keys = ReadShare(SHOP.mapping("users"))
     for number in range(10):
-        assert spreads.of({f"field{number}": 1}, lambda: None) is None
-    assert len(spreads._templates) == 3
+        assert share_keys.of({f"field{number}": 1}, lambda: None) is None
+    assert len(share_keys._templates) == 3
