@@ -8,7 +8,6 @@ from contextlib import closing
 
 import click
 
-from docferry import errors
 from docferry.cli import cutover as cli_cutover
 from docferry.cli.common import (
     EXIT_REFUSED,
@@ -32,9 +31,9 @@ from docferry.flows.backfill.plan import plan_backfill, require_window
 from docferry.flows.cutover.marker import mark_leader
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.reverse_letters import list_reverse_letters
+from docferry.flows.preflight.check import CheckReport, check_migration
 from docferry.flows.preflight.images import render_images, switch_images_on
 from docferry.flows.preflight.majority import wait_for_majority
-from docferry.flows.preflight.mongodb import check_source, check_stream
 from docferry.flows.provision.report import ProvisionReport, render_plan
 from docferry.flows.provision.run import add_replicas, provision
 from docferry.flows.replicate.follower import replicate
@@ -58,23 +57,16 @@ def add_to(group: click.Group) -> None:
 def check(file: str, offline: bool, as_json: bool) -> int:
     """Report every problem of a migration file; with a connection also what only the server knows."""
     migration = load_migration(file)
-    connected = False
-    problems: list[errors.Problem] = []
-    if not offline and _has_mongo():
-        connected = True
+    connected = not offline and _has_mongo()
+    report = CheckReport()
+    if connected:
         with closing(connections_from_environment(migration).source(migration)) as source:
-            problems = [*check_source(migration, source), *check_stream(migration, source)]
-    body = {
-        "ok": not problems,
-        "file": file,
-        "digest": migration.digest,
-        "checked_server": connected,
-        "problems": [{"where": one.where, "what": one.what, "suggestion": one.suggestion} for one in problems],
-    }
+            report = check_migration(migration, source)
     scope = "file and server" if connected else "file only; set DOCFERRY_MONGO_URI to check the server, too"
-    lines = [f"  - {one}" for one in problems] or [f"{file}: fine ({scope})"]
-    show(body, as_json, "\n".join(lines))
-    return EXIT_REFUSED if problems else 0
+    verdict = f"{file}: fine ({scope})" if report.ok else f"{file}: {len(report.problems)} problem(s)"
+    body = {"file": file, "digest": migration.digest, "checked_server": connected} | report.to_dict()
+    show(body, as_json, "\n".join([verdict, *report.lines()]))
+    return 0 if report.ok else EXIT_REFUSED
 
 
 def _has_mongo() -> bool:

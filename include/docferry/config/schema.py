@@ -43,6 +43,7 @@ class CollectionFile(_Model):
     item: ItemFile | None = None
     children: dict[str, ItemFile] = Field(default_factory=dict)
     unmapped: s.Unmapped = "keep"
+    create: bool = False
 
 
 class PatternFile(_Model):

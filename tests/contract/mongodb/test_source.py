@@ -95,6 +95,19 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     real.close()
 
 
+def test_catalog_names_every_collection_with_its_kind(world: World) -> None:
+    assert world.source.catalog().collections == {"things": "collection"}
+
+
+def test_facts_of_many_are_those_of_each_in_the_order_asked(world: World) -> None:
+    world.put({"_id": 1})
+    names = ["none", "things", "nobody"]
+    found = world.source.facts_of(names)
+    assert found == [world.source.collection_facts(name) for name in names]
+    assert [one.kind for one in found] == ["missing", "collection", "missing"]
+    assert found[1].documents == 1
+
+
 def pages(source: Source, bounds: Bounds = ALL, limit: int = 2) -> list[list[bytes]]:
     at = source.cluster_time()
     found: list[list[bytes]] = []

@@ -130,6 +130,8 @@ def new_shop(stack: SandboxStack, directory: Path) -> Shop:
     file.write_text(yaml.safe_dump(tree, sort_keys=False))
     env = stack.env()
     database = MongoClient[Any](env["DOCFERRY_MONGO_URI"])[f"cli_{mark}"]
+    for name in MAKERS:
+        database.create_collection(name)
     database["users"].create_index("username", unique=True)
     client = session_of(env).client("dynamodb", endpoint_url=env["AWS_ENDPOINT_URL_DYNAMODB"])
     return Shop(file, f"Shop{mark}", f"Ledger{mark}", database, client, env)

@@ -16,7 +16,7 @@ migration: images
 source: {database: myapp}
 target: {region: us-east-1}
 tables: {Shop: {}}
-collections: {events: {}, logs: {}, later: {}}
+collections: {events: {}, logs: {}, later: {create: true}}
 """
 
 
@@ -95,6 +95,14 @@ def test_server_that_cannot_have_them_is_refused_before_anything_is_touched(
     source.facts, source.kinds = FakeSource().facts, {"logs": "view"}
     with pytest.raises(PreflightFailed, match="logs: is a view"):
         switch_images_on(migration, source, progress=Listener(source))
+    assert source.images == {"events": False, "logs": False}
+
+
+def test_misspelt_collection_is_not_made(source: FakeSource) -> None:
+    misspelt = parse_migration(FILE.replace(b"later: {create: true}", b"event: {}"), "images.yaml")
+    with pytest.raises(PreflightFailed, match=r"there is no collection event .*did you mean events\?"):
+        switch_images_on(misspelt, source, progress=Listener(source))
+    assert "event" not in source.catalog().collections
     assert source.images == {"events": False, "logs": False}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from bson.codec_options import CodecOptions
@@ -19,13 +20,14 @@ from docferry.adapters.mongodb.errors import mongo_errors
 from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.mapping.mapping import KeyFields
 from docferry.core.mapping.raw import id_bytes, id_document, id_of, ids_filter
-from docferry.ports.flows import Bounds, MemberFacts, ServerFacts, SourceFacts, StreamPosition
+from docferry.ports.flows import Bounds, MemberFacts, ServerFacts, SourceCatalog, SourceFacts, StreamPosition
 
 _RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
 _LAG_TIME_MS = 4_000
 """How long a secondary may take to show a snapshot; a page takes milliseconds, so one that does not is behind."""
 _MAX_TIME_MS = 20_000
 _PASS_OVER_S = 60.0
+_AT_ONCE = 8
 LEAST_TIMEOUT_S = 5.0
 """Of an address: the change stream waits for a second on the server, a page for up to `_LAG_TIME_MS`."""
 
@@ -82,14 +84,38 @@ class MongoSource:
         )
         return int(status.get("writeMajorityCount", 1)), members
 
-    def collection_facts(self, collection: str) -> SourceFacts:
+    def catalog(self) -> SourceCatalog:
+        found = {
+            str(one["name"]): str(one.get("type", "collection"))
+            for one in self._listed()
+            if not one["name"].startswith("system.")
+        }
+        try:
+            with mongo_errors("listDatabases"):
+                databases = [one["name"] for one in self._client.list_databases(nameOnly=True)]
+        except errors.AccessDenied:
+            databases = []
+        return SourceCatalog(collections=found, databases=tuple(databases))
+
+    def _listed(self, **only: Any) -> list[Mapping[str, Any]]:
         with mongo_errors("listCollections"):
-            found = list(self._database.list_collections(filter={"name": collection}))
-        if not found:
-            return SourceFacts(name=collection, kind="missing", documents=0, average_bytes=0.0, unique=())
-        kind = str(found[0].get("type", "collection"))
+            return list(self._database.list_collections(**only))
+
+    def collection_facts(self, collection: str) -> SourceFacts:
+        found = self._listed(filter={"name": collection})
+        return self._facts(collection, found[0] if found else None)
+
+    def facts_of(self, collections: Sequence[str]) -> list[SourceFacts]:
+        listed = {one["name"]: one for one in self._listed()}
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(lambda name: self._facts(name, listed.get(name)), collections))
+
+    def _facts(self, collection: str, found: Mapping[str, Any] | None) -> SourceFacts:
+        """Of one collection as listCollections has it."""
+        kind = "missing" if found is None else str(found.get("type", "collection"))
+        options = {} if found is None else found.get("options", {})
         if kind != "collection":
-            return SourceFacts(name=collection, kind=kind, documents=0, average_bytes=0.0, unique=())
+            return SourceFacts(name=collection, kind=kind, documents=0, average_bytes=0.0, unique=(), options=options)
         with mongo_errors("collStats"):
             stats = self._database.command("collStats", collection)
             indexes = list(self._database[collection].list_indexes())
@@ -98,8 +124,10 @@ class MongoSource:
             kind=kind,
             documents=int(stats["count"]),
             average_bytes=float(stats.get("avgObjSize", 0)),
-            images=bool(found[0].get("options", {}).get("changeStreamPreAndPostImages", {}).get("enabled")),
-            capped=bool(found[0].get("options", {}).get("capped")),
+            images=bool(options.get("changeStreamPreAndPostImages", {}).get("enabled")),
+            capped=bool(options.get("capped")),
+            indexes=tuple(indexes),
+            options=options,
             unique=tuple(frozenset(index["key"]) for index in indexes if _is_fully_unique(index)),
             partly_unique=tuple(
                 frozenset(index["key"]) for index in indexes if index.get("unique") and not _is_fully_unique(index)

@@ -14,6 +14,7 @@ from typing import Any
 from docferry.config import Migration
 from docferry.errors import InvariantBroken
 from docferry.flows.preflight.mongodb import require_source
+from docferry.flows.preflight.names import require_names
 from docferry.ports.flows import Progress, Source
 
 
@@ -80,6 +81,7 @@ def switch_images_on(
     Raises: PreflightFailed (what `check` finds), before anything was touched; StoreError.
     """
     require_source(migration, source)
+    require_names(migration, source)
     report = _plan(migration, source, dry_run)
     if dry_run or all(one.switch is Switch.UNCHANGED for one in report.collections):
         return report
@@ -90,7 +92,7 @@ def switch_images_on(
 
 def _plan(migration: Migration, source: Source, dry_run: bool) -> ImagesReport:
     collections = []
-    for facts in (source.collection_facts(settings.name) for settings in migration.collections):
+    for facts in source.facts_of([settings.name for settings in migration.collections]):
         switch = Switch.TO_MAKE if facts.kind == "missing" else Switch.TO_SWITCH_ON
         collections.append(
             CollectionImages(

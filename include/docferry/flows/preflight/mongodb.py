@@ -20,8 +20,9 @@ def check_source(migration: Migration, source: Source) -> list[Problem]:
     """Every reason why this MongoDB cannot be migrated as the file describes it. Reads only."""
     facts = source.server_facts()
     problems = list(_server_problems(facts))
-    for settings in migration.collections:
-        problems += _collection_problems(settings, source.collection_facts(settings.name))
+    found = source.facts_of([settings.name for settings in migration.collections])
+    for settings, one in zip(migration.collections, found, strict=True):
+        problems += _collection_problems(settings, one)
     return problems
 
 

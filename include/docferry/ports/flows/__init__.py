@@ -21,6 +21,7 @@ from docferry.ports.flows.source import (
     MemberFacts,
     ServerFacts,
     Source,
+    SourceCatalog,
     SourceFacts,
     StreamPosition,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "Shard",
     "Sink",
     "Source",
+    "SourceCatalog",
     "SourceFacts",
     "StopSignal",
     "StreamFacts",

@@ -39,7 +39,7 @@ class ServerFacts:
 class SourceFacts:
     """One collection. `kind` is collection, view, timeseries or missing; `unique` the field sets that a full unique index
     keeps unique, `partly_unique` those of partial ones; `images` whether change stream pre- and post-images are on; `capped`
-    whether it is a capped one; sizes in bytes."""
+    whether it is a capped one; sizes in bytes; `indexes` and `options` as the server has them."""
 
     name: str
     kind: str
@@ -49,6 +49,17 @@ class SourceFacts:
     partly_unique: tuple[frozenset[str], ...] = ()
     images: bool = False
     capped: bool = False
+    indexes: tuple[Mapping[str, Any], ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceCatalog:
+    """What there is: a database's collections by name, with their kinds, MongoDB's own (`system.`) left out; and the server's
+    databases, as far as they may be seen."""
+
+    collections: Mapping[str, str]
+    databases: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +138,12 @@ class Source(Protocol):
 
     def server_facts(self) -> ServerFacts: ...
 
+    def catalog(self) -> SourceCatalog: ...
+
     def collection_facts(self, collection: str) -> SourceFacts: ...
+
+    def facts_of(self, collections: Sequence[str]) -> list[SourceFacts]:
+        """The facts of many, in the same order, with fewer questions than one by one."""
 
     def stream_position(self, at: Timestamp | None = None) -> StreamPosition:
         """The position of now, or of a time, in the database's change stream: everything before that time lies behind it.

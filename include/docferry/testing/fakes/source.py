@@ -21,6 +21,7 @@ from docferry.errors import (
 from docferry.ports.flows import (
     Bounds,
     ServerFacts,
+    SourceCatalog,
     SourceFacts,
     StreamPosition,
 )
@@ -39,6 +40,9 @@ class FakeSource:
         self.facts = ServerFacts(version=(6, 0, 5), replica_set="rs0", mongos=False, write_majority_ok=True)
         self.unique: dict[str, tuple[frozenset[str], ...]] = {}
         self.kinds: dict[str, str] = {}
+        self.databases: tuple[str, ...] = ()
+        self.indexes: dict[str, tuple[Mapping[str, Any], ...]] = {}
+        self.options: dict[str, Mapping[str, Any]] = {}
         self.window_s = 86_400.0
         self.page_bytes = 16 * 1024 * 1024
         self.history_from = Timestamp(1, 0)
@@ -152,6 +156,14 @@ class FakeSource:
         self.faults.before()
         return self.facts
 
+    def catalog(self) -> SourceCatalog:
+        self.faults.before()
+        found = {name: self.kinds.get(name, "collection") for name in {*self._changes, *self.kinds}}
+        return SourceCatalog(collections=found, databases=self.databases)
+
+    def facts_of(self, collections: Sequence[str]) -> list[SourceFacts]:
+        return [self.collection_facts(name) for name in collections]
+
     def collection_facts(self, collection: str) -> SourceFacts:
         self.faults.before()
         kind = self.kinds.get(collection, "collection" if collection in self._changes else "missing")
@@ -166,6 +178,8 @@ class FakeSource:
             average_bytes=size,
             unique=(frozenset({"_id"}), *self.unique.get(collection, ())),
             images=self.images.get(collection, True),
+            indexes=self.indexes.get(collection, ()),
+            options=self.options.get(collection, {}),
         )
 
     def stream_position(self, at: Timestamp | None = None) -> StreamPosition:

@@ -1,0 +1,141 @@
+"""What a sample of documents says of the fields that a mapping names: how many have each, of which types, and which none has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from docferry.config import Migration
+from docferry.core.bson_codec.references import fields_of
+from docferry.core.compare.diff import bson_type
+from docferry.core.mapping.item_plan import elements_of
+from docferry.core.mapping.key_templates import MISSING, lookup, parse_template
+from docferry.core.mapping.raw import decode_document
+from docferry.core.settings import CollectionSettings, ItemSettings
+from docferry.errors import DocumentError, Problem
+from docferry.flows.preflight.names import closest
+from docferry.ports.flows import Source
+
+SAMPLE = 100
+"""Documents of a collection. A field that none of them has, less than 5 % of all have (with a chance of more than 99 %)."""
+DEEP = 4
+"""So many levels of names are looked through for the one that was meant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldSeen:
+    """A field that something in the file is made of: `have` of `sampled` documents (of children: elements) have it.
+
+    `source` is the template, or the path, as the file has it; `needed`: without the field there is no item. `unusable` have it,
+    with a value that no table key can be made of.
+    """
+
+    where: str
+    source: str
+    path: str
+    sampled: int
+    have: int
+    types: Mapping[str, int]
+    needed: bool = False
+    unusable: int = 0
+    meant: str = ""
+
+    def __str__(self) -> str:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in self.types.items())
+        told = f"{self.where} {self.source}: {self.path} is in {self.have} of {self.sampled} sampled"
+        told += f" ({kinds})" if kinds else f" (did you mean {self.meant}?)" if self.meant else ""
+        if self.needed and (lost := self.sampled - self.have + self.unusable):
+            told += f": {lost} of them cannot be stored, for want of a key"
+        return told
+
+
+def look_at_fields(migration: Migration, source: Source) -> tuple[list[Problem], list[FieldSeen]]:
+    """(fields of table keys that no sampled document has, all that was seen of templates, and of others what is nowhere)."""
+    problems: list[Problem] = []
+    seen: list[FieldSeen] = []
+    for settings in migration.collections:
+        if settings.generic:
+            continue  # its key is made of _id alone
+        found = list(_fields(settings, list(_decoded(source.sample_documents(settings.name, SAMPLE)))))
+        problems += [_nowhere(one) for one in found if one.needed and not one.have]
+        seen += [one for one in found if one.have or not one.needed]
+    return problems, seen
+
+
+def _decoded(sample: Sequence[bytes]) -> Iterator[Mapping[str, Any]]:
+    for data in sample:
+        try:
+            yield decode_document(data)
+        except DocumentError:
+            continue  # a dead letter, told by the load
+
+
+def _nowhere(one: FieldSeen) -> Problem:
+    what = f"is made of {one.path}, which none of {one.sampled} sampled documents has: they could not be stored"
+    return Problem(
+        where=one.where, what=what, suggestion=f"did you mean {one.meant}?" if one.meant else "name another field"
+    )
+
+
+def _fields(settings: CollectionSettings, documents: Sequence[Mapping[str, Any]]) -> Iterator[FieldSeen]:
+    if not documents:
+        return
+    where = f"collections.{settings.name}"
+    yield from _of_item(f"{where}.item", settings.item, documents, set())
+    for name, child in settings.children.items():
+        path = tuple(name.split("."))
+        arrays = [lookup(document, path) for document in documents]
+        seen = _seen(f"{where}.children.{name}", name, name, documents, False)
+        yield from _if_nowhere(seen)
+        elements = [element for array in arrays for element in elements_of(array)]
+        yield from _of_item(f"{where}.children.{name}", child, elements, {"index"})
+
+
+def _of_item(
+    where: str, item: ItemSettings, documents: Sequence[Mapping[str, Any]], own: set[str]
+) -> Iterator[FieldSeen]:
+    """`own` are fields that a template may name and no document has."""
+    if not documents:
+        return
+    for part, source in item.key.items():
+        for path in sorted(parse_template(source).fields - own):
+            yield _seen(f"{where}.key.{part}", source, path, documents, True)
+    for index, keys in item.index.items():
+        for part, source in keys.items():
+            for path in sorted(parse_template(source).fields - own):
+                yield _seen(f"{where}.index.{index}.{part}", source, path, documents, False)
+        for path in item.when.get(index, {}):
+            yield from _if_nowhere(_seen(f"{where}.index.{index}.when", path, path, documents, False))
+    for attribute, path in item.attributes.items():
+        yield from _if_nowhere(_seen(f"{where}.attributes.{attribute}", path, path, documents, False))
+
+
+def _if_nowhere(one: FieldSeen) -> Iterator[FieldSeen]:
+    if not one.have:
+        yield one
+
+
+def _seen(where: str, source: str, path: str, documents: Sequence[Mapping[str, Any]], needed: bool) -> FieldSeen:
+    values = [lookup(document, tuple(path.split("."))) for document in documents]
+    there = [value for value in values if value is not MISSING]
+    unusable = sum(value is None or value == "" or isinstance(value, list | dict) for value in there)
+    return FieldSeen(
+        where=where,
+        source=source,
+        path=path,
+        sampled=len(documents),
+        have=len(there),
+        types=dict(Counter(map(bson_type, there)).most_common()),
+        needed=needed,
+        unusable=0 if path == "_id" else unusable,
+        meant="" if there else closest(path, {name for document in documents for name in _names(document)}),
+    )
+
+
+def _names(document: Mapping[str, Any], prefix: str = "", deep: int = DEEP) -> Iterator[str]:
+    for name, value in document.items():
+        yield prefix + name
+        if deep > 1 and (fields := fields_of(value)):
+            yield from _names(fields, f"{prefix}{name}.", deep - 1)
