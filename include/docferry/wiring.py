@@ -71,6 +71,9 @@ class Connections:
     mongo_uri: str = field(repr=False)
     session: boto3.Session = field(repr=False)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mongo_uri", clean_uri(self.mongo_uri))
+
     def source(self, migration: Migration) -> MongoSource:
         return MongoSource(self.mongo_uri, migration.source.database)
 
@@ -89,8 +92,13 @@ class Connections:
     def streams(self, migration: Migration) -> DynamoStreams:
         return DynamoStreams(self.session)
 
-    def ledger(self, migration: Migration) -> DynamoLedger:
-        return DynamoLedger(self.session, migration.ledger.table, migration.name)
+    @property
+    def has_aws(self) -> bool:
+        """Whether there are credentials at all."""
+        return self.session.get_credentials() is not None
+
+    def ledger(self, migration: Migration, config: Config | None = None) -> DynamoLedger:
+        return DynamoLedger(self.session, migration.ledger.table, migration.name, config)
 
     def journal(self, migration: Migration) -> DynamoJournal:
         return DynamoJournal(self.session, migration.ledger.journal_table, migration.name)
@@ -175,10 +183,20 @@ class Connections:
         )
 
 
+def clean_uri(uri: str) -> str:
+    """The address without what a file or a secret's store puts around it: a line's end would become part of the password or the
+    database. Raises ConfigError for white space within it, which no address holds."""
+    stripped = uri.strip()
+    if any(map(str.isspace, stripped)):
+        what, advice = "holds white space", "write what belongs to the password as %20, and remove the rest"
+        raise ConfigError("environment", [Problem(where=MONGO_URI, what=what, suggestion=advice)])
+    return stripped
+
+
 def connections_from_environment(migration: Migration) -> Connections:
     """DOCFERRY_MONGO_URI and the standard AWS variables. Raises ConfigError, saying what is not set."""
     uri = os.environ.get(MONGO_URI, "")
-    if not uri:
+    if not uri.strip():
         raise ConfigError(
             "environment",
             [Problem(where=MONGO_URI, what="is not set", suggestion="mongodb://user:password@host/?replicaSet=…")],
@@ -318,9 +336,9 @@ class AnalysisPorts:
 
 def analysis_source(uri: str, database: str) -> AnalysisPorts:
     """How an analysis reaches MongoDB. Raises ConfigError without a URI, or without the extra `analyze`."""
-    if not uri:
+    if not uri.strip():
         problem = Problem(
             where=MONGO_URI, what="is not set", suggestion="export it: mongodb://user:password@host/?replicaSet=..."
         )
         raise ConfigError("environment", [problem])
-    return AnalysisPorts(source=MongoAnalysis(uri, database), sketches=sketches())
+    return AnalysisPorts(source=MongoAnalysis(clean_uri(uri), database), sketches=sketches())

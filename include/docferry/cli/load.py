@@ -8,6 +8,7 @@ from contextlib import closing
 
 import click
 
+from docferry import errors
 from docferry.cli import cutover as cli_cutover
 from docferry.cli.common import (
     EXIT_REFUSED,
@@ -30,8 +31,9 @@ from docferry.flows.backfill.load import backfill_collection
 from docferry.flows.backfill.plan import plan_backfill, require_window
 from docferry.flows.cutover.marker import mark_leader
 from docferry.flows.kernel.job import Job
+from docferry.flows.ledger.mapping_fingerprint import changed_since
 from docferry.flows.ledger.reverse_letters import list_reverse_letters
-from docferry.flows.preflight.check import CheckReport, check_migration
+from docferry.flows.preflight.check import CheckReport, check_ledger, check_migration, check_permissions
 from docferry.flows.preflight.images import render_images, switch_images_on
 from docferry.flows.preflight.majority import wait_for_majority
 from docferry.flows.provision.report import ProvisionReport, render_plan
@@ -40,7 +42,7 @@ from docferry.flows.replicate.follower import replicate
 from docferry.flows.reverse.follower import reverse
 from docferry.flows.reverse.report import ReverseReport
 from docferry.ports.flows import Target
-from docferry.wiring import MONGO_URI, Connections, connections_from_environment, desired
+from docferry.wiring import HASTY, MONGO_URI, Connections, connections_from_environment, desired
 
 
 def add_to(group: click.Group) -> None:
@@ -52,18 +54,32 @@ def add_to(group: click.Group) -> None:
 @click.command()
 @file_argument
 @click.option("--offline", is_flag=True, help="The file alone, even if DOCFERRY_MONGO_URI is set.")
+@click.option("--permissions", is_flag=True, help="Also what each phase must be allowed to do, and what is lacking.")
 @json_option
 @explained
-def check(file: str, offline: bool, as_json: bool) -> int:
-    """Report every problem of a migration file; with a connection also what only the server knows."""
+def check(file: str, offline: bool, permissions: bool, as_json: bool) -> int:
+    """Report every problem of a migration file; with a connection also what only the servers know. Changes nothing."""
     migration = load_migration(file)
     connected = not offline and _has_mongo()
     report = CheckReport()
     if connected:
-        with closing(connections_from_environment(migration).source(migration)) as source:
+        connections = connections_from_environment(migration)
+        with closing(connections.source(migration)) as source:
             report = check_migration(migration, source)
+            if permissions:
+                check_permissions(
+                    migration, source, connections.estate(migration) if connections.has_aws else None, report
+                )
+        if connections.has_aws:
+            check_ledger(migration, connections.ledger(migration, HASTY), report)
+        else:
+            report.notes.append("the ledger was not asked: no AWS credentials are configured")
+    elif permissions:
+        raise errors.ConfigError(
+            "environment", [errors.Problem(where=MONGO_URI, what="is not set", suggestion="set it")]
+        )
     scope = "file and server" if connected else "file only; set DOCFERRY_MONGO_URI to check the server, too"
-    verdict = f"{file}: fine ({scope})" if report.ok else f"{file}: {len(report.problems)} problem(s)"
+    verdict = f"{file}: fine ({scope})" if report.ok else f"{file}: {report.found}"
     body = {"file": file, "digest": migration.digest, "checked_server": connected} | report.to_dict()
     show(body, as_json, "\n".join([verdict, *report.lines()]))
     return 0 if report.ok else EXIT_REFUSED
@@ -89,7 +105,9 @@ def provision_command(file: str, dry_run: bool, allow_changes: bool, as_json: bo
     if not dry_run:
         with opened_job(file) as (job, _):
             mark_leader(job)
-    show(report.to_dict() | {"images": images.to_dict()}, as_json, f"{render_images(images)}\n{render_plan(report)}")
+    notes = changed_since(migration, connections.ledger(migration))
+    body = report.to_dict() | {"images": images.to_dict(), "mapping_changed": notes}
+    show(body, as_json, "\n".join([render_images(images), render_plan(report), *notes]))
 
 
 @click.command()
@@ -137,7 +155,8 @@ def backfill_command(
             begin_again(job, only)
         plan = plan_backfill(job, only)
         if dry_run:
-            show({"plan": plan.to_dict()}, as_json, plan_text(plan))
+            notes = changed_since(job.migration, job.ledger, only)
+            show({"plan": plan.to_dict(), "mapping_changed": notes}, as_json, "\n".join([plan_text(plan), *notes]))
             return
         require_window(plan, waive_oplog_window)
         names = [one.collection for one in plan.collections]

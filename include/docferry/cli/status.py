@@ -49,7 +49,7 @@ def status(file: str, as_json: bool) -> None:
     told = f"last validation: {report.verdict} ({report.confidence})" if report else "never validated"
     waits = [f"{one['collection']}: {one['waits']}" for one in body["collections"] if one["waits"]]
     names = ("collection", "state", "chunks", "read", "written", "open dead letters", "held by")
-    lines = [told, f"mode: {body['mode']}", *lag_lines(body), *waits]
+    lines = [*body["mapping_changed"], told, f"mode: {body['mode']}", *lag_lines(body), *waits]
     lines += [
         f"instance {one['name']} ({one['id'][:8]}): {one['mode']}, epoch {one['epoch']}, "
         f"{'seen' if one['live'] else 'gone, seen last'} {one['seen_s_ago']:.0f} s ago"

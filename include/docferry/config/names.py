@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from docferry.core.cutover.marker import COLLECTION
+
 MOST_NAMESPACE_BYTES = 255
 """Of `<database>.<collection>` (MongoDB 4.4 and later)."""
 MOST_TAGS = 50
@@ -29,6 +31,8 @@ def bad_collection_name(database: str, name: str) -> str:
         return "the name of a collection holds no $ and no zero byte"
     if name.startswith("system."):
         return "system. begins the names of MongoDB's own collections"
+    if name == COLLECTION:
+        return "it is docferry's own, where MongoDB says who leads"
     if name[0] == "." or name[-1] == "." or ".." in name:
         return "the name of a collection has no . at an end, and no two in a row"
     if len(f"{database}.{name}".encode()) > MOST_NAMESPACE_BYTES:

@@ -108,6 +108,20 @@ def test_facts_of_many_are_those_of_each_in_the_order_asked(world: World) -> Non
     assert found[1].documents == 1
 
 
+def test_long_arrays_of_subdocuments_are_counted_over_all_that_are_named(world: World) -> None:
+    one = {"x": 1}
+    world.put({"_id": 1, "a": [one] * 3, "in": {"b": [one, DBRef("c", 1)]}})  # 5
+    world.put({"_id": 2, "a": [one] * 4})
+    world.put(
+        {"_id": 3, "a": [one] * 9 + [1], "in": {"b": [one] * 4}}
+    )  # an array of more than subdocuments becomes no items
+    world.put({"_id": 4, "a": "text", "in": [{"b": [one] * 9}]})
+    world.put({"_id": 5, "a": None})
+    assert world.source.longer_than("things", ("a", "in.b"), 4, 30.0) == 1
+    assert world.source.longer_than("things", ("a", "in.b"), 3, 30.0) == 3
+    assert world.source.longer_than("none", ("a",), 3, 30.0) == 0
+
+
 def pages(source: Source, bounds: Bounds = ALL, limit: int = 2) -> list[list[bytes]]:
     at = source.cluster_time()
     found: list[list[bytes]] = []

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.xdist_group("cli")
 EVERY: dict[str, tuple[str, ...]] = {
     "check": ("check",),
     "check offline": ("check", "--offline"),
+    "check permissions": ("check", "--permissions"),
     "provision, dry": ("provision", "--dry-run"),
     "provision": ("provision",),
     "replicas, dry": ("replicas", "--dry-run"),

@@ -10,6 +10,7 @@ from typing import Any
 
 import bson
 import pytest
+import yaml
 from bson.raw_bson import RawBSONDocument
 from click.testing import CliRunner
 from docferry.cli import load as cli_load
@@ -132,6 +133,36 @@ def test_3_if_a_preflight_check_says_no(fresh: Shop) -> None:
     refused(fresh.run("provision"), 3, "no unique index")
     refused(fresh.run("backfill"), 3, "no unique index")
     assert fresh.dump() == {}
+
+
+def test_3_for_names_that_mongodb_has_not_before_anything_is_made(fresh: Shop) -> None:
+    name = fresh.database.name
+    fresh.change_file(source={"database": f"{name[:-1]}x"})
+    for command in ("check", "provision"):
+        ran = fresh.run(command)
+        assert ran.code == 3
+        assert f"did you mean {name}?" in ran.out + ran.err
+    fresh.change_file(source={"database": name}, collections={"evens": {"table": fresh.table}})
+    fresh.database.create_collection("events")
+    refused(fresh.run("provision"), 3, "no collection evens", "did you mean events?")
+    assert fresh.table not in fresh.dynamodb.list_tables()["TableNames"]
+    fresh.change_file(collections={"evens": {"table": fresh.table, "create": True}})
+    assert fresh.run("provision").code == 0
+    assert "evens" in fresh.database.list_collection_names()
+
+
+def test_commands_that_look_tell_of_a_mapping_that_has_changed(fresh: Shop) -> None:
+    fill(fresh)
+    assert fresh.run("provision").code == 0
+    assert fresh.run("backfill", "--only", "categories").code == 0
+    tree = yaml.safe_load(fresh.file.read_text())
+    tree["collections"]["categories"]["unmapped"] = "drop"
+    fresh.file.write_text(yaml.safe_dump(tree, sort_keys=False))
+    checked = fresh.run("check", "--json")
+    assert checked.code == 3
+    assert [one["where"] for one in checked.json["problems"]] == ["collections.categories"]
+    for command in (("status",), ("provision",), ("backfill", "--dry-run"), ("health",)):
+        assert "collections.categories: its mapping has changed" in fresh.run(*command).out
 
 
 def test_provision_tells_what_images_cost_before_it_switches_them_on(fresh: Shop) -> None:

@@ -1,5 +1,7 @@
 """What MongoDB says while members come and go may work later; what is not known is permanent, loudly."""
 
+# ruff: noqa: E501 - one case a line
+
 from __future__ import annotations
 
 import pytest
@@ -33,3 +35,47 @@ def test_what_is_not_supported_is_permanent_whatever_its_code() -> None:
 
 def test_unknown_code_is_permanent() -> None:
     assert type(raised_for(999_999)) is RequestRefused
+
+
+SESSION = (
+    'lsid: { id: UUID("0d6d3b0a-0000-0000-0000-000000000000") }, $clusterTime: { clusterTime: Timestamp(1669719600, 1), '
+    'signature: { hash: BinData(0, 5A5A), keyId: 7171717171 } }, $db: "d" }'
+)
+NOISY = {
+    "a command": (
+        'not authorized on d to execute command { find: "users", filter: { email: "secret@x" }, ' + SESSION,
+        "not authorized on d to execute find of users",
+    ),
+    "a command of the database": (
+        'not authorized on d to execute command { aggregate: 1, pipeline: [ { $changeStream: { startAfter: { _data: "82AB" } } } ], '
+        + SESSION,
+        "not authorized on d to execute aggregate",
+    ),
+    "a session": ("cannot do that, " + SESSION, "cannot do that"),
+    "a token": (
+        'cannot resume stream; the resume token was not found. {_data: "826384F1F3000000012B0229296E04"}',
+        "cannot resume stream; the resume token was not found.",
+    ),
+    "a document": (
+        'E11000 duplicate key error collection: d.users index: email_1 dup key: { email: "secret@x" }',
+        "E11000 duplicate key error collection: d.users index: email_1",
+    ),
+    "nothing": ("Unrecognized expression '$x'", "Unrecognized expression '$x'"),
+}
+
+
+@pytest.mark.parametrize("what", NOISY)
+def test_message_holds_what_happened_and_no_session_hash_or_value(what: str) -> None:
+    text, kept = NOISY[what]
+    with pytest.raises(StoreError) as caught, mongo_errors("read a page"):
+        raise OperationFailure(text, 13)
+    assert str(caught.value).startswith(f"MongoDB refused read a page: {kept}")
+    for word in ("secret", "lsid", "clusterTime", "5A5A", "7171", "82"):
+        assert word not in str(caught.value)
+
+
+def test_message_of_several_lines_or_none_is_one() -> None:
+    for text in ("", "first\nsecond"):
+        with pytest.raises(StoreError) as caught, mongo_errors("read a page"):
+            raise OperationFailure(text, 13)
+        assert "\n" not in str(caught.value)

@@ -53,6 +53,7 @@ ONE: dict[str, tuple[str, str, str, str]] = {
     "a collection without a name": ("  logs: {}", "  '': {}", "collections.", "has a name"),
     "a dollar": ("  logs: {}", "  a$b: {}", "collections.a$b", "no $"),
     "MongoDB's own": ("  logs: {}", "  system.views: {}", "collections.system.views", "MongoDB's own"),
+    "docferry's own": ("  logs: {}", "  docferry.leader: {}", "collections.docferry.leader", "docferry's own"),
     "a dot in front": ("  logs: {}", "  .a: {}", "collections..a", "no . at an end"),
     "two dots": ("  logs: {}", "  a..b: {}", "collections.a..b", "two in a row"),
     "a zero byte": ("  logs: {}", '  "a\\0b": {}', "collections.a\0b", "zero byte"),

@@ -26,7 +26,17 @@ from docferry.ports.flows import Identity, MemberFacts, StreamPosition
 from docferry.testing.jobs import make_job
 from support.validate.world import World
 
-PARTS = ["replica_set", "tables", "lag_forward", "lag_reverse", "consistency", "letters", "application", "fence"]
+PARTS = [
+    "replica_set",
+    "tables",
+    "lag_forward",
+    "lag_reverse",
+    "consistency",
+    "letters",
+    "application",
+    "fence",
+    "mapping",
+]
 KEYS = TABLE_KEYS
 MEMBERS = tuple(
     MemberFacts(name=f"db{number}:27017", state=name, follows=name != "ARBITER")
@@ -249,7 +259,7 @@ def test_error_of_one_part_makes_that_part_unknown_and_the_rest_is_told(case: Ca
     case.world.ledger.faults.fail_next(*[Unavailable("the ledger is away")] * 99)
     report = health_of(case.job)
     told = {name for name, one in report.parts.items() if "Unavailable: the ledger is away" in one.why}
-    assert told == {"lag_forward", "lag_reverse", "consistency", "letters", "application", "fence"}
+    assert told == {"lag_forward", "lag_reverse", "consistency", "letters", "application", "fence", "mapping"}
     assert report.parts["tables"].status is Status.HEALTHY
 
 

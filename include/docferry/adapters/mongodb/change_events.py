@@ -75,19 +75,19 @@ def _key_fields(fields: KeyFields) -> dict[str, Any]:
     tree: dict[str, Any] = {"_id": f"{image}._id"}
     for path in fields.root:
         if path.partition(".")[0] != "_id":
-            _graft(tree, path.split("."), _value_at(image, path.split(".")))
+            _graft(tree, path.split("."), value_at(image, path.split(".")))
     for path, inner in fields.children.items():
         element: dict[str, Any] = {}
         for name in inner:
-            _graft(element, name.split("."), _value_at("$$this", name.split(".")))
+            _graft(element, name.split("."), value_at("$$this", name.split(".")))
         is_object = {"$eq": [{"$type": "$$this"}, "object"]}
-        array = _value_at(image, path.split("."))
+        array = value_at(image, path.split("."))
         elements = {"$map": {"input": array, "in": {"$cond": [is_object, _document(element), 0]}}}
         _graft(tree, path.split("."), {"$cond": [{"$isArray": [array]}, elements, "$$REMOVE"]})
     return _document(tree)
 
 
-def _value_at(base: str, path: Sequence[str]) -> Any:
+def value_at(base: str, path: Sequence[str]) -> Any:
     """The value at a path, through subdocuments only, as `lookup` has it: a path in the server's own language would go into
     arrays, too, and into no field whose name begins with $."""
     first, *rest = path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -71,6 +72,19 @@ def mongo_errors(operation: str) -> Iterator[None]:
         raise errors.RequestRefused(text, operation=operation) from error
 
 
+_COMMAND = re.compile(r"""execute command \{ ?"?(\w+)"?: ("[^"]*"|[^,{} ]*).*""", re.DOTALL)
+_NOISE = (
+    re.compile(r",? ?\{ ?_data: ?[^}]*\}"),  # a resume token
+    re.compile(r",? ?\$?(lsid|clusterTime|\$clusterTime|signature|operationTime): ?\{.*", re.DOTALL),
+    re.compile(r" dup key: \{.*", re.DOTALL),  # quotes the document
+)
+
+
 def _first_line(error: Exception) -> str:
-    """Without the topology dump that pymongo appends, and never more than a line."""
-    return str(error).split(", full error:")[0].split(", Timeout:")[0].splitlines()[0][:300]
+    """What happened, in a line: without the topology that pymongo appends, and without the command, its session and hashes that
+    MongoDB quotes, which may hold values of documents."""
+    text = str(error).split(", full error:")[0].split(", Timeout:")[0]
+    text = _COMMAND.sub(lambda found: f"execute {found[1]} of {found[2].strip(chr(34))}".removesuffix(" of 1"), text)
+    for noise in _NOISE:
+        text = noise.sub("", text)
+    return (text.splitlines() or [""])[0].rstrip(" ,:")[:300]

@@ -15,9 +15,11 @@ from bson.timestamp import Timestamp
 from pymongo import MongoClient, ReadPreference
 
 from docferry import errors
+from docferry.adapters.mongodb.change_pipeline import value_at
 from docferry.adapters.mongodb.change_stream import MongoFeed
 from docferry.adapters.mongodb.errors import mongo_errors
 from docferry.core.bson_codec.options import BSON_OPTIONS
+from docferry.core.cutover.marker import COLLECTION
 from docferry.core.mapping.mapping import KeyFields
 from docferry.core.mapping.raw import id_bytes, id_document, id_of, ids_filter
 from docferry.ports.flows import Bounds, MemberFacts, ServerFacts, SourceCatalog, SourceFacts, StreamPosition
@@ -88,7 +90,7 @@ class MongoSource:
         found = {
             str(one["name"]): str(one.get("type", "collection"))
             for one in self._listed()
-            if not one["name"].startswith("system.")
+            if not one["name"].startswith("system.") and one["name"] != COLLECTION
         }
         try:
             with mongo_errors("listDatabases"):
@@ -96,6 +98,11 @@ class MongoSource:
         except errors.AccessDenied:
             databases = []
         return SourceCatalog(collections=found, databases=tuple(databases))
+
+    def privileges(self) -> Sequence[Mapping[str, Any]] | None:
+        with mongo_errors("connectionStatus"):
+            info = self._client.admin.command("connectionStatus", showPrivileges=True)["authInfo"]
+        return list(info["authenticatedUserPrivileges"]) if info["authenticatedUsers"] else None
 
     def _listed(self, **only: Any) -> list[Mapping[str, Any]]:
         with mongo_errors("listCollections"):
@@ -211,6 +218,16 @@ class MongoSource:
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
+    def longer_than(self, collection: str, arrays: Sequence[str], most: int, for_s: float) -> int | None:
+        total = {"$add": [_subdocuments(path) for path in arrays]}
+        stages: list[dict[str, Any]] = [{"$match": {"$expr": {"$gt": [total, most]}}}, {"$count": "n"}]
+        try:
+            with mongo_errors(f"count long arrays of {collection}"):
+                found = self._database[collection].aggregate(stages, maxTimeMS=int(for_s * 1_000))
+                return next((int(one["n"]) for one in found), 0)
+        except errors.TimedOut:
+            return None
+
     def sample_ids(self, collection: str, size: int) -> list[bytes]:
         pipeline = [{"$sample": {"size": size}}, {"$project": {"_id": 1}}, {"$sort": {"_id": 1}}]
         raw = self._database.get_collection(collection, codec_options=_RAW)
@@ -302,6 +319,14 @@ def _require_patience(client: MongoClient[Any]) -> None:
             what = f"gives up each answer after {given_s * 1000:,.0f} ms; docferry waits on the server for longer than that"
             advice = f"leave {name} out of the address, or set it to {LEAST_TIMEOUT_S * 1000:.0f} or more"
             raise errors.ConfigError("MongoDB's address", [errors.Problem(where=name, what=what, suggestion=advice)])
+
+
+def _subdocuments(path: str) -> dict[str, Any]:
+    """The length of an array that holds subdocuments alone; of anything else 0."""
+    is_object = {"$eq": [{"$type": "$$this"}, "object"]}
+    all_are = {"$allElementsTrue": [{"$map": {"input": "$$array", "in": is_object}}]}
+    length = {"$cond": [{"$isArray": ["$$array"]}, {"$cond": [all_are, {"$size": "$$array"}, 0]}, 0]}
+    return {"$let": {"vars": {"array": value_at("$$ROOT", path.split("."))}, "in": length}}
 
 
 def _is_fully_unique(index: Mapping[str, Any]) -> bool:

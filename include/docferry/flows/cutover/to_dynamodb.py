@@ -61,6 +61,7 @@ from docferry.flows.ledger.reports import RecordedReport, latest_report
 from docferry.flows.ledger.writers import open_loads, open_writers, unfinished_loads
 from docferry.flows.preflight.readiness import SERVES, foreign_writers
 from docferry.flows.preflight.thresholds import HOLD_LAG_S
+from docferry.flows.preflight.wide import too_wide
 from docferry.flows.replicate.follower import replicate
 from docferry.flows.replicate.report import Until
 from docferry.flows.reporting.health import lacking_health
@@ -147,7 +148,7 @@ def _not_ready(job: Job, report: RecordedReport | None) -> Sequence[Problem]:
         missing = Problem(where="full validation", what="does not say up to when all is equal", suggestion="again")
     if missing is not None:
         problems.append(missing)
-    problems += [*changed_mappings(job.migration, job.ledger), *_unenforced(job)]
+    problems += [*changed_mappings(job.migration, job.ledger), *_unenforced(job), *too_wide(job.migration, job.source)]
     for one in job.migration.collections:
         letters = list_letters(job.ledger, one.name)
         if letters:

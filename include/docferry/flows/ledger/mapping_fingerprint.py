@@ -15,7 +15,7 @@ from typing import Any
 
 from docferry.config import Migration
 from docferry.core.settings import CollectionSettings, ItemSettings
-from docferry.errors import ConditionFailed, PreflightFailed, Problem
+from docferry.errors import ConditionFailed, PreflightFailed, Problem, TableMissing
 from docferry.flows.ledger.load_headers import LoadHeaders
 from docferry.ports.flows import Ledger
 
@@ -103,6 +103,14 @@ def changed_mappings(migration: Migration, ledger: Ledger, only: Sequence[str] =
         header = LoadHeaders(ledger).read(settings.name) if not only or settings.name in only else None
         if header is not None and not fits(header.mapping, settings):
             yield mapping_changed(settings.name)
+
+
+def changed_since(migration: Migration, ledger: Ledger, only: Sequence[str] = ()) -> list[str]:
+    """The same in words, for whoever only looks; empty where no ledger has been provisioned yet."""
+    try:
+        return list(map(str, changed_mappings(migration, ledger, only)))
+    except TableMissing:
+        return []
 
 
 def renew_fingerprints(migration: Migration, ledger: Ledger) -> None:

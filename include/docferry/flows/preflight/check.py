@@ -6,11 +6,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from docferry.config import Migration
-from docferry.errors import Problem
+from docferry.errors import Problem, StoreError, TableMissing
+from docferry.flows.ledger.mapping_fingerprint import changed_mappings
+from docferry.flows.preflight.fates import fates_of
 from docferry.flows.preflight.fields import FieldSeen, look_at_fields
-from docferry.flows.preflight.mongodb import check_source, check_stream
+from docferry.flows.preflight.mongodb import check_stream, collection_problems, server_problems
 from docferry.flows.preflight.names import check_names
-from docferry.ports.flows import Source
+from docferry.flows.preflight.permissions import PermissionReport, permissions_of
+from docferry.flows.preflight.wide import wide_notes
+from docferry.ports.flows import Estate, Ledger, Source
 
 
 @dataclass(slots=True, kw_only=True)
@@ -20,10 +24,17 @@ class CheckReport:
     problems: list[Problem] = field(default_factory=list)
     fields: list[FieldSeen] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    permissions: PermissionReport | None = None
 
     @property
     def ok(self) -> bool:
-        return not self.problems
+        return not self.problems and not (self.permissions and self.permissions.lacking)
+
+    @property
+    def found(self) -> str:
+        """How much is wrong."""
+        lacking = len(self.permissions.lacking) if self.permissions else 0
+        return f"{len(self.problems)} problem(s)" + (f", {lacking} lacking permission(s)" if lacking else "")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -32,19 +43,39 @@ class CheckReport:
             "problems": [{"where": one.where, "what": one.what, "suggestion": one.suggestion} for one in self.problems],
             "fields": [asdict(one) for one in self.fields],
             "notes": list(self.notes),
-        }
+        } | ({"permissions": asdict(self.permissions)} if self.permissions else {})
 
     def lines(self) -> list[str]:
         """The report for a person: what is wrong, and then what is to be known."""
-        return [*(f"  - {one}" for one in self.problems), *(f"  note: {one}" for one in (*self.fields, *self.notes))]
+        asked = self.permissions or PermissionReport(lacking=(), unchecked=())
+        told = [f"  - {one}" for one in self.problems] + [f"  lacking: {one}" for one in asked.lacking]
+        return told + [f"  note: {one}" for one in (*self.fields, *self.notes, *asked.unchecked)]
 
 
 def check_migration(migration: Migration, source: Source) -> CheckReport:
     """Ask MongoDB everything. Reads only. Raises StoreError."""
-    report = CheckReport(problems=check_source(migration, source))
-    missing = check_names(migration, source)
-    report.problems += [*missing, *check_stream(migration, source)]
-    if not any(one.where == "source" for one in report.problems):
+    facts = source.facts_of([settings.name for settings in migration.collections])
+    report = CheckReport(problems=list(server_problems(source.server_facts())))
+    served = not report.problems
+    report.problems += [*collection_problems(migration, facts), *check_names(migration, source)]
+    report.problems += check_stream(migration, source)
+    if served:
         wrong, report.fields = look_at_fields(migration, source)
         report.problems += wrong
+    report.notes += [*fates_of(migration.collections, facts, source.catalog()), *wide_notes(migration, source)]
     return report
+
+
+def check_permissions(migration: Migration, source: Source, estate: Estate | None, report: CheckReport) -> None:
+    """Add what phases lack, and what could not be known. Raises StoreError."""
+    report.permissions = permissions_of(migration, source, estate)
+
+
+def check_ledger(migration: Migration, ledger: Ledger, report: CheckReport) -> None:
+    """Add what the ledger says: a collection that was loaded by another mapping. Where nobody can ask it, a note says so."""
+    try:
+        report.problems += changed_mappings(migration, ledger)
+    except TableMissing:
+        return  # nothing has been provisioned, so nothing was loaded
+    except StoreError as error:
+        report.notes.append(f"the ledger was not asked by which mapping collections were loaded: {error}")

@@ -18,12 +18,14 @@ REPLICATION_VERSION = (6, 0)
 
 def check_source(migration: Migration, source: Source) -> list[Problem]:
     """Every reason why this MongoDB cannot be migrated as the file describes it. Reads only."""
-    facts = source.server_facts()
-    problems = list(_server_problems(facts))
-    found = source.facts_of([settings.name for settings in migration.collections])
-    for settings, one in zip(migration.collections, found, strict=True):
-        problems += _collection_problems(settings, one)
-    return problems
+    facts = source.facts_of([settings.name for settings in migration.collections])
+    return [*server_problems(source.server_facts()), *collection_problems(migration, facts)]
+
+
+def collection_problems(migration: Migration, facts: Sequence[SourceFacts]) -> Iterator[Problem]:
+    """What `check_source` finds in the collections, whose facts are in the order of the file."""
+    for settings, one in zip(migration.collections, facts, strict=True):
+        yield from _collection_problems(settings, one)
 
 
 def check_stream(migration: Migration, source: Source) -> list[Problem]:
@@ -31,7 +33,7 @@ def check_stream(migration: Migration, source: Source) -> list[Problem]:
 
     Raises: TransientStoreError.
     """
-    if list(_server_problems(source.server_facts())):
+    if list(server_problems(source.server_facts())):
         return []  # told by `check_source`; without a majority it would only hang
     fields = {name: mapping.key_fields for name, mapping in migration.mappings.items()}
     try:
@@ -81,7 +83,8 @@ def without_images(collection: str, source: Source) -> Iterator[Problem]:
         )
 
 
-def _server_problems(facts: ServerFacts) -> Iterator[Problem]:
+def server_problems(facts: ServerFacts) -> Iterator[Problem]:
+    """Why no collection of this server can be migrated."""
     version = ".".join(map(str, facts.version))
     if facts.mongos:
         yield Problem(

@@ -19,6 +19,7 @@ from docferry.flows.cutover.fence_watch import misfit
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.approvals import of_another_leader
 from docferry.flows.ledger.dead_letters import list_letters
+from docferry.flows.ledger.mapping_fingerprint import changed_mappings
 from docferry.flows.ledger.modes import list_moves, live_instances, read_mode, unacknowledged
 from docferry.flows.ledger.positions import read_replication
 from docferry.flows.ledger.rooms.reverse_stream import read_reverse
@@ -92,6 +93,7 @@ def health_of(job: Job, only: Sequence[str] = ()) -> HealthReport:
         "letters": lambda: _letters(job),
         "application": lambda: _application(job),
         "fence": lambda: _fence(job),
+        "mapping": lambda: _mapping(job),
     }
     parts = {name: _told(ask) for name, ask in asked.items() if not only or name in only}
     return HealthReport(migration=job.migration.name, at_ms=now_ms(), parts=parts)
@@ -102,6 +104,11 @@ def lacking_health(job: Job, parts: Sequence[str]) -> Iterator[Problem]:
     for name, part in health_of(job, parts).parts.items():
         if part.status is not Status.HEALTHY:
             yield Problem(where=name, what=f"is {part.status.value}: {part.why}", suggestion="docferry health")
+
+
+def _mapping(job: Job) -> Part:
+    """Whether what is loaded was loaded by the file's mapping."""
+    return _part(list(map(str, changed_mappings(job.migration, job.ledger))), [], "what is loaded fits the file")
 
 
 def _fence(job: Job) -> Part:

@@ -7,6 +7,7 @@ from typing import Any
 from docferry.config import Migration
 from docferry.flows.ledger.dead_letters import list_letters
 from docferry.flows.ledger.load_headers import NEW, Counts, LoadHeaders, late_of, list_chunks
+from docferry.flows.ledger.mapping_fingerprint import changed_since
 from docferry.flows.ledger.modes import describe_instance, list_instances, read_mode
 from docferry.flows.ledger.positions import read_replication, recorded_position
 from docferry.flows.ledger.rooms.reverse_stream import read_reverse
@@ -25,6 +26,7 @@ def status_of(migration: Migration, ledger: Ledger) -> dict[str, Any]:
         "stream_position": encode_time(position.time) if position else None,
         "replication": _replication(ledger),
         "reverse": _reverse(ledger),
+        "mapping_changed": changed_since(migration, ledger),
         "collections": [_collection(name, ledger, lives_s) for name in migration.mappings],
     }
 

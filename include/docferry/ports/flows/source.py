@@ -140,6 +140,9 @@ class Source(Protocol):
 
     def catalog(self) -> SourceCatalog: ...
 
+    def privileges(self) -> Sequence[Mapping[str, Any]] | None:
+        """What our user may do, as `connectionStatus` has it; None if nobody is logged in."""
+
     def collection_facts(self, collection: str) -> SourceFacts: ...
 
     def facts_of(self, collections: Sequence[str]) -> list[SourceFacts]:
@@ -174,6 +177,10 @@ class Source(Protocol):
 
     def oplog_window_s(self) -> float:
         """How far back the oplog reaches, in seconds."""
+
+    def longer_than(self, collection: str, arrays: Sequence[str], most: int, for_s: float) -> int | None:
+        """How many documents hold more than `most` subdocuments in these arrays together, of arrays of nothing else. None if
+        that could not be counted in so many seconds."""
 
     def sample_ids(self, collection: str, size: int) -> list[bytes]:
         """Up to `size` random ids in index order."""

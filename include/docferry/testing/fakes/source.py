@@ -11,6 +11,8 @@ from bson.timestamp import Timestamp
 
 from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.bson_codec.order import order_key
+from docferry.core.mapping.item_plan import elements_of
+from docferry.core.mapping.key_templates import lookup
 from docferry.core.mapping.mapping import KeyFields
 from docferry.core.mapping.raw import id_bytes, id_of
 from docferry.errors import (
@@ -40,6 +42,8 @@ class FakeSource:
         self.facts = ServerFacts(version=(6, 0, 5), replica_set="rs0", mongos=False, write_majority_ok=True)
         self.unique: dict[str, tuple[frozenset[str], ...]] = {}
         self.kinds: dict[str, str] = {}
+        self.scan_s = 0.0
+        self.allowed: tuple[Mapping[str, Any], ...] | None = None
         self.databases: tuple[str, ...] = ()
         self.indexes: dict[str, tuple[Mapping[str, Any], ...]] = {}
         self.options: dict[str, Mapping[str, Any]] = {}
@@ -161,6 +165,10 @@ class FakeSource:
         found = {name: self.kinds.get(name, "collection") for name in {*self._changes, *self.kinds}}
         return SourceCatalog(collections=found, databases=self.databases)
 
+    def privileges(self) -> Sequence[Mapping[str, Any]] | None:
+        self.faults.before()
+        return self.allowed
+
     def facts_of(self, collections: Sequence[str]) -> list[SourceFacts]:
         return [self.collection_facts(name) for name in collections]
 
@@ -225,6 +233,14 @@ class FakeSource:
     def oplog_window_s(self) -> float:
         self.faults.before()
         return self.window_s
+
+    def longer_than(self, collection: str, arrays: Sequence[str], most: int, for_s: float) -> int | None:
+        self.faults.before()
+        if for_s < self.scan_s:
+            return None
+        documents = [bson.decode(data, BSON_OPTIONS) for data in self._at(collection, self._now)]
+        paths = [tuple(path.split(".")) for path in arrays]
+        return sum(sum(len(elements_of(lookup(one, path))) for path in paths) > most for one in documents)
 
     def sample_ids(self, collection: str, size: int) -> list[bytes]:
         self.faults.before()
