@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any, Final
 
 from bson.timestamp import Timestamp
@@ -80,6 +81,8 @@ def _bucket(share_key: str) -> int:
 
 class _Recorder:
     """Stands where boto3's client would, and keeps what it is asked to write."""
+
+    meta = SimpleNamespace(endpoint_url="https://dynamodb.us-east-1.amazonaws.com")
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, Any]]] = []

@@ -213,7 +213,8 @@ def session(endpoint: Mapping[str, Any] | None) -> Any:
         assert ClusterNames == ["cache"]
         return {"Clusters": [{"ClusterDiscoveryEndpoint": endpoint} if endpoint else {}]}
 
-    control = SimpleNamespace(describe_clusters=describe_clusters)
+    meta = SimpleNamespace(endpoint_url="https://dax.us-east-1.amazonaws.com")
+    control = SimpleNamespace(describe_clusters=describe_clusters, meta=meta)
     return SimpleNamespace(_session="botocore's", client=lambda service, region_name: control)
 
 

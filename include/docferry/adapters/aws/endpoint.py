@@ -65,12 +65,16 @@ def aws_client(make: Callable[..., Any], service: str, **options: Any) -> Any:
     Raises: ConfigError for an endpoint that is no URL; StoreError for what else botocore refuses.
     """
     try:
-        return make(service, **options)
+        client = make(service, **options)
+        parts = urlsplit(client.meta.endpoint_url)
+        if parts.scheme not in ("http", "https") or parts.port == 0:  # a port that is no number raises here, too
+            raise ValueError(f"Invalid endpoint: {client.meta.endpoint_url}")
     except ValueError as error:
         variable = f"AWS_ENDPOINT_URL_{service.upper().replace('-', '_')}"
         raise _refused(f"AWS_ENDPOINT_URL or {variable}", str(error), "https://host, or https://host:port") from error
     except BotoCoreError as error:
         raise error_for_sdk(f"open a client of {service}", error) from error
+    return client
 
 
 def endpoint_of(session: boto3.Session) -> Endpoint:
