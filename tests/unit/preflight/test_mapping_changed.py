@@ -9,7 +9,7 @@ import threading
 
 from docferry.config import Migration, parse_migration
 from docferry.errors import TableMissing, Unavailable
-from docferry.flows.backfill import backfill
+from docferry.flows.backfill.load import backfill_collection
 from docferry.flows.kernel.job import Job
 from docferry.flows.preflight.check import CheckReport, check_ledger
 from docferry.flows.reporting.health import Status, health_of
@@ -36,7 +36,7 @@ def job(ledger: FakeLedger, of: Migration) -> Job:
 def loaded() -> FakeLedger:
     ledger, target = FakeLedger(), FakeTarget()
     target.create_table("Items")
-    asyncio.run(backfill.backfill_collection(job(ledger, migration()), target, "docs"))
+    asyncio.run(backfill_collection(job(ledger, migration()), target, "docs"))
     return ledger
 
 
