@@ -274,7 +274,7 @@ def test_70_for_a_bug_with_the_place_and_without_what_it_choked_on(shop: Shop, m
     def bug(*_: Any) -> None:
         raise KeyError(f"{SECRET} of a document")
 
-    monkeypatch.setattr(cli_load, "check_source", bug)
+    monkeypatch.setattr(cli_load, "check_migration", bug)
     ran = CliRunner().invoke(cli.main, ["check", str(shop.file), "--json"], env=dict(shop.env))
     assert ran.exit_code == 70
     assert json.loads(ran.stdout)["error"] == "KeyError"
