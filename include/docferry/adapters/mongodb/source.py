@@ -15,7 +15,7 @@ from bson.timestamp import Timestamp
 from pymongo import MongoClient, ReadPreference
 
 from docferry import errors
-from docferry.adapters.mongodb.change_pipeline import value_at
+from docferry.adapters.mongodb.change_events import value_at
 from docferry.adapters.mongodb.change_stream import MongoFeed
 from docferry.adapters.mongodb.errors import mongo_errors
 from docferry.core.bson_codec.options import BSON_OPTIONS
