@@ -17,6 +17,7 @@ import threading
 import time
 import uuid
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -37,7 +38,7 @@ from docferry.errors import (
     MigrationError,
     WritesHeld,
 )
-from docferry.flows.ledger.modes import instance_in, mode_in, strike_off
+from docferry.flows.ledger.modes import instance_in, is_one_of, mode_in, strike_off
 from docferry.ports.client import DynamoCalls
 from docferry.ports.flows import Identity, Journal, Ledger, Record
 
@@ -45,6 +46,8 @@ LEASE_S = 10.0
 HOLD_GRACE_S = 5.0
 """How much longer than its deadline a hold is waited for: another process must see that it has passed, and put it back."""
 MOST_HOLD_S = 60.0
+MOST_SENT = 200
+"""What was to become the record since it was written last is known that far back: one of these may have."""
 STEP_S = 0.01
 
 
@@ -93,6 +96,7 @@ class Membership:
         self._state = ModeState()
         self._reader = ModeReader()
         self._record: Record | None = None
+        self._sent: deque[Mapping[str, Any]] = deque(maxlen=MOST_SENT)
         self._acknowledged = -1
         self._deadline = 0.0
         self._term = 0
@@ -149,11 +153,12 @@ class Membership:
         self._deadline = 0.0
         with self._asking:
             # What may still arrive is made impossible first; whoever cannot see to that has not said that it ends.
-            if self._record is not None and not self._lanes.busy and self._lanes.void_doubtful():
+            if self._record is not None and self._lanes.close(every=self._state.journal):
                 self._write_instance(self._acknowledged, ended=True)
 
     def _register(self) -> None:
         """Under the epoch of now: while it is being written, the mode may not change."""
+        self._sent.clear()
         self._lanes = InstanceLanes(self._id, self._wake.set, self._open_journal)
         while True:
             asked = time.monotonic()
@@ -299,8 +304,8 @@ class Membership:
             epoch = self._state.epoch
             if any(begun < epoch for begun in self._in_flight):
                 epoch = self._acknowledged
-        acknowledges = epoch != self._acknowledged
-        if acknowledges and self._state.mode is Mode.HOLD and (self._lanes.busy or not self._lanes.void_doubtful()):
+        held = epoch != self._acknowledged and self._state.mode is Mode.HOLD
+        if held and not self._lanes.close(every=self._state.journal):
             epoch = self._acknowledged
         if self._lanes.abandoned:
             self._strike_off()
@@ -317,11 +322,13 @@ class Membership:
         """Renew the lease. One that is over by the time that it is written begins anew, if the mode is `unchanged`."""
         asked, deadline = time.monotonic(), self._deadline
         body = self._instance(epoch, ended=ended).to_body()
+        self._sent.append(body)
         try:
             written = self._ledger.write(INSTANCES, self._id, body, expect=self._record, unchanged=unchanged)
         except ConditionFailed:
             self._not_written(epoch, body, ended=ended, unchanged=unchanged)
             return
+        self._sent.clear()
         self._record, self._acknowledged, self._renewed = written, epoch, asked
         self._lanes.grant(body["lanes"])
         if ended:
@@ -333,15 +340,15 @@ class Membership:
 
     def _not_written(self, epoch: int, body: Mapping[str, Any], *, ended: bool, unchanged: Sequence[Record]) -> None:
         current = self._ledger.read(INSTANCES, self._id)
-        found = instance_in(current) if current is not None else None
-        if current is None or found is None or found.mark != body["mark"] or found.struck:
-            self._deadline = 0.0  # struck off
-            if not ended:
-                self._register_anew()
-        elif self._record is None or current.revision != self._record.revision:
+        if current is not None and self._record is not None and current.revision == self._record.revision:
+            return  # the mode has changed meanwhile: the next beat sees it
+        if current is not None and is_one_of(current, self._sent):
             self._record = current  # an earlier write of ours, whose answer was lost
             self._write_instance(epoch, ended=ended, unchanged=unchanged)
-        # else the mode has changed meanwhile: the next beat sees it
+            return
+        self._deadline = 0.0  # struck off; or a copy of this process writes as the same instance
+        if not ended:
+            self._strike_off()
 
     def _strike_off(self) -> None:
         """Say in its record that this instance writes no more, and register as another: a copy of it may think itself alive."""

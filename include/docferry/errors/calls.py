@@ -43,8 +43,6 @@ class InstanceStruck(MigrationError):
     """This process was struck off while a change of the leader did not hear from it, or a copy of it runs. Nothing was written;
     it registers as another instance, and the client makes the call again."""
 
-    retryable = True
-
 
 class CallRefused(MigrationError):
     """The client cannot do this call (in this mode). `what` names it, `suggestion` what to declare or use instead."""

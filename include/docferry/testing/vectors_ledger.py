@@ -137,8 +137,8 @@ STEPS: Final[tuple[tuple[str, ModeState, Instance | None], ...]] = (
     ("that write has ended: epoch 1 is acknowledged", _DUAL, instance(1, Mode.DUAL_WRITE)),
     ("writes are held; none is in flight", _HOLD, instance(3, Mode.HOLD)),
     ("DynamoDB leads", _ONLY, instance(4, Mode.DYNAMODB_ONLY)),
-    ("writes are held on the way back: it says where its lanes end", _BACK, instance(5, Mode.HOLD, at=(7, 2))),
-    ("it ends", _BACK, instance(5, Mode.HOLD, at=(7, 2), ended=True)),
+    ("writes are held on the way back: it says where its lanes end", _BACK, instance(5, Mode.HOLD, at=(8, 3))),
+    ("it ends", _BACK, instance(5, Mode.HOLD, at=(9, 4), ended=True)),
 )
 MODE_REVISION, FIRST_REVISION = 100, 200
 

@@ -16,7 +16,7 @@ RUNS = int(os.environ.get("DOCFERRY_SOAK_RUNS", "120"))
 SEED = int(os.environ.get("DOCFERRY_SOAK_SEED", "0"))
 SHARES = 4
 RUNS_TO_BREAK = 400
-HAPPENS = ("unanswered", "RetryExhausted", "void", "seal", "LeaseLost")
+HAPPENS = ("unanswered", "RetryExhausted", "void", "seal", "LeaseLost", "resumed twice")
 """What a share must have seen, or it proves nothing."""
 ENOUGH_TO_SEE = 50
 

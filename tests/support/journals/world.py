@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from docferry.client.context import ClientContext
+from docferry.client.journal.lanes import InstanceLanes
 from docferry.client.membership import Membership
 from docferry.client.metrics import Metered, NoMetrics
 from docferry.client.writes.route import CollectionCalls
@@ -65,12 +66,12 @@ class Died(BaseException):
 class Process:
     """One process of the application. Frozen, it does nothing; killed, it never does again."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, world: World, mark: str) -> None:
+        self.world, self.mark = world, mark
         self.frozen_until, self.alive, self.stalls = 0.0, True, False
         self.membership = Membership(
             lambda: _Of(self, world.ledger),
-            lambda: Identity(name="shop", mark=f"process {id(self)}", ended=lambda mark: False),
+            lambda: Identity(name="shop", mark=mark, ended=lambda mark: False),
             open_journal=lambda: _Of(self, world.server.journal),
         )
         calls = ClientCalls(world.server, self.pause_s, self.stall_s)
@@ -106,6 +107,24 @@ class Process:
     async def begin(self) -> None:
         await asyncio.to_thread(self.membership.join)
         self.tasks += [asyncio.create_task(self._work()) for _ in range(3)]
+
+    def resume_twice(self) -> None:
+        """A machine is resumed from a snapshot while the original runs on: the same instance, lanes and lease, in two processes.
+        What was on its way has no answer in the copy."""
+        mine, copied = self.membership, Process(self.world, self.mark)
+        theirs = copied.membership
+        for name in ("_id", "_state", "_record", "_acknowledged", "_deadline", "_term", "_renewed"):
+            setattr(theirs, name, getattr(mine, name))
+        theirs._lanes = InstanceLanes(mine.id, theirs._wake.set, theirs._open_journal)
+        theirs._lanes.grant(mine._lanes.granted)
+        theirs._lanes.wanted = mine._lanes.wanted
+        for lane, original in zip(theirs._lanes._all, mine._lanes._all, strict=True):
+            lane.last, lane.unanswered = original.last, set(original.unanswered)
+        theirs._thread = threading.Thread(target=theirs._follow)
+        theirs._thread.start()
+        copied.tasks += [asyncio.create_task(copied._work()) for _ in range(3)]
+        self.world.processes.append(copied)
+        self.world.seen["resumed twice"] += 1
 
     async def _work(self) -> None:
         world, random = self.world, self.world.random
@@ -186,7 +205,7 @@ class World:
 
     async def run(self) -> None:
         await asyncio.to_thread(self.prepare)
-        self.processes = [Process(self) for _ in range(self.random.randint(2, 3))]
+        self.processes = [Process(self, f"process {number}") for number in range(self.random.randint(2, 3))]
         await asyncio.gather(*(one.begin() for one in self.processes))
         for one in self.processes:
             if self.random.random() < 0.6:
@@ -200,6 +219,9 @@ class World:
         self.judge()
 
     def _fault(self, one: Process) -> None:
+        if self.random.random() < 0.15:
+            one.resume_twice()
+            return
         one.stalls = self.random.random() < 0.6
         if not one.stalls:
             one.fall()

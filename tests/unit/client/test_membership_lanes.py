@@ -83,7 +83,7 @@ def test_lanes_are_told_with_the_acknowledgement_and_what_is_in_doubt_is_made_im
             member.lanes.give_back(lane)  # type: ignore[union-attr]
     set_mode(ledger, JOURNALED.hold(Mode.MONGO_ONLY, int(time.time() * 1000) + 5_000))
     eventually(lambda: stored(ledger, member).epoch == 6)
-    assert stored(ledger, member).at == (1, 1)
+    assert stored(ledger, member).at == (2, 1)
     (void,) = journal.entries[doubtful.name].values()
     assert void.kind is EntryKind.VOID
 
@@ -155,7 +155,7 @@ def test_process_that_ends_makes_impossible_what_may_still_arrive(
         lane.send("one")
         member.lanes.give_back(lane)  # type: ignore[union-attr]
     member.leave()
-    assert (stored(ledger, member).ended, stored(ledger, member).at) == (True, (1, 0))
+    assert (stored(ledger, member).ended, stored(ledger, member).at) == (True, (1, 1))
     assert journal.entries[lane.name][1].kind is EntryKind.VOID
 
 

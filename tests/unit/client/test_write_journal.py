@@ -141,11 +141,31 @@ def test_void_takes_the_slot_of_what_is_in_doubt_and_nothing_else() -> None:
     mine.grant(2)
     lane = lane_of(mine)
     lane.send("lost")
-    assert mine.void_doubtful()
+    assert mine.close(every=False)
     assert [entry.kind for entry in journal.entries[lane.name].values()] == [EntryKind.VOID]
     assert mine.at == (1, 0)
-    assert mine.void_doubtful()
+    assert mine.close(every=False)
     assert len(journal.entries) == 1
+
+
+def test_every_lane_gets_a_void_where_a_copy_of_the_process_may_write() -> None:
+    journal = FakeJournal()
+    mine = InstanceLanes("one", lambda: None, lambda: journal)
+    mine.grant(2)
+    assert mine.close(every=True)
+    assert mine.at == (1, 1)
+    journal.entries[LaneName("one", 1)][2] = Entry(kind=EntryKind.WRITE, nonce="the copy's")
+    assert not mine.close(every=True)
+    assert mine.abandoned
+
+
+def test_lanes_are_not_closed_while_a_write_is_in_flight() -> None:
+    mine = lanes(2)
+    lane = mine.take()
+    assert lane is not None
+    assert not mine.close(every=True)
+    mine.give_back(lane)
+    assert mine.close(every=True)
 
 
 def test_void_finds_that_the_write_has_arrived_after_all() -> None:
@@ -155,7 +175,7 @@ def test_void_finds_that_the_write_has_arrived_after_all() -> None:
     lane = lane_of(mine)
     lane.send("late")
     journal.entries[lane.name] = {1: Entry(kind=EntryKind.WRITE, nonce="late")}
-    assert mine.void_doubtful()
+    assert mine.close(every=False)
     assert mine.at[0] == 1
     assert len(journal.entries[lane.name]) == 1
 

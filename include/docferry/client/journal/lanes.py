@@ -59,32 +59,38 @@ class InstanceLanes:
         with self._lock:
             self._busy.discard(lane.name.number)
 
-    def void_doubtful(self) -> bool:
-        """Put a void into the next slot of each lane of which a request may still arrive: from then on it never happens.
+    def close(self, every: bool) -> bool:
+        """Put a void into the next slot of each lane of which a request may still arrive, or of `every` lane: from then on it
+        never happens. Every one, because a copy of this process (a machine resumed twice) may have sent what this one knows
+        nothing of.
 
-        False: the instance is abandoned. Raises StoreError.
+        False: the instance is abandoned, or a write is in flight. Raises StoreError.
         """
-        while self._open_journal is not None and (lane := self._take_doubtful()) is not None:
-            journal = self._open_journal()
-            try:
-                while lane.in_doubt:
-                    void = Entry(kind=EntryKind.VOID, nonce=uuid.uuid4().hex)
-                    lane.send(void.nonce)
-                    there = journal.put(lane.name, lane.next, void)
-                    if lane.meet(there if there is not None else void, void.nonce) in (Answer.SEALED, Answer.FOREIGN):
-                        self.abandon()
-                        return False
-            finally:
-                self.give_back(lane)
-        return True
-
-    def _take_doubtful(self) -> Lane | None:
+        if self._open_journal is None:
+            return not self.busy
         with self._lock:
-            for lane in self._all:
-                if lane.in_doubt and lane.name.number not in self._busy:
-                    self._busy.add(lane.name.number)
-                    return lane
-        return None
+            if self._busy:
+                return False
+            lanes = [lane for lane in self._all if every or lane.in_doubt]
+            self._busy.update(lane.name.number for lane in lanes)
+        try:
+            return all(self._void(self._open_journal(), lane, every) for lane in lanes)
+        finally:
+            for lane in lanes:
+                self.give_back(lane)
+
+    def _void(self, journal: Journal, lane: Lane, behind: bool) -> bool:
+        """`behind`: also behind what has arrived meanwhile."""
+        while True:
+            void = Entry(kind=EntryKind.VOID, nonce=uuid.uuid4().hex)
+            lane.send(void.nonce)
+            there = journal.put(lane.name, lane.next, void)
+            answer = lane.meet(there if there is not None else void, void.nonce)
+            if answer in (Answer.SEALED, Answer.FOREIGN):
+                self.abandon()
+                return False
+            if answer is Answer.HAPPENED or not behind:
+                return True
 
     @property
     def busy(self) -> bool:

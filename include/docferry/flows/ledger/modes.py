@@ -7,7 +7,7 @@ says which changes there are; `flows.cutover` says what must be true before one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -179,6 +179,11 @@ def crowd_in(record: Record | None) -> int:
 def list_instances(ledger: Ledger) -> list[Instance]:
     """All processes of the application that have registered and not been cleared away."""
     return [instance_in(one) for one in ledger.list(INSTANCES)]
+
+
+def is_one_of(record: Record, bodies: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether the record says what one of these says: it is that write, whose answer was lost."""
+    return any(record.body == body for body in bodies)
 
 
 def strike_off(ledger: Ledger, id: str, unless: Callable[[Instance], bool] = lambda one: False) -> Instance | None:
