@@ -70,6 +70,7 @@ class Bare:
         self._session = self._client.start_session(causal_consistency=False)
         self._dynamodb = boto3.client("dynamodb")
         self._journal, self._slot = migration.ledger.journal_table, 0
+        self._lane = f"{migration.name}#{uuid.uuid4().hex}#0"
         self.units: dict[bool, list[float]] = {False: [], True: []}
         """Write units of each write while DynamoDB leads, without and with an entry of the journal, as DynamoDB says."""
 
@@ -94,7 +95,7 @@ class Bare:
     def _entry(self, item: Mapping[str, Any]) -> dict[str, Any]:
         wrote = Wrote(table=TABLE, key=(item["PK"]["S"], item["SK"]["S"]), version=item["_v"]["S"])
         entry = Entry(kind=EntryKind.WRITE, nonce=uuid.uuid4().hex, wrote=[wrote])
-        return entry_item("bare#0", self._slot, entry, int(time.time()))
+        return entry_item(self._lane, self._slot, entry, int(time.time()))
 
     async def _put_newer(self, item: Mapping[str, Any]) -> None:
         values = {":v": item["_v"]}
