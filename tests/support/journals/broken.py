@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from docferry.client import membership
 from docferry.client.journal.lanes import InstanceLanes
 from docferry.client.journal.write import WriteJournal
 from docferry.core.cutover.instances import Instance
@@ -93,11 +94,18 @@ def entry_follows_its_write(patch: Patch) -> None:
     patch.setattr(WriteJournal, "_try", apart)
 
 
+def copies_are_not_reckoned_with(patch: Patch) -> None:
+    """A record that another has written is one's own, and only lanes in doubt get a void."""
+    close = InstanceLanes.close
+    patch.setattr(InstanceLanes, "close", lambda self, every: close(self, every=False))
+    patch.setattr(membership, "is_one_of", lambda record, bodies: True)
+
+
 BROKEN: dict[str, Callable[[Patch], None]] = {
     one.__name__: one
     for one in (
         streams_are_believed, nothing_is_sealed, only_the_living_are_asked, acknowledged_with_a_request_unanswered,
         two_writes_of_a_lane_in_flight, lanes_grow_without_the_record, entry_counts_before_its_document_shows,
-        entry_follows_its_write,
+        entry_follows_its_write, copies_are_not_reckoned_with,
     )
 }  # fmt: skip
