@@ -30,7 +30,8 @@ class Runs:
         self.shop, self.client, self.table = shop, client, f"{NAME.title()}Table"
         bag = BundleDagBag(dag_folder=ROOT / "dags", bundle_path=ROOT / "dags", bundle_name="dags-folder")
         assert bag.import_errors == {}
-        DagBundlesManager().sync_bundles_to_db()
+        bundles: Any = DagBundlesManager  # not annotated
+        bundles().sync_bundles_to_db()
         sync_bag_to_db(bag, "dags-folder", None)
         self.dags = bag.dags
         # dag.test() leaves the conf of one run in the DAG's params, where the next would find it.

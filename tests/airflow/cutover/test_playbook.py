@@ -164,7 +164,7 @@ def test_each_direction_waits_for_its_turn_instead_of_failing_over_and_over(
 def test_soak_counts_from_when_dynamodb_began_to_lead_and_not_while_it_does_not(
     airflow_home: Path, migration: Migration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from docferry.flows.ledger.modes import MOVES
+    from docferry.core.cutover.modes import MOVES
 
     ledger, now = FakeLedger(), now_ms()
     assert not look("DynamoDBHasLedSensor", migration, ledger, hours=0)
@@ -186,7 +186,7 @@ def test_answer_to_a_report_that_is_not_the_last_one_any_more_is_asked_for_anew(
 
     sensor = PhaseApprovalSensor(task_id="wait_for_approval", migration_file="none.yaml", phase="flip_reads")
     monkeypatch.setattr(sensor, "_evidence", lambda: SimpleNamespace(digest="of a newer report"))
-    ti = type("Shown", (), {"xcom_pull": staticmethod(lambda **_: "of what was shown")})
+    ti: Any = type("Shown", (), {"xcom_pull": staticmethod(lambda **_: "of what was shown")})
     answer = {
         "chosen_options": ["Approve"],
         "params_input": {"why": "it is equal"},

@@ -47,8 +47,9 @@ def test_mongo_uri_allows_invalid_certificates_only_if_told(monkeypatch: pytest.
 
 
 def test_mongo_uri_is_masked_in_logs(monkeypatch: pytest.MonkeyPatch) -> None:
-    from airflow.sdk.log import redact
+    from airflow.sdk import log
 
+    redact = vars(log)["redact"]
     uri = mongo(monkeypatch, host="a", login="me", password="a secret of some length")
     assert "secret" not in str(redact(f"connecting to {uri}"))
 
@@ -98,7 +99,7 @@ def test_credentials_that_expire_are_refreshed_by_the_handed_on_session(
 
 
 def test_fast_writer_and_boto3_agree_on_the_endpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from docferry.adapters.aws.dynamodb_http import endpoint_of
+    from docferry.adapters.aws.endpoint import endpoint_of
 
     endpoint = endpoint_of(aws(monkeypatch, endpoint_url="http://one:1", verify=str(tmp_path / "ca.pem")))
     assert (endpoint.host, endpoint.port, endpoint.tls, endpoint.region) == ("one", 1, False, "eu-west-1")

@@ -23,8 +23,11 @@ from support.tables import create_table
 class World(Protocol):
     """A table with a stream, and the application that writes to it."""
 
-    streams: Streams
-    table: str
+    @property
+    def streams(self) -> Streams: ...
+
+    @property
+    def table(self) -> str: ...
 
     def write(self, puts: Sequence[Item] = (), deletes: Sequence[ItemKey] = ()) -> None: ...
 

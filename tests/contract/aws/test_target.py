@@ -10,7 +10,7 @@ from bson import Decimal128, Int64
 from docferry.core.bson_codec.encode import encode_value
 from docferry.core.mapping.items import Item, key_of
 from docferry.core.versions import version_text
-from docferry.errors import ItemTooLarge, LeaseLost, RefusedByStore, TableMissing, Throttled
+from docferry.errors import DocumentError, ItemTooLarge, LeaseLost, RefusedByStore, TableMissing, Throttled
 from docferry.ports.flows import Grave, Target, Written
 from docferry.testing.fakes import FakeTarget
 from support.tables import Run
@@ -118,7 +118,9 @@ def test_numbers_come_back_in_dynamodbs_spelling(
 def test_what_the_codec_writes_is_spelled_so_that_it_comes_back_as_it_went(run: Run) -> None:
     """Whether nested or not: no engine has anything to normalise there."""
     numbers = [1, 7, 0, 1000, 12.5, 0.001, -0.0, 1e300, Decimal128("1E+3"), Decimal128("1.00"), Int64(2**62)]
-    attributes = {name: encode_value(value, name, {}) for name, value in (("top", 12.5), ("nested", {"in": numbers}))}
+    attributes: dict[str, Any] = {
+        name: encode_value(value, name, {}) for name, value in (("top", 12.5), ("nested", {"in": numbers}))
+    }
 
     async def use(target: Target, table: str) -> None:
         await put(target, table, item("p", **attributes))
@@ -167,7 +169,9 @@ def test_bad_item_alone_is_refused_not_raised(run: Run) -> None:
 @pytest.mark.parametrize(
     ("attribute", "error"), [({"S": "x" * 410_000}, ItemTooLarge), ({"S": "\ud800"}, RefusedByStore)]
 )
-def test_document_of_which_one_item_cannot_be_sent_is_not_packed(run: Run, attribute: Any, error: type) -> None:
+def test_document_of_which_one_item_cannot_be_sent_is_not_packed(
+    run: Run, attribute: Any, error: type[DocumentError]
+) -> None:
     async def use(target: Target, table: str) -> None:
         with pytest.raises(error) as caught:
             target.pack([item("b"), item("b", "CHILD", x=attribute)])
@@ -342,7 +346,8 @@ def test_segments_of_a_scan_hold_every_item_once(run: Run, segments: int) -> Non
 
 def test_scan_gives_the_attributes_asked_for(run: Run) -> None:
     async def use(target: Target, table: str) -> None:
-        await put(target, table, item("p", **{"a.b": {"S": "x"}, "size": {"N": "1"}}))
+        odd: dict[str, Any] = {"a.b": {"S": "x"}, "size": {"N": "1"}}
+        await put(target, table, item("p", **odd))
         page = await target.scan(table, 0, 1, None, ["PK", "SK", "a.b"])
         assert page.items == [{"PK": {"S": "p"}, "SK": {"S": "DATA"}, "a.b": {"S": "x"}}]
 

@@ -107,16 +107,18 @@ def test_cursor_is_used_as_pymongos(
 def test_what_is_not_supported_is_refused_by_name_and_what_to_do_instead(served: tuple[Rig, Db]) -> None:
     _, db = served
     assert isinstance(db, Blocking | Asynchronous)
-    for call in (
+    manager: Any = db.manager
+    calls: tuple[Callable[[], Any], ...] = (
         lambda: db.manager.command("ping"), lambda: db.manager.client.start_session(), lambda: db.manager.users.aggregate([]),
         lambda: db.manager.users.drop(), lambda: db.manager.users.find({}).explain(), lambda: db.manager.list_collection_names(),
-    ):  # fmt: skip
+    )  # fmt: skip
+    for call in calls:
         with pytest.raises(CallRefused):
             call()
     with pytest.raises(TypeError, match="'no_such_method' is a collection"):
         db.manager.no_such_method()
     with pytest.raises(TypeError):
-        iter(db.manager)
+        iter(manager)
     assert db.manager.users == db.manager["users"] == db.manager.get_collection("users")
     assert db.manager.users != db.manager.orders
     assert db.manager.name == served[0].migration.source.database

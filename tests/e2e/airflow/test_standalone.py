@@ -17,6 +17,8 @@ from demo.traffic import TrafficProcess
 from docferry.flows.ledger.dead_letters import list_letters
 from docferry.flows.replicate.follower import TELL_S
 from docferry.rehearsal.independent import judge
+from docferry.rehearsal.independent.item_check import compare_all
+from docferry.rehearsal.independent.shop_items import SHOP
 from docferry.rehearsal.shop import COLLECTIONS
 from docferry.sandbox import SandboxStack
 from docferry.sandbox.airflow_api import AirflowApi, TaskState
@@ -287,10 +289,8 @@ def judge_followed(standalone: Standalone) -> judge.Verdict:
         if "_deleted" not in item:
             items.append({**item, "_v": {"S": item["_v"]["S"][:16] + "ffffff"}})
     documents = {name: list(judge.read_documents(standalone.database, name)) for name in COLLECTIONS}
-    expected = [
-        one for name, items_of in judge.SHOP.items() for document in documents[name] for one in items_of(document)
-    ]
-    return judge.compare_all(expected, items, judge.Verdict(documents=sum(map(len, documents.values()))))
+    expected = [one for name, items_of in SHOP.items() for document in documents[name] for one in items_of(document)]
+    return compare_all(expected, items, judge.Verdict(documents=sum(map(len, documents.values()))))
 
 
 def test_no_secret_is_in_any_log_of_airflow(loaded: Loaded, standalone: Standalone, stack: SandboxStack) -> None:

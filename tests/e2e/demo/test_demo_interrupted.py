@@ -30,7 +30,8 @@ def wait_for(process: subprocess.Popen[str], words: str) -> set[psutil.Process]:
 def command_of(process: psutil.Process) -> list[str]:
     """Nothing, of one that has ended meanwhile."""
     try:
-        return process.cmdline()
+        words: list[str] = process.cmdline()
+        return words
     except (psutil.NoSuchProcess, psutil.ZombieProcess):
         return []
 

@@ -147,6 +147,7 @@ def test_loader_frozen_past_its_lease_stops_when_it_wakes(frugal_rig: Rig) -> No
 def test_two_backfills_at_once_one_wins_and_the_other_names_it(rig: Rig) -> None:
     drivers = [rig.start(name, **OFTEN) for name in ("alice", "bob")]
     ended = eventually(lambda: next((one for one in drivers if not one.is_alive()), None), "one of them to give up")
+    assert ended is not None
     winner = next(one for one in drivers if one is not ended)
     (answer,) = ended.wait()
     assert answer["error"] == "LeaseHeld"

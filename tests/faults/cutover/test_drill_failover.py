@@ -70,7 +70,8 @@ def switch_with(
 ) -> tuple[HoldFailed | None, float]:
     """Change the leader, with a fault where the switch calls the function of that name for the first time. The error, if it
     went back, and how long it took from the fault on."""
-    original, happened = getattr(cutover, place), []
+    original = getattr(cutover, place)
+    happened: list[float] = []
 
     def faulty_call(*arguments: Any) -> Any:
         if not happened:

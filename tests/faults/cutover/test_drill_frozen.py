@@ -20,6 +20,7 @@ from docferry.flows.cutover.fence_record import LEASE_S as FENCE_LEASE_S
 from docferry.flows.cutover.fence_record import Recorded, recorded_fence
 from docferry.flows.cutover.flip import back_to, begin_dual_write, flip_reads
 from docferry.flows.cutover.rollback import finalize
+from docferry.flows.kernel.job import Job
 from docferry.flows.ledger import approvals
 from docferry.flows.ledger.modes import list_instances, live_instances, read_mode, unacknowledged
 from docferry.rehearsal.independent.history import Replayed, Request
@@ -65,7 +66,7 @@ def await_followed(rig: Rig) -> None:
     )
 
 
-def across(rig: Rig, processes: Processes, number: int, change: Callable[[flip.Flip], object], after: Mode) -> None:
+def across(rig: Rig, processes: Processes, number: int, change: Callable[[Job], object], after: Mode) -> None:
     """Make a change of mode that changes no leader while a process is frozen. It is named, and follows when it wakes."""
     processes.freeze(number)
     job = flip_of(rig)
@@ -166,7 +167,7 @@ def test_process_frozen_across_each_change_on_the_way_there_loses_nothing(
     assert_only_frozen_failed(replayed, {2, 3, 4}, longest=3)
 
 
-def finalize_it(rig: Rig, job: flip.Flip) -> None:
+def finalize_it(rig: Rig, job: Job) -> None:
     """It does not wait: a process that is frozen is behind, and named."""
     after = finalize(cutover_of(rig))
     flip._await_acknowledgements(job, after)

@@ -17,6 +17,7 @@ import pytest
 from docferry.core.cutover.modes import Mode
 from docferry.errors import HoldFailed
 from docferry.flows.cutover import to_dynamodb as cutover
+from docferry.flows.cutover.fence import require_quiet
 from docferry.flows.cutover.fence_record import Recorded, recorded_fence
 from docferry.flows.ledger.modes import live_instances, read_mode, unacknowledged
 from docferry.rehearsal.independent.history import Request
@@ -75,7 +76,7 @@ def await_live(rig: Rig, number: int) -> None:
 
 def switch_while_silent(stack: SandboxStack, rig: Rig, patch: pytest.MonkeyPatch) -> HoldFailed | None:
     """Change the leader, and let DynamoDB fall silent when MongoDB is fenced. The error, if it went back."""
-    original, started = cutover.require_quiet, threading.Event()
+    original, started = require_quiet, threading.Event()
 
     def fenced(*arguments: Any) -> None:
         original(*arguments)

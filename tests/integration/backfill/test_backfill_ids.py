@@ -141,8 +141,8 @@ def test_huge_documents_become_dead_letters_and_their_neighbours_arrive(stack: S
     fits = {"_id": 5, "data": Random(5).randbytes(390_000)}
     with stack.mongo.client() as client:
         collection = client["ids"]["huge"]
-        for document in ({"_id": 1}, *huge.values(), fits, {"_id": 6}):
-            collection.insert_one(document)
+        documents: list[dict[str, Any]] = [{"_id": 1}, *huge.values(), fits, {"_id": 6}]
+        collection.insert_many(documents)
     rig = rig_for(stack, tmp_path, "huge")
     report = rig.load()["huge"]
     assert (report.counts.read, report.counts.written, report.counts.dead) == (6, 3, 3)

@@ -245,7 +245,7 @@ def ready(rig: Rig) -> None:
     with Following(rig):
         set_mode(rig, MODES["DYNAMODB_READS 100"])
         epoch = read_mode(rig.ledger).epoch
-        live = lambda: modes.live_instances(rig.ledger, who("a test"))  # noqa: E731
+        live: Any = lambda: modes.live_instances(rig.ledger, who("a test"))  # noqa: E731
         eventually(lambda: not modes.unacknowledged(live(), epoch), "every process to follow")
         assert validate(rig).ok
     approved(rig)
@@ -295,7 +295,7 @@ def test_transaction_that_keeps_the_fence_down_is_named_and_everything_goes_back
 def test_difference_that_is_found_while_writes_wait_sends_everything_back(rig: Rig) -> None:
     with wiring.connect(rig.file) as manager:
         ready(rig)
-        counts = lambda: manager.get_metrics()["counts"]  # noqa: E731
+        counts: Any = lambda: manager.get_metrics()["counts"]  # noqa: E731
         change = {"$set": {"status": "idle"}, "$inc": {"visits": 1}}
         eventually(  # what replication must still write would mend what is planted
             lambda: manager["users"].update_one({"username": "users-0"}, change) and counts().get("dual_put.written"),

@@ -12,7 +12,8 @@ from demo.counts import count_documents, count_events, count_items, now_in
 from docferry.config import load_migration
 from docferry.sandbox import SandboxStack
 from pymongo import MongoClient
-from support.backfill.rig import SHOP_FILE, session_of
+from support.backfill.rig import session_of
+from support.place import SHOP_FILE
 
 
 def test_changes_are_counted_by_phase_and_behind_the_position(stack: SandboxStack) -> None:

@@ -192,7 +192,7 @@ def test_tables_that_are_not_there_yet_are_named_before_anything_is_dumped(rig: 
 
 
 def test_point_that_somebody_makes_is_not_swept_away(rig: Rig, tmp_path: Path) -> None:
-    other = []
+    other: list[object] = []
 
     def make_another(collection: str) -> None:
         if not other:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import bson
 import pytest
 from bson import Binary, Code, Decimal128, Int64, ObjectId
-from docferry.core.bson_codec.options import BSON_OPTIONS
+from docferry.core.mapping.raw import decode_document
 from docferry.core.versions import parse_version
 from docferry.errors import InvariantBroken, RefusedByStore, Stopped
 from docferry.flows.ledger.dead_letters import (
@@ -101,7 +102,7 @@ def test_document_of_15_mb_with_a_long_id_comes_back_byte_for_byte(rig: Rig) -> 
     rig.database["categories"].insert_one({**ODD, "scan": Binary(random.Random(2).randbytes(15_000_000))})
     rig.load("categories")  # was complete: the letter is written as replication would
     raw = raw_of(rig, "categories", ODD["_id"])
-    name = rig.migration.mapping("categories").id_text(bson.decode(raw, BSON_OPTIONS))
+    name = rig.migration.mapping("categories").id_text(decode_document(raw))
     open_letter(rig.ledger, "categories", RefusedByStore("too large", id=name), raw, 7)
     (letter,) = letters(rig, "categories")
     assert letter.id == letter_id(name)
@@ -226,8 +227,9 @@ def test_newer_item_in_dynamodb_is_not_overwritten_by_a_replay(rig: Rig) -> None
 
 
 def test_replay_stops_when_asked_and_leaves_the_letter(rig: Rig) -> None:
-    job = job_of(rig)
-    job.stop.set()
+    stop = threading.Event()
+    stop.set()
+    job = change_job(job_of(rig), stop=stop)
     before = ledger_dump(rig)
     with pytest.raises(Stopped):
         replay(rig, "products", job=job)

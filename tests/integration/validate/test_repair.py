@@ -13,9 +13,12 @@ import pytest
 from docferry.core.versions import parse_version, version_time
 from docferry.errors import RefusedByStore
 from docferry.flows.ledger.dead_letters import list_letters
+from docferry.flows.validate import first_pass
 from docferry.flows.validate import repair as mending
 from docferry.ports.flows import Written
 from docferry.rehearsal.independent import judge
+from docferry.rehearsal.independent.item_check import Expected, compare_all
+from docferry.rehearsal.independent.shop_items import SHOP
 from docferry.rehearsal.independent.verdict import VERSION
 from docferry.rehearsal.shop import COLLECTIONS, ShopPlan, load_shop, shop_documents
 from docferry.sandbox import SandboxStack
@@ -93,13 +96,13 @@ def verdict_of(rig: Rig) -> judge.Verdict:
     """The judge knows nothing of tombstones: it is shown what a reader sees."""
     verdict = judge.Verdict()
 
-    def expected() -> Iterator[judge.Expected]:
-        for collection, items_of in judge.SHOP.items():
+    def expected() -> Iterator[Expected]:
+        for collection, items_of in SHOP.items():
             for document in judge.read_documents(rig.database, collection):
                 if judge.id_key(document["_id"]) not in UNSTORABLE[collection]:
                     yield from items_of(document)
 
-    return judge.compare_all(expected(), list(alive(rig.scan()).values()), verdict)
+    return compare_all(expected(), list(alive(rig.scan()).values()), verdict)
 
 
 # --- everything at once ----------------------------------------------------------------------------------------------
@@ -272,7 +275,7 @@ def test_item_whose_document_has_come_back_since_is_not_buried(small: Rig, monke
     assert product is not None
     small.database["products"].delete_one({"_id": product["_id"]})
     before = small.scan()
-    real = mending.validate
+    real = first_pass.validate
 
     async def then_it_comes_back(*args: Any, **options: Any) -> Any:
         report = await real(*args, **options)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 from typing import Any
 
 import pytest
 from docferry.errors import Stopped
 from docferry.flows.validate.first_pass import latest_report
+from docferry.testing.jobs import change_job
 from support.backfill.rig import Rig
 from support.validate.loaded_shop import hosts, rig, table
 from support.validate.planting import (
@@ -115,8 +117,9 @@ def test_repr_and_progress_carry_no_document(
 
 def test_stop_ends_it_without_a_report(rig: Rig, hosts: dict[str, Any]) -> None:
     before = ledger_dump(rig)
-    job = job_of(rig)
-    job.stop.set()
+    stop = threading.Event()
+    stop.set()
+    job = change_job(job_of(rig), stop=stop)
     with pytest.raises(Stopped):
         validate(rig, job=job)
     assert ledger_dump(rig) == before

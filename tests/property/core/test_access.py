@@ -12,7 +12,7 @@ from docferry.core.access.read_plan import ReadPlan, leads_to, plan_read
 from docferry.core.mql.filters import compile_filter
 from hypothesis import given
 from hypothesis import strategies as st
-from support.backfill.rig import SHOP_FILE
+from support.place import SHOP_FILE
 
 SHOP = load_migration(SHOP_FILE)
 USERS = SHOP.mapping("users")

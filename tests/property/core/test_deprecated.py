@@ -7,6 +7,7 @@ import struct
 import bson
 import pytest
 from docferry.core.bson_codec.deprecated_types import refuse_deprecated
+from docferry.core.mapping.items import Document
 from docferry.core.mapping.raw import decode_document
 from docferry.errors import UnsupportedType
 from docferry.testing import strategies as draw
@@ -72,7 +73,7 @@ def test_deprecated_value_is_found_with_its_path(case: tuple[bytes, str, str]) -
 
 @given(draw.documents())
 @examples(3)
-def test_document_without_deprecated_values_passes(document: draw.Document) -> None:
+def test_document_without_deprecated_values_passes(document: Document) -> None:
     refuse_deprecated(data := bson.encode(document), decode_document(data))
 
 
@@ -81,6 +82,6 @@ def test_document_without_deprecated_values_passes(document: draw.Document) -> N
         _names, st.sampled_from((6, 12, 14, "12345", "12345678901", "1234567890123", b"\x06\0\x0e\0", {}, []))
     )
 )
-def test_values_that_look_like_a_type_byte_pass(document: draw.Document) -> None:
+def test_values_that_look_like_a_type_byte_pass(document: Document) -> None:
     data = bson.encode({"a": document, "b": [document, {"": document}]})
     refuse_deprecated(data, decode_document(data))

@@ -11,6 +11,7 @@ from docferry.core.bson_codec.names import escape_name, pointer_step, unescape_n
 from docferry.core.limits import PARTITION_KEY_BYTES, SORT_KEY_BYTES
 from docferry.core.mapping.key_templates import (
     MISSING,
+    Placeholder,
     Template,
     check_length,
     disjoint,
@@ -161,7 +162,7 @@ def test_template_is_compiled_as_written_or_refused(source: str) -> None:
     assert template.render({"a": 1, "b": 2, "index": 3}) is None or source
 
 
-def _spelled(placeholder: Any) -> str:
+def _spelled(placeholder: Placeholder) -> str:
     form = f":0{placeholder.width}d" if placeholder.width else ":d" if placeholder.integer else ""
     return "{" + placeholder.source + form + "}"
 

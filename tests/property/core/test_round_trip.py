@@ -14,7 +14,7 @@ from bson import Binary, DBRef, Decimal128, Int64
 from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.limits import item_bytes
 from docferry.core.mapping.digest import digest
-from docferry.core.mapping.items import Item, key_of
+from docferry.core.mapping.items import Document, Item, key_of
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.versions import version_text
 from docferry.errors import UnmappedField
@@ -50,27 +50,27 @@ DOCUMENTS = {
 every_mapping = pytest.mark.parametrize("name", REVERSIBLE)
 
 
-def for_each_document(name: str, check: Callable[[DocumentMapping, draw.Document], None], **options: Any) -> None:
+def for_each_document(name: str, check: Callable[[DocumentMapping, Document], None], **options: Any) -> None:
     """Run a check with documents for one mapping. (A strategy made anew for each example would take all the time.)"""
     settings(**options)(given(DOCUMENTS[name])(lambda document: check(REVERSIBLE[name], document)))()
 
 
-def over_plain_values(mapping: DocumentMapping, document: draw.Document) -> draw.Document:
+def over_plain_values(mapping: DocumentMapping, document: Document) -> Document:
     return mapping.to_document(mapping.to_items(document, VERSION))
 
 
-def over_wire_form(mapping: DocumentMapping, document: draw.Document) -> draw.Document:
+def over_wire_form(mapping: DocumentMapping, document: Document) -> Document:
     decoded = mapping.decode(mapping.encode(document, VERSION))
     assert decoded.misfits == 0
     return decoded.document
 
 
-def over_json(mapping: DocumentMapping, document: draw.Document) -> draw.Document:
+def over_json(mapping: DocumentMapping, document: Document) -> Document:
     items: list[Item] = orjson.loads(orjson.dumps(mapping.encode(document, VERSION)))
     return mapping.decode(list(reversed(items))).document
 
 
-def over_boto3(mapping: DocumentMapping, document: draw.Document) -> draw.Document:
+def over_boto3(mapping: DocumentMapping, document: Document) -> Document:
     """As an application sees it: boto3's resource takes the plain values, and gives Decimal and Binary back."""
     to_wire, from_wire = TypeSerializer().serialize, TypeDeserializer().deserialize
     items = [{name: to_wire(value) for name, value in item.items()} for item in mapping.to_items(document, VERSION)]
@@ -82,7 +82,7 @@ WAYS = (over_plain_values, over_wire_form, over_json, over_boto3)
 
 @every_mapping
 def test_document_comes_back_equal_by_bson_type(name: str) -> None:
-    def check(mapping: DocumentMapping, document: draw.Document) -> None:
+    def check(mapping: DocumentMapping, document: Document) -> None:
         for way in WAYS:
             note(f"by way of {way.__name__}")
             assert_same(way(mapping, document), document)
@@ -96,7 +96,7 @@ def test_drawn_documents_hold_every_bson_type_and_children(name: str) -> None:
     seen: set[str] = set()
     sizes: list[int] = []
 
-    def look(mapping: DocumentMapping, document: draw.Document) -> None:
+    def look(mapping: DocumentMapping, document: Document) -> None:
         seen.update(draw.kinds_in(document))
         sizes.append(len(mapping.encode(document, VERSION)))
 
@@ -183,7 +183,7 @@ def test_shape_tells_apart_what_python_takes_for_equal() -> None:
 
 @every_mapping
 def test_items_of_any_document_fit_together(name: str) -> None:
-    def check(mapping: DocumentMapping, document: draw.Document) -> None:
+    def check(mapping: DocumentMapping, document: Document) -> None:
         before = bson.encode(document)
         items = mapping.encode(document, VERSION)
         keys = [key_of(item) for item in items]
@@ -203,7 +203,7 @@ def test_items_of_any_document_fit_together(name: str) -> None:
 
 
 @given(DOCUMENTS["odd"])
-def test_declared_types_leave_a_hint_only_where_a_value_deviates(document: draw.Document) -> None:
+def test_declared_types_leave_a_hint_only_where_a_value_deviates(document: Document) -> None:
     document.update(swap2=bson.decode(bson.encode({"d": 1.5}))["d"], swap1=2.0, n=Int64(2**40), flag=7.25)
     hints = ODD.encode(draw.real(document), VERSION)[0].get("_t", {"M": {}})["M"]
     assert {"/swap2", "/n", "/flag"}.isdisjoint(hints)
@@ -221,9 +221,9 @@ _NAMED: dict[str, Any] = {
 }
 
 
-def only_named(document: draw.Document, named: dict[str, Any]) -> draw.Document:
+def only_named(document: Document, named: dict[str, Any]) -> Document:
     """What a document holds of the fields that DROPPING names; written without looking at the mapping."""
-    out: draw.Document = {}
+    out: Document = {}
     for name, held in document.items():
         node = named.get(name)
         value = _document(held) if isinstance(held, DBRef) and isinstance(node, dict) else held
@@ -247,7 +247,7 @@ def _document(value: Any) -> Any:
     return value.as_doc() if isinstance(value, DBRef) else value
 
 
-def named_documents() -> st.SearchStrategy[draw.Document]:
+def named_documents() -> st.SearchStrategy[Document]:
     """With and without strangers: a document of named fields alone would be rare otherwise."""
     return st.one_of(
         draw.documents_for(DROPPING), draw.documents_for(DROPPING).map(lambda d: draw.real(only_named(d, _NAMED)))
@@ -255,12 +255,12 @@ def named_documents() -> st.SearchStrategy[draw.Document]:
 
 
 @given(named_documents())
-def test_dropping_keeps_named_fields_exactly(document: draw.Document) -> None:
+def test_dropping_keeps_named_fields_exactly(document: Document) -> None:
     assert_same(over_json(DROPPING, document), only_named(document, _NAMED))
 
 
 @given(named_documents())
-def test_refusing_refuses_exactly_the_documents_that_dropping_would_change(document: draw.Document) -> None:
+def test_refusing_refuses_exactly_the_documents_that_dropping_would_change(document: Document) -> None:
     if draw.canonical_bson(only_named(document, _NAMED)) == draw.canonical_bson(document):
         assert_same(over_json(REFUSING, document), document)
     else:
@@ -278,7 +278,7 @@ def test_refusing_refuses_exactly_the_documents_that_dropping_would_change(docum
         ({"cart": {"lines": [{"product": {"sku": 1, "x": 1}}]}}, "cart.lines.0.product.x"),
     ],
 )
-def test_refused_field_is_named_by_its_path(document: draw.Document, path: str) -> None:
+def test_refused_field_is_named_by_its_path(document: Document, path: str) -> None:
     with pytest.raises(UnmappedField) as caught:
         REFUSING.encode({"_id": 1, **document}, VERSION)
     assert caught.value.path == path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections import Counter
+from collections.abc import Callable
 from datetime import datetime
 from itertools import islice
 from types import SimpleNamespace
@@ -71,7 +72,7 @@ _SAME_KIND: dict[type, st.SearchStrategy[Any]] = {
 }
 
 
-def sibling(value: Any, pick: st.DrawFn) -> Any:
+def sibling(value: Any, pick: Callable[[st.SearchStrategy[Any]], Any]) -> Any:
     """Another document with the same names and, mostly, values of the same types."""
     if isinstance(value, dict):
         return {name: sibling(inner, pick) for name, inner in value.items()}

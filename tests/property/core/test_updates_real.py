@@ -114,7 +114,9 @@ def test_upsert_inserts_the_document_that_mongodb_inserts(things: Things, query:
 
 def upserted(things: Things, query: Document, update: Document) -> Outcome:
     try:
-        return bson.encode(things.find_one_and_update(query, update, upsert=True, return_document=ReturnDocument.AFTER))
+        found = things.find_one_and_update(query, update, upsert=True, return_document=ReturnDocument.AFTER)
+        assert found is not None
+        return bson.encode(found)
     except OperationFailure as refusal:
         return refusal.code or 0
 

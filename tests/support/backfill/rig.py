@@ -88,7 +88,7 @@ class Rig:
 
     @cached_property
     def _session(self) -> boto3.Session:
-        return _Endpoint(session_of(self.env), self.env["AWS_ENDPOINT_URL_DYNAMODB"])  # type: ignore[return-value]
+        return _Endpoint(session_of(self.env), self.env["AWS_ENDPOINT_URL_DYNAMODB"])
 
     @property
     def journal(self) -> DynamoJournal:
@@ -144,7 +144,7 @@ class Rig:
         )
 
     def estate(self) -> AwsEstate:
-        return AwsEstate(_Services(self._session._session, self.env["AWS_ENDPOINT_URL_DYNAMODB"]), "us-east-1")  # type: ignore[arg-type]
+        return AwsEstate(_Services(self._session._session, self.env["AWS_ENDPOINT_URL_DYNAMODB"]), "us-east-1")
 
     def target(self, **options: Any) -> DynamoTarget:
         return DynamoTarget(DynamoHttp(self._session, **options), self.migration.backfill.concurrency)
@@ -219,9 +219,10 @@ class Driver:
     def __init__(self, rig: Rig, run: str, collections: Sequence[str], env: Mapping[str, str]) -> None:
         words = [sys.executable, str(DRIVER), str(rig.file), run, *collections]
         everything = {**os.environ, **rig.env, **env}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         self.run = run
-        self.process = subprocess.Popen(words, env=everything, **pipes)
+        self.process = subprocess.Popen(
+            words, env=everything, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)

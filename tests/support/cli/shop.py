@@ -19,7 +19,8 @@ from docferry.cli import main as cli
 from docferry.sandbox import SandboxStack
 from pymongo import MongoClient
 
-from support.backfill.rig import SHOP_FILE, session_of
+from support.backfill.rig import session_of
+from support.place import SHOP_FILE
 from support.validate.planting import MAKERS, SECRET
 
 COMMANDS = (

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from enum import IntEnum
+from functools import partial
 from typing import Any
 
 import bson
@@ -237,17 +238,20 @@ NO_DOCUMENTS: dict[str, Any] = {
 def what_is_no_document(db: Db) -> list[Any]:
     by_name = {"username": "ann"}
     db.call("users", "insert_one", user("ann", ANN))
-    found = [outcome(lambda one=one: db.call("users", "insert_one", one)) for one in NO_DOCUMENTS.values()]
+    found = [outcome(partial(db.call, "users", "insert_one", one)) for one in NO_DOCUMENTS.values()]
     found += [
-        outcome(lambda one=one: db.call("orders", "insert_many", [order(1), one]))
+        outcome(partial(db.call, "orders", "insert_many", [order(1), one]))
         for one in (*NO_DOCUMENTS.values(), order(2, _id=[1]))
     ]
-    found += [outcome(lambda one=one: db.call("orders", "insert_many", one)) for one in ([], {}, 3, iter(()))]
-    for change in ({}, [], None, {"status": "idle"}):
-        found.append(outcome(lambda one=change: db.call("users", "update_one", by_name, one)))
-        found.append(outcome(lambda one=change: db.call("users", "find_one_and_update", by_name, one)))
-    for replacement in ([], None, {"$set": {"status": "idle"}}):
-        found.append(outcome(lambda one=replacement: db.call("users", "replace_one", by_name, one)))
+    lists: tuple[Any, ...] = ([], {}, 3, iter(()))
+    found += [outcome(partial(db.call, "orders", "insert_many", one)) for one in lists]
+    changes: tuple[Any, ...] = ({}, [], None, {"status": "idle"})
+    for change in changes:
+        found.append(outcome(partial(db.call, "users", "update_one", by_name, change)))
+        found.append(outcome(partial(db.call, "users", "find_one_and_update", by_name, change)))
+    replacements: tuple[Any, ...] = ([], None, {"$set": {"status": "idle"}})
+    for replacement in replacements:
+        found.append(outcome(partial(db.call, "users", "replace_one", by_name, replacement)))
     found.append(outcome(lambda: db.call("users", "find_one", by_name)))
     found.append(outcome(lambda: db.call("orders", "find", {"userId": ANN}, sort=[("createdAt", 1)])))
     return found
@@ -258,7 +262,7 @@ def told(call: Callable[[], Any]) -> Any:
     try:
         return call()
     except DuplicateKeyError as error:
-        return error.details["index"], error.details["keyPattern"], error.details["keyValue"]
+        return tuple((error.details or {})[name] for name in ("index", "keyPattern", "keyValue"))
     except BulkWriteError as error:
         return error.details["nInserted"], [
             (one["index"], one["op"]["_id"], one["keyPattern"], one["keyValue"]) for one in error.details["writeErrors"]
@@ -280,13 +284,13 @@ def odd_arguments(db: Db) -> list[Any]:
     db.call("users", "insert_many", [user("ann", ANN), user("bob", BOB)])
     change = {"$set": {"status": "idle"}}
     found = [
-        outcome(lambda one=one, method=method, more=more: db.call("users", method, one, *more))
+        outcome(partial(db.call, "users", method, one, *more))
         for one in (None, "ann", [1])
         for method, more in (
             ("update_one", (change,)), ("find_one_and_update", (change,)), ("replace_one", ({},)), ("delete_one", ()),
         )
     ]  # fmt: skip
-    found += [outcome(lambda one=one: db.call("users", "find", one)) for one in ("ann", [1], 1)]
+    found += [outcome(partial(db.call, "users", "find", one)) for one in ("ann", [1], 1)]
     names = ["ann", "bob"]
     return [
         *found,

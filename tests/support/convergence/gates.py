@@ -9,7 +9,7 @@ from random import Random
 
 from docferry.core.mapping.items import Item, ItemKey
 from docferry.errors import DocumentError
-from docferry.ports.flows import Budget, Guard, Packed, TargetPage, Unanswered, Written
+from docferry.ports.flows import Budget, Grave, Guard, Packed, TargetPage, Unanswered, Written
 
 from support.convergence.sides import Side
 
@@ -81,6 +81,10 @@ class GatedTarget:
             if written.refused:
                 refused[at] = written.refused[0]
         return Written(refused, frozenset(), 0.0)
+
+    async def delete_exact(self, table: str, graves: Sequence[Grave], budget: Budget, guard: Guard) -> Written:
+        await self.gates.wait()
+        return await self.side.target.delete_exact(table, graves, budget, guard)
 
     async def get_all(self, table: str, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
         await self.gates.wait()  # what is read may be newer than the time at which it is judged

@@ -74,7 +74,7 @@ class RootOnlyWhereTouched(CountedLanes):
 
     def _writes(self, decoded: DecodedChange, ttl: str, touched: tuple[str, ...] | None) -> Writes:
         writes = super()._writes(decoded, ttl, touched)
-        only_children = bool(touched) and all(path.startswith("parts") for path in touched)
+        only_children = touched and all(path.startswith("parts") for path in touched)
         return replace(writes, root=None) if only_children and writes.error is None else writes
 
 

@@ -44,14 +44,29 @@ class Side(Protocol):
     """What a run asks of its databases. `ids` and `names` are its own, and `bounds` lie around the ids; `kinds` are those
     of parts, `look_s` is how long to wait before looking again."""
 
-    source: Source
-    target: Target
-    ledger: Ledger
-    ids: Sequence[int]
-    names: Sequence[str]
-    bounds: Bounds
-    kinds: str
-    look_s: float
+    @property
+    def source(self) -> Source: ...
+
+    @property
+    def target(self) -> Target: ...
+
+    @property
+    def ledger(self) -> Ledger: ...
+
+    @property
+    def ids(self) -> Sequence[int]: ...
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    @property
+    def bounds(self) -> Bounds: ...
+
+    @property
+    def kinds(self) -> str: ...
+
+    @property
+    def look_s(self) -> float: ...
 
     def write(self, changes: Sequence[Made]) -> Timestamp:
         """Make the changes, several in one transaction; their time."""

@@ -108,7 +108,8 @@ class World:
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
-        self.tasks[task] = work.__qualname__
+        named: Any = work
+        self.tasks[task] = named.__qualname__
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -138,12 +139,13 @@ class World:
             for one in {*before, *after}:
                 await self.dual_put(before.get(one), after.get(one), seen)
         elif draw < 0.4 and before:  # an update that changes nothing, or a retry of one that did
-            document = before[self.random.choice(sorted(before))]
+            same = before[self.random.choice(sorted(before))]
             await self.gates.wait()
             own = self.broken == "own time on an unproved reply"
-            await self.dual_put(document, document, version_of(self.source.cluster_time(), 0) if own else seen)
+            await self.dual_put(same, same, version_of(self.source.cluster_time(), 0) if own else seen)
         else:
-            ((key, document, _),) = made = self.documents.one()
+            made = self.documents.one()
+            key, document, _ = made[0]
             time = self.make(made)
             if self.broken == "content read back" and document is not None:
                 document = self.at(self.documents.earlier(3)).get(key)  # from a secondary that lags

@@ -14,6 +14,7 @@ from docferry.client.journal.write import WriteJournal
 from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.journal import Answer, Lane, LaneName
 from docferry.flows.cutover import to_mongodb
+from docferry.flows.ledger.modes import list_instances
 from docferry.flows.reverse import journals, proof, seals
 from docferry.ports.client import DynamoCalls
 from docferry.ports.flows import Guard, Journal, Ledger
@@ -35,7 +36,7 @@ def nothing_is_sealed(patch: Patch) -> None:
 
 
 def only_the_living_are_asked(patch: Patch) -> None:
-    listed = journals.list_instances
+    listed = list_instances
 
     def living(ledger: Ledger) -> list[Instance]:
         return [one for one in listed(ledger) if one.is_live(int(time.time() * 1000))]

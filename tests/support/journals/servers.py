@@ -263,8 +263,8 @@ class ClientCalls:
         assert operation == "BatchGetItem", operation
         ((table, asked),) = request["RequestItems"].items()
         keys = [(key["PK"]["S"], key["SK"]["S"]) for key in asked["Keys"]]
-        found = [item for key in keys if (item := self._server.there(table, key)) is not None]
-        return {"Responses": {table: copy.deepcopy(found)}, "UnprocessedKeys": {}}
+        several = [item for key in keys if (item := self._server.there(table, key)) is not None]
+        return {"Responses": {table: copy.deepcopy(several)}, "UnprocessedKeys": {}}
 
     async def sleep(self, seconds: float) -> None:
         await self._sleep(seconds)

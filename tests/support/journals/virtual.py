@@ -56,7 +56,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.call_soon(made.switch)
         return made
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]  # any arguments
         future = self.create_future()
 
         def run() -> None:
@@ -111,7 +111,7 @@ class _Event:
     @staticmethod
     def _wake(one: greenlet) -> None:
         if getattr(one, "waits", False):
-            one.waits = False  # type: ignore[attr-defined]
+            one.waits = False
             one.switch()
 
     def is_set(self) -> bool:
@@ -123,7 +123,7 @@ class _Event:
     def wait(self, timeout: float | None = None) -> bool:
         if not self._set:
             loop, me = LOOPS[-1], getcurrent()
-            me.waits = True  # type: ignore[attr-defined]
+            me.waits = True
             self._waiting.append(me)
             if timeout is not None:
                 loop.call_later(timeout, self._wake, me)
@@ -144,9 +144,9 @@ def virtual_time(seed: int) -> Iterator[VirtualLoop]:
     kept += [(threading, name, getattr(threading, name)) for name in ("Thread", "Event")]
     LOOPS.append(loop)
     try:
-        time.monotonic = lambda: 1000.0 + loop.now  # type: ignore[assignment]
-        time.time = lambda: EPOCH + loop.now  # type: ignore[assignment]
-        time.time_ns = lambda: int((EPOCH + loop.now) * 1e9)  # type: ignore[assignment]
+        time.monotonic = lambda: 1000.0 + loop.now
+        time.time = lambda: EPOCH + loop.now
+        time.time_ns = lambda: int((EPOCH + loop.now) * 1e9)
         time.sleep = loop.block  # type: ignore[assignment]
         uuid.uuid4 = lambda: uuid.UUID(int=chance.getrandbits(128))
         threading.Thread = _Thread  # type: ignore[assignment,misc]

@@ -55,4 +55,6 @@ def _plain(value: dict[str, Any]) -> Any:
         return {name: _plain(inner) for name, inner in content.items()}
     if tag == "L":
         return [_plain(inner) for inner in content]
-    return {"N": int, "NULL": lambda _: None}.get(tag, lambda same: same)(content)
+    if tag == "NULL":
+        return None
+    return int(content) if tag == "N" else content

@@ -160,7 +160,9 @@ def _place(pick: st.DrawFn, document: Document) -> tuple[tuple[str, ...], Any]:
     """Half of the time one that is deep inside, if any is: there the rules about arrays are."""
     found = places(document)
     deep = [place for place in found if len(place[0]) > 1 and not isinstance(place[1], dict)]
-    return pick(st.sampled_from(deep if deep and pick(st.booleans()) else found))
+    inside: bool = pick(st.booleans())
+    place: tuple[tuple[str, ...], Any] = pick(st.sampled_from(deep if deep and inside else found))
+    return place
 
 
 @st.composite

@@ -241,8 +241,11 @@ def cannot_be_stored(name: str, document: dict[str, Any]) -> bool:
     if name != "users":
         return False
     addresses = document.get("addresses")
-    branch = isinstance(addresses, list) and addresses and all(isinstance(one, dict) for one in addresses)
-    return not document.get("username") or bool(branch and not all(one.get("type") for one in addresses))
+    if not document.get("username"):
+        return True
+    if not isinstance(addresses, list) or not all(isinstance(one, dict) for one in addresses):
+        return False
+    return not all(one.get("type") for one in addresses)
 
 
 def unstorable(rig: Rig) -> dict[str, frozenset[bytes]]:

@@ -16,7 +16,7 @@ import bson
 from docferry.core.compare.diff import is_tombstone
 from docferry.core.mapping.items import ItemKey
 from docferry.core.mapping.raw import id_bytes
-from docferry.errors import DuplicateKey
+from docferry.errors import DuplicateKey, TornDocument
 from docferry.flows.reverse import places as reverse_reading
 from docferry.flows.reverse.lanes import Lane, ReverseLanes, _Part
 from docferry.flows.reverse.places import Place
@@ -42,7 +42,7 @@ class SeenLanes(ReverseLanes):
     async def _read_whole(self, place: Place) -> bytes | None:
         try:
             return await reverse_reading.read_document(self.work.target, place)
-        except reverse_reading.TornDocument:
+        except TornDocument:
             self.seen["torn read"] += 1
         return await super()._read_whole(place)
 

@@ -163,7 +163,7 @@ class World:
         before = [
             item for key in changes if (one := self.live.get((collection, key))) for item in mapping.encode(one, 1)
         ]
-        puts = {}
+        puts: dict[ItemKey, Item] = {}
         for key, document in changes.items():
             self.live.pop((collection, key), None)
             if document is not None:
@@ -202,7 +202,7 @@ class World:
         if len(both) < 2:
             return
         one, other = (self.live[collection, key] for key in self.random.sample(both, 2))
-        changed = {
+        changed: dict[int, Document | None] = {
             one["_id"]: one | {field: other[field], "x": self.version},
             other["_id"]: other | {field: one[field], "x": self.version},
         }

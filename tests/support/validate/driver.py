@@ -29,7 +29,8 @@ class Lines:
 
 
 def main(file: str, name: str) -> None:
-    skeleton.PAGE_DOCUMENTS, checking.SETTLE_S = 10, 0.1
+    vars(skeleton).update(PAGE_DOCUMENTS=10)
+    vars(checking).update(SETTLE_S=0.1)
     validation_progress.CHECKPOINT_S = 0.0
     migration = load_migration(file)
     connections = wiring.connections_from_environment(migration)

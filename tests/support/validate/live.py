@@ -30,7 +30,8 @@ class Worker:
     """Something that goes on in a thread until the block ends, and whose error is the block's."""
 
     def __init__(self, rig: Rig) -> None:
-        self.rig, self.stop, self.error = rig, threading.Event(), None
+        self.rig, self.stop = rig, threading.Event()
+        self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Any:
@@ -47,7 +48,7 @@ class Worker:
         try:
             self.work()
         except BaseException as error:
-            self.error: BaseException | None = error
+            self.error = error
 
     def work(self) -> None:
         raise NotImplementedError

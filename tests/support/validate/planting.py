@@ -143,7 +143,8 @@ def hint(pointer: str, to: str | None) -> Change:
         assert to is not None or len(hints) < len(item["_t"]["M"]), f"there is no hint {pointer} to drop"
         if to is not None:
             hints[pointer] = {"S": to}
-        return drop("_t")(item) | ({"_t": {"M": hints}} if hints else {})
+        without: Item = {name: value for name, value in item.items() if name != "_t"}
+        return without | ({"_t": {"M": hints}} if hints else {})
 
     return change
 

@@ -45,7 +45,7 @@ class WatchedLedger(FakeLedger):
     def __init__(self) -> None:
         super().__init__()
         self.looks = -2
-        self.on_look: Callable[[int], None] = lambda look: None
+        self.on_look: Callable[[int], object] = lambda look: None
 
     def read(self, section: str, key: str) -> Record | None:
         if (section, key) == REPLICATION:

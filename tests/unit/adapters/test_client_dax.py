@@ -44,7 +44,8 @@ class StandIn:
     """In place of AmazonDaxClient: validates and records requests, and answers as it is told."""
 
     def __init__(self, *answers: Any) -> None:
-        self.answers, self.sent, self.closed = list(answers), [], 0
+        self.answers, self.closed = list(answers), 0
+        self.sent: list[Any] = []
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
         operation = next((name for name, one in METHODS.items() if one == method), None)
@@ -221,8 +222,13 @@ def session(endpoint: Mapping[str, Any] | None) -> Any:
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     found: list[Any] = []
+
+    def client(*arguments: Any, **named: Any) -> StandIn:
+        found.append((arguments, named))
+        return StandIn()
+
     package = ModuleType("amazondax")
-    package.AmazonDaxClient = lambda *arguments, **named: found.append((arguments, named)) or StandIn()  # type: ignore[attr-defined]
+    package.AmazonDaxClient = client  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "amazondax", package)
     return found
 
@@ -274,6 +280,10 @@ def test_fork_opens_a_client_of_its_own_and_leaves_the_other_alone() -> None:
 # --- what goes past it -----------------------------------------------------------------------------------------------
 
 
+def no_guard() -> None:
+    """Nothing is refused."""
+
+
 class Named:
     """Calls that say only whose they are."""
 
@@ -313,7 +323,7 @@ def test_call_goes_through_the_cache_only_where_it_cannot_be_stale(
 ) -> None:
     plain, cache = Named("plain"), Named("cache")
     routed = RoutedCalls(plain, cache, lambda: leads, lists=lists)
-    assert run(routed.call(operation, request_, len)) == {"by": by, "guard": len}
+    assert run(routed.call(operation, request_, no_guard)) == {"by": by, "guard": no_guard}
     routed.forked()
     run(routed.close())
     assert [(one.forks, one.closed) for one in (plain, cache)] == [(1, 1), (1, 1)]

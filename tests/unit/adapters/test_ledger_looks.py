@@ -34,7 +34,7 @@ class Server:
         return _Answer(request.url, 200, {"content-type": "application/x-amz-json-1.0"}, json.dumps(body).encode())
 
 
-class _Answer(AWSResponse):
+class _Answer(AWSResponse):  # type: ignore[misc]  # botocore has no types
     def __init__(self, url: str, status: int, headers: dict[str, str], content: bytes) -> None:
         super().__init__(url, status, headers, None)
         self._content = content

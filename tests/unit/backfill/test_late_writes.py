@@ -117,7 +117,9 @@ def test_a_chunk_of_a_process_that_ended_is_waited_for_proved_dead_or_not() -> N
     lease = take_or_create(world.ledger, chunk_section("docs"), "00000", world.common["identity"], 5.0)
     lease.release()
     [chunk] = list_chunks(world.ledger, "docs")
-    assert chunk.late.orphaned_ms == lease.body[ORPHANED]
+    stored = world.ledger.read(chunk_section("docs"), "00000")
+    assert stored is not None
+    assert chunk.late.orphaned_ms == stored.body[ORPHANED]
     assert now_ms() - 5_000 < chunk.late.orphaned_ms <= now_ms()
     assert "a process that ended while it wrote" in chunk.late.text(900.0)
 

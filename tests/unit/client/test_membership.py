@@ -82,7 +82,8 @@ def test_process_registers_under_the_epoch_of_now_before_it_writes(ledger: FakeL
 
 
 def test_registration_is_refused_while_the_mode_is_changed_and_made_under_the_next(ledger: FakeLedger) -> None:
-    write, done = ledger.write, []
+    write = ledger.write
+    done: list[bool] = []
 
     def changed_in_between(section: str, *words: Any, **more: Any) -> Any:
         if section == INSTANCES and not done:
@@ -242,7 +243,7 @@ def test_frozen_process_may_not_sign_when_it_wakes(ledger: FakeLedger, monkeypat
     member.join()
     member.check()
     now = time.monotonic() + 30  # as after a stop signal: time has passed, and the thread has not run
-    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     with pytest.raises(LeaseLost):
         member.check()
     monkeypatch.undo()
@@ -275,7 +276,8 @@ def test_lease_that_is_over_begins_anew_only_under_a_mode_that_has_not_changed(
     """Else it could go on by a mode that others took to be unused: they do not wait for a process without a lease."""
     set_mode(ledger, LEADS)
     member.join()
-    write, seen = ledger.write, []
+    write = ledger.write
+    seen: list[int] = []
 
     def changed_in_between(section: str, *words: Any, **more: Any) -> Any:
         if section == INSTANCES and more.get("unchanged") and not seen:

@@ -15,7 +15,7 @@ from docferry.config import load_migration
 from docferry.core.access.read_plan import plan_read
 from docferry.core.mql.filters import compile_filter
 from docferry.errors import CallRefused
-from support.backfill.rig import SHOP_FILE
+from support.place import SHOP_FILE
 
 SHOP = load_migration(SHOP_FILE)
 WHEN = datetime(2024, 1, 15)

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from docferry.core.bson_codec.plain import from_plain
 from docferry.core.limits import ITEM_BYTES, item_bytes, item_write_units, write_units
-from docferry.core.mapping.items import check_size
+from docferry.core.mapping.items import Document, check_size
 from docferry.errors import ItemTooLarge
 from docferry.testing import strategies as draw
 from hypothesis import given
@@ -53,7 +53,7 @@ def test_value_has_the_size_counted_by_hand(value: Any, size: int) -> None:
 
 
 @given(draw.documents())
-def test_item_is_never_larger_than_its_json(document: draw.Document) -> None:
+def test_item_is_never_larger_than_its_json(document: Document) -> None:
     for item in GENERIC.encode(document, 1):
         assert item_bytes(item) <= len(orjson.dumps(item))
 

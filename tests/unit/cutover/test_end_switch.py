@@ -8,8 +8,7 @@ import pytest
 from docferry.flows.cutover.hold import end_switch
 from docferry.flows.ledger.modes import replication_yield_request, request_replication_yield
 from docferry.testing.fakes import FakeFence, FakeLedger
-
-from .test_hold_guard import job_of
+from support.cutover.jobs import job_of
 
 
 def test_cancellation_of_a_switch_goes_on_and_others_may_replicate_again() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -275,12 +275,12 @@ class RefusingLedger:
 
     def __init__(self, ledger: FakeLedger, refuses: Callable[[Any], bool]) -> None:
         self._ledger, self._refuses = ledger, refuses
-        self.read, self.list, self.delete = ledger.read, ledger.list, ledger.delete
+        self.read, self.glance, self.list, self.delete = ledger.read, ledger.glance, ledger.list, ledger.delete
 
-    def write(self, section: str, key: str, body: Any, *, expect: Record | None) -> Record:
+    def write(self, section: str, key: str, body: Mapping[str, Any], *, expect: Record | None, **more: Any) -> Record:
         if self._refuses(body):
             raise Unavailable("the ledger is away")
-        return self._ledger.write(section, key, body, expect=expect)
+        return self._ledger.write(section, key, body, expect=expect, **more)
 
 
 # --- what keeps it from being tried ----------------------------------------------------------------------------------

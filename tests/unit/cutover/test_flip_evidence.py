@@ -36,7 +36,7 @@ def took(database: str, milliseconds: float, times: int) -> dict[str, int]:
 class Soaking:
     """A share that soaks, with one process that counts what a test says."""
 
-    def __init__(self, **counts: int) -> None:
+    def __init__(self, **counts: Any) -> None:
         self.ledger = FakeLedger()
         self.ledger.write(*MODE, ModeState(mode=Mode.DYNAMODB_READS, epoch=2, percent=10).to_body(), expect=None)
         self.ledger.write(INSTANCES, "a", instance(**counts).to_body(), expect=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from docferry.errors import InvariantBroken
@@ -26,7 +27,7 @@ def test_a_port_is_opened_when_it_is_used_and_only_what_was_opened_is_closed() -
         opened.append(name)
         return Opened(closed, name)
 
-    ports = Ports({name: lambda name=name: opener(name) for name in ("source", "sink", "fence")})
+    ports = Ports({name: partial(opener, name) for name in ("source", "sink", "fence")})
     assert opened == []
     source = ports.get("source")
     ports.get("sink")

@@ -10,9 +10,8 @@ import pytest
 from bson.timestamp import Timestamp
 from docferry.core.cutover.modes import Mode
 from docferry.errors import PreflightFailed
-from docferry.flows.backfill.load import budget_of
 from docferry.flows.ledger.approvals import FLIP_READS, approve, evidence_of, require_approval
-from docferry.flows.ledger.budget import LedgerBudget
+from docferry.flows.ledger.budget import LedgerBudget, budget_of
 from docferry.flows.ledger.dead_letters import close_letter, letter_document, list_letters, read_letter
 from docferry.flows.ledger.leases import Lease, take_or_create
 from docferry.flows.ledger.load_headers import LoadHeaders, list_chunks

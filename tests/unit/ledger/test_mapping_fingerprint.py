@@ -21,6 +21,7 @@ from docferry.flows.ledger.mapping_fingerprint import (
     old_fingerprint_of,
     renew_fingerprints,
 )
+from docferry.ports.flows import Record
 from docferry.testing.fakes import FakeLedger
 from support.place import SHOP_FILE
 
@@ -133,7 +134,7 @@ def test_what_decides_nothing_changes_nothing() -> None:
     turned = replace(
         ORDERS,
         index_names=ORDERS.index_names[::-1],
-        item=replace(ITEM, key=dict(reversed(ITEM.key.items())), types=dict(reversed(ITEM.types.items()))),
+        item=replace(ITEM, key=dict(reversed(list(ITEM.key.items()))), types=dict(reversed(list(ITEM.types.items())))),
     )
     assert fingerprint_of(turned) == fingerprint_of(ORDERS), "the order of names in the file"
 
@@ -205,13 +206,15 @@ def test_a_renewal_that_meets_another_writer_leaves_the_header_to_it() -> None:
     users = migration.collections[0]
 
     class Busy(FakeLedger):
-        def write(self, *args: Any, **options: Any) -> Any:
-            if options["expect"] is not None and not self.met:
-                self.met = True
-                super().write(*args[:2], {**options["expect"].body, "run": "another"}, expect=options["expect"])
-            return super().write(*args, **options)
-
         met = False
+
+        def write(
+            self, section: str, key: str, body: Mapping[str, Any], *, expect: Record | None, **more: Any
+        ) -> Record:
+            if expect is not None and not self.met:
+                self.met = True
+                super().write(section, key, {**expect.body, "run": "another"}, expect=expect)
+            return super().write(section, key, body, expect=expect, **more)
 
     ledger = Busy()
     LoadHeaders(ledger).write(new_header(users.name, old_fingerprint_of(users) or ""))

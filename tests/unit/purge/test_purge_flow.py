@@ -19,6 +19,7 @@ from docferry.flows.ledger.dead_letters import close_letter, open_letter, read_l
 from docferry.flows.ledger.leases import Lease
 from docferry.flows.ledger.positions import REPLICATION
 from docferry.flows.ledger.reigns import record_reign
+from docferry.flows.ledger.rooms.purge import PURGE
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.purge import PurgeReport
 from docferry.flows.validate import repair as mending
@@ -133,7 +134,9 @@ def test_tombstone_that_is_not_ours_stays(world: World, strange: dict[str, Any])
 
 
 @pytest.mark.usefixtures("no_wait")
-def test_tombstone_replaced_between_judging_and_deleting_stays_and_is_counted(world: World) -> None:
+def test_tombstone_replaced_between_judging_and_deleting_stays_and_is_counted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     delete_exact = world.target.delete_exact
     replaced: list[ItemKey] = []
 
@@ -145,7 +148,7 @@ def test_tombstone_replaced_between_judging_and_deleting_stays_and_is_counted(wo
             await world.target.put_newer(table, [newer], Free(), lambda: None)
         return await delete_exact(table, chosen, *rest)
 
-    world.target.delete_exact = meanwhile  # type: ignore[method-assign]
+    monkeypatch.setattr(world.target, "delete_exact", meanwhile)
     report = purge(world)
     assert (report.scanned, report.purged, report.changed) == (2, 1, 1)
     assert graves(world) == set(replaced)
@@ -170,7 +173,7 @@ def test_what_repair_found_extra_and_buried_at_its_own_old_version_goes_like_any
 
 def pass_time(world: World, seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """On MongoDB's clock and on ours."""
-    ours = purging.now_ms() + seconds * 1000
+    ours = vars(purging)["now_ms"]() + seconds * 1000
     monkeypatch.setattr(purging, "now_ms", lambda: ours)
     world.source._now = Timestamp(world.source._now.time + seconds, 1)
 
@@ -258,7 +261,7 @@ def test_every_reason_is_told_at_once(world: World) -> None:
 
 @pytest.mark.usefixtures("no_wait")
 def test_second_purge_is_told_who_is_at_it(world: World) -> None:
-    hold(world, *purging.PURGE)
+    hold(world, *PURGE)
     with pytest.raises(LeaseHeld, match="somebody"):
         purge(world)
     assert len(graves(world)) == 2
@@ -276,7 +279,7 @@ def test_purge_whose_lease_is_lost_deletes_nothing_more(world: World, monkeypatc
 
 
 @pytest.mark.usefixtures("no_wait")
-def test_stopped_purge_gives_its_lease_back_and_is_run_again(world: World) -> None:
+def test_stopped_purge_gives_its_lease_back_and_is_run_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     job = world.job()
     delete_exact = world.target.delete_exact
 
@@ -284,7 +287,7 @@ def test_stopped_purge_gives_its_lease_back_and_is_run_again(world: World) -> No
         job.stop.set()  # type: ignore[attr-defined]
         return await delete_exact(*args)
 
-    world.target.delete_exact = stop_first  # type: ignore[method-assign]
+    monkeypatch.setattr(world.target, "delete_exact", stop_first)
     with pytest.raises(Stopped):
         asyncio.run(purging.purge(job, world.target))
     assert len(graves(world)) == 2
@@ -329,7 +332,9 @@ def test_repair_is_seen_while_it_writes_and_stops_writing_when_its_lease_is_lost
     assert world.items[key]["stock"] == {"N": "99"}
 
 
-def test_replay_is_seen_while_it_writes_and_a_second_one_is_refused(world: World) -> None:
+def test_replay_is_seen_while_it_writes_and_a_second_one_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     product = some(world, "products")
     error = ItemTooLarge("too large", id=str(product["_id"]))
     open_letter(world.ledger, "products", error, bson.encode(product), 7)
@@ -344,7 +349,7 @@ def test_replay_is_seen_while_it_writes_and_a_second_one_is_refused(world: World
         held.append(writers.open_writers(world.ledger, other()))
         return read_ids(*args)
 
-    world.source.read_ids = look  # type: ignore[method-assign]
+    monkeypatch.setattr(world.source, "read_ids", look)
     asyncio.run(replay_letters(world.job(), world.target, "products"))
     assert held[0] == ["replay products is held by somebody"]
     assert writers.open_writers(world.ledger, other()) == []

@@ -10,17 +10,16 @@ from typing import Any
 import pytest
 from bson.timestamp import Timestamp
 from docferry.core.cutover.instances import INSTANCES, Instance
-from docferry.core.cutover.modes import MODE, Mode, ModeState
+from docferry.core.cutover.modes import MODE, MOVES, Mode, ModeState
 from docferry.core.estate.values import TABLE_KEYS, IndexState, TableState
 from docferry.errors import ItemTooLarge, Unavailable
 from docferry.flows.cutover.marker import mark_leader
 from docferry.flows.ledger.dead_letters import open_letter
-from docferry.flows.ledger.modes import MOVES
 from docferry.flows.ledger.positions import REPLICATION, position_body
 from docferry.flows.ledger.reports import LATEST, SECTION
 from docferry.flows.ledger.rooms.reverse_stream import REVERSE
 from docferry.flows.ledger.times import now_ms
-from docferry.flows.reporting import health as well
+from docferry.flows.preflight.thresholds import HEALTHY_LAG_S
 from docferry.flows.reporting.health import HealthReport, Status, health_of, lacking_health
 from docferry.ports.flows import Identity, MemberFacts, StreamPosition
 from docferry.testing.jobs import make_job
@@ -73,7 +72,7 @@ class Case:
             migration=self.world.migration,
             source=self.world.source,
             ledger=self.world.ledger,
-            estate=self.estate,  # type: ignore[arg-type]
+            estate=self.estate,
             identity=Identity(name="me", mark="me", ended=lambda mark: mark == "dead"),
         )
 
@@ -152,6 +151,23 @@ def members(case: Case, *states: str) -> None:
     source.facts = replace(source.facts, members=found, write_majority_ok=follow >= source.facts.write_majority)
 
 
+def never_validated(case: Case) -> None:
+    report = case.world.ledger.read(SECTION, LATEST)
+    assert report is not None
+    case.world.ledger.delete(report)
+
+
+def followed(case: Case, **changed: Any) -> None:
+    """By one instance."""
+    case.mode(Mode.DUAL_WRITE)
+    case.instance(**changed)
+
+
+def unmarked(case: Case) -> None:
+    case.mode(Mode.DUAL_WRITE, marked=False)
+    case.instance()
+
+
 def letter(case: Case) -> None:
     open_letter(case.world.ledger, "users", ItemTooLarge("too large", id="7"), b"", 7)
 
@@ -193,7 +209,7 @@ CASES: dict[str, tuple[Callable[[Case], Any], str, Status, str]] = {
         lambda c: setattr(c.world.source, "_now", Timestamp(40, 0)), "lag_forward", BAD, "39 s behind",
     ),
     "window": (
-        lambda c: [setattr(c.world.source, "_now", Timestamp(20, 0)), setattr(c.world.source, "window_s", 30.0)],
+        lambda c: vars(c.world.source).update(_now=Timestamp(20, 0), window_s=30.0),
         "lag_forward", BAD, "half of the time",
     ),
     "waits": (lambda c: replicator(c, waits="has too few"), "lag_forward", BAD, "it waits"),
@@ -208,7 +224,7 @@ CASES: dict[str, tuple[Callable[[Case], Any], str, Status, str]] = {
     ),
     "back, with letters": (lambda c: c.dynamodb_leads(letters=2), "lag_reverse", BAD, "2 document(s) cannot be written"),
     "never validated": (
-        lambda c: c.world.ledger.delete(c.world.ledger.read(SECTION, LATEST)), "consistency", NOT_KNOWN, "never been compared",
+        never_validated, "consistency", NOT_KNOWN, "never been compared",
     ),
     "different": (lambda c: c.validated("DIFFERENT"), "consistency", BAD, "DIFFERENT"),
     "undecided": (lambda c: c.validated("UNDECIDED"), "consistency", NOT_KNOWN, "UNDECIDED"),
@@ -219,14 +235,14 @@ CASES: dict[str, tuple[Callable[[Case], Any], str, Status, str]] = {
     ),
     "letter": (letter, "letters", BAD, "users has 1 open"),
     "no marker": (
-        lambda c: [c.mode(Mode.DUAL_WRITE, marked=False), c.instance()], "fence", BAD, "there is no marker in docferry.leader",
+        unmarked, "fence", BAD, "there is no marker in docferry.leader",
     ),
     "no process follows": (lambda c: c.mode(Mode.DUAL_WRITE), "application", NOT_KNOWN, "no instance is registered"),
     "instance behind": (
-        lambda c: [c.mode(Mode.DUAL_WRITE), c.instance(epoch=0)], "application", BAD, "has not followed the change",
+        lambda c: followed(c, epoch=0), "application", BAD, "has not followed the change",
     ),
     "calls that cannot be answered": (
-        lambda c: [c.mode(Mode.DUAL_WRITE), c.instance(unserved={"orders.find {total}": 3})],
+        lambda c: followed(c, unserved={"orders.find {total}": 3}),
         "application", BAD, "3 call(s) that DynamoDB cannot answer",
     ),
 }  # fmt: skip
@@ -300,4 +316,4 @@ def test_health_changes_nothing(case: Case) -> None:
     before = {place: record.revision for place, record in case.world.ledger._records.items()}
     health_of(case.job)
     assert {place: record.revision for place, record in case.world.ledger._records.items()} == before
-    assert well.HEALTHY_LAG_S < 60
+    assert HEALTHY_LAG_S < 60

@@ -38,7 +38,7 @@ class Journals:
     def instance(self, id: str, lives: bool = True, **more: Any) -> None:
         now = now_ms()
         until = now + 60_000 if lives else now - 60_000
-        usual = {"lanes": 1, "at": (0,), "epoch": HELD}
+        usual: dict[str, Any] = {"lanes": 1, "at": (0,), "epoch": HELD}
         one = Instance(id=id, name=id, mark="", registered_ms=now, beat_ms=now, until_ms=until, **usual | more)
         self.back.ledger.write(INSTANCES, id, one.to_body(), expect=self.back.ledger.read(INSTANCES, id))
 

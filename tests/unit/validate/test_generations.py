@@ -274,7 +274,7 @@ def test_quiet_mongodb_is_no_replication_that_stands_still(world: World, monkeyp
 # --- equal up to -----------------------------------------------------------------------------------------------------
 
 
-def test_equal_up_to_is_the_time_of_the_first_page(world: World) -> None:
+def test_equal_up_to_is_the_time_of_the_first_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     times: list[Timestamp] = []
     read = world.source.read_page
 
@@ -283,7 +283,7 @@ def test_equal_up_to_is_the_time_of_the_first_page(world: World) -> None:
         world.write("users", some(world, "users"))
         return read(*args)
 
-    world.source.read_page = noting  # type: ignore[method-assign]
+    monkeypatch.setattr(world.source, "read_page", noting)
     world.ledger.on_look = lambda look: world.replicate()
     report = world.validate()
     assert report.ok, report.render()

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from bson.timestamp import Timestamp
+from docferry.core.versions import snapshot_version
 from docferry.errors import ItemTooLarge
 from docferry.flows.ledger.dead_letters import list_letters, open_letter
-from docferry.flows.validate import first_pass as checking
 from docferry.flows.validate import repair as mending
 from docferry.flows.validate.replay import replay_letters
 from support.validate.fakes import impatient, root, some, world
@@ -64,7 +64,7 @@ def replay(world: World) -> dict[str, int]:
 def test_replay_of_what_is_newer_already_says_superseded_and_closes_the_letter(world: World) -> None:
     product = some(world, "products")
     letter_of(world, product, 7)
-    newer = checking.snapshot_version(Timestamp(world.time.time, world.time.inc + 50))
+    newer = snapshot_version(Timestamp(world.time.time, world.time.inc + 50))
     world.plant(root(world, product), _v={"S": format(newer, "022x")})
     found = replay(world)
     assert (found["superseded"], found["stored"]) == (1, 0)
@@ -74,7 +74,7 @@ def test_replay_of_what_is_newer_already_says_superseded_and_closes_the_letter(w
 def test_letter_of_the_time_that_is_still_now_is_not_closed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mending, "TIME_PASSES_WITHIN_S", 0.2)
     product = some(world, "products")
-    letter_of(world, product, checking.snapshot_version(world.time))
+    letter_of(world, product, snapshot_version(world.time))
     assert replay(world)["superseded"] == 1
     assert len(list_letters(world.ledger, "products")) == 1
     world.write("users", some(world, "users"))

@@ -61,7 +61,8 @@ def test_copy_that_comes_to_another_place_during_each_look_is_no_mismatch(world:
     """What was read of DynamoDB says nothing of a place that MongoDB's copy maps to only since."""
     cyd, moved = {"_id": 3, "name": "cyd"}, {"_id": 3, "name": "moved"}
     world.tamper("users", cyd)
-    read_ids, asked = world.source.read_ids, []
+    read_ids = world.source.read_ids
+    asked: list[int] = []
 
     def read(collection: str, ids: Sequence[bytes], at: Timestamp) -> list[bytes]:
         if ids == [id_bytes(3)] and len(asked) < 40:

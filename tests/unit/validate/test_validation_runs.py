@@ -128,7 +128,8 @@ def test_validation_that_was_cut_goes_on_and_finds_what_one_run_would(pages: int
 def test_scan_goes_on_behind_the_pages_that_were_dealt_with(monkeypatch: pytest.MonkeyPatch) -> None:
     world = many(60)
     world.target.page_items = 5
-    scan, scanned = world.target.scan, []
+    scan = world.target.scan
+    scanned: list[int] = []
 
     async def fragile(*args: Any) -> Any:
         if len(scanned) >= limit:
@@ -217,12 +218,12 @@ def test_stop_ends_a_read_of_dynamodb_that_does_not_answer(world: World) -> None
     assert world.validate().ok, "the lease was given back"
 
 
-def test_ledger_that_is_gone_at_the_end_does_not_hide_the_error(world: World) -> None:
+def test_ledger_that_is_gone_at_the_end_does_not_hide_the_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     async def lose(*args: Any) -> Any:
         world.ledger.faults.fail_next(*[Unavailable("gone")] * 10)
         raise Lost
 
-    world.target.get_all = lose  # type: ignore[method-assign]
+    monkeypatch.setattr(world.target, "get_all", lose)
     with pytest.raises(Lost) as raised:
         world.validate()
     assert "could not be given back" in "".join(raised.value.__notes__)
