@@ -101,7 +101,7 @@ def test_question_says_when_the_report_was_made_and_how_old_it_is(
 ) -> None:
     ledger = validated(age_s)
     parked(sensor_of(ledger, monkeypatch).execute, asked.context)
-    assert f"{shown_ms(approvals.evidence_of(ledger)['at_ms'])}, {age} before" in asked.body
+    assert f"{shown_ms(approvals.evidence_of(ledger).at_ms)}, {age} before" in asked.body
 
 
 @pytest.mark.parametrize("why", ["", "ok", "  ok   "])
@@ -113,7 +113,7 @@ def test_approval_without_a_reason_is_asked_for_again_and_then_counts(
     parked(sensor.execute, asked.context)
     parked(sensor.execute_complete, asked.context, answer(why))
     assert len(asked.questions) == 2
-    digest = str(approvals.evidence_of(ledger)["digest"])
+    digest = approvals.evidence_of(ledger).digest
     assert approvals.approval_of(ledger, PHASE, digest) is None
 
     sensor.execute_complete(asked.context, answer("all is equal"))

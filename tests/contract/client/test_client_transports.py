@@ -102,10 +102,13 @@ def test_dual_put_of_one_item_costs_no_transaction_and_leaves_what_is_newer_alon
     events = DocumentMapping(replace(mapping("events").settings, table=transports.table))
     measured = MeasuredCalls(transports.calls)
     putter = Putter(events, measured, lambda: None)
-    put = lambda version: transports.run(putter.put_newer({"_id": 1, "kind": "sale"}, version))  # noqa: E731
-    assert [put(VERSION), put(VERSION + 1)] == [PutOutcome.WRITTEN] * 2
+
+    def put_at(version: int) -> Any:
+        return transports.run(putter.put_newer({"_id": 1, "kind": "sale"}, version))
+
+    assert [put_at(VERSION), put_at(VERSION + 1)] == [PutOutcome.WRITTEN] * 2
     assert measured.read_units == 2.0  # of 1 KB or less; a transaction would have taken twice that
-    assert [put(VERSION + 1), put(VERSION)] == [PutOutcome.SUPERSEDED] * 2
+    assert [put_at(VERSION + 1), put_at(VERSION)] == [PutOutcome.SUPERSEDED] * 2
     (item,) = transports.client.scan(TableName=transports.table)["Items"]
     assert item["_v"] == {"S": version_text(VERSION + 1)}
 
@@ -205,6 +208,7 @@ def test_what_is_made_to_look_like_pymongos_does(transports: Transports) -> None
     transports.run(transports.mongo.run("things", "insert_one", {"_id": 8}))
     with pytest.raises(pymongo_errors.DuplicateKeyError) as twice:
         transports.run(transports.mongo.run("things", "insert_one", {"_id": 8}))
+    assert twice.value.details is not None
     assert (
         twice.value.details.items()
         >= {"index": 0, "code": 11000, "keyPattern": {"_id": 1}, "keyValue": {"_id": 8}}.items()
