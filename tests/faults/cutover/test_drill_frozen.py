@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -182,11 +183,12 @@ def test_process_frozen_across_the_way_back_loses_nothing(own_stack: SandboxStac
         with Returning(rig):
             processes.await_more(3)
             processes.freeze(0)
-            struck = instance_of(rig, processes, 0).id
+            struck = instance_of(rig, processes, 0)
         with frozen_in_hold(rig, processes, 1):
             back = change_leader(rig, back=True)
         assert "1 of them sealed" in back.evidence, back
-        assert next(one for one in list_instances(rig.ledger) if one.id == struck).struck
+        assert next(one for one in list_instances(rig.ledger) if one.id == struck.id).struck
+        eventually(lambda: time.time() * 1000 > struck.until_ms, "its lease to be over", LEASE_OVER_S, 0.1)
         assert read_mode(rig.ledger).mode is Mode.MONGO_ONLY
         processes.await_more(3)
         processes.release(0)

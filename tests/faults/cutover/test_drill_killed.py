@@ -119,7 +119,7 @@ def test_whoever_is_killed_in_each_mode_takes_nothing_along(own_stack: SandboxSt
         print(f"writes waited for {there.held_s:.1f} s, and on the way back for {back.held_s:.1f} s")
         assert "proved" in back.steps
         silent = [one for one in list_instances(rig.ledger) if one.epoch < back.epoch - 1]
-        assert len(silent) == 5, "killed, each before the hold"
+        assert len(silent) >= 5, "killed, each before the hold; the one that was killed in it may have acknowledged"
         assert all(one.struck for one in silent)
         processes.await_more(3)
         replayed = judge(rig, processes)
