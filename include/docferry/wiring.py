@@ -87,7 +87,7 @@ class Connections:
         return MongoClients(self.mongo_uri)
 
     def sink(self, migration: Migration) -> MongoSink:
-        return MongoSink(self.mongo_uri, migration.source.database)
+        return MongoSink(self.mongo_uri, migration.source.database, migration.name)
 
     def streams(self, migration: Migration) -> DynamoStreams:
         return DynamoStreams(self.session)

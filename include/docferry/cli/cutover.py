@@ -24,6 +24,7 @@ from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.modes import Mode
 from docferry.errors import PreflightFailed, Problem
 from docferry.flows.cutover import flip
+from docferry.flows.cutover.fence_ready import LATE_LIFT
 from docferry.flows.cutover.fence_watch import fence_watched
 from docferry.flows.cutover.flip_evidence import USUAL, FlipBounds
 from docferry.flows.cutover.hold import SwitchReport
@@ -195,16 +196,22 @@ def _flip(file: str, as_json: bool, change: Any) -> None:
 @click.command("stop-mongo-writes")
 @file_argument
 @dry_option
+@click.option(
+    "--waive",
+    multiple=True,
+    type=click.Choice([LATE_LIFT]),
+    help="A lift of the fence that a process may have on its way, which is known to be gone. Recorded.",
+)
 @json_option
 @explained
-def stop_mongo_writes(file: str, dry_run: bool, as_json: bool) -> None:
+def stop_mongo_writes(file: str, dry_run: bool, waive: tuple[str, ...], as_json: bool) -> None:
     """DynamoDB leads: writes wait for a moment, MongoDB is fenced, everything is applied and compared. Or all stays as it was."""
     with opened_job(file) as (job, connections):
         if dry_run:
-            require_ready(job)
+            require_ready(job, waive)
             show({"ready": True}, as_json, f"{job.migration.name}: DynamoDB can become the leader; nothing was changed")
             return
-        report = connections.run(job.migration, lambda target: switch_to_dynamodb(job, target))
+        report = connections.run(job.migration, lambda target: switch_to_dynamodb(job, target, waive))
     show(report.to_dict(), as_json, _told(report))
 
 

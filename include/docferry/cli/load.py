@@ -29,6 +29,7 @@ from docferry.flows.backfill.again import begin_again
 from docferry.flows.backfill.finish import CollectionReport
 from docferry.flows.backfill.load import backfill_collection
 from docferry.flows.backfill.plan import plan_backfill, require_window
+from docferry.flows.cutover.fence_ready import unfenceable
 from docferry.flows.cutover.marker import mark_leader
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.mapping_fingerprint import changed_since
@@ -74,6 +75,7 @@ def check(file: str, offline: bool, permissions: bool, as_json: bool) -> int:
             check_ledger(migration, connections.ledger(migration, HASTY), report)
         else:
             report.notes.append("the ledger was not asked: no AWS credentials are configured")
+        report.notes += [f"before docferry stop-mongo-writes: {one}" for one in _later(file)]
     elif permissions:
         raise errors.ConfigError(
             "environment", [errors.Problem(where=MONGO_URI, what="is not set", suggestion="set it")]
@@ -83,6 +85,12 @@ def check(file: str, offline: bool, permissions: bool, as_json: bool) -> int:
     body = {"file": file, "digest": migration.digest, "checked_server": connected} | report.to_dict()
     show(body, as_json, "\n".join([verdict, *report.lines()]))
     return 0 if report.ok else EXIT_REFUSED
+
+
+def _later(file: str) -> list[errors.Problem]:
+    """What would keep DynamoDB from leading, though nothing keeps the load from beginning: no fence that holds."""
+    with opened_job(file) as (job, _):
+        return unfenceable(job)
 
 
 def _has_mongo() -> bool:

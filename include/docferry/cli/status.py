@@ -9,11 +9,13 @@ from docferry.cli.common import (
     explained,
     file_argument,
     json_option,
-    open_migration,
     opened_job,
     show,
 )
 from docferry.cli.render import lag_lines, table_text
+from docferry.errors import MigrationError
+from docferry.flows.cutover.fence_watch import misfit
+from docferry.flows.kernel.job import Job
 from docferry.flows.reporting.health import health_of
 from docferry.flows.reporting.status import status_of
 from docferry.flows.validate.first_pass import latest_report
@@ -31,9 +33,10 @@ def add_to(group: click.Group) -> None:
 @explained
 def status(file: str, as_json: bool) -> None:
     """What the ledger knows: who leads, the application's instances, lag both ways, progress, dead letters, last validation."""
-    migration, connections = open_migration(file)
-    report = latest_report(connections.ledger(migration))
-    body = status_of(migration, connections.ledger(migration)) | {"validation": report.to_dict() if report else None}
+    with opened_job(file) as (job, _):
+        report = latest_report(job.ledger)
+        body = status_of(job.migration, job.ledger) | {"misfit": _misfit(job)}
+    body |= {"validation": report.to_dict() if report else None}
     rows = [
         (
             one["collection"],
@@ -50,12 +53,21 @@ def status(file: str, as_json: bool) -> None:
     waits = [f"{one['collection']}: {one['waits']}" for one in body["collections"] if one["waits"]]
     names = ("collection", "state", "chunks", "read", "written", "open dead letters", "held by")
     lines = [*body["mapping_changed"], told, f"mode: {body['mode']}", *lag_lines(body), *waits]
+    lines += [f"fence and marker: {body['misfit']}"] if body["misfit"] else []
     lines += [
         f"instance {one['name']} ({one['id'][:8]}): {one['mode']}, epoch {one['epoch']}, "
         f"{'seen' if one['live'] else 'gone, seen last'} {one['seen_s_ago']:.0f} s ago"
         for one in body["instances"]
     ]
     show(body, as_json, table_text(names, rows) + "\n".join(lines))
+
+
+def _misfit(job: Job) -> str:
+    """In what fence and marker on MongoDB do not fit the mode, or why that cannot be told."""
+    try:
+        return misfit(job)
+    except MigrationError as error:
+        return f"cannot be told: {error}"
 
 
 @click.command()

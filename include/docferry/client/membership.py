@@ -54,11 +54,12 @@ STEP_S = 0.01
 @dataclass(frozen=True, slots=True)
 class WriteTicket:
     """A write that has begun, under the lease of that `term`. `alone`: the ledger is out of reach, MongoDB is written and
-    nothing else."""
+    nothing else. `revision`: of the mode's record, as it was last seen."""
 
     state: ModeState
     alone: bool = False
     term: int = 0
+    revision: int = 0
 
 
 _carried_out: ContextVar[WriteTicket | None] = ContextVar("docferry_carried_out", default=None)
@@ -93,8 +94,9 @@ class Membership:
         self._asking = threading.Lock()
         self._opened: Ledger | None = None
         self._id = uuid.uuid4().hex
-        self._state = ModeState()
         self._reader = ModeReader()
+        self._state, self._revision = ModeState(), 0
+        self.alone_known: tuple[int, int] | None = None  # the term, and the mode's revision by MongoDB's marker
         self._record: Record | None = None
         self._sent: deque[Mapping[str, Any]] = deque(maxlen=MOST_SENT)
         self._acknowledged = -1
@@ -171,7 +173,7 @@ class Membership:
                         )
                     mode = self._ledger.write(*MODE, ModeState().to_body(), expect=None)
                 state = mode_in(mode)
-                self._record, self._state = None, state
+                self._record, self._state, self._revision = None, state, mode.revision
                 body = self._instance(state.epoch, ended=False).to_body()
                 self._record = self._ledger.write(INSTANCES, self._id, body, expect=None, unchanged=[mode])
             except ConditionFailed:
@@ -234,7 +236,7 @@ class Membership:
                 if held:
                     return None
                 self._in_flight[state.epoch] = self._in_flight.get(state.epoch, 0) + 1
-                return WriteTicket(state, term=self._term)
+                return WriteTicket(state, term=self._term, revision=self._revision)
         # The ledger may well be there: nothing tells that MongoDB still leads.
         if isinstance(self.trouble, MembershipBroken):
             raise MembershipBroken(str(self.trouble)) from self.trouble.__cause__
@@ -316,7 +318,7 @@ class Membership:
         state = mode_in(record) if record else ModeState()
         with self._lock:
             if state.epoch >= self._state.epoch:
-                self._state = state
+                self._state, self._revision = state, record.revision if record else 0
 
     def _write_instance(self, epoch: int, *, ended: bool, unchanged: Sequence[Record] = ()) -> None:
         """Renew the lease. One that is over by the time that it is written begins anew, if the mode is `unchanged`."""

@@ -64,6 +64,7 @@ from docferry.errors.calls import (
     TornRead,
     UpdateRefused,
     WritesHeld,
+    WriteUnconfirmed,
 )
 from docferry.errors.documents import (
     DocumentError,
@@ -176,6 +177,7 @@ __all__ = [
     "UnsupportedType",
     "UpdateRefused",
     "ValidationFailed",
+    "WriteUnconfirmed",
     "WritesFenced",
     "WritesHeld",
 ]

@@ -34,6 +34,13 @@ class LeaderUnknown(MigrationError):
     retryable = True
 
 
+class WriteUnconfirmed(LeaderUnknown):
+    """MongoDB has the write, and it is not certain that MongoDB led when it was made. If it did not, the write is lost: look, as
+    after a lost answer, before the call is made again."""
+
+    retryable = False
+
+
 class MembershipBroken(MigrationError):
     """This process has ceased to follow the mode, by an unforeseen error (its cause), and its lease has run out.
     Nothing was written. It may pass; if it does not, restart the process and report the cause."""

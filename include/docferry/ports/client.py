@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from bson.timestamp import Timestamp
 
+from docferry.core.cutover.marker import Marker
 from docferry.core.mapping.items import Document
 from docferry.ports.flows import Guard
 
@@ -74,6 +75,10 @@ class MongoCalls(Protocol):
 
     async def read_at(self, collection: str, document_id: Any, time: Timestamp) -> Document | None:
         """The document as it was at `time`, which a majority has acknowledged."""
+
+    async def leader(self, migration: str) -> Marker | None:
+        """The marker that says who leads, behind every write that was acknowledged before this call, as a majority confirms;
+        None if there is none."""
 
     def forked(self) -> None:
         """This process is a fork: nothing that was open may be used."""

@@ -12,10 +12,12 @@ import pytest
 from bson import ObjectId
 from docferry.adapters.aws.client_dynamodb import AsyncCalls, SyncCalls
 from docferry.adapters.mongodb.client_mongo import AsyncMongoCalls, SyncMongoCalls
+from docferry.adapters.mongodb.leader import MongoLeader
 from docferry.client.items.putter import PutOutcome, Putter
 from docferry.client.transport.metered import MeasuredCalls
 from docferry.client.transport.sync_driver import run
 from docferry.core.backoff import Backoff
+from docferry.core.cutover.marker import Leads, Marker
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.versions import version_text
 from docferry.errors import ConditionFailed, InvariantBroken, LeaseLost, RetryExhausted, TableMissing, WritesFenced
@@ -234,3 +236,11 @@ def test_fenced_write_is_told_from_other_refusals(transports: Transports, stack:
 def test_coroutine_that_waits_is_no_blocking_one() -> None:
     with pytest.raises(InvariantBroken, match="event loop"):
         run(asyncio.sleep(0))
+
+
+def test_marker_is_read_as_a_majority_confirms_it(transports: Transports) -> None:
+    assert transports.run(transports.mongo.leader("shop")) is None
+    leader = MongoLeader(transports.env["DOCFERRY_MONGO_URI"], transports.mongo.database, "shop")
+    marker = leader.write(Marker(revision=7, epoch=3, leader=Leads.NEITHER))
+    assert transports.run(transports.mongo.leader("shop")) == marker
+    leader.close()

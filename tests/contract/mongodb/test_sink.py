@@ -4,38 +4,116 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import bson
 import pytest
 from bson import Decimal128, Int64, ObjectId
+from docferry.adapters.mongodb.leader import MongoLeader
 from docferry.adapters.mongodb.sink import MongoSink
 from docferry.core.bson_codec.options import BSON_OPTIONS
+from docferry.core.cutover.marker import Leads, Marker
 from docferry.core.mapping.raw import id_bytes
-from docferry.errors import AccessDenied, DuplicateKey, RefusedByStore, Unavailable
-from docferry.ports.flows import Sink
+from docferry.errors import AccessDenied, DuplicateKey, LeaseLost, RefusedByStore, Unavailable
+from docferry.ports.flows import LeaderMarker, Sink
 from docferry.sandbox import SandboxStack
-from docferry.testing.fakes import FakeSink
+from docferry.testing.fakes import FakeLeader, FakeSink
 from pymongo import MongoClient
 
 DOCUMENT = {"_id": ObjectId(), "a": {"z": 1, "y": [Int64(2), 2.0, Decimal128("12.50")]}, "n": None, "mail": "m"}
 
 
+LEADS = Marker(revision=5, epoch=3, leader=Leads.DYNAMODB)
+TOKEN = 7
+
+
+@dataclass
+class Made:
+    """A sink whose collection `users` keeps `mail` unique, and the marker of its database."""
+
+    sink: Sink
+    leader: LeaderMarker
+
+
 @pytest.fixture(params=["fake", "mongod"])
-def sink(request: pytest.FixtureRequest) -> Iterator[Sink]:
-    """A sink whose collection `users` keeps `mail` unique."""
+def made(request: pytest.FixtureRequest) -> Iterator[Made]:
     if request.param == "fake":
-        yield FakeSink({"users": [("mail",)]})
+        leader = FakeLeader()
+        yield Made(FakeSink({"users": [("mail",)]}, leader), leader)
         return
     stack: SandboxStack = request.getfixturevalue("stack")
     name = f"sink{uuid.uuid4().hex[:10]}"
     client: MongoClient[Any] = MongoClient(uri := stack.env()["DOCFERRY_MONGO_URI"])
     client[name]["users"].create_index("mail", unique=True)
-    made = MongoSink(uri, name)
-    yield made
+    made = MongoSink(uri, name, "shop")
+    marker = MongoLeader(uri, name, "shop")
+    yield Made(made, marker)
     made.close()
+    marker.close()
     client.drop_database(name)
     client.close()
+
+
+@pytest.fixture(params=["open", "through a gate"])
+def sink(request: pytest.FixtureRequest, made: Made) -> Sink:
+    if request.param == "open":
+        return made.sink
+    made.leader.write(LEADS)
+    assert made.leader.raise_token(TOKEN)
+    return made.sink.through(TOKEN)
+
+
+@pytest.fixture
+def gated(made: Made) -> Sink:
+    made.leader.write(LEADS)
+    assert made.leader.raise_token(TOKEN)
+    return made.sink.through(TOKEN)
+
+
+@pytest.mark.parametrize("leads", [Leads.NEITHER, Leads.MONGODB])
+def test_gate_lets_nothing_in_once_dynamodb_leads_no_more(made: Made, gated: Sink, leads: Leads) -> None:
+    put(gated, _id=1, mail="a")
+    made.leader.write(Marker(revision=6, epoch=4, leader=leads))
+    with pytest.raises(LeaseLost):
+        put(gated, _id=1, mail="late")
+    with pytest.raises(LeaseLost):
+        gated.delete("users", id_bytes(1))
+    assert gated.current("users", id_bytes(1)) == bson.encode({"_id": 1, "mail": "a"})
+
+
+def test_gate_lets_in_the_last_holder_only(made: Made, gated: Sink) -> None:
+    put(gated, _id=1, mail="a")
+    assert made.leader.raise_token(TOKEN + 1)
+    with pytest.raises(LeaseLost):
+        put(gated, _id=1, mail="late")
+    put(made.sink.through(TOKEN + 1), _id=1, mail="b")
+    assert gated.current("users", id_bytes(1)) == bson.encode({"_id": 1, "mail": "b"})
+
+
+def test_gate_lets_nothing_in_without_a_marker(made: Made) -> None:
+    with pytest.raises(LeaseLost):
+        put(made.sink.through(TOKEN), _id=1, mail="a")
+
+
+def test_writes_of_many_threads_all_happen_and_a_duplicate_among_them_is_its_own(gated: Sink) -> None:
+    put(gated, _id=-1, mail="5")
+    holders: list[bytes | None] = []
+
+    def one(number: int) -> type[Exception] | None:
+        try:
+            put(gated, _id=number, mail=str(number))
+        except DuplicateKey as error:
+            holders.append(error.holder)
+            return DuplicateKey
+        return None
+
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(one, range(100)))
+    assert [number for number, error in enumerate(found) if error] == [5]
+    assert holders == [id_bytes(-1)]
+    assert all((gated.current("users", id_bytes(number)) is None) == (number == 5) for number in range(100))
 
 
 def put(sink: Sink, **document: Any) -> None:
@@ -111,7 +189,7 @@ def database(stack: SandboxStack) -> Iterator[Any]:
 
 @pytest.fixture
 def real(stack: SandboxStack, database: Any) -> Iterator[MongoSink]:
-    made = MongoSink(stack.env()["DOCFERRY_MONGO_URI"], database.name)
+    made = MongoSink(stack.env()["DOCFERRY_MONGO_URI"], database.name, "shop")
     yield made
     made.close()
 
@@ -155,11 +233,11 @@ def test_write_passes_a_fence_that_blocks_users(stack: SandboxStack, real: Mongo
 def test_wrong_password_and_no_server_are_told_apart(
     stack: SandboxStack, database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("docferry.adapters.mongodb.sink._WITHIN_S", 2.0)
+    monkeypatch.setattr("docferry.adapters.mongodb.sink.WITHIN_S", 2.0)
     uri = stack.env()["DOCFERRY_MONGO_URI"]
     with pytest.raises(Unavailable):
-        MongoSink("mongodb://127.0.0.1:1/", "x", serverSelectionTimeoutMS=50).current("users", id_bytes(1))
+        MongoSink("mongodb://127.0.0.1:1/", "x", "shop", serverSelectionTimeoutMS=50).current("users", id_bytes(1))
     user, _, rest = uri.partition("://")[2].partition("@")
     wrong = f"mongodb://{user.split(':')[0]}:wrong@{rest}"
     with pytest.raises(AccessDenied):
-        MongoSink(wrong, "x").current("users", id_bytes(1))
+        MongoSink(wrong, "x", "shop").current("users", id_bytes(1))

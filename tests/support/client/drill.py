@@ -207,7 +207,7 @@ class Returning:
 
 
 def sink_of(rig: Rig) -> MongoSink:
-    return MongoSink(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database)
+    return MongoSink(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database, rig.migration.name)
 
 
 def cutover_of(rig: Rig) -> Job:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bson.codec_options import CodecOptions
 from docferry import wiring
+from docferry.adapters.mongodb.leader import MongoLeader
 from docferry.core.bson_codec.options import BSON_OPTIONS
+from docferry.core.cutover.marker import COLLECTION
 from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.core.versions import snapshot_version
+from docferry.flows.cutover.marker import marker_by
 from docferry.sandbox import SandboxStack
 from pymongo import MongoClient
 
@@ -41,12 +45,16 @@ def set_mode(rig: Rig, state: ModeState) -> None:
     source = rig.mongo.admin.command("ping")["operationTime"]
     floor = snapshot_version(source) if state.mode.dynamodb_leads else 0
     body = ModeState(**{name: getattr(state, name) for name in ModeState.__slots__} | {"floor": floor}).to_body()
-    rig.ledger.write(*MODE, body, expect=rig.ledger.read(*MODE))
+    record = rig.ledger.write(*MODE, body, expect=rig.ledger.read(*MODE))
+    with closing(
+        MongoLeader(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database, rig.migration.name)
+    ) as leader:
+        leader.write(marker_by(record))
 
 
 def empty(rig: Rig) -> None:
     """No document and no item is left."""
-    for name in rig.database.list_collection_names():
+    for name in set(rig.database.list_collection_names()) - {COLLECTION}:
         rig.database[name].delete_many({})
     pages = rig.dynamodb.get_paginator("scan").paginate(TableName=rig.table, ProjectionExpression="PK, SK")
     for page in pages:

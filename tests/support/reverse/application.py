@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import copy
+import threading
 from random import Random
 from typing import Any
 
 from docferry.adapters.aws.boto_values import to_boto
 from docferry.adapters.aws.streams import DynamoStreams
+from docferry.adapters.mongodb.leader import MongoLeader
 from docferry.adapters.mongodb.sink import MongoSink
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.core.mapping.items import Item, key_of
 from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import snapshot_version
+from docferry.flows.cutover.marker import mark_leader
 from docferry.flows.kernel.job import Job
 from docferry.flows.reverse.follower import record_stream_start
 from docferry.flows.reverse.proof import Write
@@ -103,6 +106,7 @@ def begin_here(rig: Rig) -> DynamoStreams:
     record_stream_start(rig.ledger, streams, [rig.table])
     leads = ModeState(mode=Mode.DYNAMODB_ONLY, epoch=1).to_body()
     rig.ledger.write(*MODE, leads, expect=rig.ledger.read(*MODE))
+    mark_leader(job_of(rig, streams, threading.Event()))
     return streams
 
 
@@ -111,7 +115,8 @@ def job_of(rig: Rig, streams: DynamoStreams, stop: StopSignal) -> Job:
         migration=rig.migration,
         streams=streams,
         journal=rig.journal,
-        sink=MongoSink(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database),
+        sink=MongoSink(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database, rig.migration.name),
+        leader=MongoLeader(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database, rig.migration.name),
         ledger=rig.ledger,
         identity=who("back"),
         progress=Said(),

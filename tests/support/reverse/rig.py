@@ -12,13 +12,14 @@ from docferry.config import parse_migration
 from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.core.mapping.items import Item, key_of
 from docferry.core.mapping.tombstones import tombstone
+from docferry.flows.cutover.marker import mark_leader
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.reverse_letters import ReverseLetter, list_reverse_letters
 from docferry.flows.reverse.follower import record_stream_start, reverse
 from docferry.flows.reverse.proof import Write, wait_until_applied
 from docferry.flows.reverse.report import ReverseReport
 from docferry.ports.flows import Ledger
-from docferry.testing.fakes import FakeLedger, FakeSink, FakeStreams, FakeTarget
+from docferry.testing.fakes import FakeLeader, FakeLedger, FakeSink, FakeStreams, FakeTarget
 from docferry.testing.jobs import make_job
 from docferry.wiring import who
 
@@ -75,10 +76,12 @@ class Back:
     def __init__(self) -> None:
         self.target, self.ledger, self.said = FakeTarget(), FakeLedger(), Said()
         self.target.create_table(TABLE)
-        self.streams, self.sink = FakeStreams(self.target), FakeSink({"users": [("mail",)]})
+        self.leader = FakeLeader()
+        self.streams, self.sink = FakeStreams(self.target), FakeSink({"users": [("mail",)]}, self.leader)
         self.streams.switch_on(TABLE)
         self.ledger.write(*MODE, ModeState(mode=Mode.DYNAMODB_ONLY, epoch=1).to_body(), expect=None)
         self.stop = threading.Event()
+        mark_leader(self.job())
         self.version = 0
         self._items: dict[tuple[str, Any], list[Item]] = {}
 
@@ -114,6 +117,7 @@ class Back:
             migration=MIGRATION,
             streams=self.streams,
             sink=self.sink,
+            leader=self.leader,
             ledger=self.ledger,
             identity=who("back"),
             progress=self.said,

@@ -190,6 +190,7 @@ def test_fence_that_cannot_be_put_right_ends_the_watch_loudly(monkeypatch: pytes
     job = job_of(mongo, ledger, "replicator")
     fence(job, 1.0)
     set_mode(ledger, LEADS)
+    mark_leader(job)
     monkeypatch.setattr(mongo, "raise_fence", lambda plan: None)
     said = threading.Event()
     monkeypatch.setattr(job.progress, "say", lambda text: said.set())

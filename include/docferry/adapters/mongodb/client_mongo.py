@@ -15,10 +15,12 @@ from typing import Any
 
 from bson.codec_options import CodecOptions
 from bson.timestamp import Timestamp
-from pymongo import AsyncMongoClient, MongoClient, WriteConcern, common, monitoring, results
+from pymongo import AsyncMongoClient, MongoClient, ReadPreference, WriteConcern, common, monitoring, results
 from pymongo import errors as pymongo_errors
 
+from docferry.adapters.mongodb.leader import marker_in, read_command
 from docferry.core.bson_codec.options import BSON_OPTIONS
+from docferry.core.cutover.marker import COLLECTION, Marker
 from docferry.core.mapping.items import Document
 from docferry.errors import WritesFenced
 from docferry.ports.client import MongoResult, WriteReply
@@ -129,6 +131,10 @@ class _MongoCalls:
             )
             found = self._collections[name, listening] = database[name]
         return found
+
+    def _database_of(self, name: str) -> Any:
+        """The database as a primary answers for it."""
+        return self._collection(name, listening=False).database.with_options(read_preference=ReadPreference.PRIMARY)
 
     def _result(self, value: Any, replies: Sequence[Mapping[str, Any]], before: Timestamp | None) -> MongoResult:
         found = [one for one in map(_write_reply, replies) if one is not None]
@@ -248,6 +254,9 @@ class SyncMongoCalls(_MongoCalls):
         reply = database.command(_read_at(collection, document_id, time), codec_options=BSON_OPTIONS)
         return _first(reply)
 
+    async def leader(self, migration: str) -> Marker | None:
+        return marker_in(self._database_of(COLLECTION).command(read_command(migration)))
+
     async def close(self) -> None:
         for client in self._clients.values():
             client.close()
@@ -290,6 +299,9 @@ class AsyncMongoCalls(_MongoCalls):
     async def read_at(self, collection: str, document_id: Any, time: Timestamp) -> Document | None:
         database = self._collection(collection, listening=False).database
         return _first(await database.command(_read_at(collection, document_id, time), codec_options=BSON_OPTIONS))
+
+    async def leader(self, migration: str) -> Marker | None:
+        return marker_in(await self._database_of(COLLECTION).command(read_command(migration)))
 
     async def close(self) -> None:
         for client in self._clients.values():

@@ -3,27 +3,36 @@
 All of them change in one transaction, so a transaction of reverse replication that has changed a gate keeps the marker from
 being changed until it has ended, or ends itself with a write conflict. A transaction that only read the marker would not
 (tried on 6.0.5: both commit).
+
+A write through a gate that its sender decided upon under an earlier leader, or as an earlier holder of the lease, does not
+happen, however late it arrives. What waits at the same time goes in one transaction, which makes up for what a transaction
+costs; one that fails for a document's own fault is made again, write by write.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import pymongo
-from pymongo import MongoClient, ReadPreference
+from bson.raw_bson import RawBSONDocument
+from pymongo import DeleteOne, MongoClient, ReadPreference, ReplaceOne
 from pymongo.client_session import ClientSession
-from pymongo.errors import CollectionInvalid, DuplicateKeyError
+from pymongo.errors import CollectionInvalid, DocumentTooLarge, DuplicateKeyError, OperationFailure
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from docferry.adapters.mongodb.errors import mongo_errors
 from docferry.adapters.mongodb.operations import APP
 from docferry.core.cutover.marker import COLLECTION, GATES, Leads, Marker
-from docferry.errors import InvariantBroken
+from docferry.errors import InvariantBroken, LeaseLost
 
 T = TypeVar("T")
+_MAJORITY = WriteConcern(w="majority")
 _WITHIN_S = 15.0
 READ_MS = 2_000
 """A read that no majority confirms is given up."""
@@ -105,7 +114,7 @@ class MongoLeader:
                 try:
                     with self._client.start_session() as session:
                         return session.with_transaction(
-                            change, read_concern=ReadConcern("snapshot"), write_concern=WriteConcern("majority")
+                            change, read_concern=ReadConcern("snapshot"), write_concern=_MAJORITY
                         )
                 except DuplicateKeyError:
                     continue  # another process has made it meanwhile
@@ -133,3 +142,130 @@ def _marker(found: Mapping[str, Any]) -> Marker:
     return Marker(
         revision=int(found["rev"]), epoch=int(found["epoch"]), leader=Leads(found["leader"]), token=int(found["token"])
     )
+
+
+# --- writes through the gates ---------------------------------------------------------------------------------------
+
+AT_ONCE = 2
+"""Transactions under way at once, each through a gate of its own: more of them would be smaller ones. Measured with 32 threads
+on one member, documents/s: plain puts 2,366, through 2 gates 3,752, 4 gates 2,062, 8 gates 2,258; each in one of its own 625."""
+MOST = 32
+"""Writes in a transaction."""
+WITHIN_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class GatedWrite:
+    """One document to be put, or (`document` None) deleted."""
+
+    collection: str
+    chosen: RawBSONDocument = field(repr=False)
+    document: RawBSONDocument | None = field(repr=False)
+    done: Future[None] = field(default_factory=Future, repr=False)
+
+
+class GatedWrites:
+    """Writes of many threads, in transactions through the gates of `migration`, as the holder of `token`."""
+
+    def __init__(self, client: MongoClient[Any], database: Any, migration: str, token: int) -> None:
+        self._client, self._database, self._migration, self._token = client, database, migration, token
+        self._waiting: queue.SimpleQueue[GatedWrite | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"GatedWrites({self._migration!r}, {self._token})"
+
+    def do(self, write: GatedWrite) -> None:
+        """Return once a majority has it. Raises LeaseLost if the gate is another's, and what pymongo raises."""
+        self._begin()
+        self._waiting.put(write)
+        write.done.result()
+
+    def end(self) -> None:
+        """What waits is done."""
+        with self._lock:
+            threads, self._threads = self._threads, []
+        for _ in threads:
+            self._waiting.put(None)
+        for one in threads:
+            one.join(timeout=WITHIN_S)
+
+    def _begin(self) -> None:
+        with self._lock:
+            for lane in range(len(self._threads), AT_ONCE):
+                gate = gate_of(self._migration, lane)
+                thread = threading.Thread(target=self._serve, args=(gate,), name=f"gate {lane}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _serve(self, gate: str) -> None:
+        while (first := self._waiting.get()) is not None:
+            writes = [first]
+            while len(writes) < MOST and not self._waiting.empty():
+                try:
+                    another = self._waiting.get_nowait()
+                except queue.Empty:
+                    break
+                if another is None:
+                    self._waiting.put(None)  # of another thread, or this one's, for later
+                    break
+                writes.append(another)
+            self._carry_out(gate, writes)
+
+    def _carry_out(self, gate: str, writes: Sequence[GatedWrite]) -> None:
+        try:
+            self._commit(gate, lambda session: self._many(writes, session))
+        except (OperationFailure, DocumentTooLarge) as error:
+            if len(writes) > 1 and not _may_pass(error):
+                for one in writes:
+                    self._carry_out(gate, [one])
+                return
+            _fail(writes, error)
+        except BaseException as error:  # noqa: BLE001 - handed to the threads that wait
+            _fail(writes, error)
+        else:
+            for one in writes:
+                one.done.set_result(None)
+
+    def _commit(self, gate: str, change: Callable[[ClientSession], None]) -> None:
+        def gated(session: ClientSession) -> None:
+            ours = {"_id": gate, "leader": Leads.DYNAMODB.value, "token": self._token}
+            if not self._database[COLLECTION].update_one(ours, {"$inc": {"writes": 1}}, session=session).matched_count:
+                raise LeaseLost(f"reverse replication: {COLLECTION} in MongoDB names another holder, or another leader")
+            change(session)
+
+        with pymongo.timeout(WITHIN_S), self._client.start_session() as session:
+            session.with_transaction(gated, read_concern=ReadConcern("snapshot"), write_concern=_MAJORITY)
+
+    def _many(self, writes: Sequence[GatedWrite], session: ClientSession) -> None:
+        if len(writes) == 1:
+            self._one(writes[0], session)
+            return
+        names = dict.fromkeys(one.collection for one in writes)
+        for name in names:
+            asked = [_request(one) for one in writes if one.collection == name]
+            self._database[name].bulk_write(asked, session=session)
+
+    def _one(self, write: GatedWrite, session: ClientSession) -> None:
+        collection = self._database[write.collection]
+        if write.document is None:
+            collection.delete_one(write.chosen, session=session)
+        else:
+            collection.replace_one(write.chosen, write.document, upsert=True, session=session)
+
+
+def _may_pass(error: OperationFailure | DocumentTooLarge) -> bool:
+    """Not for a document's own fault: all of it is tried again by the lanes that wait."""
+    return isinstance(error, OperationFailure) and error.has_error_label("TransientTransactionError")
+
+
+def _request(write: GatedWrite) -> Any:
+    if write.document is None:
+        return DeleteOne(write.chosen)
+    return ReplaceOne(write.chosen, write.document, upsert=True)
+
+
+def _fail(writes: Sequence[GatedWrite], error: BaseException) -> None:
+    for one in writes:
+        one.done.set_exception(error)

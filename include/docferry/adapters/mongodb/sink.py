@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from copy import copy
 from typing import Any
 
 import pymongo
@@ -15,12 +16,11 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from docferry.adapters.mongodb.errors import mongo_errors
+from docferry.adapters.mongodb.leader import WITHIN_S, GatedWrite, GatedWrites
 from docferry.core.mapping.raw import id_document, id_of
 from docferry.errors import DuplicateKey, RefusedByStore, StoreError
 
 _RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
-_WITHIN_S = 20.0
-"""The server gives up a write after so long, too: an attempt that was given up does not happen behind the next one."""
 _OF_THE_DOCUMENT: Mapping[int, str] = {
     52: "a field of it begins with $",  # DollarPrefixedFieldName
     66: "a field of it cannot be changed",  # ImmutableField
@@ -37,7 +37,7 @@ class MongoSink:
     Reads what a majority holds: a write of ours that was not acknowledged may still be rolled back, and must not look done.
     """
 
-    def __init__(self, uri: str, database: str, **options: Any) -> None:
+    def __init__(self, uri: str, database: str, migration: str, **options: Any) -> None:
         settings: dict[str, Any] = {"serverSelectionTimeoutMS": 15_000, "appname": "docferry"} | options
         with mongo_errors("connect"):
             self._client: MongoClient[Any] = MongoClient(uri, **settings)
@@ -48,15 +48,26 @@ class MongoSink:
             read_concern=ReadConcern("majority"),
             write_concern=WriteConcern(w="majority"),
         )
+        self._migration = migration
+        self._gated: GatedWrites | None = None
+        self._opened: list[GatedWrites] = []
 
     def __repr__(self) -> str:
         return f"MongoSink({self._database.name!r})"
 
+    def through(self, token: int) -> MongoSink:
+        gated = copy(self)
+        gated._gated = GatedWrites(self._client, self._database, self._migration, token)
+        self._opened.append(gated._gated)
+        return gated
+
     def close(self) -> None:
+        for one in self._opened:
+            one.end()
         self._client.close()
 
     def current(self, collection: str, id: bytes) -> bytes | None:
-        with mongo_errors(f"read a document of {collection}"), pymongo.timeout(_WITHIN_S):
+        with mongo_errors(f"read a document of {collection}"), pymongo.timeout(WITHIN_S):
             found = self._database[collection].find_one(RawBSONDocument(id_document(id)))
         return None if found is None else bytes(found.raw)
 
@@ -64,13 +75,21 @@ class MongoSink:
         chosen = RawBSONDocument(id_document(id_of(document)))
         try:
             with _within(f"write a document of {collection}"):
-                self._database[collection].replace_one(chosen, RawBSONDocument(document), upsert=True)
+                self._do(GatedWrite(collection, chosen, RawBSONDocument(document)))
         except _Duplicate as error:
             raise self._duplicate(collection, error.failure, chosen) from error.failure
 
     def delete(self, collection: str, id: bytes) -> None:
         with _within(f"delete a document of {collection}"):
-            self._database[collection].delete_one(RawBSONDocument(id_document(id)))
+            self._do(GatedWrite(collection, RawBSONDocument(id_document(id)), None))
+
+    def _do(self, write: GatedWrite) -> None:
+        if self._gated is not None:
+            self._gated.do(write)
+        elif write.document is None:
+            self._database[write.collection].delete_one(write.chosen)
+        else:
+            self._database[write.collection].replace_one(write.chosen, write.document, upsert=True)
 
     def _duplicate(self, collection: str, failure: DuplicateKeyError, chosen: RawBSONDocument) -> DuplicateKey:
         """Names the index's fields, never what it holds."""
@@ -85,7 +104,7 @@ class MongoSink:
         return error
 
     def _holder(self, collection: str, value: Mapping[str, Any], chosen: RawBSONDocument) -> bytes | None:
-        with mongo_errors(f"read a document of {collection}"), pymongo.timeout(_WITHIN_S):
+        with mongo_errors(f"read a document of {collection}"), pymongo.timeout(WITHIN_S):
             query = {"$and": [dict(value), {"_id": {"$ne": chosen["_id"]}}]}
             found = self._database[collection].find_one(query, {"_id": 1})
         return None if found is None else id_of(bytes(found.raw))
@@ -101,8 +120,9 @@ class _Duplicate(Exception):
 
 @contextmanager
 def _within(operation: str) -> Iterator[None]:
-    """A write: its time, and what of its errors is the document's own fault."""
-    with mongo_errors(operation), pymongo.timeout(_WITHIN_S):
+    """A write: its time, and what of its errors is the document's own fault. The server gives it up after that time, too: an
+    attempt that was given up does not happen behind the next one."""
+    with mongo_errors(operation), pymongo.timeout(WITHIN_S):
         try:
             yield
         except DuplicateKeyError as error:

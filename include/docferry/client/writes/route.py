@@ -16,6 +16,7 @@ from bson.objectid import ObjectId
 
 from docferry.client.context import DYNAMODB, ClientContext, Sort, timed
 from docferry.client.membership import WriteTicket
+from docferry.client.writes.confirm import Confirmation
 from docferry.client.writes.dual import DualWrites
 from docferry.client.writes.leading import LeadingChange, LeadingWrites
 from docferry.core.access.read_plan import shape_of
@@ -58,6 +59,7 @@ class CollectionCalls:
         self._members, self._mongo, self._metrics = parts.membership, parts.mongo, parts.metrics
         self._border = parts.border
         self._dual, self._leading = DualWrites(parts, name), LeadingWrites(parts, name)
+        self._confirmation = Confirmation(parts)
         self._mapping = parts.mapping(name)
 
     def __repr__(self) -> str:
@@ -261,13 +263,24 @@ class CollectionCalls:
                     if state.mode.dynamodb_leads:
                         with timed(self._metrics, DYNAMODB, method):
                             return await dynamodb(state)
-                    return await mongo(_alone(state) if begun.alone else state)
+                    return await self._to_mongodb(begun, mongo)
             except InstanceStruck:
                 continue  # it has not happened, and never will; this process registers anew, and by whichever mode that is
             except WritesFenced as fenced:
                 if not refused.goes_on(begun.state.epoch):
                     raise (fenced.__cause__ or fenced) from None
                 await self._await_another_epoch(begun, refused.pause_s)
+
+    async def _to_mongodb(self, begun: WriteTicket, mongo: Callable[[ModeState], Awaitable[T]]) -> T:
+        known = await self._confirmation.before(begun)
+        try:
+            result = await mongo(_alone(begun.state) if begun.alone else begun.state)
+        except Exception as error:
+            if self._mongo.not_inserted(error, 0, ordered=False) is not None:  # it tells what was written, too
+                await self._confirmation.behind(begun, known)
+            raise
+        await self._confirmation.behind(begun, known)
+        return result
 
     async def _await_another_epoch(self, begun: WriteTicket, for_s: float) -> None:
         for _ in range(max(1, int(for_s / STEP_S))):

@@ -37,6 +37,12 @@ class Marker:
     token: int = 0
 
 
+def confirms(found: Marker | None, known: int) -> bool:
+    """Whether a marker that was read behind a write to MongoDB says that MongoDB led when it was made: `known` is the revision of
+    the mode that was known as it began."""
+    return found is not None and found.leader is Leads.MONGODB and found.revision <= known
+
+
 def leader_by(mode: ModeState) -> Leads:
     """Who leads by a mode. In HOLD it is neither once MongoDB, whichever way it goes, holds what it is to hold."""
     if mode.mode is Mode.HOLD:

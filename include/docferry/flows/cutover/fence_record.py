@@ -38,7 +38,7 @@ from docferry.flows.ledger import leases
 from docferry.flows.ledger.leases import Lease
 from docferry.flows.ledger.rooms.fence import FENCE as FENCE
 from docferry.flows.ledger.rooms.fence import Recorded as Recorded
-from docferry.flows.ledger.rooms.fence import fence_change, fence_in, read_fence
+from docferry.flows.ledger.rooms.fence import fence_change, fence_in, late_change, read_fence
 from docferry.flows.ledger.times import encode_time
 from docferry.ports.flows import Ledger, StopSignal
 
@@ -100,8 +100,12 @@ def recorded_fence(ledger: Ledger) -> tuple[Recorded, FencePlan | None, Timestam
 
 
 def held(job: Job) -> AbstractContextManager[Lease]:
-    """The lease on the record; whatever ends the block, it is given back, or runs out."""
-    return leases.held(leases.take_or_create(job.ledger, *FENCE, job.identity, LEASE_S))
+    """The lease on the record; whatever ends the block, it is given back, or runs out. Whose lift may be on its way is noted."""
+    late = read_fence(job.ledger).late(job.identity)
+    lease = leases.take_or_create(job.ledger, *FENCE, job.identity, LEASE_S)
+    if late is not None:
+        lease.update(late_change(*late))
+    return leases.held(lease)
 
 
 def state_in_mongodb(job: Job, plan: FencePlan, for_s: float, stop: StopSignal | None = None) -> FenceState:

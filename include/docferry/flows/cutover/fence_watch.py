@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from docferry.core.cutover.fence_plan import FenceState
 from docferry.core.cutover.modes import Mode, ModeState
@@ -139,7 +139,7 @@ def _until_raised(job: Job) -> bool:
 
 @contextmanager
 def fence_watched(job: Job) -> Iterator[None]:
-    """Around replication: every second fence and marker are compared with the mode, and put right.
+    """Around replication: first and every second fence and marker are compared with the mode, and put right.
 
     What cannot be asked at the moment is asked again; anything else is raised at the end of the block.
     """
@@ -158,6 +158,8 @@ def fence_watched(job: Job) -> Iterator[None]:
                 trouble.append(error)
                 return
 
+    with suppress(*_NOT_NOW):
+        put_right(job)
     thread = threading.Thread(target=watch, name="fence watch", daemon=True)
     thread.start()
     try:

@@ -59,7 +59,7 @@ def begin_dual_write(job: Job, compare: int = 100) -> FlipReport:
 
     Raises: PreflightFailed with everything that keeps it from beginning; MoveRefused.
     """
-    _require(job, "dual writes", [*_loaded(job), *lacking_replication(job.ledger)])
+    _require(job, "dual writes", [*lacking_load(job), *lacking_replication(job.ledger)])
     return _move(job, Mode.DUAL_WRITE, compare, "dual writes begin")
 
 
@@ -120,7 +120,8 @@ def _require(job: Job, what: str, problems: Sequence[Problem]) -> None:
         raise PreflightFailed(f"{job.migration.name}: {what}", problems)
 
 
-def _loaded(job: Job) -> Iterator[Problem]:
+def lacking_load(job: Job) -> Iterator[Problem]:
+    """Collections that are not loaded, or were by another mapping."""
     for one in job.migration.collections:
         header = LoadHeaders(job.ledger).read(one.name)
         if header is None or not header.complete:

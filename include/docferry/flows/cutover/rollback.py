@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 
 from docferry.core.cutover.modes import Mode, ModeState
-from docferry.errors import MoveRefused, PreflightFailed, Problem
+from docferry.errors import HoldFailed, LeaseHeld, MigrationError, MoveRefused, PreflightFailed, Problem
 from docferry.flows.cutover.fence import lift
-from docferry.flows.cutover.flip import back_to, begin_dual_write, lacking_replication
+from docferry.flows.cutover.flip import back_to, begin_dual_write, lacking_load, lacking_replication
 from docferry.flows.cutover.hold import POLL_S, SwitchReport, back_out, raise_if_stopped
 from docferry.flows.cutover.hold_watch import is_overdue
 from docferry.flows.cutover.marker import mark_leader
@@ -19,12 +20,14 @@ from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.approvals import FINALIZE, require_approval
 from docferry.flows.ledger.modes import change_mode, mode_in, mode_record, read_mode
 from docferry.flows.preflight.readiness import foreign_readers
+from docferry.flows.replicate.follower import replicate
 from docferry.ports.flows import Target
 
 FOLLOWED_WITHIN_S = 120.0
 """How long forward replication is waited for, once MongoDB leads again."""
 _ALONE = "the application reads and writes MongoDB alone"
 _DUAL = "the application reads MongoDB, and writes both databases"
+_FOLLOWED = "once this process has replicated what is written by then, if no other does"
 
 
 def plan_rollback(job: Job, to: Mode = Mode.MONGO_ONLY, waived: Sequence[str] = ()) -> str:
@@ -38,9 +41,10 @@ def plan_rollback(job: Job, to: Mode = Mode.MONGO_ONLY, waived: Sequence[str] = 
         return f"nothing: the mode is {now}"
     if now.mode is Mode.DYNAMODB_ONLY:
         require_ready_to_return(job, waived)
+        _require_loaded(job, to)
         switch = "writes wait for a moment, MongoDB has applied everything, the fence is lifted, MongoDB leads"
         switch += "" if has_journals(job, waived) else f" ({NOT_PROVED})"
-        return switch if to is Mode.MONGO_ONLY else f"{switch}; once replication follows, {_DUAL}"
+        return switch if to is Mode.MONGO_ONLY else f"{switch}; {_FOLLOWED}, {_DUAL}"
     return "a change of mode: " + (_ALONE if to is Mode.MONGO_ONLY else _DUAL)
 
 
@@ -58,8 +62,8 @@ def plan_ways_back(job: Job, waived: Sequence[str] = ()) -> dict[Mode, str]:
 async def roll_back(job: Job, target: Target, to: Mode = Mode.MONGO_ONLY, waived: Sequence[str] = ()) -> SwitchReport:
     """MongoDB leads, and serves alone; or, as far as DUAL_WRITE, is still followed by dual writes. Idempotent.
 
-    Raises: PreflightFailed, MoveRefused, before anything was touched; HoldFailed, and then all is as it was. Past that, MongoDB
-            leads, and PreflightFailed means that dual writes have not begun.
+    Raises: PreflightFailed, MoveRefused, before anything was touched; HoldFailed, which says where things are: as they were, or
+            MongoDB leads, and dual writes have not begun.
     """
     before = await in_thread(read_mode, job.ledger, stop=job.stop)
     if before.mode is Mode.HOLD:
@@ -67,8 +71,9 @@ async def roll_back(job: Job, target: Target, to: Mode = Mode.MONGO_ONLY, waived
         before = await in_thread(back_out, job, "rolled back by hand: the hold was left behind", stop=job.stop)
     _require_way(before, to)
     if before.mode is Mode.DYNAMODB_ONLY:
+        await in_thread(_require_loaded, job, to, stop=job.stop)
         report = await switch_to_mongodb(job, target, waived)
-        return report if to is Mode.MONGO_ONLY else await in_thread(_begin_dual_write, job, report, stop=job.stop)
+        return report if to is Mode.MONGO_ONLY else await _begin_dual_write(job, target, report)
     after = await in_thread(_change, job, before, to, stop=job.stop)
     return SwitchReport(before=str(before), after=str(after), epoch=after.epoch, instances=0, compared=0, held_s=0.0)
 
@@ -82,14 +87,38 @@ def _change(job: Job, before: ModeState, to: Mode) -> ModeState:
     return read_mode(job.ledger)
 
 
-def _begin_dual_write(job: Job, report: SwitchReport) -> SwitchReport:
-    """MongoDB leads. A forward replicator takes a moment to notice it."""
-    began = time.monotonic()
-    while list(lacking_replication(job.ledger)) and time.monotonic() - began < FOLLOWED_WITHIN_S:
-        raise_if_stopped(job)
-        time.sleep(POLL_S)
-    after = begin_dual_write(job)
+def _require_loaded(job: Job, to: Mode) -> None:
+    """What dual writes will ask for once MongoDB leads. Raises PreflightFailed."""
+    if to is Mode.DUAL_WRITE and (problems := list(lacking_load(job))):
+        raise PreflightFailed(f"{job.migration.name}: {to}", problems)
+
+
+async def _begin_dual_write(job: Job, target: Target, report: SwitchReport) -> SwitchReport:
+    """MongoDB leads. If no process replicates forward yet, this one does, up to now."""
+    try:
+        await _replicated(job, target)
+        after = await in_thread(begin_dual_write, job, stop=job.stop)
+    except MigrationError as error:
+        why = f"dual writes have not begun: {error}; `docferry replicate`, then `docferry dual-write`, begins them"
+        raise HoldFailed(why, report.steps, went=report.after) from error
     return replace(report, after=after.mode, epoch=after.epoch)
+
+
+async def _replicated(job: Job, target: Target) -> None:
+    began = time.monotonic()
+    while list(await in_thread(lacking_replication, job.ledger, stop=job.stop)):
+        raise_if_stopped(job)
+        try:
+            await replicate(job, target, until=await in_thread(job.source.cluster_time, stop=job.stop))
+        except LeaseHeld:  # by a process that has just begun to
+            if time.monotonic() - began > FOLLOWED_WITHIN_S:
+                return
+            await asyncio.sleep(POLL_S)
+        else:
+            job.progress.say(
+                "this process has replicated up to now, and ends: start `docferry replicate`, or the DAG replicate"
+            )
+            return
 
 
 def _require_way(now: ModeState, to: Mode) -> None:

@@ -35,6 +35,7 @@ from docferry.errors import (
     TableMissing,
 )
 from docferry.flows.cutover.fence import fence, require_quiet
+from docferry.flows.cutover.fence_ready import lacking_fence
 from docferry.flows.cutover.hold import (
     ROOM_S,
     Hold,
@@ -77,13 +78,13 @@ FEW = 500
 LOOKS = 20
 
 
-async def switch_to_dynamodb(job: Job, target: Target) -> SwitchReport:
-    """DynamoDB leads from now on; MongoDB is fenced and follows.
+async def switch_to_dynamodb(job: Job, target: Target, waived: Sequence[str] = ()) -> SwitchReport:
+    """DynamoDB leads from now on; MongoDB is fenced and follows. `waived`: LATE_LIFT, by whoever knows that no lift will come.
 
     Raises: PreflightFailed or MoveRefused, before anything was touched; HoldFailed, if it could not be finished in time, with
             the reason: everything is as it was. Whatever it raises after HOLD, it has gone back, or says that it could not.
     """
-    since = await in_thread(require_ready, job, stop=job.stop)
+    since = await in_thread(require_ready, job, waived, stop=job.stop)
     until = Until()
     await asyncio.to_thread(request_replication_yield, job.ledger, job.identity.name, ROOM_S)
     watching: ChangeWatch | None = None
@@ -95,7 +96,7 @@ async def switch_to_dynamodb(job: Job, target: Target) -> SwitchReport:
         await wait_until_lag_below(job, "DynamoDB", "replication", HOLD_LAG_S, lambda: until.lag_s, following)
         await _compare_until_few(job, target, watching, following)
         latest = await asyncio.to_thread(latest_of, job.streams, tables_of(job))
-        return await _HoldMongoDB(job, target, following, watching, until, latest).run()
+        return await _HoldMongoDB(job, target, following, watching, until, latest, waived).run()
     finally:
         following.cancel()
         await end_switch(job, following, watching)
@@ -104,7 +105,7 @@ async def switch_to_dynamodb(job: Job, target: Target) -> SwitchReport:
 # --- before writes wait ----------------------------------------------------------------------------------------------
 
 
-def require_ready(job: Job) -> Timestamp:
+def require_ready(job: Job, waived: Sequence[str] = ()) -> Timestamp:
     """The time up to which all is known to be equal.
 
     Raises: PreflightFailed with everything that keeps DynamoDB from leading; MoveRefused if the mode does.
@@ -115,7 +116,12 @@ def require_ready(job: Job) -> Timestamp:
     for one in [*open_loads(job.ledger, job.migration, job.identity), *open_writers(job.ledger, job.identity)]:
         advice = "wait for its end: it would write what MongoDB holds over what the application writes"
         problems.append(Problem(where="writers", what=one, suggestion=advice))
-    problems += [*lacking_health(job, SERVES), *foreign_writers(job), *_without_journal(job)]
+    problems += [
+        *lacking_fence(job, waived),
+        *lacking_health(job, SERVES),
+        *foreign_writers(job),
+        *_without_journal(job),
+    ]
     if problems or report is None or report.equal_up_to is None:
         raise PreflightFailed(f"{job.migration.name}: DynamoDB as the leader", problems)
     require_approval(job.ledger, STOP_MONGO_WRITES)
@@ -209,10 +215,12 @@ class _HoldMongoDB(Hold):
         watching: ChangeWatch,
         until: Until,
         latest: Mapping[str, Mapping[str, str]],
+        waived: Sequence[str] = (),
     ) -> None:
         """`latest`: where the streams' shards were shortly before, from which the way back follows them."""
         super().__init__(job, target, following)
         self.watching, self.until, self.latest = watching, until, latest
+        self.why = "DynamoDB leads" + (f"; waived: {', '.join(waived)}" if waived else "")
 
     async def until_equal(self, held: ModeState) -> tuple[int, int]:
         job = self.job
@@ -248,7 +256,7 @@ class _HoldMongoDB(Hold):
         await asyncio.to_thread(record_stream_start, job.ledger, job.streams, tables_of(job), self.latest)
         after = held.go_ahead(snapshot_version(self.until.time), journal=job.migration.cutover.journal)
         self.require_time(held)
-        await asyncio.to_thread(change_mode, job.ledger, record, after, job.identity, "DynamoDB leads")
+        await asyncio.to_thread(change_mode, job.ledger, record, after, job.identity, self.why)
         self.mark("switched")
         await asyncio.to_thread(mark_leader, job)
         return after

@@ -42,7 +42,7 @@ from docferry.flows.cutover.hold import (
     take_over,
     wait_until_lag_below,
 )
-from docferry.flows.cutover.marker import mark_neither
+from docferry.flows.cutover.marker import mark_leader, mark_neither
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.approvals import no_evidence
@@ -94,6 +94,7 @@ async def switch_to_mongodb(job: Job, target: Target, waived: Sequence[str] = ()
 async def change_leader(job: Job, target: Target, waived: Sequence[str] = ()) -> SwitchReport:
     """`switch_to_mongodb`, once all that it requires is there."""
     await asyncio.to_thread(request_replication_yield, job.ledger, job.identity.name, ROOM_S)
+    await in_thread(mark_leader, job, stop=job.stop)  # its gates let reverse replication in
     stop, report = threading.Event(), ReverseReport()
     work = replace(job, stop=stop)
     proof = JournalProof(work, target)

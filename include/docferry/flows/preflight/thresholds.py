@@ -5,6 +5,9 @@ from __future__ import annotations
 SIGNATURE_LIVES_S = 15 * 60.0
 """A request that was signed before its sender lost its lease, or fell silent, may still be accepted for so long (AWS Signature
 Version 4)."""
+LATE_LIFT_S = 15 * 60.0
+"""A process that stood still just before it sent a lift of the fence, and is not proved dead, may wake: for so long DynamoDB is
+not made the leader behind its back. (A later one is taken back: whoever replicates looks every second.)"""
 
 # --- lag -------------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from docferry.core.cutover.modes import Mode
 from docferry.core.estate.values import TableState
 from docferry.core.settings import TableSettings
 from docferry.errors import MigrationError, Problem
+from docferry.flows.cutover.fence_ready import lacking_fence
 from docferry.flows.cutover.fence_watch import misfit
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.approvals import of_another_leader
@@ -115,6 +116,8 @@ def _fence(job: Job) -> Part:
     """Whether the fence on MongoDB fits the mode."""
     if found := misfit(job):
         return Part(status=Status.UNHEALTHY, why=found)
+    if read_mode(job.ledger).mode is Mode.DYNAMODB_READS and (lacking := lacking_fence(job)):
+        return Part(status=Status.UNHEALTHY, why=f"no fence would hold: {'; '.join(map(str, lacking))}")
     return Part(status=Status.HEALTHY, why="the fence on MongoDB is as the mode asks")
 
 

@@ -1,6 +1,4 @@
-"""Reverse replication: while DynamoDB leads, MongoDB follows its streams, so that going back loses nothing.
-
-Order of things, and why:
+"""Reverse replication: while DynamoDB leads, MongoDB follows its streams, so that going back loses nothing. In order:
 
 1. The change of leader records for each shard where to begin (`record_stream_start`), while no process writes. Beginning
    earlier is always safe: what is applied is what DynamoDB holds now, never what a record says.
@@ -48,6 +46,7 @@ from docferry.flows.ledger.rooms.reverse_stream import (
     start_reverse,
 )
 from docferry.flows.ledger.times import now_ms
+from docferry.flows.reverse.gates import through_gates
 from docferry.flows.reverse.journals import JournalProof
 from docferry.flows.reverse.lanes import Returning, ReverseLanes
 from docferry.flows.reverse.report import KEEP_S, ReverseReport
@@ -161,7 +160,8 @@ async def reverse(
             await asyncio.to_thread(require_direction, job.ledger, Flow.REVERSE, leading=leading)
             await asyncio.to_thread(require_mapping, job.migration, job.ledger)
             tables, report = _recorded(lease, job.migration), report or ReverseReport()
-            follower = _Follower(job, target, lease, tables, leading, report, proof)
+            gated = await in_thread(through_gates, job, lease, stop=job.stop)
+            follower = _Follower(gated, target, lease, tables, leading, report, proof)
             try:
                 with raised_gc_threshold():
                     await follower.run(for_s, until_caught_up)

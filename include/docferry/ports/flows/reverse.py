@@ -75,6 +75,10 @@ class Streams(Protocol):
 class Sink(Protocol):
     """MongoDB, for writing, one document at a time. Raises StoreError; ids are BSON of {"": id}, documents BSON."""
 
+    def through(self, token: int) -> Sink:
+        """The same, for one holder of reverse replication's lease: a write happens only while the marker says that DynamoDB
+        leads and bears this token, however late it arrives. Its writes raise LeaseLost otherwise."""
+
     def current(self, collection: str, id: bytes) -> bytes | None:
         """The document that a majority holds."""
 

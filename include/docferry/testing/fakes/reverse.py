@@ -17,12 +17,14 @@ import bson
 
 from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.bson_codec.order import order_key
+from docferry.core.cutover.marker import Leads
 from docferry.core.mapping.items import Item, ItemKey, key_of
 from docferry.core.mapping.key_templates import MISSING, lookup
 from docferry.core.mapping.raw import id_bytes, id_name, id_of
-from docferry.errors import DuplicateKey, IteratorExpired, RefusedByStore, StreamTrimmed
+from docferry.errors import DuplicateKey, IteratorExpired, LeaseLost, RefusedByStore, StreamTrimmed
 from docferry.ports.flows import Shard, StreamFacts, StreamPage, StreamRecord
 from docferry.testing.fakes.faults import Faults
+from docferry.testing.fakes.leader import FakeLeader
 from docferry.testing.fakes.target import FakeTarget
 
 ALL_KEYS = 1 << 32
@@ -182,18 +184,39 @@ class FakeSink:
     """MongoDB for writing, in memory, with the unique indexes that a test names: {collection: [(field, ...), ...]}.
 
     A document without any of an index's fields counts as null there, as in MongoDB. `refuses` says which documents MongoDB
-    does not take.
+    does not take. `leader` is the marker by which writes `through` a token are let in; without one all are.
     """
 
-    def __init__(self, unique: Mapping[str, Sequence[tuple[str, ...]]] | None = None) -> None:
+    def __init__(
+        self, unique: Mapping[str, Sequence[tuple[str, ...]]] | None = None, leader: FakeLeader | None = None
+    ) -> None:
+        self.leader, self.token = leader, 0
         self.faults = Faults()
         self.unique = dict(unique or {})
         self.refuses: Callable[[dict[str, Any]], bool] = lambda document: False
         self.documents: dict[str, dict[tuple[Any, ...], bytes]] = {}
-        self.writes = 0
+        self._written: list[str] = []
 
     def __repr__(self) -> str:
         return f"FakeSink({', '.join(self.documents)})"
+
+    @property
+    def writes(self) -> int:
+        """How many were made, through gates and without."""
+        return len(self._written)
+
+    def through(self, token: int) -> FakeSink:
+        if self.leader is None:
+            return self
+        gated = copy.copy(self)
+        gated.token = token
+        return gated
+
+    def _require_gate(self) -> None:
+        if self.token and self.leader is not None:
+            found = self.leader.stored
+            if found is None or found.leader is not Leads.DYNAMODB or found.token != self.token:
+                raise LeaseLost("reverse replication: the marker names another holder, or another leader")
 
     def current(self, collection: str, id: bytes) -> bytes | None:
         self.faults.before()
@@ -201,6 +224,7 @@ class FakeSink:
 
     def put(self, collection: str, document: bytes) -> None:
         self.faults.before()
+        self._require_gate()
         decoded = bson.decode(document, BSON_OPTIONS)
         if self.refuses(decoded):
             raise RefusedByStore("MongoDB refused the document: the test says so")
@@ -209,13 +233,14 @@ class FakeSink:
         for fields in self.unique.get(collection, ()):
             self._require_unique(there, place, decoded, fields)
         there[place] = document
-        self.writes += 1
+        self._written.append(collection)
         self.faults.after()
 
     def delete(self, collection: str, id: bytes) -> None:
         self.faults.before()
+        self._require_gate()
         self.documents.get(collection, {}).pop(_order(id), None)
-        self.writes += 1
+        self._written.append(collection)
         self.faults.after()
 
     def all_of(self, collection: str) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,111 @@
+"""What the switch refuses it refuses before writes wait, and the dry run says so; a rollback to dual writes stands alone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from docferry import wiring
+from docferry.core.cutover.modes import Mode
+from docferry.errors import PreflightFailed
+from docferry.flows.cutover.hold import SwitchReport
+from docferry.flows.cutover.rollback import roll_back
+from docferry.flows.cutover.to_dynamodb import require_ready
+from docferry.flows.cutover.to_mongodb import WITHOUT_VALIDATION
+from docferry.flows.ledger.modes import read_mode
+from docferry.flows.reporting.health import health_of
+from docferry.sandbox import SandboxStack
+from support.backfill.rig import Rig, eventually
+from support.client.rig import set_mode
+from support.client.traffic import Traffic
+from support.cutover.switching import (
+    READS,
+    approved,
+    job_of,
+    more,
+    own_stack,
+    quick,
+    ready,
+    rig,
+    switch,
+)
+from support.replicate.rig import Following
+from support.validate.planting import validate
+
+__all__ = ["own_stack", "rig"]
+pytestmark = pytest.mark.cutover
+
+
+def test_rollback_to_dual_writes_needs_no_replicator_beside_it(rig: Rig) -> None:
+    """While DynamoDB leads nobody replicates forward, so nobody does just behind the change of leader either."""
+
+    async def back() -> SwitchReport:
+        target = rig.target()
+        try:
+            return await roll_back(job_of(rig), target, Mode.DUAL_WRITE, (WITHOUT_VALIDATION,))
+        finally:
+            await target.close()
+
+    with wiring.connect(rig.file) as manager, Traffic(manager) as traffic:
+        with Following(rig):
+            set_mode(rig, READS)
+            more(traffic)
+            assert validate(rig).ok
+        approved(rig)
+        switch(rig)
+        more(traffic)
+        began = time.monotonic()
+        report = asyncio.run(back())
+        assert time.monotonic() - began < 60
+        assert (report.after, read_mode(rig.ledger).mode) == (Mode.DUAL_WRITE, Mode.DUAL_WRITE)
+        more(traffic)
+    assert traffic.errors == []
+
+
+@contextmanager
+def another_database(rig: Rig, stack: SandboxStack) -> Iterator[str]:
+    rig.mongo["sample_analytics"]["accounts"].insert_one({})
+    try:
+        yield "the cluster also holds sample_analytics"
+    finally:
+        rig.mongo.drop_database("sample_analytics")
+
+
+@contextmanager
+def another_who_passes(rig: Rig, stack: SandboxStack) -> Iterator[str]:
+    rig.mongo["admin"].command("createUser", "ops", pwd="ops", roles=["root"])
+    try:
+        yield "admin.ops holds bypassWriteBlockingMode"
+    finally:
+        rig.mongo["admin"].command("dropUser", "ops")
+
+
+@contextmanager
+def open_transaction(rig: Rig, stack: SandboxStack) -> Iterator[str]:
+    with stack.mongo.client("app") as app, app.start_session() as session, session.start_transaction():
+        app[rig.migration.source.database]["orders"].find_one({}, session=session)
+        eventually(lambda: any(one.open_s > 3.2 for one in job_of(rig).fence.open_transactions()), "an old transaction")
+        yield "would wait for"
+
+
+@pytest.mark.parametrize("refusing", [another_database, another_who_passes, open_transaction])
+def test_dry_run_says_no_where_the_run_would_and_writes_never_wait(
+    rig: Rig, own_stack: SandboxStack, refusing: Any
+) -> None:
+    with wiring.connect(rig.file) as manager:
+        ready(rig)
+        job = quick(rig)
+        before = read_mode(rig.ledger)
+        with refusing(rig, own_stack) as what:
+            with pytest.raises(PreflightFailed, match=what):
+                require_ready(job)
+            assert what in health_of(job, ["fence"]).parts["fence"].why
+            with pytest.raises(PreflightFailed, match=what):
+                switch(rig, job)
+        assert read_mode(rig.ledger) == before
+        require_ready(job)
+        manager["users"].insert_one({"_id": "after", "username": "after"})
