@@ -175,7 +175,7 @@ def dual_write(file: str, compare: int, as_json: bool) -> None:
     "--waive",
     multiple=True,
     metavar="SHAPE",
-    help="A call that DynamoDB cannot answer and nobody makes any more, as it is told. Repeatable, and recorded.",
+    help="A call that DynamoDB cannot answer and no process makes any more, as `docferry mode` has it. Repeatable, and recorded.",
 )
 @json_option
 @explained

@@ -154,7 +154,7 @@ class Membership:
             thread.join(timeout=5)
         self._deadline = 0.0
         with self._asking:
-            # What may still arrive is made impossible first; whoever cannot see to that has not said that it ends.
+            # What may still arrive is made impossible first; a process that cannot do so does not say that it has ended.
             if self._record is not None and self._lanes.close(every=self._state.journal):
                 self._write_instance(self._acknowledged, ended=True)
 

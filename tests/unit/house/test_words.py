@@ -17,7 +17,7 @@ BANNED = {
     r"\b(?:he|him|his|himself)\b": "a process is `it`, a person is `they`",
 }
 READ_BY_USERS = [
-    *(path for path in SOURCE if path.relative_to(ROOT).parts[0] in {"plugins", "dags"}),
+    *(path for path in SOURCE if path.relative_to(ROOT).parts[0] in {"include", "plugins", "dags"}),
     *CURRENT_PAGES,
     *sorted((ROOT / "docs").rglob("*.svg")),
 ]

@@ -72,7 +72,7 @@ def test_without_a_replicator_nobody_waits_and_it_says_whom_to_start(world: Worl
     report = world.validate()
     assert time.monotonic() - began < 5
     assert report.verdict == "UNDECIDED"
-    assert "nobody replicates" in report.why_pending
+    assert "no process replicates" in report.why_pending
     assert "start it (docferry replicate, or the DAG replicate)" in report.render()
 
 
@@ -96,5 +96,5 @@ def test_a_hundred_differences_of_one_kind_say_one_thing(world: World) -> None:
     lines = [line for line in report.render().splitlines() if "extra" in line and "OLD#" in line]
     assert len(lines) == 5
     assert "products: and 95 more like these" in report.render()
-    assert "the mapping of before made: docferry repair buries them" in report.render()
+    assert "the former mapping made: docferry repair buries them" in report.render()
     assert len(report.to_dict()["differences"]) == 100

@@ -24,7 +24,7 @@ from docferry.errors import ConditionFailed, InvariantBroken, Unavailable
 from docferry.ports.flows import Record
 
 SCHEMA, SCHEMA_REQUIRES = 1, 2
-"""A record of schema 2 names in `requires` what its readers must be able to do: whoever cannot stops."""
+"""A record of schema 2 names in `requires` what its readers must be able to do: a reader that cannot stops."""
 CAN = frozenset({JOURNAL})
 
 

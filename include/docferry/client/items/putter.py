@@ -154,7 +154,7 @@ class Putter:
     async def commit(self, prepared: Sequence[PreparedItems]) -> None:
         """Write what was prepared, of any collection: all or none.
 
-        Raises: ConditionFailed, if somebody was quicker: read again; InstanceStruck: nothing was written; StoreError.
+        Raises: ConditionFailed, if another writer was quicker: read again; InstanceStruck: nothing was written; StoreError.
         """
         puts = [put for one in prepared for put in one.puts]
         if self._journal is None:

@@ -13,7 +13,7 @@ from docferry.ports.flows import Journal
 class InstanceLanes:
     """A lane is taken for one write, and given back with what became of it.
 
-    `granted` is how many may be used: as many as the instance's record says, so that whoever seals them knows them all.
+    `granted` is how many may be used: as many as the instance's record says, so that the process that seals them knows them all.
     `abandoned`: a lane was found to be sealed, or to have entries of a copy of this process; no write may begin.
     """
 

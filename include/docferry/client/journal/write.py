@@ -43,7 +43,7 @@ class WriteJournal:
         """Write these items and an entry: all or none.
 
         Raises: ConditionFailed, if an item is not as it was read any more: nothing was written; InstanceStruck: nothing was, the
-                call may be made again; else what `calls` raises: then nobody knows, and the lane's next entry will tell.
+                call may be made again; else what `calls` raises: then it is unknown, and the lane's next entry will tell.
         """
         lane = await self._lane(calls)
         try:

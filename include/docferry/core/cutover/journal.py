@@ -5,8 +5,8 @@ numbered 1, 2, 3... through all epochs. A write puts its document items and its 
 empty, in one transaction: so an entry is there if and only if its write has happened.
 
 A write that failed, or whose answer is missing, leaves its slot to the lane's next write: whichever arrives first takes it, and
-the other can never happen. A *void* takes a slot for nobody: what was on its way there never happens. So does a *seal*, by
-whoever changes the leader, in the lane of a process that is silent: the process that meets it has been struck off.
+the other can never happen. A *void* takes a slot and holds nothing: what was on its way there never happens. So does a *seal*, by
+the process that changes the leader, in the lane of a process that is silent: the process that meets it has been struck off.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ JOURNAL = "journal"
 FIRST_LANES, MOST_LANES = 2, 64
 ENTRY_LIVES_S = 72 * 3600
 """By the table's TTL. Longer than any request can be on its way (15 minutes and the clocks' difference), and than a way back
-may take that somebody has to mend."""
+may take that a person has to mend."""
 ENTRY_ITEMS = 1
 """Of a transaction's items: the others are left for documents."""
 
@@ -160,7 +160,7 @@ class Lane:
         return Answer.HAPPENED if entry.nonce == nonce else Answer.BEHIND
 
 
-# --- lanes, as whoever changes the leader reads them -----------------------------------------------------------------
+# --- lanes, as a change of leader reads them ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,9 +25,9 @@ from docferry.errors import MoveRefused
 MODE = ("mode", "all")
 """The ledger's section and key of the state: one cutover group."""
 CROWD = ("mode", "crowd")
-"""Where whoever replicates notes how many processes follow the mode."""
+"""Where replication notes how many processes follow the mode."""
 REQUIRES = "requires"
-"""What whoever reads the record must be able to do; the record is of schema 2 then, which older docferrys do not read."""
+"""What a reader of the record must be able to do; the record is of schema 2 then, which older docferrys do not read."""
 MOVES = "moves"
 """The ledger's section of all changes of the mode."""
 

@@ -33,4 +33,4 @@ class OpenLetters:
             try:
                 close_letter(self._ledger, letter)
             except ConditionFailed:
-                continue  # another one took its place: whoever opened that has looked later
+                continue  # another letter took its place, and was opened later

@@ -67,10 +67,10 @@ def flip_reads(
     job: Job, percent: int, soak_s: float = 0.0, bounds: FlipBounds = USUAL, waived: Sequence[str] = ()
 ) -> FlipReport:
     """`percent` of the reads come from DynamoDB from now on; watched for `soak_s` seconds, and for as long again if the share has
-    not served as many reads as the bounds ask for. `waived` are shapes of calls that nobody will make any more.
+    not served as many reads as the bounds ask for. `waived` are shapes of calls that no process will make any more.
 
     Raises: PreflightFailed with everything that keeps the reads from being flipped; MoveRefused; SteppedBack, if what was seen
-            while it soaked went past its bound, or was too little: the mode is the one of before; Stopped (the flip stays).
+            while it soaked went past its bound, or was too little: the mode is the former one; Stopped (the flip stays).
     """
     mode = read_mode(job.ledger)
     mode.move(Mode.DYNAMODB_READS, percent)

@@ -133,7 +133,7 @@ def _without_journal(job: Job) -> Iterator[Problem]:
     if not job.migration.cutover.journal:
         return
     try:
-        job.journal.read(LaneName("nobody", 0), 0, 1)
+        job.journal.read(LaneName("no-process", 0), 0, 1)
     except TableMissing:
         what, advice = (
             "is not there, and each write would need an entry in it",

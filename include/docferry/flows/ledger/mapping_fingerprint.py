@@ -106,7 +106,7 @@ def changed_mappings(migration: Migration, ledger: Ledger, only: Sequence[str] =
 
 
 def changed_since(migration: Migration, ledger: Ledger, only: Sequence[str] = ()) -> list[str]:
-    """The same in words, for whoever only looks; empty where no ledger has been provisioned yet."""
+    """The same in words, for a command that only looks; empty where no ledger has been provisioned yet."""
     try:
         return list(map(str, changed_mappings(migration, ledger, only)))
     except TableMissing:

@@ -215,7 +215,7 @@ class ValidationReport:
                 yield f"  {kind:<11} {collection}: and {max(counted, len(alike)) - SHOWN_ALIKE:,} more like these"
             if kind == DifferenceKind.EXTRA.value and counted > SHOWN_ALIKE and self.direction is Direction.FORWARD:
                 yield (
-                    f"{'':<14}after a change of {collection}'s mapping these are items that the mapping of before made: "
+                    f"{'':<14}after a change of {collection}'s mapping these are items that the former mapping made: "
                     "docferry repair buries them"
                 )
 

@@ -72,7 +72,7 @@ def check_permissions(migration: Migration, source: Source, estate: Estate | Non
 
 
 def check_ledger(migration: Migration, ledger: Ledger, report: CheckReport) -> None:
-    """Add what the ledger says: a collection that was loaded by another mapping. Where nobody can ask it, a note says so."""
+    """Add what the ledger says: a collection that was loaded by another mapping. A note says so if it cannot be asked."""
     try:
         report.problems += changed_mappings(migration, ledger)
     except TableMissing:

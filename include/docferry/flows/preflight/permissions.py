@@ -118,7 +118,7 @@ _AWS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PermissionReport:
-    """`lacking` refuses a phase; `unchecked` says what nobody can know without doing it."""
+    """`lacking` refuses a phase; `unchecked` says what can only be known by doing it."""
 
     lacking: tuple[str, ...]
     unchecked: tuple[str, ...]
@@ -131,7 +131,7 @@ def permissions_of(migration: Migration, source: Source, estate: Estate | None) 
     privileges = source.privileges()
     if privileges is None:
         unchecked.append(
-            "MongoDB: nobody is logged in; without access control everything is allowed, with it nothing is"
+            "MongoDB: the connection has no user; without access control everything is allowed, with it nothing is"
         )
     else:
         lacking += map(str, lacking_in_mongodb(migration, privileges))
@@ -141,7 +141,7 @@ def permissions_of(migration: Migration, source: Source, estate: Estate | None) 
         lacking += _describe(migration, estate, unchecked)
     for phase, actions in _AWS.items():
         told = ", ".join(f"dynamodb:{one}" for one in actions)
-        unchecked.append(f"AWS, {phase}: {told}: IAM tells nobody without trying, and these were not tried")
+        unchecked.append(f"AWS, {phase}: {told}: only the call itself can show it, and it was not tried")
     return PermissionReport(lacking=tuple(lacking), unchecked=tuple(unchecked))
 
 

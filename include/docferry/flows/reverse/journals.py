@@ -2,7 +2,7 @@
 
 Every write has an entry in a lane of its process; no stream, no page that is empty, and no clock has a say:
 
-1. Whoever replicates in reverse reads the lanes behind what is proved, strongly consistent, all the time. An entry counts once
+1. Reverse replication reads the lanes behind what is proved, strongly consistent, all the time. An entry counts once
    DynamoDB shows its version or a later one; then MongoDB must hold what DynamoDB holds, and what it does not is applied at once.
 2. While writes are held, a process that has acknowledged says where its lanes end. One that is silent is struck off, and a seal
    is put into the next slot of each of its lanes: what it, or a copy of it, sent and has not arrived never happens.
@@ -41,7 +41,7 @@ APPLY_S, APPLIED_LOOK_S = 2.0, 0.02
 SHOW_TRIES = 25
 """Times `LOOK_AGAIN_S`: 5 seconds until an entry that must be there shows."""
 VANISHED = 2**62
-"""No epoch: whoever has not ended is struck off."""
+"""No epoch: each process that has not ended is struck off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,7 +76,7 @@ def _id_in(item: Item) -> bytes | None:
         return item_id(item)
     except (MigrationError, MemoryError):
         raise
-    except Exception:  # noqa: BLE001 - a dead letter, by whoever asks
+    except Exception:  # noqa: BLE001 - the caller makes it a dead letter
         return None
 
 

@@ -56,7 +56,7 @@ async def validate(
 ) -> ValidationReport:
     """Compare the collections (all, or `only` these; all documents, or a `sample` of each) and record the report.
 
-    Whoever leads is right, and the other one is judged. While MongoDB leads a full and recorded validation is leased, and goes on
+    The leader is right, the other is judged. While MongoDB leads, a full and recorded validation is leased, and goes on
     where an earlier one was ended.
 
     Raises: PreflightFailed (also if the leader changes meanwhile, or MongoDB is not kept up to date any more), StoreError,

@@ -141,7 +141,7 @@ class Generations(Judging):
             if position is not None and position.time != applied:
                 applied, moved, at_move = position.time, time.monotonic(), await self._cluster_time()
             elif replication.at_ms and self._is_nobody(replication):
-                return f"nobody replicates, and {shown_time(applied)} is as far as it came: {START}"
+                return f"no process replicates, and {shown_time(applied)} is as far as it came: {START}"
             elif time.monotonic() - moved > STILL_S and await self._cluster_time() > at_move:
                 return f"replication stands still at {shown_time(applied)}"
             elif time.monotonic() - began > JUDGING_BEHIND_S:

@@ -5,7 +5,7 @@ stored `_v` is smaller. An extra item becomes a tombstone of its own version, if
 a snapshot of now: another document may have taken its key since, and whatever that one's writers bring is newer. What it
 held is kept in the ledger first (section `replaced`), because a mistake in this step must not lose anything either.
 
-What DynamoDB was given while it led, and nobody has written since, is neither overwritten nor buried: MongoDB may never have
+What DynamoDB was given while it led, and was not written since, is neither overwritten nor buried: MongoDB may never have
 got it, and then it is the only copy. A person writes to MongoDB what is right.
 """
 

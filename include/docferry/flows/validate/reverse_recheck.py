@@ -109,7 +109,7 @@ class ReverseGenerations(Judging):
         if not self.reached_ms:
             return f"reverse replication has never run: {START}"
         if self._is_nobody:
-            return f"nobody replicates back, and {shown_ms(self.reached_ms)} is as far as it came: {START}"
+            return f"no process replicates back, and {shown_ms(self.reached_ms)} is as far as it came: {START}"
         if time.monotonic() - self._moved > STILL_S:
             return f"reverse replication stands still at {shown_ms(self.reached_ms)}"
         if seconds > self.settle_s + JUDGING_BEHIND_S:

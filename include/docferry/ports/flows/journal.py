@@ -1,4 +1,4 @@
-"""The journal of writes while DynamoDB leads, as whoever does not write documents sees it (`core.cutover.journal`)."""
+"""The journal of writes while DynamoDB leads, as a process that does not write documents sees it (`core.cutover.journal`)."""
 
 from __future__ import annotations
 

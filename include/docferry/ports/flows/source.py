@@ -141,7 +141,7 @@ class Source(Protocol):
     def catalog(self) -> SourceCatalog: ...
 
     def privileges(self) -> Sequence[Mapping[str, Any]] | None:
-        """What our user may do, as `connectionStatus` has it; None if nobody is logged in."""
+        """What our user may do, as `connectionStatus` has it; None if the connection has no user."""
 
     def collection_facts(self, collection: str) -> SourceFacts: ...
 

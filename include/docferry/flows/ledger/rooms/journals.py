@@ -1,4 +1,4 @@
-"""What is proved of the application's journals: a fact, whoever has found it, and kept for who proves next."""
+"""What is proved of the application's journals: a fact, whichever process found it, kept for the one that proves next."""
 
 from __future__ import annotations
 
