@@ -79,7 +79,7 @@ LOOKS = 20
 
 
 async def switch_to_dynamodb(job: Job, target: Target, waived: Sequence[str] = ()) -> SwitchReport:
-    """DynamoDB leads from now on; MongoDB is fenced and follows. `waived`: LATE_LIFT, by whoever knows that no lift will come.
+    """DynamoDB leads from now on; MongoDB is fenced and follows. `waived`: LATE_LIFT, if a person knows that no lift will come.
 
     Raises: PreflightFailed or MoveRefused, before anything was touched; HoldFailed, if it could not be finished in time, with
             the reason: everything is as it was. Whatever it raises after HOLD, it has gone back, or says that it could not.

@@ -7,7 +7,7 @@ SIGNATURE_LIVES_S = 15 * 60.0
 Version 4)."""
 LATE_LIFT_S = 15 * 60.0
 """A process that stood still just before it sent a lift of the fence, and is not proved dead, may wake: for so long DynamoDB is
-not made the leader behind its back. (A later one is taken back: whoever replicates looks every second.)"""
+not made the leader behind its back. (A later one is taken back: the process that replicates looks every second.)"""
 
 # --- lag -------------------------------------------------------------------------------------------------------------
 
