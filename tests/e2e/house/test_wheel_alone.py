@@ -44,13 +44,16 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     """With the extra `cli`, and nothing that the repository's own environment has."""
     home = tmp_path_factory.mktemp("alone")
     wheel = build("wheel", copy_of_sources(tmp_path_factory.mktemp("sources")), home)
-    subprocess.run([sys.executable, "-m", "venv", home / "venv"], check=True)
-    pip = [str(home / "venv" / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-    subprocess.run([*pip, f"{wheel}[cli]"], check=True)
-    env = {
-        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "DOCFERRY_MONGO", "AWS_"))
-    }
-    return Installed(home, env)
+    ours = (
+        "PYTHON",
+        "DOCFERRY_MONGO",
+        "AWS_",
+    )  # with our PYTHONPATH pip would take the repository for what is asked for
+    alone = Installed(home, {name: value for name, value in os.environ.items() if not name.startswith(ours)})
+    subprocess.run([sys.executable, "-m", "venv", home / "venv"], env=alone.env, check=True)
+    installed = alone.run("python", "-m", "pip", "install", "--quiet", f"{wheel}[cli]")
+    assert installed.returncode == 0, installed.stderr
+    return alone
 
 
 @pytest.fixture(scope="module")
