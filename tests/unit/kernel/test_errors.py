@@ -100,7 +100,7 @@ def test_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
 def test_only_transient_errors_and_those_that_pass_are_retryable() -> None:
     retryable = {kind.__name__ for kind in CLASSES if kind.retryable}
     transient = {"TransientStoreError", "Throttled", "ControlPlaneBusy", "Unavailable", "TimedOut", "IteratorExpired"}
-    client = {"WritesHeld", "LeaderUnknown", "TornRead", "InstanceStruck"}
+    client = {"WritesHeld", "LeaderUnknown", "TornRead"}
     assert retryable == transient | client | {"LeaseHeld", "NotApplied", "Stopped"}
 
 
