@@ -32,7 +32,7 @@ MigrationError(retryable=False)
 ├ KeyTaken(collection, key)             while DynamoDB leads: the key belongs to another document
 ├ TornRead                              a document's items do not fit together: MongoDB has it whole
 ├ LeaderUnknown                             this process may not write: it does not know which database leads
-│ └ WriteUnconfirmed                        MongoDB has the write, and may not have led when it was made
+│  └ WriteUnconfirmed                       MongoDB has the write, and may not have led when it was made
 ├ MembershipBroken                          this process may not write: an unforeseen error keeps it from following the mode
 ├ InstanceStruck                            this process was struck off; it registers anew, and the call is made again
 ├ CallRefused(what, suggestion)             the client cannot do this call, or not in this mode
