@@ -24,13 +24,13 @@ from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.modes import Mode
 from docferry.errors import PreflightFailed, Problem
 from docferry.flows.cutover import flip
-from docferry.flows.cutover.fence_ready import LATE_LIFT
-from docferry.flows.cutover.fence_watch import fence_watched
 from docferry.flows.cutover.flip_evidence import USUAL, FlipBounds
 from docferry.flows.cutover.hold import SwitchReport
 from docferry.flows.cutover.hold_watch import WATCH_S, end_dead_hold, watch_hold
 from docferry.flows.cutover.rollback import finalize, plan_rollback, plan_ways_back, roll_back
 from docferry.flows.cutover.to_dynamodb import require_ready, switch_to_dynamodb
+from docferry.flows.fence.ready import LATE_LIFT
+from docferry.flows.fence.watch import fence_watched
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger import approvals
 from docferry.flows.ledger.modes import describe_instance, list_instances, list_moves, read_mode

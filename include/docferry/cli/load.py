@@ -29,8 +29,8 @@ from docferry.flows.backfill.again import begin_again
 from docferry.flows.backfill.finish import CollectionReport
 from docferry.flows.backfill.load import backfill_collection
 from docferry.flows.backfill.plan import plan_backfill, require_window
-from docferry.flows.cutover.fence_ready import unfenceable
-from docferry.flows.cutover.marker import mark_leader
+from docferry.flows.fence.marker import mark_leader
+from docferry.flows.fence.ready import unfenceable
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.mapping_fingerprint import changed_since
 from docferry.flows.ledger.reverse_letters import list_reverse_letters

@@ -14,7 +14,7 @@ from docferry.cli.common import (
 )
 from docferry.cli.render import lag_lines, table_text
 from docferry.errors import MigrationError
-from docferry.flows.cutover.fence_watch import misfit
+from docferry.flows.fence.watch import misfit
 from docferry.flows.kernel.job import Job
 from docferry.flows.reporting.health import health_of
 from docferry.flows.reporting.status import status_of

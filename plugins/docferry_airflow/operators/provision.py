@@ -26,7 +26,7 @@ class ProvisionOperator(MigrationOperator):
         self.allow_changes = allow_changes
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.flows.cutover.marker import mark_leader
+        from docferry.flows.fence.marker import mark_leader
         from docferry.flows.provision.run import provision
 
         found = self._run(provision, work)

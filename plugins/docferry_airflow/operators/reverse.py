@@ -21,8 +21,8 @@ class ReverseOperator(MigrationOperator):
         self.minutes = minutes
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.flows.cutover.fence_watch import fence_watched
         from docferry.flows.cutover.hold_watch import end_dead_hold
+        from docferry.flows.fence.watch import fence_watched
         from docferry.flows.reverse.follower import reverse
 
         with work.job() as job:

@@ -15,7 +15,7 @@ from bson import ObjectId
 from docferry.core.cutover.modes import Mode
 from docferry.errors import HoldFailed
 from docferry.flows.cutover import to_dynamodb as cutover
-from docferry.flows.cutover.fence_record import Recorded, recorded_fence
+from docferry.flows.fence.record import Recorded, recorded_fence
 from docferry.flows.ledger.modes import read_mode
 from docferry.sandbox import SandboxReplicaSet, SandboxStack
 from support.backfill.rig import Rig

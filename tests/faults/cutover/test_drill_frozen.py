@@ -17,10 +17,10 @@ from docferry.client.membership import LEASE_S
 from docferry.core.cutover.modes import Mode
 from docferry.errors import HoldFailed
 from docferry.flows.cutover import flip
-from docferry.flows.cutover.fence_record import LEASE_S as FENCE_LEASE_S
-from docferry.flows.cutover.fence_record import Recorded, recorded_fence
 from docferry.flows.cutover.flip import back_to, begin_dual_write, flip_reads
 from docferry.flows.cutover.rollback import finalize
+from docferry.flows.fence.record import LEASE_S as FENCE_LEASE_S
+from docferry.flows.fence.record import Recorded, recorded_fence
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger import approvals
 from docferry.flows.ledger.modes import list_instances, live_instances, read_mode, unacknowledged

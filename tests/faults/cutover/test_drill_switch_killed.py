@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from docferry.core.cutover.modes import Mode
-from docferry.flows.cutover.fence_record import Recorded, recorded_fence
+from docferry.flows.fence.record import Recorded, recorded_fence
 from docferry.flows.ledger import modes
 from docferry.flows.ledger.modes import read_mode
 from docferry.flows.ledger.rooms.reverse_stream import REVERSE

@@ -14,7 +14,7 @@ import pytest
 from bson import ObjectId
 from docferry.core.cutover.modes import Mode
 from docferry.errors import HoldFailed
-from docferry.flows.cutover.fence_record import Recorded, recorded_fence
+from docferry.flows.fence.record import Recorded, recorded_fence
 from docferry.flows.ledger.modes import read_mode
 from docferry.sandbox import SandboxStack
 from pymongo.client_session import ClientSession

@@ -13,10 +13,10 @@ from docferry.core.cutover.fence_plan import FenceState
 from docferry.core.cutover.marker import Leads
 from docferry.core.cutover.modes import Mode
 from docferry.errors import PreflightFailed
-from docferry.flows.cutover.fence import fence
-from docferry.flows.cutover.fence_ready import LATE_LIFT
-from docferry.flows.cutover.fence_record import recorded_fence
-from docferry.flows.cutover.fence_watch import misfit
+from docferry.flows.fence.fence import fence
+from docferry.flows.fence.ready import LATE_LIFT
+from docferry.flows.fence.record import recorded_fence
+from docferry.flows.fence.watch import misfit
 from docferry.flows.ledger.modes import read_mode
 from docferry.flows.ledger.rooms.fence import read_fence
 from docferry.wiring import who

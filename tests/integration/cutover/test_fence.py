@@ -15,8 +15,8 @@ import pytest
 from docferry.core.cutover.fence_plan import FenceKind, FencePlan, FenceState, choose_fence
 from docferry.core.settings import CutoverSettings
 from docferry.errors import FenceBroken, FenceFailed, PreflightFailed
-from docferry.flows.cutover.fence import fence, lift, require_quiet
-from docferry.flows.cutover.fence_record import Recorded, recorded_fence
+from docferry.flows.fence.fence import fence, lift, require_quiet
+from docferry.flows.fence.record import Recorded, recorded_fence
 from docferry.ports.flows import Fence
 from docferry.sandbox import SandboxStack
 from pymongo.errors import OperationFailure
@@ -248,7 +248,7 @@ import docferry.adapters.mongodb.fence as module
 from docferry.adapters.aws.ledger import DynamoLedger
 from docferry.adapters.local.process import identity
 from docferry.core.settings import CutoverSettings
-from docferry.flows.cutover.fence import fence
+from docferry.flows.fence.fence import fence
 from docferry.testing.jobs import make_job
 from support.backfill.rig import Quiet
 from support.cutover.fence_rig import MIGRATION

@@ -16,9 +16,9 @@ from docferry.core.cutover.journal import EntryKind, LaneName
 from docferry.core.cutover.modes import Mode
 from docferry.errors import FenceFailed, HoldFailed, MigrationError, MoveRefused, PreflightFailed
 from docferry.flows.cutover import hold_watch as guard
-from docferry.flows.cutover.fence import fence
-from docferry.flows.cutover.fence_record import Recorded, recorded_fence
 from docferry.flows.cutover.to_mongodb import WITHOUT_VALIDATION
+from docferry.flows.fence.fence import fence
+from docferry.flows.fence.record import Recorded, recorded_fence
 from docferry.flows.ledger.modes import change_mode, instance_in, mode_record, read_mode
 from docferry.flows.ledger.reigns import read_reigns
 from docferry.flows.ledger.times import now_ms

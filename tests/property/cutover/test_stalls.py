@@ -13,7 +13,8 @@ from docferry.core.cutover import marker as markers
 from docferry.core.cutover.marker import Leads, Marker
 from docferry.core.cutover.modes import ModeState
 from docferry.errors import LeaseLost
-from docferry.flows.cutover import fence, to_dynamodb
+from docferry.flows.cutover import to_dynamodb
+from docferry.flows.fence import fence
 from docferry.testing.fakes import FakeLeader, FakeSink
 from support.cutover.stalls import (
     LEADS,

@@ -11,10 +11,10 @@ import yaml
 from docferry.config import parse_migration
 from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.modes import Mode
-from docferry.flows.cutover.fence_record import Recorded, recorded_fence
 from docferry.flows.cutover.flip import begin_dual_write, flip_reads
 from docferry.flows.cutover.flip_evidence import FlipBounds
 from docferry.flows.cutover.hold import back_out
+from docferry.flows.fence.record import Recorded, recorded_fence
 from docferry.flows.ledger import approvals, modes
 from docferry.flows.ledger.modes import list_instances, read_mode
 from docferry.rehearsal.application import COUNTERS

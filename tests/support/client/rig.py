@@ -16,7 +16,7 @@ from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.cutover.marker import COLLECTION
 from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.core.versions import snapshot_version
-from docferry.flows.cutover.marker import marker_by
+from docferry.flows.fence.marker import marker_by
 from docferry.sandbox import SandboxStack
 from pymongo import MongoClient
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from docferry.config import Migration, parse_migration
 from docferry.core.settings import CutoverSettings
-from docferry.flows.cutover import fence_raising, fence_record
-from docferry.flows.cutover.fence_record import Recorded, recorded_fence
+from docferry.flows.fence import raising as fence_raising
+from docferry.flows.fence import record as fence_record
+from docferry.flows.fence.record import Recorded, recorded_fence
 from docferry.ports.flows import Identity
 from docferry.testing.fakes import FakeFence, FakeLedger
 from docferry.testing.jobs import make_job

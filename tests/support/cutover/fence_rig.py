@@ -15,7 +15,7 @@ from docferry.adapters.local.process import identity
 from docferry.adapters.mongodb.fence import MongoFence
 from docferry.config import parse_migration
 from docferry.core.settings import CutoverSettings
-from docferry.flows.cutover.fence import lift
+from docferry.flows.fence.fence import lift
 from docferry.flows.kernel.job import Job
 from docferry.sandbox import SandboxStack
 from docferry.testing.jobs import make_job

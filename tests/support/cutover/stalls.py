@@ -20,11 +20,11 @@ from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.core.mapping.raw import id_bytes
 from docferry.errors import HoldFailed, MigrationError
 from docferry.flows.cutover import to_dynamodb, to_mongodb
-from docferry.flows.cutover.fence import fence
-from docferry.flows.cutover.fence_watch import misfit, put_right
 from docferry.flows.cutover.hold import Hold, back_out
-from docferry.flows.cutover.marker import mark_leader
 from docferry.flows.cutover.rollback import _change
+from docferry.flows.fence.fence import fence
+from docferry.flows.fence.marker import mark_leader
+from docferry.flows.fence.watch import misfit, put_right
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.modes import change_mode, mode_record, read_mode
 from docferry.flows.ledger.positions import REPLICATION, position_body

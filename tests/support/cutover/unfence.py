@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from docferry.flows.cutover.fence_raising import Never
-from docferry.flows.cutover.fence_record import held, lift_under
-from docferry.flows.cutover.fence_record import recorded_fence as recorded
+from docferry.flows.fence.raising import Never
+from docferry.flows.fence.record import held, lift_under
+from docferry.flows.fence.record import recorded_fence as recorded
 from docferry.flows.kernel.job import Job
 
 

@@ -16,7 +16,7 @@ from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.core.mapping.items import Item, key_of
 from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import snapshot_version
-from docferry.flows.cutover.marker import mark_leader
+from docferry.flows.fence.marker import mark_leader
 from docferry.flows.kernel.job import Job
 from docferry.flows.reverse.follower import record_stream_start
 from docferry.flows.reverse.proof import Write

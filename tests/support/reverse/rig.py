@@ -12,7 +12,7 @@ from docferry.config import parse_migration
 from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.core.mapping.items import Item, key_of
 from docferry.core.mapping.tombstones import tombstone
-from docferry.flows.cutover.marker import mark_leader
+from docferry.flows.fence.marker import mark_leader
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.reverse_letters import ReverseLetter, list_reverse_letters
 from docferry.flows.reverse.follower import record_stream_start, reverse

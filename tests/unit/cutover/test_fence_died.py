@@ -16,9 +16,9 @@ from docferry.errors import (
     LeaseLost,
     Stopped,
 )
-from docferry.flows.cutover import fence_record
-from docferry.flows.cutover.fence import fence, lift
-from docferry.flows.cutover.fence_record import Recorded
+from docferry.flows.fence import record as fence_record
+from docferry.flows.fence.fence import fence, lift
+from docferry.flows.fence.record import Recorded
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.times import now_ms
 from docferry.testing.fakes import APP, FakeFence, FakeLedger

@@ -20,9 +20,9 @@ from docferry.errors import (
     TimedOut,
     Unavailable,
 )
-from docferry.flows.cutover import fence_record
-from docferry.flows.cutover.fence import fence, lift, require_quiet
-from docferry.flows.cutover.fence_record import Recorded, recorded_fence
+from docferry.flows.fence import record as fence_record
+from docferry.flows.fence.fence import fence, lift, require_quiet
+from docferry.flows.fence.record import Recorded, recorded_fence
 from docferry.ports.flows import Record
 from docferry.testing.fakes import APP, OWN, FakeFence, FakeLedger
 from support.cutover.fakes import ROLES, WITHIN_S, Process, ledger, mongo, one, quick, recorded

@@ -10,12 +10,12 @@ from docferry.core.cutover.fence_plan import FencePlan
 from docferry.core.cutover.marker import Leads, Marker
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.errors import FenceFailed, MigrationError, MoveRefused
-from docferry.flows.cutover import fence_watch
-from docferry.flows.cutover.fence import fence, lift
-from docferry.flows.cutover.fence_record import FENCE, Recorded, recorded_fence
-from docferry.flows.cutover.fence_watch import fence_watched, misfit, put_right
 from docferry.flows.cutover.hold import back_out
-from docferry.flows.cutover.marker import mark_leader, mark_neither
+from docferry.flows.fence import watch as fence_watch
+from docferry.flows.fence.fence import fence, lift
+from docferry.flows.fence.marker import mark_leader, mark_neither
+from docferry.flows.fence.record import FENCE, Recorded, recorded_fence
+from docferry.flows.fence.watch import fence_watched, misfit, put_right
 from docferry.flows.ledger.modes import mode_record
 from docferry.flows.ledger.times import now_ms
 from docferry.testing.fakes import FakeFence, FakeLedger

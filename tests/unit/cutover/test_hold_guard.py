@@ -10,10 +10,10 @@ from docferry.client.membership import Membership
 from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.errors import HoldFailed, LeaderUnknown, PreflightFailed, TimedOut
 from docferry.flows.cutover import hold_watch as guard
-from docferry.flows.cutover.fence import fence
-from docferry.flows.cutover.fence_record import FENCE, LEASE_S, Recorded, recorded_fence
 from docferry.flows.cutover.hold import back_out, back_out_after
 from docferry.flows.cutover.hold_watch import GRACE_S, end_dead_hold, put_back, watch_hold
+from docferry.flows.fence.fence import fence
+from docferry.flows.fence.record import FENCE, LEASE_S, Recorded, recorded_fence
 from docferry.flows.ledger.leases import take_or_create
 from docferry.flows.ledger.modes import (
     change_mode,

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from docferry.core.cutover.fence_plan import FencePlan
 from docferry.core.cutover.modes import Mode, ModeState
-from docferry.flows.cutover.fence import fence, lift
-from docferry.flows.cutover.fence_ready import LATE_LIFT, lacking_fence
+from docferry.flows.fence.fence import fence, lift
+from docferry.flows.fence.ready import LATE_LIFT, lacking_fence
 from docferry.flows.ledger.rooms.fence import FENCE
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.thresholds import LATE_LIFT_S

@@ -18,9 +18,7 @@ MOST_FILES, MOST_LINES = 14, 400
 
 FULL_FOLDERS: Set[str] = set()
 LONG_MODULES: Set[str] = set()
-CYCLES: Set[frozenset[str]] = {
-    frozenset({"docferry.flows.cutover", "docferry.flows.reporting"}),
-}
+CYCLES: Set[frozenset[str]] = set()
 
 
 def modules_of(*trees: str) -> list[Path]:

@@ -13,7 +13,7 @@ from docferry.core.cutover.instances import INSTANCES, Instance
 from docferry.core.cutover.modes import MODE, MOVES, Mode, ModeState
 from docferry.core.estate.values import TABLE_KEYS, IndexState, TableState
 from docferry.errors import ItemTooLarge, Unavailable
-from docferry.flows.cutover.marker import mark_leader
+from docferry.flows.fence.marker import mark_leader
 from docferry.flows.ledger.dead_letters import open_letter
 from docferry.flows.ledger.positions import REPLICATION, position_body
 from docferry.flows.ledger.reports import LATEST, SECTION

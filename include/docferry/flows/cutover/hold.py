@@ -26,8 +26,8 @@ from docferry.errors import (
     Problem,
     Stopped,
 )
-from docferry.flows.cutover.fence import fence, lift
-from docferry.flows.cutover.marker import mark_leader
+from docferry.flows.fence.fence import fence, lift
+from docferry.flows.fence.marker import mark_leader
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.modes import (

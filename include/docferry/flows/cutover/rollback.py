@@ -9,12 +9,12 @@ from dataclasses import replace
 
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.errors import HoldFailed, LeaseHeld, MigrationError, MoveRefused, PreflightFailed, Problem
-from docferry.flows.cutover.fence import lift
 from docferry.flows.cutover.flip import back_to, begin_dual_write, lacking_load, lacking_replication
 from docferry.flows.cutover.hold import POLL_S, SwitchReport, back_out, raise_if_stopped
 from docferry.flows.cutover.hold_watch import is_overdue
-from docferry.flows.cutover.marker import mark_leader
 from docferry.flows.cutover.to_mongodb import NOT_PROVED, has_journals, require_ready_to_return, switch_to_mongodb
+from docferry.flows.fence.fence import lift
+from docferry.flows.fence.marker import mark_leader
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.approvals import FINALIZE, require_approval

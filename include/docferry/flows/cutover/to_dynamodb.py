@@ -34,8 +34,6 @@ from docferry.errors import (
     Problem,
     TableMissing,
 )
-from docferry.flows.cutover.fence import fence, require_quiet
-from docferry.flows.cutover.fence_ready import lacking_fence
 from docferry.flows.cutover.hold import (
     ROOM_S,
     Hold,
@@ -46,7 +44,9 @@ from docferry.flows.cutover.hold import (
     take_over,
     wait_until_lag_below,
 )
-from docferry.flows.cutover.marker import mark_leader, mark_neither
+from docferry.flows.fence.fence import fence, require_quiet
+from docferry.flows.fence.marker import mark_leader, mark_neither
+from docferry.flows.fence.ready import lacking_fence
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread, to_its_end
 from docferry.flows.ledger.approvals import STOP_MONGO_WRITES, no_evidence, require_approval

@@ -28,7 +28,6 @@ from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.core.versions import snapshot_version, version_time
 from docferry.errors import HoldFailed, PreflightFailed, Problem
-from docferry.flows.cutover.fence import lift
 from docferry.flows.cutover.hold import (
     CATCH_UP_S,
     POLL_S,
@@ -42,7 +41,8 @@ from docferry.flows.cutover.hold import (
     take_over,
     wait_until_lag_below,
 )
-from docferry.flows.cutover.marker import mark_leader, mark_neither
+from docferry.flows.fence.fence import lift
+from docferry.flows.fence.marker import mark_leader, mark_neither
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.approvals import no_evidence

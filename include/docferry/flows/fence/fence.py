@@ -14,8 +14,9 @@ from docferry.errors import (
     MoveRefused,
     Stopped,
 )
-from docferry.flows.cutover.fence_raising import Raising
-from docferry.flows.cutover.fence_record import (
+from docferry.flows.fence.marker import mark_leader
+from docferry.flows.fence.raising import Raising
+from docferry.flows.fence.record import (
     LIFT_S,
     FenceReport,
     LiftReport,
@@ -25,8 +26,7 @@ from docferry.flows.cutover.fence_record import (
     plan_fence,
     state_in_mongodb,
 )
-from docferry.flows.cutover.fence_watch import close_again, may_be_lifted, put_right_behind_a_lift
-from docferry.flows.cutover.marker import mark_leader
+from docferry.flows.fence.watch import close_again, may_be_lifted, put_right_behind_a_lift
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.ledger.leases import Lease

@@ -5,7 +5,7 @@ from __future__ import annotations
 from docferry.core.cutover.marker import COLLECTION, Leads, Marker, leader_by
 from docferry.core.cutover.modes import Mode
 from docferry.errors import MoveRefused
-from docferry.flows.cutover.fence_raising import Never
+from docferry.flows.fence.raising import Never
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.ledger.modes import mode_in, mode_record, recorded_mode

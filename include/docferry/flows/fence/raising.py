@@ -23,7 +23,7 @@ from docferry.errors import (
     Stopped,
     TransientStoreError,
 )
-from docferry.flows.cutover.fence_record import (
+from docferry.flows.fence.record import (
     BREATHE_S,
     LONG_S,
     PAUSE_S,

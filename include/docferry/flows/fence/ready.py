@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from docferry.core.cutover.fence_plan import FenceKind
 from docferry.errors import AccessDenied, PreflightFailed, Problem, RequestRefused
-from docferry.flows.cutover.fence_record import LIFT_S, Recorded, plan_fence
+from docferry.flows.fence.record import LIFT_S, Recorded, plan_fence
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.ledger.rooms.fence import read_fence

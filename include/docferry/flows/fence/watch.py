@@ -16,9 +16,9 @@ from contextlib import contextmanager, suppress
 from docferry.core.cutover.fence_plan import FenceState
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.errors import FenceFailed, LeaseHeld, LeaseLost, RetryExhausted, TransientStoreError
-from docferry.flows.cutover.fence_raising import Never
-from docferry.flows.cutover.fence_record import LIFT_S, Recorded, held, lift_under, recorded_fence, state_in_mongodb
-from docferry.flows.cutover.marker import mark_leader, marker_misfit
+from docferry.flows.fence.marker import mark_leader, marker_misfit
+from docferry.flows.fence.raising import Never
+from docferry.flows.fence.record import LIFT_S, Recorded, held, lift_under, recorded_fence, state_in_mongodb
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.ledger.modes import read_mode

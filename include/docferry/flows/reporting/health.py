@@ -15,8 +15,8 @@ from docferry.core.cutover.modes import Mode
 from docferry.core.estate.values import TableState
 from docferry.core.settings import TableSettings
 from docferry.errors import MigrationError, Problem
-from docferry.flows.cutover.fence_ready import lacking_fence
-from docferry.flows.cutover.fence_watch import misfit
+from docferry.flows.fence.ready import lacking_fence
+from docferry.flows.fence.watch import misfit
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.approvals import of_another_leader
 from docferry.flows.ledger.dead_letters import list_letters

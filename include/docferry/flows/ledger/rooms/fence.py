@@ -1,4 +1,4 @@
-"""The fence on MongoDB: what has been taken from whom, and since when it stands. `flows/cutover/fence_record` says what the
+"""The fence on MongoDB: what has been taken from whom, and since when it stands. `flows/fence/record` says what the
 states mean for MongoDB."""
 
 from __future__ import annotations
