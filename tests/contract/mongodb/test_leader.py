@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 from docferry.adapters.mongodb.analysis import MongoAnalysis
 from docferry.adapters.mongodb.database import MongoDatabase
-from docferry.adapters.mongodb.leader import MongoLeader
+from docferry.adapters.mongodb.leader import MongoLeader, gate_of
 from docferry.core.cutover.marker import COLLECTION, GATES, Leads, Marker
 from docferry.errors import InvariantBroken
 from docferry.ports.flows import LeaderMarker
 from docferry.sandbox import SandboxStack
 from docferry.testing.fakes import FakeLeader
 from pymongo import MongoClient
+from pymongo.errors import OperationFailure
 
 FIRST = Marker(revision=3, epoch=1, leader=Leads.MONGODB)
+NO_SUCH_TRANSACTION = 251
 LEADS = Marker(revision=5, epoch=3, leader=Leads.DYNAMODB)
 
 
@@ -123,3 +125,15 @@ def test_marker_is_no_collection_of_the_application(made: Made) -> None:
     assert [one.name for one in database.specs()] == ["users"]
     assert [one["name"] for one in analysis.collections()] == ["users"]
     database.close()
+
+
+def test_a_transaction_that_a_killed_process_left_open_does_not_keep_the_next_holder_out(made: Made) -> None:
+    leader = made.leader()
+    leader.write(LEADS)
+    with MongoClient[Any](made.uri, appname="docferry") as killed, killed.start_session() as session:
+        session.start_transaction()
+        killed[made.name][COLLECTION].update_one({"_id": gate_of("shop", 0)}, {"$inc": {"writes": 1}}, session=session)
+        assert leader.raise_token(7)
+        with pytest.raises(OperationFailure) as late:
+            session.commit_transaction()
+    assert late.value.code == NO_SUCH_TRANSACTION

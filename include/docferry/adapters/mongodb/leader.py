@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -27,13 +28,17 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from docferry.adapters.mongodb.errors import mongo_errors
-from docferry.adapters.mongodb.operations import APP
+from docferry.adapters.mongodb.operations import APP, Operation, app_of, current_operations, digests_of
 from docferry.core.cutover.marker import COLLECTION, GATES, Leads, Marker
-from docferry.errors import InvariantBroken, LeaseLost
+from docferry.errors import InvariantBroken, LeaseLost, TransientStoreError
 
 T = TypeVar("T")
 _MAJORITY = WriteConcern(w="majority")
 _WITHIN_S = 15.0
+ATTEMPT_S = 3.0
+LEFT_OPEN_S = 75.0
+"""MongoDB ends a transaction by itself after transactionLifetimeLimitSeconds, 60 by default, and looks each half of that."""
+STILL_S = 1.0
 READ_MS = 2_000
 """A read that no majority confirms is given up."""
 
@@ -103,21 +108,47 @@ class MongoLeader:
                 self._require_all(matched)
             return bool(matched)
 
-        return self._changed(f"raise the token in {COLLECTION}", change)
+        return self._changed(f"raise the token in {COLLECTION}", change, LEFT_OPEN_S)
+
+    def _end_what_was_left_open(self) -> None:
+        """End transactions of docferry's own user that stand still. One of a process at work is made again by its driver."""
+        with mongo_errors("connectionStatus"):
+            status = self._client.admin.command("connectionStatus")
+        own = digests_of((one["db"], one["user"]) for one in status["authInfo"]["authenticatedUsers"])
+        left = [
+            {"lsid": {"id": one["lsid"]["id"], "uid": one["lsid"]["uid"]}}
+            for one in current_operations(self._client, idle=False)
+            if app_of(one) == APP
+            and own.keys() & {bytes((one.get("lsid") or {}).get("uid", b""))}
+            and _stands_still(one)
+        ]
+        if left:
+            with mongo_errors("kill sessions (killAllSessionsByPattern)"):
+                self._client.admin.command("killAllSessionsByPattern", left)
 
     # --- how ---------------------------------------------------------------------------------------------------------
 
-    def _changed(self, operation: str, change: Callable[[ClientSession], T]) -> T:
-        with mongo_errors(operation), pymongo.timeout(_WITHIN_S):
-            self._make_collection()
-            while True:
-                try:
-                    with self._client.start_session() as session:
-                        return session.with_transaction(
-                            change, read_concern=ReadConcern("snapshot"), write_concern=_MAJORITY
-                        )
-                except DuplicateKeyError:
-                    continue  # another process has made it meanwhile
+    def _changed(self, operation: str, change: Callable[[ClientSession], T], for_s: float = _WITHIN_S) -> T:
+        """One transaction. A process that was killed may have left one open that has changed a gate: it is ended then."""
+        deadline = time.monotonic() + for_s
+        while True:
+            try:
+                with mongo_errors(operation), pymongo.timeout(min(ATTEMPT_S, for_s)):
+                    return self._changed_once(change)
+            except TransientStoreError:
+                if time.monotonic() > deadline:
+                    raise
+                self._end_what_was_left_open()
+
+    def _changed_once(self, change: Callable[[ClientSession], T]) -> T:
+        self._make_collection()
+        while True:
+            try:
+                with self._client.start_session() as session:
+                    concern = ReadConcern("snapshot")
+                    return session.with_transaction(change, read_concern=concern, write_concern=_MAJORITY)
+            except DuplicateKeyError:
+                continue  # another process has made it meanwhile
 
     def _make_collection(self) -> None:
         if not self._database.list_collection_names(filter={"name": COLLECTION}):
@@ -136,6 +167,10 @@ class MongoLeader:
                 f"{COLLECTION} has {matched} of the {1 + GATES} documents of {self._migration} that are changed as one"
             )
             raise InvariantBroken(f"{what}: another program has written there")
+
+
+def _stands_still(operation: Operation) -> bool:
+    return float((operation.get("transaction") or {}).get("timeOpenMicros", 0)) / 1e6 >= STILL_S
 
 
 def _marker(found: Mapping[str, Any]) -> Marker:

@@ -15,6 +15,7 @@ from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.errors import MoveRefused, PreflightFailed, Problem, SteppedBack, Stopped
 from docferry.flows.cutover.flip_evidence import USUAL, FlipBounds, ReadCounts, counts_of, unserved_by
+from docferry.flows.fence.marker import mark_leader
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.approvals import FLIP_READS, require_approval
 from docferry.flows.ledger.dead_letters import list_letters
@@ -93,6 +94,9 @@ def back_to(job: Job, mode: Mode, why: str) -> FlipReport:
 
 
 def _move(job: Job, to: Mode, percent: int, why: str) -> FlipReport:
+    mark_leader(
+        job
+    )  # before the first dual write: a process that is cut off from the ledger then asks MongoDB who leads
     record = mode_record(job.ledger)
     after = mode_in(record).move(to, percent)
     change_mode(job.ledger, record, after, job.identity, why)
