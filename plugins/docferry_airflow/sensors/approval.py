@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseSensorOperator, Param
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 APPROVE, REJECT = "Approve", "Reject"
 LEAST_WHY = 5
+WHY = f"Say why in at least {LEAST_WHY} characters; without a reason the question comes again."
 SHOWN = "shown"
 """The digest of the evidence that the person was shown is kept under this key."""
 
@@ -43,16 +44,21 @@ class PhaseApprovalSensor(BaseSensorOperator):
         report = self._evidence()
         if report is None or self._approved(report) is not None:
             return self._summary(report)
+        return self._ask(context, report)
+
+    def _ask(self, context: Context, report: RecordedReport) -> NoReturn:
+        """Park the task until it is answered. Asked again, it shows what it showed first, without the answer."""
         from airflow.sdk.exceptions import TaskAwaitingInput
         from airflow.sdk.execution_time.hitl import upsert_hitl_detail
+        from docferry.flows.ledger.times import now_ms
 
         context["ti"].xcom_push(key=SHOWN, value=report.digest)
         upsert_hitl_detail(
             ti_id=context["ti"].id,
             options=[APPROVE, REJECT],
             subject=f"{self.phase}: may it go on?",
-            body=_body(self.phase, report),
-            params={"why": Param("", type="string", description="Kept with the approval.").serialize()},
+            body=_body(self.phase, report, now_ms()),
+            params={"why": Param("", type="string", description=f"{WHY} Kept with the approval.").serialize()},
         )
         raise TaskAwaitingInput(method_name="execute_complete", timeout=None)
 
@@ -65,15 +71,18 @@ class PhaseApprovalSensor(BaseSensorOperator):
         by = (event.get("responded_by_user") or {}).get("name", "")
         if event.get("chosen_options") != [APPROVE]:
             raise AirflowFailException(f"{self.phase} was rejected by {by or 'an unknown user'}")
-        why = str((event.get("params_input") or {}).get("why", "")).strip()
-        if len(why) < LEAST_WHY:
-            raise AirflowFailException(f"{self.phase}: an approval says why, in {LEAST_WHY} characters at least")
         report = self._evidence()
         if report is None:
             raise AirflowFailException(f"{self.phase}: the evidence is gone: validate again")
         shown = context["ti"].xcom_pull(task_ids=self.task_id, key=SHOWN)
         if shown != report.digest:
             raise AirflowException(f"{self.phase}: a newer validation than the one that {by} saw: it is asked anew")
+        why = str((event.get("params_input") or {}).get("why", "")).strip()
+        if len(why) < LEAST_WHY:
+            self.log.warning(
+                "%s: %s approved without a reason, so the question is asked again. %s", self.phase, by, WHY
+            )
+            self._ask(context, report)
         approve(self._ledger(), self.phase, shown, f"{by} (Airflow)", why)
         return self._summary(report)
 
@@ -105,11 +114,24 @@ class PhaseApprovalSensor(BaseSensorOperator):
         return found.to_dict() if found is not None else {}
 
 
-def _body(phase: str, report: RecordedReport) -> str:
-    """The evidence, for the person who decides."""
+def _body(phase: str, report: RecordedReport, now_ms: int) -> str:
+    """The evidence, for the person who decides. `now_ms` is when the question is asked: it may stay open for hours."""
+    from docferry.flows.ledger.reports import shown_ms
+
+    made = f"{shown_ms(report.at_ms)}, {_age(now_ms - report.at_ms)} before this question was asked"
     rows = "\n".join(f"| {one.collection} | {one.documents:,} | {one.items:,} |" for one in report.collections)
     return (
         f"All compared documents are equal: {report.equal}.\n\n"
+        f"The report was made at {made}.\n\n"
         f"| collection | documents | items |\n| --- | --- | --- |\n{rows}\n\n"
-        f"Report {report.digest[:12]}. After a newer validation, {phase} needs a new approval."
+        f"Report {report.digest[:12]}. After a newer validation, {phase} needs a new approval. {WHY}"
     )
+
+
+def _age(ms: int) -> str:
+    """A duration as a person says it, in the largest unit of which there are two."""
+    seconds = max(0, ms // 1000)
+    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}s"
+    return f"{seconds} seconds"

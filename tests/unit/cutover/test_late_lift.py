@@ -31,8 +31,11 @@ class Dying(FakeFence):
         super().lift_fence(plan)
 
 
+Silent = tuple[Dying, FakeLedger]
+
+
 @pytest.fixture
-def silent() -> tuple[Dying, FakeLedger]:
+def silent() -> Silent:
     """A fence whose lifter has been silent since its lease ran out."""
     mongo, ledger = Dying(), FakeLedger()
     set_mode(ledger, ModeState(mode=Mode.DYNAMODB_READS, epoch=3, percent=100))
@@ -57,24 +60,24 @@ def named(mongo: FakeFence, ledger: FakeLedger, waived: tuple[str, ...] = ()) ->
     return [str(one) for one in lacking_fence(job_of(mongo, ledger, "operator"), waived)]
 
 
-def test_lift_of_a_silent_process_is_named_and_waived_by_who_knows_that_it_is_gone(silent: Any) -> None:
+def test_lift_of_a_silent_process_is_named_and_waived_by_who_knows_that_it_is_gone(silent: Silent) -> None:
     (said,) = named(*silent)
     assert "may be lifted yet by slow" in said
     assert named(*silent, (LATE_LIFT,)) == []
 
 
-def test_it_is_remembered_when_another_has_lifted_the_fence(silent: Any) -> None:
+def test_it_is_remembered_when_another_has_lifted_the_fence(silent: Silent) -> None:
     lift(job_of(*silent, "another"))
     (said,) = named(*silent)
     assert "may be lifted yet by slow" in said
 
 
-def test_it_is_over_after_a_quarter_of_an_hour(silent: Any) -> None:
+def test_it_is_over_after_a_quarter_of_an_hour(silent: Silent) -> None:
     silent_since(silent[1], LATE_LIFT_S + 1)
     assert named(*silent) == []
 
 
-def test_process_that_is_proved_dead_sends_nothing(silent: Any) -> None:
+def test_process_that_is_proved_dead_sends_nothing(silent: Silent) -> None:
     operator = job_of(*silent, "operator")
     knows = change_job(operator, identity=Identity(name="operator", mark="operator", ended=lambda mark: mark == "slow"))
     assert lacking_fence(knows) == []
