@@ -49,6 +49,7 @@ def _run(words: Sequence[str], env: Mapping[str, str], log: str, settings: Mappi
 
     for name, value in settings.items():
         module, _, constant = name.rpartition(".")
+        getattr(sys.modules[module], constant)  # a name that has moved is an error, and nothing that is never called
         setattr(sys.modules[module], constant, value)
     cli.main(list(words), standalone_mode=True)
 

@@ -8,13 +8,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from bson import ObjectId
 from docferry.core.cutover.modes import Mode
 from docferry.errors import HoldFailed
-from docferry.flows.cutover import to_dynamodb as cutover
+from docferry.flows.cutover import hold, to_dynamodb
 from docferry.flows.fence.record import Recorded, recorded_fence
 from docferry.flows.ledger.modes import read_mode
 from docferry.sandbox import SandboxReplicaSet, SandboxStack
@@ -39,7 +40,10 @@ LIFTED_WITHIN_S = 30.0
 """How much later than its deadline a hold has gone back: a new primary must be there to lift the fence."""
 A_MOMENT_S = 3.0
 """How much later than its deadline a hold may have gone back on a busy machine."""
-BEFORE_THE_FENCE, ACKNOWLEDGED, BEHIND_THE_FENCE = "wait_for_acknowledgements", "fence", "require_quiet"
+Place = tuple[ModuleType, str]
+BEFORE_THE_FENCE: Place = (hold, "wait_for_acknowledgements")
+ACKNOWLEDGED: Place = (to_dynamodb, "fence")
+BEHIND_THE_FENCE: Place = (to_dynamodb, "require_quiet")
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +70,11 @@ def stepped_down(mongo: SandboxReplicaSet) -> Callable[[], None]:
 
 
 def switch_with(
-    fault: Callable[[], Any], place: str, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    fault: Callable[[], Any], place: Place, rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[HoldFailed | None, float]:
     """Change the leader, with a fault where the switch calls the function of that name for the first time. The error, if it
     went back, and how long it took from the fault on."""
-    original = getattr(cutover, place)
+    original = getattr(*place)
     happened: list[float] = []
 
     def faulty_call(*arguments: Any) -> Any:
@@ -82,12 +86,12 @@ def switch_with(
 
     failed = None
     with monkeypatch.context() as patch:
-        patch.setattr(cutover, place, faulty_call)
+        patch.setattr(*place, faulty_call)
         try:
             change_leader(rig, back=False)
         except HoldFailed as error:
             failed = error
-    assert happened, f"the switch did not come to {place}: {failed}"
+    assert happened, f"the switch did not come to {place[1]}: {failed}"
     return failed, time.monotonic() - happened[0]
 
 
@@ -137,7 +141,7 @@ def test_primary_that_fails_while_writes_wait_loses_nothing(
         for fault, place in ((killed, BEFORE_THE_FENCE), (stepped_down, BEHIND_THE_FENCE), (killed, BEHIND_THE_FENCE)):
             mended: list[Callable[[], None]] = []
             failed, took_s = switch_with(lambda: mended.append(fault(mongo)), place, rig, monkeypatch)  # noqa: B023
-            went.append(f"{fault.__name__} in {place}: {failed or 'went ahead'}, {took_s:.1f} s")
+            went.append(f"{fault.__name__} in {place[1]}: {failed or 'went ahead'}, {took_s:.1f} s")
             assert took_s < HOLD["hold_s"] + LIFTED_WITHIN_S
             mended[0]()
             assert_whole(own_stack, rig, failed)

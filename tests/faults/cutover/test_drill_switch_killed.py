@@ -34,7 +34,7 @@ pytestmark = pytest.mark.cutover
 PUT_BACK_WITHIN_S = SOON["hold_s"] + 10.0
 """The deadline, a second of grace, and what lifting takes on a busy machine."""
 WAY_THERE = {
-    "docferry.flows.cutover.to_dynamodb.wait_for_acknowledgements": Recorded.DOWN,
+    "docferry.flows.cutover.hold.wait_for_acknowledgements": Recorded.DOWN,
     "docferry.flows.cutover.to_dynamodb.require_quiet": Recorded.UP,
     "docferry.flows.cutover.to_dynamodb.record_stream_start": Recorded.UP,
 }
@@ -42,7 +42,7 @@ UNJUDGED = ("--waive", "validation")
 """As in an emergency."""
 WAY_BACK = {
     "docferry.flows.cutover.to_mongodb.wait_for_acknowledgements": Recorded.UP,
-    "docferry.flows.cutover.to_mongodb.change_mode": Recorded.DOWN,
+    "docferry.flows.cutover.to_mongodb.change_mode": Recorded.UP,  # MongoDB is opened behind the change, never before it
 }
 """Where the process stands still until it is killed, and how the fence is there."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +232,9 @@ class _Trusting:
     def collection_facts(self, collection: str) -> Any:
         facts = self._source.collection_facts(collection)
         return dataclasses.replace(facts, unique=(*facts.unique, frozenset({"username"})))
+
+    def facts_of(self, collections: Sequence[str]) -> list[Any]:
+        return [self.collection_facts(name) for name in collections]
 
 
 @pytest.mark.parametrize(

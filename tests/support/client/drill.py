@@ -185,7 +185,7 @@ class Returning:
         rig, target = self._rig, self._rig.target()
         job = make_job(
             migration=rig.migration, streams=DynamoStreams(rig._session), journal=rig.journal, sink=sink_of(rig),
-            ledger=rig.ledger, identity=who("reverse replicator"), progress=Said(), stop=self._stop,
+            leader=leader_of(rig), ledger=rig.ledger, identity=who("reverse replicator"), progress=Said(), stop=self._stop,
         )  # fmt: skip
         try:
             await reverse(job, target)
@@ -206,6 +206,10 @@ class Returning:
 # --- the flows -------------------------------------------------------------------------------------------------------
 
 
+def leader_of(rig: Rig) -> MongoLeader:
+    return MongoLeader(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database, rig.migration.name)
+
+
 def sink_of(rig: Rig) -> MongoSink:
     return MongoSink(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database, rig.migration.name)
 
@@ -217,7 +221,7 @@ def cutover_of(rig: Rig) -> Job:
         migration=rig.migration,
         source=job.source,
         fence=MongoFence(rig.env["DOCFERRY_MONGO_URI"], source, rig.migration.name, list(rig.migration.mappings)),
-        leader=MongoLeader(rig.env["DOCFERRY_MONGO_URI"], source, rig.migration.name),
+        leader=leader_of(rig),
         clients=MongoClients(rig.env["DOCFERRY_MONGO_URI"]),
         estate=rig.estate(),
         streams=DynamoStreams(rig._session),
