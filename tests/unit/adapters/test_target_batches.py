@@ -4,84 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
-import boto3
 import pytest
 from docferry.adapters.aws import dynamodb
 from docferry.adapters.aws.dynamodb import DynamoTarget
-from docferry.adapters.aws.dynamodb_http import DynamoHttp
 from docferry.core.backoff import Backoff
 from docferry.core.limits import BATCH_BYTES
 from docferry.core.mapping.items import Item
 from docferry.errors import RetryExhausted
 from docferry.ports.flows import Unanswered
-
-T = TypeVar("T")
-Answer = Callable[[str, dict[str, Any], int], tuple[int, Any]]
-
-QUICK = Backoff(for_s=5.0, first_s=0.01)
-
-
-class NoLimit:
-    async def take(self, units: float) -> None: ...
-
-    def settle(self, estimated: float, consumed: float) -> None: ...
-
-
-class Server:
-    """Answers by a function of the operation, the request and its length. Status 0: the connection breaks."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
-        self.seen: list[tuple[str, int, int]] = []
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-                headers = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
-                body = await reader.readexactly(int(headers["content-length"]))
-                operation, request = headers["x-amz-target"].rpartition(".")[2], json.loads(body)
-                puts = next(iter(request.get("RequestItems", {"": [0]}).values()))
-                self.seen.append((operation, len(puts), len(body)))
-                status, reply = self.answer(operation, request, len(body))
-                if not status:
-                    return
-                text = json.dumps(reply).encode()
-                writer.write(b"HTTP/1.1 %d A\r\nContent-Length: %d\r\n\r\n%s" % (status, len(text), text))
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            return
-        finally:
-            writer.close()
-
-
-def run(
-    monkeypatch: pytest.MonkeyPatch,
-    answer: Answer,
-    use: Callable[[DynamoTarget], Awaitable[T]],
-    backoff: Backoff = QUICK,
-) -> tuple[T, Server]:
-    server = Server(answer)
-
-    async def work() -> T:
-        listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, limit=1 << 26)
-        port = listening.sockets[0].getsockname()[1]
-        monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", f"http://127.0.0.1:{port}")
-        http = DynamoHttp(boto3.Session("k", "s", region_name="us-east-1"), backoff)
-        try:
-            return await use(DynamoTarget(http))
-        finally:
-            await http.close()
-            listening.close()
-
-    return asyncio.run(work()), server
-
-
-def item(key: str, **attributes: Any) -> Item:
-    return {"PK": {"S": key}, "SK": {"S": key}, **attributes}
+from support.aws.answering import Answer, NoLimit, answered_by, item
 
 
 def taken(operation: str, request: dict[str, Any], length: int) -> tuple[int, Any]:
@@ -97,7 +30,7 @@ def test_a_batch_is_cut_by_bytes_on_the_wire(monkeypatch: pytest.MonkeyPatch) ->
     async def use(target: DynamoTarget) -> Any:
         return await target.put_all("T", target.pack([numbers(str(n)) for n in range(25)]), NoLimit(), lambda: None)
 
-    written, server = run(monkeypatch, taken, use)
+    written, server = answered_by(monkeypatch, taken, use)
     assert not written.refused
     assert len(server.seen) > 1
     assert sum(count for _, count, _ in server.seen) == 25
@@ -120,7 +53,7 @@ def test_a_batch_that_is_too_large_goes_one_by_one_and_one_that_is_still_too_lar
     async def use(target: DynamoTarget) -> Any:
         return await target.put_all("T", target.pack(items), NoLimit(), lambda: None)
 
-    written, server = run(monkeypatch, too_large_above(20_000, reply), use)
+    written, server = answered_by(monkeypatch, too_large_above(20_000, reply), use)
     assert list(written.refused) == [7]
     assert [operation for operation, _, _ in server.seen].count("putitem") == 25
 
@@ -148,7 +81,7 @@ def test_waiting_for_the_budget_is_no_trouble_of_dynamodb(monkeypatch: pytest.Mo
     async def use(target: DynamoTarget) -> Any:
         return await target.put_all("T", target.pack([item("one")]), Slow(), lambda: None)
 
-    written, server = run(monkeypatch, some_unprocessed(4), use)
+    written, server = answered_by(monkeypatch, some_unprocessed(4), use)
     assert not written.refused
     assert len(server.seen) == 5
 
@@ -164,7 +97,7 @@ def test_items_of_which_some_get_through_in_each_round_go_on(monkeypatch: pytest
     async def use(target: DynamoTarget) -> Any:
         return await target.put_all("T", target.pack([item(str(n)) for n in range(4)]), NoLimit(), lambda: None)
 
-    written, _ = run(monkeypatch, answer, use)
+    written, _ = answered_by(monkeypatch, answer, use)
     assert not written.refused
 
 
@@ -175,7 +108,7 @@ def test_items_that_never_get_through_end_it(monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(RetryExhausted):
             await target.put_all("T", target.pack([item("one")]), NoLimit(), lambda: None)
 
-    run(monkeypatch, some_unprocessed(10_000), use)
+    answered_by(monkeypatch, some_unprocessed(10_000), use)
 
 
 THROTTLED = 400, {"__type": "x#ProvisionedThroughputExceededException", "message": "past twice its peak"}
@@ -195,7 +128,7 @@ def test_a_throttled_request_waits_for_its_turn_while_others_get_through(monkeyp
             await target.put_all("T", target.pack([item("lucky")]), NoLimit(), lambda: None)
         return put.result()
 
-    written, _ = run(monkeypatch, answer, use, Backoff(for_s=0.3, first_s=0.05, uniform=lambda low, high: high))
+    written, _ = answered_by(monkeypatch, answer, use, Backoff(for_s=0.3, first_s=0.05, uniform=lambda low, high: high))
     assert not written.refused
     assert next(refusals) > 6
 
@@ -205,7 +138,7 @@ def test_a_table_that_takes_nothing_at_all_ends_it(monkeypatch: pytest.MonkeyPat
         with pytest.raises(RetryExhausted):
             await target.put_all("T", target.pack([item("one")]), NoLimit(), lambda: None)
 
-    run(monkeypatch, lambda *_: THROTTLED, use, Backoff(for_s=0.2, first_s=0.05))
+    answered_by(monkeypatch, lambda *_: THROTTLED, use, Backoff(for_s=0.2, first_s=0.05))
 
 
 @pytest.mark.parametrize(
@@ -224,7 +157,7 @@ def test_a_request_whose_fate_is_unknown_is_kept_until_its_signature_has_expired
     async def use(target: DynamoTarget) -> Any:
         return await target.put_all("T", target.pack([item("one")]), NoLimit(), lambda: None, unanswered)
 
-    run(monkeypatch, answer, use)
+    answered_by(monkeypatch, answer, use)
     assert unanswered.requests == unknown
     assert bool(unanswered.last_signed_ms) == bool(unknown)
 
@@ -244,5 +177,5 @@ def test_a_request_that_was_in_flight_when_the_writer_was_cancelled_is_kept(monk
     def never(operation: str, request: dict[str, Any], length: int) -> tuple[int, Any]:
         raise ConnectionError
 
-    run(monkeypatch, never, use)
+    answered_by(monkeypatch, never, use)
     assert unanswered.requests >= 1

@@ -102,7 +102,7 @@ def test_few_compared_reads_are_no_evidence() -> None:
     job = job_of(FakeFence(), world.ledger)
     mode = ModeState(mode=Mode.DUAL_WRITE, epoch=2, percent=100)
     (problem,) = flip._compared(job, mode, USUAL)
-    assert "299 of the application's reads have been compared, of 300 at least" in problem.what
+    assert "299 of the application's reads have been compared; 300 are needed" in problem.what
     assert list(flip._compared(job, mode, FlipBounds(reads=299))) == []
 
 

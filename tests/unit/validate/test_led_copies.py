@@ -55,7 +55,7 @@ def test_validation_says_that_an_extra_may_be_the_only_copy(world: World) -> Non
     assert not report.ok
     assert report.led == 1
     assert not report.extra_keys
-    assert "it may be the only copy" in report.render()
+    assert "DynamoDB may hold the only copy" in report.render()
     (difference,) = report.differences
     assert difference.actual == "an item that was written while DynamoDB led"
 

@@ -259,5 +259,5 @@ def test_approval_rests_on_a_validation_made_since_the_same_database_leads(world
 def test_difference_in_mongodb_is_no_evidence(world: Judged) -> None:
     world.tamper("notes", {"_id": 8})
     world.validate()
-    with pytest.raises(PreflightFailed, match="did not find all equal"):
+    with pytest.raises(PreflightFailed, match="was not EQUAL"):
         evidence_of(world.ledger)

@@ -81,7 +81,7 @@ class MongoLeader:
         self._client.close()
 
     def read(self) -> Marker | None:
-        with mongo_errors(f"read {COLLECTION}"), pymongo.timeout(_WITHIN_S):
+        with mongo_errors(f"read {COLLECTION}"), pymongo.timeout(READ_MS / 1000):
             return marker_in(self._database.command(read_command(self._migration)))
 
     def write(self, marker: Marker) -> Marker:

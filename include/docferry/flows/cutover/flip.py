@@ -77,7 +77,7 @@ def flip_reads(
     mode.move(Mode.DYNAMODB_READS, percent)
     require_approval(job.ledger, FLIP_READS)
     _await_comparisons(job, mode, bounds)
-    lacking = [*lacking_replication(job.ledger), *_equal(job), *_served(job, waived)]
+    lacking = [*lacking_replication(job.ledger), *_fresh_and_without_letters(job), *_served(job, waived)]
     lacking += [*_compared(job, mode, bounds), *_following(job)]
     _require(job, "reads from DynamoDB", [*lacking, *lacking_health(job, ("replica_set", "tables"))])
     before = _seen(job)
@@ -147,7 +147,8 @@ def lacking_replication(ledger: Ledger) -> Iterator[Problem]:
         yield Problem(where="replication", what=what, suggestion="wait until it has caught up")
 
 
-def _equal(job: Job) -> Iterator[Problem]:
+def _fresh_and_without_letters(job: Job) -> Iterator[Problem]:
+    """That the report says EQUAL is part of its approval."""
     report = latest_report(job.ledger)
     age_s = (now_ms() - report.at_ms) / 1000 if report else 0.0
     if report is not None and age_s > REPORT_AGE_S:
@@ -161,9 +162,7 @@ def _equal(job: Job) -> Iterator[Problem]:
 def _served(job: Job, waived: Sequence[str] = ()) -> Iterator[Problem]:
     """What the application asked for that DynamoDB could not answer, also in processes that have ended."""
     for shape, count in sorted(unserved_by(list_instances(job.ledger), waived).items()):
-        advice = (
-            f"declare an access pattern for it, or change the call; then, or if it is made no more: --waive '{shape}'"
-        )
+        advice = f"declare an access pattern for it, or change the call; once no process makes it any more: --waive '{shape}'"
         yield Problem(where=shape, what=f"was called {count} time(s), and DynamoDB cannot answer it", suggestion=advice)
 
 
@@ -174,7 +173,7 @@ def _compared(job: Job, mode: ModeState, bounds: FlipBounds) -> Iterator[Problem
     live = live_instances(job.ledger, job.identity)
     seen = counts_of(live)
     if live and seen.compared + seen.mismatches < bounds.reads:
-        few = f"{seen.compared + seen.mismatches} of the application's reads have been compared, of {bounds.reads} at least"
+        few = f"{seen.compared + seen.mismatches} of the application's reads have been compared; {bounds.reads} are needed"
         none = "none of the application's reads has been compared yet"
         yield Problem(
             where="shadow reads",

@@ -50,6 +50,8 @@ ROOM_S = 120.0
 TAKE_OVER_S = 60.0
 CATCH_UP_S = 300.0
 POLL_S = 0.05
+SETTLE_S = 2.0
+"""How long going back waits for the marker: without a majority it cannot be read, and whatever replicates puts it right."""
 REFENCE_S = 10.0
 
 
@@ -263,7 +265,7 @@ def back_out(job: Job, why: str, hold: int | None = None) -> ModeState:
 def settle(job: Job, mode: ModeState) -> None:
     """Fence and marker as this mode asks, which others may have made it while this process was frozen: what it did when it
     woke, it did behind their backs. Raises as `back_out`."""
-    mark_leader(job)
+    mark_leader(job, SETTLE_S)
     if mode.mode.dynamodb_leads:
         fence(job, REFENCE_S)
     else:

@@ -15,7 +15,7 @@ MARK_S = 10.0
 """How long writing the marker is tried again while MongoDB does not answer."""
 
 
-def mark_leader(job: Job) -> bool:
+def mark_leader(job: Job, for_s: float = MARK_S) -> bool:
     """Make the marker say what the mode says, and make it if there is none; whether it had to be changed. Idempotent.
 
     In HOLD the change of leader writes it itself, and nothing is done. Raises: StoreError, RetryExhausted.
@@ -24,10 +24,10 @@ def mark_leader(job: Job) -> bool:
     wanted = marker_by(record)
     if wanted.leader is Leads.NEITHER:
         return False
-    found = retrying("read the marker of the leader", job.leader.read, Never(), MARK_S)
+    found = retrying("read the marker of the leader", job.leader.read, Never(), for_s)
     if found is not None and (found.leader is wanted.leader or found.revision > wanted.revision):
         return False
-    retrying("write the marker of the leader", lambda: job.leader.write(wanted), Never(), MARK_S)
+    retrying("write the marker of the leader", lambda: job.leader.write(wanted), Never(), for_s)
     return True
 
 

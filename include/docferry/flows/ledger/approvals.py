@@ -53,7 +53,7 @@ def no_evidence(report: RecordedReport | None, mode: ModeState) -> Problem | Non
     if report is None:
         return Problem(where="full validation", what="none has been recorded", suggestion=advice)
     if not report.ok:
-        return Problem(where="full validation", what="the last one did not find all equal", suggestion=advice)
+        return Problem(where="full validation", what="the last one was not EQUAL", suggestion=advice)
     if what := of_another_leader(report, mode):
         return Problem(where="full validation", what=what, suggestion=advice)
     return None

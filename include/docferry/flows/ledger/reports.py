@@ -229,8 +229,8 @@ class ValidationReport:
             lines.append(f"{self.foreign} items belong to no collection of this migration")
         if self.led:
             lines.append(
-                f"{self.led} of these hold what was written, or deleted, while DynamoDB led, and MongoDB does not: it may be the "
-                "only copy, so repair leaves it. Write to MongoDB what is right; replication brings it from there"
+                f"{self.led} of these were written, or deleted, while DynamoDB led, and MongoDB does not have that: DynamoDB may "
+                "hold the only copy, so repair leaves it. Write the right value to MongoDB; replication copies it"
             )
         if self.unchecked:
             lines.append(
@@ -313,9 +313,14 @@ def latest_report(ledger: Ledger) -> RecordedReport | None:
     return _report_in(record) if record is not None else None
 
 
+def decode_result(stored: Mapping[str, Any]) -> CollectionResult:
+    """What one collection came to. Columns that a newer docferry counted are left out."""
+    known = CollectionResult.__dataclass_fields__
+    return CollectionResult(**{name: value for name, value in stored.items() if name in known})
+
+
 def _report_in(record: Record) -> RecordedReport:
     shown: dict[str, Any] = json.loads(record.body["report"])
-    known = CollectionResult.__dataclass_fields__
     return RecordedReport(
         digest=record.body["digest"],
         ok=bool(shown.get("ok")),
@@ -326,9 +331,6 @@ def _report_in(record: Record) -> RecordedReport:
         equal=shown.get("equal", ""),
         equal_up_to=decode_time(shown["equal_up_to"]) if shown.get("equal_up_to") else None,
         equal_up_to_date=shown.get("equal_up_to_date"),
-        collections=tuple(
-            CollectionResult(**{name: value for name, value in one.items() if name in known})
-            for one in shown.get("collections", ())
-        ),
+        collections=tuple(decode_result(one) for one in shown.get("collections", ())),
         shown=shown,
     )

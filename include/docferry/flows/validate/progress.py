@@ -22,7 +22,7 @@ from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.dead_letters import fits_record
 from docferry.flows.ledger.leases import Lease, give_back_after, take_or_create
-from docferry.flows.ledger.reports import CollectionResult
+from docferry.flows.ledger.reports import CollectionResult, decode_result
 from docferry.flows.ledger.rooms.validation import (
     RUNNING,
     VALIDATION,
@@ -186,7 +186,7 @@ def decode_so_far(data: bytes) -> SoFar:
     scan = tree["scan"]
     return SoFar(
         started_ms=tree["started_ms"],
-        results={one["collection"]: CollectionResult(**one) for one in tree["results"]},
+        results={one["collection"]: decode_result(one) for one in tree["results"]},
         complete=tree["complete"],
         after=base64.b64decode(tree["after"]) if tree["after"] is not None else None,
         expected={table: _decode_sum(one) for table, one in tree["expected"].items()},
