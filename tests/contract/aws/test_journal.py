@@ -54,11 +54,10 @@ def test_lane_is_read_behind_a_slot_in_order_and_up_to_a_limit(journal: Journal)
     assert journal.read(LaneName("nobody", 0), 0, 10) == []
 
 
-def test_mode_that_requires_a_journal_is_of_a_schema_that_older_docferrys_do_not_read(
-    session: boto3.Session | None,
-) -> None:
-    if session is None:
-        pytest.skip("the fake has no schema")
+@pytest.mark.parametrize(
+    "session", ["ministack", pytest.param("dynamodb_local", marks=pytest.mark.dynamodb_local)], indirect=True
+)
+def test_mode_that_requires_a_journal_is_of_a_schema_that_older_docferrys_do_not_read(session: boto3.Session) -> None:
     table = f"Ledger{uuid.uuid4().hex}"
     create_table(session, table)
     ledger, client = DynamoLedger(session, table, "one"), session.client("dynamodb")

@@ -82,9 +82,12 @@ def test_python_compiles(page: Path, text: str) -> None:
     compile(text, name(page), "exec", flags=TOP_LEVEL_AWAIT)
 
 
-@pytest.mark.parametrize(("page", "text"), blocks_of("json"))
-def test_json_parses(page: Path, text: str) -> None:
-    json.loads(text)
+def test_json_parses() -> None:
+    """There may be none."""
+    for page in CURRENT_PAGES:
+        for language, text in blocks(page):
+            if language == "json":
+                json.loads(text)
 
 
 @pytest.mark.parametrize(("page", "text"), blocks_of("yaml"))
