@@ -16,6 +16,7 @@ from bson.codec_options import CodecOptions
 from bson.datetime_ms import DatetimeMS
 from bson.raw_bson import RawBSONDocument
 from docferry.config import parse_migration
+from docferry.core.cutover.marker import COLLECTION
 from docferry.flows.kernel.job import Job
 from docferry.rehearsal.oddities import EVERYWHERE
 from docferry.sandbox import SandboxStack
@@ -143,14 +144,14 @@ class _Watched:
 
 
 def contents(database: Any) -> dict[str, list[bytes]]:
-    """Every document of every collection, byte for byte, in the order of the ids."""
+    """Every document of every collection but the marker of the leader, byte for byte, in the order of the ids."""
     return {
         one["name"]: [
             bytes(document.raw)
             for document in database.get_collection(one["name"], codec_options=RAW).find().hint([("_id", 1)])
         ]
         for one in database.list_collections()
-        if one["type"] == "collection" and not one["name"].startswith("system.")
+        if one["type"] == "collection" and not one["name"].startswith("system.") and one["name"] != COLLECTION
     }
 
 
