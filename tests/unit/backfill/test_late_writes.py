@@ -12,10 +12,20 @@ from docferry.errors import PreflightFailed, Stopped, Unavailable
 from docferry.flows.backfill.finish import finish
 from docferry.flows.backfill.load import backfill_collection
 from docferry.flows.ledger.leases import ORPHANED, take_or_create
-from docferry.flows.ledger.load_headers import LateWrites, LoadHeaders, chunk_section, list_chunks
+from docferry.flows.ledger.load_headers import (
+    NONE_LATE,
+    Counts,
+    LateWrites,
+    LoadHeaders,
+    chunk_checkpoint,
+    chunk_in,
+    chunk_section,
+    list_chunks,
+)
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.replicate.follower import replicate
 from docferry.flows.reporting.status import status_of
+from docferry.testing.fakes import FakeLedger
 from docferry.testing.jobs import make_job
 from support.replicate.fake_world import MIGRATION, World
 
@@ -137,3 +147,12 @@ def test_a_stop_ends_the_wait() -> None:
     threading.Thread(target=stop_soon, daemon=True).start()
     with pytest.raises(Stopped):
         asyncio.run(replicate(make_job(**world.common), world.target))
+
+
+def test_requests_that_were_answered_after_a_checkpoint_are_not_waited_for() -> None:
+    on_their_way = chunk_checkpoint(b"a", Counts(), LateWrites(24, now_ms()))
+    answered = chunk_checkpoint(b"b", Counts(), NONE_LATE, done=True)
+    ledger = FakeLedger()
+    first = ledger.write("chunks:users", "00000", {"lower": None, **on_their_way}, expect=None)
+    assert chunk_in(first).late.requests == 24
+    assert chunk_in(ledger.write("chunks:users", "00000", {**first.body, **answered}, expect=first)).late == NONE_LATE

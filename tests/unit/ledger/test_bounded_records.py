@@ -26,7 +26,7 @@ from docferry.flows.ledger.dead_letters import (
     open_letter,
     read_letter,
 )
-from docferry.flows.ledger.load_headers import Counts, chunk_checkpoint, list_chunks
+from docferry.flows.ledger.load_headers import NONE_LATE, Counts, chunk_checkpoint, list_chunks
 from docferry.flows.ledger.positions import (
     REPLICATION,
     ReplicationState,
@@ -91,9 +91,10 @@ def test_a_letter_of_a_replicated_change_with_such_an_id_is_closed_by_nothing_an
 
 def test_a_place_that_fits_no_record_is_not_noted_and_neither_are_the_counts_behind_it() -> None:
     counts = Counts(read=2, written=2)
-    assert chunk_checkpoint(b"x" * (MOST_ID_BYTES + 1), counts) == {}
-    assert chunk_checkpoint(b"x", counts) == {"after": b"x", **counts.to_dict()}
-    assert chunk_checkpoint(b"x" * (MOST_ID_BYTES + 1), counts, done=True) == {**counts.to_dict(), "state": "done"}
+    assert chunk_checkpoint(b"x" * (MOST_ID_BYTES + 1), counts) == NONE_LATE.to_dict()
+    whole = counts.to_dict() | NONE_LATE.to_dict()
+    assert chunk_checkpoint(b"x", counts) == {"after": b"x", **whole}
+    assert chunk_checkpoint(b"x" * (MOST_ID_BYTES + 1), counts, done=True) == {**whole, "state": "done"}
 
 
 def test_a_resume_token_that_fits_no_record_leaves_the_earlier_position() -> None:
