@@ -135,7 +135,8 @@ class RampStep:
     @classmethod
     def of(cls, percent: int, flipped: Mapping[str, Any]) -> RampStep:
         """From the summary that the task returned."""
-        return cls(percent=percent, soaked_s=flipped["soaked_s"], **flipped["seen"])
+        seen = {name: flipped["seen"][name] for name in ("served", "fell_back", "compared", "mismatches")}
+        return cls(percent=percent, soaked_s=flipped["soaked_s"], **seen)
 
 
 @dataclass(slots=True, kw_only=True)

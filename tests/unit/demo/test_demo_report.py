@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from demo.counts import StreamCounts
-from demo.report import DemoReport, InMotion, Replicated, Row
+from demo.report import DemoReport, InMotion, RampStep, Replicated, Row
 from demo.traffic import TrafficReport
+from docferry.flows.cutover.flip import FlipReport
+from docferry.flows.cutover.flip_evidence import ReadCounts
 from docferry.rehearsal.shop import CollectionCounts
 
 ROW = Row(
@@ -82,3 +84,9 @@ def test_at_rest_the_load_must_be_all_of_the_shop() -> None:
     assert list(row.problems_at_rest(shop)) == []
     for name in ("documents", "items", "unstorable"):
         assert list(row.problems_at_rest(replace(shop, **{name: getattr(shop, name) + 1})))
+
+
+def test_a_step_of_the_ramp_is_read_from_what_the_flip_returned() -> None:
+    flipped = FlipReport(mode="DYNAMODB_READS (10 %)", epoch=3, soaked_s=4.0, seen=ReadCounts(served=7, compared=5))
+    step = RampStep.of(10, flipped.to_dict())
+    assert (step.percent, step.soaked_s, step.served, step.compared) == (10, 4.0, 7, 5)
