@@ -32,6 +32,7 @@ from docferry.adapters.mongodb.operations import (
     current_operations,
     digests_of,
     is_resting,
+    kill_sessions,
     may_write,
     user_of,
 )
@@ -170,11 +171,7 @@ class MongoFence:
         return sorted(found, key=lambda one: -one.open_s)
 
     def kill_transactions(self, found: Sequence[OpenTransaction]) -> None:
-        sessions = [bson.decode(one.session) for one in found]
-        patterns = [{"lsid": {"id": one["id"], "uid": one["uid"]}} for one in sessions]
-        if patterns:
-            with mongo_errors("kill sessions (killAllSessionsByPattern)"):
-                self._admin.command("killAllSessionsByPattern", patterns)
+        kill_sessions(self._client, [bson.decode(one.session) for one in found])
 
     # --- up ----------------------------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from docferry.adapters.mongodb.errors import mongo_errors
-from docferry.adapters.mongodb.operations import APP, Operation, app_of, current_operations, digests_of
+from docferry.adapters.mongodb.operations import APP, Operation, app_of, current_operations, digests_of, kill_sessions
 from docferry.core.cutover.marker import COLLECTION, GATES, Leads, Marker
 from docferry.errors import InvariantBroken, LeaseLost, TransientStoreError
 
@@ -116,15 +116,13 @@ class MongoLeader:
             status = self._client.admin.command("connectionStatus")
         own = digests_of((one["db"], one["user"]) for one in status["authInfo"]["authenticatedUsers"])
         left = [
-            {"lsid": {"id": one["lsid"]["id"], "uid": one["lsid"]["uid"]}}
+            one["lsid"]
             for one in current_operations(self._client, idle=False)
             if app_of(one) == APP
             and own.keys() & {bytes((one.get("lsid") or {}).get("uid", b""))}
             and _stands_still(one)
         ]
-        if left:
-            with mongo_errors("kill sessions (killAllSessionsByPattern)"):
-                self._client.admin.command("killAllSessionsByPattern", left)
+        kill_sessions(self._client, left)
 
     # --- how ---------------------------------------------------------------------------------------------------------
 

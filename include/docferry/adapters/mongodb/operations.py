@@ -40,6 +40,14 @@ def current_operations(
         return list(client.get_database("admin", read_preference=read_preference).aggregate([stage]))
 
 
+def kill_sessions(client: MongoClient[Any], sessions: Iterable[Mapping[str, Any]]) -> None:
+    """End sessions, given by their `lsid`, and the transactions in them."""
+    patterns = [{"lsid": {"id": one["id"], "uid": one["uid"]}} for one in sessions]
+    if patterns:
+        with mongo_errors("kill sessions (killAllSessionsByPattern)"):
+            client.admin.command("killAllSessionsByPattern", patterns)
+
+
 def user_of(operation: Operation, digests: Mapping[bytes, str]) -> str:
     """Whose it is, as `<database>.<name>`; '' if it does not say. An idle session says so by the digest of the name."""
     for user in operation.get("effectiveUsers") or ():
