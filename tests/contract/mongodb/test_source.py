@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from itertools import pairwise
 from typing import Any, Protocol
@@ -304,6 +305,22 @@ def test_images_are_switched_on_where_a_collection_is_and_where_it_is_made(world
     rate = world.source.changes_per_s()
     assert rate is not None
     assert rate >= 0
+
+
+def test_images_are_on_whoever_makes_the_collection_first(stack: SandboxStack) -> None:
+    """Threads that ask at once, as a start of the application beside ours does."""
+    name = f"images{uuid.uuid4().hex[:10]}"
+    with MongoClient[Any](stack.env()["DOCFERRY_MONGO_URI"]) as client, ThreadPoolExecutor(8) as threads:
+        try:
+            for number in range(5):
+                asked = [threads.submit(MongoSource(stack.env()["DOCFERRY_MONGO_URI"], name).enable_images, f"c{number}")
+                         for _ in range(7)] + [threads.submit(client[name].command, "create", f"c{number}")]  # fmt: skip
+                for one in asked[:-1]:
+                    one.result()
+            specs = list(client[name].list_collections())
+            assert [one["options"]["changeStreamPreAndPostImages"] for one in specs] == [{"enabled": True}] * 5
+        finally:
+            client.drop_database(name)
 
 
 def test_rate_of_changes_is_unknown_to_a_user_who_may_not_see_it(stack: SandboxStack) -> None:

@@ -23,12 +23,20 @@ import pymongo
 from bson.raw_bson import RawBSONDocument
 from pymongo import DeleteOne, MongoClient, ReadPreference, ReplaceOne
 from pymongo.client_session import ClientSession
-from pymongo.errors import CollectionInvalid, DocumentTooLarge, DuplicateKeyError, OperationFailure
+from pymongo.errors import DocumentTooLarge, DuplicateKeyError, OperationFailure
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from docferry.adapters.mongodb.errors import mongo_errors
-from docferry.adapters.mongodb.operations import APP, Operation, app_of, current_operations, digests_of, kill_sessions
+from docferry.adapters.mongodb.operations import (
+    APP,
+    Operation,
+    app_of,
+    create_if_absent,
+    current_operations,
+    digests_of,
+    kill_sessions,
+)
 from docferry.core.cutover.marker import COLLECTION, GATES, Leads, Marker
 from docferry.errors import InvariantBroken, LeaseLost, TransientStoreError
 
@@ -150,10 +158,7 @@ class MongoLeader:
 
     def _make_collection(self) -> None:
         if not self._database.list_collection_names(filter={"name": COLLECTION}):
-            try:
-                self._database.create_collection(COLLECTION)
-            except CollectionInvalid:
-                return
+            create_if_absent(self._database, COLLECTION)
 
     def _made(self, about: Mapping[str, Any]) -> list[dict[str, Any]]:
         ids = [self._migration, *(gate_of(self._migration, lane) for lane in range(GATES))]

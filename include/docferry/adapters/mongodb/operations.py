@@ -1,4 +1,4 @@
-"""What `$currentOp` says about connections, operations and transactions, read in one place.
+"""What `$currentOp` says about connections, operations and transactions, and other commands of more than one adapter, in one place.
 
 Source: https://www.mongodb.com/docs/v6.0/reference/operator/aggregation/currentOp/, read 2026-11-24; shapes as 6.0.5 gives them.
 """
@@ -10,11 +10,14 @@ from hashlib import sha256
 from typing import Any
 
 from pymongo import MongoClient, ReadPreference
+from pymongo.database import Database
+from pymongo.errors import OperationFailure
 
 from docferry.adapters.mongodb.errors import mongo_errors
 
 APP = "docferry"
 """docferry's own appName."""
+NAMESPACE_EXISTS = 48
 Operation = Mapping[str, Any]
 
 WRITES = frozenset({"insert", "update", "remove"})
@@ -38,6 +41,17 @@ def current_operations(
     stage = {"$currentOp": {"allUsers": True, "idleSessions": True, "idleConnections": idle}}
     with mongo_errors("list the operations ($currentOp)"):
         return list(client.get_database("admin", read_preference=read_preference).aggregate([stage]))
+
+
+def create_if_absent(database: Database[Any], collection: str, **options: Any) -> bool:
+    """Create a collection with `options`; False if it is there, or somebody else creates it at the same time."""
+    try:
+        database.create_collection(collection, check_exists=False, **options)
+    except OperationFailure as error:
+        if error.code != NAMESPACE_EXISTS:
+            raise
+        return False
+    return True
 
 
 def kill_sessions(client: MongoClient[Any], sessions: Iterable[Mapping[str, Any]]) -> None:

@@ -18,6 +18,7 @@ from docferry import errors
 from docferry.adapters.mongodb.change_events import value_at
 from docferry.adapters.mongodb.change_stream import MongoFeed
 from docferry.adapters.mongodb.errors import mongo_errors
+from docferry.adapters.mongodb.operations import create_if_absent
 from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.cutover.marker import COLLECTION
 from docferry.core.mapping.mapping import KeyFields
@@ -179,10 +180,9 @@ class MongoSource:
     def enable_images(self, collection: str) -> None:
         images = {"enabled": True}
         with mongo_errors(f"switch on images of {collection}"):
-            if self._database.list_collection_names(filter={"name": collection}):
+            there = bool(self._database.list_collection_names(filter={"name": collection}))
+            if there or not create_if_absent(self._database, collection, changeStreamPreAndPostImages=images):
                 self._database.command("collMod", collection, changeStreamPreAndPostImages=images)
-            else:
-                self._database.create_collection(collection, changeStreamPreAndPostImages=images)
 
     def changes_per_s(self) -> float | None:
         try:
