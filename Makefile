@@ -74,7 +74,6 @@ check: venv ## lint, formatting, types, layers (2 minutes)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	MYPYPATH=include:plugins:tests $(BIN)/mypy --explicit-package-bases --ignore-missing-imports benchmarks plugins include/demo tests
 	$(BIN)/lint-imports
 
 cutover: venv ## changing who leads, at length: through faults, by commands, and by DAGs (long; not in make test)

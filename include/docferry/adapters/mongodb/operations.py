@@ -1,4 +1,4 @@
-"""What `$currentOp` says about connections, operations and transactions, and other commands of more than one adapter, in one place.
+"""What `$currentOp` says about connections, operations and transactions, and other commands of more than one adapter.
 
 Source: https://www.mongodb.com/docs/v6.0/reference/operator/aggregation/currentOp/, read 2026-11-24; shapes as 6.0.5 gives them.
 """
