@@ -9,13 +9,13 @@ import pytest
 from docferry.core.cutover.fence_plan import FencePlan
 from docferry.core.cutover.marker import Leads, Marker
 from docferry.core.cutover.modes import Mode, ModeState
-from docferry.errors import FenceFailed, MigrationError, MoveRefused
+from docferry.errors import FenceFailed, MigrationError, MoveRefused, Unavailable
 from docferry.flows.cutover.hold import back_out
 from docferry.flows.fence import watch as fence_watch
 from docferry.flows.fence.fence import fence, lift
 from docferry.flows.fence.marker import mark_leader, mark_neither
 from docferry.flows.fence.record import FENCE, Recorded, recorded_fence
-from docferry.flows.fence.watch import fence_watched, misfit, put_right
+from docferry.flows.fence.watch import Unseen, fence_watched, misfit, put_right
 from docferry.flows.ledger.modes import mode_record
 from docferry.flows.ledger.times import now_ms
 from docferry.testing.fakes import FakeFence, FakeLedger
@@ -202,3 +202,21 @@ def test_fence_that_cannot_be_put_right_ends_the_watch_loudly(monkeypatch: pytes
 
     with pytest.raises(FenceFailed, match="raised again"):
         watched()
+
+
+def test_a_fence_that_cannot_be_looked_at_is_said_once_a_minute_and_when_it_is_over() -> None:
+    said: list[str] = []
+    now = 0.0
+    unseen = Unseen(said.append, lambda: now)
+    for second in range(130):
+        now = float(second)
+        unseen.not_now(Unavailable("no primary"))
+    assert [one.partition(":")[0] for one in said] == [
+        "the fence was not looked at for 5 s", "the fence was not looked at for 65 s",
+        "the fence was not looked at for 125 s",
+    ]  # fmt: skip
+    unseen.seen()
+    assert said[3:] == ["the fence is looked at again, after 129 s"]
+    unseen.not_now(Unavailable("no primary"))
+    unseen.seen()
+    assert len(said) == 4

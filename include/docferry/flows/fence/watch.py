@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from docferry.core.cutover.fence_plan import FenceState
@@ -137,20 +137,45 @@ def _until_raised(job: Job) -> bool:
     return False
 
 
+class Unseen:
+    """For how long the fence could not be looked at: said from QUIET_S on, once every SAY_S, and when it is over."""
+
+    QUIET_S, SAY_S = 5.0, 60.0
+
+    def __init__(self, say: Callable[[str], None], monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._say, self._monotonic = say, monotonic
+        self._since: float | None = None
+        self._due = self.QUIET_S
+
+    def not_now(self, error: Exception) -> None:
+        now = self._monotonic()
+        self._since = now if self._since is None else self._since
+        if now - self._since >= self._due:
+            self._due = now - self._since + self.SAY_S
+            self._say(f"the fence was not looked at for {now - self._since:.0f} s: {type(error).__name__}: {error}")
+
+    def seen(self) -> None:
+        if self._since is not None and self._due > self.QUIET_S:
+            self._say(f"the fence is looked at again, after {self._monotonic() - self._since:.0f} s")
+        self._since, self._due = None, self.QUIET_S
+
+
 @contextmanager
 def fence_watched(job: Job) -> Iterator[None]:
     """Around replication: first and every second fence and marker are compared with the mode, and put right.
 
-    What cannot be asked at the moment is asked again; anything else is raised at the end of the block.
+    What cannot be asked at the moment is asked again, and said; anything else is raised at the end of the block.
     """
     ended, trouble = threading.Event(), []
 
     def watch() -> None:
+        unseen = Unseen(job.progress.say)
         while not ended.wait(LOOK_S):
             try:
                 put_right(job)
-            except _NOT_NOW:
-                continue
+                unseen.seen()
+            except _NOT_NOW as error:
+                unseen.not_now(error)
             except Exception as error:  # noqa: BLE001 - raised at the end of the block
                 job.progress.say(
                     f"ALARM: the fence on MongoDB is not watched any more: {type(error).__name__}: {error}"
