@@ -231,7 +231,8 @@ def _refined(code: str, message: str) -> type[StoreError] | None:
     "Subscriber limit exceeded: Only 10 tables can be created, updated, or deleted simultaneously" passes; "There is a limit of
     256 tables per subscriber" does not. TTL of a table takes one change an hour, and answers the next with a ValidationException.
     Source: https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_UpdateTimeToLive.html and
-    https://github.com/hashicorp/terraform-provider-aws/pull/2274; the text: https://github.com/aws/aws-cdk/pull/13720; read 2026-11-29.
+    https://github.com/hashicorp/terraform-provider-aws/pull/2274; the lock's text: https://github.com/aws/aws-cdk/pull/13720;
+    all read 2026-11-29.
     """
     if code == "LimitExceededException" and _QUOTA.search(message) and "simultaneously" not in message:
         return PermanentStoreError
