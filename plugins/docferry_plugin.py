@@ -11,7 +11,7 @@ from airflow.plugins_manager import AirflowPlugin
 
 
 class DocferryPlugin(AirflowPlugin):
-    """Registers the listener that makes the pools our DAGs name."""
+    """Registers the listener that makes the pools our DAGs name, and the pages and links of the analysis' reports."""
 
     name = "docferry"
 
@@ -20,3 +20,15 @@ class DocferryPlugin(AirflowPlugin):
         from docferry_airflow.pools import PoolListener
 
         return [PoolListener()]
+
+    @cached_property
+    def operator_extra_links(self) -> list[object]:  # type: ignore[override]
+        from docferry_airflow.reports import ReportLink
+
+        return [ReportLink()]
+
+    @cached_property
+    def fastapi_apps(self) -> list[object]:  # type: ignore[override] # the API server alone asks for it
+        from docferry_airflow.reports import PREFIX, make_app
+
+        return [{"app": make_app(), "url_prefix": PREFIX, "name": "docferry"}]

@@ -27,6 +27,7 @@ from docferry.adapters.aws.ledger import DynamoLedger
 from docferry.adapters.aws.rollback_points.backups import DynamoBackups, ExternalSnapshots
 from docferry.adapters.aws.rollback_points.s3 import S3Files
 from docferry.adapters.aws.streams import DynamoStreams
+from docferry.adapters.local.analysis_files import AnalysisDirectory
 from docferry.adapters.local.point_files import DirectoryFiles
 from docferry.adapters.local.process import identity
 from docferry.adapters.mongodb.analysis import MongoAnalysis
@@ -342,3 +343,8 @@ def analysis_source(uri: str, database: str) -> AnalysisPorts:
         )
         raise ConfigError("environment", [problem])
     return AnalysisPorts(source=MongoAnalysis(clean_uri(uri), database), sketches=sketches())
+
+
+def analysis_directory(path: Path) -> AnalysisDirectory:
+    """Where an analysis leaves its report and the file that it proposes."""
+    return AnalysisDirectory(path)

@@ -114,9 +114,34 @@ def phase_dag(
     :param schedule: Cron, or CONTINUOUS: one run after the other; None means only on request.
     :param retries: How often a task is tried again; which errors are worth it is for their type to say.
     """
-    return DAG(
-        dag_id=f"{migration.name}.{phase}",
+    return _dag(
+        f"{migration.name}.{phase}",
+        {"docferry", migration.name, phase},
+        {"migration_file": migration.path, "retries": retries},
+        doc=doc,
+        params=params,
+        schedule=schedule,
         dag_display_name=f"{migration.name}: {phase}",
+    )
+
+
+def dag_without_file(phase: str, *, doc: str | None, params: Mapping[str, Param], retries: int = 3) -> DAG:
+    """The DAG `<phase>`, which needs no migration file. Parameters as of `phase_dag`."""
+    return _dag(phase, {"docferry", phase}, {"retries": retries}, doc=doc, params=params)
+
+
+def _dag(
+    dag_id: str,
+    tags: set[str],
+    defaults: Mapping[str, Any],
+    *,
+    doc: str | None,
+    params: Mapping[str, Param],
+    schedule: str | None = None,
+    **more: Any,
+) -> DAG:
+    return DAG(
+        dag_id=dag_id,
         description=(doc or "").strip().partition("\n")[0],
         doc_md=doc,
         schedule=schedule if schedule == CONTINUOUS else _at_the_next_time(schedule),
@@ -128,15 +153,15 @@ def phase_dag(
         allowed_run_types=None if schedule else _run_types(),
         render_template_as_native_obj=True,
         params=dict(params),
-        tags={"docferry", migration.name, phase},
+        tags=tags,
         default_args={
             "owner": "docferry",
-            "migration_file": migration.path,
-            "retries": retries,
+            **defaults,
             "retry_delay": timedelta(seconds=10),
             "retry_exponential_backoff": True,
             "max_retry_delay": timedelta(minutes=5),
         },
+        **more,
     )
 
 

@@ -13,12 +13,11 @@ from docferry.cli.common import CliProgress, explained, json_option, show, stop_
 from docferry.config.price_book import load_bill, load_price_book
 from docferry.core.analyze.facts import QueryShape
 from docferry.core.analyze.query_shapes import shapes_of_log
-from docferry.core.analyze.report import Report, render_html, render_json, render_markdown
-from docferry.errors import ConfigError, Problem
+from docferry.core.analyze.report import Report
 from docferry.flows.analyze.analyze import analyze
 from docferry.flows.analyze.budget import ReadBudget
 from docferry.flows.analyze.collect import Analysis
-from docferry.wiring import MONGO_URI, analysis_source
+from docferry.wiring import MONGO_URI, analysis_directory, analysis_source
 
 
 def add_to(group: click.Group) -> None:
@@ -90,28 +89,9 @@ def analyze_command(
                 shapes=[shape for log in logs for shape in _shapes(log, database)],
             )
             report, text = analyze(job, book, bill)
-    files = write(report, text, out)
+    files = analysis_directory(out).write(report, text)
     show({name: str(path) for name, path in files.items()}, as_json, _told(report, files))
     return 0
-
-
-def write(report: Report, text: str, out: Path) -> dict[str, Path]:
-    """The files of an analysis. Raises ConfigError if the directory cannot be written."""
-    made = {
-        "report.html": render_html(report),
-        "report.md": render_markdown(report),
-        "report.json": render_json(report),
-        "migration.yaml": text,
-    }
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, content in made.items():
-            (out / name).write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            "docferry analyze", [Problem(where=str(out), what=f"cannot be written: {error.strerror}")]
-        ) from error
-    return {name: out / name for name in made}
 
 
 def _shapes(log: Path, database: str) -> list[QueryShape]:

@@ -23,6 +23,12 @@ def connections_from_airflow(migration: Migration) -> Connections:
     return Connections(mongo_uri=mongo.get_uri_with_options(), session=aws.get_session_with_endpoints())
 
 
+def mongo_uri_from_airflow(connection: str, named_by: str) -> str:
+    """The URI of a MongoDB connection, for what needs no migration file. Raises: AirflowFailException if there is none."""
+    _require(connection, "mongo_connection", named_by, "mongo")
+    return DocferryMongoHook(mongo_conn_id=connection).get_uri_with_options()
+
+
 def _require(connection: str, field: str, path: str, kind: str) -> None:
     """Why for AWS, too: the provider would go on without a word, with whatever credentials the worker has."""
     try:

@@ -13,9 +13,12 @@ import pytest
 from support.airflow.home import ROOT, SETTINGS, write_migration
 
 PHASES = (
-    "provision", "backfill", "replicate", "validate", "replicas", "purge", "dual_write", "flip_reads", "stop_mongo_writes",
+    "analyze", "provision", "backfill", "replicate", "validate", "replicas", "purge", "dual_write", "flip_reads",
+    "stop_mongo_writes",
     "reverse", "rollback", "finalize", "playbook", "drill",
 )  # fmt: skip
+WITHOUT_FILE = "analyze"
+"""The DAG that needs no migration file; all others are called <migration>.<phase>."""
 RUNBOOK = ("**Enter when**", "**Steps**", "**Done when**", "**If it fails**", "**Roll back by**")
 PARSE_S = 0.5
 
@@ -99,9 +102,9 @@ def test_each_dag_file_parses_in_half_a_second(parsed: dict[str, Any], airflow_h
 
 def test_every_dag_explains_itself_and_runs_once_at_a_time(parsed: dict[str, Any]) -> None:
     for dag_id, dag in parsed["dags"].items():
-        migration, phase = dag_id.split(".")
+        assert dag_id == WITHOUT_FILE or dag_id.count(".") == 1
         assert all(heading in dag["doc"] for heading in RUNBOOK), dag_id
-        assert dag["tags"] == sorted({"docferry", migration, phase})
+        assert dag["tags"] == sorted({"docferry", *dag_id.split(".")})
         assert (dag["owner"], dag["max_active_runs"], dag["catchup"]) == ("docferry", 1, False)
         assert dag["unexplained"] == []
 
@@ -166,7 +169,8 @@ def test_bad_migration_file_breaks_only_its_own_dags_and_all_its_problems_are_sh
     write_migration(tmp_path, "other").rename(tmp_path / "zz-second.yaml")
     (tmp_path / "zz-third.yaml").write_text((tmp_path / "zz-second.yaml").read_text())
     result = parse(airflow_home, tmp_path)
-    assert set(result["dags"]) == {f"{name}.{phase}" for name in ("good", "other") for phase in PHASES}
+    files = {f"{name}.{phase}" for name in ("good", "other") for phase in PHASES}
+    assert set(result["dags"]) == files | {WITHOUT_FILE}
     assert list(result["errors"]) == ["checks/migration_files.py"]
     shown = result["errors"]["checks/migration_files.py"]
     for expected in (
@@ -180,9 +184,18 @@ def test_bad_migration_file_breaks_only_its_own_dags_and_all_its_problems_are_sh
         assert expected in shown, shown
 
 
-def test_no_migration_file_at_all_is_shown(airflow_home: Path, tmp_path: Path) -> None:
+def test_without_a_migration_file_a_database_can_be_analyzed_and_the_lack_is_shown(
+    airflow_home: Path, tmp_path: Path
+) -> None:
     result = parse(airflow_home, tmp_path)
-    assert result["dags"] == {}
+    assert set(result["dags"]) == {WITHOUT_FILE}
+    assert set(result["dags"][WITHOUT_FILE]["params"]) == {
+        "mongo_connection",
+        "database",
+        "collections",
+        "documents",
+        "minutes",
+    }
     assert "holds no migration file" in result["errors"]["checks/migration_files.py"]
 
 

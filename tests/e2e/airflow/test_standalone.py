@@ -7,10 +7,13 @@ import os
 import re
 import signal
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from demo.traffic import TrafficProcess
@@ -140,6 +143,35 @@ def test_grid_names_collections_and_ranges(loaded: Loaded, tmp_path: Path) -> No
     labels = [task.label for task in loaded.tasks.values() if task.task_id == "orders.load"]
     assert len(set(labels)) == len(labels) > 2
     assert all(label in seen.ranges for label in labels)
+
+
+@pytest.mark.timeout(PATIENCE_S)
+def test_a_run_of_analyze_leads_to_its_report_which_is_shown_to_those_who_may_see_the_run(
+    standalone: Standalone,
+) -> None:
+    standalone.api.wait_for_dags(["shop.analyze", "analyze"])
+    run_id, ended = standalone.finished("analyze")
+    assert ended == "success"
+    told = standalone.api.result("shop.analyze", run_id, "read_mongodb")
+    assert told["documents_read"] >= PLAN.users
+    run = f"/api/v2/dags/shop.analyze/dagRuns/{quote(run_id, safe='')}"
+    links = standalone.api.get(f"{run}/taskInstances/read_mongodb/links")["extra_links"]
+    page = read_page(links["Report"], standalone.api.access_token())
+    assert "<h1>Analysis of standalone</h1>" in page
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        read_page(links["Report"], "")
+    assert refused.value.code in (401, 403)
+    with pytest.raises(urllib.error.HTTPError) as missing:
+        read_page(links["Report"].replace("report.html", "report.exe"), standalone.api.access_token())
+    assert missing.value.code == 404
+
+
+def read_page(url: str, token: str) -> str:
+    """As a browser asks: logged in by the cookie that the UI has."""
+    request = urllib.request.Request(url, headers={"Cookie": f"_token={token}"} if token else {})
+    with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+        return str(answer.read().decode())
 
 
 def require_browser() -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docferry.adapters.local.analysis_files import AnalysisDirectory
 from docferry.adapters.mongodb.analysis import MongoAnalysis
 from docferry.adapters.sketches import sketches
-from docferry.cli.analyze import write
 from docferry.config.price_book import load_price_book
 from docferry.core.analyze.report import Report
 from docferry.errors import ConfigError, Stopped
@@ -153,7 +153,7 @@ def test_no_value_of_a_document_is_in_the_report(stack: SandboxStack, database: 
     secrets = [f"secret{number}word" for number in range(50)]
     database["people"].insert_many({"name": one, "note": f"{one}@example.org"} for one in secrets)
     report, text = analyzed(stack, database.name)
-    written = [path.read_text() for path in write(report, text, tmp_path).values()]
+    written = [path.read_text() for path in AnalysisDirectory(tmp_path).write(report, text).values()]
     assert [one for one in secrets if any(one in content for content in written)] == []
 
 
@@ -167,7 +167,7 @@ def test_hostile_names_and_shapes_end_in_bounded_time_and_escaped(
     database["wide"].insert_many({f"k{batch}_{number}": 1 for number in range(2_000)} for batch in range(20))
     database["big"].insert_one({"blob": "x" * 15_000_000})
     report, text = analyzed(stack, database.name)
-    page = write(report, text, tmp_path)["report.html"].read_text()
+    page = AnalysisDirectory(tmp_path).write(report, text)["report.html"].read_text()
     assert "<script" not in page
     assert "<img" not in page
     assert ("big", "size", "blocks") in findings(report)

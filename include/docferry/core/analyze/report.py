@@ -29,6 +29,21 @@ class Report:
     design: Design
     price: Price
 
+    def counts(self) -> dict[str, int | float | str]:
+        """What may stand in a log or a record: numbers, no names and no values."""
+        return {
+            "collections": len(self.facts.collections),
+            "documents_read": self.facts.documents_read,
+            "bytes_read": self.facts.bytes_read,
+            "seconds": round(self.facts.seconds, 1),
+            "yielded_s": round(self.facts.yielded_s, 1),
+            "stopped_early": self.facts.stopped_early,
+            "missing_facts": len(self.facts.missing),
+            "blocks": sum(one.severity == "blocks" for one in self.risks),
+            "decide": sum(one.severity == "decide" for one in self.risks),
+            "usd_a_month": round(self.price.on_demand.usd, 2),
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:

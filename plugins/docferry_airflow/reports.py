@@ -1,0 +1,86 @@
+"""Reports of the DAG `analyze`: where they lie, the link to them in a task's page, and the pages themselves.
+
+Tasks write them to a directory (DOCFERRY_REPORTS, by default `docferry-reports` in AIRFLOW_HOME) that workers and the API server
+share. The API server shows them to those who may see the DAG's runs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from airflow.sdk import BaseOperatorLink
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+    from airflow.sdk.types import TaskInstanceKey
+
+DIRECTORY = "DOCFERRY_REPORTS"
+PREFIX = "/docferry"
+MEDIA = {".html": "text/html", ".md": "text/markdown", ".json": "application/json", ".yaml": "text/plain"}
+"""Kinds of files that are shown; no other is."""
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
+"""A report has no script and asks for nothing; whatever may be in one, it runs nothing in Airflow's name."""
+
+
+def directory() -> Path:
+    """Where all reports are."""
+    return Path(
+        os.environ.get(DIRECTORY) or Path(os.environ.get("AIRFLOW_HOME", "~/airflow"), "docferry-reports")
+    ).expanduser()
+
+
+def directory_of(dag_id: str, run_id: str) -> Path:
+    """Where the reports of one run are: below `directory()`, whatever the run is called (`..` is a name that Airflow allows)."""
+    return directory() / _plain(dag_id) / _plain(run_id)
+
+
+def _plain(name: str) -> str:
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)
+    return plain if plain == name else f"{plain[:150]}_{blake2b(name.encode(), digest_size=4).hexdigest()}"
+
+
+def path_of(dag_id: str, run_id: str, file: str) -> str:
+    """The path of a report's page on the API server."""
+    return f"{PREFIX}/reports/{quote(dag_id, safe='')}/{quote(run_id, safe='')}/{quote(file, safe='')}"
+
+
+class ReportLink(BaseOperatorLink):
+    """The button `Report` on the page of a task that has written one."""
+
+    name = "Report"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        from airflow.sdk.configuration import conf
+
+        base = str(conf.get("api", "base_url", fallback="")).rstrip("/")
+        return base + path_of(ti_key.dag_id, ti_key.run_id, getattr(operator, "report_file", "report.html"))
+
+
+def make_app() -> Any:
+    """The pages, as a FastAPI application of Airflow's API server."""
+    # Airflow has no public name for what asks who may see a DAG: tests/e2e/airflow/test_analyze.py sees that it still refuses.
+    from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+    from airflow.api_fastapi.core_api.security import requires_access_dag
+    from fastapi import Depends, FastAPI, HTTPException
+    from fastapi.responses import FileResponse
+
+    app = FastAPI(title="docferry", docs_url=None, redoc_url=None, openapi_url=None)
+    allowed = Depends(requires_access_dag("GET", DagAccessEntity.RUN))
+
+    @app.get("/reports/{dag_id}/{run_id}/{file}", dependencies=[allowed])
+    def show(dag_id: str, run_id: str, file: str) -> FileResponse:
+        path = directory_of(dag_id, run_id) / file
+        media = MEDIA.get(path.suffix)
+        if media is None or "/" in file or not path.is_file():
+            raise HTTPException(
+                404, f"no {file} of this run is in {directory()} on the API server: let it and the workers share it"
+            )
+        headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+        return FileResponse(path, media_type=media, headers=headers)
+
+    return app
