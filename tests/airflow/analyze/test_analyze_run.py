@@ -45,7 +45,7 @@ def test_a_run_leaves_its_report_in_a_directory_of_its_own_and_no_value_of_a_doc
 
     write_migration(tmp_path, "looked", source={"database": movies})
     monkeypatch.setenv("DOCFERRY_MIGRATIONS", str(tmp_path))
-    bag = BundleDagBag(dag_folder=ROOT / "dags" / "analyze.py", bundle_path=ROOT / "dags", bundle_name="dags-folder")
+    bag = BundleDagBag(dag_folder=ROOT / "dags" / "before" / "analyze.py", bundle_path=ROOT / "dags", bundle_name="dags-folder")
     assert bag.import_errors == {}
     bundles: Any = DagBundlesManager
     bundles().sync_bundles_to_db()
