@@ -15,7 +15,7 @@ from pymongo import MongoClient
 from support.airflow.home import ROOT, write_migration
 from support.analyze.databases import make_movies
 
-SECRET = "somebody@secret.example"
+SECRET = "person@secret.example"
 
 
 @pytest.fixture
@@ -45,7 +45,9 @@ def test_a_run_leaves_its_report_in_a_directory_of_its_own_and_no_value_of_a_doc
 
     write_migration(tmp_path, "looked", source={"database": movies})
     monkeypatch.setenv("DOCFERRY_MIGRATIONS", str(tmp_path))
-    bag = BundleDagBag(dag_folder=ROOT / "dags" / "before" / "analyze.py", bundle_path=ROOT / "dags", bundle_name="dags-folder")
+    bag = BundleDagBag(
+        dag_folder=ROOT / "dags" / "before" / "analyze.py", bundle_path=ROOT / "dags", bundle_name="dags-folder"
+    )
     assert bag.import_errors == {}
     bundles: Any = DagBundlesManager
     bundles().sync_bundles_to_db()
