@@ -348,3 +348,13 @@ def analysis_source(uri: str, database: str) -> AnalysisPorts:
 def analysis_directory(path: Path) -> AnalysisDirectory:
     """Where an analysis leaves its report and the file that it proposes."""
     return AnalysisDirectory(path)
+
+
+def call_counter(uri: str, database: str) -> MongoAnalysis:
+    """MongoDB as it counts calls."""
+    return MongoAnalysis(clean_uri(uri), database)
+
+
+def mongo_source(uri: str, migration: Migration) -> MongoSource:
+    """MongoDB alone, where nothing of AWS is asked."""
+    return MongoSource(clean_uri(uri), migration.source.database)

@@ -20,7 +20,7 @@ from __future__ import annotations
 import click
 
 from docferry import __version__
-from docferry.cli import analyze, cutover, drill, load, points, stack, status, validate
+from docferry.cli import analyze, cost, cutover, load, points, stack, status, validate
 
 
 def _epilog() -> str:
@@ -34,7 +34,7 @@ def main() -> None:
     """Carry a live application from MongoDB to DynamoDB, and back if need be."""
 
 
-for _commands in (stack, analyze, load, validate, status, cutover, drill, points):
+for _commands in (stack, analyze, cost, load, validate, status, cutover, points):
     _commands.add_to(main)
 
 

@@ -89,7 +89,7 @@ def test_load_pays_for_indexes_and_import_by_size() -> None:
     )
     assert load_units(table) == 1e6 * 2 + 0.25e6 * 2
     estate = EstateLoad(tables=(table,))
-    plan = MigrationPlan(validations=0, dual_write_weeks=0)
+    plan = MigrationPlan(validations=0, dual_write_weeks=0, way_back_weeks=0)
     assert migration_cost(estate, BOOK, plan).usd == pytest.approx(2.5 * 0.625)
     assert migration_cost(estate, BOOK, replace(plan, by_import=True)).usd == pytest.approx(1.5 * 0.15)
 

@@ -41,10 +41,19 @@ class PriceBook:
     transfer_out_gb: float
     replica_transfer_gb: float
     dax_node_hour: Mapping[str, float] = field(default_factory=dict)
+    infrequent_write_capacity_hour: float | None = None
+    infrequent_read_capacity_hour: float | None = None
     instance_hour: Mapping[str, float] = field(default_factory=dict)
     """EC2 instances that MongoDB usually runs on: for an estimate of today's bill where none is given."""
     block_storage_gb_month: float = 0.08
     """EBS gp3."""
+    atlas_hour: Mapping[str, float] = field(default_factory=dict)
+    """MongoDB Atlas, a replica set of three of a tier: for a bill that names tiers."""
+
+    @property
+    def title(self) -> str:
+        """How a report names the book."""
+        return f"{self.name}, of {self.date}"
 
 
 def price_book_of(tree: Mapping[str, object], where: str) -> PriceBook:
@@ -53,7 +62,7 @@ def price_book_of(tree: Mapping[str, object], where: str) -> PriceBook:
     Raises: ConfigError with everything that is missing, unknown, or no price.
     """
     known = {one.name for one in fields(PriceBook)}
-    needed = known - {"dax_node_hour", "instance_hour", "block_storage_gb_month"}
+    needed = known - OPTIONAL
     problems = [Problem(where=name, what="is missing", suggestion="add it") for name in sorted(needed - tree.keys())]
     problems += [Problem(where=str(name), what="is not known here") for name in sorted(tree.keys() - known)]
     for name, value in tree.items():
@@ -68,6 +77,14 @@ def price_book_of(tree: Mapping[str, object], where: str) -> PriceBook:
 
 
 TEXTS = {"name", "region", "date", "source"}
+OPTIONAL = {
+    "dax_node_hour",
+    "instance_hour",
+    "block_storage_gb_month",
+    "atlas_hour",
+    "infrequent_write_capacity_hour",
+    "infrequent_read_capacity_hour",
+}
 
 
 def _not_prices(name: str, value: object) -> list[str]:

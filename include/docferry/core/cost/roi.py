@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from docferry.core.cost.migration import MigrationCost
 from docferry.core.cost.monthly import cheaper
 from docferry.core.cost.prices import PriceBook
-from docferry.core.cost.workload import HOURS_A_MONTH, EstateLoad
+from docferry.core.cost.workload import HOURS_A_MONTH, EstateLoad, TableLoad
+
+GROWTH_A_YEAR = 0.5
+YEARS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +49,10 @@ class Comparison:
     variations: Sequence[Variation]
 
 
-def compare(load: EstateLoad, book: PriceBook, bill: MongoBill, once: MigrationCost) -> Comparison:
-    """MongoDB's month beside DynamoDB's (the cheaper way to pay for requests)."""
+def compare(
+    load: EstateLoad, book: PriceBook, bill: MongoBill, once: MigrationCost, growth: float = GROWTH_A_YEAR
+) -> Comparison:
+    """MongoDB's month beside DynamoDB's (the cheaper way to pay for requests). `growth`: of everything, in a year."""
     after = cheaper(load, book).usd
     saving = bill.usd - after
     months = once.usd / saving if saving > 0 and not bill.estimated else None
@@ -58,7 +63,7 @@ def compare(load: EstateLoad, book: PriceBook, bill: MongoBill, once: MigrationC
         saving_usd=saving,
         break_even_months=months,
         sentence=_sentence(bill, after, once.usd, months),
-        variations=tuple(_variations(load, book)),
+        variations=tuple(_variations(load, book, growth)),
     )
 
 
@@ -76,22 +81,39 @@ def estimated_bill(instance: str, members: int, storage_gb: float, book: PriceBo
 
 def scaled(load: EstateLoad, *, reads: float = 1.0, writes: float = 1.0, items: float = 1.0) -> EstateLoad:
     """The same estate with more or less of everything in one direction."""
-    tables = [
-        replace(one, reads=one.reads * reads, writes=one.writes * writes, items=one.items * items)
-        for one in load.tables
-    ]
-    return replace(load, tables=tuple(tables))
+    return replace(load, tables=tuple(_scaled(one, reads, writes, items) for one in load.tables))
 
 
-def _variations(load: EstateLoad, book: PriceBook) -> list[Variation]:
+def _scaled(table: TableLoad, reads: float, writes: float, items: float) -> TableLoad:
+    indexes = tuple(replace(one, read_units=one.read_units * reads) for one in table.indexes)
+    return replace(
+        table, reads=table.reads * reads, writes=table.writes * writes, items=table.items * items, indexes=indexes
+    )
+
+
+def shared_out(load: EstateLoad, reads_a_write: float) -> EstateLoad:
+    """The same number of requests, with so many reads for each write."""
+    reads, writes = (sum(getattr(one, name) for one in load.tables) for name in ("reads", "writes"))
+    if not reads or not writes:
+        return load
+    total, of_writes = reads + writes, 1 / (1 + reads_a_write)
+    return scaled(load, reads=total * (1 - of_writes) / reads, writes=total * of_writes / writes)
+
+
+def _variations(load: EstateLoad, book: PriceBook, growth: float) -> Iterator[Variation]:
     cases = {
         "half the reads": scaled(load, reads=0.5),
         "twice the reads": scaled(load, reads=2),
         "twice the writes": scaled(load, writes=2),
-        "a year's growth of 50 %": scaled(load, reads=1.5, writes=1.5, items=1.5),
-        "ten times of everything": scaled(load, reads=10, writes=10, items=10),
     }
-    return [Variation(what=what, usd=cheaper(case, book).usd) for what, case in cases.items()]
+    if any(one.reads for one in load.tables) and any(one.writes for one in load.tables):
+        for ratio in (1, 10, 100):
+            cases[f"as many requests, {ratio} reads for each write"] = shared_out(load, ratio)
+    for year in range(1, YEARS + 1):
+        more = (1 + growth) ** year
+        cases[f"{growth:.0%} growth a year, after {year}"] = scaled(load, reads=more, writes=more, items=more)
+    cases["ten times of everything"] = scaled(load, reads=10, writes=10, items=10)
+    return (Variation(what=what, usd=cheaper(case, book).usd) for what, case in cases.items())
 
 
 def _sentence(bill: MongoBill, after: float, once: float, months: float | None) -> str:

@@ -1,0 +1,84 @@
+"""What the documents of a migration take, measured on samples through its own mapping; and what is asked of them, as MongoDB
+counts it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from docferry.config import Migration
+from docferry.core.cost.calls import CallRates, only_counted
+from docferry.core.cost.forecast import PricedDesign
+from docferry.core.cost.sizes import CollectionSizes, measure
+from docferry.core.mapping.items import Item, check_size
+from docferry.core.mapping.raw import decode_document
+from docferry.core.settings import CollectionSettings
+from docferry.errors import AccessDenied, DocumentError, RequestRefused
+from docferry.ports.analyze import AnalysisSource
+from docferry.ports.flows import Source
+
+SAMPLE = 1_000
+
+
+def priced_design(migration: Migration) -> PricedDesign:
+    """What of a migration file decides about money."""
+    return PricedDesign(
+        migration=migration.name,
+        region=migration.target.region,
+        tables=migration.tables,
+        replicas=len(migration.target.replicas),
+        dax=migration.dax,
+        journal=migration.cutover.journal,
+    )
+
+
+def measure_collections(migration: Migration, source: Source, sample: int = SAMPLE) -> list[CollectionSizes]:
+    """Of every collection, at most so many documents. Reads only. Raises StoreError."""
+    return [_measured(migration, one, source, sample) for one in migration.collections]
+
+
+def _measured(migration: Migration, settings: CollectionSettings, source: Source, sample: int) -> CollectionSizes:
+    facts = source.collection_facts(settings.name)
+    raw = source.sample_documents(settings.name, sample) if facts.documents else []
+    mapping = migration.mapping(settings.name)
+    stored: list[Sequence[Item]] = []
+    refused = 0
+    for data in raw:
+        try:
+            items = mapping.encode(decode_document(data), 1)
+            for item in items:
+                check_size(item)
+        except DocumentError:
+            refused += 1
+            continue
+        stored.append(items)
+    indexes = migration.table(settings.table).indexes
+    return measure(settings.name, settings.table, facts.documents, stored, indexes, refused)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountedCalls:
+    """Reads and writes a second, as MongoDB has counted them since it started. `missing`: why it does not say."""
+
+    rates: dict[str, CallRates] = field(default_factory=dict)
+    missing: str = ""
+
+
+def count_calls(migration: Migration, source: AnalysisSource) -> CountedCalls:
+    """By `$collStats`. A user without the rights for it gets no rates, and the reason. Raises StoreError."""
+    try:
+        uptime, there = source.uptime_s(), {one["name"] for one in source.collections()}
+        rates = {
+            one.name: _rates(source, one.name, uptime) for one in migration.collections if uptime and one.name in there
+        }
+    except (AccessDenied, RequestRefused) as error:
+        why = "no permission" if isinstance(error, AccessDenied) else f"refused ({error.code})"
+        grant = "db.grantRolesToUser('<user>', [{role: 'clusterMonitor', db: 'admin'}])"
+        return CountedCalls(missing=f"MongoDB does not say how many calls there are: {why}; grant it with {grant}")
+    return CountedCalls(rates=rates)
+
+
+def _rates(source: AnalysisSource, collection: str, uptime_s: float) -> CallRates:
+    counted = source.latencies(collection)
+    (reads, _), (writes, _) = counted.get("reads", (0, 0.0)), counted.get("writes", (0, 0.0))
+    return only_counted(reads / uptime_s, writes / uptime_s)
