@@ -29,7 +29,7 @@ from docferry.sandbox.airflow_api import USER
 from docferry.sandbox.stack import SandboxStack
 from docferry.wiring import connections_from_environment
 
-from demo import counts
+from demo import analysis, counts
 from demo.cutover import RATE as APPLICATION_RATE
 from demo.cutover import SET_ASIDE, DemoCutover, set_aside
 from demo.playbook import Clerk, Phases, Playbook, failures
@@ -38,7 +38,8 @@ from demo.teller import Teller
 from demo.traffic import TrafficProcess
 
 PHASES = (
-    "playbook", "provision", "backfill", "validate", "dual_write", "flip_reads", "stop_mongo_writes", "rollback", "finalize",
+    "analyze", "playbook", "provision", "backfill", "validate", "dual_write", "flip_reads", "stop_mongo_writes", "rollback",
+    "finalize",
 )  # fmt: skip
 CONTINUOUS = ("replicate", "reverse")
 """Runs of these begin as soon as they are on."""
@@ -100,7 +101,7 @@ class Demo:
                 self.migration.source.connection: mongo_connection(self.uri),
                 self.migration.target.connection: aws_connection(stack.aws.env()),
             },
-            settings=PAUSED,
+            settings=PAUSED | {"DOCFERRY_REPORTS": str(build.resolve() / "analysis")},
             keep=keep,
             say=teller.say,
         )
@@ -128,6 +129,7 @@ class Demo:
         clerk = Clerk(self.teller, self.airflow.api, self.by_hand)
         phases = Phases(self.teller, self.airflow.api, self.migration.name, clerk)
         phases.meanwhile = self._told
+        self._analyze(phases)
         self._begin_traffic()
         playbook = Playbook(phases, CONF, lambda task: self._mark(MARKS.get(task, "")))
         self._switch_on(CONTINUOUS)
@@ -154,6 +156,19 @@ class Demo:
     def _switch_on(self, phases: Sequence[str]) -> None:
         for phase in phases:
             self.airflow.api.set_paused(f"{self.migration.name}.{phase}", False)
+
+    def _analyze(self, phases: Phases) -> None:
+        """What docferry would propose for the shop, had it no file; and why its file differs."""
+        began = time.monotonic()
+        run = phases.run("analyze", {"documents": analysis.DOCUMENTS})
+        found = phases.result("analyze", run, "read_mongodb")
+        self._took("analyze", began, f"the shop was analyzed: {analysis.summary(found)};")
+        directory = Path(found["directory"])
+        self.teller.say(
+            f"the report: {directory / 'report.html'}; the proposed file beside it differs from the shop's own:"
+        )
+        for line in analysis.told((directory / "migration.yaml").read_text(), Path(self.migration.path)):
+            self.teller.console.print(line, markup=False, soft_wrap=True)
 
     def _carry_over(self, phases: Phases, playbook: Playbook) -> None:
         """Load, follow and compare while the application writes to MongoDB; then, at rest, every document once more."""

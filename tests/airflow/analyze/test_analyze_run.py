@@ -63,6 +63,7 @@ def test_a_run_leaves_its_report_in_a_directory_of_its_own_and_no_value_of_a_doc
         assert told["collections"] == 5
         assert 0 < told["documents_read"] <= 5 * 50 + 400
         written = directory_of(dag_id, run.run_id)
+        assert told["directory"] == str(written)
         assert sorted(path.name for path in written.iterdir()) == told["files"] == [
             "migration.yaml", "report.html", "report.json", "report.md",
         ]  # fmt: skip
