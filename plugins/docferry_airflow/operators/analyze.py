@@ -73,9 +73,10 @@ class AnalyzeOperator(BaseOperator):
             )
             report, proposal = analyze(job, load_price_book(None))
         run = context["dag_run"]
-        files = analysis_directory(directory_of(run.dag_id, run.run_id)).write(report, proposal)
+        directory = directory_of(run.dag_id, run.run_id)
+        files = analysis_directory(directory).write(report, proposal)
         self.log.info(report.price.comparison.sentence)
-        return report.counts() | {"files": sorted(files)}
+        return report.counts() | {"directory": str(directory), "files": sorted(files)}
 
     def on_kill(self) -> None:
         if self._stop is not None:
