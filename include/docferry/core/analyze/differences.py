@@ -35,15 +35,25 @@ def differences(proposed: File, written: File) -> list[Difference]:
 
 
 def _of_the_file(proposed: File, written: File) -> Iterator[Difference]:
-    for topic, tell in (
-        ("tables", lambda file: ", ".join(sorted(file.get("tables", {})))),
-        (
-            "unique indexes that are waived",
-            lambda file: ", ".join(sorted(file.get("cutover", {}).get("waived_unique", ()))),
-        ),
-        ("access patterns", lambda file: ", ".join(file.get("access_patterns", {}))),
-    ):
+    told = {
+        "tables": _tables,
+        "unique indexes that are waived": _waived,
+        "access patterns": _patterns,
+    }
+    for topic, tell in told.items():
         yield from _differ("", topic, tell(proposed), tell(written))
+
+
+def _tables(file: File) -> str:
+    return ", ".join(sorted(file.get("tables", {})))
+
+
+def _waived(file: File) -> str:
+    return ", ".join(sorted(file.get("cutover", {}).get("waived_unique", ())))
+
+
+def _patterns(file: File) -> str:
+    return ", ".join(file.get("access_patterns", {}))
 
 
 def _of_a_collection(name: str, proposed: File | None, written: File | None) -> Iterator[Difference]:
