@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from docferry.core.analyze.differences import Difference, differences
+from docferry.core.analyze.differences import FileDifference, differences
 
 DOCUMENTS = 2_000
 """Read of each collection: enough to propose keys and indexes for the shop in seconds."""
@@ -59,7 +59,7 @@ WHY: Mapping[tuple[str, str], str] = {
 
 def told(proposal: str, shipped: Path) -> Iterator[str]:
     """A line for each reason for which the shipped file differs from the proposed one, with the choices that it stands for."""
-    by_reason: dict[str, list[Difference]] = {}
+    by_reason: dict[str, list[FileDifference]] = {}
     for one in differences(yaml.safe_load(proposal), yaml.safe_load(shipped.read_text())):
         by_reason.setdefault(why(one), []).append(one)
     for reason, found in by_reason.items():
@@ -69,7 +69,7 @@ def told(proposal: str, shipped: Path) -> Iterator[str]:
         yield f"  {where}: {topic}{choice}: {reason}"
 
 
-def why(one: Difference) -> str:
+def why(one: FileDifference) -> str:
     """The reason for a difference; `UNEXPLAINED` if none is written here."""
     return WHY.get((one.collection, one.topic)) or WHY.get(("*", one.topic)) or UNEXPLAINED
 

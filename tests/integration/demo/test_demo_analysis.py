@@ -12,7 +12,7 @@ from demo.analysis import DOCUMENTS, UNEXPLAINED, WHY, told, why
 from docferry.adapters.mongodb.analysis import MongoAnalysis
 from docferry.adapters.sketches import sketches
 from docferry.config.price_book import load_price_book
-from docferry.core.analyze.differences import Difference, differences
+from docferry.core.analyze.differences import FileDifference, differences
 from docferry.flows.analyze.analyze import analyze
 from docferry.flows.analyze.budget import ReadBudget
 from docferry.flows.analyze.collect import Analysis
@@ -52,5 +52,5 @@ def test_every_difference_has_a_reason(stack: SandboxStack, awkward: int) -> Non
 
 
 def test_a_difference_without_a_reason_is_told_as_such() -> None:
-    other = Difference(collection="users", topic="index on shoe size", proposed="there", written="")
+    other = FileDifference(collection="users", topic="index on shoe size", proposed="there", written="")
     assert why(other) == UNEXPLAINED not in WHY.values()

@@ -13,7 +13,7 @@ File = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class FileDifference:
     """One choice on which the files differ; empty where one of them has none."""
 
     collection: str
@@ -25,7 +25,7 @@ class Difference:
         return f"{self.collection or 'the file'}, {self.topic}: {self.proposed or 'none'} -> {self.written or 'none'}"
 
 
-def differences(proposed: File, written: File) -> list[Difference]:
+def differences(proposed: File, written: File) -> list[FileDifference]:
     """All of them, in the order of the written file; fields decide, and names of items are one choice a collection."""
     found = list(_of_the_file(proposed, written))
     mine, theirs = proposed.get("collections", {}), written.get("collections", {})
@@ -34,7 +34,7 @@ def differences(proposed: File, written: File) -> list[Difference]:
     return found
 
 
-def _of_the_file(proposed: File, written: File) -> Iterator[Difference]:
+def _of_the_file(proposed: File, written: File) -> Iterator[FileDifference]:
     told = {
         "tables": _tables,
         "unique indexes that are waived": _waived,
@@ -56,7 +56,7 @@ def _patterns(file: File) -> str:
     return ", ".join(file.get("access_patterns", {}))
 
 
-def _of_a_collection(name: str, proposed: File | None, written: File | None) -> Iterator[Difference]:
+def _of_a_collection(name: str, proposed: File | None, written: File | None) -> Iterator[FileDifference]:
     if proposed is None or written is None:
         yield from _differ(
             name, "collection", "" if proposed is None else "migrated", "" if written is None else "migrated"
@@ -75,9 +75,9 @@ def _of_a_collection(name: str, proposed: File | None, written: File | None) -> 
     yield from _differ(name, "names", _names(mine), _names(theirs))
 
 
-def _differ(collection: str, topic: str, proposed: str, written: str) -> Iterator[Difference]:
+def _differ(collection: str, topic: str, proposed: str, written: str) -> Iterator[FileDifference]:
     if proposed != written:
-        yield Difference(collection=collection, topic=topic, proposed=proposed, written=written)
+        yield FileDifference(collection=collection, topic=topic, proposed=proposed, written=written)
 
 
 def _fields(key: Mapping[str, Any]) -> str:
