@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from docferry.adapters.aws.rollback_points.backups import DynamoBackups, Externa
 from docferry.adapters.aws.rollback_points.s3 import S3Files
 from docferry.adapters.aws.streams import DynamoStreams
 from docferry.adapters.local.analysis_files import AnalysisDirectory
+from docferry.adapters.local.application import SourceDirectory
 from docferry.adapters.local.point_files import DirectoryFiles
 from docferry.adapters.local.process import identity
 from docferry.adapters.mongodb.analysis import MongoAnalysis
@@ -52,11 +53,12 @@ from docferry.client.type_border import TypeBorder
 from docferry.config import Migration, load_migration
 from docferry.core.estate.plan import desired_estate
 from docferry.core.estate.values import DesiredEstate
+from docferry.core.source.program.python import parse_python
 from docferry.errors import ConfigError, Problem
 from docferry.flows.kernel.job import Job, Ports, Run
 from docferry.flows.ledger.mapping_fingerprint import require_mapping
 from docferry.flows.ledger.positions import applied_position
-from docferry.ports.analyze import Sketches
+from docferry.ports.analyze import Sketches, SourceParser, SourceTree
 from docferry.ports.client import DynamoCalls, Metrics
 from docferry.ports.flows import Identity, Progress, StopSignal, Target
 from docferry.ports.rollback_points import PointFiles, PointPorts
@@ -343,6 +345,20 @@ def analysis_source(uri: str, database: str) -> AnalysisPorts:
         )
         raise ConfigError("environment", [problem])
     return AnalysisPorts(source=MongoAnalysis(clean_uri(uri), database), sketches=sketches())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplicationPorts:
+    """An application's source, and what reads its files: ending -> parser."""
+
+    tree: SourceTree
+    parsers: Mapping[str, SourceParser]
+
+
+def application_source(directory: Path) -> ApplicationPorts:
+    """How an application's source is read. Raises ConfigError for what is no directory."""
+    parsers: Mapping[str, SourceParser] = {".py": parse_python}
+    return ApplicationPorts(tree=SourceDirectory(directory, parsers), parsers=parsers)
 
 
 def analysis_directory(path: Path) -> AnalysisDirectory:

@@ -9,14 +9,17 @@ from pathlib import Path
 
 import click
 
-from docferry.cli.common import CliProgress, explained, json_option, show, stop_on_signals
+from docferry.cli.common import EXIT_DIFFERENT, CliProgress, explained, json_option, show, stop_on_signals
 from docferry.config.price_book import load_bill, load_price_book
 from docferry.core.analyze.facts import QueryShape
 from docferry.core.analyze.query_shapes import shapes_of_log
 from docferry.core.analyze.report import Report
+from docferry.core.source.table import findings_body, findings_text, source_files, summary
+from docferry.errors import ConfigError, Problem
 from docferry.flows.analyze.analyze import analyze
 from docferry.flows.analyze.budget import ReadBudget
 from docferry.flows.analyze.collect import Analysis
+from docferry.rehearsal.judged import calls_in, is_served, judged, with_source
 from docferry.wiring import MONGO_URI, analysis_directory, analysis_source
 
 
@@ -29,13 +32,23 @@ _existing = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command("analyze")
-@click.option("--database", required=True, help="The MongoDB database to look at.")
+@click.option("--database", default="", help="The MongoDB database to look at.")
+@click.option(
+    "--source",
+    "directory",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=None,
+    help="An application's source: say of each driver call in it what becomes of it. Needs no database; runs none of it.",
+)
+@click.option(
+    "--file", "file", type=_existing, default=None, help="The migration file that decides about --source's calls."
+)
 @click.option("--collections", default="", metavar="A,B", help="Only these collections.")
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     default=None,
-    help="Where the report and the file go. [analysis-DATABASE]",
+    help="Where the report and the file go. [analysis-DATABASE, analysis-DIRECTORY]",
 )
 @click.option(
     "--documents",
@@ -60,6 +73,8 @@ _existing = click.Path(exists=True, dir_okay=False, path_type=Path)
 @explained
 def analyze_command(
     database: str,
+    directory: Path | None,
+    file: Path | None,
     collections: str,
     out: Path | None,
     documents: int,
@@ -72,7 +87,12 @@ def analyze_command(
     """Look at a MongoDB database; write a report, and a migration file to begin with. Reads only; no file is needed.
 
     Connects by DOCFERRY_MONGO_URI. Leaves report.html, report.md, report.json and migration.yaml in the directory.
+
+    With --source it also reads an application's source, and leaves source.html, source.md and source.json; exit 1 if one
+    of the calls will not be served once DynamoDB leads.
     """
+    if not database:
+        return _source_alone(directory, file, out, as_json)
     book, bill = load_price_book(price_book), load_bill(mongodb_bill)
     out = out or Path(f"analysis-{database}")
     with stop_on_signals() as stop, CliProgress() as progress:
@@ -89,9 +109,34 @@ def analyze_command(
                 shapes=[shape for log in logs for shape in _shapes(log, database)],
             )
             report, text = analyze(job, book, bill)
+        found_calls = None
+        if directory is not None:
+            seen = [shape for one in report.facts.collections for shape in one.shapes]
+            found_calls = judged(calls_in(directory, seen, progress, stop), file, text)
+            report = with_source(report, found_calls)
     files = analysis_directory(out).write(report, text)
-    show({name: str(path) for name, path in files.items()}, as_json, _told(report, files))
-    return 0
+    told = _told(report, files)
+    if found_calls is not None:
+        files |= analysis_directory(out).leave(source_files(found_calls))
+        told = f"{findings_text(found_calls.calls)}\n{told}"
+    show({name: str(path) for name, path in files.items()}, as_json, told)
+    return EXIT_DIFFERENT if found_calls is not None and not is_served(found_calls) else 0
+
+
+def _source_alone(directory: Path | None, file: Path | None, out: Path | None, as_json: bool) -> int:
+    if directory is None:
+        problem = Problem(
+            where="docferry analyze", what="has nothing to look at", suggestion="give --database or --source"
+        )
+        raise ConfigError("docferry analyze", [problem])
+    with stop_on_signals() as stop, CliProgress() as progress:
+        found = judged(calls_in(directory, (), progress, stop), file)
+    files = analysis_directory(out or Path(f"analysis-{directory.resolve().name}")).leave(source_files(found))
+    told = [findings_text(found.calls), *summary(found), f"report: {files['source.html']}"]
+    show(
+        findings_body(found) | {"reports": {name: str(path) for name, path in files.items()}}, as_json, "\n".join(told)
+    )
+    return 0 if is_served(found) else EXIT_DIFFERENT
 
 
 def _shapes(log: Path, database: str) -> list[QueryShape]:

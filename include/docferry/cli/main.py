@@ -5,8 +5,8 @@ Connections: DOCFERRY_MONGO_URI, and for AWS the standard variables (AWS_ENDPOIN
 
 Exit codes:
   0  done
-  1  the databases differ, repair left something, dead letters stay dead, a rollback point is not what was recorded, or
-     not everything is healthy
+  1  the databases differ, repair left something, dead letters stay dead, a rollback point is not what was recorded,
+     not everything is healthy, or DynamoDB will not serve a call of the source (analyze --source)
   2  wrong usage, migration file or environment
   3  refused: a preflight check, a difference in the estate, a lease that another process holds, too many dead letters,
      a purge that is not proved safe (the dry run's, too), a rollback point that cannot be made, live data without --confirm

@@ -36,6 +36,7 @@ MigrationError(retryable=False)
 ├ MembershipBroken                          this process may not write: an unforeseen error keeps it from following the mode
 ├ InstanceStruck                            this process was struck off; it registers anew, and the call is made again
 ├ CallRefused(what, suggestion)             the client cannot do this call, or not in this mode
+│  └ NoAccessPattern                        no key and no index leads to what a query asks for
 ├ DocumentNotFound                          nothing is there to be updated; nothing was written
 ├ NotAsExpected                             the document is not as the write expects it; nothing was written
 ├ UpdateRefused(code)                       the write error that MongoDB gives for the same update
@@ -61,6 +62,7 @@ from docferry.errors.calls import (
     KeyTaken,
     LeaderUnknown,
     MembershipBroken,
+    NoAccessPattern,
     NotAsExpected,
     TornRead,
     UpdateRefused,
@@ -149,6 +151,7 @@ __all__ = [
     "MembershipBroken",
     "MigrationError",
     "MoveRefused",
+    "NoAccessPattern",
     "NotApplied",
     "NotAsExpected",
     "PermanentStoreError",

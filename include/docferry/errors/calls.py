@@ -59,6 +59,10 @@ class CallRefused(MigrationError):
         self.what, self.suggestion = what, suggestion
 
 
+class NoAccessPattern(CallRefused):
+    """No key, and no index that an access pattern of the file names, leads to what a query asks for."""
+
+
 class DocumentNotFound(MigrationError):
     """There is no document where one was to be changed. Nothing was written."""
 

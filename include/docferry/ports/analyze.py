@@ -1,10 +1,13 @@
-"""What an analysis asks of the outside world: MongoDB, read only, and sketches."""
+"""What an analysis asks of the outside world: MongoDB, read only, sketches, and an application's source."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from docferry.core.source.calls import PassedOver
+from docferry.core.source.program.syntax import Program
 
 
 class Distinct(Protocol):
@@ -91,3 +94,30 @@ class AnalysisSource(Protocol):
         """How long the server takes for a ping now."""
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """One file of an application. `path` is relative to the directory that is looked at, with `/`."""
+
+    path: str
+    text: str = field(repr=False)
+
+
+class SourceTree(Protocol):
+    """An application's source, read only. What it passes over is known once `files` has been read to its end."""
+
+    directory: str
+    passed_over: Sequence[PassedOver]
+    """Files that could not be read, or are beyond a bound."""
+    skipped: Sequence[PassedOver]
+    """Directories of packages and of generated files."""
+
+    def files(self) -> Iterator[SourceFile]: ...
+
+
+class SourceParser(Protocol):
+    """Makes a program of a file, without running or importing anything."""
+
+    def __call__(self, path: str, text: str) -> Program:
+        """Raises SyntaxError, ValueError or RecursionError for what cannot be read."""

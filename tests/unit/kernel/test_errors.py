@@ -33,6 +33,7 @@ ARGUMENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "StreamEnded": (("the collection was dropped",), {"reason": "drop", "collections": ("users",)}),
     "TooManyDeadLetters": (("users", 3, 100, 0.01), {}),
     "CallRefused": (("the query operator $where", "use $and"), {}),
+    "NoAccessPattern": (("users by visits", "declare an index"), {}),
     "UpdateRefused": ((14, "not a number"), {}),
     "ValidationFailed": (("they differ", {"missing": 1}), {}),
 }

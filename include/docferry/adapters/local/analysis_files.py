@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,11 @@ class AnalysisDirectory:
             "report.json": render_json(report),
             PROPOSAL: proposal,
         }
-        return {name: self._write(name, content) for name, content in made.items()}
+        return self.leave(made)
+
+    def leave(self, files: Mapping[str, str]) -> dict[str, Path]:
+        """Files by name -> text; name -> path. Raises: ConfigError if the directory cannot be written."""
+        return {name: self._write(name, content) for name, content in files.items()}
 
     def _write(self, name: str, content: str) -> Path:
         path = self.path / name

@@ -1,6 +1,6 @@
 """How a query of the application is answered from DynamoDB: by the table key, or by an index that the file declares. Pure.
 
-    plan_read(mapping, patterns, query, equalities, sort) -> ReadPlan      Raises: CallRefused
+    plan_read(mapping, patterns, query, equalities, sort) -> ReadPlan      Raises: NoAccessPattern
 
 A query is served if it pins, by equality, every field of the table key; or every field of an index's partition key (and what
 its `when` asks for), and an access pattern of the file names that index. What else it asks is checked on the documents found.
@@ -18,7 +18,7 @@ from docferry.core.mapping.items import Document, ItemKey
 from docferry.core.mapping.key_templates import Placeholder, Template
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.settings import AccessPattern
-from docferry.errors import CallRefused, DocumentError
+from docferry.errors import DocumentError, NoAccessPattern
 
 MOST_KEYS = 1_000
 """As many keys may be asked for by $in."""
@@ -71,7 +71,7 @@ def plan_read(
         found = _by_index(mapping, name, query, equalities, sort)
         if found is not None:
             return ReadPlan(query=found)
-    raise CallRefused(
+    raise NoAccessPattern(
         what=f"DynamoDB cannot answer a query of {mapping.collection} by {_named(query)}",
         suggestion=_suggestion(mapping, query),
     )

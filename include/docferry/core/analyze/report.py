@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from docferry.core.analyze.design import Design
 from docferry.core.analyze.facts import CollectionFacts, DatabaseFacts, Risk, Spread
@@ -21,6 +22,16 @@ Row = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    title: str
+    head: Row
+    rows: Sequence[Row]
+    note: str = ""
+    numbers: frozenset[int] = frozenset()
+    """Columns that are set to the right."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """Everything that a report tells."""
 
@@ -28,6 +39,10 @@ class Report:
     risks: Sequence[Risk]
     design: Design
     price: Price
+    first: Sequence[str] = ()
+    """More lines of the first page."""
+    tables: Sequence[Table] = ()
+    """More tables, from elsewhere: the application's calls."""
 
     def counts(self) -> dict[str, int | float | str]:
         """What may stand in a log or a record: numbers, no names and no values."""
@@ -45,26 +60,25 @@ class Report:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    title: str
-    head: Row
-    rows: Sequence[Row]
-    note: str = ""
-    numbers: frozenset[int] = frozenset()
-    """Columns that are set to the right."""
-
-
 def render_json(report: Report) -> str:
     """The facts, risks, design and price, as JSON with a schema number."""
-    return json.dumps({"schema": SCHEMA, **asdict(report)}, indent=1, default=str)
+    return json.dumps({"schema": SCHEMA, **asdict(report)}, indent=1, default=_told)
+
+
+def _told(value: Any) -> Any:
+    return sorted(value) if isinstance(value, frozenset) else str(value)
 
 
 def render_markdown(report: Report) -> str:
     """The report as Markdown."""
-    facts = report.facts
-    lines = [f"# Analysis of {_m(facts.database)}", "", *[f"- {_m(one)}" for one in _first_page(report)], ""]
-    for table in _tables(report):
+    first = [*_first_page(report), *report.first]
+    return markdown_page(f"Analysis of {report.facts.database}", first, _tables(report))
+
+
+def markdown_page(title: str, first: Iterable[str], tables: Iterable[Table]) -> str:
+    """A page of tables: what comes first, as a list, then each table under its title."""
+    lines = [f"# {_m(title)}", "", *[f"- {_m(one)}" for one in first], ""]
+    for table in tables:
         lines += [f"## {_m(table.title)}", ""]
         lines += [_m(table.note), ""] if table.note else []
         lines.append("| " + " | ".join(_m(cell) for cell in table.head) + " |")
@@ -76,13 +90,20 @@ def render_markdown(report: Report) -> str:
 
 def render_html(report: Report) -> str:
     """The report as one HTML page: no script, no request to anywhere."""
-    parts = [f"<h1>Analysis of {_e(report.facts.database)}</h1>", f"<p class=sub>{_e(_about(report.facts))}</p>"]
+    first = [*_first_page(report), *report.first]
+    name = report.facts.database
+    return html_page(f"Analysis of {name}", _about(report.facts), first, _tables(report), _bars(report.price))
+
+
+def html_page(title: str, about: str, first: Iterable[str], tables: Iterable[Table], picture: str = "") -> str:
+    """The same as HTML. Everything but `picture`, which is markup, is escaped."""
+    parts = [f"<h1>{_e(title)}</h1>", f"<p class=sub>{_e(about)}</p>"]
     parts.append("<section class=first>")
-    parts += [f"<p>{_e(one)}</p>" for one in _first_page(report)]
-    parts += [_bars(report.price), "</section>"]
-    for table in _tables(report):
+    parts += [f"<p>{_e(one)}</p>" for one in first]
+    parts += [picture, "</section>"]
+    for table in tables:
         parts.append(_html_table(table))
-    title = _e(f"docferry: {report.facts.database}")
+    title = _e(f"docferry: {title}")
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
@@ -167,6 +188,7 @@ def _tables(report: Report) -> Iterator[Table]:
         note="Shapes only: no value of a query is kept. Empty where the profiler is off and no log was given.",
         numbers=frozenset({6, 7}),
     )  # fmt: skip
+    yield from report.tables
     for facts in report.facts.collections:
         if facts.paths:
             yield _paths(facts)

@@ -48,6 +48,11 @@ def mode_record(ledger: Ledger) -> Record:
             continue
 
 
+def begin_in(ledger: Ledger, state: ModeState) -> None:
+    """The mode of a ledger that has none, as in a trial of the client. Raises ConditionFailed where there is one."""
+    ledger.write(*MODE, state.to_body(), expect=None)
+
+
 def recorded_mode(ledger: Ledger) -> Record | None:
     """The record of the mode, if any process has made it; reads only."""
     return ledger.read(*MODE)

@@ -1,0 +1,1 @@
+"""A program, read without running it: its syntax, what its names may be, and the driver calls in it."""

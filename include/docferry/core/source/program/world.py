@@ -1,0 +1,105 @@
+"""What the files of an application know of one another: their names, their classes, what they import. Kept over all rounds."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from docferry.core.source.program.drivers import DATABASE_ATTRIBUTES, is_library
+from docferry.core.source.program.syntax import Class, Program
+from docferry.core.source.program.values import UNKNOWN, DatabaseHandle, Kind, Module, NameScope, Symbol, Value
+
+_ENDINGS = (".ts", ".tsx", ".js", ".jsx", ".mjs", ".cjs", ".mts", ".cts")
+
+
+@dataclass(slots=True)
+class World:
+    """All files of an application."""
+
+    scopes: dict[str, NameScope] = field(default_factory=dict)
+    exports: dict[str, dict[str, Value]] = field(default_factory=dict)
+    kinds: dict[tuple[str, int], Kind] = field(default_factory=dict)
+    paths: frozenset[str] = frozenset()
+
+    def open(self, programs: Iterable[Program]) -> None:
+        self.paths = frozenset(one.path for one in programs)
+        for path in self.paths:
+            self.scopes[path], self.exports[path] = NameScope(), {}
+
+    def module(self, spec: str, program: Program) -> Module | None:
+        """The file of the application that is imported, if it is one."""
+        wanted = _python_paths(spec, program.path) if program.python else _javascript_paths(spec, program.path)
+        for exact, path in wanted:
+            if exact and path in self.paths:
+                return Module(path)
+            if not exact:
+                found = sorted((one for one in self.paths if one == path or one.endswith(f"/{path}")), key=len)
+                if found:
+                    return Module(found[0])
+        return None
+
+    def imported(self, program: Program, spec: str, name: str) -> Value:
+        """What an import binds: a name of another file, a file, or something of a library."""
+        module = self.module(spec, program)
+        if module is not None:
+            found = self.exported(module, name)
+            if name in ("*", "default"):
+                return found or module
+            return (
+                found
+                or self.module(f"{spec.rstrip('.')}.{name}" if spec.strip(".") else f"{spec}{name}", program)
+                or UNKNOWN
+            )
+        if program.python and spec.startswith("."):
+            return self.module(f"{spec}{name}", program) or UNKNOWN
+        if is_library(spec) or spec in ("re", "bson", "bson.regex"):
+            return symbol_of(spec if name in ("*", "default") else f"{spec}.{name}")
+        return (self.module(f"{spec}.{name}", program) if program.python else None) or UNKNOWN
+
+    def exported(self, module: Module, name: str) -> Value | None:
+        """A name of another file: what it exports, or, in Python, whatever is bound there."""
+        exports = self.exports[module.path]
+        if name in exports:
+            return exports[name]
+        return self.scopes[module.path].names.get(name) if module.path.endswith(".py") else None
+
+    def kind(self, path: str, node: Class, bases: list[Value], scope: NameScope) -> Kind:
+        """The class, which keeps what is known of it from round to round."""
+        known = self.kinds.get((path, node.line))
+        if known is None:
+            known = self.kinds[path, node.line] = Kind(node, bases, scope)
+        known.bases, known.scope = bases, scope
+        return known
+
+
+def symbol_of(path: str) -> Value:
+    """Something of a library, by its path."""
+    return DatabaseHandle() if path in DATABASE_ATTRIBUTES else Symbol(path)
+
+
+def _python_paths(spec: str, path: str) -> list[tuple[bool, str]]:
+    """Where a module may be. Exactly there, or anywhere below: an application's root is not known."""
+    dots = len(spec) - len(spec.lstrip("."))
+    steps = [one for one in spec.lstrip(".").split(".") if one]
+    if dots:
+        base = path.split("/")[:-dots]
+        names = ["/".join([*base, *steps])]
+        return [(True, f"{name}{end}".lstrip("/")) for name in names for end in (".py", "/__init__.py")]
+    name = "/".join(steps)
+    beside = posixpath.join(posixpath.dirname(path), name)
+    return [(True, f"{beside}.py"), (False, f"{name}.py"), (False, f"{name}/__init__.py")]
+
+
+def _javascript_paths(spec: str, path: str) -> list[tuple[bool, str]]:
+    if spec.startswith("."):
+        exact, name = True, posixpath.normpath(posixpath.join(posixpath.dirname(path), spec))
+    elif spec.startswith(("@/", "~/", "src/")):
+        exact, name = False, spec.split("/", 1)[1]
+    else:
+        return []
+    stem, dot = posixpath.splitext(name)
+    names = [name] if dot in _ENDINGS else []
+    names += [stem + end for end in _ENDINGS] if dot in (".js", ".mjs", ".cjs") else []
+    names += [name + end for end in _ENDINGS] + [f"{name}/index{end}" for end in _ENDINGS]
+    return [(exact, one) for one in names]

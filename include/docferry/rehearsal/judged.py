@@ -1,0 +1,56 @@
+"""The calls of an application, judged by the client of a migration file: of its source, and those that its clients count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from docferry.config import Migration, load_migration, parse_migration
+from docferry.core.analyze.facts import QueryShape
+from docferry.core.analyze.report import Report
+from docferry.core.source.bare_file import bare_file
+from docferry.core.source.calls import CallVerdict, JudgedCall, SourceFindings
+from docferry.core.source.shapes import call_of_counted
+from docferry.core.source.table import findings_tables, summary
+from docferry.flows.analyze.source import SourceCalls, SourceScan, read_source
+from docferry.ports.flows import Progress, StopSignal
+from docferry.rehearsal.trial import trial_of
+from docferry.wiring import application_source
+
+
+def calls_in(directory: Path, seen: Sequence[QueryShape], progress: Progress, stop: StopSignal) -> SourceCalls:
+    """The driver calls of an application. Raises: ConfigError, Stopped."""
+    ports = application_source(directory)
+    return read_source(SourceScan(tree=ports.tree, parsers=ports.parsers, progress=progress, stop=stop, seen=seen))
+
+
+def judged(calls: SourceCalls, file: Path | None, proposed: str = "") -> SourceFindings:
+    """What becomes of each: by a migration file, by one that was just proposed, or by no more than each collection's `_id`."""
+    if file is not None:
+        migration, by = load_migration(file), f"the migration file {file}"
+    elif proposed:
+        migration, by = parse_migration(proposed.encode(), "the proposed migration file"), "the proposed migration file"
+    else:
+        names = [one.collection for one in calls.calls if one.collection]
+        migration = parse_migration(bare_file(names).encode(), "the calls' collections")
+        by = "the table key alone: no migration file is given (--file), so each collection lies under its _id, without an index"
+    with trial_of(migration) as trial:
+        return calls.judged(trial.judge, by)
+
+
+def judged_shapes(migration: Migration, shapes: Mapping[str, int]) -> list[JudgedCall]:
+    """What becomes of the calls that the running clients count, most calls first."""
+    with trial_of(migration) as trial:
+        counted = sorted(shapes.items(), key=lambda one: -one[1])
+        return [trial.judge(call_of_counted(shape, count)) for shape, count in counted]
+
+
+def with_source(report: Report, found: SourceFindings) -> Report:
+    """The report of a database, with that of its application."""
+    return replace(report, first=summary(found), tables=findings_tables(found))
+
+
+def is_served(found: SourceFindings) -> bool:
+    """Whether DynamoDB will serve every call."""
+    return found.count(CallVerdict.SERVED) == len(found.calls)
