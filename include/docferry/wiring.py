@@ -58,6 +58,7 @@ from docferry.errors import ConfigError, Problem
 from docferry.flows.kernel.job import Job, Ports, Run
 from docferry.flows.ledger.mapping_fingerprint import require_mapping
 from docferry.flows.ledger.positions import applied_position
+from docferry.flows.ledger.rooms.owners import require_owned
 from docferry.ports.analyze import Sketches, SourceParser, SourceTree
 from docferry.ports.client import DynamoCalls, Metrics
 from docferry.ports.flows import Identity, Progress, StopSignal, Target
@@ -222,7 +223,7 @@ def connect(
 
     `codec_options` are pymongo's; without them it is what the URI says (tz_aware, uuidRepresentation).
     Raises: ConfigError; StoreError, if the ledger cannot be reached; PreflightFailed, if a collection was loaded by another
-            mapping than the file has.
+            mapping than the file has, or a table is another migration's.
     """
     made = _client(file, metrics, codec_options)
     cache = SyncDaxCalls(made.open_dax) if made.open_dax else None
@@ -291,6 +292,7 @@ def _client(file: str | Path, metrics: Metrics | None, codec_options: CodecOptio
         return DynamoLedger(connections.session, migration.ledger.table, migration.name, HASTY)
 
     require_mapping(migration, ledger())
+    require_owned(migration, ledger())
 
     def journal() -> DynamoJournal:
         return DynamoJournal(connections.session, migration.ledger.journal_table, migration.name, HASTY)
@@ -326,7 +328,8 @@ def who(name: str = "") -> Identity:
 def desired(migration: Migration) -> DesiredEstate:
     """What AWS should hold for a migration."""
     journal = migration.cutover.journal
-    return desired_estate(migration.tables, migration.ledger, migration.target, migration.dax, journal=journal)
+    tables, ledger = migration.tables, migration.ledger
+    return desired_estate(tables, ledger, migration.target, migration.dax, journal=journal, owner=migration.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

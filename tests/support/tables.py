@@ -34,7 +34,8 @@ def _schema(pk: str, sk: str) -> list[dict[str, str]]:
 def make_ledgers(session: boto3.Session | None) -> tuple[Ledger, Ledger]:
     """Ledgers of two migrations in one table."""
     if session is None:
-        return FakeLedger(), FakeLedger()
+        one = FakeLedger()
+        return one, FakeLedger(one)
     table = f"Ledger{uuid.uuid4().hex}"
     create_table(session, table)
     return DynamoLedger(session, table, "one"), DynamoLedger(session, table, "one-more")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
+from functools import partial
 
 import click
 
@@ -37,18 +39,21 @@ from docferry.flows.ledger.reverse_letters import list_reverse_letters
 from docferry.flows.preflight.check import CheckReport, check_ledger, check_migration, check_permissions
 from docferry.flows.preflight.images import render_images, switch_images_on
 from docferry.flows.preflight.majority import wait_for_majority
+from docferry.flows.provision.release import release_tables
 from docferry.flows.provision.report import ProvisionReport, render_plan
-from docferry.flows.provision.run import add_replicas, provision
+from docferry.flows.provision.run import add_replicas, ownership, provision
 from docferry.flows.replicate.follower import replicate
 from docferry.flows.reverse.follower import reverse
 from docferry.flows.reverse.report import ReverseReport
 from docferry.ports.flows import Target
-from docferry.wiring import HASTY, MONGO_URI, Connections, connections_from_environment, desired
+from docferry.wiring import HASTY, MONGO_URI, Connections, connections_from_environment, desired, who
 
 
 def add_to(group: click.Group) -> None:
     """These commands, as commands of `group`."""
-    for command in (check, provision_command, replicas, backfill_command, replicate_command, reverse_command):
+    for command in (
+        check, provision_command, release, replicas, backfill_command, replicate_command, reverse_command,
+    ):  # fmt: skip
         group.add_command(command)
 
 
@@ -72,7 +77,7 @@ def check(file: str, offline: bool, permissions: bool, as_json: bool) -> int:
                     migration, source, connections.estate(migration) if connections.has_aws else None, report
                 )
         if connections.has_aws:
-            check_ledger(migration, connections.ledger(migration, HASTY), report)
+            check_ledger(migration, connections.ledger(migration, HASTY), report, connections.estate(migration))
         else:
             report.notes.append("the ledger was not asked: no AWS credentials are configured")
         report.notes += [f"before docferry stop-mongo-writes: {one}" for one in _later(file)]
@@ -107,15 +112,33 @@ def provision_command(file: str, dry_run: bool, allow_changes: bool, as_json: bo
     """Switch change stream images on; create or verify ledger, tables, indexes, PITR, TTL, tags, and the DAX cluster; make the
     marker in MongoDB that says who leads."""
     migration, connections = open_migration(file)
+    owned = ownership(migration, connections.ledger(migration), connections.estate(migration))
+    if not dry_run:
+        owned.require()
     with closing(connections.source(migration)) as source, CliProgress() as progress:
         images = switch_images_on(migration, source, dry_run=dry_run, progress=progress)
-    report = _provisioned(provision, migration, connections, dry_run, allow_changes)
+    report = _provisioned(partial(provision, ownership=owned), migration, connections, dry_run, allow_changes)
     if not dry_run:
         with opened_job(file) as (job, _):
             mark_leader(job)
     notes = changed_since(migration, connections.ledger(migration))
     body = report.to_dict() | {"images": images.to_dict(), "mapping_changed": notes}
     show(body, as_json, "\n".join([render_images(images), render_plan(report), *notes]))
+
+
+@click.command()
+@file_argument
+@click.option("--migration", default="", metavar="NAME", help="Which one is over; the file's own by default.")
+@json_option
+@explained
+def release(file: str, migration: str, as_json: bool) -> None:
+    """A migration that is over lets the file's tables go: another one may have them. Their items stay."""
+    ours, connections = open_migration(file)
+    over = replace(ours, name=migration or ours.name)
+    with stop_on_signals() as stop, CliProgress() as progress, connections.job(over, who(), progress, stop) as job:
+        released = release_tables(job)
+    text = f"{over.name}: {', '.join(released) or 'no table of the file'} let go"
+    show({"migration": over.name, "released": released}, as_json, text)
 
 
 @click.command()

@@ -52,7 +52,10 @@ class Capacity(_Strict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableDesign(_Strict):
-    """What the file says of a table, under its name. Index `X` has keys XPK and XSK and projects all attributes."""
+    """What the file says of a table, under its name. Index `X` has keys XPK and XSK and projects all attributes.
+
+    `shared`: other migrations of the same ledger may keep items in it, too, under keys that none of this one's can be.
+    """
 
     indexes: tuple[str, ...] = ()
     billing: Billing = "on_demand"
@@ -64,6 +67,7 @@ class TableDesign(_Strict):
     deletion_protection: bool = True
     ttl_attribute: str = "_ttl"
     tags: Mapping[str, str] = field(default_factory=dict)
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

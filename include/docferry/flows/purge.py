@@ -45,6 +45,7 @@ from typing import Any
 
 from docferry.core.compare.diff import is_tombstone
 from docferry.core.cutover.purge_proof import Ages, Facts, Proof, WritersSeen, prove
+from docferry.core.estate.ownership import Neighbours
 from docferry.core.mapping.items import Item, ItemKey, key_of
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import id_name, item_id
@@ -58,6 +59,7 @@ from docferry.flows.ledger.dead_letters import LetterWatch, letter_key, list_let
 from docferry.flows.ledger.leases import Lease, held_async, take_or_create
 from docferry.flows.ledger.positions import read_replication
 from docferry.flows.ledger.reigns import Reigns, read_reigns
+from docferry.flows.ledger.rooms.owners import read_neighbours, require_owned
 from docferry.flows.ledger.rooms.purge import PURGE, looks_in, purge_looked, read_looks
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.ledger.writers import LEASE_S, open_loads, open_writers
@@ -84,7 +86,8 @@ class PurgeReport:
     """What became of tombstones: scanned = purged + purgeable + changed + all that were kept.
 
     `purgeable` are those that a run would have purged which is no dry run; `changed` those that were something else, or gone,
-    when they were to be deleted; `kept` counts by reason. `items` is everything that was looked at.
+    when they were to be deleted; `kept` counts by reason. `items` is everything that was looked at; what another migration keeps
+    in a shared table is none of it.
     """
 
     proof: Proof
@@ -136,6 +139,7 @@ async def purge(job: Job, target: Target, dry_run: bool = False) -> PurgeReport:
     Raises: PreflightFailed with everything that keeps it from being proved (a dry run reports that instead), LeaseHeld,
             LeaseLost, Stopped, RetryExhausted, StoreError. Whatever it raises, it can be run again.
     """
+    await in_thread(require_owned, job.migration, job.ledger, stop=job.stop)
     if dry_run:
         looks = await in_thread(read_looks, job.ledger, stop=job.stop)
         proof = await in_thread(_prove, job, looks, stop=job.stop)
@@ -201,10 +205,12 @@ class _Purge:
         self.watches = {name: LetterWatch(job.ledger, name) for name in job.migration.mappings}
         self.listed = -math.inf
         self.reigns = Reigns()
+        self.neighbours = Neighbours()
 
     async def run(self) -> PurgeReport:
         began = time.monotonic()
         self.reigns = await in_thread(read_reigns, self.job.ledger, stop=self.job.stop)
+        self.neighbours = await in_thread(read_neighbours, self.job.migration, self.job.ledger, stop=self.job.stop)
         for table in sorted({mapping.table for mapping in self.job.migration.mappings.values()}):
             await unless_stopped(self._table(table), self.job.stop)
         self.report.seconds = time.monotonic() - began
@@ -239,6 +245,7 @@ class _Purge:
 
     async def _page(self, table: str, entities: Mapping[str, DocumentMapping], items: Sequence[Item]) -> None:
         await self._look_for_letters()
+        items = self.neighbours.without(table, list(items))
         graves: list[Grave] = []
         tombstones = [item for item in items if is_tombstone(item)]
         held = await self._held_by_mongo(table, [item for item in tombstones if self.reigns.bore(item)])

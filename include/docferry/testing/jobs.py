@@ -11,7 +11,7 @@ from typing import Any
 from docferry.config import Migration
 from docferry.flows.kernel.job import Job, Ports, Run
 from docferry.ports.flows import Identity, Ledger, Progress, StopSignal
-from docferry.testing.fakes import FakeLeader, FakeLedger
+from docferry.testing.fakes import FakeEstate, FakeLeader, FakeLedger
 
 
 class Quiet:
@@ -34,7 +34,7 @@ def make_job(
     **ports: Any,
 ) -> Job:
     """A job with these ports (`source=`, `fence=`, `clients=`, `sink=`, `streams=`, `journal=`, `estate=`, `points=`), which stay
-    the caller's to close. Without `leader=` the marker is a fake of its own."""
+    the caller's to close. Without `leader=` or `estate=` these are fakes of its own."""
     return Job(
         migration=migration,
         ledger=FakeLedger() if ledger is None else ledger,
@@ -42,7 +42,7 @@ def make_job(
         progress=progress or Quiet(),
         stop=stop or threading.Event(),
         run=Run(run, run_mark),
-        ports=Ports({"leader": FakeLeader} | _openers(ports)),
+        ports=Ports({"leader": FakeLeader, "estate": FakeEstate} | _openers(ports)),
     )
 
 

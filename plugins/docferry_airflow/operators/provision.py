@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 from docferry_airflow.operators.base import MigrationOperator, Work
@@ -27,9 +28,11 @@ class ProvisionOperator(MigrationOperator):
 
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.flows.fence.marker import mark_leader
-        from docferry.flows.provision.run import provision
+        from docferry.flows.provision.run import ownership, provision
 
-        found = self._run(provision, work)
+        connections, migration = work.connections, work.migration
+        owned = ownership(migration, connections.ledger(migration), connections.estate(migration))
+        found = self._run(partial(provision, ownership=owned), work)
         if not self.plan_only:
             with work.job() as job:
                 mark_leader(job)

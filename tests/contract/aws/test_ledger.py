@@ -114,6 +114,18 @@ def test_migrations_do_not_see_each_other(session: boto3.Session | None) -> None
     other.write("s", "k", {"n": 2}, expect=None)
 
 
+def test_what_is_of_a_table_all_migrations_see_and_may_change_once(session: boto3.Session | None) -> None:
+    one, other = make_ledgers(session)
+    mine, theirs = one.of_table("Shop"), other.of_table("Shop")
+    first = mine.write("owners", "all", {"n": 1}, expect=None)
+    assert theirs.read("owners", "all") == first
+    assert theirs.list("owners") == [first]
+    assert (one.read("owners", "all"), one.of_table("Other").read("owners", "all")) == (None, None)
+    theirs.write("owners", "all", {"n": 2}, expect=first)
+    with pytest.raises(ConditionFailed):
+        mine.write("owners", "all", {"n": 3}, expect=first)
+
+
 def test_float_is_refused_because_it_would_not_come_back(ledger: Ledger) -> None:
     with pytest.raises(UnsupportedType):
         ledger.write("s", "k", {"n": 0.1}, expect=None)

@@ -74,7 +74,7 @@ DECIDE_NOTHING: Mapping[type, tuple[str, ...]] = {
     # A table's indexes and ttl_attribute are in each collection's settings, too, and decide there.
     s.TableDesign: (
         "indexes", "billing", "capacity", "pitr", "encryption", "kms_key", "stream", "deletion_protection", "ttl_attribute",
-        "tags",
+        "tags", "shared",
     ),
     s.TableSettings: ("name",),
     s.DaxSettings: tuple(one.name for one in fields(s.DaxSettings)),

@@ -6,7 +6,7 @@ as AWS offers it: tags and PITR are eventually so, which is why the flow polls u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -377,16 +377,12 @@ def _set_ttl(client: Any, spec: TableSpec, _step: EstateStep) -> None:
     call(client.update_time_to_live, TableName=spec.name, TimeToLiveSpecification=wanted)
 
 
-def _arn(client: Any, spec: TableSpec) -> str:
-    return str(call(client.describe_table, TableName=spec.name)["Table"]["TableArn"])
-
-
-def _tag(client: Any, spec: TableSpec, tags: Mapping[str, str]) -> None:
-    call(client.tag_resource, ResourceArn=_arn(client, spec), Tags=encode_tags(tags))
-
-
-def _untag(client: Any, spec: TableSpec, key: str) -> None:
-    call(client.untag_resource, ResourceArn=_arn(client, spec), TagKeys=[key])
+def _tag(client: Any, spec: TableSpec, tags: Mapping[str, str], off: Sequence[str] = ()) -> None:
+    arn = str(call(client.describe_table, TableName=spec.name)["Table"]["TableArn"])
+    if tags:
+        call(client.tag_resource, ResourceArn=arn, Tags=encode_tags(tags))
+    if off:
+        call(client.untag_resource, ResourceArn=arn, TagKeys=list(off))
 
 
 _CALLS: Mapping[Action, Callable[[Any, TableSpec, EstateStep], None]] = {
@@ -394,7 +390,9 @@ _CALLS: Mapping[Action, Callable[[Any, TableSpec, EstateStep], None]] = {
     Action.SET_PITR: _set_pitr,
     Action.SET_TTL: _set_ttl,
     Action.SET_TAGS: lambda client, spec, step: _tag(client, spec, spec.tags),
-    Action.FINISH_TABLE: lambda client, spec, step: _untag(client, spec, MARKER),
+    Action.FINISH_TABLE: lambda client, spec, step: _tag(client, spec, {}, [MARKER]),
+    Action.CLAIM_TABLE: lambda client, spec, step: _tag(client, spec, spec.owner_tag),
+    Action.RELEASE_TABLE: lambda client, spec, step: _tag(client, spec, {}, [step.detail]),
     Action.BEGIN_REPLICA: lambda client, spec, step: _tag(client, spec, {REPLICA_MARKER: step.detail}),
-    Action.FINISH_REPLICA: lambda client, spec, step: _untag(client, spec, REPLICA_MARKER),
+    Action.FINISH_REPLICA: lambda client, spec, step: _tag(client, spec, {}, [REPLICA_MARKER]),
 }

@@ -1,4 +1,5 @@
-"""The ledger in one DynamoDB table: partition `<migration>#<section>`, sort key the record's key.
+"""The ledger in one DynamoDB table: partition `<migration>#<section>`, sort key the record's key. What is of a table of DynamoDB,
+for all migrations, has partition `table:<table>#<section>`: no migration's name has a colon.
 
 Every change is conditional on the revision that was read, so two who change the same record never both succeed.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from decimal import Decimal
 from typing import Any
 
@@ -110,6 +112,11 @@ class DynamoLedger:
             self._client.delete_item(
                 TableName=self._table, Key=self._key(record.section, record.key), **_condition(record)
             )
+
+    def of_table(self, table: str) -> DynamoLedger:
+        other = copy(self)
+        other._migration = f"table:{table}"
+        return other
 
     def _new_item(self, section: str, key: str, revision: int, body: Mapping[str, Any]) -> dict[str, Any]:
         return self._key(section, key) | {

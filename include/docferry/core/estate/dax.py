@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from docferry.core.estate.tags import extra_tags, tag_changes
 from docferry.core.estate.values import (
     Action,
     DaxClusterState,
@@ -15,9 +16,7 @@ from docferry.core.estate.values import (
     EstatePlan,
     EstateStep,
     Finding,
-    extra_tags,
     on_off,
-    tag_changes,
 )
 
 

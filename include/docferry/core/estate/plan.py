@@ -14,6 +14,7 @@ How an interrupted run of ours is told from drift
     (PITR, TTL, autoscaling) follows, and taking the tag off is the last step. So a table that carries the tag with the
     digest of today's spec was begun by us for this very file and not finished: exactly those three may be finished
     without permission. A table without the tag, or with another digest (the file was changed in between), has drifted.
+    Whose a table is, its tag `docferry:owner:<migration>` says (`ownership`): put on by CreateTable, or by a step of its own.
     Nothing else is ever excused: a missing index or a changed tag is drift, even under the marker. Replicas work
     the same way with `docferry:adding-replica = <region>` on the first region's table. DAX groups cannot be
     tagged: their description carries the digest, and it counts only as long as the cluster does not exist.
@@ -21,10 +22,11 @@ How an interrupted run of ours is told from drift
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
 from docferry.core.estate.dax import plan_dax
+from docferry.core.estate.ownership import owner_tag
 from docferry.core.estate.tables import (
     plan_table,
 )
@@ -49,12 +51,15 @@ def desired_estate(
     dax: DaxSettings | None = None,
     *,
     journal: bool = False,
+    owner: str = "",
 ) -> DesiredEstate:
-    """What the file asks for. `journal`: with the table of the application's journals.
+    """What the file asks for. `journal`: with the table of the application's journals. `owner`: the migration whose tag goes onto
+    the tables; without it none does.
 
     Raises: ConfigError, if two tables share a name or a provisioned table names no capacity.
     """
-    specs = tuple(_table_spec(table) for table in tables)
+    tag = owner_tag(owner, ledger.table) if owner else {}
+    specs = tuple(_table_spec(table, tag) for table in tables)
     own: list[TableSpec] = [LedgerTableSpec(name=ledger.table)]
     # Of the journals only the last hours count, by TTL: they need no PITR.
     own += [TableSpec(name=ledger.journal_table, pitr=False, stream=False)] if journal else []
@@ -76,9 +81,9 @@ def desired_estate(
     )
 
 
-def _table_spec(settings: TableSettings) -> TableSpec:
-    values = {f.name: getattr(settings, f.name) for f in fields(settings)}
-    return TableSpec(**{**values, "tags": dict(settings.tags)})
+def _table_spec(settings: TableSettings, owner: Mapping[str, str]) -> TableSpec:
+    values = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name != "shared"}
+    return TableSpec(**{**values, "tags": dict(settings.tags), "owner_tag": dict(owner)})
 
 
 def _dax_spec(settings: DaxSettings) -> DaxSpec:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from docferry.core.estate.tags import extra_tags, tag_changes
 from docferry.core.estate.values import (
     LEFTOVERS,
     MARKER,
@@ -24,12 +25,10 @@ from docferry.core.estate.values import (
     ScalingState,
     TableSpec,
     TableState,
-    extra_tags,
     index_keys,
     on_off,
     show_keys,
     spec_digest,
-    tag_changes,
 )
 
 
@@ -74,8 +73,8 @@ def created_table(spec: TableSpec) -> TableState:
 
 
 def creation_tags(spec: TableSpec) -> dict[str, str]:
-    """The file's tags and the marker."""
-    return {**spec.tags, MARKER: spec_digest(spec)}
+    """The file's tags, whose the table is, and the marker."""
+    return {**spec.tags, **spec.owner_tag, MARKER: spec_digest(spec)}
 
 
 def predict_table(state: TableState | None, step: EstateStep) -> TableState:
@@ -135,6 +134,8 @@ _EFFECTS: Mapping[Action, Any] = {
     Action.SET_PITR: lambda spec, state, step: {"pitr": spec.pitr},
     Action.SET_TTL: lambda spec, state, step: {"ttl_attribute": spec.ttl_attribute},
     Action.SET_TAGS: lambda spec, state, step: {"tags": {**state.tags, **spec.tags}},
+    Action.CLAIM_TABLE: lambda spec, state, step: {"tags": {**state.tags, **spec.owner_tag}},
+    Action.RELEASE_TABLE: lambda spec, state, step: {"tags": {k: v for k, v in state.tags.items() if k != step.detail}},
     Action.FINISH_TABLE: lambda spec, state, step: {"tags": {k: v for k, v in state.tags.items() if k != MARKER}},
     Action.BEGIN_REPLICA: lambda spec, state, step: {"tags": {**state.tags, REPLICA_MARKER: step.detail}},
     Action.CREATE_REPLICA: lambda spec, state, step: {"replicas": {**state.replicas, step.detail: "ACTIVE"}},
@@ -290,6 +291,13 @@ def _rule_tags(spec: TableSpec, state: TableState) -> Iterator[Finding]:
         yield EstateStep(resource=spec.resource, action=Action.SET_TAGS, spec=spec, changes=changes)
 
 
+def _rule_owner(spec: TableSpec, state: TableState) -> Iterator[Finding]:
+    """Whether that is allowed is decided before any plan (`ownership`)."""
+    changes = tag_changes(spec.owner_tag, state.tags)
+    if changes:
+        yield EstateStep(resource=spec.resource, action=Action.CLAIM_TABLE, spec=spec, changes=changes)
+
+
 def _rule_finish(spec: TableSpec, state: TableState) -> Iterator[Finding]:
     if MARKER in state.tags:
         yield EstateStep(resource=spec.resource, action=Action.FINISH_TABLE, spec=spec)
@@ -297,6 +305,7 @@ def _rule_finish(spec: TableSpec, state: TableState) -> Iterator[Finding]:
 
 _TABLE_RULES = (
     _rule_keys,
+    _rule_owner,
     _rule_billing,
     _rule_indexes,
     _rule_scaling,
@@ -332,7 +341,7 @@ def table_fields(state: TableState) -> dict[str, str]:
 
 
 def _creation(spec: TableSpec) -> tuple[EstateChange, ...]:
-    made = table_fields(replace(created_table(spec), tags=dict(spec.tags)))
+    made = table_fields(replace(created_table(spec), tags={**spec.tags, **spec.owner_tag}))
     later = {"point-in-time recovery", "TTL attribute"}
     return tuple(
         EstateChange(field=name, have="missing", want=want) for name, want in made.items() if name not in later

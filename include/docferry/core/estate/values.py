@@ -6,7 +6,7 @@ See `estate.py` for how they fit together.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from typing import Literal
@@ -31,7 +31,10 @@ def index_keys(index: str) -> Keys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableSpec:
-    """One table. `kms_key` None with encryption KMS: any KMS key will do (AWS's own on creation); else a key ARN."""
+    """One table. `kms_key` None with encryption KMS: any KMS key will do (AWS's own on creation); else a key ARN.
+
+    `owner_tag` says whose it is (`ownership`), beside the file's own `tags`.
+    """
 
     name: str
     indexes: tuple[str, ...] = ()
@@ -44,6 +47,7 @@ class TableSpec:
     deletion_protection: bool = True
     ttl_attribute: str = "_ttl"
     tags: Mapping[str, str] = field(default_factory=dict)
+    owner_tag: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def resource(self) -> str:
@@ -131,7 +135,7 @@ def spec_digest(spec: TableSpec | DaxSpec) -> str:
 
 def _canonical(value: object) -> object:
     if is_dataclass(value):
-        return [(f.name, _canonical(getattr(value, f.name))) for f in fields(value)]
+        return [(f.name, _canonical(getattr(value, f.name))) for f in fields(value) if f.name != "owner_tag"]
     if isinstance(value, Mapping):
         return sorted((key, _canonical(item)) for key, item in value.items())
     return value
@@ -270,6 +274,8 @@ class Action(StrEnum):
     SET_PITR = "set point-in-time recovery"
     SET_TTL = "enable TTL"
     SET_TAGS = "set tags"
+    CLAIM_TABLE = "tag as owned"
+    RELEASE_TABLE = "take the owner's tag off"
     FINISH_TABLE = "mark as finished"
     BEGIN_REPLICA = "mark as growing a replica"
     CREATE_REPLICA = "create replica"
@@ -287,7 +293,8 @@ class Action(StrEnum):
 LEFTOVERS = frozenset({Action.SET_PITR, Action.SET_TTL, Action.SET_SCALING})
 """What CreateTable cannot do, and what an interrupted run of ours may therefore have left undone."""
 UNASKED = frozenset(
-    {Action.CREATE_TABLE, Action.FINISH_TABLE, Action.BEGIN_REPLICA, Action.CREATE_REPLICA, Action.FINISH_REPLICA}
+    {Action.CREATE_TABLE, Action.CLAIM_TABLE, Action.FINISH_TABLE}
+    | {Action.BEGIN_REPLICA, Action.CREATE_REPLICA, Action.FINISH_REPLICA}
     | {Action.CREATE_SUBNET_GROUP, Action.CREATE_PARAMETER_GROUP, Action.CREATE_CLUSTER}
 )
 
@@ -374,19 +381,6 @@ Finding = EstateStep | EstateDifference
 
 
 # --- how fields are shown --------------------------------------------------------------------------------------------
-
-
-def tag_changes(want: Mapping[str, str], have: Mapping[str, str]) -> tuple[EstateChange, ...]:
-    return tuple(
-        EstateChange(field=f"tag {key}", have=have.get(key, "missing"), want=value)
-        for key, value in sorted(want.items())
-        if have.get(key) != value
-    )
-
-
-def extra_tags(resource: str, want: Mapping[str, str], have: Mapping[str, str]) -> Iterator[str]:
-    for key in sorted(set(have) - set(want) - {MARKER, REPLICA_MARKER}):
-        yield f"{resource}: tag {key} is not in the file; left alone"
 
 
 def show_keys(keys: Keys) -> str:

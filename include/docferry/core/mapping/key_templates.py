@@ -249,6 +249,20 @@ def first_word(template: Template) -> str:
     return text if whole else ""
 
 
+def word_of(text: str) -> str:
+    """What a key has before its first #: the `first_word` of a template that could have made it, or that has none."""
+    return text.partition("#")[0]
+
+
+def could_make(template: Template, text: str) -> bool:
+    """Whether a template can have made a key. False is certain: a value never holds a bare #."""
+    segments, written = _segments(template), text.split("#")
+    return len(segments) == len(written) and all(
+        one == literal if whole else one.startswith(literal)
+        for (literal, whole), one in zip(segments, written, strict=True)
+    )
+
+
 def _segments(template: Template) -> list[tuple[str, bool]]:
     """(literal prefix, is all literal) for each #-separated segment."""
     segments: list[tuple[str, bool]] = [("", True)]

@@ -38,6 +38,7 @@ from docferry.flows.ledger.positions import (
     read_replication,
     record_position,
 )
+from docferry.flows.ledger.rooms.owners import claim_tables
 from docferry.flows.ledger.times import now_ms
 from docferry.ports.flows import (
     Ledger,
@@ -68,9 +69,11 @@ class PreparedLoad:
 def prepare(job: Job, collection: str) -> PreparedLoad:
     """Claim the collection for this run, record the stream position, and cut chunks. Repeating it changes nothing.
 
-    Raises: LeaseHeld if another run is at it, PreflightFailed unless MongoDB leads, InvariantBroken, StoreError.
+    Raises: LeaseHeld if another run is at it, PreflightFailed unless MongoDB leads and the tables are the migration's,
+            InvariantBroken, StoreError.
     """
     settings = job.migration.mapping(collection).settings
+    claim_tables(job.migration, job.ledger, lambda table: job.estate.fetch_table(table))
     header = _claim(job, settings)
     if header.complete:
         return PreparedLoad(collection=collection, complete=True, ranges=(), chunks=header.chunks)

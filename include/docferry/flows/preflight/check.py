@@ -8,6 +8,7 @@ from typing import Any
 from docferry.config import Migration
 from docferry.errors import Problem, StoreError, TableMissing
 from docferry.flows.ledger.mapping_fingerprint import changed_mappings
+from docferry.flows.ledger.rooms.owners import not_owned
 from docferry.flows.preflight.fates import fates_of
 from docferry.flows.preflight.fields import FieldSeen, look_at_fields
 from docferry.flows.preflight.mongodb import check_stream, collection_problems, server_problems
@@ -71,8 +72,13 @@ def check_permissions(migration: Migration, source: Source, estate: Estate | Non
     report.permissions = permissions_of(migration, source, estate)
 
 
-def check_ledger(migration: Migration, ledger: Ledger, report: CheckReport) -> None:
-    """Add what the ledger says: a collection that was loaded by another mapping. A note says so if it cannot be asked."""
+def check_ledger(migration: Migration, ledger: Ledger, report: CheckReport, estate: Estate | None = None) -> None:
+    """Add what the ledger says, and with `estate` the tables' tags: a collection that was loaded by another mapping, a table that
+    is another migration's. A note says so if they cannot be asked."""
+    try:
+        report.problems += not_owned(migration, ledger, estate.fetch_table if estate is not None else None)
+    except StoreError as error:
+        report.notes.append(f"it was not asked whose the tables are: {error}")
     try:
         report.problems += changed_mappings(migration, ledger)
     except TableMissing:

@@ -47,7 +47,8 @@ class ProvisionPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProvisionReport:
-    """What a run did. In a dry run nothing was done, and `refusals` says what a real run would refuse."""
+    """What a run did. In a dry run nothing was done, and `refusals` says what a real run would refuse; `others`: those of them
+    that say that a table is another migration's."""
 
     resources: tuple[ResourceReport, ...]
     plan: EstatePlan
@@ -55,6 +56,7 @@ class ProvisionReport:
     notes: tuple[str, ...] = ()
     unverified: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
     @property
     def changed_anything(self) -> bool:
@@ -94,7 +96,9 @@ def render_plan(plan: ProvisionPlan | ProvisionReport) -> str:
         lines += [f"{sign} {difference.resource}: {difference.why}", *_render_change(difference.change)]
     lines += [f"  note: {note}" for note in estate.notes]
     lines += [f"  unverified: {what}" for what in estate.unverified]
-    if isinstance(plan, ProvisionPlan):
+    if isinstance(plan, ProvisionReport):
+        lines += [f"x {other}" for other in plan.others]
+    else:
         lines += [f"  {resource} is being changed right now" for resource in plan.busy]
     if not estate.steps and not estate.blocked:
         lines.insert(0, "nothing to do: all is as the file says")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from docferry.config import Migration
 from docferry.core.estate.values import (
     DesiredEstate,
     EstatePlan,
@@ -16,17 +18,19 @@ from docferry.errors import (
     ControlPlaneBusy,
     EstateDrift,
     InvariantBroken,
+    Problem,
     RetryExhausted,
     Stopped,
     TransientStoreError,
 )
+from docferry.flows.ledger.rooms.owners import claim_tables, not_owned, require_owned
 from docferry.flows.provision.report import (
     ProvisionPlan,
     ProvisionReport,
     report_applied,
 )
 from docferry.flows.provision.subjects import ResourceLook, Subject, plan_of, replica_subjects, table_subjects
-from docferry.ports.flows import Estate, Progress, StopSignal
+from docferry.ports.flows import Estate, Ledger, Progress, StopSignal
 
 BUSY_POLLS = 10
 """So many polls apart are attempts at what AWS has no time for: TTL takes one change an hour."""
@@ -47,6 +51,28 @@ class Patience:
     trouble_s: float = 300.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ownership:
+    """Whose the tables are: `lacking` says why they are not the file's, `require` and `claim` raise PreflightFailed then; `claim`
+    notes that they are."""
+
+    lacking: Callable[[], Sequence[Problem]]
+    require: Callable[[], None]
+    claim: Callable[[], None]
+
+
+def ownership(migration: Migration, ledger: Ledger, estate: Estate) -> Ownership:
+    """By the ledger and the tables' tags."""
+    given = (migration, ledger, estate.fetch_table)
+    return Ownership(
+        lacking=partial(not_owned, *given), require=partial(require_owned, *given), claim=partial(claim_tables, *given)
+    )
+
+
+UNOWNED = Ownership(lacking=lambda: (), require=lambda: None, claim=lambda: None)
+"""Nobody asks: replicas are of tables that are owned already."""
+
+
 def plan_provision(desired: DesiredEstate, estate: Estate) -> ProvisionPlan:
     """Ask AWS what is there and plan the rest. Changes nothing.
 
@@ -64,16 +90,20 @@ def provision(
     progress: Progress,
     stop: StopSignal,
     patience: Patience | None = None,
+    ownership: Ownership = UNOWNED,
 ) -> ProvisionReport:
     """Make AWS hold what the file asks for: ledger, tables, DAX. Not replicas: see `add_replicas`.
 
+    `ownership` is asked before anything is touched, and told once the ledger is there, before any table is touched.
+
     Holds:  idempotent; nothing is touched unless the whole plan is allowed; nothing is ever deleted.
-    Raises: PreflightFailed, EstateDrift (before anything was touched); Stopped (run again to continue); RetryExhausted;
+    Raises: PreflightFailed, EstateDrift (before any table was touched); Stopped (run again to continue); RetryExhausted;
             StoreError; InvariantBroken, if AWS accepted a step and does not show it.
     """
     run = _Run(
-        estate=estate, allow_changes=allow_changes, progress=progress, stop=stop, patience=patience or Patience()
-    )
+        estate=estate, allow_changes=allow_changes, progress=progress, stop=stop, patience=patience or Patience(),
+        ownership=ownership,
+    )  # fmt: skip
     return run.carry_out(run.patiently("reading the estate", lambda: table_subjects(desired, estate)), dry_run=dry_run)
 
 
@@ -116,19 +146,25 @@ class _Run:
     progress: Progress
     stop: StopSignal
     patience: Patience
+    ownership: Ownership = UNOWNED
 
     def carry_out(self, subjects: tuple[Subject, ...], *, dry_run: bool) -> ProvisionReport:
         if not dry_run:
             for subject in subjects:
                 self.wait_until_settled(subject)
         plan = self.patiently("reading the estate", lambda: plan_of(subjects))
-        refusals = plan.estate.refusals(allow_changes=self.allow_changes)
+        others = tuple(map(str, self.patiently("asking whose the tables are", self.ownership.lacking)))
+        refusals = (*others, *plan.estate.refusals(allow_changes=self.allow_changes))
         seen = {"notes": plan.estate.notes, "unverified": plan.estate.unverified, "refusals": refusals}
         if dry_run:
-            return ProvisionReport(resources=plan.resources, plan=plan.estate, dry_run=True, **seen)
+            return ProvisionReport(resources=plan.resources, plan=plan.estate, dry_run=True, others=others, **seen)
         if refusals:
             raise EstateDrift(refusals)
-        applied = [self.apply_all(subject, number, len(subjects)) for number, subject in enumerate(subjects)]
+        applied = []
+        for number, subject in enumerate(subjects):
+            applied.append(self.apply_all(subject, number, len(subjects)))
+            if number == 0:  # the ledger
+                self.patiently("noting whose the tables are", self.ownership.claim)
         after = self.patiently("reading the estate back", lambda: plan_of(subjects))
         self.insist(after.estate)
         resources = tuple(report_applied(was, steps) for was, steps in zip(after.resources, applied, strict=True))

@@ -23,6 +23,7 @@ from docferry.flows.ledger.dead_letters import list_letters
 from docferry.flows.ledger.mapping_fingerprint import changed_mappings
 from docferry.flows.ledger.modes import list_moves, live_instances, read_mode, unacknowledged
 from docferry.flows.ledger.positions import read_replication
+from docferry.flows.ledger.rooms.owners import not_owned
 from docferry.flows.ledger.rooms.reverse_stream import read_reverse
 from docferry.flows.ledger.times import encode_time, now_ms
 from docferry.flows.preflight.mongodb import lacking_majority
@@ -108,8 +109,9 @@ def lacking_health(job: Job, parts: Sequence[str]) -> Iterator[Problem]:
 
 
 def _mapping(job: Job) -> Part:
-    """Whether what is loaded was loaded by the file's mapping."""
-    return _part(list(map(str, changed_mappings(job.migration, job.ledger))), [], "what is loaded fits the file")
+    """Whether what is loaded was loaded by the file's mapping, into tables that are the migration's."""
+    wrong = [*changed_mappings(job.migration, job.ledger), *not_owned(job.migration, job.ledger)]
+    return _part(list(map(str, wrong)), [], "what is loaded fits the file")
 
 
 def _fence(job: Job) -> Part:

@@ -36,6 +36,7 @@ from docferry.flows.ledger.leases import Lease, held_async, take_or_create
 from docferry.flows.ledger.mapping_fingerprint import require_mapping
 from docferry.flows.ledger.modes import replication_yield_request, require_direction
 from docferry.flows.ledger.rooms.instances import Housekeeping
+from docferry.flows.ledger.rooms.owners import require_owned
 from docferry.flows.ledger.rooms.reverse_stream import (
     REVERSE,
     ReverseState,
@@ -159,6 +160,7 @@ async def reverse(
         try:
             await asyncio.to_thread(require_direction, job.ledger, Flow.REVERSE, leading=leading)
             await asyncio.to_thread(require_mapping, job.migration, job.ledger)
+            await asyncio.to_thread(require_owned, job.migration, job.ledger)
             tables, report = _recorded(lease, job.migration), report or ReverseReport()
             gated = await in_thread(through_gates, job, lease, stop=job.stop)
             follower = _Follower(gated, target, lease, tables, leading, report, proof)

@@ -30,6 +30,7 @@ from docferry.flows.ledger.modes import read_mode
 from docferry.flows.ledger.positions import changes_applied
 from docferry.flows.ledger.reigns import read_reigns
 from docferry.flows.ledger.reports import CollectionResult, Direction, ValidationReport, latest_report
+from docferry.flows.ledger.rooms.owners import require_owned
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.mongodb import require_source
 from docferry.flows.validate.common import keys_accounted_for, keys_of, mark_of, owner_of, read_ids
@@ -63,6 +64,7 @@ async def validate(
             RetryExhausted, LeaseHeld, LeaseLost, Stopped (within five seconds). A difference is no error here: look at `ok`.
     """
     await in_thread(require_mapping, job.migration, job.ledger, only, stop=job.stop)
+    await in_thread(require_owned, job.migration, job.ledger, stop=job.stop)
     mode = await in_thread(read_mode, job.ledger, stop=job.stop)
     direction = ReverseValidation if mode.leader.dynamodb_leads else ForwardValidation
     return await unless_stopped(direction(job, target, only, sample).run(record), job.stop)

@@ -37,6 +37,7 @@ from docferry.flows.ledger.dead_letters import letter_key, open_letter
 from docferry.flows.ledger.modes import require_permitted
 from docferry.flows.ledger.positions import recorded_position
 from docferry.flows.ledger.reigns import Reigns, read_reigns
+from docferry.flows.ledger.rooms.owners import read_neighbours
 from docferry.flows.ledger.rooms.validation import keep_replaced
 from docferry.flows.ledger.writers import writing
 from docferry.flows.validate.common import keys_accounted_for, keys_of, read_ids
@@ -258,7 +259,8 @@ class _Repair:
         for start in range(0, len(keys), BATCH_DOCUMENTS):
             self.guard()
             time_now = await self._cluster_time()
-            stored = await self._stored(table, keys[start : start + BATCH_DOCUMENTS])
+            mine = await self._mine(table, keys[start : start + BATCH_DOCUMENTS])
+            stored = await self._stored(table, mine)
             accounted = await in_thread(
                 keys_accounted_for, self.job, table, list(stored.values()), time_now, stop=self.job.stop
             )
@@ -272,6 +274,13 @@ class _Repair:
                 not is_tombstone(extra[key]) for key in extra.keys() - of_then.keys()
             )
             await self._entomb(table, of_then)
+
+    async def _mine(self, table: str, keys: Sequence[ItemKey]) -> list[ItemKey]:
+        """Without those of a migration that has begun to share the table since they were judged."""
+        neighbours = await in_thread(read_neighbours, self.job.migration, self.job.ledger, stop=self.job.stop)
+        mine = [key for key in keys if not neighbours.have(table, key[0])]
+        self.report.kept += len(keys) - len(mine)
+        return mine
 
     async def _entomb(self, table: str, items: Mapping[ItemKey, Item], version: int | None = None) -> None:
         """Tombstones of a version, or each of the version of its item."""

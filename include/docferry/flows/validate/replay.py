@@ -16,6 +16,7 @@ from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.dead_letters import DeadLetter, close_letter, letter_document, letter_key, list_letters
 from docferry.flows.ledger.mapping_fingerprint import require_mapping
 from docferry.flows.ledger.modes import require_permitted
+from docferry.flows.ledger.rooms.owners import require_owned
 from docferry.flows.ledger.writers import writing
 from docferry.flows.validate import repair as mending
 from docferry.ports.flows import Guard, Target
@@ -55,6 +56,7 @@ async def replay_letters(job: Job, target: Target, collection: str, ids: Sequenc
     """
     await in_thread(require_permitted, job.ledger, Flow.REPLAY, stop=job.stop)
     await in_thread(require_mapping, job.migration, job.ledger, [collection], stop=job.stop)
+    await in_thread(require_owned, job.migration, job.ledger, stop=job.stop)
     mapping = job.migration.mapping(collection)
     report = ReplayReport()
     letters, keys = await in_thread(list_letters, job.ledger, collection, stop=job.stop), set(map(letter_key, ids))

@@ -19,6 +19,7 @@ from bson.timestamp import Timestamp
 
 from docferry.core.compare.diff import Difference
 from docferry.core.compare.keysum import KeySum
+from docferry.core.estate.ownership import Neighbours
 from docferry.core.mapping.items import Item, ItemKey
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import id_of
@@ -28,6 +29,7 @@ from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import cancel_all, in_thread
 from docferry.flows.ledger.reports import CollectionResult, Direction, ValidationReport, record_report
+from docferry.flows.ledger.rooms.owners import read_neighbours
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.validate.common import PAGE_DOCUMENTS
 from docferry.flows.validate.judging import Judged, Judging, aged
@@ -67,6 +69,7 @@ class Validation(ABC):
         self.so_far = SoFar(started_ms=now_ms(), results=results)
         self.suspects = Suspects()
         self.keeper: Keeper | None = None
+        self.neighbours = Neighbours()
 
     # --- what a direction says ---------------------------------------------------------------------------------------
 
@@ -103,6 +106,7 @@ class Validation(ABC):
     async def run(self, record: bool) -> ValidationReport:
         self.go_on()
         await self.begin()
+        self.neighbours = await self.aside(read_neighbours, self.job.migration, self.job.ledger)
         if self.resumable and record and not self.only and self.sample is None:
             self.keeper, self.so_far, self.suspects = await open_keeper(self.job, self.so_far)
         try:
@@ -211,8 +215,8 @@ class Validation(ABC):
         return range(now_ms() % step, SAMPLE_SEGMENTS, step), SAMPLE_SEGMENTS
 
     async def scan(self, scan: Scan, attributes: Sequence[str] = ()) -> AsyncGenerator[list[Item], None]:
-        """Pages of the segments that are left, each read ahead by one. What a checkpoint holds is behind the pages that have been
-        dealt with."""
+        """Pages of the segments that are left, each read ahead by one, without the items of migrations that share the table.
+        What a checkpoint holds is behind the pages that have been dealt with."""
         seen = 0
         waiting: dict[asyncio.Task[TargetPage], int] = {}
 
@@ -232,7 +236,7 @@ class Validation(ABC):
                         ask(segment, page.next)
                     seen += len(page.items)
                     self.job.progress.advance(f"scan {scan.table}", seen, seen)
-                    yield page.items
+                    yield self.neighbours.without(scan.table, page.items)
                     if page.next is None:
                         del scan.starts[segment]
                     else:

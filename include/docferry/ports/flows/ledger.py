@@ -44,5 +44,8 @@ class Ledger(Protocol):
         Raises: ConditionFailed if one of them is not as expected; one of `beside` is there already.
         """
 
+    def of_table(self, table: str) -> Ledger:
+        """The records of a DynamoDB table: one partition for all the migrations of this ledger."""
+
     def delete(self, record: Record) -> None:
         """Remove the record that was read. Raises ConditionFailed if it has changed."""

@@ -4,6 +4,7 @@ They keep the rules that the real ones keep, as far as the ports promise them: a
 What they do not have is a network: nothing here is slow, lost or late unless a test asks for it.
 """
 
+from docferry.testing.fakes.estate import FakeEstate
 from docferry.testing.fakes.faults import Faults
 from docferry.testing.fakes.feed import FakeFeed
 from docferry.testing.fakes.fence import APP, OWN, FakeClients, FakeFence
@@ -18,6 +19,7 @@ __all__ = [
     "APP",
     "OWN",
     "FakeClients",
+    "FakeEstate",
     "FakeFeed",
     "FakeFence",
     "FakeJournal",

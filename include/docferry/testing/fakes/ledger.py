@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from copy import copy
 from decimal import Decimal
 from typing import Any
 
@@ -17,10 +18,14 @@ from docferry.testing.fakes.faults import Faults
 
 
 class FakeLedger:
-    """Ledger in memory. A revision is never given twice for one key, not even after a delete."""
+    """Ledger in memory. A revision is never given twice for one key, not even after a delete.
 
-    def __init__(self) -> None:
+    `beside`: the ledger of another migration in the same table; what is of a table of DynamoDB, both see.
+    """
+
+    def __init__(self, beside: FakeLedger | None = None) -> None:
         self.faults = Faults()
+        self._tables: dict[str, FakeLedger] = beside._tables if beside is not None else {}
         self._lock = threading.Lock()
         self._records: dict[tuple[str, str], Record] = {}
         self._last: dict[tuple[str, str], int] = {}
@@ -71,6 +76,11 @@ class FakeLedger:
             self._records[place] = record
         self.faults.after()
         return Record(section, key, record.revision, dict(body))
+
+    def of_table(self, table: str) -> FakeLedger:
+        view = copy(self._tables.setdefault(table, FakeLedger()))
+        view.faults = self.faults
+        return view
 
     def delete(self, record: Record) -> None:
         self.faults.before()

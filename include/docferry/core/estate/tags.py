@@ -1,0 +1,22 @@
+"""The tags of tables and clusters: the file's, and docferry's own beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from docferry.core.estate.ownership import OWNER
+from docferry.core.estate.values import MARKER, REPLICA_MARKER, EstateChange
+
+
+def tag_changes(want: Mapping[str, str], have: Mapping[str, str]) -> tuple[EstateChange, ...]:
+    return tuple(
+        EstateChange(field=f"tag {key}", have=have.get(key, "missing"), want=value)
+        for key, value in sorted(want.items())
+        if have.get(key) != value
+    )
+
+
+def extra_tags(resource: str, want: Mapping[str, str], have: Mapping[str, str]) -> Iterator[str]:
+    for key in sorted(set(have) - set(want) - {MARKER, REPLICA_MARKER}):
+        if not key.startswith(OWNER):
+            yield f"{resource}: tag {key} is not in the file; left alone"
