@@ -70,7 +70,7 @@ def ownership(migration: Migration, ledger: Ledger, estate: Estate) -> Ownership
 
 
 UNOWNED = Ownership(lacking=lambda: (), require=lambda: None, claim=lambda: None)
-"""Nobody asks: replicas are of tables that are owned already."""
+"""Not asked: replicas are of tables that are owned already."""
 
 
 def plan_provision(desired: DesiredEstate, estate: Estate) -> ProvisionPlan:
