@@ -117,6 +117,7 @@ class MemoryLedger:
 
     def __init__(self) -> None:
         self._records: dict[tuple[str, str], Record] = {}
+        self._tables: dict[str, MemoryLedger] = {}
         self._lock = threading.Lock()
 
     def read(self, section: str, key: str) -> Record | None:
@@ -148,6 +149,9 @@ class MemoryLedger:
             self._records[section, key] = record
             self._records |= {(one.section, one.key): one for one in beside}
             return record
+
+    def of_table(self, table: str) -> MemoryLedger:
+        return self._tables.setdefault(table, MemoryLedger())
 
     def delete(self, record: Record) -> None:
         with self._lock:

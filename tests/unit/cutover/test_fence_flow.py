@@ -276,6 +276,7 @@ class RefusingLedger:
     def __init__(self, ledger: FakeLedger, refuses: Callable[[Any], bool]) -> None:
         self._ledger, self._refuses = ledger, refuses
         self.read, self.glance, self.list, self.delete = ledger.read, ledger.glance, ledger.list, ledger.delete
+        self.of_table = ledger.of_table
 
     def write(self, section: str, key: str, body: Mapping[str, Any], *, expect: Record | None, **more: Any) -> Record:
         if self._refuses(body):
