@@ -44,8 +44,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from docferry.core.compare.diff import is_tombstone
+from docferry.core.compare.ownership import Neighbours
 from docferry.core.cutover.purge_proof import Ages, Facts, Proof, WritersSeen, prove
-from docferry.core.estate.ownership import Neighbours
 from docferry.core.mapping.items import Item, ItemKey, key_of
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import id_name, item_id

@@ -14,7 +14,7 @@ How an interrupted run of ours is told from drift
     (PITR, TTL, autoscaling) follows, and taking the tag off is the last step. So a table that carries the tag with the
     digest of today's spec was begun by us for this very file and not finished: exactly those three may be finished
     without permission. A table without the tag, or with another digest (the file was changed in between), has drifted.
-    Whose a table is, its tag `docferry:owner:<migration>` says (`ownership`): put on by CreateTable, or by a step of its own.
+    Whose a table is, its tag `docferry:owner:<migration>` says: put on by CreateTable, or by a step of its own.
     Nothing else is ever excused: a missing index or a changed tag is drift, even under the marker. Replicas work
     the same way with `docferry:adding-replica = <region>` on the first region's table. DAX groups cannot be
     tagged: their description carries the digest, and it counts only as long as the cluster does not exist.
@@ -26,10 +26,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
 from docferry.core.estate.dax import plan_dax
-from docferry.core.estate.ownership import owner_tag
 from docferry.core.estate.tables import (
     plan_table,
 )
+from docferry.core.estate.tags import owner_tag
 from docferry.core.estate.values import (
     ActualEstate,
     DaxSpec,

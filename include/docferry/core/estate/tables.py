@@ -292,7 +292,7 @@ def _rule_tags(spec: TableSpec, state: TableState) -> Iterator[Finding]:
 
 
 def _rule_owner(spec: TableSpec, state: TableState) -> Iterator[Finding]:
-    """Whether that is allowed is decided before any plan (`ownership`)."""
+    """Whether that is allowed is decided before any plan (`core.compare.ownership`)."""
     changes = tag_changes(spec.owner_tag, state.tags)
     if changes:
         yield EstateStep(resource=spec.resource, action=Action.CLAIM_TABLE, spec=spec, changes=changes)

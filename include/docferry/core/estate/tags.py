@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from docferry.core.estate.ownership import OWNER
 from docferry.core.estate.values import MARKER, REPLICA_MARKER, EstateChange
+
+OWNER = "docferry:owner:"
+"""A table's tag `docferry:owner:<migration>` names the ledger's table in which that migration's claim is."""
+
+
+def owner_tag(migration: str, ledger: str) -> dict[str, str]:
+    """The tag by which a table tells even those who see another ledger whose it is."""
+    return {f"{OWNER}{migration}": ledger}
 
 
 def tag_changes(want: Mapping[str, str], have: Mapping[str, str]) -> tuple[EstateChange, ...]:

@@ -33,7 +33,7 @@ def index_keys(index: str) -> Keys:
 class TableSpec:
     """One table. `kms_key` None with encryption KMS: any KMS key will do (AWS's own on creation); else a key ARN.
 
-    `owner_tag` says whose it is (`ownership`), beside the file's own `tags`.
+    `owner_tag` says whose it is (`tags`), beside the file's own `tags`.
     """
 
     name: str

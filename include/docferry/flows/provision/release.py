@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from docferry.core.cutover.modes import Mode
-from docferry.core.estate.ownership import OWNER
+from docferry.core.estate.tags import OWNER
 from docferry.core.estate.values import Action, EstateStep, TableSpec
 from docferry.errors import PreflightFailed, Problem
 from docferry.flows.kernel.job import Job

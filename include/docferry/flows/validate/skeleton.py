@@ -19,7 +19,7 @@ from bson.timestamp import Timestamp
 
 from docferry.core.compare.diff import Difference
 from docferry.core.compare.keysum import KeySum
-from docferry.core.estate.ownership import Neighbours
+from docferry.core.compare.ownership import Neighbours
 from docferry.core.mapping.items import Item, ItemKey
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import id_of

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from docferry.config import Migration
-from docferry.core.estate.ownership import Claim, Neighbours, claim_on, conflicts, tag_conflicts
+from docferry.core.compare.ownership import Claim, Neighbours, claim_on, conflicts, tag_conflicts
 from docferry.core.estate.values import TableState
 from docferry.errors import ConditionFailed, PreflightFailed, Problem, TableMissing
 from docferry.ports.flows import Ledger, Record

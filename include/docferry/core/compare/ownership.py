@@ -10,18 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from docferry.core.estate.tags import OWNER
 from docferry.core.mapping.items import Item
 from docferry.core.mapping.key_templates import Template, could_make, disjoint, first_word, parse_template, word_of
 from docferry.core.settings import CollectionSettings
 from docferry.errors import Problem
-
-OWNER = "docferry:owner:"
-"""A table's tag `docferry:owner:<migration>` names the ledger's table in which that migration's claim is."""
-
-
-def owner_tag(migration: str, ledger: str) -> dict[str, str]:
-    """The tag by which a table tells even those who see another ledger whose it is."""
-    return {f"{OWNER}{migration}": ledger}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
