@@ -354,7 +354,7 @@ class TrafficProcess:
     def stop(self) -> TrafficReport:
         """End it and return its report. Raises: Unavailable if it had not been going on until now."""
         process = self.process
-        process.stop(grace_s=5)
+        process.stop(grace_s=30)
         if process.exit_code() != 0:
             raise Unavailable(f"the traffic ended with {process.exit_code()}\n{process.log_tail()}")
         return TrafficReport(**json.loads(self._report.read_text()))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +16,8 @@ from docferry.flows.rollback_points.job import list_points
 from docferry.rehearsal.shop import load_shop
 from docferry.sandbox import SandboxStack
 from support.airflow.home import write_migration
-from support.backfill.rig import Rig
+from support.backfill.rig import Rig, eventually
+from support.pace import Pace
 
 pytestmark = pytest.mark.usefixtures("airflow_home")
 
@@ -79,7 +79,7 @@ def prepared(connections: SandboxStack, tmp_path: Path) -> tuple[str, list[dict[
 
 @pytest.mark.timeout(180)
 def test_on_kill_stops_within_five_seconds_and_the_next_attempt_loses_nothing(
-    prepared: tuple[str, list[dict[str, Any]], int],
+    connections: SandboxStack, prepared: tuple[str, list[dict[str, Any]], int]
 ) -> None:
     from docferry_airflow.operators.backfill import FinishCollectionOperator, LoadRangeOperator
 
@@ -94,15 +94,17 @@ def test_on_kill_stops_within_five_seconds_and_the_next_attempt_loses_nothing(
         except BaseException as error:
             raised.append(error)
 
+    rig = Rig(connections.env(), Path(path), load_migration(Path(path)))
     thread = threading.Thread(target=attempt)
     thread.start()
-    time.sleep(4)
+    eventually(lambda: rig.progress() or not thread.is_alive(), "a checkpoint")
+    rig.close()
     assert thread.is_alive(), f"it ended before it could be killed: {raised}"
-    load.on_kill()
-    asked = time.monotonic()
-    thread.join(timeout=10)
-    assert time.monotonic() - asked < 5
+    with Pace() as pace:
+        load.on_kill()
+        thread.join(timeout=60)
     assert isinstance(raised[0], Stopped)
+    assert pace.seconds < 5
 
     fast = Path(path)
     fast.write_text(fast.read_text().replace("budget_wcu: 150", "budget_wcu: 0"))

@@ -31,7 +31,9 @@ from support.replicate.rig import Following
 pytestmark = pytest.mark.cutover
 
 SILENT_S = 30.0
-UNANSWERED = frozenset({"RetryExhausted", "TimedOut", "Unavailable", "LeaderUnknown", "LeaseLost", "WritesHeld"})
+UNANSWERED = frozenset(
+    {"RetryExhausted", "TimedOut", "Unavailable", "LeaderUnknown", "WriteUnconfirmed", "LeaseLost", "WritesHeld"}
+)
 """What a request may end with that DynamoDB alone could have answered."""
 
 

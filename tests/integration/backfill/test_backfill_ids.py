@@ -30,6 +30,7 @@ from docferry.rehearsal.independent import judge
 from docferry.rehearsal.independent.appearance import canonical
 from docferry.sandbox import SandboxReplicaSet, SandboxStack
 from support.backfill.rig import Rig, generic_rig
+from support.pace import Pace
 
 pytestmark = pytest.mark.xdist_group("backfill_ids")
 OID = ObjectId("507f1f77bcf86cd799439011")
@@ -384,8 +385,11 @@ def test_stop_is_heeded_while_a_page_waits_for_a_lagging_member(
         while not rig.leased_by("stopped"):
             assert driver.is_alive(), driver.wait()
             time.sleep(0.02)
-        driver.signal(signal.SIGTERM)
-        assert driver.wait(5)[-1]["error"] == "Stopped"
+        with Pace() as pace:
+            driver.signal(signal.SIGTERM)
+            answers = driver.wait()
+        assert answers[-1]["error"] == "Stopped"
+        assert pace.seconds < 5
     finally:
         three.resume(other)
         three.let_go(behind)

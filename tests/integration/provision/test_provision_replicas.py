@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from dataclasses import replace
 from typing import Any
@@ -16,7 +15,8 @@ from docferry.core.settings import DaxSettings
 from docferry.errors import EstateDrift, InvariantBroken, PreflightFailed, RetryExhausted, Stopped, Unavailable
 from docferry.flows.provision.report import ResourceOutcome
 from docferry.flows.provision.run import add_replicas
-from support.backfill.rig import table_names
+from support.backfill.rig import eventually, table_names
+from support.pace import Pace
 from support.provision.estate import (
     ABROAD,
     HASTY,
@@ -86,10 +86,9 @@ def test_provision_when_stopped_stops_within_a_second_and_a_rerun_continues(
 ) -> None:
     unreachable = AwsEstate(botocore.session.Session(), REGION)
     slow = replace(HASTY, poll_s=60.0, trouble_s=120.0)
-    started = time.monotonic()
-    with pytest.raises(Stopped):
+    with Pace() as pace, pytest.raises(Stopped):
         run(desired, Reluctant(unreachable, 1), stop=Stop(after=1), patience=slow)
-    assert time.monotonic() - started < 2.5
+    assert pace.seconds < 2.5
     assert outcomes(run(desired, estate)) == ["changed", "created"]
 
 
@@ -118,10 +117,10 @@ def test_replicas_are_added_completed_and_left_alone(desired: DesiredEstate, est
     abroad.put_item(TableName=name, Item={"PK": {"S": "abroad"}, "SK": {"S": "x"}})
     for client in (dynamodb, abroad):
         keys = {"before", "home", "abroad"}
-        deadline = time.monotonic() + 5
-        while {i["PK"]["S"] for i in client.scan(TableName=name)["Items"]} != keys:
-            assert time.monotonic() < deadline, "the data did not arrive in both regions"
-            time.sleep(0.05)
+        eventually(
+            lambda: {i["PK"]["S"] for i in client.scan(TableName=name)["Items"]} == keys,  # noqa: B023
+            "the data to arrive in both regions",
+        )
 
     again = run(desired, estate, add_replicas)
     assert outcomes(again) == ["unchanged"]

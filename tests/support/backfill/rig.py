@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -44,8 +46,8 @@ def table_names(client: Any) -> set[str]:
     return {name for page in client.get_paginator("list_tables").paginate() for name in page["TableNames"]}
 
 
-def eventually(condition: Callable[[], T], what: str, timeout_s: float = 30.0, every_s: float = 0.02) -> T:
-    """The first true answer."""
+def eventually(condition: Callable[[], T], what: str, timeout_s: float = 60.0, every_s: float = 0.02) -> T:
+    """The first true answer. Long enough for a machine on which others work, too."""
     deadline = time.monotonic() + timeout_s
     while not (answer := condition()):
         assert time.monotonic() < deadline, f"waited {timeout_s} s in vain: {what}"
@@ -229,6 +231,15 @@ class Driver:
 
     def is_alive(self) -> bool:
         return self.process.poll() is None
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """SIGSTOP for as long as the block: it gets no further meanwhile."""
+        self.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
 
     def wait(self, timeout_s: float = 60.0) -> list[dict[str, Any]]:
         """What it printed, after its end; its traceback where it did not end by itself."""

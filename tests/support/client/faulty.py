@@ -30,7 +30,7 @@ from support.validate.planting import validate
 
 SOON = {"hold_s": 6.0, "drain_s": 3.0}
 """A hold that is over soon, and still long enough for a machine with two cores."""
-WOKE = frozenset({"LeaseLost", "LeaderUnknown", "WritesHeld"})
+WOKE = frozenset({"LeaseLost", "LeaderUnknown", "WriteUnconfirmed", "WritesHeld"})
 """What a process that was frozen for longer than its lease may answer, once: it was the fault."""
 
 

@@ -187,7 +187,7 @@ class Replication(Worker):
         self.record = self.rig.ledger.write(*REPLICATION, position_body(position), expect=self.record)
 
 
-def eventually_true(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+def eventually_true(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
