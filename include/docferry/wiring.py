@@ -27,6 +27,7 @@ from docferry.adapters.aws.ledger import DynamoLedger
 from docferry.adapters.aws.rollback_points.backups import DynamoBackups, ExternalSnapshots
 from docferry.adapters.aws.rollback_points.s3 import S3Files
 from docferry.adapters.aws.streams import DynamoStreams
+from docferry.adapters.javascript.parsers import javascript_parsers
 from docferry.adapters.local.analysis_files import AnalysisDirectory
 from docferry.adapters.local.application import SourceDirectory
 from docferry.adapters.local.point_files import DirectoryFiles
@@ -359,8 +360,8 @@ class ApplicationPorts:
 
 
 def application_source(directory: Path) -> ApplicationPorts:
-    """How an application's source is read. Raises ConfigError for what is no directory."""
-    parsers: Mapping[str, SourceParser] = {".py": parse_python}
+    """How an application's source is read. Raises ConfigError for what is no directory, or without the extra `analyze`."""
+    parsers: Mapping[str, SourceParser] = {".py": parse_python, **javascript_parsers()}
     return ApplicationPorts(tree=SourceDirectory(directory, parsers), parsers=parsers)
 
 

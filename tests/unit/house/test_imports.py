@@ -23,7 +23,14 @@ OF_EXTRAS = {  # where packages of an extra may be imported at the top of a modu
     "cli": ("cli", "rehearsal"),
     "testing": ("testing",),
 }
-MODULES = {"amazon-dax-client": "amazondax", "pyyaml": "yaml", "opentelemetry-api": "opentelemetry"}
+MODULES = {
+    "amazon-dax-client": "amazondax",
+    "pyyaml": "yaml",
+    "opentelemetry-api": "opentelemetry",
+    "tree-sitter": "tree_sitter",
+    "tree-sitter-javascript": "tree_sitter_javascript",
+    "tree-sitter-typescript": "tree_sitter_typescript",
+}
 
 
 def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ from docferry.testing.jobs import Quiet
 from docferry.wiring import application_source
 from support.source.calls import APPLICATIONS, SHOP, Expected, expected_of, marks_in
 
-NAMES = ["python"]
+NAMES = ["python", "javascript"]
 ALL = [(name, one) for name in NAMES for one in expected_of(name)]
 
 

@@ -66,7 +66,7 @@ def _finished(found: FoundCall, program: Program) -> DriverCall:
         of=found.of,
         collection=found.collection,
         filter=query,
-        update=_known(found.update),
+        update=_update(found),
         projection=_known(found.projection),
         sort=tuple((found.names.get(name, name), way) for name, way in found.sort),
         options={name: plain_of(value) for name, value in found.options.items()},
@@ -74,6 +74,17 @@ def _finished(found: FoundCall, program: Program) -> DriverCall:
         documents=tuple(plain_of(one) for one in found.documents),
         unknown="; ".join(unknown),
     )
+
+
+def _update(found: FoundCall) -> Any:
+    """mongoose sets the fields that stand outside of operators."""
+    made = _known(found.update)
+    if found.driver != "mongoose" or not isinstance(made, dict) or "replace" in found.method:
+        return made
+    fields = {name: value for name, value in made.items() if not name.startswith("$")}
+    rest = {name: value for name, value in made.items() if name.startswith("$")}
+    sets = rest.get("$set")
+    return rest | {"$set": {**fields, **(sets if isinstance(sets, dict) else {})}} if fields else made
 
 
 def _known(value: Value | None) -> Any:

@@ -229,6 +229,8 @@ class Caller(Reader):
             return called(self, callee, node, given)
         if isinstance(node.of, s.Name) and node.of.id in ("require", "import"):
             return self._required(given)
+        if isinstance(node.of, s.Name) and node.of.id in TO_COLLECTION:
+            return self._handle(UNKNOWN, node.of.id, given) or UNKNOWN
         if isinstance(node.of, s.Name) and node.of.id == "RegExp":
             return Plain(Regex("."))
         return UNKNOWN
@@ -294,6 +296,9 @@ class Caller(Reader):
 
     def _guessed(self, node: s.CallNode, member: s.MemberNode, receiver: Value, given: Arguments) -> Value:
         """A call by a driver's name on what cannot be known."""
+        made = self._handle(receiver, member.name, given)
+        if made is not None:
+            return made
         if not isinstance(receiver, Unknown) or not self._looks_like_one(member, given):
             return UNKNOWN
         driver = self._driver()
@@ -305,6 +310,16 @@ class Caller(Reader):
             driver = "mongoose"
         found = self.record(recorded(node.line, CollectionHandle(None, driver), member.name, method, given))
         return QueryHandle(found) if method.query else UNKNOWN
+
+    def _handle(self, receiver: Value, name: str, given: Arguments) -> Value | None:
+        """A database or collection out of a connection that cannot be known."""
+        first = given.first()
+        text = first.value if isinstance(first, Plain) and isinstance(first.value, str) else None
+        if not isinstance(receiver, Unknown):
+            return None
+        if name in TO_COLLECTION and text is not None:
+            return CollectionHandle(text, self._driver())
+        return DatabaseHandle() if name in ("db", "get_database", "get_default_database") else None
 
     @staticmethod
     def _foreign_table(name: str) -> Mapping[str, Method]:

@@ -95,7 +95,7 @@ def _listing(node: Any) -> SyntaxNode:
 
 
 def _choice(node: ast.IfExp) -> SyntaxNode:
-    return ChoiceNode(node.lineno, (_expression(node.body), _expression(node.orelse)))
+    return ChoiceNode(node.lineno, (_expression(node.body), _expression(node.orelse)), _expression(node.test))
 
 
 def _either(node: ast.BoolOp) -> SyntaxNode:

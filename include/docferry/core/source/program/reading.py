@@ -7,9 +7,7 @@ from typing import Any
 
 from docferry.core.source.program import syntax as s
 from docferry.core.source.program.drivers import (
-    CLIENT_KINDS,
     CLIENT_METHODS,
-    DATABASE_KINDS,
     DATABASE_METHODS,
     DATABASE_NAME,
     PYTHON,
@@ -37,7 +35,7 @@ from docferry.core.source.program.values import (
     Value,
     joined,
 )
-from docferry.core.source.program.world import World, symbol_of
+from docferry.core.source.program.world import World, by_kind, is_exports, name_of, symbol_of
 
 MOST_STEPS = 400_000
 """Expressions that are looked at in one file, and no more: a file of generated code has its end."""
@@ -76,13 +74,13 @@ class Reader:
         if function.self_ is not None:
             scope.names["this"] = function.self_
             if self.program.python and parameters:
-                scope.names[_name_of(parameters.pop(0))] = function.self_
+                scope.names[name_of(parameters.pop(0))] = function.self_
         for position, one in enumerate(parameters):
-            value = values[position] if position < len(values) else (named or {}).get(_name_of(one), UNKNOWN)
-            value = _by_kind(one) if value == UNKNOWN else value
+            value = values[position] if position < len(values) else (named or {}).get(name_of(one), UNKNOWN)
+            value = by_kind(one) if value == UNKNOWN else value
             self.bind(one.pattern, value, scope, declares=True)
             if one.field and isinstance(function.self_, Thing):
-                self._keep(function.self_.kind.attributes, _name_of(one), value)
+                self._keep(function.self_.kind.attributes, name_of(one), value)
         returns: list[Value] = []
         self.run(function.node.body, scope, returns=returns)
         return returns
@@ -160,7 +158,7 @@ class Reader:
             for name, inner in value.fields.items() if isinstance(value, Fields) else ():
                 self.export(name, inner)
             return
-        if _is_exports(target.of):
+        if is_exports(target.of):
             self.export(target.name, value)
             return
         of = self.eval(target.of, scope)
@@ -209,7 +207,7 @@ class Reader:
         return UNKNOWN if found is None else found
 
     def _member(self, node: s.MemberNode, scope: NameScope) -> Value:
-        if _is_exports(node):
+        if is_exports(node):
             return UNKNOWN
         return self.member_of(self.eval(node.of, scope), node.name, node)
 
@@ -302,6 +300,8 @@ class Reader:
         return Several(tuple(self.eval(one, scope) for one in node.values))
 
     def _choice(self, node: s.ChoiceNode, scope: NameScope) -> Value:
+        if node.test is not None:
+            self.eval(node.test, scope)
         found: Value | None = None
         for one in node.options:
             found = joined(found, self.eval(one, scope))
@@ -342,6 +342,11 @@ class Reader:
             self.eval(one, scope)
         return UNKNOWN
 
+    def _awaited(self, node: s.Awaited, scope: NameScope) -> Value:
+        value = self.eval(node.of, scope)
+        one = isinstance(value, QueryHandle) and value.call.method.startswith("find_one")
+        return self.document_of(value) if isinstance(value, QueryHandle) and one else value
+
     def _let_expression(self, node: s.Let, scope: NameScope) -> Value:
         return self._let(node, scope, False)
 
@@ -363,6 +368,7 @@ _EXPRESSIONS: Mapping[type[s.SyntaxNode], Callable[[Any, Any, NameScope], Value]
     s.Function: Reader._function,
     s.Class: Reader._class,
     s.Other: Reader._other,
+    s.Awaited: Reader._awaited,
     s.Let: Reader._let_expression,
     s.CallNode: Reader._call,
 }
@@ -377,20 +383,3 @@ _MEMBERS: Mapping[type[Any], Callable[[Any, Any, str, s.SyntaxNode], Value]] = {
     Module: Reader._of_module,
     Document: Reader._of_document,
 }
-
-
-def _name_of(parameter: s.ParameterNode) -> str:
-    return parameter.pattern.id if isinstance(parameter.pattern, s.Name) else ""
-
-
-def _by_kind(parameter: s.ParameterNode) -> Value:
-    """What its type annotation says of a parameter."""
-    if parameter.kind in DATABASE_KINDS:
-        return DatabaseHandle()
-    return ClientHandle() if parameter.kind in CLIENT_KINDS else UNKNOWN
-
-
-def _is_exports(node: s.SyntaxNode) -> bool:
-    if isinstance(node, s.MemberNode):
-        return isinstance(node.of, s.Name) and (node.of.id, node.name) == ("module", "exports")
-    return isinstance(node, s.Name) and node.id == "exports"

@@ -54,6 +54,9 @@ def _update(found: FoundCall, value: Value) -> None:
 
 
 def _projection(found: FoundCall, value: Value) -> None:
+    if isinstance(value, Plain) and isinstance(value.value, str):  # mongoose: "name -email"
+        words = value.value.split()
+        value = Fields({one.lstrip("-+"): Plain(0 if one.startswith("-") else 1) for one in words})
     if value != Plain(None):
         found.projection = value
 

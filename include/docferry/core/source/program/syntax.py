@@ -1,7 +1,7 @@
 """A program as an analysis of driver calls sees it: the same few nodes for Python, JavaScript and TypeScript. Pure.
 
-`await`, parentheses, type annotations around an expression and the like are left out by the parsers. What has no node of its
-own is `Other`: its value is not known, and the calls inside it are found all the same.
+Parentheses, Python's `await`, type annotations around an expression and the like are left out by the parsers. What has no node
+of its own is `Other`: its value is not known, and the calls inside it are found all the same.
 """
 
 from __future__ import annotations
@@ -73,9 +73,17 @@ class CallNode(SyntaxNode):
 
 @dataclass(frozen=True, slots=True)
 class ChoiceNode(SyntaxNode):
-    """One of several values: `a if c else b`, `a or b`, `a ?? b`."""
+    """One of several values: `a if c else b`, `a or b`, `a ?? b`. `test` is what decides."""
 
     options: Sequence[SyntaxNode]
+    test: SyntaxNode | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited(SyntaxNode):
+    """`await of`, where it makes a difference: of a query of mongoose it is the document."""
+
+    of: SyntaxNode
 
 
 @dataclass(frozen=True, slots=True)

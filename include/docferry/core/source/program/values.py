@@ -197,7 +197,7 @@ def joined(known: Value | None, new: Value) -> Value:
     """What a name is, if it may be either. A connection that is made later counts, whatever stands there until then."""
     if known is None or known == new:
         return new
-    if isinstance(new, HANDLES) and not isinstance(known, HANDLES):
+    if isinstance(new, HANDLES) and (not isinstance(known, HANDLES) or isinstance(known, Symbol)):
         return new
     if isinstance(known, HANDLES) and (new == UNKNOWN or new == Plain(None)):
         return known

@@ -6,9 +6,19 @@ import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from docferry.core.source.program.drivers import DATABASE_ATTRIBUTES, is_library
+from docferry.core.source.program import syntax as s
+from docferry.core.source.program.drivers import CLIENT_KINDS, DATABASE_ATTRIBUTES, DATABASE_KINDS, is_library
 from docferry.core.source.program.syntax import Class, Program
-from docferry.core.source.program.values import UNKNOWN, DatabaseHandle, Kind, Module, NameScope, Symbol, Value
+from docferry.core.source.program.values import (
+    UNKNOWN,
+    ClientHandle,
+    DatabaseHandle,
+    Kind,
+    Module,
+    NameScope,
+    Symbol,
+    Value,
+)
 
 _ENDINGS = (".ts", ".tsx", ".js", ".jsx", ".mjs", ".cjs", ".mts", ".cts")
 
@@ -57,11 +67,16 @@ class World:
             return symbol_of(spec if name in ("*", "default") else f"{spec}.{name}")
         return (self.module(f"{spec}.{name}", program) if program.python else None) or UNKNOWN
 
-    def exported(self, module: Module, name: str) -> Value | None:
+    def exported(self, module: Module, name: str, depth: int = 4) -> Value | None:
         """A name of another file: what it exports, or, in Python, whatever is bound there."""
         exports = self.exports[module.path]
         if name in exports:
             return exports[name]
+        for key, value in exports.items():  # export * from ...
+            if key[:1] == "*" and isinstance(value, Module) and depth and name not in ("*", "default"):
+                found = self.exported(value, name, depth - 1)
+                if found is not None:
+                    return found
         return self.scopes[module.path].names.get(name) if module.path.endswith(".py") else None
 
     def kind(self, path: str, node: Class, bases: list[Value], scope: NameScope) -> Kind:
@@ -103,3 +118,20 @@ def _javascript_paths(spec: str, path: str) -> list[tuple[bool, str]]:
     names += [stem + end for end in _ENDINGS] if dot in (".js", ".mjs", ".cjs") else []
     names += [name + end for end in _ENDINGS] + [f"{name}/index{end}" for end in _ENDINGS]
     return [(exact, one) for one in names]
+
+
+def name_of(parameter: s.ParameterNode) -> str:
+    return parameter.pattern.id if isinstance(parameter.pattern, s.Name) else ""
+
+
+def by_kind(parameter: s.ParameterNode) -> Value:
+    """What its type annotation says of a parameter."""
+    if parameter.kind in DATABASE_KINDS:
+        return DatabaseHandle()
+    return ClientHandle() if parameter.kind in CLIENT_KINDS else UNKNOWN
+
+
+def is_exports(node: s.SyntaxNode) -> bool:
+    if isinstance(node, s.MemberNode):
+        return isinstance(node.of, s.Name) and (node.of.id, node.name) == ("module", "exports")
+    return isinstance(node, s.Name) and node.id == "exports"

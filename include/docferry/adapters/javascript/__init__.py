@@ -1,0 +1,1 @@
+"""JavaScript and TypeScript, parsed by tree-sitter (the extra `analyze`). Nothing is run."""
