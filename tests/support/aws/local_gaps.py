@@ -27,7 +27,7 @@ class LocalGaps:
         self._tags: dict[str, dict[str, str]] = {}
         self._recovery: dict[str, str] = {}
         self._encryption: dict[str, Body] = {}
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self._answer))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler(self._answer))
         self._server.daemon_threads = True
 
     def __enter__(self) -> LocalGaps:
@@ -115,7 +115,7 @@ def _table_of(asked: Body) -> str:
     return str(asked["ResourceArn"]).rpartition("/")[2]
 
 
-def _handler(
+def handler(
     answer: Callable[[Mapping[str, str], bytes], tuple[int, Mapping[str, str], bytes]],
 ) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):

@@ -50,6 +50,8 @@ COMMANDS = (
     "rollback",
     "finalize",
     "points",
+    "iam",
+    "privileges",
 )
 
 

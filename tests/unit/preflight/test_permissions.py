@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from docferry.config import Migration, parse_migration
-from docferry.flows.preflight.permissions import lacking_in_mongodb, permissions_of
+from docferry.core.permissions.mongodb import lacking as lacking_in_mongodb
+from docferry.flows.preflight.permissions import permissions_of, wanted_of
 from docferry.testing.fakes import FakeSource
 
 ALL = ["anyAction"]
@@ -20,7 +21,7 @@ def migration(fence: str = "auto") -> Migration:
 
 
 def lacking(*privileges: dict[str, Any], fence: str = "auto") -> list[str]:
-    return [str(one) for one in lacking_in_mongodb(migration(fence), privileges)]
+    return [str(one) for one in lacking_in_mongodb(wanted_of(migration(fence)), privileges)]
 
 
 def on(database: str, collection: str, *actions: str) -> dict[str, Any]:

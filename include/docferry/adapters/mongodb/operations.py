@@ -44,7 +44,7 @@ def current_operations(
 
 
 def create_if_absent(database: Database[Any], collection: str, **options: Any) -> bool:
-    """Create a collection with `options`; False if it is there, or somebody else creates it at the same time."""
+    """Create a collection with `options`; False if it is there, or another process creates it at the same time."""
     try:
         database.create_collection(collection, check_exists=False, **options)
     except OperationFailure as error:

@@ -1,0 +1,1 @@
+"""Commands that come before anything is made: analyze, cost, iam, privileges."""

@@ -1,0 +1,143 @@
+"""Policies and roles name what the file names, and nothing beyond it; the page of permissions is what the code says."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from docferry.cli.main import main
+from docferry.config import load_migration, parse_migration
+from docferry.core.permissions.aws import COMMANDS, Actor, AwsAccount, policy
+from docferry.core.permissions.mongodb import application_role, atlas_role, lacking, role
+from docferry.flows.preflight.permissions import resources_of, wanted_of
+from support.place import ROOT, SHOP_FILE
+
+PLACE = AwsAccount(region="us-east-1", account="111122223333")
+PAGE = ROOT / "docs" / "permissions.md"
+FILE = """
+migration: m
+source: {database: d}
+target: {replicas: [eu-west-1]}
+tables:
+  Plain: {}
+  Scaled: {indexes: [GSI1], billing: provisioned, kms_key: "arn:aws:kms:us-east-1:1:key/k",
+           capacity: {read_units: 5, write_units: 5, max_read_units: 50, max_write_units: 50}}
+collections: {docs: {table: Plain}}
+rollback_points: {to: "s3://kept/there"}
+dax: {cluster: c, subnet_group: g, security_groups: [sg-1], role_arn: "arn:aws:iam::1:role/dax"}
+"""
+
+
+def statements(actor: Actor, text: str = FILE) -> dict[str, Any]:
+    of = resources_of(parse_migration(text.encode()))
+    return {one["Sid"]: one for one in policy(actor, of, PLACE)["Statement"]}
+
+
+def plain(actor: Actor) -> dict[str, Any]:
+    return statements(actor, "migration: m\nsource: {database: d}\ntables: {Things: {}}\ncollections: {docs: {}}\n")
+
+
+@pytest.mark.parametrize("actor", Actor)
+def test_no_policy_has_a_wildcard_for_actions_or_tables_and_each_action_once(actor: Actor) -> None:
+    for one in (*statements(actor).values(), *plain(actor).values()):
+        assert not [action for action in one["Action"] if "*" in action]
+        assert len(set(one["Action"])) == len(one["Action"])
+        if any(action.startswith("dynamodb:") for action in one["Action"]):
+            assert all(":table/" in resource and ":111122223333:" in resource for resource in one["Resource"])
+
+
+@pytest.mark.parametrize("actor", set(Actor) - {Actor.PROVISION})
+def test_only_provisioning_may_change_tables(actor: Actor) -> None:
+    actions = {action for one in statements(actor).values() for action in one["Action"]}
+    assert not actions & {"dynamodb:CreateTable", "dynamodb:UpdateTable", "dynamodb:TagResource", "iam:PassRole"}
+
+
+@pytest.mark.parametrize("actor", Actor)
+def test_nobody_may_delete_a_table_and_records_of_another_migration_are_out_of_reach(actor: Actor) -> None:
+    for one in statements(actor).values():
+        assert "dynamodb:DeleteTable" not in one["Action"]
+        ledger = [resource for resource in one["Resource"] if resource.endswith("table/DocferryLedger")]
+        if ledger and "dynamodb:GetItem" in one["Action"]:
+            keys = one["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
+            assert all(key.startswith("m#") for key in keys)
+            assert one["Condition"]["Null"] == {"dynamodb:LeadingKeys": "false"}
+
+
+def test_what_the_file_does_not_have_needs_no_permission() -> None:
+    assert {"Replicas", "Keys", "Autoscaling", "Dax"} <= set(statements(Actor.PROVISION))
+    assert set(plain(Actor.PROVISION)) == {"Tables", "Ledger"}
+    assert "Dumps" in statements(Actor.POINTS)
+    assert "Dumps" not in plain(Actor.POINTS)
+    assert statements(Actor.POINTS)["Dumps"]["Resource"] == ["arn:aws:s3:::kept/there/*"]
+
+
+def test_without_a_journal_nobody_reaches_for_one() -> None:
+    text = "migration: m\nsource: {database: d}\ntables: {Things: {}}\ncollections: {docs: {}}\ncutover: {journal: false}\n"
+    for actor in Actor:
+        assert "Journal" not in json.dumps(statements(actor, text))
+    assert "Journal" in statements(Actor.APPLICATION_LEADING)
+
+
+def test_a_viewer_and_an_approver_reach_no_document() -> None:
+    for actor in (Actor.VIEWER, Actor.APPROVER):
+        for one in statements(actor).values():
+            data = [action for action in one["Action"] if "Describe" not in action and "List" not in action]
+            assert not data or all(resource.endswith("DocferryLedger") for resource in one["Resource"])
+
+
+@pytest.mark.parametrize("fence", ["write_block", "revoke"])
+def test_role_lacks_nothing_that_the_phases_need(fence: str) -> None:
+    of = wanted_of(load_migration(SHOP_FILE))
+    made = role(of, "docferry", fence)
+    assert lacking(of, made["privileges"]) == []
+    assert lacking(of, made["privileges"][1:]) != []
+
+
+def test_application_needs_to_read_who_leads_and_no_more() -> None:
+    made = application_role(wanted_of(load_migration(SHOP_FILE)), "app")
+    assert [one["actions"] for one in made["privileges"]] == [["find"]]
+    assert made["privileges"][0]["resource"]["collection"] == "docferry.leader"
+
+
+def test_atlas_names_resources_below_each_action_in_capitals() -> None:
+    command = {
+        "createRole": "r", "roles": [],
+        "privileges": [
+            {"resource": {"db": "d", "collection": ""}, "actions": ["changeStream", "find"]},
+            {"resource": {"cluster": True}, "actions": ["inprog"]},
+        ],
+    }  # fmt: skip
+    assert atlas_role(command) == {
+        "roleName": "r",
+        "inheritedRoles": [],
+        "actions": [
+            {"action": "CHANGE_STREAM", "resources": [{"db": "d", "collection": ""}]},
+            {"action": "FIND", "resources": [{"db": "d", "collection": ""}]},
+            {"action": "INPROG", "resources": [{"cluster": True}]},
+        ],
+    }
+
+
+def test_commands_print_what_a_tool_can_take() -> None:
+    def printed(*words: str) -> Any:
+        done = CliRunner().invoke(main, list(words))
+        assert done.exit_code == 0, done.stderr
+        return json.loads(done.stdout)
+
+    assert set(printed("iam", str(SHOP_FILE))) == {one.value for one in Actor}
+    one = printed("iam", str(SHOP_FILE), "--for", "approver", "--account", "111122223333")
+    assert one["Version"] == "2012-10-17"
+    assert "111122223333" in json.dumps(one)
+    assert printed("privileges", str(SHOP_FILE))["createRole"] == "docferry"
+    assert "roleName" in printed("privileges", str(SHOP_FILE), "--atlas", "--fence", "revoke")
+
+
+def test_page_lists_each_who_acts_with_the_actions_that_the_code_gives() -> None:
+    of = resources_of(load_migration(SHOP_FILE))
+    for actor in Actor:
+        actions = {a for one in policy(actor, of, PLACE)["Statement"] for a in one["Action"]}
+        told = ", ".join(sorted(one.removeprefix("dynamodb:") for one in actions))
+        who = ", ".join(f"`{one}`" for one in COMMANDS.get(actor, ())) or "the application"
+        assert f"| `{actor}` | {who} | {told} |" in PAGE.read_text()
