@@ -63,7 +63,7 @@ class ReportLink(BaseOperatorLink):
 
 def make_app() -> Any:
     """The pages, as a FastAPI application of Airflow's API server."""
-    # Airflow has no public name for what asks who may see a DAG: tests/airflow/analyze/test_analyze_run.py sees that it still refuses.
+    # No public name for what asks who may see a DAG: tests/airflow/analyze/test_analyze_run.py sees that it still refuses.
     from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
     from airflow.api_fastapi.core_api.security import requires_access_dag
     from fastapi import Depends, FastAPI, HTTPException
