@@ -112,6 +112,7 @@ def _provision(of: Resources, place: AwsAccount) -> Iterator[Statement]:
         resources=_tables(tables, place, of.replicas),
     )  # fmt: skip
     yield _ledger(of, place, (*_LEDGER_READ, "PutItem"))
+    yield _owners(of, place, "GetItem", *_LEDGER_WRITE)
     if of.replicas:
         yield Statement(
             sid="Replicas",
@@ -165,16 +166,20 @@ def _dax(of: Resources, place: AwsAccount) -> Iterator[Statement]:
 
 
 def _load(of: Resources, place: AwsAccount) -> Iterator[Statement]:
+    yield _owners(of, place, "GetItem")
+    yield _estate(of, place)
     yield _items(of, place, "BatchWriteItem", "PutItem")
     yield _ledger(of, place, _LEDGER_READ, also=_LEDGER_WRITE)
 
 
 def _validate(of: Resources, place: AwsAccount) -> Iterator[Statement]:
+    yield _owners(of, place, "GetItem")
     yield _items(of, place, "BatchGetItem", "DeleteItem", "PutItem", "Query", "Scan")
     yield _ledger(of, place, _LEDGER_READ, also=_LEDGER_WRITE)
 
 
 def _cutover(of: Resources, place: AwsAccount) -> Iterator[Statement]:
+    yield _owners(of, place, "GetItem")
     yield _estate(of, place)
     yield _items(of, place, "BatchGetItem", "PutItem")  # the change of leader ends what replication has begun
     yield _ledger(of, place, _LEDGER_READ, also=("PutItem",))
@@ -183,6 +188,7 @@ def _cutover(of: Resources, place: AwsAccount) -> Iterator[Statement]:
 
 
 def _reverse(of: Resources, place: AwsAccount) -> Iterator[Statement]:
+    yield _owners(of, place, "GetItem")
     yield _estate(of, place)
     yield _items(of, place, "BatchGetItem", "Query")
     yield _ledger(of, place, _LEDGER_READ, also=_LEDGER_WRITE)
@@ -222,11 +228,13 @@ def _approver(of: Resources, place: AwsAccount) -> Iterator[Statement]:
 
 
 def _viewer(of: Resources, place: AwsAccount) -> Iterator[Statement]:
+    yield _owners(of, place, "GetItem")
     yield _estate(of, place)
     yield _ledger(of, place, _LEDGER_READ)
 
 
 def _application(of: Resources, place: AwsAccount) -> Iterator[Statement]:
+    yield _owners(of, place, "GetItem")
     yield _items(of, place, "BatchGetItem", "GetItem", "PutItem", "Query", "Scan")
     yield _ledger(of, place, ("GetItem",))
     yield _ledger(of, place, (), also=("PutItem",), sections=("instances",))
@@ -298,6 +306,16 @@ def _ledger(
         actions=_dynamodb(*actions, *also),
         resources=_tables((of.ledger,), place, ()),
         leading=tuple(f"{of.migration}#{one}" for one in sections),
+    )
+
+
+def _owners(of: Resources, place: AwsAccount, *actions: str) -> Statement:
+    """The ledger's records of whose the tables are."""
+    return Statement(
+        sid="Owners",
+        actions=_dynamodb(*actions),
+        resources=_tables((of.ledger,), place, ()),
+        leading=tuple(f"table:{one}#*" for one in of.tables),
     )
 
 
