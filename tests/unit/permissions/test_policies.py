@@ -48,7 +48,7 @@ def test_no_policy_has_a_wildcard_for_actions_or_tables_and_each_action_once(act
             assert all(":table/" in resource and ":111122223333:" in resource for resource in one["Resource"])
 
 
-@pytest.mark.parametrize("actor", set(Actor) - {Actor.PROVISION})
+@pytest.mark.parametrize("actor", [one for one in Actor if one is not Actor.PROVISION])
 def test_only_provisioning_may_change_tables(actor: Actor) -> None:
     actions = {action for one in statements(actor).values() for action in one["Action"]}
     assert not actions & {"dynamodb:CreateTable", "dynamodb:UpdateTable", "dynamodb:TagResource", "iam:PassRole"}
