@@ -3,6 +3,8 @@
 **Enter when** the migration file has been reviewed; `docferry check` finds nothing.
 
 **Steps**
+0. `say_what_it_costs` prices the design by the documents and calls that MongoDB has now, beside its bill if you give it. The
+   button *Report* on its page leads to `cost.html`. It changes nothing, and the other tasks do not wait for it.
 1. Run with `dry_run`: the tasks' logs show the plan as a diff (`+` is made, `!` would change what exists, `x` is refused), and
    what the change stream's images cost in space.
 2. Run without. Change stream pre- and post-images are switched on for every collection of the file. Tables, indexes, encryption,
@@ -18,15 +20,33 @@ switched off with `db.runCommand({collMod: "users", changeStreamPreAndPostImages
 nothing follows the stream any more.
 """
 
+from airflow.sdk import Param
 from docferry_airflow.dag_factory import flag, migrations, phase_dag
+from docferry_airflow.operators.cost import CostOperator
 from docferry_airflow.operators.provision import ProvisionOperator, SwitchImagesOnOperator
+from docferry_airflow.pools import MONGO_READ
+
+
+def worker_file(title: str, description: str) -> Param:
+    """A file where the workers are; it may be left out."""
+    return Param("", type="string", title=title, description=description)
+
+
+COST = {
+    "price_book": worker_file("Price book", "Prices of your region; none means list prices of us-east-1."),
+    "mongodb_bill": worker_file("MongoDB's bill", "What MongoDB costs a month; none means an estimate."),
+    "workload": worker_file("Workload", "Calls a second, and the plan; none means what MongoDB counts."),
+}
 
 for migration in migrations():
     params = {
         "dry_run": flag("Only show the plan."),
         "allow_changes": flag("Also change existing resources that differ, where DynamoDB can do so in place."),
     }
-    with phase_dag(migration, "provision", doc=__doc__, params=params):
+    with phase_dag(migration, "provision", doc=__doc__, params=params | COST):
+        CostOperator(
+            task_id="say_what_it_costs", pool=MONGO_READ, **{name: f"{{{{ params.{name} }}}}" for name in COST}
+        )
         images = SwitchImagesOnOperator(task_id="switch_images_on", plan_only="{{ params.dry_run }}")
         tables = ProvisionOperator(
             task_id="make_tables",

@@ -6,7 +6,7 @@ import asyncio
 import os
 import uuid
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,6 +41,7 @@ from docferry.adapters.mongodb.sink import MongoSink
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.adapters.mongodb.tools import ProcessTools
 from docferry.adapters.mongodb.users import MongoClients
+from docferry.adapters.price_list import ADDRESS, fetch_offer
 from docferry.adapters.sketches import sketches
 from docferry.client.api.manager import AsyncDualWriteManager, DualWriteManager
 from docferry.client.context import ClientContext
@@ -49,9 +50,11 @@ from docferry.client.metrics import Metered, default_metrics
 from docferry.client.reads.shadow import Shadow
 from docferry.client.transport import circuit_breaker as hurried
 from docferry.client.transport.circuit_breaker import CircuitBreaker
+from docferry.client.transport.counted import CountedCalls
 from docferry.client.transport.dax_route import RoutedCalls
 from docferry.client.type_border import TypeBorder
 from docferry.config import Migration, load_migration
+from docferry.core.cost.price_list import DAX, DYNAMODB, ListedPrices, read_offer
 from docferry.core.estate.plan import desired_estate
 from docferry.core.estate.values import DesiredEstate
 from docferry.core.source.program.python import parse_python
@@ -67,6 +70,8 @@ from docferry.ports.rollback_points import PointFiles, PointPorts
 
 T = TypeVar("T")
 MONGO_URI = "DOCFERRY_MONGO_URI"
+PRICE_LIST = ADDRESS
+"""Where AWS publishes its prices."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,8 +244,9 @@ async def connect_async(
     """The client of an asynchronous application. As `connect`."""
     made = await asyncio.to_thread(_client, file, metrics, codec_options)
     cache = AsyncDaxCalls(made.open_dax) if made.open_dax else None
-    parts = _routed(made.parts, AsyncCalls(made.session), cache)
-    beside = CircuitBreaker(AsyncCalls(made.session, hurried.BACKOFF, hurried.TIMEOUT_S))
+    count = made.parts.membership.tally.count
+    parts = _routed(made.parts, CountedCalls(AsyncCalls(made.session), count), cache)
+    beside = CircuitBreaker(CountedCalls(AsyncCalls(made.session, hurried.BACKOFF, hurried.TIMEOUT_S), count))
     parts = replace(parts, mongo=AsyncMongoCalls(made.uri, made.database), beside=beside)
     manager = AsyncDualWriteManager(parts, made.shadow)
     await asyncio.to_thread(made.parts.membership.join)
@@ -305,8 +311,10 @@ def _client(file: str | Path, metrics: Metrics | None, codec_options: CodecOptio
         mappings=migration.mappings,
         patterns=migration.access_patterns,
         mongo=SyncMongoCalls(connections.mongo_uri, migration.source.database),
-        calls=SyncCalls(connections.session),
-        beside=CircuitBreaker(SyncCalls(connections.session, hurried.BACKOFF, hurried.TIMEOUT_S)),
+        calls=CountedCalls(SyncCalls(connections.session), membership.tally.count),
+        beside=CircuitBreaker(
+            CountedCalls(SyncCalls(connections.session, hurried.BACKOFF, hurried.TIMEOUT_S), membership.tally.count)
+        ),
         membership=membership,
         metrics=Metered(metrics or default_metrics(), membership),
         border=TypeBorder(codec_options or codec_options_of(connections.mongo_uri)),
@@ -378,3 +386,14 @@ def call_counter(uri: str, database: str) -> MongoAnalysis:
 def mongo_source(uri: str, migration: Migration) -> MongoSource:
     """MongoDB alone, where nothing of AWS is asked."""
     return MongoSource(clean_uri(uri), migration.source.database)
+
+
+def listed_prices(region: str, address: str) -> list[ListedPrices]:
+    """AWS's public price lists of DynamoDB and DAX in one region; DAX's is left out where the region has none.
+
+    Raises: Unavailable, ConfigError.
+    """
+    lists = [read_offer(fetch_offer(DYNAMODB, region, address), DYNAMODB)]
+    with suppress(ConfigError):
+        lists.append(read_offer(fetch_offer(DAX, region, address), DAX))
+    return lists

@@ -9,11 +9,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import wraps
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
@@ -21,9 +22,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from docferry import errors
 from docferry.config import Migration, load_migration
+from docferry.flows.cost.counting import counted
 from docferry.flows.kernel.job import Job
+from docferry.ports.flows import Target
 from docferry.wiring import Connections, connections_from_environment, who
 
+T = TypeVar("T")
 EXIT_DIFFERENT = EXIT_UNHEALTHY = 1
 EXIT_USAGE, EXIT_REFUSED, EXIT_SERVER, EXIT_STOPPED, EXIT_BUG = 2, 3, 4, 5, 70
 EXIT_CODES: tuple[tuple[type[errors.MigrationError], int], ...] = (
@@ -139,6 +143,13 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 only_option = click.option("--only", multiple=True, metavar="COLLECTION", help="Only this collection; repeatable.")
 dry_option = click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
 
+price_book_option = click.option(
+    "--price-book",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=None,
+    help="Prices of your region. [us-east-1, list prices]",
+)
+
 
 def show(body: Any, as_json: bool, text: str = "") -> None:
     """The result, for a machine or for a person."""
@@ -167,3 +178,8 @@ def opened_job(file: str) -> Iterator[tuple[Job, Connections]]:
         migration, connections = open_migration(file)
         with connections.job(migration, who(), progress, stop) as job:
             yield job, connections
+
+
+def run_counted(connections: Connections, job: Job, name: str, flow: Callable[[Target], Coroutine[Any, Any, T]]) -> T:
+    """Run a flow to its end; what it consumes is kept in the ledger under its name."""
+    return connections.run(job.migration, lambda target: counted(job, target, name, flow(target)))

@@ -18,6 +18,7 @@ from docferry.cli.common import (
     json_option,
     open_migration,
     opened_job,
+    run_counted,
     show,
 )
 from docferry.core.cutover.instances import Instance
@@ -211,7 +212,7 @@ def stop_mongo_writes(file: str, dry_run: bool, waive: tuple[str, ...], as_json:
             require_ready(job, waive)
             show({"ready": True}, as_json, f"{job.migration.name}: DynamoDB can become the leader; nothing was changed")
             return
-        report = connections.run(job.migration, lambda target: switch_to_dynamodb(job, target, waive))
+        report = run_counted(connections, job, "switch", lambda target: switch_to_dynamodb(job, target, waive))
     show(report.to_dict(), as_json, _told(report))
 
 
@@ -240,7 +241,7 @@ def rollback(file: str, dry_run: bool, to: str | None, waive: tuple[str, ...], a
         if dry_run:
             show({"mode": str(read_mode(job.ledger)), "would": would}, as_json, would)
             return
-        report = connections.run(job.migration, lambda target: roll_back(job, target, far, waive))
+        report = run_counted(connections, job, "rollback", lambda target: roll_back(job, target, far, waive))
     show(report.to_dict(), as_json, _told(report))
 
 

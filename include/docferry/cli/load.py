@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import click
 
@@ -22,15 +23,22 @@ from docferry.cli.common import (
     only_option,
     open_migration,
     opened_job,
+    price_book_option,
+    run_counted,
     show,
     stop_on_signals,
 )
-from docferry.cli.render import load_text, plan_text, reverse_text
+from docferry.cli.render import load_cost_text, load_text, plan_text, reverse_text
 from docferry.config import Migration, load_migration
+from docferry.config.price_book import load_price_book
+from docferry.core.cost.dry_run import DryRunCost, dry_run_cost
 from docferry.flows.backfill.again import begin_again
 from docferry.flows.backfill.finish import CollectionReport
 from docferry.flows.backfill.load import backfill_collection
-from docferry.flows.backfill.plan import plan_backfill, require_window
+from docferry.flows.backfill.plan import PLAN_SAMPLE, BackfillPlan, plan_backfill, require_window
+from docferry.flows.cost.actual import load_cost
+from docferry.flows.cost.forecasting import priced_design
+from docferry.flows.cost.measured import measure_collections
 from docferry.flows.fence.marker import mark_leader
 from docferry.flows.fence.ready import unfenceable
 from docferry.flows.kernel.job import Job
@@ -45,7 +53,7 @@ from docferry.flows.provision.run import add_replicas, ownership, provision
 from docferry.flows.replicate.follower import replicate
 from docferry.flows.reverse.follower import reverse
 from docferry.flows.reverse.report import ReverseReport
-from docferry.ports.flows import Target
+from docferry.ports.flows import Source, Target
 from docferry.wiring import HASTY, MONGO_URI, Connections, connections_from_environment, desired, who
 
 
@@ -106,9 +114,10 @@ def _has_mongo() -> bool:
 @file_argument
 @dry_option
 @click.option("--allow-changes", is_flag=True, help="Change what differs, where DynamoDB can do so in place.")
+@price_book_option
 @json_option
 @explained
-def provision_command(file: str, dry_run: bool, allow_changes: bool, as_json: bool) -> None:
+def provision_command(file: str, dry_run: bool, allow_changes: bool, price_book: Path | None, as_json: bool) -> None:
     """Switch change stream images on; create or verify ledger, tables, indexes, PITR, TTL, tags, and the DAX cluster; make the
     marker in MongoDB that says who leads."""
     migration, connections = open_migration(file)
@@ -117,13 +126,16 @@ def provision_command(file: str, dry_run: bool, allow_changes: bool, as_json: bo
         owned.require()
     with closing(connections.source(migration)) as source, CliProgress() as progress:
         images = switch_images_on(migration, source, dry_run=dry_run, progress=progress)
+        cost = _dry_run_cost(migration, source, price_book, image_bytes=images.most_bytes) if dry_run else None
     report = _provisioned(partial(provision, ownership=owned), migration, connections, dry_run, allow_changes)
     if not dry_run:
         with opened_job(file) as (job, _):
             mark_leader(job)
     notes = changed_since(migration, connections.ledger(migration))
     body = report.to_dict() | {"images": images.to_dict(), "mapping_changed": notes}
-    show(body, as_json, "\n".join([render_images(images), render_plan(report), *notes]))
+    money = cost.lines() if cost is not None else []
+    body |= {"cost": cost.to_dict()} if cost is not None else {}
+    show(body, as_json, "\n".join([render_images(images), render_plan(report), *notes, *money]))
 
 
 @click.command()
@@ -173,10 +185,17 @@ def _provisioned(
     is_flag=True,
     help="Load anew what is complete, under live traffic: after a lost stream position, a drop or a rename.",
 )
+@price_book_option
 @json_option
 @explained
 def backfill_command(
-    file: str, only: tuple[str, ...], dry_run: bool, waive_oplog_window: bool, again: bool, as_json: bool
+    file: str,
+    only: tuple[str, ...],
+    dry_run: bool,
+    waive_oplog_window: bool,
+    again: bool,
+    price_book: Path | None,
+    as_json: bool,
 ) -> None:
     """Load the collections. Run again to continue; what is complete stays untouched."""
     with opened_job(file) as (job, connections):
@@ -187,13 +206,16 @@ def backfill_command(
         plan = plan_backfill(job, only)
         if dry_run:
             notes = changed_since(job.migration, job.ledger, only)
-            show({"plan": plan.to_dict(), "mapping_changed": notes}, as_json, "\n".join([plan_text(plan), *notes]))
+            cost = _dry_run_cost(job.migration, job.source, price_book, plan=plan)
+            would = {"plan": plan.to_dict(), "mapping_changed": notes, "cost": cost.to_dict()}
+            show(would, as_json, "\n".join([plan_text(plan), *notes, *cost.lines()]))
             return
         require_window(plan, waive_oplog_window)
         names = [one.collection for one in plan.collections]
         reports = connections.run(job.migration, lambda target: _load_all(job, target, names))
-    body = {"plan": plan.to_dict(), "collections": [report.to_dict() for report in reports]}
-    show(body, as_json, load_text(reports))
+    spent = load_cost(plan, reports, load_price_book(price_book))
+    body = {"plan": plan.to_dict(), "collections": [report.to_dict() for report in reports], "cost": spent.to_dict()}
+    show(body, as_json, "\n".join([load_text(reports), *load_cost_text(spent)]))
 
 
 @click.command("replicate")
@@ -207,7 +229,9 @@ def replicate_command(file: str, for_s: float | None, until_caught_up: bool, as_
     with opened_job(file) as (job, connections):
         until = job.source.cluster_time() if until_caught_up else None
         with cli_cutover.second_guard(job):
-            report = connections.run(job.migration, lambda target: replicate(job, target, for_s=for_s, until=until))
+            report = run_counted(
+                connections, job, "replicate", lambda target: replicate(job, target, for_s=for_s, until=until)
+            )
     body = report.to_dict()
     lag = "unknown" if report.lag_s is None else f"{report.lag_s:.0f} s"
     text = (
@@ -227,11 +251,34 @@ def reverse_command(file: str, for_s: float | None, until_caught_up: bool, as_js
     """Make MongoDB follow DynamoDB's streams, while DynamoDB leads, from where it began to. Ctrl-C ends it."""
     with opened_job(file) as (job, connections):
         with cli_cutover.second_guard(job):
-            report: ReverseReport = connections.run(
-                job.migration, lambda target: reverse(job, target, for_s=for_s, until_caught_up=until_caught_up)
+            report: ReverseReport = run_counted(
+                connections,
+                job,
+                "reverse",
+                lambda target: reverse(job, target, for_s=for_s, until_caught_up=until_caught_up),
             )
         letters = [letter.to_dict() for letter in list_reverse_letters(job.ledger)]
     show(report.to_dict() | {"dead_letters": letters}, as_json, reverse_text(report, letters))
+
+
+def _dry_run_cost(
+    migration: Migration,
+    source: Source,
+    price_book: Path | None,
+    *,
+    plan: BackfillPlan | None = None,
+    image_bytes: float | None = None,
+) -> DryRunCost:
+    """What this would cost, from samples. Of a load that is planned: what is not loaded yet."""
+    sizes = measure_collections(migration, source, PLAN_SAMPLE)
+    loaded: dict[str, float] | None = None
+    if plan is not None:
+        loaded = {}
+        for one in plan.collections:
+            units = 0 if one.state == "complete" else one.write_units
+            loaded[one.table] = loaded.get(one.table, 0.0) + units
+    book = load_price_book(price_book)
+    return dry_run_cost(priced_design(migration), sizes, book, loaded=loaded, image_bytes=image_bytes)
 
 
 async def _load_all(job: Job, target: Target, names: Sequence[str]) -> list[CollectionReport]:

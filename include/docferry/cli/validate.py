@@ -18,6 +18,7 @@ from docferry.cli.common import (
     json_option,
     only_option,
     opened_job,
+    run_counted,
     screen,
     show,
 )
@@ -47,7 +48,7 @@ def add_to(group: click.Group) -> None:
 def validate_command(file: str, only: tuple[str, ...], sample: int | None, as_json: bool) -> int:
     """Compare both databases, in both directions, field by field."""
     with opened_job(file) as (job, connections):
-        report = connections.run(job.migration, lambda target: validate(job, target, only, sample))
+        report = run_counted(connections, job, "validate", lambda target: validate(job, target, only, sample))
     show(report.to_dict(), as_json, report.render())
     return 0 if report.ok else EXIT_DIFFERENT
 
@@ -61,7 +62,7 @@ def validate_command(file: str, only: tuple[str, ...], sample: int | None, as_js
 def repair_command(file: str, only: tuple[str, ...], dry_run: bool, as_json: bool) -> int:
     """Mend what validation finds, by the version rules. Validate again afterwards."""
     with opened_job(file) as (job, connections):
-        report = connections.run(job.migration, lambda target: repair(job, target, only, dry_run))
+        report = run_counted(connections, job, "repair", lambda target: repair(job, target, only, dry_run))
     body = report.to_dict()
     counts = ", ".join(f"{name} {value}" for name, value in body.items() if name != "found")
     found = report.before.render() if report.before else ""
@@ -80,7 +81,7 @@ def purge_command(file: str, dry_run: bool, as_json: bool) -> int:
     The proof needs two runs: one that notes what has been applied, and one, half an hour later, that purges.
     """
     with opened_job(file) as (job, connections):
-        report: PurgeReport = connections.run(job.migration, lambda target: purge(job, target, dry_run))
+        report: PurgeReport = run_counted(connections, job, "purge", lambda target: purge(job, target, dry_run))
     show(report.to_dict(), as_json, report.render())
     return 0 if report.proof.holds else EXIT_REFUSED
 
@@ -111,7 +112,9 @@ def dead_letters(file: str, only: tuple[str, ...], shown: str | None, replay: bo
 
 
 def _replay(job: Job, connections: Connections, collection: str) -> ReplayReport:
-    report: ReplayReport = connections.run(job.migration, lambda target: replay_letters(job, target, collection))
+    report: ReplayReport = run_counted(
+        connections, job, "replay", lambda target: replay_letters(job, target, collection)
+    )
     return report
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,12 @@ def load_price_book(path: Path | None = None) -> PriceBook:
     """A price book; without a path the one that docferry ships. Raises ConfigError."""
     path = path or SHIPPED
     return price_book_of(_tree(path), str(path))
+
+
+def price_book_text(book: PriceBook) -> str:
+    """A book as its file."""
+    head = "# Prices as AWS lists them, written by `docferry cost --refresh-prices`. Put your discounts in by hand.\n"
+    return head + yaml.safe_dump({k: v for k, v in asdict(book).items() if v not in ({}, None)}, sort_keys=False)
 
 
 def load_bill(path: Path | None, book: PriceBook | None = None) -> MongoBill | None:

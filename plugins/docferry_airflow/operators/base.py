@@ -100,6 +100,12 @@ class Work:
         """Run an asynchronous flow to its end; its connections live as long as its event loop."""
         return self.connections.run(self.migration, flow)
 
+    def counted(self, job: Job, name: str, flow: Callable[[Target], Coroutine[Any, Any, T]]) -> T:
+        """The same; what the flow consumes is kept in the ledger under its name."""
+        from docferry.flows.cost.counting import counted
+
+        return self.with_target(lambda target: counted(job, target, name, flow(target)))
+
 
 class MigrationOperator(BaseOperator):
     """Base of docferry's operators. A subclass carries out one flow.

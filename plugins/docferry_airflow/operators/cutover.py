@@ -93,7 +93,7 @@ class SwitchToDynamoDBOperator(MigrationOperator):
         from docferry.flows.cutover.to_dynamodb import switch_to_dynamodb
 
         with work.job() as job:
-            return work.with_target(lambda target: switch_to_dynamodb(job, target)).to_dict()
+            return work.counted(job, "switch", lambda target: switch_to_dynamodb(job, target)).to_dict()
 
 
 class HowFarOperator(MigrationOperator):
@@ -182,7 +182,7 @@ class RollbackOperator(MigrationOperator):
             self.log.info("rollback as far as %s: %s", to, would)
             if self.plan_only:
                 return {"would": would}
-            return work.with_target(lambda target: roll_back(job, target, to, self.waived)).to_dict()
+            return work.counted(job, "rollback", lambda target: roll_back(job, target, to, self.waived)).to_dict()
 
 
 class FinalizeOperator(MigrationOperator):

@@ -26,7 +26,7 @@ class PurgeTombstonesOperator(MigrationOperator):
         from docferry.flows.purge import purge
 
         with work.job() as job:
-            report = work.with_target(lambda target: purge(job, target, bool(self.prove_only)))
+            report = work.counted(job, "purge", lambda target: purge(job, target, bool(self.prove_only)))
         for line in report.render().splitlines():
             self.log.info(line)
         return report.to_dict()

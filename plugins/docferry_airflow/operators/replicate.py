@@ -33,8 +33,8 @@ class ReplicateOperator(MigrationOperator):
         with work.job() as job:
             end_dead_hold(job)
             until = job.source.cluster_time() if self.until_caught_up else None
-            report: ReplicationReport = work.with_target(
-                lambda target: replicate(job, target, for_s=for_s, until=until)
+            report: ReplicationReport = work.counted(
+                job, "replicate", lambda target: replicate(job, target, for_s=for_s, until=until)
             )
         summary = report.to_dict()
         self.log.info(

@@ -28,5 +28,7 @@ class ReverseOperator(MigrationOperator):
         with work.job() as job:
             end_dead_hold(job)
             with fence_watched(job):
-                report = work.with_target(lambda target: reverse(job, target, for_s=float(self.minutes) * 60))
+                report = work.counted(
+                    job, "reverse", lambda target: reverse(job, target, for_s=float(self.minutes) * 60)
+                )
         return report.to_dict()

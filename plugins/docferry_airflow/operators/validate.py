@@ -39,7 +39,7 @@ class ValidateOperator(MigrationOperator):
 
         only, sample = tuple(self.collections or ()), int(self.sample) if self.sample else None
         with work.job() as job:
-            report = work.with_target(lambda target: validate(job, target, only, sample))
+            report = work.counted(job, "validate", lambda target: validate(job, target, only, sample))
         for line in _report_lines(report):
             self.log.info(line)
         summary = _summary(report)
@@ -98,7 +98,7 @@ class RepairOperator(MigrationOperator):
             raise AirflowSkipException("repair was not asked for")
         only = tuple(self.collections or ())
         with work.job() as job:
-            report = work.with_target(lambda target: repair(job, target, only))
+            report = work.counted(job, "repair", lambda target: repair(job, target, only))
         summary = {name: value for name, value in report.to_dict().items() if name != "found"}
         self.log.info("repaired: %s", ", ".join(f"{name} {value}" for name, value in summary.items()))
         return summary

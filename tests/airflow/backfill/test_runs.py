@@ -65,6 +65,7 @@ def runs(stack: SandboxStack, airflow_home: Path, tmp_path_factory: pytest.TempP
     client = boto3.client("dynamodb", region_name="us-east-1", endpoint_url=stack.aws.endpoint, **keys)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOCFERRY_MIGRATIONS", str(migrations))
+        patch.setenv("DOCFERRY_REPORTS", str(tmp_path_factory.mktemp("reports")))
         patch.setenv("AIRFLOW_CONN_MONGO_DEFAULT", mongo_connection(stack.mongo.uri("docferry")))
         patch.setenv("AIRFLOW_CONN_AWS_DEFAULT", aws_connection(env))
         yield Runs(shop, client)
@@ -79,6 +80,10 @@ def test_phases_carry_the_shop_and_a_second_run_changes_nothing(runs: Runs) -> N
     _, _, first = runs.run("provision")
     assert first["switch_images_on"]["collections"]["users"] == "switched on"
     assert set(first["make_tables"]["resources"].values()) == {"created"}
+    priced = first["say_what_it_costs"]
+    assert priced["files"] == ["cost.html", "cost.json", "cost.md"]
+    assert priced["once_usd"] > 0
+    assert "no saving is claimed" in priced["sentence"]
     _, _, second = runs.run("provision")
     assert second["switch_images_on"]["changed_anything"] is False
     assert set(second["make_tables"]["resources"].values()) == {"unchanged"}

@@ -9,7 +9,7 @@ from random import Random
 
 from docferry.core.mapping.items import Item, ItemKey
 from docferry.errors import DocumentError
-from docferry.ports.flows import Budget, Grave, Guard, Packed, TargetPage, Unanswered, Written
+from docferry.ports.flows import Budget, Grave, Guard, Packed, SpentUnits, TargetPage, Unanswered, Written
 
 from support.convergence.sides import Side
 
@@ -49,6 +49,10 @@ class GatedTarget:
     def __init__(self, side: Side, gates: Gates, random: Random, seen: Counter[str], without_tombstones: bool) -> None:
         self.side, self.gates, self.random, self.seen = side, gates, random, seen
         self.without_tombstones = without_tombstones
+
+    @property
+    def spent(self) -> SpentUnits:
+        return self.side.target.spent
 
     def pack(self, items: Sequence[Item]) -> list[Packed]:
         return self.side.target.pack(items)

@@ -21,6 +21,7 @@ from docferry.core.cost.calls import (
     read_by_key,
     update,
 )
+from docferry.core.cost.dry_run import dry_run_cost
 from docferry.core.cost.forecast import Forecast, PricedDesign, Workload, forecast
 from docferry.core.cost.migration import MigrationPlan, load_units, validation_units
 from docferry.core.cost.report import first_lines, markdown, page, to_dict
@@ -204,6 +205,16 @@ def test_reads_for_each_write_keep_the_number_of_requests() -> None:
     assert sum(one.reads for one in found.tables) == pytest.approx(9 * sum(one.writes for one in found.tables))
 
 
+def test_the_sentence_is_about_the_billing_that_the_file_has_and_a_cheaper_one_is_named() -> None:
+    found = priced()
+    assert found.comparison.dynamodb_usd == found.as_designed.usd == found.on_demand.usd
+    less = found.on_demand.usd - found.provisioned.usd
+    assert less > 0
+    assert f"Requests provisioned with autoscaling would cost {less:,.2f} USD a month less" in "\n".join(
+        first_lines(found)
+    )
+
+
 def test_growth_is_compounded_and_told_by_year() -> None:
     usd = {one.what: one.usd for one in priced(growth=1.0).comparison.variations}
     assert usd["100% growth a year, after 3"] > usd["100% growth a year, after 1"] > priced().comparison.dynamodb_usd
@@ -239,3 +250,33 @@ def test_more_calls_never_cost_less_and_lines_add_up(given_rates: CallRates, kin
     assert larger.on_demand.usd >= found.on_demand.usd - 1e-6
     assert larger.once.usd >= found.once.usd - 1e-6
     assert found.on_demand.usd == pytest.approx(sum(line.quantity * line.price for line in found.on_demand.lines))
+
+
+# --- dry runs --------------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_prices_this_load_and_what_lies_there() -> None:
+    found = dry_run_cost(DESIGN, [USERS, replace(ORDERS, documents=1e8)], BOOK, image_bytes=50e9)
+    load = 1_000 * (2.5 + 1.0) + 1e8 * (3 + 3 + 3)
+    assert found.load == pytest.approx(load * 0.625e-6)
+    assert found.load_indexes == pytest.approx((1_000 * 1.0 + 1e8 * 6) * 0.625e-6)
+    gb = 1e8 * 3_100 / 1e9
+    assert found.indexes_usd == pytest.approx(2 * gb * 0.25, rel=1e-3)
+    assert found.month_usd == pytest.approx((3 * gb - 25) * 0.25 + gb * 0.20, rel=1e-3)
+    assert found.backup == pytest.approx(gb * 0.10, rel=1e-3)
+    assert found.images == pytest.approx(50 * 0.08)
+    assert BOOK.title in found.lines()[0]
+
+
+def test_a_dry_run_of_what_is_loaded_costs_no_load() -> None:
+    found = dry_run_cost(DESIGN, [USERS], BOOK, loaded={"Shop": 0})
+    assert (found.load, found.load_indexes) == (0, 0)
+    half = dry_run_cost(DESIGN, [USERS], BOOK, loaded={"Shop": 1_750_000})
+    assert (half.load, half.load_indexes) == pytest.approx((1.75 * 0.625, 0.5 * 0.625))
+
+
+def test_a_dry_run_says_that_provisioned_capacity_is_paid_otherwise() -> None:
+    table = replace(DESIGN.tables[0], billing="provisioned", capacity=Capacity(read_units=5, write_units=5))
+    assert any(
+        "Shop: provisioned" in line for line in dry_run_cost(replace(DESIGN, tables=(table,)), [USERS], BOOK).lines()
+    )

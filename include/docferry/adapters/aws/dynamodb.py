@@ -12,10 +12,10 @@ import orjson
 
 from docferry.adapters.aws.dynamodb_http import BACKOFF, DynamoHttp
 from docferry.adapters.aws.errors import TOO_LARGE
-from docferry.core.limits import BATCH_BYTES, BATCH_GET_KEYS, BATCH_ITEMS, ITEM_BYTES
+from docferry.core.limits import BATCH_BYTES, BATCH_GET_KEYS, BATCH_ITEMS, ITEM_BYTES, item_bytes, write_units
 from docferry.core.mapping.items import Item, ItemKey, check_size, key_of
 from docferry.errors import ConditionFailed, DocumentError, RefusedByStore, RequestRefused
-from docferry.ports.flows import Budget, Grave, Guard, Packed, TargetPage, Unanswered, Written
+from docferry.ports.flows import Budget, Grave, Guard, Packed, SpentUnits, TargetPage, Unanswered, Written
 
 T = TypeVar("T")
 
@@ -86,9 +86,14 @@ class DynamoTarget:
         self._http = http
         self._slots = asyncio.Semaphore(concurrency)
         self._indexes = 1.0
+        self._spent = SpentUnits()
 
     def __repr__(self) -> str:
         return f"DynamoTarget({self._http!r})"
+
+    @property
+    def spent(self) -> SpentUnits:
+        return self._spent
 
     async def close(self) -> None:
         await self._http.close()
@@ -140,7 +145,7 @@ class DynamoTarget:
         if reply is None:
             await self._one_by_one(table, batch, puts, budget, guard)
             return []
-        consumed = sum(float(entry["CapacityUnits"]) for entry in reply.get("ConsumedCapacity", ()))
+        consumed = self._wrote(reply)
         puts.units += consumed
         self._settle(budget, base, estimate, consumed)
         unprocessed = reply.get("UnprocessedItems")
@@ -201,7 +206,10 @@ class DynamoTarget:
                 reply = orjson.loads(await self._http.call("PutItem", body, guard, puts.unanswered, one_of_many=True))
         except ConditionFailed:
             puts.superseded.add(position)
-            puts.units += estimate  # a refused condition is billed like a write
+            # A refused condition is billed like a write of the table, and touches no index; the reply does not say so.
+            units = write_units(item_bytes(orjson.loads(puts.items[position].json)))
+            puts.units += units
+            self._spent.write_units += units
             return
         except RequestRefused as error:
             if error.code != "ValidationException" and error.code not in TOO_LARGE:
@@ -210,7 +218,7 @@ class DynamoTarget:
                 f"DynamoDB refused the item: {error}", path=puts.items[position].key[1]
             )
             return
-        consumed = float((reply.get("ConsumedCapacity") or {}).get("CapacityUnits", 0.0))
+        consumed = self._wrote(reply)
         puts.units += consumed
         self._settle(budget, base, estimate, consumed)
 
@@ -230,12 +238,30 @@ class DynamoTarget:
             async with self._slots:
                 reply = orjson.loads(await self._http.call("DeleteItem", body, guard))
         except ConditionFailed:
+            self._spent.write_units += 1.0
             return None
-        consumed = float((reply.get("ConsumedCapacity") or {}).get("CapacityUnits", 1.0))
+        consumed = self._wrote(reply) or 1.0
         budget.settle(1.0, consumed)
         return consumed
 
+    def _wrote(self, reply: dict[str, Any]) -> float:
+        """The write units that a reply tells, counted; 0 where it does not."""
+        consumed = _consumed(reply)
+        self._spent.write_units += consumed or 0.0
+        self._spent.untold += consumed is None
+        return consumed or 0.0
+
     # --- reading -----------------------------------------------------------------------------------------------------
+
+    async def _read(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        """The reply; what it tells of capacity is counted."""
+        async with self._slots:
+            body = orjson.dumps({**request, "ReturnConsumedCapacity": "TOTAL"})
+            reply: dict[str, Any] = orjson.loads(await self._http.call(operation, body))
+        consumed = _consumed(reply)
+        self._spent.read_units += consumed or 0.0
+        self._spent.untold += consumed is None
+        return reply
 
     async def get_all(self, table: str, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
         batches = [keys[start : start + BATCH_GET_KEYS] for start in range(0, len(keys), BATCH_GET_KEYS)]
@@ -249,9 +275,7 @@ class DynamoTarget:
         found: dict[ItemKey, Item] = {}
         attempts = BACKOFF.attempts("BatchGetItem")
         while left:
-            body = orjson.dumps({"RequestItems": {table: {"Keys": left, "ConsistentRead": True}}})
-            async with self._slots:
-                reply = orjson.loads(await self._http.call("BatchGetItem", body))
+            reply = await self._read("BatchGetItem", {"RequestItems": {table: {"Keys": left, "ConsistentRead": True}}})
             found.update((key_of(item), item) for item in reply["Responses"].get(table, ()))
             left = reply.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
             if left:
@@ -272,8 +296,7 @@ class DynamoTarget:
         if attributes:
             request["ProjectionExpression"] = ",".join(f"#a{index}" for index in range(len(attributes)))
             request["ExpressionAttributeNames"] = {f"#a{index}": name for index, name in enumerate(attributes)}
-        async with self._slots:
-            reply = orjson.loads(await self._http.call("Scan", orjson.dumps(request)))
+        reply = await self._read("Scan", request)
         return TargetPage(reply["Items"], reply.get("LastEvaluatedKey"))
 
     async def partition(self, table: str, partition_key: str) -> AsyncIterator[Item]:
@@ -284,13 +307,20 @@ class DynamoTarget:
             "ExpressionAttributeValues": {":pk": {"S": partition_key}},
         }
         while True:
-            async with self._slots:
-                reply = orjson.loads(await self._http.call("Query", orjson.dumps(request)))
+            reply = await self._read("Query", request)
             for item in reply["Items"]:
                 yield item
             if "LastEvaluatedKey" not in reply:
                 return
             request["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
+
+
+def _consumed(reply: dict[str, Any]) -> float | None:
+    """Capacity units of all tables, with their indexes; None if the reply does not tell."""
+    told = reply.get("ConsumedCapacity")
+    if told is None:
+        return None
+    return sum(float(one["CapacityUnits"]) for one in (told if isinstance(told, list) else [told]))
 
 
 async def _gather(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:

@@ -135,7 +135,7 @@ def forecast(
         provisioned=monthly_cost(load, book, "provisioned"),
         once=once,
         bill=bill,
-        comparison=compare(load, book, bill, once, workload.growth),
+        comparison=compare(load, book, bill, once, workload.growth, billing),
         classes=in_other_class(load, book, "on_demand"),
         guessed=tuple(guessed),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from docferry.core.cost.monthly import MonthlyCost
 from docferry.core.cost.workload import SECONDS_A_MONTH, CostLine
 
 SCHEMA = 1
+REPORT = "cost.html"
 Row = tuple[str, ...]
 
 
@@ -29,12 +31,17 @@ class CostTable:
 def first_lines(found: Forecast) -> list[str]:
     """What to read first."""
     billing = "on demand" if found.billing == "on_demand" else "provisioned"
+    other = min(found.on_demand, found.provisioned, key=lambda cost: cost.usd)
+    way = "on demand" if other.billing == "on_demand" else "provisioned with autoscaling"
     lines = [
         found.comparison.sentence,
         f"As the file bills it ({billing}): {found.as_designed.usd:,.2f} USD a month; on demand {found.on_demand.usd:,.2f}, "
         f"provisioned with autoscaling {found.provisioned.usd:,.2f}. The migration, once: {found.once.usd:,.2f}.",
         f"Prices: {found.book}.",
     ]
+    if other.billing != found.billing:
+        less = found.as_designed.usd - other.usd
+        lines.append(f"Requests {way} would cost {less:,.2f} USD a month less than as the file has it.")
     lines += [
         f"{table} in the class Standard-IA would cost {now - other:,.2f} USD a month less."
         for table, now, other in found.classes
@@ -171,6 +178,15 @@ def page(found: Forecast) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{_STYLE}</style></head><body><main>{''.join(parts)}</main></body></html>\n"
     )
+
+
+def report_files(found: Forecast) -> dict[str, str]:
+    """The report in its three forms, by the names of its files."""
+    return {
+        REPORT: page(found),
+        "cost.md": markdown(found),
+        "cost.json": json.dumps(to_dict(found), indent=1, default=str),
+    }
 
 
 def _html(table: CostTable) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from docferry.core.cost.migration import MigrationCost
-from docferry.core.cost.monthly import cheaper
+from docferry.core.cost.monthly import Billing, cheaper, monthly_cost
 from docferry.core.cost.prices import PriceBook
 from docferry.core.cost.workload import HOURS_A_MONTH, EstateLoad, TableLoad
 
@@ -50,10 +50,16 @@ class Comparison:
 
 
 def compare(
-    load: EstateLoad, book: PriceBook, bill: MongoBill, once: MigrationCost, growth: float = GROWTH_A_YEAR
+    load: EstateLoad,
+    book: PriceBook,
+    bill: MongoBill,
+    once: MigrationCost,
+    growth: float = GROWTH_A_YEAR,
+    billing: Billing | None = None,
 ) -> Comparison:
-    """MongoDB's month beside DynamoDB's (the cheaper way to pay for requests). `growth`: of everything, in a year."""
-    after = cheaper(load, book).usd
+    """MongoDB's month beside DynamoDB's, by the way to pay for requests that is named, else the cheaper one. `growth`: of
+    everything, in a year."""
+    after = _month(load, book, billing)
     saving = bill.usd - after
     months = once.usd / saving if saving > 0 and not bill.estimated else None
     return Comparison(
@@ -63,7 +69,7 @@ def compare(
         saving_usd=saving,
         break_even_months=months,
         sentence=_sentence(bill, after, once.usd, months),
-        variations=tuple(_variations(load, book, growth)),
+        variations=tuple(_variations(load, book, growth, billing)),
     )
 
 
@@ -100,7 +106,11 @@ def shared_out(load: EstateLoad, reads_a_write: float) -> EstateLoad:
     return scaled(load, reads=total * (1 - of_writes) / reads, writes=total * of_writes / writes)
 
 
-def _variations(load: EstateLoad, book: PriceBook, growth: float) -> Iterator[Variation]:
+def _month(load: EstateLoad, book: PriceBook, billing: Billing | None) -> float:
+    return cheaper(load, book).usd if billing is None else monthly_cost(load, book, billing).usd
+
+
+def _variations(load: EstateLoad, book: PriceBook, growth: float, billing: Billing | None) -> Iterator[Variation]:
     cases = {
         "half the reads": scaled(load, reads=0.5),
         "twice the reads": scaled(load, reads=2),
@@ -113,7 +123,7 @@ def _variations(load: EstateLoad, book: PriceBook, growth: float) -> Iterator[Va
         more = (1 + growth) ** year
         cases[f"{growth:.0%} growth a year, after {year}"] = scaled(load, reads=more, writes=more, items=more)
     cases["ten times of everything"] = scaled(load, reads=10, writes=10, items=10)
-    return (Variation(what=what, usd=cheaper(case, book).usd) for what, case in cases.items())
+    return (Variation(what=what, usd=_month(case, book, billing)) for what, case in cases.items())
 
 
 def _sentence(bill: MongoBill, after: float, once: float, months: float | None) -> str:

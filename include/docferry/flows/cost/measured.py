@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from docferry.config import Migration
 from docferry.core.cost.calls import CallRates, only_counted
-from docferry.core.cost.forecast import PricedDesign
 from docferry.core.cost.sizes import CollectionSizes, measure
 from docferry.core.mapping.items import Item, check_size
 from docferry.core.mapping.raw import decode_document
@@ -18,18 +17,6 @@ from docferry.ports.analyze import AnalysisSource
 from docferry.ports.flows import Source
 
 SAMPLE = 1_000
-
-
-def priced_design(migration: Migration) -> PricedDesign:
-    """What of a migration file decides about money."""
-    return PricedDesign(
-        migration=migration.name,
-        region=migration.target.region,
-        tables=migration.tables,
-        replicas=len(migration.target.replicas),
-        dax=migration.dax,
-        journal=migration.cutover.journal,
-    )
 
 
 def measure_collections(migration: Migration, source: Source, sample: int = SAMPLE) -> list[CollectionSizes]:
@@ -57,14 +44,14 @@ def _measured(migration: Migration, settings: CollectionSettings, source: Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CountedCalls:
+class CallCounts:
     """Reads and writes a second, as MongoDB has counted them since it started. `missing`: why it does not say."""
 
     rates: dict[str, CallRates] = field(default_factory=dict)
     missing: str = ""
 
 
-def count_calls(migration: Migration, source: AnalysisSource) -> CountedCalls:
+def count_calls(migration: Migration, source: AnalysisSource) -> CallCounts:
     """By `$collStats`. A user without the rights for it gets no rates, and the reason. Raises StoreError."""
     try:
         uptime, there = source.uptime_s(), {one["name"] for one in source.collections()}
@@ -74,8 +61,8 @@ def count_calls(migration: Migration, source: AnalysisSource) -> CountedCalls:
     except (AccessDenied, RequestRefused) as error:
         why = "no permission" if isinstance(error, AccessDenied) else f"refused ({error.code})"
         grant = "db.grantRolesToUser('<user>', [{role: 'clusterMonitor', db: 'admin'}])"
-        return CountedCalls(missing=f"MongoDB does not say how many calls there are: {why}; grant it with {grant}")
-    return CountedCalls(rates=rates)
+        return CallCounts(missing=f"MongoDB does not say how many calls there are: {why}; grant it with {grant}")
+    return CallCounts(rates=rates)
 
 
 def _rates(source: AnalysisSource, collection: str, uptime_s: float) -> CallRates:

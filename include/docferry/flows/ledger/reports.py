@@ -313,6 +313,11 @@ def latest_report(ledger: Ledger) -> RecordedReport | None:
     return _report_in(record) if record is not None else None
 
 
+def recorded_reports(ledger: Ledger) -> list[RecordedReport]:
+    """All of them, full ones and those of a part."""
+    return [_report_in(record) for record in ledger.list(SECTION) if record.key != LATEST]
+
+
 def decode_result(stored: Mapping[str, Any]) -> CollectionResult:
     """What one collection came to. Columns that a newer docferry counted are left out."""
     known = CollectionResult.__dataclass_fields__

@@ -25,7 +25,17 @@ from docferry.ports.flows.source import (
     SourceFacts,
     StreamPosition,
 )
-from docferry.ports.flows.target import Budget, Grave, Guard, Packed, Target, TargetPage, Unanswered, Written
+from docferry.ports.flows.target import (
+    Budget,
+    Grave,
+    Guard,
+    Packed,
+    SpentUnits,
+    Target,
+    TargetPage,
+    Unanswered,
+    Written,
+)
 
 __all__ = [
     "Batch",
@@ -52,6 +62,7 @@ __all__ = [
     "Source",
     "SourceCatalog",
     "SourceFacts",
+    "SpentUnits",
     "StopSignal",
     "StreamFacts",
     "StreamPage",

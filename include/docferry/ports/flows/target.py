@@ -55,6 +55,25 @@ class Unanswered:
         return max(self._signed_ms.values(), default=0)
 
 
+@dataclass(slots=True)
+class SpentUnits:
+    """Capacity that requests have consumed, in read and write units, as DynamoDB says; `untold`: requests of which it did not."""
+
+    read_units: float = 0.0
+    write_units: float = 0.0
+    untold: int = 0
+
+    def __add__(self, other: SpentUnits) -> SpentUnits:
+        return SpentUnits(
+            self.read_units + other.read_units, self.write_units + other.write_units, self.untold + other.untold
+        )
+
+    def __sub__(self, other: SpentUnits) -> SpentUnits:
+        return SpentUnits(
+            self.read_units - other.read_units, self.write_units - other.write_units, self.untold - other.untold
+        )
+
+
 class Packed(NamedTuple):
     """An item ready to be sent: its key, and itself as JSON."""
 
@@ -88,6 +107,10 @@ class TargetPage:
 
 class Target(Protocol):
     """DynamoDB's data plane. Raises StoreError or RetryExhausted; what a single item did is in `Written`."""
+
+    @property
+    def spent(self) -> SpentUnits:
+        """What all requests have consumed so far."""
 
     def pack(self, items: Sequence[Item]) -> list[Packed]:
         """A document's items, ready to be sent: done at once, while they are in the processor's cache.

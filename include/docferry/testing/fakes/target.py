@@ -13,7 +13,16 @@ from decimal import Decimal
 from random import Random
 
 from docferry.core.bson_codec.plain import AttributeValue, plain_number
-from docferry.core.limits import BATCH_GET_KEYS, BATCH_ITEMS, NUMBER_MAX_ADJUSTED, NUMBER_MIN_ADJUSTED, item_write_units
+from docferry.core.cost.units import READ_UNIT_BYTES
+from docferry.core.limits import (
+    BATCH_GET_KEYS,
+    BATCH_ITEMS,
+    NUMBER_MAX_ADJUSTED,
+    NUMBER_MIN_ADJUSTED,
+    item_bytes,
+    item_write_units,
+    write_units,
+)
 from docferry.core.mapping.items import Item, ItemKey, check_size, key_of
 from docferry.errors import (
     DocumentError,
@@ -26,6 +35,7 @@ from docferry.ports.flows import (
     Grave,
     Guard,
     Packed,
+    SpentUnits,
     TargetPage,
     Unanswered,
     Written,
@@ -52,6 +62,7 @@ class FakeTarget:
     seed: int = 0
     faults: Faults = field(default_factory=Faults)
     requests: dict[str, int] = field(default_factory=dict)
+    spent: SpentUnits = field(default_factory=SpentUnits)
 
     def __post_init__(self) -> None:
         self._random = Random(self.seed)  # noqa: S311 - repeatable, not secret
@@ -105,6 +116,7 @@ class FakeTarget:
                 else:
                     stored[key_of(items[position])] = _normalised(items[position])
             units += estimate
+            self.spent.write_units += estimate
             budget.settle(estimate, estimate)
             self.faults.after()
             if unanswered is not None:
@@ -127,11 +139,13 @@ class FakeTarget:
             if error is not None:
                 refused[position] = error
                 continue
-            units += estimate
             if _is_newer(item, stored.get(key_of(item)), or_same):
                 stored[key_of(item)] = _normalised(item)
             else:
                 superseded.add(position)
+                estimate = float(write_units(item_bytes(item)))  # indexes are not touched
+            units += estimate
+            self.spent.write_units += estimate
             self.faults.after()
         return Written(refused, frozenset(superseded), units)
 
@@ -147,6 +161,7 @@ class FakeTarget:
                 budget.settle(1.0, 1.0)
             else:
                 superseded.add(position)
+            self.spent.write_units += 1.0
             self.faults.after()
         return Written({}, frozenset(superseded), float(len(graves)))
 
@@ -159,6 +174,7 @@ class FakeTarget:
                 text = "BatchGetItem: the keys contain duplicates"
                 raise RequestRefused(text, operation="BatchGetItem", code="ValidationException")
             found.update({key: _normalised(stored[key]) for key in batch if key in stored})
+            self.spent.read_units += sum(_read_units([stored[key]] if key in stored else []) for key in batch)
         return found
 
     async def scan(
@@ -170,6 +186,7 @@ class FakeTarget:
         begin += start is not None and begin < len(keys) and keys[begin] == key_of(start)
         page = keys[begin : begin + self.page_items]
         items = [_normalised(stored[key]) for key in page]
+        self.spent.read_units += _read_units(items)
         if attributes:
             items = [{name: value for name, value in item.items() if name in attributes} for item in items]
         more = begin + len(page) < len(keys)
@@ -177,7 +194,9 @@ class FakeTarget:
 
     async def partition(self, table: str, partition_key: str) -> AsyncIterator[Item]:
         stored = await self._request("Query", table)
-        for key in sorted((key for key in stored if key[0] == partition_key), key=lambda key: key[1].encode()):
+        keys = sorted((key for key in stored if key[0] == partition_key), key=lambda key: key[1].encode())
+        self.spent.read_units += _read_units([stored[key] for key in keys])
+        for key in keys:
             yield _normalised(stored[key])
 
     async def close(self) -> None:
@@ -200,6 +219,11 @@ class FakeTarget:
         if not all(_is_valid(value, NESTING_OF_ATTRIBUTES) for value in item.values()):
             return RefusedByStore("DynamoDB refused the item: a number or the nesting", path=path)
         return None
+
+
+def _read_units(items: Sequence[Item]) -> float:
+    """Of one consistent read of all of them."""
+    return max(1.0, -(-sum(map(item_bytes, items)) // READ_UNIT_BYTES))
 
 
 def _too_large(items: Sequence[Item]) -> dict[int, DocumentError]:
