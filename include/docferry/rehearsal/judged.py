@@ -52,5 +52,5 @@ def with_source(report: Report, found: SourceFindings) -> Report:
 
 
 def is_served(found: SourceFindings) -> bool:
-    """Whether DynamoDB will serve every call."""
-    return found.count(CallVerdict.SERVED) == len(found.calls)
+    """Whether DynamoDB will serve every call. What was not read may have others."""
+    return not found.passed_over and found.count(CallVerdict.SERVED) == len(found.calls)

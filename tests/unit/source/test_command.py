@@ -52,7 +52,7 @@ def test_broken_file_is_listed_and_the_others_are_read(tmp_path: Path) -> None:
     (tmp_path / "app" / "deep.py").write_text("x = " + "(" * 5_000 + "1" + ")" * 5_000)
     (tmp_path / "app" / "good.py").write_text("def f(db, x):\n    db.users.find_one({'username': x})\n")
     code, told = run("--source", tmp_path / "app", "--file", SHOP, "--out", tmp_path / "out")
-    assert (code, len(told["calls"])) == (0, 1)
+    assert (code, [one["verdict"] for one in told["calls"]]) == (1, ["served"])  # what was not read may have others
     assert {one["path"] for one in told["passed_over"]} == {"broken.py", "zeros.py", "deep.py"}
     assert [one["path"] for one in told["skipped"]] == ["node_modules"]
 

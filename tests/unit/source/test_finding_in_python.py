@@ -82,6 +82,15 @@ WAYS = {
             return db.users.find_one(query)
     """,
     "a filter by its keyword": "def f(db, x):\n    return db.users.find_one(filter={'email': x})",
+    "what a parameter is by default": """
+        from fastapi import Depends
+        from pymongo import MongoClient
+        def get_users():
+            return MongoClient().app.users
+        def f(x, people=Depends(get_users)):
+            return people.find_one({'email': x})
+    """,
+    "a test of a condition": "def f(db, x):\n    return 1 if db.users.find_one({'email': x}) else 2",
     "an assignment in an expression": "def f(db, x):\n    if (one := db.users.find_one({'email': x})):\n        return one",
 }
 
@@ -98,6 +107,41 @@ def test_connection_of_another_file_is_followed() -> None:
         "b__py": "import db\ndef f(x):\n    return db.users.find_one({'email': x})",
     }
     assert found_in(**files) == 2 * ONE
+
+
+def test_all_names_of_a_file_and_of_a_library_are_known() -> None:
+    files = {
+        "models__py": "from mongoengine import *\nclass User(Document):\n    mail = StringField(db_field='email')",
+        "app__py": "from models import *\ndef f(x):\n    return User.objects(mail=x).first()",
+    }
+    assert found_in(**files) == ["user.find_one(email)"]
+
+
+def test_documents_of_flask_mongoengine_are_mongoengines() -> None:
+    files = {
+        "ext__py": "from flask_mongoengine import MongoEngine\ndb = MongoEngine()",
+        "app__py": (
+            "from ext import db\nclass User(db.Document):\n    mail = db.StringField(db_field='email')\n"
+            "def f(x):\n    return User.objects(mail=x).first()"
+        ),
+    }
+    assert found_in(**files) == ["user.find_one(email)"]
+
+
+def test_common_name_is_listed_where_the_file_uses_a_driver() -> None:
+    text = "def f(users, query):\n    return users.find(query)\ndef g(op):\n    op.create_index('x')"
+    assert found_in(app__py=f"import pymongo\n{text}") == ["?.find(?)", "?.create_index()"]
+    assert found_in(app__py=text) == []
+
+
+def test_method_of_a_class_whose_base_is_not_known_is_listed() -> None:
+    text = "from repositories import Base\nclass Users(Base):\n    def get(self, x):\n        return self.find_one({'email': x})"
+    assert found_in(app__py=text) == ["?.find_one(email)"]
+
+
+def test_function_that_calls_itself_ends() -> None:
+    text = "def f(x):\n    return g(f(x))\ndef g(x):\n    return f(g(x))\nf(1).find_one({'a': 1})"
+    assert found_in(app__py=text) == ["?.find_one(a)"]
 
 
 UNKNOWN_FILTERS = {

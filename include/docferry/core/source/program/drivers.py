@@ -143,9 +143,14 @@ MONGOOSE: Final = JAVASCRIPT | _methods("""
     startSession = start_session: options
 """)
 
+SHARED_NAMES: Final = frozenset({
+    "create_index", "drop_index", "drop_indexes", "list_indexes", "with_options", "createIndex", "dropIndex", "createIndexes",
+    "dropIndexes", "indexExists", "bulkSave", "isCapped", "startSession",
+})  # fmt: skip
+"""Names that other libraries have, too: a driver's in files that use one."""
 DISTINCT_NAMES: Final = frozenset(
     name for name in [*PYTHON, *MONGOOSE] if re.search(r"[a-z](_|[A-Z])", name)
-) - {"create_index", "dropIndex", "with_options", "bulkSave"}  # fmt: skip
+) - SHARED_NAMES  # fmt: skip
 """Names by which a call is known to be a driver's, on whatever it is called. Others are common: `find`, `update`, `count`."""
 
 DATABASE_METHODS: Final[Mapping[str, str]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,7 +14,6 @@ from docferry.core.source.program.drivers import (
     CLIENTS,
     DATABASE_METHODS,
     DATABASES,
-    DISTINCT_NAMES,
     JAVASCRIPT,
     MONGOOSE,
     PYTHON,
@@ -23,6 +21,7 @@ from docferry.core.source.program.drivers import (
     TO_DATABASE,
     Method,
 )
+from docferry.core.source.program.guessing import guessed, handle_of
 from docferry.core.source.program.models import (
     conditions_of,
     either,
@@ -56,11 +55,12 @@ from docferry.core.source.program.values import (
     Value,
     joined,
 )
+from docferry.core.source.program.world import World
 
 MOST_DEPTH = 3
-"""So deep are functions followed for what they return."""
+MOST_FOLLOWED = 5_000
+"""So deep, and for so many expressions, are functions followed for what they return."""
 _TABLES = {"pymongo": PYTHON, "mongodb": JAVASCRIPT, "mongoose": MONGOOSE}
-_HOLDER = re.compile(r"(coll|collection|model|repo|repository)s?$", re.IGNORECASE)
 _SAVES: Mapping[str, str] = {
     "save": "update_one", "delete": "delete_one", "deleteOne": "delete_one", "remove": "delete_one", "reload": "find_one",
     "update": "update_one", "updateOne": "update_one", "modify": "find_one_and_update",
@@ -70,6 +70,11 @@ _SAVES: Mapping[str, str] = {
 
 class Caller(Reader):
     """A reader that follows calls."""
+
+    def __init__(self, world: World, program: s.Program) -> None:
+        super().__init__(world, program)
+        self._returned: dict[Any, tuple[Value, Arguments]] = {}
+        """What functions return, by what they are given, which is kept: the key names it by where it is in memory."""
 
     def call(self, node: s.CallNode, scope: NameScope) -> Value:
         if isinstance(node.of, s.MemberNode):
@@ -229,8 +234,11 @@ class Caller(Reader):
             return called(self, callee, node, given)
         if isinstance(node.of, s.Name) and node.of.id in ("require", "import"):
             return self._required(given)
+        first = given.first()
+        if isinstance(node.of, s.Name) and node.of.id == "Depends" and isinstance(first, FunctionValue):
+            return self._call_function(first, node, Arguments())
         if isinstance(node.of, s.Name) and node.of.id in TO_COLLECTION:
-            return self._handle(UNKNOWN, node.of.id, given) or UNKNOWN
+            return handle_of(UNKNOWN, node.of.id, given, self._driver()) or UNKNOWN
         if isinstance(node.of, s.Name) and node.of.id == "RegExp":
             return Plain(Regex("."))
         return UNKNOWN
@@ -238,21 +246,31 @@ class Caller(Reader):
     def _required(self, given: Arguments) -> Value:
         first = given.first()
         spec = first.value if isinstance(first, Plain) and isinstance(first.value, str) else ""
-        return self.world.imported(self.program, spec, "default") if spec else UNKNOWN
+        if not spec:
+            return UNKNOWN
+        self.world.note_import(self.program, spec)
+        return self.world.imported(self.program, spec, "default")
 
     def _call_function(self, of: FunctionValue, node: s.CallNode, given: Arguments) -> Value:
         """What it returns. Its calls are found where it is written, once."""
-        if self.silent >= MOST_DEPTH:
+        key = (id(of.node), id(of.self_.kind) if isinstance(of.self_, Thing) else 0, _told(given))
+        if key in self._returned:
+            return self._returned[key][0]
+        if self.silent >= MOST_DEPTH or self.followed > MOST_FOLLOWED:
             return UNKNOWN
+        self._returned[key] = UNKNOWN, given  # for one that calls itself
         self.silent += 1
         try:
             returns = self.enter(of, given.values, given.named)
         finally:
             self.silent -= 1
+            self.followed = 0 if not self.silent else self.followed
         found: Value | None = None
         for one in returns:
             found = joined(found, one)
-        return UNKNOWN if found is None or isinstance(found, QueryHandle) else found
+        made = UNKNOWN if found is None or isinstance(found, QueryHandle) else found
+        self._returned[key] = made, given
+        return made
 
     def _call_kind(self, of: Kind, node: s.CallNode, given: Arguments) -> Value:
         model = model_of(of)
@@ -282,6 +300,8 @@ class Caller(Reader):
             return DatabaseHandle()
         if is_query_symbol(of):
             return conditions_of(given, {"id": "_id", "pk": "_id"})
+        if path.endswith(".MongoEngine"):  # flask_mongoengine: it has all of mongoengine's names
+            return Symbol("mongoengine")
         if path in ("re.compile", "bson.Regex", "bson.regex.Regex"):
             return Plain(Regex("."))
         if path in ("mongoose.model", "mongoose.models"):
@@ -296,49 +316,15 @@ class Caller(Reader):
 
     def _guessed(self, node: s.CallNode, member: s.MemberNode, receiver: Value, given: Arguments) -> Value:
         """A call by a driver's name on what cannot be known."""
-        made = self._handle(receiver, member.name, given)
+        made = handle_of(receiver, member.name, given, self._driver())
         if made is not None:
             return made
-        if not isinstance(receiver, Unknown) or not self._looks_like_one(member, given):
+        asked = guessed(member, receiver, given, self.program, uses=self.program.path in self.world.users)
+        if asked is None:
             return UNKNOWN
-        driver = self._driver()
-        table = PYTHON if self.program.python else self._foreign_table(member.name)
-        method = table.get(member.name)
-        if method is None:
-            return UNKNOWN
-        if table is MONGOOSE:
-            driver = "mongoose"
+        method, driver = asked
         found = self.record(recorded(node.line, CollectionHandle(None, driver), member.name, method, given))
         return QueryHandle(found) if method.query else UNKNOWN
-
-    def _handle(self, receiver: Value, name: str, given: Arguments) -> Value | None:
-        """A database or collection out of a connection that cannot be known."""
-        first = given.first()
-        text = first.value if isinstance(first, Plain) and isinstance(first.value, str) else None
-        if not isinstance(receiver, Unknown):
-            return None
-        if name in TO_COLLECTION and text is not None:
-            return CollectionHandle(text, self._driver())
-        return DatabaseHandle() if name in ("db", "get_database", "get_default_database") else None
-
-    @staticmethod
-    def _foreign_table(name: str) -> Mapping[str, Method]:
-        return JAVASCRIPT if name in JAVASCRIPT else MONGOOSE
-
-    def _looks_like_one(self, member: s.MemberNode, given: Arguments) -> bool:
-        if member.name in DISTINCT_NAMES:
-            return (member.name in PYTHON) == self.program.python
-        table: Mapping[str, Any] = PYTHON if self.program.python else MONGOOSE
-        if member.name not in table:
-            return False
-        first = given.first()
-        if isinstance(first, Fields) and member.name in ("find", "remove", "count", "update", "distinct", "exists"):
-            return self.program.python or member.name != "update"
-        if isinstance(first, Several) and member.name == "aggregate":
-            return True
-        on = member.of
-        called = on.name if isinstance(on, s.MemberNode) else on.id if isinstance(on, s.Name) else ""
-        return bool(_HOLDER.search(called)) and not isinstance(first, FunctionValue) and member.name != "options"
 
     # --- found -------------------------------------------------------------------------------------------------------
 
@@ -350,6 +336,18 @@ class Caller(Reader):
 
 def _collection_of(call: FoundCall) -> CollectionHandle:
     return CollectionHandle(call.collection, call.driver, call.names)
+
+
+def _told(given: Arguments) -> Any:
+    """What a function is given, as far as it decides what it returns."""
+    named = tuple((name, _key_of(value)) for name, value in given.named.items())
+    return tuple(map(_key_of, given.values)), named
+
+
+def _key_of(value: Value) -> Any:
+    if isinstance(value, Plain):
+        return ("", value.value) if isinstance(value.value, str | int | None) else id(value)
+    return type(value).__name__ if isinstance(value, Unknown | ClientHandle | DatabaseHandle) else id(value)
 
 
 def _no_method(reader: Caller, of: Any, node: s.CallNode, name: str, given: Arguments) -> Value | None:

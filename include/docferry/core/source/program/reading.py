@@ -16,6 +16,7 @@ from docferry.core.source.program.drivers import (
 )
 from docferry.core.source.program.models import model_of
 from docferry.core.source.program.values import (
+    HANDLES,
     UNKNOWN,
     ClientHandle,
     CollectionHandle,
@@ -51,7 +52,7 @@ class Reader:
     def __init__(self, world: World, program: s.Program) -> None:
         self.world, self.program = world, program
         self.found: list[FoundCall] = []
-        self.silent = 0
+        self.silent = self.followed = 0
         self._steps = 0
         self._waiting: list[FunctionValue] = []
         self.given: dict[int, Sequence[Value]] = {}
@@ -77,13 +78,18 @@ class Reader:
                 scope.names[name_of(parameters.pop(0))] = function.self_
         for position, one in enumerate(parameters):
             value = values[position] if position < len(values) else (named or {}).get(name_of(one), UNKNOWN)
-            value = by_kind(one) if value == UNKNOWN else value
+            value = self._default(one, function.scope) if value == UNKNOWN else value
             self.bind(one.pattern, value, scope, declares=True)
             if one.field and isinstance(function.self_, Thing):
                 self._keep(function.self_.kind.attributes, name_of(one), value)
         returns: list[Value] = []
         self.run(function.node.body, scope, returns=returns)
         return returns
+
+    def _default(self, parameter: s.ParameterNode, scope: NameScope) -> Value:
+        """What a parameter is that is not given: by its annotation, or a connection that it has by default."""
+        made = self.eval(parameter.default, scope) if parameter.default is not None else UNKNOWN
+        return made if isinstance(made, HANDLES) else by_kind(parameter)
 
     # --- statements --------------------------------------------------------------------------------------------------
 
@@ -185,14 +191,21 @@ class Reader:
 
     def _import(self, node: s.Import, scope: NameScope) -> None:
         for name, alias in node.names:
-            scope.names[alias] = self.world.imported(self.program, node.module, name)
+            if (name, alias) == ("*", "*"):
+                scope.names.update(self.world.all_of(self.program, node.module))
+            else:
+                scope.names[alias] = self.world.imported(self.program, node.module, name)
+        self.world.note_import(self.program, node.module)
 
     # --- expressions -------------------------------------------------------------------------------------------------
 
     def eval(self, node: s.SyntaxNode, scope: NameScope) -> Value:
         """What an expression may be; every call in it is found."""
-        self._steps += 1
-        if self._steps > MOST_STEPS:
+        if self.silent:
+            self.followed += 1
+        else:
+            self._steps += 1
+        if max(self._steps, self.followed) > MOST_STEPS:
             raise TooMuch
         read = _EXPRESSIONS.get(type(node))
         if read is not None:
@@ -202,6 +215,8 @@ class Reader:
 
     def _name(self, node: s.Name, scope: NameScope) -> Value:
         found = scope.find(node.id)
+        if found is None and node.id[:1].isupper():
+            found = self.world.starred(self.program, node.id)
         if (found is None or found == UNKNOWN) and DATABASE_NAME.search(node.id):
             return DatabaseHandle()
         return UNKNOWN if found is None else found

@@ -31,20 +31,34 @@ class World:
     exports: dict[str, dict[str, Value]] = field(default_factory=dict)
     kinds: dict[tuple[str, int], Kind] = field(default_factory=dict)
     paths: frozenset[str] = frozenset()
+    _called: dict[str, list[str]] = field(default_factory=dict)
+    _modules: dict[tuple[str, str, bool], Module | None] = field(default_factory=dict)
+    users: set[str] = field(default_factory=set)
+    """Files that use a driver: that import one, or a file that does."""
+    stars: dict[str, list[str]] = field(default_factory=dict)
+    """File -> libraries of which it imports all names."""
 
     def open(self, programs: Iterable[Program]) -> None:
         self.paths = frozenset(one.path for one in programs)
-        for path in self.paths:
+        for path in sorted(self.paths):
+            self._called.setdefault(posixpath.basename(path), []).append(path)
             self.scopes[path], self.exports[path] = NameScope(), {}
 
     def module(self, spec: str, program: Program) -> Module | None:
         """The file of the application that is imported, if it is one."""
+        key = (spec, posixpath.dirname(program.path), program.python)
+        if key not in self._modules:
+            self._modules[key] = self._module(spec, program)
+        return self._modules[key]
+
+    def _module(self, spec: str, program: Program) -> Module | None:
         wanted = _python_paths(spec, program.path) if program.python else _javascript_paths(spec, program.path)
         for exact, path in wanted:
             if exact and path in self.paths:
                 return Module(path)
             if not exact:
-                found = sorted((one for one in self.paths if one == path or one.endswith(f"/{path}")), key=len)
+                alike = self._called.get(posixpath.basename(path), ())
+                found = sorted((one for one in alike if one == path or one.endswith(f"/{path}")), key=len)
                 if found:
                     return Module(found[0])
         return None
@@ -66,6 +80,26 @@ class World:
         if is_library(spec) or spec in ("re", "bson", "bson.regex"):
             return symbol_of(spec if name in ("*", "default") else f"{spec}.{name}")
         return (self.module(f"{spec}.{name}", program) if program.python else None) or UNKNOWN
+
+    def note_import(self, program: Program, spec: str) -> None:
+        """Whether the file uses a driver, by what it imports."""
+        module = self.module(spec, program)
+        if is_library(spec) or (module is not None and module.path in self.users):
+            self.users.add(program.path)
+
+    def all_of(self, program: Program, spec: str) -> dict[str, Value]:
+        """`from spec import *`"""
+        module = self.module(spec, program)
+        if module is not None:
+            return dict(self.scopes[module.path].names)
+        if is_library(spec) and spec not in self.stars.setdefault(program.path, []):
+            self.stars[program.path].append(spec)
+        return {}
+
+    def starred(self, program: Program, name: str) -> Value | None:
+        """A name of a library of which all names are imported."""
+        libraries = self.stars.get(program.path)
+        return symbol_of(f"{libraries[0]}.{name}") if libraries else None
 
     def exported(self, module: Module, name: str, depth: int = 4) -> Value | None:
         """A name of another file: what it exports, or, in Python, whatever is bound there."""
