@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from pymongo import InsertOne
+from bson.dbref import DBRef
+from pymongo import InsertOne, MongoClient
 from pymongo.errors import PyMongoError
 
 from docferry.adapters.mongodb.client_mongo import SyncMongoCalls
@@ -26,6 +27,7 @@ from docferry.config import Migration
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.core.mql.updates import apply_update
 from docferry.core.source.calls import CallVerdict, DriverCall, JudgedCall
+from docferry.core.source.program.drivers import snake_case
 from docferry.core.source.stand_ins import FILLS, filled, filled_option, key_filter, new_document
 from docferry.errors import CallRefused, DocumentError, NoAccessPattern, UpdateRefused
 from docferry.flows.ledger.modes import begin_in
@@ -38,6 +40,10 @@ MODES = (Mode.MONGO_ONLY, Mode.DUAL_WRITE, Mode.DYNAMODB_READS, Mode.DYNAMODB_ON
 NOWHERE = "mongodb://%2Fdev%2Fnull%2Fdocferry-trial.sock/?connect=false"
 """There is no server, and no network on the way to it."""
 LEASE_S = 86_400.0
+_NOT_LOOKED_INTO = {
+    "bulk_write": "its requests are not looked into: each is served as the same call by itself is",
+    "aggregate": "its pipeline is not looked into",
+}
 _NOW = datetime(2024, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 
 
@@ -148,9 +154,10 @@ class Trial:
             return JudgedCall(call=call, verdict=CallVerdict.REFUSED, modes=refused, why=why, advice=advice)
         except (TypeError, ValueError) as error:
             return JudgedCall(call=call, verdict=CallVerdict.UNKNOWN, why=f"what it is given cannot be known: {error}")
-        if call.filter is None and judged.verdict is not CallVerdict.REFUSED:
-            return JudgedCall(call=call, verdict=CallVerdict.UNKNOWN, why=call.unknown)
-        return judged
+        if judged.verdict is CallVerdict.REFUSED:
+            return judged
+        unknown = _NOT_LOOKED_INTO.get(call.method, "") if call.filter is not None else call.unknown
+        return JudgedCall(call=call, verdict=CallVerdict.UNKNOWN, why=unknown) if unknown else judged
 
     def _best(self, call: DriverCall) -> JudgedCall:
         """By the first stand-ins with which it is served: no value that the application may have is worse for it."""
@@ -201,16 +208,41 @@ def trial_of(migration: Migration) -> Iterator[Trial]:
 
 def _made(manager: DualWriteManager, call: DriverCall) -> None:
     if call.of == "database":
-        getattr(manager, call.method)
+        _made_of_database(manager, call)
         return
     method = _method_of(manager, call)
     options = {name: filled_option(name, value) for name, value in call.options.items()}
+    if "session" in options:
+        options["session"] = _session()
     result = method(*_arguments(call), **_named(call), **options)
     for name in call.cursor:
         made = getattr(result, name)
         made(*_CURSOR_ARGUMENTS.get(name, ()))
     if call.method in _CURSORS:
         list(result)
+
+
+def _made_of_database(manager: DualWriteManager, call: DriverCall) -> None:
+    """A method of the database, or, under the name `client`, of pymongo's client."""
+    if call.method != "client":
+        getattr(manager, call.method)(*_OF_DATABASE.get(call.method, ()))
+    elif snake_case(call.written) in ("start_session", "with_session"):
+        manager.client.start_session()
+    else:
+        manager.client.drop_database(manager.name)
+
+
+_OF_DATABASE: Mapping[str, tuple[Any, ...]] = {
+    "command": ("ping",), "cursor_command": ("find",), "create_collection": ("x",), "drop_collection": ("x",),
+    "validate_collection": ("x",), "aggregate": ([],), "dereference": (DBRef("x", 1),),
+}  # fmt: skip
+
+
+def _session() -> Any:
+    """One in a transaction, of a client that has never connected."""
+    session = MongoClient[Any](NOWHERE, connect=False).start_session()
+    session.start_transaction()
+    return session
 
 
 def _method_of(manager: DualWriteManager, call: DriverCall) -> Any:
@@ -237,11 +269,13 @@ def _arguments(call: DriverCall) -> tuple[Any, ...]:
         return query, _update(call)
     if call.method in _FILTERED:
         return (query,)
+    if call.method == "distinct":
+        return ("x", query)
     return _OTHERS.get(call.method, ())
 
 
 _OTHERS: Mapping[str, tuple[Any, ...]] = {
-    "distinct": ("x",), "aggregate": ([{"$match": {}}],), "aggregate_raw_batches": ([{"$match": {}}],), "create_index": ("x",),
+    "aggregate": ([{"$match": {}}],), "aggregate_raw_batches": ([{"$match": {}}],), "create_index": ("x",),
     "bulk_write": ([InsertOne({"_id": 1})],), "create_indexes": ([],), "drop_index": ("x_1",), "rename": ("x",),
 }  # fmt: skip
 
