@@ -40,6 +40,14 @@ WAYS = {
         class Store { static db; static async open(client) { Store.db = client.db('a'); } }
         const f = (email) => Store.db.collection('users').findOne({ email });
     """,
+    "a getter": """
+        class Users { constructor(db) { this.db = db; } get people() { return this.db.collection('users'); }
+          find(email) { return this.people.findOne({ email }); } }
+    """,
+    "a frozen table of names": """
+        const NAMES = Object.freeze({ users: 'users' });
+        const f = (db, email) => db.collection(NAMES.users).findOne({ email });
+    """,
     "nested in a condition": "const f = (db, email) => (email && db ? db.collection('users').findOne({ email }) : null);",
     "in a template": "const f = (db, email) => `${db.collection('users').findOne({ email })}`;",
     "in a switch": "function f(db, k, email) { switch (k) { case 1: db.collection('users').findOne({ email }); } }",
@@ -49,6 +57,10 @@ WAYS = {
     "a comment inside": "const f = (db, email) => db.collection('users').findOne(/* by mail */ { email /* it */ });",
 }  # fmt: skip
 TYPED = {
+    "an enum": """
+        export enum Name { Users = 'users', Orders = 'orders' }
+        export const f = (db: Db, email: string) => db.collection(Name.Users).findOne({ email });
+    """,
     "an annotated parameter": "export const f = (store: Db, email: any) => store.collection<User>('users').findOne({ email });",
     "a parameter that is a field": """
         export class Users { constructor(private readonly store: Db) {}

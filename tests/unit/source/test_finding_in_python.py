@@ -91,6 +91,23 @@ WAYS = {
             return people.find_one({'email': x})
     """,
     "a test of a condition": "def f(db, x):\n    return 1 if db.users.find_one({'email': x}) else 2",
+    "a property": """
+        from functools import cached_property
+        class Users:
+            def __init__(self, client):
+                self.db = client.app
+            @cached_property
+            def people(self):
+                return self.db.users
+            def find(self, x):
+                return self.people.find_one({'email': x})
+    """,
+    "a method that is handed on": "async def f(db, x):\n    return await asyncio.to_thread(db.users.find_one, {'email': x})",
+    "a method in a name": "def f(db, x):\n    find = db.users.find_one\n    return find({'email': x})",
+    "a dict that is made by its name": "def f(db, x):\n    return db.users.find_one(dict(email=x))",
+    "a constant": "MAIL = 'email'\ndef f(db, x):\n    return db.users.find_one({MAIL: x})",
+    "a table of collections": "def f(db, x):\n    all = {'u': db.users}\n    return all['u'].find_one({'email': x})",
+    "a lambda in a thread": "def f(db, x):\n    return run(lambda: db.users.find_one({'email': x}))",
     "an assignment in an expression": "def f(db, x):\n    if (one := db.users.find_one({'email': x})):\n        return one",
 }
 

@@ -178,7 +178,8 @@ class ExpressionReader:
             inner = (s.Return(line_of(body), self.expression(body)),)
         plain = node.type in ("method_definition", "function_declaration", "generator_function_declaration")
         called = text_of(name) if name is not None and plain else ""
-        return s.Function(line_of(node), called, tuple(self._parameters(node)), inner)
+        getter = any(one.type == "get" for one in node.children)
+        return s.Function(line_of(node), called, tuple(self._parameters(node)), inner, getter)
 
     def _parameters(self, node: Any) -> Iterator[s.ParameterNode]:
         one = field_of(node, "parameter")
@@ -276,7 +277,7 @@ def _kind(node: Any) -> str:
 
 _CASTS = frozenset({"as_expression", "satisfies_expression", "non_null_expression"})
 TYPES = frozenset({
-    "type_annotation", "type_arguments", "type_parameters", "interface_declaration", "type_alias_declaration", "enum_declaration",
+    "type_annotation", "type_arguments", "type_parameters", "interface_declaration", "type_alias_declaration",
     "ambient_declaration", "function_signature", "method_signature", "abstract_method_signature", "type_identifier",
     "predefined_type", "generic_type", "union_type", "intersection_type", "object_type", "array_type", "literal_type",
     "nested_type_identifier", "type_query", "index_signature", "implements_clause", "accessibility_modifier", "override_modifier",

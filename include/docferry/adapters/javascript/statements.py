@@ -121,6 +121,13 @@ class StatementReader(ExpressionReader):
                 yield s.Import(line, source, ((name, f"{name} of {source}"),))
             yield _exported(line, alias, s.Name(line, f"{name} of {source}" if source else name))
 
+    def _enum(self, node: Any) -> Iterator[s.SyntaxNode]:
+        """As an object of its members; those without a value are numbers, which name nothing."""
+        members = [one for one in named_of(field_of(node, "body")) if one.type == "enum_assignment"]
+        fields = [(self._key(field_of(one, "name")), self.expression(field_of(one, "value"))) for one in members]
+        line = line_of(node)
+        yield s.Let(line, self.expression(field_of(node, "name")), s.RecordNode(line, tuple(fields)))
+
     def _expression_statement(self, node: Any) -> Iterator[s.SyntaxNode]:
         for one in named_of(node):
             yield from self.statement(one)
@@ -150,6 +157,7 @@ _STATEMENTS: Mapping[str, Callable[[Any, Any], Iterator[s.SyntaxNode]]] = {
     "lexical_declaration": StatementReader._declaration,
     "variable_declaration": StatementReader._declaration,
     "expression_statement": StatementReader._expression_statement,
+    "enum_declaration": StatementReader._enum,
     "return_statement": StatementReader._return,
     "if_statement": StatementReader._if,
     "for_in_statement": StatementReader._for_each,

@@ -143,6 +143,9 @@ MONGOOSE: Final = JAVASCRIPT | _methods("""
     startSession = start_session: options
 """)
 
+TABLES: Final[Mapping[str, Mapping[str, Method]]] = {"pymongo": PYTHON, "mongodb": JAVASCRIPT, "mongoose": MONGOOSE}
+PASSES_ON: Final = frozenset({"to_thread", "partial", "run_in_executor", "submit", "run_in_threadpool", "run_sync"})
+"""What calls the function that it is given, with the arguments behind it."""
 SHARED_NAMES: Final = frozenset({
     "create_index", "drop_index", "drop_indexes", "list_indexes", "with_options", "createIndex", "dropIndex", "createIndexes",
     "dropIndexes", "indexExists", "bulkSave", "isCapped", "startSession",

@@ -51,7 +51,7 @@ def guessed(
     member: s.MemberNode, receiver: Value, given: Arguments, program: s.Program, *, uses: bool
 ) -> tuple[Method, str] | None:
     """(the method, its driver); None: no driver's call. `uses`: the file uses a driver."""
-    sure = member.name in DISTINCT_NAMES and isinstance(receiver, Thing | Kind | Module)
+    sure = member.name in DISTINCT_NAMES and isinstance(receiver, Thing | Kind | Module | FunctionValue)
     if not (isinstance(receiver, Unknown) or sure) or not _looks_like_one(member, given, program, uses):
         return None
     if program.python:

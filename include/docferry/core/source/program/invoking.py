@@ -14,9 +14,8 @@ from docferry.core.source.program.drivers import (
     CLIENTS,
     DATABASE_METHODS,
     DATABASES,
-    JAVASCRIPT,
-    MONGOOSE,
-    PYTHON,
+    PASSES_ON,
+    TABLES,
     TO_COLLECTION,
     TO_DATABASE,
     Method,
@@ -44,6 +43,7 @@ from docferry.core.source.program.values import (
     FoundCall,
     FunctionValue,
     Kind,
+    MethodValue,
     NameScope,
     Plain,
     QConditions,
@@ -60,7 +60,6 @@ from docferry.core.source.program.world import World
 MOST_DEPTH = 3
 MOST_FOLLOWED = 5_000
 """So deep, and for so many expressions, are functions followed for what they return."""
-_TABLES = {"pymongo": PYTHON, "mongodb": JAVASCRIPT, "mongoose": MONGOOSE}
 _SAVES: Mapping[str, str] = {
     "save": "update_one", "delete": "delete_one", "deleteOne": "delete_one", "remove": "delete_one", "reload": "find_one",
     "update": "update_one", "updateOne": "update_one", "modify": "find_one_and_update",
@@ -97,7 +96,25 @@ class Caller(Reader):
                 named.update(value.fields)
             else:
                 named[""] = UNKNOWN
-        return Arguments(values, named, node.open)
+        given = Arguments(values, named, node.open)
+        self._handed_on(node, given)
+        return given
+
+    def _handed_on(self, node: s.CallNode, given: Arguments) -> None:
+        """`to_thread(users.find_one, {...})`: the call that is made of a method; else, that there is one is all that is known."""
+        called = (
+            node.of.name if isinstance(node.of, s.MemberNode) else node.of.id if isinstance(node.of, s.Name) else ""
+        )
+        for position, value in enumerate(given.values):
+            if not isinstance(value, MethodValue):
+                continue
+            known = called in PASSES_ON
+            rest = Arguments(given.values[position + 1 :] if known else (), given.named if known else {}, not known)
+            method = TABLES[value.of.driver][value.name]
+            self.record(recorded(node.line, value.of, value.name, method, rest))
+
+    def got(self, getter: FunctionValue) -> Value:
+        return self._call_function(getter, None, Arguments())
 
     def _then(self, node: s.CallNode, receiver: Value) -> None:
         """`promise.then(client => ...)`: the parameter is what the promise is of."""
@@ -116,6 +133,8 @@ class Caller(Reader):
                 return found
         if isinstance(receiver, Fields) and node.of.name in ("update", "setdefault", "pop"):
             self._changed(node.of, receiver, given, scope)
+        if node.of.name == "freeze" and isinstance(node.of.of, s.Name) and node.of.of.id == "Object":
+            return given.first() or UNKNOWN
         found = self.member_of(receiver, node.of.name, node.of)
         if found != UNKNOWN:
             return self._plain(node, found, given)
@@ -157,7 +176,7 @@ class Caller(Reader):
         return self.record(recorded(line, of, "objects", Method("find", (), True), Arguments()))
 
     def _on_collection(self, of: CollectionHandle, node: s.CallNode, name: str, given: Arguments) -> Value | None:
-        method = _TABLES.get(of.driver, {}).get(name)
+        method = TABLES.get(of.driver, {}).get(name)
         if of.driver == "mongoengine" and name == "objects":
             found = self.query_set(of, node.line)
             query_set(found, "__call__", given)
@@ -235,6 +254,8 @@ class Caller(Reader):
         if isinstance(node.of, s.Name) and node.of.id in ("require", "import"):
             return self._required(given)
         first = given.first()
+        if isinstance(node.of, s.Name) and node.of.id == "dict" and not given.values and "" not in given.named:
+            return Fields(given.named)
         if isinstance(node.of, s.Name) and node.of.id == "Depends" and isinstance(first, FunctionValue):
             return self._call_function(first, node, Arguments())
         if isinstance(node.of, s.Name) and node.of.id in TO_COLLECTION:
@@ -251,7 +272,7 @@ class Caller(Reader):
         self.world.note_import(self.program, spec)
         return self.world.imported(self.program, spec, "default")
 
-    def _call_function(self, of: FunctionValue, node: s.CallNode, given: Arguments) -> Value:
+    def _call_function(self, of: FunctionValue, node: s.CallNode | None, given: Arguments) -> Value:
         """What it returns. Its calls are found where it is written, once."""
         key = (id(of.node), id(of.self_.kind) if isinstance(of.self_, Thing) else 0, _told(given))
         if key in self._returned:
@@ -284,6 +305,10 @@ class Caller(Reader):
     def _call_collection(self, of: CollectionHandle, node: s.CallNode, given: Arguments) -> Value:
         """`new User({...})`"""
         return Document(of, new=True, fields=given.first()) if of.driver in ("mongoose", "mongoengine") else UNKNOWN
+
+    def _call_method(self, of: MethodValue, node: s.CallNode, given: Arguments) -> Value:
+        """`find = users.find; find({...})`"""
+        return self._on_collection(of.of, node, of.name, given) or UNKNOWN
 
     def _call_query(self, of: QueryHandle, node: s.CallNode, given: Arguments) -> Value:
         """`User.objects(...)`"""
@@ -366,6 +391,7 @@ _ON: Mapping[type[Any], Callable[[Any, Any, s.CallNode, str, Arguments], Value |
 }
 _CALLED: Mapping[type[Any], Callable[[Any, Any, s.CallNode, Arguments], Value]] = {
     FunctionValue: Caller._call_function,
+    MethodValue: Caller._call_method,
     Kind: Caller._call_kind,
     CollectionHandle: Caller._call_collection,
     QueryHandle: Caller._call_query,

@@ -178,7 +178,8 @@ def _augmented(node: ast.AugAssign) -> Iterator[SyntaxNode]:
 
 def _function(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[SyntaxNode]:
     yield from (Other(one.lineno, (_expression(one),)) for one in node.decorator_list)
-    yield Function(node.lineno, node.name, tuple(_parameters(node.args)), tuple(_statements(node.body)))
+    getter = any(ast.unparse(one).rpartition(".")[2] in ("property", "cached_property") for one in node.decorator_list)
+    yield Function(node.lineno, node.name, tuple(_parameters(node.args)), tuple(_statements(node.body)), getter)
 
 
 def _parameters(arguments: ast.arguments) -> Iterator[ParameterNode]:

@@ -10,7 +10,7 @@ from docferry.core.source.program.drivers import (
     CLIENT_METHODS,
     DATABASE_METHODS,
     DATABASE_NAME,
-    PYTHON,
+    TABLES,
     TO_COLLECTION,
     TO_DATABASE,
 )
@@ -26,6 +26,7 @@ from docferry.core.source.program.values import (
     FoundCall,
     FunctionValue,
     Kind,
+    MethodValue,
     Module,
     NameScope,
     Plain,
@@ -108,7 +109,7 @@ class Reader:
                 if returns is not None:
                     returns.append(value)
             elif isinstance(node, s.Import):
-                self._import(node, scope)
+                scope.names.update(self.world.taken(self.program, node))
             elif isinstance(node, s.Outer):
                 scope.outer_names.update(node.names)
             else:
@@ -189,14 +190,6 @@ class Reader:
     def export(self, name: str, value: Value) -> None:
         self._keep(self.world.exports[self.program.path], name, value)
 
-    def _import(self, node: s.Import, scope: NameScope) -> None:
-        for name, alias in node.names:
-            if (name, alias) == ("*", "*"):
-                scope.names.update(self.world.all_of(self.program, node.module))
-            else:
-                scope.names[alias] = self.world.imported(self.program, node.module, name)
-        self.world.note_import(self.program, node.module)
-
     # --- expressions -------------------------------------------------------------------------------------------------
 
     def eval(self, node: s.SyntaxNode, scope: NameScope) -> Value:
@@ -244,11 +237,17 @@ class Reader:
     def _of_collection(self, of: CollectionHandle, name: str, node: s.SyntaxNode) -> Value:
         if of.driver == "mongoengine" and name == "objects":
             return QueryHandle(self.query_set(of, node.line))
-        if of.driver != "pymongo" or name in PYTHON or name.startswith("_"):
+        if name in TABLES.get(of.driver, {}):
+            return MethodValue(of, name)
+        if of.driver != "pymongo" or name.startswith("_"):
             return DatabaseHandle() if name in ("database", "db") else UNKNOWN
         return CollectionHandle(f"{of.name}.{name}" if of.name else None, of.driver)
 
     def query_set(self, of: CollectionHandle, line: int) -> FoundCall:
+        raise NotImplementedError
+
+    def got(self, getter: FunctionValue) -> Value:
+        """What a property is."""
         raise NotImplementedError
 
     def _of_symbol(self, of: Symbol, name: str, node: s.SyntaxNode) -> Value:
@@ -263,7 +262,8 @@ class Reader:
     def _of_kind(self, of: Kind, name: str, node: s.SyntaxNode, thing: Thing | None = None) -> Value:
         found = of.get(name)
         if isinstance(found, FunctionValue) and thing is not None:
-            return FunctionValue(found.node, found.scope, thing)
+            found = FunctionValue(found.node, found.scope, thing)
+            return self.got(found) if found.node.getter else found
         model = model_of(of) if found is None and name == "objects" else None
         return QueryHandle(self.query_set(model, node.line)) if model is not None else found or UNKNOWN
 

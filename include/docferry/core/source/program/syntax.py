@@ -99,9 +99,12 @@ class ParameterNode:
 
 @dataclass(frozen=True, slots=True)
 class Function(SyntaxNode):
+    """`getter`: it is called where its name is read (a property)."""
+
     name: str
     parameters: Sequence[ParameterNode]
     body: Sequence[SyntaxNode]
+    getter: bool = False
 
 
 @dataclass(frozen=True, slots=True)

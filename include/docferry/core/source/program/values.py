@@ -66,6 +66,14 @@ class CollectionHandle:
 
 
 @dataclass(frozen=True, slots=True)
+class MethodValue:
+    """A method of a collection that is handed on, to be called elsewhere."""
+
+    of: CollectionHandle
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """One document of a model, which has methods that call the driver. `new`: it is made here, of `fields`."""
 
@@ -140,7 +148,7 @@ class Module:
 
 Value = (
     Unknown | Plain | Fields | Several | Symbol | ClientHandle | DatabaseHandle | CollectionHandle | Document | QueryHandle
-    | QConditions | FunctionValue | Kind | Thing | Module
+    | QConditions | MethodValue | FunctionValue | Kind | Thing | Module
 )  # fmt: skip
 HANDLES = (ClientHandle, DatabaseHandle, CollectionHandle, Document, Symbol, Kind, Thing, Module, FunctionValue)
 

@@ -63,6 +63,17 @@ class World:
                     return Module(found[0])
         return None
 
+    def taken(self, program: Program, node: s.Import) -> dict[str, Value]:
+        """What an import binds: name -> value."""
+        found: dict[str, Value] = {}
+        for name, alias in node.names:
+            if (name, alias) == ("*", "*"):
+                found |= self.all_of(program, node.module)
+            else:
+                found[alias] = self.imported(program, node.module, name)
+        self.note_import(program, node.module)
+        return found
+
     def imported(self, program: Program, spec: str, name: str) -> Value:
         """What an import binds: a name of another file, a file, or something of a library."""
         module = self.module(spec, program)
