@@ -259,6 +259,8 @@ def _do(node: ast.Expr) -> Iterator[SyntaxNode]:
 def _match(node: ast.Match) -> Iterator[SyntaxNode]:
     yield Other(node.lineno, (_expression(node.subject),))
     for case in node.cases:
+        if case.guard is not None:
+            yield Other(node.lineno, (_expression(case.guard),))
         yield Maybe(node.lineno, tuple(_statements(case.body)))
 
 
