@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from bson import Code, Decimal128, Int64, MaxKey, MinKey, ObjectId, Timestamp
+from bson import Code, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 from docferry.core.bson_codec.order import order_key, same
 from docferry.core.mql.filters import compile_filter
 from docferry.errors import CallRefused
@@ -43,6 +43,24 @@ def test_filter_finds_what_mongodb_finds(query: dict[str, Any], document: dict[s
 @pytest.mark.parametrize(("query", "document"), PASSED_OVER, ids=str)
 def test_filter_passes_over_what_mongodb_passes_over(query: dict[str, Any], document: dict[str, Any]) -> None:
     assert not compile_filter(query).matches(document)
+
+
+INSTEAD: list[tuple[dict[str, Any], str]] = [
+    ({"a": Regex("^ann")}, "prefix by a range"),
+    ({"a": {"$regex": "^ann"}}, "prefix by a range"),
+    ({"a": {"$not": Regex("x")}}, "prefix by a range"),
+    ({"$text": {"$search": "x"}}, "search service"),
+    ({"$expr": {"$gt": ["$a", "$b"]}}, "store what is computed"),
+    ({"a": {"$near": [1, 2]}}, "geohash"),
+    ({"$comment": "x"}, "an option of the call"),
+]
+
+
+@pytest.mark.parametrize(("query", "advice"), INSTEAD, ids=str)
+def test_refusal_says_what_to_write_instead(query: dict[str, Any], advice: str) -> None:
+    with pytest.raises(CallRefused) as caught:
+        compile_filter(query)
+    assert advice in caught.value.suggestion
 
 
 @pytest.mark.parametrize("word", ["$eq", "$in", "$all"])

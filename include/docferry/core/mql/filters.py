@@ -126,8 +126,24 @@ class _Several:
         return self.of(node.holds(value) for node in self.nodes)
 
 
-def _refuse(what: str) -> CallRefused:
-    return CallRefused(what, SUGGESTION)
+_INSTEAD: Final[Mapping[str, str]] = {
+    "$regex": "ask for a prefix by a range ($gte 'ann', $lt 'ano'), or store what is searched for in a field of its own",
+    "$text": "ask a search service beside DynamoDB, which has no full text",
+    "$where": "store what is computed in a field, and ask for that",
+    "$expr": "store what is computed in a field, and ask for that",
+    "$mod": "store the remainder in a field, and ask for that",
+    "$comment": "give the comment as an option of the call",
+    **dict.fromkeys(
+        ("$near", "$nearSphere", "$geoWithin", "$geoIntersects"),
+        "store a geohash in a field, and ask for it or for a range",
+    ),
+}
+
+
+def _refuse(what: str, word: str = "") -> CallRefused:
+    """`word` is an operator for which there is more to say than what is served."""
+    special = _INSTEAD.get(word)
+    return CallRefused(what, f"{special}; or {SUGGESTION}" if special else SUGGESTION)
 
 
 def _every_field(query: Document, pinned: Pinned | None) -> Node:
@@ -137,7 +153,7 @@ def _every_field(query: Document, pinned: Pinned | None) -> Node:
         if name in _LOGICAL:
             nodes.append(_LOGICAL[name](name, value, pinned))
         elif name[:1] == "$":
-            raise _refuse(f"the query operator {name}")
+            raise _refuse(f"the query operator {name}", name)
         else:
             nodes.append(_field(name, value, pinned))
     return _Several(all, tuple(nodes))
@@ -167,7 +183,7 @@ _LOGICAL: Final[Mapping[str, Callable[[str, Any, Pinned | None], Node]]] = {"$an
 
 def _field(name: str, value: Any, pinned: Pinned | None) -> Node:
     if isinstance(value, Regex):
-        raise _refuse("a regular expression in a query")
+        raise _refuse("a regular expression in a query", "$regex")
     if is_expression(value):
         return _operators(name, value, pinned)
     return _equality(name, value, pinned)
@@ -178,7 +194,7 @@ def _operators(name: str, expression: Document, pinned: Pinned | None) -> Node:
     for word, operand in expression.items():
         parse = _OPERATORS.get(word)
         if parse is None:
-            raise _refuse(f"the query operator {word}")
+            raise _refuse(f"the query operator {word}", word)
         nodes.append(parse(name, operand, pinned))
     return nodes[0] if len(nodes) == 1 else _Several(all, tuple(nodes))
 
@@ -208,7 +224,7 @@ _COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
 
 def _comparison(word: str, wanted: Any) -> Test:
     if isinstance(wanted, Regex):
-        raise _refuse("a regular expression in a query")
+        raise _refuse("a regular expression in a query", "$regex")
     key_of = equality_key if word == "$eq" else order_key
     compare, key = _COMPARISONS[word], key_of(wanted)
     with_equals = compare(0, 0)
@@ -262,7 +278,7 @@ def _exists(name: str, wanted: Any, pinned: Pinned | None) -> Node:
 
 def _not(name: str, expression: Any, pinned: Pinned | None) -> Node:
     if isinstance(expression, Regex):
-        raise _refuse("a regular expression in a query")
+        raise _refuse("a regular expression in a query", "$regex")
     if not is_expression(expression):
         raise _refuse("$not with anything but a document of operators")
     return _Not(_operators(name, expression, None))
