@@ -28,17 +28,15 @@ from docferry.cli.common import (
     show,
     stop_on_signals,
 )
-from docferry.cli.render import load_cost_text, load_text, plan_text, reverse_text
+from docferry.cli.render import load_text, plan_text, reverse_text
 from docferry.config import Migration, load_migration
 from docferry.config.price_book import load_price_book
-from docferry.core.cost.dry_run import DryRunCost, dry_run_cost
 from docferry.flows.backfill.again import begin_again
 from docferry.flows.backfill.finish import CollectionReport
 from docferry.flows.backfill.load import backfill_collection
-from docferry.flows.backfill.plan import PLAN_SAMPLE, BackfillPlan, plan_backfill, require_window
+from docferry.flows.backfill.plan import plan_backfill, require_window
 from docferry.flows.cost.actual import load_cost
-from docferry.flows.cost.forecasting import priced_design
-from docferry.flows.cost.measured import measure_collections
+from docferry.flows.cost.dry_run import dry_run_of
 from docferry.flows.fence.marker import mark_leader
 from docferry.flows.fence.ready import unfenceable
 from docferry.flows.kernel.job import Job
@@ -53,7 +51,7 @@ from docferry.flows.provision.run import add_replicas, ownership, provision
 from docferry.flows.replicate.follower import replicate
 from docferry.flows.reverse.follower import reverse
 from docferry.flows.reverse.report import ReverseReport
-from docferry.ports.flows import Source, Target
+from docferry.ports.flows import Target
 from docferry.wiring import HASTY, MONGO_URI, Connections, connections_from_environment, desired, who
 
 
@@ -126,7 +124,11 @@ def provision_command(file: str, dry_run: bool, allow_changes: bool, price_book:
         owned.require()
     with closing(connections.source(migration)) as source, CliProgress() as progress:
         images = switch_images_on(migration, source, dry_run=dry_run, progress=progress)
-        cost = _dry_run_cost(migration, source, price_book, image_bytes=images.most_bytes) if dry_run else None
+        cost = (
+            dry_run_of(migration, source, load_price_book(price_book), image_bytes=images.most_bytes)
+            if dry_run
+            else None
+        )
     report = _provisioned(partial(provision, ownership=owned), migration, connections, dry_run, allow_changes)
     if not dry_run:
         with opened_job(file) as (job, _):
@@ -206,7 +208,7 @@ def backfill_command(
         plan = plan_backfill(job, only)
         if dry_run:
             notes = changed_since(job.migration, job.ledger, only)
-            cost = _dry_run_cost(job.migration, job.source, price_book, plan=plan)
+            cost = dry_run_of(job.migration, job.source, load_price_book(price_book), plan=plan)
             would = {"plan": plan.to_dict(), "mapping_changed": notes, "cost": cost.to_dict()}
             show(would, as_json, "\n".join([plan_text(plan), *notes, *cost.lines()]))
             return
@@ -215,7 +217,7 @@ def backfill_command(
         reports = connections.run(job.migration, lambda target: _load_all(job, target, names))
     spent = load_cost(plan, reports, load_price_book(price_book))
     body = {"plan": plan.to_dict(), "collections": [report.to_dict() for report in reports], "cost": spent.to_dict()}
-    show(body, as_json, "\n".join([load_text(reports), *load_cost_text(spent)]))
+    show(body, as_json, "\n".join([load_text(reports), *spent.lines()]))
 
 
 @click.command("replicate")
@@ -259,26 +261,6 @@ def reverse_command(file: str, for_s: float | None, until_caught_up: bool, as_js
             )
         letters = [letter.to_dict() for letter in list_reverse_letters(job.ledger)]
     show(report.to_dict() | {"dead_letters": letters}, as_json, reverse_text(report, letters))
-
-
-def _dry_run_cost(
-    migration: Migration,
-    source: Source,
-    price_book: Path | None,
-    *,
-    plan: BackfillPlan | None = None,
-    image_bytes: float | None = None,
-) -> DryRunCost:
-    """What this would cost, from samples. Of a load that is planned: what is not loaded yet."""
-    sizes = measure_collections(migration, source, PLAN_SAMPLE)
-    loaded: dict[str, float] | None = None
-    if plan is not None:
-        loaded = {}
-        for one in plan.collections:
-            units = 0 if one.state == "complete" else one.write_units
-            loaded[one.table] = loaded.get(one.table, 0.0) + units
-    book = load_price_book(price_book)
-    return dry_run_cost(priced_design(migration), sizes, book, loaded=loaded, image_bytes=image_bytes)
 
 
 async def _load_all(job: Job, target: Target, names: Sequence[str]) -> list[CollectionReport]:

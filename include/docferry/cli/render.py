@@ -8,7 +8,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from docferry.core.cost.actual import Actual, deviation
 from docferry.flows.backfill.finish import CollectionReport
 from docferry.flows.backfill.plan import BackfillPlan
 from docferry.flows.ledger.times import now_ms
@@ -63,15 +62,6 @@ def load_text(reports: Sequence[CollectionReport]) -> str:
     return "\n".join([
         table_text(names, rows) + "read = written + superseded + dead letters, for each collection", *waits
     ])  # fmt: skip
-
-
-def load_cost_text(cost: Actual) -> list[str]:
-    """What a load consumed, beside its plan; nothing where nothing was loaded."""
-    return [
-        f"{one.what}: {one.write_units:,.0f} write units, {usd:,.4f} USD on demand; the plan said "
-        f"{one.forecast_writes or 0:,.0f} ({deviation(one.write_units, one.forecast_writes) or 'nothing to compare'})"
-        for one, usd in zip(cost.rows, cost.usd, strict=True)
-    ] + ([f"Prices: {cost.book}."] if cost.rows else [])
 
 
 def table_text(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -30,14 +30,17 @@ class PlanBackfillOperator(MigrationOperator):
         self.waive_oplog_window = waive_oplog_window
 
     def carry_out(self, work: Work) -> dict[str, Any]:
+        from docferry.config.price_book import load_price_book
         from docferry.flows.backfill.plan import plan_backfill, require_window
+        from docferry.flows.cost.dry_run import dry_run_of
 
         with work.job() as job:
             plan = plan_backfill(job, tuple(self.collections or ()))
-        for line in _plan_lines(plan):
+            cost = dry_run_of(job.migration, job.source, load_price_book(), plan=plan)
+        for line in (*_plan_lines(plan), *cost.lines()):
             self.log.info(line)
         require_window(plan, waived=bool(self.waive_oplog_window))
-        return plan.to_dict()
+        return plan.to_dict() | {"cost": cost.to_dict()}
 
 
 def _plan_lines(plan: BackfillPlan) -> list[str]:
@@ -137,6 +140,10 @@ class ReportOperator(MigrationOperator):
     """What the ledger knows about every collection: how far it is, what became of its documents, open dead letters."""
 
     def carry_out(self, work: Work) -> dict[str, Any]:
+        from docferry.config.price_book import load_price_book
+        from docferry.core.cost.actual import actual
+        from docferry.flows.cost.actual import loads
+        from docferry.flows.cost.measured import measure_collections
         from docferry.flows.reporting.status import status_of
 
         status = status_of(work.migration, work.connections.ledger(work.migration))
@@ -147,4 +154,8 @@ class ReportOperator(MigrationOperator):
                 "%(dead_letters_open)d dead letters are open",
                 one,
             )
-        return status
+        with work.job() as job:
+            cost = actual(load_price_book(), loads(job, measure_collections(job.migration, job.source)))
+        for line in cost.lines():
+            self.log.info(line)
+        return status | {"cost": cost.to_dict()}

@@ -92,6 +92,7 @@ def test_phases_carry_the_shop_and_a_second_run_changes_nothing(runs: Runs) -> N
     assert state == "success"
     assert {name for name, found in states.items() if found == "success"} == {"plan_the_load"}
     assert plan["plan_the_load"]["fits"] is True
+    assert plan["plan_the_load"]["cost"]["load_usd"] > 0
     assert runs.items() == 0
 
     state, states, loaded = runs.run("backfill", collections=["users"])
@@ -107,6 +108,8 @@ def test_phases_carry_the_shop_and_a_second_run_changes_nothing(runs: Runs) -> N
         assert (counts["dead"], counts["items"]) == (expected.unstorable, expected.items)
     assert loaded["users.finish"]["already_complete"] is True
     assert runs.items() == runs.shop.items
+    consumed = {row["what"]: row["write_units"] for row in loaded["report_totals"]["cost"]["rows"]}
+    assert consumed == {f"load of {name}": loaded[f"{name}.finish"]["units"] for name in runs.shop.collections}
 
     state, states, again = runs.run("backfill")
     assert state == "success"

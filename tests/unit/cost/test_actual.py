@@ -98,6 +98,15 @@ def test_a_table_says_how_far_both_are_apart_and_what_it_costs() -> None:
     assert deviation(1, None) == deviation(1, 0) == ""
 
 
+def test_an_end_report_says_what_was_consumed_and_what_was_forecast() -> None:
+    found = actual(BOOK, [Consumed(what="this load", read_units=0, write_units=990, forecast_writes=1_000)])
+    assert found.lines() == [
+        "this load: 990 write units, 0.0006 USD on demand; 1,000 were forecast (-1.0 %)",
+        f"Prices: {BOOK.title}.",
+    ]
+    assert actual(BOOK, []).lines() == []
+
+
 def test_given_calls_win_over_counted_ones_and_what_is_guessed_is_said() -> None:
     counted_calls = CallCounts(rates={"docs": CallRates(by_key=5, update=1)}, missing="")
     found = with_counted(MIGRATION, Workload(), counted_calls)

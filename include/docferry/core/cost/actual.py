@@ -45,6 +45,15 @@ class Actual:
         ]
         return {"book": self.book, "rows": rows, "usd": sum(self.usd)}
 
+    def lines(self) -> list[str]:
+        """What was written, beside the forecast, for a log or an end report; nothing where nothing was."""
+        told = [
+            f"{one.what}: {one.write_units:,.0f} write units, {usd:,.4f} USD on demand; {one.forecast_writes or 0:,.0f} were "
+            f"forecast ({deviation(one.write_units, one.forecast_writes) or 'nothing to compare'})"
+            for one, usd in zip(self.rows, self.usd, strict=True)
+        ]
+        return [*told, f"Prices: {self.book}."] if told else []
+
     def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Head and rows, for people."""
         head = ("what", "work", "RRU", "forecast", "", "WRU", "forecast", "", "USD on demand")

@@ -27,14 +27,19 @@ NO_WRITES = frozenset({*READS, DUAL_PUT, "dynamodb.get", "dynamodb.query", "dyna
 
 def consumed(job: Job, sizes: Sequence[CollectionSizes], rates: Mapping[str, CallRates]) -> list[Consumed]:
     """Loads, flows, and the application. `rates` say in which shares the application's calls are made, not how many."""
-    by_name = {one.collection: one for one in sizes}
-    rows = [*_loads(job, by_name)]
+    rows = loads(job, sizes)
     rows += [_flow(job, one, sizes, rates) for one in list_spent(job.ledger)]
     return [*rows, *_application(job, sizes, rates)]
 
 
-def _loads(job: Job, sizes: Mapping[str, CollectionSizes]) -> Iterator[Consumed]:
-    for name, measured in sizes.items():
+def loads(job: Job, sizes: Sequence[CollectionSizes]) -> list[Consumed]:
+    """Each collection's load, as its chunks have counted it."""
+    return [*_loads(job, sizes)]
+
+
+def _loads(job: Job, sizes: Sequence[CollectionSizes]) -> Iterator[Consumed]:
+    for measured in sizes:
+        name = measured.collection
         header = LoadHeaders(job.ledger).read(name)
         if header is None or not header.counts.read:
             continue
