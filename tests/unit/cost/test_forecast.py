@@ -38,7 +38,9 @@ KB = 1024
 
 def item(size: int, **keys: str) -> dict[str, Any]:
     """One of so many bytes, as DynamoDB counts them."""
-    start = {"PK": {"S": "P"}, "SK": {"S": "S"}} | {name: {"S": value} for name, value in keys.items()}
+    start = {"PK": {"S": "P"}, "SK": {"S": "S"}, "_v": {"S": "1"}} | {
+        name: {"S": value} for name, value in keys.items()
+    }
     used = sum(len(name) + len(value["S"]) for name, value in start.items())
     return start | {"a": {"S": "x" * (size - used - 1)}}
 
@@ -81,6 +83,22 @@ def test_each_call_takes_what_the_client_does() -> None:
         write_reads=1.0, writes=3.0, index_writes={"GSI1": 1.5}, dual=4.5, follow=1.5
     )
     assert delete(USERS).writes == 5.0
+
+
+def test_an_index_that_projects_only_keys_is_small_and_is_written_when_they_change() -> None:
+    big = item(5_000, GSI1PK="e", GSI1SK="u")
+
+    def keys(index: str, one: Any) -> Any:
+        return {name: value for name, value in one.items() if name in {"PK", "SK", "GSI1PK", "GSI1SK"}}
+
+    (index,) = measure("users", "Shop", 10, [[big]], ["GSI1"], 0, keys).indexes
+    assert (index.put_units, index.versioned) == (1.0, False)
+    assert index.bytes_in < 50
+    sizes = replace(USERS, indexes=(index,))
+    assert update(sizes).index_writes == {"GSI1": 0}
+    assert update(sizes, {"GSI1": 0.25}).index_writes == {"GSI1": 0.5}
+    (everything,) = measure("users", "Shop", 10, [[big]], ["GSI1"], 0).indexes
+    assert (everything.put_units, everything.versioned) == (5.0, True)
 
 
 DESIGN = PricedDesign(

@@ -133,10 +133,15 @@ def update(sizes: CollectionSizes, moved: Mapping[str, float] | None = None) -> 
     return Units(
         write_reads=sizes.read_units,
         writes=TRANSACTION * sizes.root_units,
-        index_writes={one.name: one.of_roots * one.put_units * (1 + moved.get(one.name, 0.0)) for one in sizes.indexes},
+        index_writes={one.name: _rewritten(one, moved.get(one.name, 0.0)) for one in sizes.indexes},
         dual=sizes.dual_units,
         follow=sizes.root_units,
     )
+
+
+def _rewritten(index: IndexSizes, moved: float) -> float:
+    """Write units of one index by one write of a root, of which so many change its key."""
+    return index.of_roots * index.put_units * ((1 - moved) * index.versioned + 2 * moved)
 
 
 def delete(sizes: CollectionSizes) -> Units:

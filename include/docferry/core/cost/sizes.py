@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,24 @@ Item = Mapping[str, Any]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexSizes:
     """One index, as documents of one collection are in it: entries of one document (`of_roots`: how many are its root's), the
-    mean bytes of an entry, and the mean write units of putting one."""
+    mean bytes of an entry, and the mean write units of putting one. `versioned`: it holds `_v`, so each write of an item
+    writes its entry, too; an index that projects less is written when its keys change."""
 
     name: str
     entries: float
     of_roots: float
     bytes_in: float
     put_units: float
+    versioned: bool = True
+
+
+Held = Callable[[str, Item], Item]
+"""What an index, by its name, holds of an item that is in it."""
+
+
+def whole(index: str, item: Item) -> Item:
+    """An index that projects everything."""
+    return item
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +71,10 @@ def measure(
     sample: Sequence[Sequence[Item]],
     indexes: Iterable[str],
     refused: int,
+    held: Held = whole,
 ) -> CollectionSizes:
-    """`sample`: the items of each document, in wire form, the root first; without those of `refused` documents."""
+    """`sample`: the items of each document, in wire form, the root first; without those of `refused` documents. `held`: what
+    indexes project."""
     if not sample:
         return CollectionSizes(
             collection=collection, table=table, documents=documents, sampled=refused, refused=refused
@@ -84,24 +97,23 @@ def measure(
         root_units=sum(write_units(one[0]) for one in sizes) / count,
         read_units=sum(read_units(sum(one), "strong") for one in sizes) / count,
         get_units=sum(read_units(size, "strong") for one in sizes for size in one) / count,
-        indexes=tuple(filter(None, (_index(name, sample, sizes) for name in indexes))),
+        indexes=tuple(filter(None, (_index(name, sample, held) for name in indexes))),
     )
 
 
-def _index(name: str, sample: Sequence[Sequence[Item]], sizes: Sequence[Sequence[int]]) -> IndexSizes | None:
+def _index(name: str, sample: Sequence[Sequence[Item]], held: Held) -> IndexSizes | None:
     """None if no item of the sample is in it."""
     entries = [
-        (size, place == 0)
-        for one, of_one in zip(sample, sizes, strict=True)
-        for place, (item, size) in enumerate(zip(one, of_one, strict=True))
-        if f"{name}PK" in item
+        (held(name, item), place == 0) for one in sample for place, item in enumerate(one) if f"{name}PK" in item
     ]
     if not entries:
         return None
+    sizes = [item_bytes(dict(entry)) for entry, _ in entries]
     return IndexSizes(
         name=name,
         entries=len(entries) / len(sample),
         of_roots=sum(root for _, root in entries) / len(sample),
-        bytes_in=sum(size for size, _ in entries) / len(entries),
-        put_units=sum(write_units(size) for size, _ in entries) / len(entries),
+        bytes_in=sum(sizes) / len(entries),
+        put_units=sum(map(write_units, sizes)) / len(entries),
+        versioned=any("_v" in entry for entry, _ in entries),
     )
