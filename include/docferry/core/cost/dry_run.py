@@ -43,8 +43,8 @@ class DryRunCost:
         """Plain values for JSON."""
         return {
             "book": self.book,
-            "load_usd": round(self.load, 4),
-            "load_indexes_usd": round(self.load_indexes, 4),
+            "load_usd": round(self.load, 6),
+            "load_indexes_usd": round(self.load_indexes, 6),
             "month_usd": round(self.month_usd, 4),
             "indexes_month_usd": round(self.indexes_usd, 4),
             "backup_month_usd": round(self.backup, 4),
