@@ -113,11 +113,13 @@ class DrillFailed(MigrationError):
 
 class FenceFailed(MigrationError):
     """The fence could not be raised by the deadline. `in_the_way` describes the transactions and operations that kept it
-    from being raised; `taken_back` says whether everything is as it was before."""
+    from being raised; `taken_back` says whether everything is as it was before, `advice` what is to be said in its place."""
 
-    def __init__(self, message: str, *, in_the_way: Sequence[str] = (), taken_back: bool = True) -> None:
+    def __init__(
+        self, message: str, *, in_the_way: Sequence[str] = (), taken_back: bool = True, advice: str = ""
+    ) -> None:
         self.in_the_way, self.taken_back = tuple(in_the_way), taken_back
-        after = (
+        after = advice or (
             "It was taken back: the application writes as before."
             if taken_back
             else "It could NOT be taken back: MongoDB may refuse the application's writes until the fence is lifted, "

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import bson
 from docferry.core.cutover import marker as markers
+from docferry.core.cutover.instances import INSTANCES
 from docferry.core.cutover.marker import Leads
 from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.core.mapping.raw import id_bytes
-from docferry.errors import HoldFailed, MigrationError
+from docferry.errors import FenceBroken, FenceFailed, HoldFailed, MigrationError
 from docferry.flows.cutover import to_dynamodb, to_mongodb
 from docferry.flows.cutover.hold import Hold, back_out
 from docferry.flows.cutover.rollback import _change
@@ -26,7 +27,7 @@ from docferry.flows.fence.fence import fence
 from docferry.flows.fence.marker import mark_leader
 from docferry.flows.fence.watch import misfit, put_right
 from docferry.flows.kernel.job import Job
-from docferry.flows.ledger.modes import change_mode, mode_record, read_mode
+from docferry.flows.ledger.modes import change_mode, mode_in, mode_record, read_mode
 from docferry.flows.ledger.positions import REPLICATION, position_body
 from docferry.flows.ledger.rooms.fence import FENCE
 from docferry.flows.ledger.times import now_ms
@@ -37,22 +38,33 @@ from docferry.testing.fakes import FakeFence, FakeLeader, FakeLedger, FakeSink, 
 from docferry.testing.jobs import make_job
 
 from support.backfill.rig import Quiet
+from support.cutover.clients import Connected, Strangers, as_others_see
 from support.cutover.jobs import MIGRATION
 
 READS = ModeState(mode=Mode.DYNAMODB_READS, epoch=3, percent=100)
 LEADS = ModeState(mode=Mode.DYNAMODB_ONLY, epoch=9, floor=9)
-WAIT_S = 20.0
+WAIT_S = 60.0
+CLIENT_STEPS = 3
+"""What a client does between two requests of the others."""
 Flow = Callable[["Process"], object]
 
 
 class Unleased(FakeLedger):
-    """A lease on the fence has run out as soon as somebody else looks."""
+    """A lease on the fence has run out as soon as another process looks; that of an instance in `over`, as it was then, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.over: dict[str, int] = {}
 
     def read(self, section: str, key: str) -> Record | None:
         found = super().read(section, key)
         if found is None or (section, key) != FENCE:
             return found
         return Record(section, key, found.revision, {**found.body, "until": 0})
+
+    def list(self, section: str, prefix: str = "") -> list[Record]:
+        found = super().list(section, prefix)
+        return [as_others_see(one, self.over) for one in found] if section == INSTANCES else found
 
 
 class World:
@@ -70,6 +82,11 @@ class World:
         self.version = 1  # of a document in DynamoDB
         self.reigns: list[list[int]] = []
         self.watched = True
+        self.over = self.ledger.over
+        self.connected: list[Connected] = []
+        self.strangers: Strangers | None = None
+        self.late: list[tuple[int, Callable[[], object]]] = []
+        self.told: list[str] = []
         self._known: set[int] = set()
         self._written: dict[int, frozenset[int]] = {}
         self._acknowledged: set[int] = set()
@@ -92,9 +109,26 @@ class World:
             self.reigns.append([self.time, 1 << 60])
 
     def tick(self) -> None:
-        """Somebody is about to send a request: what could clients do that are cut off?"""
+        """A process is about to send a request: what arrives late, what do clients do, and what could those that are cut off?"""
         self.time += 1
+        due = [call for at, call in self.late if at <= self.time]
+        self.late = [one for one in self.late if one[0] > self.time]
+        for call in due:
+            with suppress(MigrationError):
+                call()
+        for one in self.connected:
+            for _ in range(CLIENT_STEPS):
+                one.act()
+        if self.strangers is not None:
+            self.strangers.act(self.mongo, self.time)
+        self._cut_off_clients()
+
+    def _cut_off_clients(self) -> None:
+        """Of each moment at which MongoDB took a write: could it be acknowledged by now, by whatever its client knew?"""
         found = self.leader.stored
+        led = mode_record(self.ledger)
+        if not (state := mode_in(led)).mode.dynamodb_leads and state.mode is not Mode.HOLD:
+            self._known.add(led.revision)
         if found is not None and found.leader is Leads.MONGODB:
             self._known.add(found.revision)
         if not self.mongo.blocked:
@@ -102,6 +136,9 @@ class World:
         for at, known in self._written.items():
             if at not in self._acknowledged and any(markers.confirms(found, one) for one in known):
                 self._acknowledged.add(at)
+
+    def _in_a_reign(self, times: Iterable[int]) -> bool:
+        return any(begun < at < over for at in times for begun, over in self.reigns)
 
     def stored(self) -> int | None:
         data = self.sink.current("users", id_bytes(1))
@@ -119,11 +156,24 @@ class World:
             self.tick()
         if found := misfit(last.job):
             self.bad.add(f"unfit: {found}")
-        if any(begun < at < over for at in self._acknowledged for begun, over in self.reigns):
-            self.bad.add("lost: MongoDB acknowledged a write while DynamoDB led")
+        self.end_clients()
+        self._judge_writes()
         if not read_mode(self.ledger).mode.dynamodb_leads and self.stored() not in (None, self.version):
             self.bad.add(f"clobbered: MongoDB leads with version {self.stored()}, and DynamoDB had {self.version}")
         return self.bad
+
+    def end_clients(self) -> None:
+        for one in self.connected:
+            one.close()
+
+    def _judge_writes(self) -> None:
+        """What MongoDB took while DynamoDB led was acknowledged to no client of the library, and was told of others."""
+        if self._in_a_reign(self._acknowledged):
+            self.bad.add("lost: MongoDB acknowledged a write while DynamoDB led")
+        if self._in_a_reign(at for one in self.connected for at in one.acknowledged):
+            self.bad.add("lost: MongoDB acknowledged a write of a connected client while DynamoDB led")
+        if self.strangers is not None and self._in_a_reign(self.strangers.wrote) and not self.told:
+            self.bad.add("unsaid: a stranger wrote to MongoDB while DynamoDB led, and no process said so")
 
 
 class _Stepping:
@@ -138,7 +188,9 @@ class _Stepping:
             return found
 
         def call(*arguments: Any, **named: Any) -> Any:
+            self._process.requests.append(name)
             self._process.step()
+            self._process.copy(lambda: found(*arguments, **named))
             result = found(*arguments, **named)
             return _Stepping(result, self._process) if name == "through" else result
 
@@ -149,12 +201,28 @@ class Killed(BaseException):
     """The process sends no request any more."""
 
 
+class Telling(Quiet):
+    """What must be said to people when a fence was open that was to be shut."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def say(self, text: str) -> None:
+        if "was down while DynamoDB leads" in text or "was down before it was to be lifted" in text:
+            self._world.told.append(text)
+
+
 class Process:
     """One process. `stops_at`: the number of the request before which it stands still, `dies_after`: so many requests later it
-    dies (0: never). `error` is how its flow ended."""
+    dies (0: never), `copied`: the number of a request that arrives twice, and how many requests later it does so again.
+    `error` is how its flow ended."""
 
-    def __init__(self, world: World, name: str, stops_at: int = 0, dies_after: int = 0) -> None:
+    def __init__(
+        self, world: World, name: str, stops_at: int = 0, dies_after: int = 0, copied: tuple[int, int] = (0, 0)
+    ) -> None:
         self.world, self.name, self.stops_at, self.dies_after = world, name, stops_at, dies_after
+        self.copied = copied
+        self.requests: list[str] = []
         self.steps = 0
         self.error: BaseException | None = None
         self._still, self._goes_on = threading.Event(), threading.Event()
@@ -169,9 +237,15 @@ class Process:
             streams=world.streams,
             ledger=stepping(world.ledger),
             identity=Identity(name=name, mark=name, ended=lambda mark: False),
-            progress=Quiet(),
+            progress=Telling(world),
             stop=threading.Event(),
         )
+
+    def copy(self, request: Callable[[], object]) -> None:
+        """A connection broke behind it, say: the server does it once more, and no process knows."""
+        at, later = self.copied
+        if self.steps == at:
+            self.world.late.append((self.world.time + later, request))
 
     def step(self) -> None:
         self.steps += 1
@@ -191,6 +265,7 @@ class Process:
                     flow(self)
             except (MigrationError, Killed) as error:
                 self.error = error
+                self.world.told += [str(error)] if isinstance(error, FenceFailed | FenceBroken) else []
             except BaseException as error:
                 self.error = error
                 self.world.bad.add(f"a bug: {type(error).__name__}: {error}")
@@ -261,7 +336,7 @@ class _Back(to_mongodb._HoldDynamoDB):
 
     def __init__(self, process: Process, following: Any) -> None:
         Hold.__init__(self, process.job, process.world.target, following)
-        self.world, self.why = process.world, "back"
+        self.world, self.why, self.by_streams = process.world, "back", True
 
     async def until_equal(self, held: ModeState) -> tuple[int, int]:
         await asyncio.to_thread(reverse_put, self.job, self.world)

@@ -19,6 +19,8 @@ from support.journals.virtual import VirtualLoop
 
 SIGNATURE_S, TOKEN_S = 900.0, 600.0
 TRIES, ANSWER_S = 3, 1.5
+COPIED = 0.03
+"""So many requests arrive twice, the second time until their signature has expired."""
 JOURNAL = "LedgerJournal"
 MIGRATION = "journals"
 Pause = Callable[[], None]
@@ -69,7 +71,7 @@ class SlowSink(FakeSink):
 
 
 class LateStreams(FakeStreams):
-    """Records show up late, in order of their shard; pages are empty although there are some."""
+    """Records show up late, in order of their shard, those of two shards in any; pages are empty although there are some."""
 
     loop: VirtualLoop
     late_s: Callable[[], float]
@@ -77,14 +79,16 @@ class LateStreams(FakeStreams):
     def __init__(self, target: FakeTarget, seed: int) -> None:
         super().__init__(target, seed)
         self._shows: dict[str, float] = {}
-        self._last = 0.0
+        self._last: dict[str, float] = {}
 
     def write(self, table: str, puts: Any = (), deletes: Any = ()) -> None:
         before = self._sequence
         super().write(table, puts, deletes)
-        for number in range(before + 1, self._sequence + 1):
-            self._last = max(self._last, self.loop.now + self.late_s())
-            self._shows[f"{number:021d}"] = self._last
+        for shard in self._shards[table].values():
+            for one in shard.records:
+                if int(one.sequence) > before:
+                    last = self._last.get(shard.id, 0.0)
+                    self._shows[one.sequence] = self._last[shard.id] = max(last, self.loop.now + self.late_s())
 
     def records(self, iterator: str, limit: int) -> StreamPage:
         self.loop.block(0.01)
@@ -183,6 +187,9 @@ class SlowJournal(FakeJournal):
 
     def put(self, lane: LaneName, slot: int, entry: Entry) -> Entry | None:
         server = self._server
+        if server.random.random() < COPIED:
+            server.seen[f"copied {entry.kind.value}"] += 1
+            server.loop.call_later(server.random.uniform(0, SIGNATURE_S), super().put, lane, slot, entry)
         server.loop.block(server.random.expovariate(200))
         key = (lane.partition(MIGRATION), f"{slot:012d}")
         while (JOURNAL, key) in server.locked:
@@ -238,6 +245,11 @@ class ClientCalls:
                 late = random.uniform(60, SIGNATURE_S)
             if random.random() > 0.05:  # else it is lost on the way
                 server.loop.call_later(late + stalled, self._arrive, copy.deepcopy(request), signed, answer)
+            if random.random() < COPIED:
+                server.seen["copied transaction"] += 1
+                server.loop.call_later(
+                    stalled + random.uniform(0, SIGNATURE_S), self._arrive, copy.deepcopy(request), signed, answer
+                )
             await self._sleep(stalled)
             await asyncio.wait([answer], timeout=ANSWER_S)
             await self._sleep(0)

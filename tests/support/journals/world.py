@@ -210,6 +210,8 @@ class World:
         for one in self.processes:
             if self.random.random() < 0.6:
                 self.loop.call_later(self.random.uniform(1, 20), self._fault, one)
+        for _ in range(self.random.choice((0, 0, 1, 2))):
+            self.loop.call_later(self.random.uniform(1, 25), self._split)
         following = asyncio.create_task(self._follow())
         await asyncio.sleep(self.random.uniform(6, 16))
         await self._change_leader()
@@ -217,6 +219,10 @@ class World:
         self._end_application()
         await asyncio.sleep(ENDS_S)
         self.judge()
+
+    def _split(self) -> None:
+        self.server.streams.split(TABLE)
+        self.seen["split"] += 1
 
     def _fault(self, one: Process) -> None:
         if self.random.random() < 0.15:

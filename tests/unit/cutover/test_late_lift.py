@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -83,3 +84,19 @@ def test_process_that_is_proved_dead_sends_nothing(silent: Silent) -> None:
     assert lacking_fence(knows) == []
     lift(knows)
     assert named(*silent) == []
+
+
+def test_fence_that_a_late_lift_has_opened_is_told_of_on_the_way_back() -> None:
+    """The process that lifted it died before it could look at the mode again, and no process watched in between."""
+    mongo, ledger = FakeFence(), FakeLedger()
+    set_mode(ledger, ModeState(mode=Mode.DYNAMODB_READS, epoch=3, percent=100))
+    fence(job_of(mongo, ledger, "switch"), 1.0)
+    set_mode(ledger, ModeState(mode=Mode.DYNAMODB_ONLY, epoch=5, floor=1))
+    mongo.blocked = False
+    set_mode(ledger, ModeState(mode=Mode.MONGO_ONLY, epoch=7))
+    heard: list[str] = []
+    back = change_job(job_of(mongo, ledger, "back"), progress=SimpleNamespace(say=heard.append))
+    assert lift(back).lifted
+    (said,) = heard
+    assert said.startswith("ALARM: the fence on MongoDB (write_block) was down before it was to be lifted")
+    assert "docferry validate" in said

@@ -34,6 +34,12 @@ from docferry.flows.ledger.modes import read_mode
 from docferry.flows.ledger.rooms.fence import fence_in
 from docferry.flows.ledger.times import encode_time
 
+DOWN_BEFORE = (
+    "ALARM: the fence on MongoDB ({kind}) was down before it was to be lifted: what clients without docferry wrote to MongoDB "
+    "while DynamoDB led is not in DynamoDB; run docferry validate"
+)
+"""A lift that came late took it away, and its process died before it could put it back."""
+
 
 def fence(job: Job, within_s: float) -> FenceReport:
     """Make MongoDB refuse the application's writes within so many seconds, or leave everything as it was.
@@ -82,8 +88,11 @@ def lift(job: Job) -> LiftReport:
                     f"the fence stays: the mode is {mode}, and MongoDB may not be opened to the application"
                 )
             mark_leader(job)
-            if was is Recorded.DOWN and state_in_mongodb(job, plan, LIFT_S) is not FenceState.UP:
+            in_mongodb = state_in_mongodb(job, plan, LIFT_S)
+            if was is Recorded.DOWN and in_mongodb is not FenceState.UP:
                 return LiftReport(plan=plan, was=was, lifted=False)
+            if was is Recorded.UP and in_mongodb is FenceState.DOWN:
+                job.progress.say(DOWN_BEFORE.format(kind=plan.kind))
             sent = True
             lift_under(job, lease, plan, job.stop)
     except BaseException:

@@ -26,6 +26,7 @@ from docferry.flows.ledger.rooms.fence import fence_in
 
 LOOK_S = 1.0
 WAIT_S = 0.1
+_VALIDATE = "what clients without docferry wrote to MongoDB meanwhile is not in DynamoDB: run docferry validate"
 _NOT_NOW = (LeaseHeld, LeaseLost, TransientStoreError, RetryExhausted)
 
 
@@ -85,7 +86,9 @@ def _raise_again(job: Job) -> bool:
         retrying("raise the fence again", lambda: job.fence.raise_fence(plan), Never(), LIFT_S)
         if (found := state_in_mongodb(job, plan, LIFT_S, Never())) is not FenceState.UP:
             raise FenceFailed(
-                f"the fence ({plan.kind}) was raised again, but MongoDB says that it is {found}", taken_back=False
+                f"the fence ({plan.kind}) was raised again, but MongoDB says that it is {found}",
+                taken_back=False,
+                advice=f"MongoDB may be open while DynamoDB leads; {_VALIDATE}",
             )
     job.progress.say(
         f"ALARM: the fence on MongoDB ({plan.kind}) was down while DynamoDB leads, and is up again: what was written to MongoDB "
@@ -116,7 +119,7 @@ def put_right_behind_a_lift(job: Job) -> None:
     if may_be_lifted(mode := read_mode(job.ledger)):
         return
     told = "it is up again" if _until_raised(job) else "it is up"
-    raise FenceFailed(f"the fence was lifted too late: the mode is {mode} by now; {told}", taken_back=True)
+    raise FenceFailed(f"the fence was lifted too late: the mode is {mode} by now; {told}", advice=f"W{_VALIDATE[1:]}")
 
 
 def close_again(job: Job) -> None:
