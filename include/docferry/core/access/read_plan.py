@@ -114,11 +114,27 @@ def _suggestion(mapping: DocumentMapping, query: Mapping[str, Any]) -> str:
     known = set().union(*(index.pk.fields for index in root.indexes)) | root.pk.fields
     if nothing := [name for name in fields if name in known and query[name] in (None, "")]:
         return f"no key is made of a {' or '.join(nothing)} that is null or empty: give such documents a value that says so"
-    wanted = ", ".join(fields) or "its fields"
-    return (
-        f"pin {', '.join(sorted(root.pk.fields | root.sk.fields))}, or give {mapping.collection} an index whose partition key is "
-        f"made of {wanted}, and declare it under access_patterns"
-    )
+    return f"pin {', '.join(sorted(root.pk.fields | root.sk.fields))}, or {_instead(mapping.collection, query)}"
+
+
+def _instead(collection: str, query: Mapping[str, Any]) -> str:
+    """What leads to a query: fields under equality make a partition key, one under a range the sort key; nothing else does."""
+    words = {name: set(_operators(value).split()) for name, value in query.items() if not name.startswith("$")}
+    equal = sorted(name for name, found in words.items() if found <= {"$eq", "$in"})
+    ranges = sorted(name for name, found in words.items() if found and found <= {"$gt", "$gte", "$lt", "$lte"})
+    declare = "and declare it under access_patterns"
+    if equal:
+        sort = f" and whose sort key is made of {ranges[0]}" if ranges else ""
+        several = "; of $in, ask for one value a call" if any("$in" in words[name] for name in equal) else ""
+        return f"give {collection} an index whose partition key is made of {', '.join(equal)}{sort}, {declare}{several}"
+    if "$or" in query:
+        return "ask each side of the $or by a call of its own, and join what they find"
+    if ranges:
+        return (
+            f"give {collection} an index whose sort key is made of {ranges[0]}, under a partition key that the call pins by "
+            f"equality, as a kind or a month (a range alone leads nowhere), {declare}"
+        )
+    return "read it in pages by DynamoDBClient.scan, which costs what it reads"
 
 
 # --- by the table key ------------------------------------------------------------------------------------------------
