@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from docferry.config import Migration, load_migration, parse_migration
+from docferry.config import load_migration, parse_migration
 from docferry.core.analyze.facts import QueryShape
 from docferry.core.analyze.report import Report
 from docferry.core.source.bare_file import bare_file
-from docferry.core.source.calls import CallVerdict, JudgedCall, SourceFindings
-from docferry.core.source.shapes import call_of_counted
+from docferry.core.source.calls import CallVerdict, SourceFindings
+from docferry.core.source.shapes import counted_in
 from docferry.core.source.table import findings_tables, summary
 from docferry.flows.analyze.source import SourceCalls, SourceScan, read_source
 from docferry.ports.flows import Progress, StopSignal
@@ -39,11 +39,9 @@ def judged(calls: SourceCalls, file: Path | None, proposed: str = "") -> SourceF
         return calls.judged(trial.judge, by)
 
 
-def judged_shapes(migration: Migration, shapes: Mapping[str, int]) -> list[JudgedCall]:
-    """What becomes of the calls that the running clients count, most calls first."""
-    with trial_of(migration) as trial:
-        counted = sorted(shapes.items(), key=lambda one: -one[1])
-        return [trial.judge(call_of_counted(shape, count)) for shape, count in counted]
+def with_counted(calls: SourceCalls, shapes: Mapping[str, int]) -> SourceCalls:
+    """The calls, with what the running clients count as what DynamoDB could not do."""
+    return replace(calls, calls=counted_in(calls.calls, shapes))
 
 
 def with_source(report: Report, found: SourceFindings) -> Report:

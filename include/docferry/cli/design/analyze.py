@@ -9,7 +9,15 @@ from pathlib import Path
 
 import click
 
-from docferry.cli.common import EXIT_DIFFERENT, CliProgress, explained, json_option, show, stop_on_signals
+from docferry.cli.common import (
+    EXIT_DIFFERENT,
+    CliProgress,
+    explained,
+    json_option,
+    open_migration,
+    show,
+    stop_on_signals,
+)
 from docferry.config.price_book import load_bill, load_price_book
 from docferry.core.analyze.facts import QueryShape
 from docferry.core.analyze.query_shapes import shapes_of_log
@@ -19,7 +27,10 @@ from docferry.errors import ConfigError, Problem
 from docferry.flows.analyze.analyze import analyze
 from docferry.flows.analyze.budget import ReadBudget
 from docferry.flows.analyze.collect import Analysis
-from docferry.rehearsal.judged import calls_in, is_served, judged, with_source
+from docferry.flows.analyze.source import SourceCalls
+from docferry.flows.cutover.flip_evidence import unserved_by
+from docferry.flows.ledger.modes import list_instances
+from docferry.rehearsal.judged import calls_in, is_served, judged, with_counted, with_source
 from docferry.wiring import MONGO_URI, analysis_directory, analysis_source
 
 
@@ -42,6 +53,11 @@ _existing = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option(
     "--file", "file", type=_existing, default=None, help="The migration file that decides about --source's calls."
+)
+@click.option(
+    "--counted",
+    is_flag=True,
+    help="Ask the ledger of --file, too: how often the running clients counted each call as what DynamoDB could not do.",
 )
 @click.option("--collections", default="", metavar="A,B", help="Only these collections.")
 @click.option(
@@ -75,6 +91,7 @@ def analyze_command(
     database: str,
     directory: Path | None,
     file: Path | None,
+    counted: bool,
     collections: str,
     out: Path | None,
     documents: int,
@@ -92,7 +109,7 @@ def analyze_command(
     of the calls will not be served once DynamoDB leads.
     """
     if not database:
-        return _source_alone(directory, file, out, as_json)
+        return _source_alone(directory, file, counted, out, as_json)
     book, bill = load_price_book(price_book), load_bill(mongodb_bill)
     out = out or Path(f"analysis-{database}")
     with stop_on_signals() as stop, CliProgress() as progress:
@@ -112,7 +129,7 @@ def analyze_command(
         found_calls = None
         if directory is not None:
             seen = [shape for one in report.facts.collections for shape in one.shapes]
-            found_calls = judged(calls_in(directory, seen, progress, stop), file, text)
+            found_calls = judged(_counted(calls_in(directory, seen, progress, stop), file, counted), file, text)
             report = with_source(report, found_calls)
     files = analysis_directory(out).write(report, text)
     told = _told(report, files)
@@ -123,14 +140,27 @@ def analyze_command(
     return EXIT_DIFFERENT if found_calls is not None and not is_served(found_calls) else 0
 
 
-def _source_alone(directory: Path | None, file: Path | None, out: Path | None, as_json: bool) -> int:
+def _counted(calls: SourceCalls, file: Path | None, counted: bool) -> SourceCalls:
+    """With what the clients of the file's migration have counted, if that is asked for."""
+    if not counted:
+        return calls
+    if file is None:
+        problem = Problem(
+            where="--counted", what="asks the ledger of a migration", suggestion="name its file by --file"
+        )
+        raise ConfigError("docferry analyze", [problem])
+    migration, connections = open_migration(str(file))
+    return with_counted(calls, unserved_by(list_instances(connections.ledger(migration)), ()))
+
+
+def _source_alone(directory: Path | None, file: Path | None, counted: bool, out: Path | None, as_json: bool) -> int:
     if directory is None:
         problem = Problem(
             where="docferry analyze", what="has nothing to look at", suggestion="give --database or --source"
         )
         raise ConfigError("docferry analyze", [problem])
     with stop_on_signals() as stop, CliProgress() as progress:
-        found = judged(calls_in(directory, (), progress, stop), file)
+        found = judged(_counted(calls_in(directory, (), progress, stop), file, counted), file)
     files = analysis_directory(out or Path(f"analysis-{directory.resolve().name}")).leave(source_files(found))
     told = [findings_text(found.calls), *summary(found), f"report: {files['source.html']}"]
     show(

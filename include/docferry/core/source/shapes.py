@@ -103,6 +103,15 @@ def call_of_counted(shape: str, calls: int) -> DriverCall:
     )
 
 
+def counted_in(calls: Sequence[DriverCall], shapes: Mapping[str, int]) -> list[DriverCall]:
+    """The calls with how often the clients counted their shape, and behind them the shapes that none of them has."""
+    told = [(one, shown(one)) for one in calls]
+    there = {text for _, text in told}
+    found = [replace(one, calls=(one.calls or 0) + shapes[text]) if text in shapes else one for one, text in told]
+    others = sorted(((shape, count) for shape, count in shapes.items() if shape not in there), key=lambda one: -one[1])
+    return [*found, *(call_of_counted(shape, count) for shape, count in others)]
+
+
 def _conditions(text: str) -> Iterator[tuple[str, Any]]:
     """`city, status $in` as a filter."""
     for one in text.split(", ") if text != "nothing" else ():
