@@ -1,28 +1,30 @@
 """Analyze: what to build in DynamoDB, why, and what it will cost.
 
 **Enter when** you like: it reads MongoDB within a budget, prefers a secondary, waits while the server is busy, and changes
-nothing. The DAG `analyze` needs no migration file: it looks at the database that you name. `<migration>.analyze` looks at its
-file's own.
+nothing there. The DAG `analyze` needs no migration file: it looks at the database that you name. `<migration>.analyze` looks at
+its file's own.
 
 **Steps**
 1. `read_mongodb` samples every collection, tries references, and asks the server for indexes and calls. The button *Report* on
    the task's page leads to `report.html`; beside it are `report.md`, `report.json` and `migration.yaml`.
+2. `prove_the_model` (of `<migration>.analyze`, with `prove`) loads a sample into scratch tables, asks each access pattern of the
+   file on both sides, and removes the tables. *Report* leads to `proof.html`.
 
 **Done when** the run succeeds and the report has been read: its first page says what it costs, what does not fit, and what is to
 decide. The proposed migration file passes `docferry check`; put it where your migration files are.
 
-**If it fails** the log says why. Rights that are missing do not fail it: the report names them, and the command that grants them.
-Run it again; a larger budget reads more.
+**If it fails** the log says why. Scratch tables of a proof that was killed are removed by the next one. Rights that are missing
+do not fail it: the report names them, and the command that grants them. Run it again; a larger budget reads more.
 
-**Roll back by** nothing: nothing was changed.
+**Roll back by** nothing: MongoDB was only read, and the scratch tables are gone.
 """
 
 from collections.abc import Mapping, Sequence
 
 from airflow.sdk import Param
 from docferry_airflow.dag_factory import dag_without_file, migrations, phase_dag
-from docferry_airflow.operators.analyze import AnalyzeOperator
-from docferry_airflow.pools import MONGO_READ
+from docferry_airflow.operators.analyze import AnalyzeOperator, ProveOperator
+from docferry_airflow.pools import DYNAMO_WRITE, MONGO_READ
 
 
 def form(names: Sequence[str] = ()) -> dict[str, Param]:
@@ -71,12 +73,35 @@ with dag_without_file("analyze", doc=__doc__, params=WHERE | form()):
         **BUDGET,
     )
 
+PROOF = {
+    "prove": Param(
+        True,
+        type="boolean",
+        title="Prove the model",
+        description="Load a sample into scratch tables, and ask the file's access patterns on both sides.",
+    ),
+    "calls": Param(
+        100,
+        type="integer",
+        minimum=1,
+        title="Calls",
+        description="How often each access pattern is asked for the proof.",
+    ),
+}
+
 for migration in migrations():
-    with phase_dag(migration, "analyze", doc=__doc__, params=form(list(migration.mappings))):
-        AnalyzeOperator(
+    with phase_dag(migration, "analyze", doc=__doc__, params=form(list(migration.mappings)) | PROOF):
+        looked = AnalyzeOperator(
             task_id="read_mongodb",
             mongo_conn_id=migration.source.connection,
             database=migration.source.database,
             pool=MONGO_READ,
             **BUDGET,
         )
+        proved = ProveOperator(
+            task_id="prove_the_model",
+            enabled="{{ params.prove }}",
+            calls="{{ params.calls }}",
+            pool=DYNAMO_WRITE,
+        )
+        looked >> proved

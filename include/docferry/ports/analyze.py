@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from docferry.core.analyze.state import AnalysisRun, FinishedCollection
 from docferry.core.source.calls import PassedOver
 from docferry.core.source.program.syntax import Program
 
@@ -49,6 +50,49 @@ class Sketches:
     quantiles: Callable[[], Quantiles]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfilerLevel:
+    """How the profiler of a database was set."""
+
+    database: str
+    level: int
+
+
+class ProfilerMemory(Protocol):
+    """How the profiler was before it was switched on, remembered by more than this process. Raises ConfigError."""
+
+    def read(self) -> ProfilerLevel | None: ...
+
+    def keep(self, was: ProfilerLevel) -> None: ...
+
+    def forget(self) -> None: ...
+
+
+class AnalysisState(Protocol):
+    """Where finished collections outlive the process. Raises ConfigError if it cannot be written."""
+
+    def read(self) -> tuple[AnalysisRun, list[FinishedCollection]] | None:
+        """What an earlier run has left, whichever it was; None if there is nothing that can be read."""
+
+    def begin(self, run: AnalysisRun, finished: list[FinishedCollection]) -> None:
+        """Forget everything else, and keep this."""
+
+    def keep(self, one: FinishedCollection) -> None:
+        """One more collection, at once."""
+
+    def forget(self) -> None:
+        """The analysis is complete."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Related:
+    """Documents of `collection` whose `path` holds `field` of the documents that are asked for."""
+
+    collection: str
+    path: str
+    field: str
+
+
 class AnalysisSource(Protocol):
     """MongoDB for an analysis. Reads only, secondary preferred. Each method raises AccessDenied where the user may not."""
 
@@ -81,8 +125,17 @@ class AnalysisSource(Protocol):
     def fan_out(self, collection: str, path: str, value: Any, most: int) -> int:
         """How many documents have that value at that path, counted up to `most`."""
 
+    def fan_outs(self, collection: str, path: str, values: Sequence[Any]) -> list[int]:
+        """How many documents have each of these values at that path, those that there are: one pass over the collection."""
+
     def repeated(self, collection: str, path: str, most: int) -> int:
         """How many values of a field are in more than one document, counted up to `most`."""
+
+    def profiler(self) -> int:
+        """The profiler's level for this database: 0 off, 1 slow calls, 2 all."""
+
+    def set_profiler(self, level: int) -> None:
+        """The one thing that an analysis changes, and only on request."""
 
     def profiled(self) -> Iterator[Mapping[str, Any]]:
         """`system.profile` entries of this database, newest first, a bounded number."""
@@ -92,6 +145,16 @@ class AnalysisSource(Protocol):
 
     def ping_ms(self) -> float:
         """How long the server takes for a ping now."""
+
+    def find_ids(
+        self, collection: str, query: Mapping[str, Any], sort: Sequence[tuple[str, int]], limit: int
+    ) -> tuple[list[Any], float]:
+        """The `_id` of each document that a query gives, which are read whole; and seconds."""
+
+    def count_related(
+        self, collection: str, query: Mapping[str, Any], related: Related, limit: int
+    ) -> tuple[dict[Any, int], float]:
+        """For each document that a query gives, by `_id`, how many of another collection lead to it ($lookup); and seconds."""
 
     def close(self) -> None: ...
 

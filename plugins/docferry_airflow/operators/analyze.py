@@ -1,4 +1,4 @@
-"""Look at a MongoDB database; leave a report, and a migration file to begin with."""
+"""Look at a MongoDB database, and prove the model of a migration file; leave a report of each."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowSkipException
 
-from docferry_airflow.operators.base import RetryByErrorType, TaskProgress
+from docferry_airflow.operators.base import MigrationOperator, RetryByErrorType, TaskProgress, Work
 from docferry_airflow.reports import ReportLink, directory_of
 
 if TYPE_CHECKING:
@@ -52,13 +53,15 @@ class AnalyzeOperator(BaseOperator):
         from docferry.config.price_book import load_price_book
         from docferry.flows.analyze.analyze import analyze
         from docferry.flows.analyze.budget import ReadBudget
-        from docferry.flows.analyze.collect import Analysis
+        from docferry.flows.analyze.job import Analysis
         from docferry.wiring import analysis_directory, analysis_source
 
         from docferry_airflow.hooks.connections import mongo_uri_from_airflow
 
         self._stop = threading.Event()
         logging.getLogger("pymongo").setLevel(logging.WARNING)
+        run = context["dag_run"]
+        directory = directory_of(run.dag_id, run.run_id)
         uri = mongo_uri_from_airflow(self.mongo_conn_id, "the run's form")
         found = analysis_source(uri, self.database)
         with closing(found.source):
@@ -70,10 +73,9 @@ class AnalyzeOperator(BaseOperator):
                 stop=self._stop,
                 collections=tuple(self.collections or ()),
                 budget=ReadBudget(documents=int(self.documents), seconds=float(self.minutes) * 60),
+                state=analysis_directory(directory).state,  # a second attempt goes on where the first was
             )
             report, proposal = analyze(job, load_price_book(None))
-        run = context["dag_run"]
-        directory = directory_of(run.dag_id, run.run_id)
         files = analysis_directory(directory).write(report, proposal)
         self.log.info(report.price.comparison.sentence)
         return report.counts() | {"directory": str(directory), "files": sorted(files)}
@@ -81,3 +83,49 @@ class AnalyzeOperator(BaseOperator):
     def on_kill(self) -> None:
         if self._stop is not None:
             self._stop.set()
+
+
+class ProveOperator(MigrationOperator):
+    """A bounded sample in scratch tables, and each access pattern of the file on MongoDB and on DynamoDB. The page, linked from
+    the task, is the result; XCom has counts. Differences do not fail the task: they are what it is there to find.
+
+    :param enabled: Off, the task is skipped.
+    :param documents: Load at most so many documents of a collection.
+    :param calls: Of each access pattern.
+    """
+
+    template_fields: Sequence[str] = ("migration_file", "enabled", "documents", "calls")
+    operator_extra_links = (ReportLink(),)
+    report_file = "proof.html"
+
+    def __init__(
+        self, *, enabled: bool | str = True, documents: int | str = 2_000, calls: int | str = 100, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.enabled, self.documents, self.calls = enabled, documents, calls
+
+    def carry_out(self, work: Work) -> dict[str, Any]:
+        from docferry.config.price_book import load_price_book
+        from docferry.core.analyze.proof_report import first_lines, proof_files
+        from docferry.wiring import analysis_directory
+        from docferry.wiring_proof import proof_job, run_proof
+
+        if not self.enabled:
+            raise AirflowSkipException("not asked for")
+        dag_id, _, run_id = work.run.partition(" ")
+        directory = directory_of(dag_id, run_id)
+        with proof_job(
+            work.connections,
+            work.migration,
+            directory.parent,  # where a killed run has left its tables' names, the next one finds them
+            load_price_book(None),
+            work.progress,
+            work.stop,
+            documents=int(self.documents),
+            calls=int(self.calls),
+        ) as job:
+            proof = run_proof(work.connections, job)
+        files = analysis_directory(directory).leave(proof_files(proof))
+        for line in first_lines(proof):
+            self.log.info(line)
+        return proof.counts() | {"directory": str(directory), "files": sorted(files)}

@@ -150,19 +150,25 @@ def test_a_run_of_analyze_leads_to_its_report_which_is_shown_to_those_who_may_se
     standalone: Standalone,
 ) -> None:
     standalone.api.wait_for_dags(["shop.analyze", "analyze"])
-    run_id, ended = standalone.finished("analyze")
-    assert ended == "success"
+    standalone.switch_on("analyze")
+    run_id = standalone.api.trigger("shop.analyze", {"calls": 2})
+    assert standalone.api.wait_for_run("shop.analyze", run_id, timeout_s=2 * WAIT_S) == "success"
     told = standalone.api.result("shop.analyze", run_id, "read_mongodb")
     assert told["documents_read"] >= PLAN.users
+    proved = standalone.api.result("shop.analyze", run_id, "prove_the_model")
+    assert (proved["failed"], proved["documents"] > PLAN.users) == (0, True)
+    assert [name for name in standalone.dynamodb.list_tables()["TableNames"] if "scratch" in name] == []
     run = f"/api/v2/dags/shop.analyze/dagRuns/{quote(run_id, safe='')}"
     links = standalone.api.get(f"{run}/taskInstances/read_mongodb/links")["extra_links"]
     page = read_page(links["Report"], standalone.api.access_token())
     assert "<h1>Analysis of standalone</h1>" in page
+    links = standalone.api.get(f"{run}/taskInstances/prove_the_model/links")["extra_links"]
+    assert "<h1>Proof of the model shop</h1>" in read_page(links["Report"], standalone.api.access_token())
     with pytest.raises(urllib.error.HTTPError) as refused:
         read_page(links["Report"], "")
     assert refused.value.code in (401, 403)
     with pytest.raises(urllib.error.HTTPError) as missing:
-        read_page(links["Report"].replace("report.html", "report.exe"), standalone.api.access_token())
+        read_page(links["Report"].replace("proof.html", "report.exe"), standalone.api.access_token())
     assert missing.value.code == 404
 
 

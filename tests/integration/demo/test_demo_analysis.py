@@ -15,7 +15,7 @@ from docferry.config.price_book import load_price_book
 from docferry.core.analyze.differences import FileDifference, differences
 from docferry.flows.analyze.analyze import analyze
 from docferry.flows.analyze.budget import ReadBudget
-from docferry.flows.analyze.collect import Analysis
+from docferry.flows.analyze.job import Analysis
 from docferry.rehearsal.shop import load_shop
 from docferry.sandbox import SandboxStack
 from docferry.sandbox.airflow import repository

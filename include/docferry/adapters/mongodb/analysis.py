@@ -11,7 +11,9 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient, ReadPreference
 
 from docferry.adapters.mongodb.errors import mongo_errors
+from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.cutover.marker import COLLECTION
+from docferry.ports.analyze import Related
 
 _RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
 _MAX_TIME_MS = 30_000
@@ -32,6 +34,7 @@ class MongoAnalysis:
             )
         preferred = ReadPreference.SECONDARY_PREFERRED
         self._database = self._client.get_database(database, read_preference=preferred)
+        self._primary = self._client.get_database(database, read_preference=ReadPreference.PRIMARY_PREFERRED)
 
     def __repr__(self) -> str:
         return f"MongoAnalysis({self._database.name!r})"
@@ -118,6 +121,17 @@ class MongoAnalysis:
         with mongo_errors(f"count {path} in {collection}"):
             return int(self._database[collection].count_documents({path: value}, limit=most, maxTimeMS=_MAX_TIME_MS))
 
+    def fan_outs(self, collection: str, path: str, values: Sequence[Any]) -> list[int]:
+        stages: list[dict[str, Any]] = [
+            {"$match": {path: {"$in": list(values)}}},
+            {"$project": {"_id": 0, "value": f"${path}"}},
+            {"$unwind": "$value"},
+            {"$match": {"value": {"$in": list(values)}}},
+            {"$group": {"_id": "$value", "n": {"$sum": 1}}},
+        ]
+        with mongo_errors(f"count {path} in {collection}"):
+            return [int(one["n"]) for one in self._database[collection].aggregate(stages, maxTimeMS=_MAX_TIME_MS)]
+
     def repeated(self, collection: str, path: str, most: int) -> int:
         stages: list[dict[str, Any]] = [
             {"$match": {path: {"$exists": True}}},
@@ -130,9 +144,18 @@ class MongoAnalysis:
             found = self._database[collection].aggregate(stages, maxTimeMS=_MAX_TIME_MS)
             return next((int(one["n"]) for one in found), 0)
 
+    def profiler(self) -> int:
+        with mongo_errors("profile"):
+            return int(self._primary.command("profile", -1)["was"])
+
+    def set_profiler(self, level: int) -> None:
+        with mongo_errors("profile"):
+            self._primary.command("profile", level)
+
     def profiled(self) -> Iterator[Mapping[str, Any]]:
         with mongo_errors("read system.profile"):
-            yield from self._database["system.profile"].find({}, sort=[("$natural", -1)], limit=_PROFILED)
+            # Each member has its own; the application's calls are the primary's.
+            yield from self._primary["system.profile"].find({}, sort=[("$natural", -1)], limit=_PROFILED)
 
     def running(self) -> Sequence[Mapping[str, Any]]:
         match = {"ns": {"$regex": f"^{self._database.name}\\."}}
@@ -142,6 +165,41 @@ class MongoAnalysis:
                 {"$match": match},
             ]
             return list(self._client.admin.aggregate(stages))
+
+    def find_ids(
+        self, collection: str, query: Mapping[str, Any], sort: Sequence[tuple[str, int]], limit: int
+    ) -> tuple[list[Any], float]:
+        began = time.perf_counter()
+        with mongo_errors(f"find in {collection}"):
+            cursor = self._decoded(collection).find(
+                query, sort=list(sort) or None, limit=limit, max_time_ms=_MAX_TIME_MS
+            )
+            found = [one["_id"] for one in cursor]
+        return found, time.perf_counter() - began
+
+    def count_related(
+        self, collection: str, query: Mapping[str, Any], related: Related, limit: int
+    ) -> tuple[dict[Any, int], float]:
+        lookup = {
+            "from": related.collection,
+            "localField": related.field,
+            "foreignField": related.path,
+            "as": "related",
+        }
+        stages: list[dict[str, Any]] = [
+            {"$match": dict(query)},
+            {"$limit": limit},
+            {"$lookup": lookup},
+            {"$project": {"related": {"$size": "$related"}}},
+        ]
+        began = time.perf_counter()
+        with mongo_errors(f"look up {related.collection} for {collection}"):
+            found = list(self._decoded(collection).aggregate(stages, maxTimeMS=_MAX_TIME_MS))
+        return {one["_id"]: int(one["related"]) for one in found}, time.perf_counter() - began
+
+    def _decoded(self, collection: str) -> Any:
+        """A collection whose documents are read as the rest of docferry reads them: no date is out of range."""
+        return self._database.get_collection(collection, codec_options=BSON_OPTIONS)
 
     def ping_ms(self) -> float:
         began = time.perf_counter()

@@ -18,6 +18,7 @@ from docferry.cli.common import (
     show,
     stop_on_signals,
 )
+from docferry.cli.design.prove import prove_file
 from docferry.config.price_book import load_bill, load_price_book
 from docferry.core.analyze.facts import QueryShape
 from docferry.core.analyze.query_shapes import shapes_of_log
@@ -26,7 +27,8 @@ from docferry.core.source.table import findings_body, findings_text, source_file
 from docferry.errors import ConfigError, Problem
 from docferry.flows.analyze.analyze import analyze
 from docferry.flows.analyze.budget import ReadBudget
-from docferry.flows.analyze.collect import Analysis
+from docferry.flows.analyze.job import Analysis
+from docferry.flows.analyze.prove import CALLS
 from docferry.flows.analyze.source import SourceCalls
 from docferry.flows.cutover.flip_evidence import unserved_by
 from docferry.flows.ledger.modes import list_instances
@@ -59,6 +61,17 @@ _existing = click.Path(exists=True, dir_okay=False, path_type=Path)
     is_flag=True,
     help="Ask the ledger of --file, too: how often the running clients counted each call as what DynamoDB could not do.",
 )
+@click.option(
+    "--prove",
+    type=_existing,
+    default=None,
+    metavar="FILE",
+    help="A migration file: load a sample into scratch tables, and ask its access patterns on both sides. Needs AWS.",
+)
+@click.option(
+    "--calls", type=click.IntRange(1), default=CALLS, show_default=True, help="With --prove: of each pattern."
+)
+@click.option("--clean", is_flag=True, help="With --prove: only remove scratch tables that earlier runs have left.")
 @click.option("--collections", default="", metavar="A,B", help="Only these collections.")
 @click.option(
     "--out",
@@ -83,6 +96,12 @@ _existing = click.Path(exists=True, dir_okay=False, path_type=Path)
     multiple=True,
     help="A structured log of mongod with slow queries (also .gz); repeatable.",
 )
+@click.option(
+    "--profile-seconds",
+    type=click.FloatRange(0, 3600),
+    default=0.0,
+    help="First switch MongoDB's profiler on for so long, and put it back. Changes the server's load: only on request.",
+)
 @click.option("--price-book", type=_existing, default=None, help="Prices of your region. [us-east-1, list prices]")
 @click.option("--mongodb-bill", type=_existing, default=None, help="What MongoDB costs a month: YAML, part: USD.")
 @json_option
@@ -92,11 +111,15 @@ def analyze_command(
     directory: Path | None,
     file: Path | None,
     counted: bool,
+    prove: Path | None,
+    calls: int,
+    clean: bool,
     collections: str,
     out: Path | None,
     documents: int,
     minutes: float,
     logs: tuple[Path, ...],
+    profile_seconds: float,
     price_book: Path | None,
     mongodb_bill: Path | None,
     as_json: bool,
@@ -107,7 +130,12 @@ def analyze_command(
 
     With --source it also reads an application's source, and leaves source.html, source.md and source.json; exit 1 if one
     of the calls will not be served once DynamoDB leads.
+
+    With --prove it leaves proof.html, proof.md and proof.json instead; exit 1 if a pattern is not answered, or gives other
+    documents than MongoDB.
     """
+    if prove is not None or clean:
+        return prove_file(prove, out, documents, calls, clean, price_book, as_json)
     if not database:
         return _source_alone(directory, file, counted, out, as_json)
     book, bill = load_price_book(price_book), load_bill(mongodb_bill)
@@ -123,6 +151,9 @@ def analyze_command(
                 stop=stop,
                 collections=tuple(name for name in collections.split(",") if name),
                 budget=ReadBudget(documents=documents, seconds=minutes * 60),
+                state=analysis_directory(out).state,
+                profiler=analysis_directory(out).profiler,
+                profile_s=profile_seconds,
                 shapes=[shape for log in logs for shape in _shapes(log, database)],
             )
             report, text = analyze(job, book, bill)
@@ -156,7 +187,7 @@ def _counted(calls: SourceCalls, file: Path | None, counted: bool) -> SourceCall
 def _source_alone(directory: Path | None, file: Path | None, counted: bool, out: Path | None, as_json: bool) -> int:
     if directory is None:
         problem = Problem(
-            where="docferry analyze", what="has nothing to look at", suggestion="give --database or --source"
+            where="docferry analyze", what="has nothing to look at", suggestion="give --database, --source or --prove"
         )
         raise ConfigError("docferry analyze", [problem])
     with stop_on_signals() as stop, CliProgress() as progress:

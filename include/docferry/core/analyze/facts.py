@@ -217,6 +217,12 @@ class DatabaseFacts:
     documents_read: int
     bytes_read: int
     yielded_s: float
+    server_bytes: int = 0
+    """Of documents that the server counted or grouped for the analysis, without sending them."""
+    earlier: int = 0
+    """Collections whose facts are those of an earlier run that was cut short."""
+    uncounted: Sequence[str] = ()
+    """Fields that look like identifiers of which it was not counted whether they repeat: the budget did not reach."""
     collections: Sequence[CollectionFacts] = ()
     references: Sequence[Reference] = ()
     missing: Sequence[MissingFact] = ()

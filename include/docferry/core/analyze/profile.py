@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import bson
 from bson.objectid import ObjectId
 
 from docferry.core.analyze.facts import HeavyValue, Looks, PathFacts, Spread
@@ -22,6 +23,10 @@ NAMES_ARE_DATA = 64
 FEW_VALUES = 30
 """A field with so few different values holds categories, which a report may show."""
 EXAMPLES = 3
+KEPT_VALUES, KEPT_PATHS = 200, 24
+"""Different values that are kept of a field which may refer to other documents, and such fields of a collection: they are looked
+up in other collections, and are in no report."""
+REFERS = re.compile(r"(ids?|_id|code|number|key|no|email|username|name|sku|slug)$", re.IGNORECASE)
 
 
 class SketchKinds(Protocol):
@@ -50,8 +55,8 @@ class PathNode:
     """One path while documents are added."""
 
     __slots__ = (
-        "children", "distinct", "empty", "examples", "fractional", "heavy", "lengths", "longest", "looks", "merged", "name",
-        "negative", "old", "seen", "seen_in", "types", "values", "young",
+        "children", "distinct", "empty", "examples", "fractional", "heavy", "kept", "lengths", "longest", "looks", "merged",
+        "name", "negative", "old", "seen", "seen_in", "types", "values", "young",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -73,6 +78,8 @@ class PathNode:
         self.negative = False
         self.fractional = False
         self.examples: list[str] = []
+        self.kept: dict[bytes, Any] | None = None
+        """By their BSON; None: this is no field that refers to others."""
 
 
 class Profile:
@@ -89,6 +96,7 @@ class Profile:
         self.unstorable: dict[str, int] = {}
         self._paths = 0
         self.left_out = 0
+        self._keeping = 0
         self._middle_age: float | None = None
 
     def add(self, document: Mapping[str, Any], size: int) -> None:
@@ -129,7 +137,14 @@ class Profile:
                 return node.children.setdefault("…", PathNode("…"))
             self._paths += 1
             child = node.children[name] = PathNode(name)
+            if name == "[]" or (name != "_id" and REFERS.search(name)):
+                self._keep(child)
         return child
+
+    def _keep(self, node: PathNode) -> None:
+        if node.kept is None and self._keeping < KEPT_PATHS:
+            self._keeping += 1
+            node.kept = {}
 
     def _merge_if_data(self, node: PathNode) -> None:
         """Names that come and go are data: one node, `*`, stands for those that few documents have, from here on."""
@@ -190,6 +205,10 @@ class Profile:
         node.values += 1
         text = value if kind == "string" else repr(value) if kind != "objectId" else str(value)
         short = text[:200]
+        if kind == "objectId" and node.name != "_id":
+            self._keep(node)
+        if node.kept is not None and len(node.kept) < KEPT_VALUES and len(text) <= 200:
+            node.kept.setdefault(bson.encode({"": value}), value)
         node.distinct.add(text.encode("utf-8", "surrogatepass"))
         node.heavy.add(short)
         if kind == "string":
@@ -221,17 +240,34 @@ class Profile:
         self._collect(self.root, "", self.documents, found)
         return found
 
+    def kept(self) -> dict[str, list[Any]]:
+        """Path -> different values of fields that may refer to other documents."""
+        found: dict[str, list[Any]] = {}
+        self._kept(self.root, "", found)
+        return found
+
+    def _kept(self, node: PathNode, prefix: str, found: dict[str, list[Any]]) -> None:
+        for name, child in node.children.items():
+            path = _joined(prefix, name)
+            if child.kept:
+                found[path] = list(child.kept.values())
+            self._kept(child, path, found)
+
     def _collect(self, node: PathNode, prefix: str, parents: int, found: list[PathFacts]) -> None:
         for name, child in node.children.items():
             if name == "…":
                 continue
-            path = f"{prefix}[]" if name == "[]" else f"{prefix}.{name}" if prefix else name
+            path = _joined(prefix, name)
             found.append(_facts(child, path, parents))
             inner = child.types.get("object", 0)
             self._collect(child, path, inner or child.seen, found)
 
     def item_bytes(self) -> Spread:
         return spread(self.sizes)
+
+
+def _joined(prefix: str, name: str) -> str:
+    return f"{prefix}[]" if name == "[]" else f"{prefix}.{name}" if prefix else name
 
 
 def _facts(node: PathNode, path: str, parents: int) -> PathFacts:

@@ -117,9 +117,11 @@ def html_page(title: str, about: str, first: Iterable[str], tables: Iterable[Tab
 
 
 def _about(facts: DatabaseFacts) -> str:
+    counted = f", {facts.server_bytes / 1e6:,.0f} MB counted by the server" if facts.server_bytes else ""
+    earlier = f"; {facts.earlier} collections by an earlier run that was cut short" if facts.earlier else ""
     return (
         f"{facts.server}; {len(facts.collections)} collections, {facts.documents_read:,} documents "
-        f"({facts.bytes_read / 1e6:,.0f} MB) read in {facts.seconds:,.0f} s from {facts.began}"
+        f"({facts.bytes_read / 1e6:,.0f} MB) read{counted} in {facts.seconds:,.0f} s from {facts.began}{earlier}"
     )
 
 
@@ -137,16 +139,26 @@ def _first_page(report: Report) -> list[str]:
         f"To decide: {len(decide)} question(s)." if decide else "To decide: nothing.",
     ]
     told += [f"Guessed: {one}." for one in price.guessed]
+    if report.facts.yielded_s:
+        told.append(
+            f"The server was busy with others for {report.facts.yielded_s:,.0f} s, which the analysis has waited."
+        )
+    if report.facts.uncounted:
+        told.append(f"Not counted whether they repeat, for the budget: {_some(report.facts.uncounted)}.")
     if report.facts.stopped_early:
         told.append(f"Not everything was read: {report.facts.stopped_early}. Run again with a larger budget to go on.")
     told += [f"Not known: {one.adds} ({one.source}: {one.reason}). {one.grant}" for one in report.facts.missing]
     return told
 
 
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
 def _tables(report: Report) -> Iterator[Table]:
     yield Table(
         title="What does not fit, and what to decide",
-        head=("", "collection", "where", "what", "evidence", "what to do"),
+        head=("weight", "collection", "where", "what", "evidence", "what to do"),
         rows=[(one.severity, one.collection, one.subject, one.what, one.evidence, one.advice) for one in report.risks],
         note="blocks: cannot be migrated so. decide: a choice of yours. know: good to know.",
     )
@@ -341,6 +353,7 @@ STYLE = """
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
 main{max-width:1180px;margin:0 auto;padding:24px 16px}
+h1,h2,p{overflow-wrap:anywhere}
 h1{font-size:26px;margin:0}
 h2{font-size:19px;margin:32px 0 4px}
 .sub{color:var(--soft);margin:0 0 8px}

@@ -13,7 +13,8 @@ from docferry.core.analyze.risks import risks_of
 from docferry.core.cost.prices import PriceBook
 from docferry.core.cost.roi import MongoBill
 from docferry.errors import ConfigError, Problem
-from docferry.flows.analyze.collect import Analysis, collect
+from docferry.flows.analyze.collect import collect
+from docferry.flows.analyze.job import Analysis
 from docferry.flows.analyze.relate import count_repeats, relate
 
 
@@ -24,13 +25,25 @@ def analyze(job: Analysis, book: PriceBook, bill: MongoBill | None = None) -> tu
 
     Raises: Stopped; ConfigError if the database has no collection that can be migrated.
     """
-    facts = collect(job)
+    collected = collect(job)
+    facts, spent = collected.facts, collected.spent
     if not any(one.kind == "collection" for one in facts.collections):
         what = "has no collections" if not facts.collections else "has nothing but views and time series"
         problem = Problem(where=job.database, what=what, suggestion="check the name of the database")
         raise ConfigError("docferry analyze", [problem])
-    facts = replace(facts, collections=tuple(count_repeats(job, one) for one in facts.collections))
-    facts = replace(facts, references=tuple(relate(job, facts)))
+    counted = [count_repeats(job, spent, one) for one in facts.collections]
+    collected.facts = replace(facts, collections=tuple(one for one, _ in counted))
+    facts = replace(
+        collected.facts,
+        references=tuple(relate(job, collected)),
+        uncounted=tuple(name for _, names in counted for name in names),
+        seconds=spent.seconds,
+        documents_read=spent.documents,
+        bytes_read=spent.bytes,
+        server_bytes=spent.server_bytes,
+        yielded_s=spent.yielded_s,
+        stopped_early=spent.ended,
+    )
     design = design_of(facts)
     text = migration_text(design)
     parse_migration(text.encode(), "the proposed migration file")

@@ -3,90 +3,76 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from docferry.config import parse_migration
-from docferry.core.analyze.facts import CollectionFacts, DatabaseFacts, IndexFacts, MissingFact, QueryShape
+from docferry.core.analyze.facts import CollectionFacts, DatabaseFacts, IndexFacts, QueryShape
 from docferry.core.analyze.profile import Profile
 from docferry.core.analyze.query_shapes import added_up, shape_of
 from docferry.core.limits import ITEM_BYTES, item_bytes
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import decode_document
-from docferry.errors import AccessDenied, DocumentError, RequestRefused
-from docferry.flows.analyze.budget import ReadBudget, Spent
-from docferry.ports.analyze import AnalysisSource, Sketches
-from docferry.ports.flows import Progress, StopSignal
-
-T = TypeVar("T")
-GRANT = "db.grantRolesToUser('<user>', [{role: 'clusterMonitor', db: 'admin'}])"
+from docferry.errors import DocumentError
+from docferry.flows.analyze.budget import Spent
+from docferry.flows.analyze.job import GRANT, Analysis, Missing
+from docferry.flows.analyze.profiler import profile_calls, put_back
+from docferry.flows.analyze.resume import keep_finished, resumed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Analysis:
-    """What an analysis needs. `collections`: only these; empty: all."""
+@dataclass(slots=True, kw_only=True)
+class Collected:
+    """The facts, what has been spent on them, and values of fields that may refer to other documents: by collection and path."""
 
-    database: str
-    source: AnalysisSource
-    sketches: Sketches
-    progress: Progress
-    stop: StopSignal
-    collections: Sequence[str] = ()
-    budget: ReadBudget = field(default_factory=ReadBudget)
-    shapes: Sequence[QueryShape] = ()
-    """Shapes from elsewhere: logs that were given as files."""
+    facts: DatabaseFacts
+    spent: Spent
+    values: dict[str, dict[str, list[Any]]] = field(default_factory=dict, repr=False)
 
 
-class Missing:
-    """Sources of facts that this user may not use, each once."""
-
-    def __init__(self) -> None:
-        self.facts: dict[str, MissingFact] = {}
-
-    def ask(self, source: str, adds: str, grant: str, call: Callable[[], T], otherwise: Any) -> T:
-        """What `call` gives; `otherwise`, and a note, where the server says no."""
-        try:
-            return call()
-        except (AccessDenied, RequestRefused) as error:
-            reason = "no permission" if isinstance(error, AccessDenied) else f"refused ({error.code})"
-            self.facts.setdefault(source, MissingFact(source=source, adds=adds, grant=grant, reason=reason))
-            empty: T = otherwise
-            return empty
-
-
-def collect(job: Analysis) -> DatabaseFacts:
+def collect(job: Analysis) -> Collected:
     """The facts, collection by collection, the smallest first, so that a budget that ends leaves the largest for later.
 
+    Each finished collection is kept in the job's state; those of an earlier run of the same analysis are not read again.
     Raises: Stopped; Unavailable, AccessDenied if not even the collections can be listed.
     """
     job.progress.say(f"analyzing {job.database}: reads only, secondary preferred; {job.budget}")
-    began, missing = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), Missing()
-    spent = Spent(job.budget, job.source.ping_ms, job.stop)
+    missing = Missing()
+    spent = Spent(job.budget, job.source.ping_ms, job.stop, job.progress.say)
     names = [one for one in job.source.collections() if not job.collections or one["name"] in job.collections]
+    server = job.source.server()
+    run, earlier = resumed(job, server, spent, missing)
+    put_back(job)
+    profile_calls(job)
     calls = _calls(job, missing)
     uptime = missing.ask("serverStatus", "since when operations were counted", GRANT, job.source.uptime_s, 0.0)
     sizes = {one["name"]: _stats(job, one, missing) for one in names}
     found: dict[str, CollectionFacts] = {}
+    values: dict[str, dict[str, list[Any]]] = {}
     for done, entry in enumerate(sorted(names, key=lambda one: sizes[one["name"]].get("size", 0))):
         name = entry["name"]
         job.progress.advance("collections", done, len(names), name)
-        facts = _collection(job, entry, sizes[name], spent, missing, uptime)
+        facts = earlier.get(name)
+        if facts is None:
+            facts, values[name] = _collection(job, entry, sizes[name], spent, missing, uptime)
+            if not spent.ended:
+                keep_finished(job, facts, spent, missing)
         found[name] = replace(facts, shapes=tuple(one for one in calls if one.collection == name))
     job.progress.advance("collections", len(names), len(names))
-    return DatabaseFacts(
+    facts_of_all = DatabaseFacts(
         database=job.database,
-        server=job.source.server(),
-        began=began,
+        server=server,
+        began=run.began,
         seconds=spent.seconds,
         documents_read=spent.documents,
         bytes_read=spent.bytes,
         yielded_s=spent.yielded_s,
+        earlier=len(earlier.keys() & found.keys()),
         collections=tuple(found[one["name"]] for one in names),
         missing=tuple(missing.facts.values()),
         stopped_early=spent.ended,
     )
+    return Collected(facts=facts_of_all, spent=spent, values=values)
 
 
 def _stats(job: Analysis, entry: Mapping[str, Any], missing: Missing) -> Mapping[str, Any]:
@@ -98,18 +84,18 @@ def _stats(job: Analysis, entry: Mapping[str, Any], missing: Missing) -> Mapping
 
 def _collection(
     job: Analysis, entry: Mapping[str, Any], stats: Mapping[str, Any], spent: Spent, missing: Missing, uptime: float
-) -> CollectionFacts:
+) -> tuple[CollectionFacts, dict[str, list[Any]]]:
     name, kind = str(entry["name"]), str(entry.get("type", "collection"))
     options = entry.get("options", {})
     if kind != "collection":
-        return CollectionFacts(name=name, kind=kind)
+        return CollectionFacts(name=name, kind=kind), {}
     profile = _profile(job, name, int(stats.get("count", job.budget.documents)), spent)
     documents = int(stats.get("count", profile.documents))
     latencies = missing.ask(
         "$collStats", "reads, writes and their latency", GRANT, lambda: job.source.latencies(name), {}
     )
     (reads, read_ms), (writes, write_ms) = latencies.get("reads", (0, 0.0)), latencies.get("writes", (0, 0.0))
-    return CollectionFacts(
+    facts = CollectionFacts(
         name=name,
         kind=kind,
         capped=bool(options.get("capped")),
@@ -131,6 +117,7 @@ def _collection(
         write_ms=write_ms or None,
         validator=bool(options.get("validator")),
     )
+    return facts, profile.kept()
 
 
 def _profile(job: Analysis, name: str, count: int, spent: Spent) -> Profile:

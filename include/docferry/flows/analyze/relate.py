@@ -9,13 +9,16 @@ from typing import Any
 import bson
 
 from docferry.core.analyze.facts import CollectionFacts, DatabaseFacts, PathFacts, Reference, Spread
+from docferry.core.analyze.profile import KEPT_VALUES
 from docferry.core.bson_codec.order import ABSENT
 from docferry.core.mapping.raw import decode_document
 from docferry.core.mql.values import values_at
 from docferry.errors import AccessDenied, RequestRefused, StoreError
-from docferry.flows.analyze.collect import Analysis
+from docferry.flows.analyze.budget import Spent
+from docferry.flows.analyze.collect import Collected
+from docferry.flows.analyze.job import Analysis
 
-TRIED = 200
+TRIED = KEPT_VALUES
 """Values that are looked up for one pair of fields."""
 TARGETS = 8
 """Collections that one field is tried against, those whose names are like the field's first."""
@@ -25,14 +28,30 @@ REPEATS_UP_TO = 2_000_000
 ENOUGH = 0.5
 FAN_OUT_VALUES = 40
 FAN_OUT_MOST = 10_000
+FAN_OUT_PASS = 50_000
+"""Documents up to which a field without an index is counted, all values in one pass."""
 
 
-def count_repeats(job: Analysis, facts: CollectionFacts) -> CollectionFacts:
-    """The same facts with how often identifiers repeat: fields of which nearly every value is different, but not all."""
-    if facts.documents > REPEATS_UP_TO:
-        return facts
-    paths = [replace(one, repeats=_repeats(job, facts, one)) if _like_an_id(facts, one) else one for one in facts.paths]
-    return replace(facts, paths=tuple(paths))
+def count_repeats(job: Analysis, spent: Spent, facts: CollectionFacts) -> tuple[CollectionFacts, list[str]]:
+    """The same facts with how often identifiers repeat: fields of which nearly every value is different, but not all. And the
+    fields of which that was not counted. The server looks at the whole collection for it, which is charged to the budget.
+
+    Raises: Stopped.
+    """
+    paths: list[PathFacts] = []
+    uncounted: list[str] = []
+    size = int(facts.documents * facts.average_bytes)
+    for one in facts.paths:
+        if not _like_an_id(facts, one):
+            paths.append(one)
+        elif facts.documents > REPEATS_UP_TO or spent.ended or not spent.room(size):
+            paths.append(one)
+            uncounted.append(f"{facts.name}.{one.path}")
+        else:
+            spent.pace()
+            spent.server_bytes += size
+            paths.append(replace(one, repeats=_repeats(job, facts, one)))
+    return replace(facts, paths=tuple(paths)), uncounted
 
 
 def _like_an_id(facts: CollectionFacts, path: PathFacts) -> bool:
@@ -50,21 +69,26 @@ def _repeats(job: Analysis, facts: CollectionFacts, path: PathFacts) -> int:
         return 0  # it took too long, or is not allowed: then nothing is said of it
 
 
-def relate(job: Analysis, facts: DatabaseFacts) -> list[Reference]:
-    """References between the collections, each with its hit rate and fan-out. Raises: Stopped."""
+def relate(job: Analysis, collected: Collected) -> list[Reference]:
+    """References between the collections, each with its hit rate and fan-out, as far as the budget reaches. Raises: Stopped."""
+    facts, spent = collected.facts, collected.spent
     found: list[Reference] = []
     for collection in facts.collections:
         fields = [(path, target) for path in _candidates(collection) for target in _targets(path, collection, facts)]
-        if not fields:
+        if not fields or spent.ended:
             continue
         job.progress.say(
             f"{collection.name}: looking up {len({path.path for path, _ in fields})} fields in other collections"
         )
-        values = _values(job, collection, {path.path for path, _ in fields})
+        wanted = {path.path for path, _ in fields}
+        values: Mapping[str, list[Any]] | None = collected.values.get(collection.name)
+        if values is None:  # an earlier run has read it, and kept no value
+            values = _values(job, spent, collection, wanted)
         for path, (target, target_path) in fields:
-            if job.stop.is_set() or any(one.path == path.path and one.collection == collection.name for one in found):
+            spent.pace()
+            if spent.ended or any(one.path == path.path and one.collection == collection.name for one in found):
                 continue
-            reference = _try(job, collection, path, target, target_path, values.get(path.path, []))
+            reference = _try(job, spent, collection, path, target, target_path, values.get(path.path, []))
             if reference is not None:
                 found.append(reference)
     return found
@@ -127,10 +151,14 @@ def _alike(name: str, collection: str, field: str) -> int:
     return 2 if field != "_id" and name.rstrip("s") == field.rstrip("s") else 0
 
 
-def _values(job: Analysis, collection: CollectionFacts, paths: set[str]) -> Mapping[str, list[Any]]:
+def _values(job: Analysis, spent: Spent, collection: CollectionFacts, paths: set[str]) -> Mapping[str, list[Any]]:
     """A few different values of each field, from a small sample of its own."""
     found: dict[str, dict[bytes, Any]] = {path: {} for path in paths}
     for page in job.source.sample(collection.name, 2 * TRIED, collection.documents):
+        spent.add(len(page), sum(map(len, page)))
+        spent.pace()
+        if spent.ended:
+            break
         for raw in page:
             document = decode_document(raw)
             for path in paths:
@@ -148,15 +176,21 @@ def _scalars(document: Mapping[str, Any], path: str) -> Iterator[Any]:
 
 
 def _try(
-    job: Analysis, collection: CollectionFacts, path: PathFacts, target: CollectionFacts, field: str, values: list[Any]
+    job: Analysis,
+    spent: Spent,
+    collection: CollectionFacts,
+    path: PathFacts,
+    target: CollectionFacts,
+    field: str,
+    values: list[Any],
 ) -> Reference | None:
-    if not values:
+    if not values or not _afford(spent, target, field):
         return None
     try:
         hits = job.source.found(target.name, field, values) / len(values)
         if hits < ENOUGH:
             return None
-        fan_out = _fan_out(job, collection, path, values)
+        fan_out = _fan_out(job, spent, collection, path, values)
     except (AccessDenied, RequestRefused):
         return None
     return Reference(
@@ -171,23 +205,36 @@ def _try(
     )
 
 
-def _fan_out(job: Analysis, collection: CollectionFacts, path: PathFacts, values: list[Any]) -> Spread:
-    """Counted through an index if there is one, or where a scan is small; else from the heaviest values of the sample."""
+def _afford(spent: Spent, facts: CollectionFacts, field: str) -> bool:
+    """Charge what the server must look at to find values of a field: nothing to speak of by an index, else the collection."""
+    if _indexed(facts, field):
+        return True
+    size = int(facts.documents * facts.average_bytes)
+    if not spent.room(size):
+        return False
+    spent.server_bytes += size
+    return True
+
+
+def _indexed(facts: CollectionFacts, field: str) -> bool:
+    return field == "_id" or any(index.fields[0] == field and index.plain for index in facts.indexes)
+
+
+def _fan_out(job: Analysis, spent: Spent, collection: CollectionFacts, path: PathFacts, values: list[Any]) -> Spread:
+    """Counted through an index if there is one, or in one pass where that is small; else from the sample."""
     plain = path.path.replace("[]", "")
-    indexed = any(index.fields[0] == plain for index in collection.indexes)
-    if not indexed and collection.documents > 50_000:
-        mean = collection.documents / max(path.distinct, 1)
-        heaviest = max((one.share for one in path.heavy), default=0.0) * collection.documents
-        return Spread(count=path.distinct, p50=mean, p95=mean, p99=heaviest or mean, max=heaviest or mean)
-    counts: list[int] = []
-    for value in values[:FAN_OUT_VALUES]:
-        try:
-            counts.append(job.source.fan_out(collection.name, plain, value, FAN_OUT_MOST))
-        except StoreError:
-            break  # it took too long: what was counted is what is known
     heaviest = max((one.share for one in path.heavy), default=0.0) * collection.documents
+    asked, counts = values[:FAN_OUT_VALUES], []
+    try:
+        if _indexed(collection, plain):
+            counts = [job.source.fan_out(collection.name, plain, value, FAN_OUT_MOST) for value in asked]
+        elif collection.documents <= FAN_OUT_PASS and _afford(spent, collection, plain):
+            counts = job.source.fan_outs(collection.name, plain, asked)
+    except StoreError:
+        counts = []  # it took too long: the sample says what is known
     if not counts:
-        return Spread()
+        mean = collection.documents / max(path.distinct, 1)
+        return Spread(count=path.distinct, p50=mean, p95=mean, p99=heaviest or mean, max=heaviest or mean)
     counts.sort()
     at = [counts[min(len(counts) - 1, int(share * len(counts)))] for share in (0.5, 0.95, 0.99)]
     return Spread(count=len(counts), p50=at[0], p95=at[1], p99=at[2], max=max(counts[-1], heaviest))

@@ -1,0 +1,1 @@
+"""What the analysis asks of AWS: scratch tables."""

@@ -1,0 +1,155 @@
+"""The access patterns of a model, asked as an application asks them, and measured: for the proof of a model.
+
+There is no application and no mode here: the tables are scratch tables that nothing else knows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from docferry.client.context import ClientContext
+from docferry.client.membership import Membership
+from docferry.client.metrics import Metered
+from docferry.client.reads.named import NamedReads
+from docferry.core.access.patterns import Pattern
+from docferry.core.cost.units import READ_UNIT_BYTES
+from docferry.core.limits import item_bytes
+from docferry.core.mapping.mapping import DocumentMapping
+from docferry.core.settings import AccessPattern
+from docferry.ports.client import DynamoCalls, MongoCalls
+from docferry.ports.flows import Guard
+from docferry.ports.proof import ModelAnswer
+
+
+class MeasuredReads:
+    """`ports.proof.ModelReads`. `entry_bytes`: the mean bytes of an item in a table ("") or an index, by (table, index): what a
+    query reads whose answer holds keys only."""
+
+    def __init__(
+        self,
+        mappings: Mapping[str, DocumentMapping],
+        patterns: Sequence[AccessPattern],
+        calls: DynamoCalls,
+        entry_bytes: Mapping[tuple[str, str], float],
+    ) -> None:
+        self._calls = _Counted(calls, entry_bytes)
+        self._reads = NamedReads(
+            ClientContext(
+                migration="",
+                journal="",
+                mappings=mappings,
+                patterns=patterns,
+                mongo=cast(MongoCalls, None),
+                calls=self._calls,
+                beside=self._calls,
+                membership=cast(Membership, _Alone()),
+                metrics=cast(Metered, _Alone()),
+            )
+        )
+
+    def pattern(self, name: str) -> Pattern:
+        return self._reads.pattern(name)
+
+    async def ask(self, name: str, parameters: Mapping[str, Any], limit: int) -> ModelAnswer:
+        self._calls.begin()
+        began = time.perf_counter()
+        page = await self._reads.query(name, parameters, limit=limit)
+        return self._calls.answer(page.documents, len(page.documents), time.perf_counter() - began)
+
+    async def count(self, name: str, parameters: Mapping[str, Any]) -> ModelAnswer:
+        pattern = self.pattern(name)
+        asked = pattern.bind(parameters)
+        key = f"{asked.index}PK" if asked.index else "PK"
+        request: dict[str, Any] = {
+            "TableName": pattern.mapping.table,
+            "Select": "COUNT",
+            "KeyConditionExpression": "#pk = :pk",
+            "ExpressionAttributeNames": {"#pk": key},
+            "ExpressionAttributeValues": {":pk": {"S": asked.partition}},
+        } | ({"IndexName": asked.index} if asked.index else {})
+        self._calls.begin()
+        began, count = time.perf_counter(), 0
+        while asked.partition is not None:
+            reply = await self._calls.call("Query", request)
+            count += int(reply["Count"])
+            if "LastEvaluatedKey" not in reply:
+                break
+            request["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
+        return self._calls.answer((), count, time.perf_counter() - began)
+
+    async def close(self) -> None:
+        await self._calls.close()
+
+
+class _Alone:
+    """Stands where a client has its membership and its metrics: there is neither."""
+
+    def join(self) -> None: ...
+
+    def record(self, *_: Any, **__: Any) -> None: ...
+
+
+class _Counted:
+    """DynamoCalls that add up what they read."""
+
+    def __init__(self, calls: DynamoCalls, entry_bytes: Mapping[tuple[str, str], float]) -> None:
+        self._calls, self._entry_bytes = calls, entry_bytes
+        self.begin()
+
+    def begin(self) -> None:
+        self._requests, self._items, self._units, self._told = 0, 0, 0.0, 0.0
+
+    def answer(self, documents: Sequence[Mapping[str, Any]], count: int, seconds: float) -> ModelAnswer:
+        return ModelAnswer(
+            documents=documents,
+            count=count,
+            seconds=seconds,
+            requests=self._requests,
+            items_read=self._items,
+            units=self._units,
+            units_told=self._told,
+        )
+
+    async def call(self, operation: str, request: Mapping[str, Any], guard: Guard | None = None) -> dict[str, Any]:
+        reply = await self._calls.call(operation, {**request, "ReturnConsumedCapacity": "TOTAL"}, guard)
+        self._requests += 1
+        told: Any = reply.get("ConsumedCapacity") or []
+        self._told += sum(float(one["CapacityUnits"]) for one in (told if isinstance(told, list) else [told]))
+        self._add(request, reply)
+        return reply
+
+    def _add(self, request: Mapping[str, Any], reply: Mapping[str, Any]) -> None:
+        if "RequestItems" in request:
+            for table, items in reply.get("Responses", {}).items():
+                strong = bool(request["RequestItems"][table].get("ConsistentRead"))
+                self._read([item_bytes(item) for item in items], strong, apart=True)
+        elif "Key" in request:
+            found = [item_bytes(reply["Item"])] if "Item" in reply else [0]
+            self._read(found, bool(request.get("ConsistentRead")), apart=True)
+        else:
+            self._read(self._sizes(request, reply), bool(request.get("ConsistentRead")), apart=False)
+
+    def _sizes(self, request: Mapping[str, Any], reply: Mapping[str, Any]) -> list[float]:
+        """Of the items that a query read: as they are where it returned them whole."""
+        if "ProjectionExpression" not in request and "Select" not in request:
+            return [float(item_bytes(item)) for item in reply["Items"]]
+        each = self._entry_bytes.get((str(request["TableName"]), str(request.get("IndexName", ""))), 0.0)
+        return [each] * int(reply.get("ScannedCount", reply.get("Count", 0)))
+
+    def _read(self, sizes: Sequence[float], strong: bool, *, apart: bool) -> None:
+        """A query is charged for the sum of what it read, items that are got are charged one by one."""
+        self._items += sum(size > 0 for size in sizes)
+        parts = sizes if apart else [sum(sizes)]
+        units = sum(max(1, -(-int(size) // READ_UNIT_BYTES)) for size in parts)
+        self._units += units * (1.0 if strong else 0.5)
+
+    async def sleep(self, seconds: float) -> None:
+        await self._calls.sleep(seconds)
+
+    def forked(self) -> None:
+        self._calls.forked()
+
+    async def close(self) -> None:
+        await self._calls.close()

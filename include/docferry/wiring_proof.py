@@ -1,0 +1,71 @@
+"""The composition root of the proof of a model: scratch tables in DynamoDB, and the client's reads over them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from docferry.adapters.aws.analyze.scratch import DynamoScratch
+from docferry.adapters.aws.client_dynamodb import AsyncCalls
+from docferry.adapters.aws.endpoint import aws_client
+from docferry.adapters.local.scratch_manifest import ScratchManifest
+from docferry.adapters.mongodb.analysis import MongoAnalysis
+from docferry.client.reads.measured import MeasuredReads
+from docferry.config import Migration
+from docferry.core.analyze.proof import ModelProof
+from docferry.core.cost.prices import PriceBook
+from docferry.flows.analyze.prove import CALLS, DOCUMENTS, PATTERN_S, ProofJob, prove
+from docferry.ports.flows import Progress, StopSignal
+from docferry.ports.proof import ModelReads
+from docferry.wiring import Connections
+
+
+@contextmanager
+def proof_job(
+    connections: Connections,
+    migration: Migration,
+    directory: Path,
+    book: PriceBook,
+    progress: Progress,
+    stop: StopSignal,
+    *,
+    documents: int = DOCUMENTS,
+    calls: int = CALLS,
+    pattern_s: float = PATTERN_S,
+) -> Iterator[ProofJob]:
+    """A proof in `directory`, where its manifest is. Its connections are closed at the end."""
+    session = connections.session
+
+    def open_reads(copy: Migration, entry_bytes: Mapping[tuple[str, str], float]) -> ModelReads:
+        return MeasuredReads(copy.mappings, copy.access_patterns, AsyncCalls(session), entry_bytes)
+
+    with closing(MongoAnalysis(connections.mongo_uri, migration.source.database)) as source:
+        yield ProofJob(
+            migration=migration,
+            source=source,
+            tables=DynamoScratch(session._session, migration.target.region),
+            manifest=ScratchManifest(directory),
+            open_reads=open_reads,
+            endpoint=_stand_in(connections, migration.target.region),
+            book=book,
+            progress=progress,
+            stop=stop,
+            documents=documents,
+            calls=calls,
+            pattern_s=pattern_s,
+        )
+
+
+def run_proof(connections: Connections, job: ProofJob) -> ModelProof:
+    """The proof, to its end, in an event loop of its own."""
+    return connections.run(job.migration, lambda target: prove(job, target))
+
+
+def _stand_in(connections: Connections, region: str) -> str:
+    """Where DynamoDB's requests go, if not to AWS."""
+    client = aws_client(connections.session._session.create_client, "dynamodb", region_name=region)
+    host = urlsplit(str(client.meta.endpoint_url)).hostname or ""
+    aws = host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws"))
+    return "" if aws else f"an emulator at {host}"
