@@ -37,7 +37,7 @@ from docferry.wiring import who
 
 MODES = (Mode.MONGO_ONLY, Mode.DUAL_WRITE, Mode.DYNAMODB_READS, Mode.DYNAMODB_ONLY)
 """FINAL is as DYNAMODB_ONLY; in HOLD writes wait, and reads are as before it."""
-NOWHERE = "mongodb://%2Fdev%2Fnull%2Fdocferry-trial.sock/?connect=false"
+NOWHERE = "mongodb://%2Fdev%2Fnull%2Fdocferry-trial.sock/?connect=false&serverSelectionTimeoutMS=100"
 """There is no server, and no network on the way to it."""
 LEASE_S = 86_400.0
 _NOT_LOOKED_INTO = {
@@ -48,7 +48,8 @@ _NOW = datetime(2024, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 
 
 class ClosedMongoDB(SyncMongoCalls):
-    """pymongo with its connections closed: what is asked of MongoDB ends in an error of pymongo's, at once."""
+    """pymongo with its connections closed: what is asked of MongoDB ends in an error of pymongo's, at once. Each client that the
+    adapter makes must be closed as it is made, or each question waits for a server that is not there."""
 
     def _connect(self, *, listening: bool) -> Any:
         client = super()._connect(listening=listening)

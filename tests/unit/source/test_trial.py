@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+from docferry.client.transport.sync_driver import run
 from docferry.config import Migration, load_migration, parse_migration
 from docferry.core.source.bare_file import bare_file
 from docferry.core.source.calls import SOME, CallVerdict, DriverCall
 from docferry.core.source.shapes import call_of_counted
-from docferry.rehearsal.trial import Trial, trial_of
+from docferry.rehearsal.trial import NOWHERE, ClosedMongoDB, Trial, trial_of
+from pymongo.errors import InvalidOperation
 from support.source.calls import SHOP
 
 TEXT = SHOP.read_text()
@@ -32,6 +34,12 @@ def migration(*changes: tuple[str, str]) -> Migration:
         assert before in text
         text = text.replace(before, after)
     return parse_migration(text.encode(), "changed")
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_mongodb_of_a_trial_is_closed_and_answers_at_once(heard: bool) -> None:
+    with pytest.raises(InvalidOperation, match="after close"):
+        run(ClosedMongoDB(NOWHERE, "x").run("x", "find_one", {}, heard=heard))
 
 
 def test_call_that_every_mode_serves(shop: Trial) -> None:
