@@ -100,7 +100,7 @@ class Connections:
         return MongoSink(self.mongo_uri, migration.source.database, migration.name)
 
     def streams(self, migration: Migration) -> DynamoStreams:
-        return DynamoStreams(self.session)
+        return DynamoStreams(self.session, migration.layouts)
 
     @property
     def has_aws(self) -> bool:
@@ -118,7 +118,7 @@ class Connections:
 
     def target(self, migration: Migration) -> DynamoTarget:
         """Belongs to the event loop that first uses it; close it there."""
-        return DynamoTarget(DynamoHttp(self.session), migration.backfill.concurrency)
+        return DynamoTarget(DynamoHttp(self.session), migration.backfill.concurrency, migration.layouts)
 
     @contextmanager
     def job(

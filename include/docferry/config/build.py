@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
-from docferry.config.schema import CollectionFile, ItemFile, MigrationFile, PatternFile
+from docferry.config.schema import CollectionFile, ItemFile, MigrationFile, PatternFile, TableFile
 from docferry.core import settings as s
+from docferry.core.mapping.items import KIND
 from docferry.core.mapping.mapping import DocumentMapping
+from docferry.core.mapping.table_layout import TableLayout
 from docferry.errors import ConfigError, Problem
 
 
@@ -46,6 +48,15 @@ class Migration:
         """The settings of a table that the file names."""
         return next(table for table in self.tables if table.name == name)
 
+    @property
+    def layouts(self) -> dict[str, TableLayout]:
+        """Of the tables whose keys are not plain."""
+        found = {
+            table.name: TableLayout(table.key, {index: one.key for index, one in table.designs.items()})
+            for table in self.tables
+        }
+        return {name: layout for name, layout in found.items() if not layout.plain}
+
     def entities(self, table: str) -> dict[str, DocumentMapping]:
         """entityType -> mapping, for all items that may be in a table."""
         found = [mapping for mapping in self.mappings.values() if mapping.table == table]
@@ -74,16 +85,25 @@ def build(file: MigrationFile, source: str, digest: str) -> Migration:
     )
 
 
-def _table_settings(name: str, table: s.TableDesign) -> s.TableSettings:
-    return s.TableSettings(name=name, **{one.name: getattr(table, one.name) for one in fields(table)})
+def _table_settings(name: str, table: TableFile) -> s.TableSettings:
+    found = {index: table.design_of(index) for index in table.indexes}
+    return s.TableSettings(
+        name=name,
+        key=table.key_design,
+        indexes=tuple(table.indexes),
+        designs={index: one for index, one in found.items() if one != s.IndexSettings(key=s.plain_index_key(index))},
+        **{one.name: getattr(table, one.name) for one in fields(s.TableDesign)},
+    )
 
 
 def collection_settings(file: MigrationFile, name: str) -> s.CollectionSettings:
     collection = file.collections[name] or CollectionFile()
     table = collection.table or next(iter(file.tables))
+    made = file.tables[table]
+    designs = {index: made.design_of(index) for index in made.indexes}
     if collection.item is None:
         entity = name.upper()
-        item = s.ItemSettings(entity=entity, key={"PK": entity + "#{_id}", "SK": "DATA"})
+        item = s.ItemSettings(entity=entity, key=_generic_key(entity, made.key_design))
     else:
         item = _item_settings(collection.item)
     return s.CollectionSettings(
@@ -93,16 +113,27 @@ def collection_settings(file: MigrationFile, name: str) -> s.CollectionSettings:
         children={key: _item_settings(child) for key, child in collection.children.items()},
         unmapped=collection.unmapped,
         generic=collection.item is None,
-        index_names=file.tables[table].indexes,
-        ttl_attribute=file.tables[table].ttl_attribute,
+        index_names=tuple(made.indexes),
+        ttl_attribute=made.ttl_attribute,
+        key=made.key_design,
+        index_keys={index: one.key for index, one in designs.items() if one.key != s.plain_index_key(index)},
+        without_kind=frozenset(index for index, one in designs.items() if not _projects(one, KIND)),
     )
+
+
+def _generic_key(entity: str, key: s.KeyDesign) -> dict[str, str]:
+    return {"PK": entity + "#{_id}"} | ({"SK": "DATA"} if key.SK is not None else {})
+
+
+def _projects(index: s.IndexSettings, attribute: str) -> bool:
+    return index.projection == "ALL" or attribute in index.include
 
 
 def _item_settings(item: ItemFile) -> s.ItemSettings:
     return s.ItemSettings(
         entity=item.entity,
         key=item.key,
-        index={name: {"PK": keys.PK, "SK": keys.SK} for name, keys in item.index.items()},
+        index={name: {"PK": keys.PK} | ({"SK": keys.SK} if keys.SK else {}) for name, keys in item.index.items()},
         when={name: keys.when for name, keys in item.index.items() if keys.when},
         attributes=item.attributes,
         types=item.types,

@@ -9,6 +9,7 @@ from typing import Any
 
 from docferry.config.names import bad_schedule, bad_tags
 from docferry.config.schema import TABLE_NAME, MigrationFile
+from docferry.config.table_checks import NAME_RULE, check_keys, plain_names
 from docferry.config.yaml_lines import Lines, Path_, problem_at
 from docferry.core.mapping.items import SYSTEM
 from docferry.errors import Problem
@@ -36,9 +37,6 @@ _CAPACITY: Mapping[str, tuple[float, float]] = {
     "max_write_units": (1, 10_000_000),
     "target_percent": (20, 90),  # Application Auto Scaling's own range
 }
-
-
-NAME_RULE = "3 to 255 letters, digits, _ . or -"
 
 
 class SettingsChecker:
@@ -144,13 +142,7 @@ class SettingsChecker:
                 yield self._problem(
                     (*path, "capacity"), "an on-demand table has none", "remove it, or set billing: provisioned"
                 )
-            for place, index in enumerate(table.indexes):
-                if not re.fullmatch(TABLE_NAME, index):
-                    yield self._problem((*path, "indexes", place), f"'{index}' is no index name", NAME_RULE)
-            if len(set(table.indexes)) != len(table.indexes):
-                yield self._problem((*path, "indexes"), "names an index twice")
-            if len(table.indexes) > 20:
-                yield self._problem((*path, "indexes"), "DynamoDB allows 20 a table")
+            yield from check_keys(name, table, self.lines)
             for tag, what in bad_tags(table.tags):
                 yield self._problem(
                     (*path, "tags", tag) if tag is not None else (*path, "tags"), what, "choose another"
@@ -160,8 +152,10 @@ class SettingsChecker:
 
     def _names(self) -> Iterator[Problem]:
         for name, table in self.file.tables.items():
-            keys = {f"{index}{part}" for index in table.indexes for part in ("PK", "SK")}
-            if table.ttl_attribute in (SYSTEM - {"_ttl"}) | keys | {"_id", ""} or table.ttl_attribute[0] == "~":
+            if (
+                table.ttl_attribute in (SYSTEM - {"_ttl"}) | plain_names(table) | {"_id", ""}
+                or table.ttl_attribute[0] == "~"
+            ):
                 path = ("tables", name, "ttl_attribute")
                 yield self._problem(path, "is a name that docferry needs itself", "choose another, such as _ttl")
         ledger = self.file.ledger.table

@@ -12,10 +12,12 @@ from typing import NamedTuple
 from docferry.config.build import collection_settings
 from docferry.config.names import bad_collection_name
 from docferry.config.schema import CollectionFile, ItemFile, MigrationFile, PatternFile
+from docferry.config.table_checks import key_names
 from docferry.config.yaml_lines import Lines, Path_, dotted, problem_at
-from docferry.core.bson_codec.hints import parse_declared
+from docferry.core.bson_codec.hints import NATURAL, parse_declared
 from docferry.core.mapping.items import SYSTEM
-from docferry.core.mapping.key_templates import Template, disjoint, first_word, parse_template
+from docferry.core.mapping.key_templates import Template, disjoint, first_word, parse_key, parse_template
+from docferry.core.settings import PLAIN_KEY, KeyDesign
 from docferry.errors import Problem
 
 
@@ -65,53 +67,73 @@ class MappingChecker:
             hint = f"did you mean {close[0]}?" if close else "add it under tables"
             return [self._problem((*path, "table"), f"there is no table {table}", hint)]
         if collection.item is None:
-            return list(self._generic(path, name, collection))
+            return list(self._generic(path, name, collection, self.file.tables[table].key_design))
         found = [*self._item((*path, "item"), collection.item, table, child=False)]
         for field_name, child in collection.children.items():
             found += self._item((*path, "children", field_name), child, table, child=True)
         return [*found, *self._overlaps(path, collection), *self._impossible_keys(path, collection)]
 
-    def _generic(self, path: Path_, name: str, collection: CollectionFile) -> Iterator[Problem]:
+    def _generic(self, path: Path_, name: str, collection: CollectionFile, key: KeyDesign) -> Iterator[Problem]:
+        if any(one.type != "S" for one in key.attributes):
+            what = "has no mapping, and the keys of its table are not all texts"
+            yield self._problem(path, what, "add item: with entity and key")
         if collection.children:
             yield self._problem((*path, "children"), "children need an item", "add item: with entity and key")
         if re.search(r"[#{}~]", name):
             yield self._problem(path, "its name cannot stand in a key", "add item: with a key of its own")
 
     def _item(self, path: Path_, item: ItemFile, table: str, child: bool) -> Iterator[Problem]:
-        wanted = {"SK"} if child else {"PK", "SK"}
+        design = self.file.tables[table].key_design
+        wanted = ({"SK"} if child else {"PK", "SK"}) - ({"SK"} if design.SK is None else set())
         for key in sorted(set(item.key) - wanted):
             hint = "a child is in its parent's partition: remove PK" if key == "PK" and child else "keys are PK and SK"
+            hint = f"table {table} has no sort key: remove SK" if key == "SK" else hint
             yield self._problem((*path, "key", key), "is not known here", hint)
         for key in sorted(wanted - set(item.key)):
             yield self._problem((*path, "key"), f"has no {key}", "a template such as USER#{username}")
+        if child and design.SK is None:
+            what = f"table {table} has no sort key, so a partition holds one item"
+            yield self._problem(path, what, "give it one, or leave the children in their document")
         for key, source in item.key.items():
-            yield from self._template((*path, "key", key), source)
+            yield from self._template((*path, "key", key), source, design, key)
         for index, keys in item.index.items():
+            at = (*path, "index", index)
             if index not in self.file.tables[table].indexes:
                 known = ", ".join(self.file.tables[table].indexes) or "none"
-                yield self._problem((*path, "index", index), f"table {table} has no such index", f"it has {known}")
-            yield from self._template((*path, "index", index, "PK"), keys.PK)
-            yield from self._template((*path, "index", index, "SK"), keys.SK)
+                yield self._problem(at, f"table {table} has no such index", f"it has {known}")
+                continue
+            own = self.file.tables[table].design_of(index).key
+            if (keys.SK is None) != (own.SK is None):
+                what = (
+                    f"has no SK, and index {index} has a sort key" if own.SK else f"has an SK, and index {index} none"
+                )
+                yield self._problem(at, what, "make the two alike")
+                continue
+            yield from self._template((*at, "PK"), keys.PK, own, "PK")
+            if keys.SK is not None:
+                yield from self._template((*at, "SK"), keys.SK, own, "SK")
         yield from self._attributes(path, item, table, child)
         yield from self._types(path, item)
 
-    def _template(self, path: Path_, source: str) -> Iterator[Problem]:
+    def _template(self, path: Path_, source: str, design: KeyDesign = PLAIN_KEY, key: str = "PK") -> Iterator[Problem]:
+        attribute = design.SK if key == "SK" else design.PK
         try:
-            parse_template(source)
+            parse_key(source, attribute.type if attribute else "S")
         except ValueError as error:
             yield self._problem(path, str(error))
 
     def _types(self, path: Path_, item: ItemFile) -> Iterator[Problem]:
         for attribute, declared in item.types.items():
+            if declared in NATURAL:
+                continue
             try:
                 parse_declared(declared)
             except ValueError as error:
                 yield self._problem((*path, "types", attribute), str(error))
 
     def _attributes(self, path: Path_, item: ItemFile, table: str, child: bool) -> Iterator[Problem]:
-        indexes = self.file.tables[table].indexes
-        reserved = SYSTEM | {"_id", self.file.tables[table].ttl_attribute}
-        reserved |= {f"{index}{part}" for index in indexes for part in ("PK", "SK")}
+        made = self.file.tables[table]
+        reserved = SYSTEM | {"_id", made.ttl_attribute} | key_names(made)
         sources: dict[str, str] = {}
         for attribute, source in item.attributes.items():
             at = (*path, "attributes", attribute)
@@ -173,13 +195,16 @@ class MappingChecker:
         kinds: list[_Kind] = []
         for name, collection in self.file.collections.items():
             settings = collection_settings(self.file, name)
-            pk = parse_template(settings.item.key["PK"])
+            types = [one.type for one in settings.key.attributes]
+            pk = parse_key(settings.item.key["PK"], types[0])
             at: Path_ = ("collections", name)
             own = (*at, "item") if collection and collection.item else at
-            kinds.append(_Kind(own, settings.table, settings.item.entity, pk, parse_template(settings.item.key["SK"])))
+            kinds.append(
+                _Kind(own, settings.table, settings.item.entity, pk, parse_key(settings.item.key.get("SK"), types[-1]))
+            )
             for child_name, child in settings.children.items():
                 where = (*at, "children", child_name)
-                kinds.append(_Kind(where, settings.table, child.entity, pk, parse_template(child.key["SK"])))
+                kinds.append(_Kind(where, settings.table, child.entity, pk, parse_key(child.key.get("SK"), types[-1])))
         entities: dict[tuple[str, str], _Kind] = {}
         for kind in kinds:
             one = entities.setdefault((kind.table, kind.entity), kind)
@@ -201,6 +226,17 @@ class MappingChecker:
                 )
                 continue
             table = self._table_of(self.file.collections[pattern.collection] or CollectionFile())
+            if table not in self.file.tables:
+                continue
+            design = self.file.tables[table].key_design
+            if pattern.index and pattern.index in self.file.tables[table].indexes:
+                design = self.file.tables[table].design_of(pattern.index).key
+            if design.SK is None and pattern.SK is not None:
+                what = (
+                    f"has an SK, and {'index ' + pattern.index if pattern.index else 'table ' + table} has no sort key"
+                )
+                yield self._problem((*path, "SK"), what, "remove it")
+                continue
             if pattern.index and table in self.file.tables and pattern.index not in self.file.tables[table].indexes:
                 yield self._problem((*path, "index"), f"table {table} has no index {pattern.index}")
             broken = [

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    ValidationError,
+)
 
 from docferry.config.yaml_lines import Lines, Path_, dotted, line_of
 from docferry.core import settings as s
@@ -21,12 +31,62 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class KeyFile(_Model):
+def _attribute(value: Any) -> Any:
+    """A key attribute by its name alone is a text."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+KeyAttribute = Annotated[s.KeyAttribute, BeforeValidator(_attribute)]
+
+
+class KeyDesignFile(_Model):
+    """The key attributes of a table or an index: without SK it has no sort key."""
+
+    PK: KeyAttribute
+    SK: KeyAttribute | None = None
+
+    def design(self) -> s.KeyDesign:
+        return s.KeyDesign(PK=self.PK, SK=self.SK)
+
+
+class IndexDesignFile(_Model):
+    key: KeyDesignFile | None = None
+    projection: s.Projection = "ALL"
+    include: tuple[str, ...] = ()
+    local: bool = False
+
+    def design(self, name: str) -> s.IndexSettings:
+        key = self.key.design() if self.key is not None else s.plain_index_key(name)
+        return s.IndexSettings(key=key, projection=self.projection, include=self.include)
+
+
+_LIST, _MAPPING = "as-list", "as-mapping"
+_Indexes = Annotated[
+    Annotated[tuple[str, ...], Tag(_LIST)] | Annotated[dict[str, IndexDesignFile | None], Tag(_MAPPING)],
+    Discriminator(lambda value: _MAPPING if isinstance(value, dict) else _LIST),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableFile(s.TableDesign):
+    """A table, whose indexes are a list of names, or a mapping of names to what they are."""
+
+    key: KeyDesignFile | None = None
+    indexes: _Indexes = ()
+
+    def design_of(self, index: str) -> s.IndexSettings:
+        """An index of the table, as the file says or does not say."""
+        said = self.indexes[index] if isinstance(self.indexes, dict) else None
+        return (said or IndexDesignFile()).design(index)
+
+    @property
+    def key_design(self) -> s.KeyDesign:
+        return self.key.design() if self.key is not None else s.PLAIN_KEY
+
+
+class IndexFile(_Model):
     PK: str
-    SK: str
-
-
-class IndexFile(KeyFile):
+    SK: str | None = None
     when: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
 
 
@@ -57,7 +117,7 @@ class MigrationFile(_Model):
     migration: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
     source: s.SourceSettings
     target: s.TargetSettings = Field(default_factory=s.TargetSettings)
-    tables: dict[Name, s.TableDesign] = Field(min_length=1)
+    tables: dict[Name, TableFile] = Field(min_length=1)
     collections: dict[str, CollectionFile | None] = Field(min_length=1)
     access_patterns: dict[str, PatternFile] = Field(default_factory=dict)
     ledger: s.LedgerSettings = Field(default_factory=s.LedgerSettings)
@@ -163,9 +223,12 @@ _WANTED = {
 }
 
 
+_TRIED = ("function-", _LIST, _MAPPING)
+
+
 def _path_of(error: Any, tree: Any) -> Path_:
     """Where in the file. Pydantic also names the type that it tried."""
-    path = tuple(step for step in error["loc"] if step != "[key]" and not str(step).startswith("function-"))
+    path = tuple(step for step in error["loc"] if step != "[key]" and not str(step).startswith(_TRIED))
     for depth in range(len(path)):
         if not isinstance(tree, dict | list) or (isinstance(tree, list) and not isinstance(path[depth], int)):
             return path[:depth]
@@ -221,9 +284,13 @@ _SHAPES: dict[str, type] = {
     "rollback_points": s.RollbackPointSettings,
     "capacity": s.Capacity,
     "item": ItemFile,
+    "key": KeyDesignFile,
+    "PK": s.KeyAttribute,
+    "SK": s.KeyAttribute,
 }
 _SHAPES_BELOW: dict[str, type] = {
-    "tables": s.TableDesign,
+    "tables": TableFile,
+    "indexes": IndexDesignFile,
     "collections": CollectionFile,
     "children": ItemFile,
     "index": IndexFile,

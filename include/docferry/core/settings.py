@@ -13,6 +13,8 @@ Billing = Literal["on_demand", "provisioned"]
 Unmapped = Literal["keep", "drop", "refuse"]
 Fence = Literal["auto", "write_block", "revoke"]
 PointMethod = Literal["dump", "mongodump", "snapshot"]
+KeyType = Literal["S", "N", "B"]
+Projection = Literal["ALL", "KEYS_ONLY", "INCLUDE"]
 
 
 class _Strict:
@@ -51,13 +53,50 @@ class Capacity(_Strict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyAttribute(_Strict):
+    """A key attribute as DynamoDB knows it."""
+
+    name: str
+    type: KeyType = "S"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyDesign(_Strict):
+    """The key attributes of a table or an index. `SK` None: it has no sort key."""
+
+    PK: KeyAttribute
+    SK: KeyAttribute | None = None
+
+    @property
+    def attributes(self) -> tuple[KeyAttribute, ...]:
+        return (self.PK,) if self.SK is None else (self.PK, self.SK)
+
+
+PLAIN_KEY = KeyDesign(PK=KeyAttribute(name="PK"), SK=KeyAttribute(name="SK"))
+"""What a table has whose file does not say its key attributes."""
+
+
+def plain_index_key(index: str) -> KeyDesign:
+    """The same of index `X`: XPK and XSK."""
+    return KeyDesign(PK=KeyAttribute(name=f"{index}PK"), SK=KeyAttribute(name=f"{index}SK"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexSettings(_Strict):
+    """A global secondary index. `include`: what INCLUDE projects besides the keys of index and table."""
+
+    key: KeyDesign
+    projection: Projection = "ALL"
+    include: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TableDesign(_Strict):
-    """What the file says of a table, under its name. Index `X` has keys XPK and XSK and projects all attributes.
+    """What the file says of a table, under its name, besides its keys and indexes.
 
     `shared`: other migrations of the same ledger may keep items in it, too, under keys that none of this one's can be.
     """
 
-    indexes: tuple[str, ...] = ()
     billing: Billing = "on_demand"
     capacity: Capacity | None = None
     pitr: bool = True
@@ -72,9 +111,19 @@ class TableDesign(_Strict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableSettings(TableDesign):
-    """One DynamoDB table. Keys are always PK and SK."""
+    """One DynamoDB table. `indexes` are its indexes' names; `designs` holds those that are not plain.
+
+    A plain index `X` has the keys XPK and XSK, both texts, and projects all attributes.
+    """
 
     name: str
+    key: KeyDesign = PLAIN_KEY
+    indexes: tuple[str, ...] = ()
+    designs: Mapping[str, IndexSettings] = field(default_factory=dict)
+
+    def design(self, index: str) -> IndexSettings:
+        """How an index is made, whether the file says so or not."""
+        return self.designs.get(index) or IndexSettings(key=plain_index_key(index))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +243,11 @@ class ItemSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionSettings:
-    """One MongoDB collection and how its documents become items. `children` maps array field -> its items."""
+    """One MongoDB collection and how its documents become items. `children` maps array field -> its items.
+
+    `key` and, of indexes that do not have the plain ones, `index_keys` are the key attributes of its table. `without_kind` are
+    the indexes that do not project `entityType`: what they name is told apart in the table.
+    """
 
     name: str
     table: str
@@ -204,6 +257,9 @@ class CollectionSettings:
     generic: bool = False
     index_names: tuple[str, ...] = ()
     ttl_attribute: str = "_ttl"
+    key: KeyDesign = PLAIN_KEY
+    index_keys: Mapping[str, KeyDesign] = field(default_factory=dict)
+    without_kind: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,10 +17,11 @@ from docferry.core.bson_codec.decode import decode_value
 from docferry.core.bson_codec.encode import encode_declared, encode_id, encode_value
 from docferry.core.bson_codec.hints import Hints, HintTree, parse_declared
 from docferry.core.mapping.digest import digest
-from docferry.core.mapping.items import Item
-from docferry.core.mapping.key_templates import parse_template
+from docferry.core.mapping.items import Document, Item
+from docferry.core.mapping.key_templates import parse_key
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.tombstones import tombstone
+from docferry.core.settings import KeyType
 from docferry.core.versions import version_text
 from docferry.errors import KeyNotRepresentable
 
@@ -67,6 +68,39 @@ TREE: Final[Mapping[str, Any]] = {
 }
 
 
+DESIGNED: Final[Mapping[str, Any]] = {
+    "migration": "designed",
+    "source": {"database": "vectors"},
+    "tables": {
+        "Threads": {
+            "key": {"PK": "thread", "SK": "part"},
+            "indexes": {
+                "by_score": {"key": {"PK": "board", "SK": {"name": "score", "type": "N"}}, "projection": "KEYS_ONLY"},
+                "by-topic": {"key": {"PK": "topic_key"}, "projection": "INCLUDE", "include": ["topic"]},
+            },
+        },
+        "People": {"key": {"PK": {"name": "person", "type": "B"}}},
+    },
+    "collections": {
+        "threads": {
+            "table": "Threads",
+            "item": {
+                "entity": "THREAD",
+                "key": {"PK": "T#{_id}", "SK": "ROOT"},
+                "index": {
+                    "by_score": {"PK": "B#{board}", "SK": "{score:-number}"},
+                    "by-topic": {"PK": "TOPIC#{topic}"},
+                },
+                "types": {"topic": "string"},
+            },
+            "children": {"posts": {"entity": "POST", "key": {"SK": "POST#{votes:-number}#{index:d}"}}},
+        },
+        "people": {"table": "People", "item": {"entity": "PERSON", "key": {"PK": "{_id}"}}},
+    },
+}
+"""Tables whose keys have names and types of their own."""
+
+
 def extended(value: Any) -> Any:
     """Canonical Extended JSON, as JSON's own values."""
     return json.loads(json_util.dumps({"v": value}, json_options=EXTENDED_JSON))["v"]
@@ -76,8 +110,8 @@ def from_extended(value: Any) -> Any:
     return json_util.loads(json.dumps({"v": value}), json_options=EXTENDED_JSON)["v"]
 
 
-def mapping(collection: str) -> DocumentMapping:
-    return parse_migration(json.dumps(TREE).encode(), "vectors").mapping(collection)
+def mapping(collection: str, tree: Mapping[str, Any] = TREE) -> DocumentMapping:
+    return parse_migration(json.dumps(tree).encode(), "vectors").mapping(collection)
 
 
 # --- values ----------------------------------------------------------------------------------------------------------
@@ -159,6 +193,14 @@ IN_KEYS: Final[tuple[Any, ...]] = (
 )  # fmt: skip
 
 
+ORDERED: Final[tuple[Any, ...]] = (
+    float("nan"), float("-inf"), Decimal128("-1E+6144"), -250, Decimal128("-9.61"), -9.6, Decimal128("-9.6"), -0.0, 0,
+    Decimal128("1E-6176"), 5e-324, 1, Int64(1), 1.0, Decimal128("1.00"), 9.55, Decimal128("9.6"), 9.6, 10.0, 10.5, 2**31, 1e22,
+    Decimal128("1234567890123456789012345678901234"), float("inf"), "9.6", OID, True, None,
+)  # fmt: skip
+"""Numbers in their order, and what is none."""
+
+
 def keys() -> Any:
     """Of each template over each document: the table key, or what is refused, and the index key, or null: not in the index."""
     cases = [("X#{v}", {"v": value}) for value in IN_KEYS] + [("X#{_id}", {"_id": value}) for value in IN_KEYS]
@@ -166,12 +208,28 @@ def keys() -> Any:
     cases += [("N#{v:05d}", {"v": value}) for value in (5, -5, 123456, "00005")]
     cases += [("A#{a.b}#Z#{c}", {"a": {"b": "x#y"}, "c": "z"}), ("A#{a.b}", {"a": [{"b": 1}]}), ("X#{v}", {})]
     cases += [("ALL", {})]
-    return [_key(template, document) for template, document in cases]
+    cases += [
+        (f"R#{{v:{order}}}#{{w}}", {"v": value, "w": "x"}) for order in ("number", "-number") for value in ORDERED
+    ]
+    cases += [("D#{v:-date}", {"v": value}) for value in (WHEN, *EARLY, DatetimeMS(253402300800000), "x")]
+    typed: list[tuple[KeyType, str]] = [
+        ("N", "{v}"),
+        ("N", "{v:-number}"),
+        ("N", "{v:date}"),
+        ("N", "{v:-date}"),
+        ("B", "{v}"),
+    ]
+    made = [_key(template, document) for template, document in cases]
+    return made + [
+        _key(template, {"v": value}, kind) for kind, template in typed for value in (*ORDERED, WHEN, b"\x01\xff", b"")
+    ]
 
 
-def _key(source: str, document: Mapping[str, Any]) -> dict[str, Any]:
-    template = parse_template(source)
+def _key(source: str, document: Mapping[str, Any], kind: KeyType = "S") -> dict[str, Any]:
+    """`type` is that of the key attribute, where it is no text."""
+    template = parse_key(source, kind)
     found: dict[str, Any] = {"template": source, "document": extended(document)}
+    found |= {"type": kind} if kind != "S" else {}
     try:
         found["table_key"] = template.render_key(document)
     except KeyNotRepresentable as error:
@@ -213,7 +271,31 @@ def documents() -> Any:
         "cases": [_document(collection, document) for collection, document in DOCUMENTS],
         "digest": _digest(),
         "together": _together(),
+        "designed": _designed(),
     }
+
+
+def _designed() -> dict[str, Any]:
+    """Documents and their items as a table keeps that names its keys itself; the digest is that of our own form, in `ours`."""
+    posts = [{"votes": votes} for votes in (2, 10.0, 9.6, Decimal128("-1"))]
+    documents: list[tuple[str, Document]] = [
+        ("threads", {"_id": OID, "board": "news", "score": 9.6, "topic": "a#b", "part": 1, "PK": 2, "posts": posts}),
+        ("threads", {"_id": 7, "board": "news", "score": "no number", "posts": []}),
+        ("people", {"_id": b"\x01\xff", "person": "a field of this name"}),
+    ]
+    cases = []
+    for collection, document in documents:
+        one = mapping(collection, DESIGNED)
+        items = one.encode(document, VERSION)
+        cases.append({
+            "collection": collection,
+            "document": extended(document),
+            "version": version_text(VERSION),
+            "items": [one.layout.stored(item) for item in items],
+            "ours": items,
+            "tombstones": [one.layout.stored(timeless(tombstone(item, VERSION + 1, "_ttl"))) for item in items],
+        })  # fmt: skip
+    return {"collections": DESIGNED["collections"], "tables": DESIGNED["tables"], "cases": cases}
 
 
 def _document(collection: str, document: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from docferry.adapters.aws.dynamodb_http import DynamoHttp
 from docferry.adapters.aws.estate import AwsEstate
 from docferry.adapters.aws.journal import DynamoJournal
 from docferry.adapters.aws.ledger import DynamoLedger
+from docferry.adapters.aws.streams import DynamoStreams
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.config import Migration, parse_migration
 from docferry.flows.backfill.finish import CollectionReport
@@ -149,7 +150,12 @@ class Rig:
         return AwsEstate(_Services(self._session._session, self.env["AWS_ENDPOINT_URL_DYNAMODB"]), "us-east-1")
 
     def target(self, **options: Any) -> DynamoTarget:
-        return DynamoTarget(DynamoHttp(self._session, **options), self.migration.backfill.concurrency)
+        return DynamoTarget(
+            DynamoHttp(self._session, **options), self.migration.backfill.concurrency, self.migration.layouts
+        )
+
+    def streams(self) -> DynamoStreams:
+        return DynamoStreams(self._session, self.migration.layouts)
 
     def load(self, *collections: str, job: Job | None = None) -> dict[str, CollectionReport]:
         """Load collections (all by default) in this process."""

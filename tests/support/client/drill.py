@@ -13,7 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from docferry.adapters.aws.streams import DynamoStreams
 from docferry.adapters.mongodb.fence import MongoFence
 from docferry.adapters.mongodb.leader import MongoLeader
 from docferry.adapters.mongodb.sink import MongoSink
@@ -184,7 +183,7 @@ class Returning:
     async def _work(self) -> None:
         rig, target = self._rig, self._rig.target()
         job = make_job(
-            migration=rig.migration, streams=DynamoStreams(rig._session), journal=rig.journal, sink=sink_of(rig),
+            migration=rig.migration, streams=rig.streams(), journal=rig.journal, sink=sink_of(rig),
             leader=leader_of(rig), ledger=rig.ledger, identity=who("reverse replicator"), progress=Said(), stop=self._stop,
         )  # fmt: skip
         try:
@@ -224,7 +223,7 @@ def cutover_of(rig: Rig) -> Job:
         leader=leader_of(rig),
         clients=MongoClients(rig.env["DOCFERRY_MONGO_URI"]),
         estate=rig.estate(),
-        streams=DynamoStreams(rig._session),
+        streams=rig.streams(),
         journal=rig.journal,
         sink=sink_of(rig),
         ledger=rig.ledger,

@@ -54,8 +54,8 @@ class GatedTarget:
     def spent(self) -> SpentUnits:
         return self.side.target.spent
 
-    def pack(self, items: Sequence[Item]) -> list[Packed]:
-        return self.side.target.pack(items)
+    def pack(self, items: Sequence[Item], table: str = "") -> list[Packed]:
+        return self.side.target.pack(items, table)
 
     async def put_newer(
         self, table: str, items: Sequence[Item], budget: Budget, guard: Guard, *, or_same: bool = False

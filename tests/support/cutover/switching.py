@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from docferry.adapters.aws.streams import DynamoStreams
 from docferry.adapters.mongodb.fence import MongoFence
 from docferry.adapters.mongodb.leader import MongoLeader
 from docferry.adapters.mongodb.sink import MongoSink
@@ -79,7 +78,7 @@ def job_of(rig: Rig, stop: Any = None) -> Job:
         leader=MongoLeader(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database, rig.migration.name),
         clients=MongoClients(rig.env["DOCFERRY_MONGO_URI"]),
         estate=rig.estate(),
-        streams=DynamoStreams(rig._session),
+        streams=rig.streams(),
         journal=rig.journal,
         sink=MongoSink(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database, rig.migration.name),
         ledger=rig.ledger,
@@ -120,7 +119,7 @@ def switch_back(rig: Rig, job: Job | None = None, waived: Sequence[str] = (WITHO
 def reversing(rig: Rig) -> Iterator[None]:
     """Reverse replication for as long as the block lasts."""
     stop = threading.Event()
-    work = returning_of(rig, DynamoStreams(rig._session), stop)
+    work = returning_of(rig, rig.streams(), stop)
 
     async def follow() -> None:
         target = rig.target()

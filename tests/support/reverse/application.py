@@ -94,7 +94,7 @@ def switch_stream_on(rig: Rig) -> DynamoStreams:
     rig.dynamodb.update_table(
         TableName=rig.table, StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
     )
-    streams = DynamoStreams(rig._session)
+    streams = rig.streams()
     eventually(lambda: streams.stream_of(rig.table), "the stream to be there")
     return streams
 

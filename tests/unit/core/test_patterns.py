@@ -9,7 +9,8 @@ import pytest
 from bson import ObjectId
 from docferry.config import load_migration, parse_migration
 from docferry.core.access.page_tokens import decode_token, encode_token, question_id
-from docferry.core.access.patterns import Pattern, compile_pattern, typed
+from docferry.core.access.parameters import typed
+from docferry.core.access.patterns import Pattern, compile_pattern
 from docferry.core.settings import AccessPattern
 from docferry.errors import CallRefused
 from hypothesis import given

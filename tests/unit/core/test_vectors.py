@@ -24,7 +24,7 @@ from docferry.ports.flows import Identity
 from docferry.testing.fakes import FakeJournal, FakeLedger
 from docferry.testing.strategies import canonical_bson
 from docferry.testing.vectors import FILES, text_of
-from docferry.testing.vectors_documents import from_extended, mapping
+from docferry.testing.vectors_documents import DESIGNED, from_extended, mapping
 from docferry.testing.vectors_ledger import ID
 from support.backfill.rig import eventually
 from support.place import ROOT
@@ -79,6 +79,15 @@ def test_document_is_read_back() -> None:
     assert any(len(one["items"]) > 1 for one in cases)
     for one in cases:
         assert same(mapping(one["collection"]).decode(one["items"]).document, one["document"]), one
+
+
+def test_document_of_a_table_that_names_its_keys_itself_is_read_back() -> None:
+    said = read("documents")["designed"]
+    for one in said["cases"]:
+        designed = mapping(one["collection"], DESIGNED)
+        items = [designed.layout.read(item) for item in one["items"]]
+        assert items == one["ours"]
+        assert same(designed.decode(items).document, one["document"]), one
 
 
 def test_digest_does_not_depend_on_spelling_order_or_version() -> None:

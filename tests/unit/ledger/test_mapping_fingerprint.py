@@ -62,21 +62,25 @@ OTHER: Mapping[type, Mapping[str, Any]] = {
         "unmapped": "keep",
         "index_names": ("GSI1",),
         "ttl_attribute": "_ttl",
+        "key": s.KeyDesign(PK=s.KeyAttribute(name="PK"), SK=s.KeyAttribute(name="SK", type="N")),
+        "index_keys": {"GSI1": s.KeyDesign(PK=s.KeyAttribute(name="email"))},
     },
 }
 """Another value of each field that decides about items."""
 
 DECIDE_NOTHING: Mapping[type, tuple[str, ...]] = {
-    CollectionSettings: ("generic",),  # whether the file left the mapping out: what it is then is in `item`
+    # Whether the file left the mapping out (what it is then is in `item`), and what an index projects of an item that is there.
+    CollectionSettings: ("generic", "without_kind"),
     s.SourceSettings: ("connection", "database"),
     s.TargetSettings: ("connection", "region", "replicas"),
     s.Capacity: ("read_units", "write_units", "max_read_units", "max_write_units", "target_percent"),
-    # A table's indexes and ttl_attribute are in each collection's settings, too, and decide there.
+    s.IndexSettings: ("key", "projection", "include"),
+    # A table's keys, indexes and ttl_attribute are in each collection's settings, too, and decide there.
     s.TableDesign: (
-        "indexes", "billing", "capacity", "pitr", "encryption", "kms_key", "stream", "deletion_protection", "ttl_attribute",
+        "billing", "capacity", "pitr", "encryption", "kms_key", "stream", "deletion_protection", "ttl_attribute",
         "tags", "shared",
     ),
-    s.TableSettings: ("name",),
+    s.TableSettings: ("name", "key", "indexes", "designs"),
     s.DaxSettings: tuple(one.name for one in fields(s.DaxSettings)),
     s.LedgerSettings: ("table",),
     s.BackfillSettings: (

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from docferry.core.estate.dax import plan_dax
+from docferry.core.estate.keys import keys_of
 from docferry.core.estate.plan import desired_estate, plan_estate
 from docferry.core.estate.replicas import check_replicable, plan_replica, replica_key
 from docferry.core.estate.tables import created_table, plan_table, predict_table
 from docferry.core.estate.values import (
     MARKER,
     REPLICA_MARKER,
-    TABLE_KEYS,
     Action,
     ActualEstate,
     DaxClusterState,
@@ -26,7 +26,6 @@ from docferry.core.estate.values import (
     ReplicaSpec,
     TableSpec,
     TableState,
-    index_keys,
     spec_digest,
 )
 from docferry.core.settings import Billing, Capacity, DaxSettings, LedgerSettings, TableSettings, TargetSettings
@@ -96,7 +95,7 @@ DRIFTED: dict[str, tuple[dict[str, Any], Action]] = {
     "ttl off": ({"ttl_attribute": None}, Action.SET_TTL),
     "tag": ({"tags": {"Project": "other"}}, Action.SET_TAGS),
     "billing": ({"billing": "provisioned", "read_units": 1, "write_units": 1}, Action.SET_BILLING),
-    "index": ({"indexes": (IndexState(name="GSI1", keys=index_keys("GSI1")),)}, Action.ADD_INDEX),
+    "index": ({"indexes": (IndexState(name="GSI1", keys=keys_of(SHOP.design("GSI1").key)),)}, Action.ADD_INDEX),
 }
 
 
@@ -246,7 +245,7 @@ def test_property_a_killed_run_of_the_same_spec_is_continued_without_permission(
 
 @given(specs())
 def test_property_what_exists_is_never_changed_unasked(spec: TableSpec) -> None:
-    foreign = TableState(name="T", keys=TABLE_KEYS)
+    foreign = TableState(name="T", keys=SHOP.keys)
     plan = plan_table(spec, foreign)
     assert all(step.needs_permission for step in plan.steps)
     assert bool(plan.steps or plan.blocked) == bool(plan.refusals(allow_changes=False))

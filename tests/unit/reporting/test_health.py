@@ -11,7 +11,9 @@ import pytest
 from bson.timestamp import Timestamp
 from docferry.core.cutover.instances import INSTANCES, Instance
 from docferry.core.cutover.modes import MODE, MOVES, Mode, ModeState
-from docferry.core.estate.values import TABLE_KEYS, IndexState, TableState
+from docferry.core.estate.keys import keys_of
+from docferry.core.estate.values import IndexState, TableState
+from docferry.core.settings import PLAIN_KEY
 from docferry.errors import ItemTooLarge, Unavailable
 from docferry.flows.fence.marker import mark_leader
 from docferry.flows.ledger.dead_letters import open_letter
@@ -36,7 +38,7 @@ PARTS = [
     "fence",
     "mapping",
 ]
-KEYS = TABLE_KEYS
+KEYS = keys_of(PLAIN_KEY)
 MEMBERS = tuple(
     MemberFacts(name=f"db{number}:27017", state=name, follows=name != "ARBITER")
     for number, name in enumerate(("PRIMARY", "SECONDARY", "ARBITER"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import orjson
@@ -14,6 +14,7 @@ from docferry.adapters.aws.dynamodb_http import BACKOFF, DynamoHttp
 from docferry.adapters.aws.errors import TOO_LARGE
 from docferry.core.limits import BATCH_BYTES, BATCH_GET_KEYS, BATCH_ITEMS, ITEM_BYTES, item_bytes, write_units
 from docferry.core.mapping.items import Item, ItemKey, check_size, key_of
+from docferry.core.mapping.table_layout import PLAIN, TableLayout
 from docferry.errors import ConditionFailed, DocumentError, RefusedByStore, RequestRefused
 from docferry.ports.flows import Budget, Grave, Guard, Packed, SpentUnits, TargetPage, Unanswered, Written
 
@@ -37,13 +38,14 @@ MOST_FACTOR = 21.0
 """A put is billed once for the table and once for each of at most 20 indexes."""
 
 
-def _pack(item: Item) -> Packed:
+def _pack(item: Item, layout: TableLayout = PLAIN) -> Packed:
+    stored = item if layout.plain else layout.stored(item)
     try:
-        body = orjson.dumps(item)
+        body = orjson.dumps(stored)
     except (TypeError, UnicodeEncodeError) as error:
         raise RefusedByStore(f"cannot be written as JSON: {type(error).__name__}", path=item["SK"]["S"]) from error
     if len(body) > ITEM_BYTES:  # JSON is never shorter than the item, so this is rarely needed
-        check_size(item)
+        check_size(stored, item["SK"]["S"])
     return Packed((item["PK"]["S"], item["SK"]["S"]), body)
 
 
@@ -82,8 +84,11 @@ class _Puts:
 class DynamoTarget:
     """Target over DynamoHttp. At most `concurrency` requests are in flight, from all callers together."""
 
-    def __init__(self, http: DynamoHttp, concurrency: int = 24) -> None:
-        self._http = http
+    def __init__(
+        self, http: DynamoHttp, concurrency: int = 24, layouts: Mapping[str, TableLayout] | None = None
+    ) -> None:
+        """`layouts` are those of tables whose keys are not plain."""
+        self._http, self._layouts = http, layouts or {}
         self._slots = asyncio.Semaphore(concurrency)
         self._indexes = 1.0
         self._spent = SpentUnits()
@@ -100,8 +105,12 @@ class DynamoTarget:
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
-    def pack(self, items: Sequence[Item]) -> list[Packed]:
-        return [_pack(item) for item in items]
+    def _layout(self, table: str) -> TableLayout:
+        return self._layouts.get(table, PLAIN)
+
+    def pack(self, items: Sequence[Item], table: str = "") -> list[Packed]:
+        layout = self._layout(table)
+        return [_pack(item, layout) for item in items]
 
     async def put_all(
         self, table: str, items: Sequence[Packed], budget: Budget, guard: Guard, unanswered: Unanswered | None = None
@@ -149,7 +158,7 @@ class DynamoTarget:
         puts.units += consumed
         self._settle(budget, base, estimate, consumed)
         unprocessed = reply.get("UnprocessedItems")
-        return self._positions(unprocessed[table], batch, puts) if unprocessed else []
+        return self._positions(unprocessed[table], batch, puts, self._layout(table)) if unprocessed else []
 
     def _settle(self, budget: Budget, base: float, estimate: float, consumed: float) -> None:
         """Tell the budget, and learn what indexes add to `base`, the table's own units."""
@@ -158,9 +167,9 @@ class DynamoTarget:
             self._indexes += (min(MOST_FACTOR, max(1.0, consumed / base)) - self._indexes) * 0.1
 
     @staticmethod
-    def _positions(unprocessed: Sequence[Any], batch: Sequence[int], puts: _Puts) -> list[int]:
+    def _positions(unprocessed: Sequence[Any], batch: Sequence[int], puts: _Puts, layout: TableLayout) -> list[int]:
         by_key = {puts.items[position].key: position for position in batch}
-        return [by_key[key_of(request["PutRequest"]["Item"])] for request in unprocessed]
+        return [by_key[layout.key_of(request["PutRequest"]["Item"])] for request in unprocessed]
 
     async def _one_by_one(self, table: str, batch: Sequence[int], puts: _Puts, budget: Budget, guard: Guard) -> None:
         """One bad item refuses its whole batch: find it, and let the others through."""
@@ -175,9 +184,10 @@ class DynamoTarget:
         condition = _NEWER_OR_SAME if or_same else _NEWER
         refused: dict[int, DocumentError] = {}
         packed: list[Packed] = []
+        layout = self._layout(table)
         for position, item in enumerate(items):
             try:
-                packed.append(_pack(item))
+                packed.append(_pack(item, layout))
             except DocumentError as error:
                 refused[position] = error
                 packed.append(Packed(key_of(item), b""))
@@ -231,7 +241,7 @@ class DynamoTarget:
         """The units it took; None if something else is there, or nothing. A tombstone is in no index."""
         body = b"".join((
             b"{", _EXACT, orjson.dumps({"S": grave.version}), b'},"TableName":', orjson.dumps(table), b',"Key":',
-            orjson.dumps({"PK": {"S": grave.key[0]}, "SK": {"S": grave.key[1]}}), b"}",
+            orjson.dumps(self._layout(table).wire_key(grave.key)), b"}",
         ))  # fmt: skip
         await budget.take(1.0)
         try:
@@ -271,12 +281,14 @@ class DynamoTarget:
         return found
 
     async def _get_batch(self, table: str, keys: list[ItemKey]) -> dict[ItemKey, Item]:
-        left: list[Any] = [{"PK": {"S": pk}, "SK": {"S": sk}} for pk, sk in keys]
+        layout = self._layout(table)
+        left: list[Any] = [layout.wire_key(key) for key in keys]
         found: dict[ItemKey, Item] = {}
         attempts = BACKOFF.attempts("BatchGetItem")
         while left:
             reply = await self._read("BatchGetItem", {"RequestItems": {table: {"Keys": left, "ConsistentRead": True}}})
-            found.update((key_of(item), item) for item in reply["Responses"].get(table, ()))
+            items = map(layout.read, reply["Responses"].get(table, ()))
+            found.update((key_of(item), item) for item in items)
             left = reply.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
             if left:
                 await asyncio.sleep(attempts.failed("keys stay unprocessed"))
@@ -285,6 +297,8 @@ class DynamoTarget:
     async def scan(
         self, table: str, segment: int, segments: int, start: Item | None, attributes: Sequence[str] = ()
     ) -> TargetPage:
+        layout = self._layout(table)
+        attributes = [name for one in attributes if (name := layout.name_of(one)) is not None]
         request: dict[str, Any] = {
             "TableName": table,
             "Segment": segment,
@@ -297,19 +311,22 @@ class DynamoTarget:
             request["ProjectionExpression"] = ",".join(f"#a{index}" for index in range(len(attributes)))
             request["ExpressionAttributeNames"] = {f"#a{index}": name for index, name in enumerate(attributes)}
         reply = await self._read("Scan", request)
-        return TargetPage(reply["Items"], reply.get("LastEvaluatedKey"))
+        items = reply["Items"] if layout.plain else [layout.read(item) for item in reply["Items"]]
+        return TargetPage(items, reply.get("LastEvaluatedKey"))
 
     async def partition(self, table: str, partition_key: str) -> AsyncIterator[Item]:
+        layout = self._layout(table)
         request: dict[str, Any] = {
             "TableName": table,
             "ConsistentRead": True,
-            "KeyConditionExpression": "PK = :pk",
-            "ExpressionAttributeValues": {":pk": {"S": partition_key}},
+            "KeyConditionExpression": "#pk = :pk",
+            "ExpressionAttributeNames": {"#pk": layout.name_of("PK")},
+            "ExpressionAttributeValues": {":pk": layout.value("PK", partition_key)},
         }
         while True:
             reply = await self._read("Query", request)
             for item in reply["Items"]:
-                yield item
+                yield layout.read(item)
             if "LastEvaluatedKey" not in reply:
                 return
             request["ExclusiveStartKey"] = reply["LastEvaluatedKey"]

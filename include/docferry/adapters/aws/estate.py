@@ -16,24 +16,29 @@ from botocore.session import Session
 from docferry.adapters.aws.dax import DaxControl
 from docferry.adapters.aws.endpoint import aws_client
 from docferry.adapters.aws.errors import call, call_or_none
+from docferry.core.estate.keys import (
+    attribute_definitions,
+    decode_keys,
+    key_schema,
+    keys_of,
+    projection_of,
+    show_projection,
+)
 from docferry.core.estate.replicas import replica_key
 from docferry.core.estate.tables import creation_tags
 from docferry.core.estate.values import (
     MARKER,
     REPLICA_MARKER,
     STREAM_VIEW,
-    TABLE_KEYS,
     Action,
     DaxSpec,
     DaxState,
     Dimension,
     EstateStep,
     IndexState,
-    Keys,
     ScalingState,
     TableSpec,
     TableState,
-    index_keys,
 )
 from docferry.errors import InvariantBroken
 
@@ -194,7 +199,7 @@ def decode_table(
     pitr = backups.get("ContinuousBackupsDescription", {}).get("PointInTimeRecoveryDescription", {})
     return TableState(
         name=table["TableName"],
-        keys=_decode_keys(table["KeySchema"], types),
+        keys=decode_keys(table["KeySchema"], types),
         status=table["TableStatus"],
         indexes=_decode_indexes(table, types),
         billing="provisioned" if _billing(table) == "PROVISIONED" else "on_demand",
@@ -220,10 +225,6 @@ def _billing(table: Mapping[str, Any]) -> str:
     return str(table.get("BillingModeSummary", {}).get("BillingMode", "PROVISIONED"))
 
 
-def _decode_keys(schema: list[dict[str, str]], types: Mapping[str, str]) -> Keys:
-    return tuple((key["AttributeName"], key["KeyType"], types[key["AttributeName"]]) for key in schema)
-
-
 def _decode_indexes(table: Mapping[str, Any], types: Mapping[str, str]) -> tuple[IndexState, ...]:
     found = []
     for kind in ("GlobalSecondaryIndexes", "LocalSecondaryIndexes"):
@@ -231,8 +232,10 @@ def _decode_indexes(table: Mapping[str, Any], types: Mapping[str, str]) -> tuple
             units = index.get("ProvisionedThroughput", {})
             state = IndexState(
                 name=index["IndexName"],
-                keys=_decode_keys(index["KeySchema"], types),
-                projection=index["Projection"]["ProjectionType"],
+                keys=decode_keys(index["KeySchema"], types),
+                projection=show_projection(
+                    index["Projection"]["ProjectionType"], index["Projection"].get("NonKeyAttributes", ())
+                ),
                 status=index.get("IndexStatus", "ACTIVE"),
                 read_units=units.get("ReadCapacityUnits", 0),
                 write_units=units.get("WriteCapacityUnits", 0),
@@ -269,11 +272,11 @@ def _decode_scaling(index: str, target: Mapping[str, Any], policies: list[dict[s
 
 def encode_create(spec: TableSpec) -> dict[str, Any]:
     """CreateTable's arguments: all that it can do at once, and the marker that says the rest is to come."""
-    keys = [TABLE_KEYS, *(index_keys(index) for index in spec.indexes)]
+    keys = [spec.keys, *(keys_of(spec.design(index).key) for index in spec.indexes)]
     request: dict[str, Any] = {
         "TableName": spec.name,
-        "AttributeDefinitions": _definitions(keys),
-        "KeySchema": _schema(TABLE_KEYS),
+        "AttributeDefinitions": attribute_definitions(keys),
+        "KeySchema": key_schema(spec.keys),
         "StreamSpecification": _stream(spec),
         "SSESpecification": _sse(spec),
         "DeletionProtectionEnabled": spec.deletion_protection,
@@ -289,14 +292,6 @@ def encode_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
 
 
-def _definitions(keys: list[Keys]) -> list[dict[str, str]]:
-    return [{"AttributeName": name, "AttributeType": kind} for group in keys for name, _role, kind in group]
-
-
-def _schema(keys: Keys) -> list[dict[str, str]]:
-    return [{"AttributeName": name, "KeyType": role} for name, role, _kind in keys]
-
-
 def _throughput(spec: TableSpec) -> dict[str, Any]:
     if spec.billing != "provisioned" or spec.capacity is None:
         return {}
@@ -309,8 +304,13 @@ def _billing_mode(spec: TableSpec) -> dict[str, Any]:
 
 
 def _index(spec: TableSpec, index: str) -> dict[str, Any]:
-    schema = _schema(index_keys(index))
-    return {"IndexName": index, "KeySchema": schema, "Projection": {"ProjectionType": "ALL"}, **_throughput(spec)}
+    design = spec.design(index)
+    return {
+        "IndexName": index,
+        "KeySchema": key_schema(keys_of(design.key)),
+        "Projection": projection_of(design),
+        **_throughput(spec),
+    }
 
 
 def _stream(spec: TableSpec) -> dict[str, Any]:
@@ -340,7 +340,7 @@ def _update_capacity(spec: TableSpec, step: EstateStep) -> dict[str, Any]:
 
 def _update_add_index(spec: TableSpec, step: EstateStep) -> dict[str, Any]:
     return {
-        "AttributeDefinitions": _definitions([TABLE_KEYS, index_keys(step.detail)]),
+        "AttributeDefinitions": attribute_definitions([spec.keys, keys_of(spec.design(step.detail).key)]),
         "GlobalSecondaryIndexUpdates": [{"Create": _index(spec, step.detail)}],
     }
 

@@ -16,6 +16,7 @@ from docferry.adapters.aws.boto_values import from_boto
 from docferry.adapters.aws.endpoint import aws_client
 from docferry.adapters.aws.errors import call, call_or_none
 from docferry.core.mapping.items import Item
+from docferry.core.mapping.table_layout import PLAIN, TableLayout
 from docferry.errors import StreamTrimmed, TableMissing, Unavailable
 from docferry.ports.flows import Shard, StreamFacts, StreamPage, StreamRecord
 
@@ -28,7 +29,9 @@ BOTH = "NEW_AND_OLD_IMAGES"
 class DynamoStreams:
     """Streams over a boto3 session; safe to use from several threads."""
 
-    def __init__(self, session: boto3.Session) -> None:
+    def __init__(self, session: boto3.Session, layouts: Mapping[str, TableLayout] | None = None) -> None:
+        """`layouts` are those of tables whose keys are not plain."""
+        self._layouts = layouts or {}
         self._tables = aws_client(session.client, "dynamodb", config=_PATIENT)
         self._streams = aws_client(session.client, "dynamodbstreams", config=_PATIENT)
 
@@ -68,13 +71,23 @@ class DynamoStreams:
         except TableMissing as error:
             text = f"the stream or its shard {shard} does not exist any more"
             raise StreamTrimmed(text, operation=error.operation, code=error.code) from error
-        return str(reply["ShardIterator"])
+        return self._of_table(stream.partition("/")[2].partition("/")[0], reply["ShardIterator"])
+
+    def _of_table(self, table: str, iterator: str) -> str:
+        """An iterator that says how its records are to be read. Neither it nor a table's name holds a blank."""
+        return f"{table} {iterator}" if table in self._layouts else iterator
 
     def records(self, iterator: str, limit: int) -> StreamPage:
-        reply = call(self._streams.get_records, ShardIterator=iterator, Limit=limit)
+        table, _, own = iterator.rpartition(" ")
+        layout = self._layouts.get(table, PLAIN)
+        reply = call(self._streams.get_records, ShardIterator=own, Limit=limit)
         if "Records" not in reply:  # botocore makes an answer that was cut short into an empty one: no end of a shard
             raise Unavailable("get_records: the answer was cut short", operation="get_records")
-        return StreamPage([_record(one) for one in reply["Records"]], reply.get("NextShardIterator"))
+        following = reply.get("NextShardIterator")
+        return StreamPage(
+            [_record(one, layout) for one in reply["Records"]],
+            self._of_table(table, following) if following is not None else None,
+        )
 
 
 def _shard(described: Mapping[str, Any]) -> Shard:
@@ -82,18 +95,18 @@ def _shard(described: Mapping[str, Any]) -> Shard:
     return Shard(id=described["ShardId"], parent=described.get("ParentShardId"), closed=closed)
 
 
-def _record(described: Mapping[str, Any]) -> StreamRecord:
+def _record(described: Mapping[str, Any], layout: TableLayout) -> StreamRecord:
     change = described["dynamodb"]
-    keys = change["Keys"]
+    keys = _item(change["Keys"], PLAIN) or {}
     return StreamRecord(
         sequence=change["SequenceNumber"],
-        key=(keys["PK"]["S"], keys["SK"]["S"]),
+        key=layout.key_of(keys),
         created_ms=int(change["ApproximateCreationDateTime"].timestamp() * 1000),
-        old=_item(change.get("OldImage")),
-        new=_item(change.get("NewImage")),
+        old=_item(change.get("OldImage"), layout),
+        new=_item(change.get("NewImage"), layout),
     )
 
 
-def _item(image: Mapping[str, Any] | None) -> Item | None:
+def _item(image: Mapping[str, Any] | None, layout: TableLayout) -> Item | None:
     """An image that is empty is none."""
-    return {name: from_boto(value) for name, value in image.items()} if image else None
+    return layout.read({name: from_boto(value) for name, value in image.items()}) if image else None

@@ -23,7 +23,7 @@ from docferry.client.journal.write import WriteJournal
 from docferry.core.compare.diff import is_tombstone
 from docferry.core.cutover.journal import ENTRY_ITEMS, Wrote
 from docferry.core.limits import TRANSACTION_ITEMS
-from docferry.core.mapping.items import VOLATILE, Document, Item, ItemKey, check_size, key_of
+from docferry.core.mapping.items import VOLATILE, Document, Item, ItemKey, key_of
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.tombstones import tombstone
 from docferry.errors import CallRefused, ConditionFailed, DocumentError, InvariantBroken, KeyTaken
@@ -48,6 +48,7 @@ class PreparedItems:
 
     collection: str
     puts: Sequence[dict[str, Any]] = field(repr=False)
+    keys: Sequence[ItemKey] = field(repr=False)
     wrote: Sequence[Wrote] = field(repr=False)
 
 
@@ -73,8 +74,7 @@ class Putter:
         """A document as items. Raises DocumentError, naming the collection, for what DynamoDB cannot hold."""
         with self._naming():
             items = self._mapping.encode(document, version)
-            for item in items:
-                check_size(item)
+            self._mapping.check_sizes(items)
         return items
 
     @property
@@ -147,6 +147,7 @@ class Putter:
         wanted = self._wanted(before, after, version)
         return PreparedItems(
             collection=self._mapping.collection,
+            keys=[key_of(item) for item in wanted],
             puts=[self._as_read(item, there.get(key_of(item))) for item in wanted],
             wrote=[self._wrote(item) for item in wanted if self._is_root(item)],
         )
@@ -191,7 +192,10 @@ class Putter:
 
     def _as_read(self, item: Item, there: Item | None) -> dict[str, Any]:
         if there is None:
-            return self._put(item, "attribute_not_exists(PK)", {}, {})
+            name = self._mapping.layout.name_of("PK")
+            if name == "PK":
+                return self._put(item, "attribute_not_exists(PK)", {}, {})
+            return self._put(item, "attribute_not_exists(#k)", {"#k": str(name)}, {})
         if "_v" not in there:
             return self._put(item, "attribute_not_exists(#v)", {"#v": "_v"}, {})
         return self._put(item, "#v = :v", {"#v": "_v"}, {":v": there["_v"]})
@@ -199,7 +203,8 @@ class Putter:
     # --- the request -------------------------------------------------------------------------------------------------
 
     def _put(self, item: Item, condition: str, names: dict[str, str], values: Item) -> dict[str, Any]:
-        put: dict[str, Any] = {"TableName": self._mapping.table, "Item": item, "ConditionExpression": condition}
+        stored = self._mapping.layout.stored(item)
+        put: dict[str, Any] = {"TableName": self._mapping.table, "Item": stored, "ConditionExpression": condition}
         if names:
             put["ExpressionAttributeNames"] = names
         if values:

@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from docferry.core.access.conditions import key_condition, partition_condition
 from docferry.core.access.read_plan import IndexQuery, ReadPlan
 from docferry.core.limits import BATCH_GET_KEYS
 from docferry.core.mapping.digest import digest
-from docferry.core.mapping.items import Document, Item, ItemKey, key_of
+from docferry.core.mapping.items import KIND, Document, Item, ItemKey, key_of
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.versions import parse_version
 from docferry.errors import RetryExhausted, TornRead
@@ -53,7 +54,7 @@ class DocumentReader:
 
     def __init__(self, mapping: DocumentMapping, calls: DynamoCalls, *, consistent: bool = True) -> None:
         self._mapping, self._calls, self._consistent = mapping, calls, consistent
-        self._ttl = mapping.settings.ttl_attribute
+        self._ttl, self._layout = mapping.settings.ttl_attribute, mapping.layout
 
     def __repr__(self) -> str:
         return f"Reader({self._mapping!r})"
@@ -69,8 +70,8 @@ class DocumentReader:
                 if found.live:
                     yield found
             return
-        async for page in self._index(plan.query):
-            for found in await self.places(page):
+        async for page in self._pages(plan.query):
+            for found in page:
                 if found.live:
                     yield found
 
@@ -103,12 +104,17 @@ class DocumentReader:
     def _found(self, key: ItemKey, items: Sequence[Item]) -> StoredDocument:
         ours = {self._mapping.root.entity, *self._mapping.children}
         mine = [item for item in items if item.get("entityType", {}).get("S") in ours]
-        root = next((item for item in mine if key_of(item) == key and self._is_live(item)), None)
+        root = next(
+            (item for item in mine if key_of(item) == key and self._is_root(item) and self._is_live(item)), None
+        )
         if root is None:
             return StoredDocument(key, (), {key_of(item): item for item in mine})
         live = [item for item in mine if item is not root and self._is_live(item) and item["_id"] == root["_id"]]
         live = [item for item in live if item["entityType"]["S"] in self._mapping.children]
         return StoredDocument(key, (root, *live), {key_of(item): item for item in mine})
+
+    def _is_root(self, item: Item) -> bool:
+        return bool(item["entityType"]["S"] == self._mapping.root.entity)
 
     def _is_live(self, item: Item) -> bool:
         """DynamoDB removes what has expired within days: until then readers must not see it."""
@@ -125,23 +131,22 @@ class DocumentReader:
     async def _partition(self, key: ItemKey) -> list[Item]:
         table = self._mapping.table
         if not self._mapping.children:
-            wire = {"PK": {"S": key[0]}, "SK": {"S": key[1]}}
+            wire = self._layout.wire_key(key)
             reply = await self._calls.call(
                 "GetItem", {"TableName": table, "Key": wire, "ConsistentRead": self._consistent}
             )
-            return [reply["Item"]] if "Item" in reply else []
+            return [self._layout.read(reply["Item"])] if "Item" in reply else []
         return [item async for item in self._query({
             "TableName": table,
             "ConsistentRead": self._consistent,
-            "KeyConditionExpression": "PK = :pk",
-            "ExpressionAttributeValues": {":pk": {"S": key[0]}},
+            **partition_condition(self._layout, key[0]),
         })]  # fmt: skip
 
     async def _query(self, request: dict[str, Any]) -> AsyncIterator[Item]:
         while True:
             reply = await self._calls.call("Query", request)
             for item in reply["Items"]:
-                yield item
+                yield self._layout.read(item)
             if "LastEvaluatedKey" not in reply:
                 return
             request = {**request, "ExclusiveStartKey": reply["LastEvaluatedKey"]}
@@ -152,7 +157,7 @@ class DocumentReader:
         Raises: RetryExhausted, if it has processed nothing PATIENCE times in a row.
         """
         table = self._mapping.table
-        left: list[Any] = [{"PK": {"S": pk}, "SK": {"S": sk}} for pk, sk in dict.fromkeys(keys)]
+        left: list[Any] = [self._layout.wire_key(key) for key in dict.fromkeys(keys)]
         found: dict[ItemKey, Item] = {}
         pause_s, began, asked, idle = 0.0, time.monotonic(), 0, 0
         while left:
@@ -161,39 +166,40 @@ class DocumentReader:
             await self._calls.sleep(pause_s)
             request = {"RequestItems": {table: {"Keys": left, "ConsistentRead": self._consistent}}}
             reply = await self._calls.call("BatchGetItem", request)
-            found.update((key_of(item), item) for item in reply["Responses"].get(table, ()))
+            found.update((key_of(item), item) for item in map(self._layout.read, reply["Responses"].get(table, ())))
             before, left = len(left), reply.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
             asked, idle = asked + 1, idle + 1 if len(left) == before else 0
             pause_s = 0.05 if not idle else min(1.0, pause_s * 2 + 0.05)
         return found
 
-    async def _index(self, query: IndexQuery) -> AsyncIterator[list[ItemKey]]:
-        """The keys of root items in an index's partition, a page at a time, in its order."""
-        names = {"#pk": f"{query.index}PK", "#sk": f"{query.index}SK", "#p": "PK", "#s": "SK", "#e": "entityType"}
-        condition = "#pk = :pk"
-        values: dict[str, Any] = {":pk": {"S": query.partition}}
-        if query.low is not None and query.high is not None:
-            condition += " AND #sk BETWEEN :low AND :high"
-            values |= {":low": {"S": query.low}, ":high": {"S": query.high}}
-        elif query.low is not None or query.high is not None:
-            condition += " AND #sk >= :low" if query.high is None else " AND #sk <= :high"
-            values |= {":low": {"S": query.low}} if query.high is None else {":high": {"S": query.high}}
-        else:
-            del names["#sk"]
-        request: dict[str, Any] = {
+    async def _pages(self, query: IndexQuery) -> AsyncIterator[list[StoredDocument]]:
+        """What a partition holds of root items, a page at a time, in its order.
+
+        Of the table's own, where documents are one item, the items themselves; else their keys, by which they are read. An
+        index that does not say what an item is leads to all there is: the table tells.
+        """
+        layout, settings = self._layout, self._mapping.settings
+        whole = not query.index and not self._mapping.children
+        told = query.index not in settings.without_kind
+        request = {
             "TableName": self._mapping.table,
-            "IndexName": query.index,
-            "KeyConditionExpression": condition,
-            "ProjectionExpression": "#p, #s, #e",
-            "ExpressionAttributeNames": names,
-            "ExpressionAttributeValues": values,
+            **({"IndexName": query.index} if query.index else {"ConsistentRead": self._consistent}),
             "ScanIndexForward": not query.backwards,
             "Limit": INDEX_PAGE,
+            **key_condition(layout, query.partition, query),
         }
+        if not whole:
+            names = {f"#k{place}": name for place, name in enumerate(layout.key_names)} | ({"#e": KIND} if told else {})
+            request["ProjectionExpression"] = ", ".join(names)
+            request["ExpressionAttributeNames"] |= names
+        entity = {"S": self._mapping.root.entity}
         while True:
             reply = await self._calls.call("Query", request)
-            entity = {"S": self._mapping.root.entity}
-            yield [key_of(item) for item in reply["Items"] if item.get("entityType") == entity]
+            items = [item for item in reply["Items"] if not told or item.get(KIND) == entity]
+            if whole:
+                yield [self._found(layout.key_of(item), [layout.read(item)]) for item in items]
+            else:
+                yield await self.places([layout.key_of(item) for item in items])
             if "LastEvaluatedKey" not in reply:
                 return
             request["ExclusiveStartKey"] = reply["LastEvaluatedKey"]

@@ -13,10 +13,12 @@ from typing import Any, TypeVar
 from docferry.client.context import DYNAMODB, ClientContext, timed
 from docferry.client.items.reader import INDEX_PAGE, DocumentReader, StoredDocument
 from docferry.client.transport.metered import MeasuredCalls
+from docferry.core.access.conditions import key_condition
 from docferry.core.access.page_tokens import decode_token, encode_token, question_id
-from docferry.core.access.patterns import Pattern, PatternQuery, compile_pattern, typed
+from docferry.core.access.parameters import typed
+from docferry.core.access.patterns import Pattern, PatternQuery, compile_pattern
 from docferry.core.access.read_plan import nested
-from docferry.core.mapping.items import Document, Item, ItemKey, key_of
+from docferry.core.mapping.items import KIND, Document, Item, ItemKey, key_of
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mql.filters import compile_filter
 from docferry.errors import CallRefused, DocumentError
@@ -213,21 +215,22 @@ class NamedReads:
         """The items that a pattern leads to, a page at a time, in its order."""
         if asked.partition is None:
             return
-        names = [f"{asked.index}PK", f"{asked.index}SK"] if asked.index else ["PK", "SK"]
-        request = _request(pattern, asked, names, backwards, not self._cached)
+        layout = pattern.mapping.layout
+        request = _request(pattern, asked, backwards, not self._cached)
         request["Limit"] = min(INDEX_PAGE, limit + 1 if limit else INDEX_PAGE)  # one more tells whether there is more
         if place is not None:
-            keys = {"PK": place[0], "SK": place[1]} | (
-                {names[0]: asked.partition, names[1]: place[2]} if asked.index else {}
-            )
-            request["ExclusiveStartKey"] = {name: {"S": text} for name, text in keys.items()}
+            keys = {"PK": place[0], "SK": place[1]}
+            keys |= {f"{asked.index}PK": asked.partition, f"{asked.index}SK": place[2]} if asked.index else {}
+            request["ExclusiveStartKey"] = layout.stored({name: {"S": text} for name, text in keys.items()})
         entity = {"S": pattern.plan.entity}
+        told = asked.index not in pattern.mapping.settings.without_kind
         while True:
             reply = await self._calls.call("Query", request)
-            ours = [item for item in reply["Items"] if item.get("entityType") == entity]
+            items = map(layout.read, reply["Items"])
+            ours = [item for item in items if not told or item.get(KIND) == entity]
             ended = "LastEvaluatedKey" not in reply
             yield [
-                _Entry(pattern.root_key(key_of(item)), _place_of(item, names, asked.index), ended and item is ours[-1])
+                _Entry(pattern.root_key(key_of(item)), _place_of(item, asked.index), ended and item is ours[-1])
                 for item in ours
             ]
             if ended:
@@ -235,29 +238,27 @@ class NamedReads:
             request["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
 
 
-def _place_of(item: Item, names: Sequence[str], index: str) -> tuple[str, ...]:
-    return (*key_of(item), item[names[1]]["S"]) if index else key_of(item)
+def _place_of(item: Item, index: str) -> tuple[str, ...]:
+    return (*key_of(item), item[f"{index}SK"]["S"]) if index else key_of(item)
 
 
-def _request(
-    pattern: Pattern, asked: PatternQuery, names: Sequence[str], backwards: bool, consistent: bool
-) -> dict[str, Any]:
-    condition, values = "#pk = :pk", {":pk": {"S": asked.partition}}
-    if asked.low is not None:
-        condition += " AND #sk BETWEEN :low AND :high"
-        values |= {":low": {"S": asked.low}, ":high": {"S": asked.high}}
+def _request(pattern: Pattern, asked: PatternQuery, backwards: bool, consistent: bool) -> dict[str, Any]:
+    """Of each item its keys, and what it is, where the index says so."""
+    assert asked.partition is not None
+    layout = pattern.mapping.layout
+    told = asked.index not in pattern.mapping.settings.without_kind
+    wanted = ["PK", "SK", *([f"{asked.index}PK", f"{asked.index}SK"] if asked.index else ()), *([KIND] if told else ())]
+    found = [name for one in wanted if (name := layout.name_of(one)) is not None]
+    names = {f"#n{place}": name for place, name in enumerate(found)}
+    condition = key_condition(layout, asked.partition, asked)
     request: dict[str, Any] = {
         "TableName": pattern.mapping.table,
-        "KeyConditionExpression": condition,
-        "ProjectionExpression": "#p, #s, #e, #sk" if asked.index else "#p, #sk, #e",
-        "ExpressionAttributeNames": {"#p": "PK", "#e": "entityType", "#pk": names[0], "#sk": names[1]},
-        "ExpressionAttributeValues": values,
+        "ProjectionExpression": ", ".join(names),
         "ScanIndexForward": not backwards,
+        **condition,
+        "ExpressionAttributeNames": {**condition["ExpressionAttributeNames"], **names},
     }
-    if asked.index:
-        request["ExpressionAttributeNames"]["#s"] = "SK"
-        return request | {"IndexName": asked.index}
-    return request | {"ConsistentRead": consistent}
+    return request | ({"IndexName": asked.index} if asked.index else {"ConsistentRead": consistent})
 
 
 class _Scan:
@@ -279,6 +280,7 @@ class _Scan:
     async def page(self, limit: int, max_read_units: float, start: str | None) -> ScanPage:
         place = decode_token(start, self._question, 2) if start is not None else None
         documents: list[Document] = []
+        layout = self._mapping.layout
         moved = False  # a page never ends where it began: the next page always goes further
         while True:
             reply = await self._calls.call("Scan", self._request(max_read_units, place))
@@ -286,16 +288,16 @@ class _Scan:
             for item in reply["Items"]:
                 if moved and self._calls.read_units >= max_read_units:
                     return self._ended(documents, Ended.CAPACITY, place)
-                found: StoredDocument = await self._reader.whole(item)
+                found: StoredDocument = await self._reader.whole(layout.read(item))
                 document = self._reader.document(found)
-                place, moved = list(key_of(item)), True
+                place, moved = list(layout.key_of(item)), True
                 if document is not None and self._matches(document):
                     documents.append(document)
                 if len(documents) == limit:
                     return self._ended(documents, Ended.LIMIT, place)
             if "LastEvaluatedKey" not in reply:
                 return self._ended(documents, Ended.END, None)
-            place, moved = list(key_of(reply["LastEvaluatedKey"])), True
+            place, moved = list(layout.key_of(reply["LastEvaluatedKey"])), True
             if self._calls.read_units >= max_read_units:
                 return self._ended(documents, Ended.CAPACITY, place)
 
@@ -317,7 +319,7 @@ class _Scan:
             "Limit": items,
         }
         if place is not None:
-            request["ExclusiveStartKey"] = {"PK": {"S": place[0]}, "SK": {"S": place[1]}}
+            request["ExclusiveStartKey"] = self._mapping.layout.wire_key((place[0], place[1]))
         return request
 
 

@@ -60,4 +60,5 @@ class ReadShare:
             self._templates[shape] = self._mapping.root.pk
         elif plan.where.query is not None:
             name = f"{plan.where.query.index}PK"
-            self._templates[shape] = next(one.pk for one in self._mapping.root.indexes if one.pk_name == name)
+            root = self._mapping.root
+            self._templates[shape] = next((one.pk for one in root.indexes if one.pk_name == name), root.pk)

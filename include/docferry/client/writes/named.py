@@ -19,7 +19,7 @@ from docferry.core.access.patterns import Pattern, PatternQuery
 from docferry.core.bson_codec.order import same
 from docferry.core.compare.diff import compare_values
 from docferry.core.cutover.modes import ModeState
-from docferry.core.mapping.items import Document, key_of
+from docferry.core.mapping.items import Document
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mql.filters import Filter, compile_filter
 from docferry.core.mql.updates import apply_update, check_insert
@@ -124,7 +124,7 @@ class NamedWrites:
             if step.changes or len(steps) > 1:
                 putter = self._parts.putter(step.mapping)
                 prepared.append(await putter.prepare(step.before, step.after, floor))
-        keys = [(put["TableName"], key_of(put["Item"])) for one in prepared for put in one.puts]
+        keys = [(put["TableName"], key) for one in prepared for put, key in zip(one.puts, one.keys, strict=True)]
         if len(set(keys)) < len(keys):
             raise CallRefused(what="a transaction that writes a document twice", suggestion="put both into one change")
         if putter is None:

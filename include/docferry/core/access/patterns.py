@@ -10,15 +10,17 @@ is a query of documents as well as a key.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
+from math import inf
 from typing import Any, Final
 
 from bson.objectid import ObjectId
 
+from docferry.core.access.parameters import is_number, typed
 from docferry.core.access.read_plan import nested
+from docferry.core.bson_codec.sortable import bounds_around
 from docferry.core.mapping.item_plan import ItemPlan
 from docferry.core.mapping.items import ItemKey
 from docferry.core.mapping.key_templates import Placeholder, Template, parse_template
@@ -26,7 +28,6 @@ from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.settings import AccessPattern
 from docferry.errors import CallRefused, DocumentError
 
-_OID: Final = re.compile(r"[0-9a-fA-F]{24}")
 _LEAST: Final[Mapping[type, Any]] = {
     datetime: datetime(1, 1, 1),  # noqa: DTZ001 - naive UTC, as pymongo reads dates
     ObjectId: ObjectId("0" * 24),
@@ -100,7 +101,14 @@ class Pattern:
         if self.names_one and not self.index:
             return PatternQuery(query=query, key=self._key(values))
         low, high = self._range(values, bounds)
-        return PatternQuery(query=query, index=self.index, partition=self.pk.render(nested(values)), low=low, high=high)
+        partition = self.pk.render(nested(values))
+        if partition is None and self.pk.kind != "S":
+            ((path, value),) = ((path, values[path]) for path in self.pk.fields)
+            raise CallRefused(
+                what=f"{self.name}: {type(value).__name__} {value!r} for {path} is in no key of type {self.pk.kind}",
+                suggestion="give a value of the type that the documents have",
+            )
+        return PatternQuery(query=query, index=self.index, partition=partition, low=low, high=high)
 
     def _values(self, given: Mapping[str, Any]) -> dict[str, Any]:
         missing = [name for name in self.names if given.get(name) is None]
@@ -111,8 +119,10 @@ class Pattern:
                 what=f"the access pattern {self.name} {what}",
                 suggestion=f"it takes {', '.join(self.names) or 'none'}",
             )
+        numbers = {path for template in (self.pk, self.sk) if template.kind == "N" for path in template.fields}
         return {
-            one.path: typed(self.plan, one.path, given[one.name] if one.name else one.text) for one in self.parameters
+            one.path: typed(self.plan, one.path, given[one.name] if one.name else one.text, number=one.path in numbers)
+            for one in self.parameters
         }
 
     def _in_document(self, flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,18 +140,21 @@ class Pattern:
         """The last field of the sort key -> its bounds, in MongoDB's words."""
         if since is None and until is None:
             return {}
-        last = self._last()
+        last = self._place().source
         asked = {name: typed(self.plan, last, value) for name, value in (("$gte", since), ("$lte", until))}
         asked = {name: value for name, value in asked.items() if value is not None}
         kinds = {type(value) for value in asked.values()}
-        if len(kinds) != 1 or not kinds <= set(_LEAST):
+        sorts = all(map(is_number, asked.values())) if self._place().of_numbers(self.sk.kind) else kinds <= set(_LEAST)
+        if not sorts or (len(kinds) != 1 and not all(map(is_number, asked.values()))):
             raise CallRefused(
                 what=f"{self.name} cannot be bounded by {', '.join(sorted(kind.__name__ for kind in kinds))}",
-                suggestion="since and until are dates, or ObjectIds where the sort key ends in one: both sort as their text does",
+                suggestion="since and until are dates or ObjectIds, whose text sorts as they do, or numbers where the sort key "
+                "ends in one that sorts ({field:number}, or a key of type N)",
             )
         return {last: asked}
 
-    def _last(self) -> str:
+    def _place(self) -> Placeholder:
+        """The last field of the sort key, that bounds are about. Raises CallRefused."""
         last = self.sk.parts[-1]
         given = {one.path for one in self.parameters}
         bounded = isinstance(last, Placeholder) and not last.integer and last.source not in given
@@ -150,52 +163,22 @@ class Pattern:
                 what=f"{self.name} has no range to bound: its sort key is {self.sk.source}",
                 suggestion="leave out since and until, or use a pattern whose sort key ends in a date",
             )
-        return last.source
+        return last
 
     def _range(self, values: Mapping[str, Any], bounds: Mapping[str, Any]) -> tuple[str | None, str | None]:
         """Both ends are of the bounds' own type, whose keys are all of one form: no other value sorts between them."""
         if not bounds:
-            whole = self.sk.render(nested(values)) if self.sk.fields <= set(values) else None
+            whole = self.sk.render(nested(values)) if self.sk.fields and self.sk.fields <= set(values) else None
             return whole, whole
         ((last, asked),) = bounds.items()
-        kind = type(next(iter(asked.values())))
-        low, high = asked.get("$gte", _LEAST[kind]), asked.get("$lte", _MOST[kind])
-        return self.sk.render(nested({**values, last: low})), self.sk.render(nested({**values, last: high}))
-
-
-def typed(plan: ItemPlan, path: str, value: Any) -> Any:
-    """A parameter as the field that it stands for holds it: a hex text for an ObjectId, an ISO-8601 text for a date.
-
-    Shape:  "507f1f77bcf86cd799439011" -> ObjectId, where the field is declared `oid`; "2024-01-01" -> datetime, where `date`
-    Raises: CallRefused for what is in no key: a list or a document.
-    """
-    if isinstance(value, list | tuple | set | Mapping):
-        raise CallRefused(what=f"{path} cannot be asked for by a {type(value).__name__}", suggestion="give one value")
-    declared = _declared(plan, path)
-    if declared == "oid" and isinstance(value, str) and _OID.fullmatch(value):
-        return ObjectId(value)
-    if declared == "date" and isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            return value
-    return _as_mongo_keeps_it(value) if isinstance(value, datetime) else value
-
-
-def _as_mongo_keeps_it(value: datetime) -> datetime:
-    """UTC without saying so, in milliseconds."""
-    naive = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo is not None else value
-    return naive.replace(microsecond=naive.microsecond // 1000 * 1000)
-
-
-def _declared(plan: ItemPlan, path: str) -> str | None:
-    steps = tuple(path.split("."))
-    found = [plan.declared[name] for name, source in plan.sources.items() if source == steps and name in plan.declared]
-    if found:
-        return found[0]
-    if steps == ("_id",) and not plan.path:
-        return "oid"
-    return plan.declared.get(path)
+        place = self._place()
+        if place.of_numbers(self.sk.kind):
+            ends = bounds_around(asked.get("$gte", -inf))[0], bounds_around(asked.get("$lte", inf))[1]
+        else:
+            kind = type(next(iter(asked.values())))
+            ends = asked.get("$gte", _LEAST[kind]), asked.get("$lte", _MOST[kind])
+        low, high = (self.sk.render(nested({**values, last: end})) for end in ends)
+        return (high, low) if place.descends else (low, high)
 
 
 # --- lining up -------------------------------------------------------------------------------------------------------

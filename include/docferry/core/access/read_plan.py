@@ -2,9 +2,10 @@
 
     plan_read(mapping, patterns, query, equalities, sort) -> ReadPlan      Raises: NoAccessPattern
 
-A query is served if it pins, by equality, every field of the table key; or every field of an index's partition key (and what
-its `when` asks for), and an access pattern of the file names that index. What else it asks is checked on the documents found.
-Dates compare as text as they do as dates, so a range or a sort over a date at the end of a sort key is the index's own.
+A query is served if it pins, by equality, every field of the table key, or of its partition key; or every field of an index's
+partition key (and what its `when` asks for), and an access pattern of the file names that index. What else it asks is checked on
+the documents found. Dates compare as text as they do as dates, and numbers where the template says so, so a range or a sort over
+one at the end of a sort key is the index's own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from docferry.core.bson_codec.sortable import bounds_around
 from docferry.core.mapping.items import Document, ItemKey
 from docferry.core.mapping.key_templates import Placeholder, Template
 from docferry.core.mapping.mapping import DocumentMapping
@@ -26,9 +28,10 @@ MOST_KEYS = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexQuery:
-    """One partition of an index. `low` and `high` bound the sort key, both included; `backwards` is from the end.
+    """One partition of an index, or (`index` empty) of the table.
 
-    `sorted`: the index gives the order that was asked for, so that reading may stop at a limit.
+    `low` and `high` bound the sort key, both included; `backwards` is from the end. `sorted`: it gives the order that was asked
+    for, so that reading may stop at a limit.
     """
 
     index: str
@@ -41,7 +44,7 @@ class IndexQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadPlan:
-    """Either the keys of the root items, or one query of an index. `share_key`: what `percent` of reads goes by."""
+    """Either the keys of the root items, or one query of an index or the table. `share_key`: what `percent` of reads goes by."""
 
     keys: tuple[ItemKey, ...] = ()
     query: IndexQuery | None = None
@@ -53,7 +56,9 @@ class ReadPlan:
     @property
     def by(self) -> str:
         """What it goes by, in words."""
-        return f"index {self.query.index}" if self.query else "the table key"
+        if self.query is None:
+            return "the table key"
+        return f"index {self.query.index}" if self.query.index else "the table's partition"
 
 
 def plan_read(
@@ -67,8 +72,8 @@ def plan_read(
     keys = _keys(mapping, query, equalities)
     if keys is not None:
         return ReadPlan(keys=keys)
-    for name in sorted({pattern.index for pattern in patterns if pattern.index}):
-        found = _by_index(mapping, name, query, equalities, sort)
+    for way in _ways(mapping, patterns):
+        found = _by_partition(mapping, way, query, equalities, sort)
         if found is not None:
             return ReadPlan(query=found)
     raise NoAccessPattern(
@@ -85,10 +90,15 @@ def leads_to(mapping: DocumentMapping, where: ReadPlan, document: Document) -> b
     """
     if where.query is None:
         return mapping.root_key(document) in where.keys
-    asked, key = where.query, mapping.index_key(document, where.query.index)
+    asked = where.query
+    key = mapping.index_key(document, asked.index) if asked.index else mapping.root_key(document)
     if key is None or key[0] != asked.partition:
         return False
-    return (asked.low is None or asked.low <= key[1]) and (asked.high is None or key[1] <= asked.high)
+    low, place, high = (
+        mapping.layout.order(f"{asked.index}SK", text) if text is not None else None
+        for text in (asked.low, key[1], asked.high)
+    )
+    return (low is None or low <= place) and (high is None or place <= high)
 
 
 def shape_of(collection: str, method: str, query: Mapping[str, Any], options: Iterable[str] = ()) -> str:
@@ -180,34 +190,52 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return document
 
 
-# --- by an index -----------------------------------------------------------------------------------------------------
+# --- by a partition --------------------------------------------------------------------------------------------------
 
 
-def _by_index(
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """The table (an empty name) or one of its indexes, as templates."""
+
+    name: str
+    pk: Template
+    sk: Template
+    when: tuple[tuple[tuple[str, ...], Any], ...] = ()
+
+
+def _ways(mapping: DocumentMapping, patterns: Sequence[AccessPattern]) -> Iterator[_Way]:
+    """The table first: it is consistent, and always there."""
+    root = mapping.root
+    if root.pk.fields:
+        yield _Way("", root.pk, root.sk)
+    for name in sorted({pattern.index for pattern in patterns if pattern.index}):
+        yield from (_Way(name, one.pk, one.sk, one.when) for one in root.indexes if one.pk_name == f"{name}PK")
+
+
+def _by_partition(
     mapping: DocumentMapping,
-    name: str,
+    way: _Way,
     query: Mapping[str, Any],
     equalities: Mapping[str, Any],
     sort: Sequence[tuple[str, int]],
 ) -> IndexQuery | None:
-    index = next((one for one in mapping.root.indexes if one.pk_name == f"{name}PK"), None)
-    if index is None or not index.pk.fields <= set(equalities):
+    if not way.pk.fields <= set(equalities):
         return None
     document = nested(equalities)
-    if not all(".".join(path) in equalities and equalities[".".join(path)] == wanted for path, wanted in index.when):
+    if not all(".".join(path) in equalities and equalities[".".join(path)] == wanted for path, wanted in way.when):
         return None
-    partition = index.pk.render(document)
+    partition = way.pk.render(document)
     if partition is None:
         return None
-    low, high = _bounds(index.sk, query, equalities)
-    last = _last_field(index.sk)
-    by_index = len(sort) == 1 and sort[0][0] == last and _is_date(mapping, last)
+    low, high = _bounds(way.sk, query, equalities)
+    last = _last(way.sk)
+    by_index = last is not None and len(sort) == 1 and sort[0][0] == last.source and _sorts(mapping, last, way.sk)
     return IndexQuery(
-        index=name,
+        index=way.name,
         partition=partition,
         low=low,
         high=high,
-        backwards=by_index and sort[0][1] < 0,
+        backwards=last is not None and by_index and (sort[0][1] < 0) != last.descends,
         sorted=by_index or not sort,
     )
 
@@ -215,28 +243,39 @@ def _by_index(
 def _bounds(
     template: Template, query: Mapping[str, Any], equalities: Mapping[str, Any]
 ) -> tuple[str | None, str | None]:
-    """Bounds of the sort key, both included, as far as equalities and a range over a last date tell them."""
-    whole = template.render(nested(equalities)) if template.fields <= set(equalities) else None
+    """Bounds of the sort key, both included, as far as equalities and a range over a last date or number tell them."""
+    whole = template.render(nested(equalities)) if template.fields and template.fields <= set(equalities) else None
     if whole is not None:
         return whole, whole
-    last = _last_field(template)
-    asked = query.get(last) if last else None
-    if last is None or not isinstance(asked, dict) or not template.fields - {last} <= set(equalities):
+    last = _last(template)
+    asked = query.get(last.source) if last is not None else None
+    if last is None or not isinstance(asked, dict) or not template.fields - {last.source} <= set(equalities):
         return None, None
-    low = next((asked[name] for name in ("$gte", "$gt") if type(asked.get(name)) is datetime), None)
-    high = next((asked[name] for name in ("$lte", "$lt") if type(asked.get(name)) is datetime), None)
-    return _at(template, equalities, last, low), _at(template, equalities, last, high)
+    low, _ = _ends(last, template, next((asked[name] for name in ("$gte", "$gt") if name in asked), None))
+    _, high = _ends(last, template, next((asked[name] for name in ("$lte", "$lt") if name in asked), None))
+    texts = [
+        template.render(nested({**equalities, last.source: one})) if one is not None else None for one in (low, high)
+    ]
+    return (texts[1], texts[0]) if last.descends else (texts[0], texts[1])
 
 
-def _at(template: Template, equalities: Mapping[str, Any], last: str, value: datetime | None) -> str | None:
-    return template.render(nested({**equalities, last: value})) if value is not None else None
+def _ends(last: Placeholder, template: Template, value: Any) -> tuple[Any, Any]:
+    """The values of keys that are surely not above, and surely not below, all that a value bounds."""
+    if last.of_numbers(template.kind):
+        return bounds_around(value)
+    return (value, value) if isinstance(value, datetime) else (None, None)
 
 
-def _last_field(template: Template) -> str | None:
+def _last(template: Template) -> Placeholder | None:
     last = template.parts[-1]
-    return last.source if isinstance(last, Placeholder) and not last.integer else None
+    return last if isinstance(last, Placeholder) and not last.integer and template.kind != "B" else None
 
 
-def _is_date(mapping: DocumentMapping, path: str | None) -> bool:
+def _sorts(mapping: DocumentMapping, last: Placeholder, template: Template) -> bool:
+    """Whether keys that differ in their last field alone sort as its values do."""
+    return bool(last.order) or template.kind == "N" or _is_date(mapping, last.source)
+
+
+def _is_date(mapping: DocumentMapping, path: str) -> bool:
     sources = {".".join(source): name for name, source in mapping.root.sources.items()}
-    return path is not None and mapping.root.declared.get(sources.get(path, path)) == "date"
+    return mapping.root.declared.get(sources.get(path, path)) == "date"

@@ -19,13 +19,16 @@ DECLARABLE: Final[dict[str, frozenset[str]]] = {
 }
 """Types that a file may declare for an attribute, and the wire tags that they claim. `decimal:2` has two digits."""
 
+NATURAL: Final = frozenset(("string", "int", "bool"))
+"""Types whose natural form needs no hint. A file may declare them, too: parameters of access patterns take them."""
+
 
 def parse_declared(text: str) -> str:
     """The hint that a declared type stands for. Raises ValueError if it is none."""
     name, _, digits = text.partition(":")
     if name not in DECLARABLE or (digits and name != "decimal") or (digits and not digits.isdigit()):
         raise ValueError(
-            f"'{text}' is no type to declare; there are {', '.join(sorted(DECLARABLE))} and decimal:<digits>"
+            f"'{text}' is no type to declare; there are {', '.join(sorted((*DECLARABLE, *NATURAL)))} and decimal:<digits>"
         )
     return f"decimal:-{int(digits)}" if digits and int(digits) else name
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from docferry.core.estate.keys import keys_of, show_keys, show_projection
 from docferry.core.estate.tags import extra_tags, tag_changes
 from docferry.core.estate.values import (
     LEFTOVERS,
     MARKER,
     REPLICA_MARKER,
     STREAM_VIEW,
-    TABLE_KEYS,
     UNASKED,
     Action,
     Dimension,
@@ -25,9 +25,7 @@ from docferry.core.estate.values import (
     ScalingState,
     TableSpec,
     TableState,
-    index_keys,
     on_off,
-    show_keys,
     spec_digest,
 )
 
@@ -59,7 +57,7 @@ def created_table(spec: TableSpec) -> TableState:
     read, write = _units(spec)
     return TableState(
         name=spec.name,
-        keys=TABLE_KEYS,
+        keys=spec.keys,
         indexes=tuple(_new_index(spec, index) for index in spec.indexes),
         billing=spec.billing,
         read_units=read,
@@ -94,7 +92,13 @@ def predict_table(state: TableState | None, step: EstateStep) -> TableState:
 
 def _new_index(spec: TableSpec, index: str) -> IndexState:
     read, write = _units(spec)
-    return IndexState(name=index, keys=index_keys(index), read_units=read, write_units=write)
+    return replace(_wanted_index(spec, index), read_units=read, write_units=write)
+
+
+def _wanted_index(spec: TableSpec, index: str) -> IndexState:
+    design = spec.design(index)
+    projection = show_projection(design.projection, design.include)
+    return IndexState(name=index, keys=keys_of(design.key), projection=projection)
 
 
 def _units(spec: TableSpec) -> tuple[int, int]:
@@ -153,8 +157,8 @@ def _step(spec: TableSpec, action: Action, change: EstateChange, detail: str = "
 
 
 def _rule_keys(spec: TableSpec, state: TableState) -> Iterator[Finding]:
-    if state.keys != TABLE_KEYS:
-        change = EstateChange(field="keys", have=show_keys(state.keys), want=show_keys(TABLE_KEYS))
+    if state.keys != spec.keys:
+        change = EstateChange(field="keys", have=show_keys(state.keys), want=show_keys(spec.keys))
         yield EstateDifference(resource=spec.resource, change=change, why="a table's keys are fixed when it is created")
 
 
@@ -203,7 +207,7 @@ def _capacity_fits(spec: TableSpec, index: str, have: TableState | IndexState) -
 def _rule_indexes(spec: TableSpec, state: TableState) -> Iterator[Finding]:
     have = {index.name: index for index in state.indexes}
     for name in spec.indexes:
-        want = IndexState(name=name, keys=index_keys(name))
+        want = _wanted_index(spec, name)
         if name not in have:
             yield _step(
                 spec, Action.ADD_INDEX, EstateChange(field=f"index {name}", have="missing", want=str(want)), name

@@ -7,23 +7,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from typing import Literal
 
-from docferry.core.settings import Billing, Capacity
+from docferry.core.estate.keys import Keys, keys_of, show_keys
+from docferry.core.settings import PLAIN_KEY, Billing, Capacity, IndexSettings, KeyDesign, plain_index_key
 
 MARKER = "docferry:provisioning"
 REPLICA_MARKER = "docferry:adding-replica"
 STREAM_VIEW = "NEW_AND_OLD_IMAGES"
-TABLE_KEYS = (("PK", "HASH", "S"), ("SK", "RANGE", "S"))
 Dimension = Literal["read", "write"]
-Keys = tuple[tuple[str, str, str], ...]
-
-
-def index_keys(index: str) -> Keys:
-    """Keys of index `X`: XPK and XSK, both strings."""
-    return ((f"{index}PK", "HASH", "S"), (f"{index}SK", "RANGE", "S"))
 
 
 # --- what is wanted --------------------------------------------------------------------------------------------------
@@ -48,10 +42,20 @@ class TableSpec:
     ttl_attribute: str = "_ttl"
     tags: Mapping[str, str] = field(default_factory=dict)
     owner_tag: Mapping[str, str] = field(default_factory=dict)
+    key: KeyDesign = PLAIN_KEY
+    designs: Mapping[str, IndexSettings] = field(default_factory=dict)
 
     @property
     def resource(self) -> str:
         return f"table {self.name}"
+
+    @property
+    def keys(self) -> Keys:
+        return keys_of(self.key)
+
+    def design(self, index: str) -> IndexSettings:
+        """How an index is made: `designs` holds those that are not plain."""
+        return self.designs.get(index) or IndexSettings(key=plain_index_key(index))
 
     @property
     def scaling(self) -> tuple[ScalingState, ...]:
@@ -133,9 +137,14 @@ def spec_digest(spec: TableSpec | DaxSpec) -> str:
     return hashlib.sha256(repr(_canonical(spec)).encode()).hexdigest()[:16]
 
 
+_LATER: Mapping[str, object] = {"key": PLAIN_KEY, "designs": {}}
+"""Fields that came later, with the value by which a spec is as it was: tables bear digests of earlier versions."""
+
+
 def _canonical(value: object) -> object:
     if is_dataclass(value):
-        return [(f.name, _canonical(getattr(value, f.name))) for f in fields(value) if f.name != "owner_tag"]
+        found = {f.name: getattr(value, f.name) for f in fields(value) if f.name != "owner_tag"}
+        return [(name, _canonical(one)) for name, one in found.items() if one != _LATER.get(name, MISSING)]
     if isinstance(value, Mapping):
         return sorted((key, _canonical(item)) for key, item in value.items())
     return value
@@ -165,7 +174,7 @@ class ScalingState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexState:
-    """One secondary index. `local`: an LSI, which docferry never makes."""
+    """One secondary index. `projection`: its kind, and what INCLUDE includes. `local`: an LSI, which docferry never makes."""
 
     name: str
     keys: Keys
@@ -381,10 +390,6 @@ Finding = EstateStep | EstateDifference
 
 
 # --- how fields are shown --------------------------------------------------------------------------------------------
-
-
-def show_keys(keys: Keys) -> str:
-    return " + ".join(f"{name} ({kind})" for name, _role, kind in keys)
 
 
 def on_off(value: bool) -> str:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from bson.dbref import DBRef
 from bson.decimal128 import Decimal128
 
-from docferry.core.bson_codec.hints import parse_declared
+from docferry.core.bson_codec.hints import NATURAL, parse_declared
 from docferry.core.bson_codec.names import escape_name, pointer_step
 from docferry.core.mapping.items import Document, Item, ItemKey
-from docferry.core.mapping.key_templates import MISSING, Template, check_length, lookup, parse_template
+from docferry.core.mapping.key_templates import MISSING, NO_SORT_KEY, Template, check_length, lookup, parse_key
 from docferry.core.mapping.shapes import (
     MOST_FIELDS,
     MOST_SHAPES,
@@ -22,7 +22,7 @@ from docferry.core.mapping.shapes import (
     leaf_of,
     shape_key,
 )
-from docferry.core.settings import CollectionSettings, ItemSettings, Unmapped
+from docferry.core.settings import CollectionSettings, ItemSettings, KeyDesign, Unmapped, plain_index_key
 from docferry.errors import (
     UnmappedField,
 )
@@ -56,6 +56,7 @@ class ItemPlan:
     copies: tuple[Leaf, ...]
     oid_copies: tuple[str, ...]
     declared: dict[str, str]
+    natural: dict[str, str]
     sources: dict[str, tuple[str, ...]]
     reserved: frozenset[str]
     unmapped: Unmapped
@@ -90,7 +91,7 @@ def compile_item(
     children: Mapping[str, ItemPlan] | None = None,
     path: tuple[str, ...] = (),
 ) -> ItemPlan:
-    declared = {name: parse_declared(text) for name, text in settings.types.items()}
+    declared = {name: parse_declared(text) for name, text in settings.types.items() if text not in NATURAL}
     sources = {name: tuple(source.split(".")) for name, source in settings.attributes.items()}
     tree: dict[str, Any] = {} if parent else {"_id": ROOT_ID}
     copies: list[Leaf] = []
@@ -102,17 +103,21 @@ def compile_item(
             _graft(tree, source, leaf)
     for dotted, child in (children or {}).items():
         _graft(tree, tuple(dotted.split(".")), Branch(child))
-    pk = settings.key.get("PK") or (parent.key["PK"] if parent else "")
+    key = collection.key
+    pk = parse_key(settings.key.get("PK") or (parent.key["PK"] if parent else ""), key.PK.type)
+    sk = parse_key(settings.key.get("SK"), key.SK.type) if key.SK is not None else NO_SORT_KEY
+    pk, sk = (_telling_apart(one, pk, sources, declared) for one in (pk, sk))
     own = frozenset(name for name, source in sources.items() if source != (name,))
     return ItemPlan(
         entity=settings.entity,
-        pk=parse_template(pk),
-        sk=parse_template(settings.key["SK"]),
-        indexes=tuple(_compile_index(settings, name) for name in settings.index),
+        pk=pk,
+        sk=sk,
+        indexes=tuple(_compile_index(settings, name, collection.index_keys.get(name)) for name in settings.index),
         tree=tree,
         copies=tuple(copies),
         oid_copies=tuple(copy.attribute for copy in copies if copy.path == ("_id",) and copy.declared == "oid"),
         declared=declared,
+        natural={name: text for name, text in settings.types.items() if text in NATURAL},
         sources=sources,
         reserved=system | own,
         unmapped=collection.unmapped,
@@ -120,10 +125,24 @@ def compile_item(
     )
 
 
-def _compile_index(settings: ItemSettings, name: str) -> _Index:
+def _telling_apart(
+    template: Template, pk: Template, sources: Mapping[str, tuple[str, ...]], declared: Mapping[str, str]
+) -> Template:
+    """A number in the table key must not be the same for two numbers that MongoDB holds apart, unless the _id is in the key."""
+    if template.kind != "N" or (template is not pk and "_id" in pk.fields):
+        return template
+    path = template.placeholders[0].path
+    names = [name for name, source in sources.items() if source == path] or [".".join(path)]
+    return replace(template, apart="decimal" if declared.get(names[0], "").startswith("decimal") else "double")
+
+
+def _compile_index(settings: ItemSettings, name: str, design: KeyDesign | None) -> _Index:
     keys = settings.index[name]
+    design = design or plain_index_key(name)
+    pk = parse_key(keys["PK"], design.PK.type)
+    sk = parse_key(keys.get("SK"), design.SK.type) if design.SK is not None else NO_SORT_KEY
     when = tuple((tuple(path.split(".")), value) for path, value in settings.when.get(name, {}).items())
-    return _Index(name + "PK", name + "SK", parse_template(keys["PK"]), parse_template(keys["SK"]), when)
+    return _Index(name + "PK", name + "SK", pk, sk, when)
 
 
 def _graft(tree: dict[str, Any], path: tuple[str, ...], leaf: Leaf | Branch) -> None:
@@ -169,7 +188,7 @@ def stub(pk: str, sk: str, plan: ItemPlan, of_all: Item) -> Item:
 
 def child_key(plan: ItemPlan, parent_pk: str, element: Document, index: int) -> ItemKey:
     prefix = f"{'.'.join(plan.path)}.{index}."
-    return parent_pk, check_length(plan.sk.render_key(element, index, prefix), True, f"{prefix}SK")
+    return parent_pk, check_length(plan.sk.render_key(element, index, prefix), True, f"{prefix}SK", plan.sk.kind)
 
 
 def add_index_keys(plan: ItemPlan, document: Document, item: Item, position: int | None) -> None:
@@ -179,8 +198,8 @@ def add_index_keys(plan: ItemPlan, document: Document, item: Item, position: int
         pk = index.pk.render(document, position)
         sk = index.sk.render(document, position)
         if pk is not None and sk is not None:
-            item[index.pk_name] = {"S": check_length(pk, False, index.pk_name)}
-            item[index.sk_name] = {"S": check_length(sk, True, index.sk_name)}
+            item[index.pk_name] = {"S": check_length(pk, False, index.pk_name, index.pk.kind)}
+            item[index.sk_name] = {"S": check_length(sk, True, index.sk_name, index.sk.kind)}
 
 
 def _same(value: Any, wanted: Any) -> bool:

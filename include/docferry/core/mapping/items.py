@@ -15,6 +15,8 @@ ItemKey = tuple[str, str]
 Document = dict[str, Any]
 SYSTEM: Final = frozenset({"PK", "SK", "_v", "_t", "_i", "_ttl", "_deleted", "_digest", "entityType"})
 """Names that a document's own fields never get: they are escaped. `_ttl` also where the file names another TTL attribute."""
+KIND: Final = "entityType"
+"""The attribute that says which kind of item one is."""
 VOLATILE: Final = frozenset({"_v", "_ttl", "_digest"})
 """Attributes that say when an item was written, not what it holds."""
 
@@ -24,10 +26,9 @@ def key_of(item: Item) -> ItemKey:
     return item["PK"]["S"], item["SK"]["S"]
 
 
-def check_size(item: Item) -> None:
-    """Raises ItemTooLarge if DynamoDB would not take the item."""
+def check_size(item: Item, path: str | None = None) -> None:
+    """Raises ItemTooLarge with `path` (None: the sort key) if DynamoDB would not take the item."""
     size = item_bytes(item)
     if size > ITEM_BYTES:
-        raise ItemTooLarge(
-            f"the item would have {size} bytes, more than the {ITEM_BYTES} allowed", path=item["SK"]["S"]
-        )
+        what = f"the item would have {size} bytes, more than the {ITEM_BYTES} allowed"
+        raise ItemTooLarge(what, path=item["SK"]["S"] if path is None else path)

@@ -1,7 +1,7 @@
 """One document and its items: the only place that knows both shapes.
 
 A `DocumentMapping` is compiled once from the migration file. `encode` and `decode` speak wire form ({"PK": {"S": ...}, ...}),
-which the writers send as it is; `to_items` and `to_document` speak plain values, for applications and tests.
+which the writers send as `layout` says; `to_items` and `to_document` speak plain values, for applications and tests.
 
 What a root item holds, besides the fields of its document:
 
@@ -46,10 +46,8 @@ from docferry.core.mapping.item_plan import (
 )
 from docferry.core.mapping.items import SYSTEM, Document, Item, ItemKey, check_size, key_of
 from docferry.core.mapping.key_templates import MISSING, check_length, lookup, render_value
-from docferry.core.mapping.shapes import (
-    Leaf,
-    encode_leaf,
-)
+from docferry.core.mapping.shapes import Leaf, encode_leaf
+from docferry.core.mapping.table_layout import layout_of
 from docferry.core.settings import CollectionSettings
 from docferry.core.versions import version_text
 from docferry.errors import (
@@ -76,7 +74,8 @@ class DocumentMapping:
         self.collection = settings.name
         self.table = settings.table
         index_keys = frozenset(f"{index}{part}" for index in settings.index_names for part in ("PK", "SK"))
-        self._system = SYSTEM | index_keys | {settings.ttl_attribute}
+        self.layout = layout_of(settings)
+        self._system = SYSTEM | index_keys | {settings.ttl_attribute} | self.layout.names
         children = {
             path: compile_item(
                 child, self._system | {"_id"}, settings, parent=settings.item, path=tuple(path.split("."))
@@ -108,9 +107,14 @@ class DocumentMapping:
     def to_items(self, document: Document, version: int) -> list[dict[str, Any]]:
         """The same with plain attribute values (str, Decimal, bytes, list, dict, ...), and checked for size."""
         items = self.encode(document, version)
+        self.check_sizes(items)
+        stored = map(self.layout.stored, items)
+        return [{name: to_plain(value) for name, value in item.items()} for item in stored]
+
+    def check_sizes(self, items: Iterable[Item]) -> None:
+        """Raises ItemTooLarge if DynamoDB would not take one of them."""
         for item in items:
-            check_size(item)
-        return [{name: to_plain(value) for name, value in item.items()} for item in items]
+            check_size(item if self.layout.plain else self.layout.stored(item), item["SK"]["S"])
 
     def id_text(self, document: Mapping[str, Any]) -> str:
         """The document's id as key text: what dead letters and reports call it by."""
@@ -134,8 +138,8 @@ class DocumentMapping:
 
     def root_key(self, document: Document) -> ItemKey:
         """The key of the root item. Raises DocumentError."""
-        pk = check_length(self.root.pk.render_key(document), False, "PK")
-        return pk, check_length(self.root.sk.render_key(document), True, "SK")
+        pk = check_length(self.root.pk.render_key(document), False, "PK", self.root.pk.kind)
+        return pk, check_length(self.root.sk.render_key(document), True, "SK", self.root.sk.kind)
 
     def key_values(self, document: Document) -> dict[str, Any]:
         """The fields that the root's key is made of, by their dotted paths, with their values."""
@@ -177,8 +181,8 @@ class DocumentMapping:
         id_hints: Hints = {}
         id_value = encode_id(document["_id"], id_hints)
         root: Item = {
-            "PK": {"S": check_length(pk, False, "PK")},
-            "SK": {"S": check_length(plan.sk.render_key(document), True, "SK")},
+            "PK": {"S": check_length(pk, False, "PK", plan.pk.kind)},
+            "SK": {"S": check_length(plan.sk.render_key(document), True, "SK", plan.sk.kind)},
             "entityType": {"S": plan.entity},
             "_id": id_value,
             "_v": stamp,
@@ -295,8 +299,8 @@ class DocumentMapping:
 
         Raises: InvariantBroken if there is no root item among them, or it has no `_id`.
         """
-        wire = [{name: from_plain(value) for name, value in item.items()} for item in items]
-        return self.decode(wire).document
+        wire = ({name: from_plain(value) for name, value in item.items()} for item in items)
+        return self.decode([self.layout.read(item) for item in wire]).document
 
     def decode(self, items: Sequence[Item]) -> Decoded:
         """The same from wire form, with the number of hints and attributes that did not fit."""

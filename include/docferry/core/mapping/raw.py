@@ -17,7 +17,7 @@ from docferry.core.bson_codec.hints import HintTree
 from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.bson_codec.shown import invalid_text_path
 from docferry.core.limits import ITEM_BYTES, SORT_KEY_BYTES
-from docferry.core.mapping.items import Item, check_size
+from docferry.core.mapping.items import Item
 from docferry.core.mapping.key_templates import render_value
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.errors import UnsupportedType
@@ -46,11 +46,11 @@ def encode_decoded(mapping: DocumentMapping, data: bytes, document: dict[str, An
     """The same of `data` that is decoded already."""
     refuse_deprecated(data, document)
     items = mapping.encode(document, version)
-    _refuse_too_large(items, len(data))
+    _refuse_too_large(mapping, items, len(data))
     return items
 
 
-def _refuse_too_large(items: Sequence[Item], document_bytes: int) -> None:
+def _refuse_too_large(mapping: DocumentMapping, items: Sequence[Item], document_bytes: int) -> None:
     """Before anything is written: a document of which one item is too large must not leave its other items behind."""
     if document_bytes < SURELY_SMALL:
         return
@@ -58,7 +58,7 @@ def _refuse_too_large(items: Sequence[Item], document_bytes: int) -> None:
         hints = item["_t"]["M"] if "_t" in item else ()
         # Outside the hints an item is never three times as long as its document; most need no closer look.
         if document_bytes * 3 + sum(map(len, hints)) + 16 * len(hints) > ITEM_BYTES - SORT_KEY_BYTES * 8:
-            check_size(item)
+            mapping.check_sizes((item,))
 
 
 def id_bytes(value: Any) -> bytes:

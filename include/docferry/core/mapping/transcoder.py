@@ -228,7 +228,8 @@ class Transcoder:
             keys=frozenset(one.source for one in placeholders),
             fixed=frozenset(".".join(path) for index in plan.indexes for path, _ in index.when),
         )
-        self._usable = plan.unmapped == "keep" and not any(one.integer for one in placeholders)
+        self._usable = plan.unmapped == "keep" and not any(one.integer or one.order for one in placeholders)
+        self._usable = self._usable and all(template.kind == "S" for template in templates)
         self._key_names = ["PK", "SK", *(name for index in plan.indexes for name in (index.pk_name, index.sk_name))]
         self._shapes: list[_Shape] = []
         self._lessons = 0
@@ -271,7 +272,7 @@ class Transcoder:
         texts.insert(sum(_class(slot) == _IS_TEXT for slot in slots), version_text(_VERSION_MARKS[0]))
         places = {text: place for place, text in enumerate(texts)}
         self._refuse_long_keys(item, places)
-        whole = json.dumps(item, ensure_ascii=False, separators=(",", ":"))
+        whole = json.dumps(self._mapping.layout.stored(item), ensure_ascii=False, separators=(",", ":"))
         shape = _Shape(pieces, [_form(text, places) for text in (*key_of(item), whole)])
         for base in (len(slots), len(slots) + 1):  # an even and an odd number for each
             other, _ = _marked(data, slots, base)
@@ -290,7 +291,7 @@ class Transcoder:
         version = _VERSION_MARKS[1]
         item = self._only_item(bson.decode(data, BSON_OPTIONS), version)
         packed = shape.pack(data, version_text(version))
-        if packed is None or packed[0] != key_of(item) or json.loads(packed[1]) != item:
+        if packed is None or packed[0] != key_of(item) or json.loads(packed[1]) != self._mapping.layout.stored(item):
             raise NotSimple
 
     def _refuse_long_keys(self, item: Item, places: dict[str, int]) -> None:

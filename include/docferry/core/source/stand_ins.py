@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from bson.objectid import ObjectId
 
-from docferry.core.access.patterns import typed
+from docferry.core.access.parameters import typed
 from docferry.core.access.read_plan import nested
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.source.calls import SOME
+from docferry.errors import CallRefused
 
 _TEXT: Final = "x"
 _OID, _DATE = "5" * 24, "2024-01-01"
@@ -52,10 +54,11 @@ class Fill:
 def _typed(mapping: DocumentMapping | None, path: str) -> Any:
     """Of the type that the migration file declares."""
     if mapping is not None:
-        for text in (_OID, _DATE):
-            value = typed(mapping.root, path, text)
-            if not isinstance(value, str):
-                return value
+        for text in ("1", _OID, _DATE, "true"):
+            with suppress(CallRefused):
+                value = typed(mapping.root, path, text)
+                if not isinstance(value, str):
+                    return value
     return _TEXT
 
 

@@ -193,7 +193,7 @@ class ChunkLoader:
             if packed is not None:
                 return (Packed(*packed),), ()
         made = encode_raw(self.mapping, data, version)
-        items = self.target.pack(made)
+        items = self.target.pack(made, self.mapping.table)
         if len(made) == 1:
             self.transcoder.learn(data)
         return items, made
@@ -280,7 +280,7 @@ class ChunkLoader:
             if self.conditional:
                 await self.target.put_newer(self.mapping.table, graves, self.budget, self._guard, or_same=True)
             else:
-                packed = self.target.pack(graves)
+                packed = self.target.pack(graves, self.mapping.table)
                 await self.target.put_all(self.mapping.table, packed, self.budget, self._guard, self.unanswered)
 
     async def _bury_what_was(self, page: LoadPage, dead: Mapping[int, DocumentError]) -> None:

@@ -14,7 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from docferry.config import Migration
-from docferry.core.settings import CollectionSettings, ItemSettings
+from docferry.core.bson_codec.hints import NATURAL
+from docferry.core.settings import PLAIN_KEY, CollectionSettings, ItemSettings, KeyAttribute, KeyDesign
 from docferry.errors import ConditionFailed, PreflightFailed, Problem, TableMissing
 from docferry.flows.ledger.load_headers import LoadHeaders
 from docferry.ports.flows import Ledger
@@ -32,7 +33,11 @@ FIRST: Mapping[type, Mapping[str, Any]] = {
         "unmapped": "keep",
         "index_names": (),
         "ttl_attribute": "_ttl",
+        "key": PLAIN_KEY,
+        "index_keys": {},
     },
+    KeyDesign: {"PK": None, "SK": None},
+    KeyAttribute: {"name": None, "type": "S"},
 }
 """The fields that decide about items, with the value by which items are as they were before the field was there (None: the field
 always was, and counts always). Not the default of the settings class: that may change, and the items with it."""
@@ -44,14 +49,16 @@ def fingerprint_of(settings: CollectionSettings) -> str:
     return FORMAT + hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _deciding(settings: CollectionSettings | ItemSettings) -> dict[str, Any]:
+def _deciding(settings: CollectionSettings | ItemSettings | KeyDesign | KeyAttribute) -> dict[str, Any]:
     """What decides, without what has its first value. The order of names in the file decides nothing."""
     found = {name: getattr(settings, name) for name in FIRST[type(settings)]}
+    if "types" in found:  # what a natural type says is for parameters, and decides nothing
+        found["types"] = {name: text for name, text in found["types"].items() if text not in NATURAL}
     return {name: _plain(value) for name, value in found.items() if value != FIRST[type(settings)][name]}
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, ItemSettings):
+    if isinstance(value, ItemSettings | KeyDesign | KeyAttribute):
         return _deciding(value)
     if isinstance(value, Mapping):
         return {name: _plain(inner) for name, inner in value.items()}

@@ -11,9 +11,9 @@ from docferry.config import Migration
 from docferry.core.bson_codec.references import fields_of
 from docferry.core.compare.diff import bson_type
 from docferry.core.mapping.item_plan import elements_of
-from docferry.core.mapping.key_templates import MISSING, lookup, parse_template
+from docferry.core.mapping.key_templates import MISSING, Template, lookup, parse_key, parse_template
 from docferry.core.mapping.raw import decode_document
-from docferry.core.settings import CollectionSettings, ItemSettings
+from docferry.core.settings import CollectionSettings, ItemSettings, KeyType
 from docferry.errors import DocumentError, Problem
 from docferry.flows.preflight.names import closest
 from docferry.ports.flows import Source
@@ -83,25 +83,32 @@ def _fields(settings: CollectionSettings, documents: Sequence[Mapping[str, Any]]
     if not documents:
         return
     where = f"collections.{settings.name}"
-    yield from _of_item(f"{where}.item", settings.item, documents, set())
+    types = [one.type for one in settings.key.attributes]
+    kinds: dict[str, KeyType] = {"PK": types[0], "SK": types[-1]}
+    yield from _of_item(f"{where}.item", settings.item, documents, set(), kinds)
     for name, child in settings.children.items():
         path = tuple(name.split("."))
         arrays = [lookup(document, path) for document in documents]
         seen = _seen(f"{where}.children.{name}", name, name, documents, False)
         yield from _if_nowhere(seen)
         elements = [element for array in arrays for element in elements_of(array)]
-        yield from _of_item(f"{where}.children.{name}", child, elements, {"index"})
+        yield from _of_item(f"{where}.children.{name}", child, elements, {"index"}, kinds)
 
 
 def _of_item(
-    where: str, item: ItemSettings, documents: Sequence[Mapping[str, Any]], own: set[str]
+    where: str,
+    item: ItemSettings,
+    documents: Sequence[Mapping[str, Any]],
+    own: set[str],
+    kinds: Mapping[str, KeyType],
 ) -> Iterator[FieldSeen]:
-    """`own` are fields that a template may name and no document has."""
+    """`own` are fields that a template may name and no document has; `kinds` the types of the table's keys."""
     if not documents:
         return
     for part, source in item.key.items():
-        for path in sorted(parse_template(source).fields - own):
-            yield _seen(f"{where}.key.{part}", source, path, documents, True)
+        template = parse_key(source, kinds[part])
+        for path in sorted(template.fields - own):
+            yield _seen(f"{where}.key.{part}", source, path, documents, True, template)
     for index, keys in item.index.items():
         for part, source in keys.items():
             for path in sorted(parse_template(source).fields - own):
@@ -117,10 +124,21 @@ def _if_nowhere(one: FieldSeen) -> Iterator[FieldSeen]:
         yield one
 
 
-def _seen(where: str, source: str, path: str, documents: Sequence[Mapping[str, Any]], needed: bool) -> FieldSeen:
+def _seen(
+    where: str,
+    source: str,
+    path: str,
+    documents: Sequence[Mapping[str, Any]],
+    needed: bool,
+    template: Template | None = None,
+) -> FieldSeen:
     values = [lookup(document, tuple(path.split("."))) for document in documents]
     there = [value for value in values if value is not MISSING]
-    unusable = sum(value is None or value == "" or isinstance(value, list | dict) for value in there)
+    if template is not None and template.kind != "S":
+        unusable = sum(template.render(document) is None for document in documents) - (len(documents) - len(there))
+    else:
+        unusable = sum(value is None or value == "" or isinstance(value, list | dict) for value in there)
+        unusable = 0 if path == "_id" else unusable
     return FieldSeen(
         where=where,
         source=source,
@@ -129,7 +147,7 @@ def _seen(where: str, source: str, path: str, documents: Sequence[Mapping[str, A
         have=len(there),
         types=dict(Counter(map(bson_type, there)).most_common()),
         needed=needed,
-        unusable=0 if path == "_id" else unusable,
+        unusable=unusable,
         meant="" if there else closest(path, {name for document in documents for name in _names(document)}),
     )
 

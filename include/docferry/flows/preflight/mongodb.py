@@ -132,7 +132,9 @@ def _collection_problems(settings: CollectionSettings, facts: SourceFacts) -> It
         )
     if facts.kind != "collection":
         return  # a collection that is missing is an empty one
-    fields, rest = (parse_template(settings.item.key[part]).fields for part in ("PK", "SK"))
+    fields, rest = (
+        parse_template(one).fields if one else frozenset() for one in map(settings.item.key.get, ("PK", "SK"))
+    )
     if (
         not settings.children
     ):  # children live in their parent's partition: with them the PK alone must tell documents apart

@@ -106,14 +106,17 @@ class TargetPage:
 
 
 class Target(Protocol):
-    """DynamoDB's data plane. Raises StoreError or RetryExhausted; what a single item did is in `Written`."""
+    """DynamoDB's data plane. Raises StoreError or RetryExhausted; what a single item did is in `Written`.
+
+    Items have our own form here, whatever their table calls its keys (`core.mapping.table_layout`); `Packed.json` the table's.
+    """
 
     @property
     def spent(self) -> SpentUnits:
         """What all requests have consumed so far."""
 
-    def pack(self, items: Sequence[Item]) -> list[Packed]:
-        """A document's items, ready to be sent: done at once, while they are in the processor's cache.
+    def pack(self, items: Sequence[Item], table: str = "") -> list[Packed]:
+        """A document's items, ready to be sent to a table: done at once, while they are in the processor's cache.
 
         Raises: DocumentError if one of them cannot be sent; then none of them may be.
         """

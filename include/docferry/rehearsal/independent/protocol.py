@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
@@ -70,10 +71,85 @@ def _in_bson(value: Any) -> str:
             return f"~t{moment}"
         at = datetime(1970, 1, 1) + timedelta(milliseconds=moment)  # noqa: DTZ001 - the Z is written by hand
         return f"{at.isoformat('T', 'milliseconds')}Z"
-    real = json_util.loads(json.dumps({"": value}), json_options=json_util.CANONICAL_JSON_OPTIONS)[""]
     if isinstance(value, dict) and value.get("$binary", {}).get("subType") == "04":
-        return f"~u{real.as_uuid()}"
-    return "~x" + base64.urlsafe_b64encode(bson.encode({"": real})).decode().rstrip("=")
+        return f"~u{_real(value).as_uuid()}"
+    return _as_bson(value)
+
+
+def _real(value: Any) -> Any:
+    return json_util.loads(json.dumps({"": value}), json_options=json_util.CANONICAL_JSON_OPTIONS)[""]
+
+
+def _as_bson(value: Any) -> str:
+    return "~x" + base64.urlsafe_b64encode(bson.encode({"": _real(value)})).decode().rstrip("=")
+
+
+def number_of(value: Any) -> tuple[Decimal, bool] | None:
+    """(the decimal that a number is written as, whether that is rounded), None for what is no number."""
+    if isinstance(value, dict) and len(value) == 1:
+        ((kind, content),) = value.items()
+        if kind in ("$numberInt", "$numberLong", "$numberDecimal"):
+            return Decimal(content), False
+        if kind == "$numberDouble":
+            double = float(content)
+            return Decimal(repr(double)), math.isfinite(double) and Decimal(double) != Decimal(repr(double))
+        if kind == "$date":
+            return Decimal(content["$numberLong"]), False
+    return None
+
+
+def in_order(value: Any, form: str) -> str:
+    """A number (or with `-date` a date) as text that sorts; anything else behind all numbers."""
+    is_date = isinstance(value, dict) and "$date" in value
+    found = number_of(value)
+    if found is None or is_date != form.endswith("date"):
+        if isinstance(value, str):
+            return f"~s{escaped(value)}"
+        text = in_key(value)
+        return text if text.startswith("~") else _as_bson(value)
+    number, rounded = found
+    if number.is_nan():
+        return "2" if form.startswith("-") else "!"
+    if form.startswith("-"):
+        number = number.copy_negate()
+    if number == 0:
+        return "0"
+    body = "99999"
+    if number.is_finite():
+        digits = "".join(map(str, number.as_tuple().digits)).lstrip("0").rstrip("0")
+        body = f"{number.adjusted() + 6176:05d}{digits}"
+    if number > 0:
+        return f"1{body}{'.' * rounded}"
+    return "-" + "".join(str(9 - int(digit)) for digit in body) + (";" if rounded else ":")
+
+
+def typed_key(kind: str, template: str, document: Mapping[str, Any]) -> str:
+    """A key that is a number or bytes: one field, nothing else."""
+    path, _, form = template.strip("{}").partition(":")
+    value = document[path]
+    if kind == "B":
+        return str(value["$binary"]["base64"])
+    found = number_of(value)
+    assert found is not None
+    text = format(found[0].copy_negate() if form.startswith("-") else found[0], "f")
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if found[0] == 0 else text
+
+
+def ours(item: Item, table: Mapping[str, Any]) -> Item:
+    """An item of a table that names its keys itself, in the form that everything else here has."""
+    designs = {"": table.get("key")} | {name: (one or {}).get("key") for name, one in table.get("indexes", {}).items()}
+    found = dict(item)
+    for index, design in designs.items():
+        if design is None:
+            continue
+        names = {part: design[part]["name"] if isinstance(design[part], dict) else design[part] for part in design}
+        if names["PK"] not in item:
+            continue
+        for part in ("PK", "SK"):
+            stored = found.pop(names[part]) if part in names else {"S": ""}
+            found[index + part] = {"S": next(iter(stored.values()))}
+    return found
 
 
 def key(template: str, document: Mapping[str, Any]) -> str:
@@ -84,6 +160,8 @@ def key(template: str, document: Mapping[str, Any]) -> str:
         value: Any = document
         for step in path.split("."):
             value = value[step]
+        if form.endswith(("number", "date")):
+            return in_order(value, form)
         text = in_key(value, bool(form))
         width = int(form[:-1] or 0) if form else 0
         return text.zfill(width) if re.fullmatch(r"-?[0-9]+", text) else text

@@ -7,7 +7,7 @@ import json
 import time
 import zlib
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from random import Random
@@ -17,6 +17,7 @@ from docferry.core.cost.units import READ_UNIT_BYTES
 from docferry.core.limits import (
     BATCH_GET_KEYS,
     BATCH_ITEMS,
+    NUMBER_DIGITS,
     NUMBER_MAX_ADJUSTED,
     NUMBER_MIN_ADJUSTED,
     item_bytes,
@@ -24,6 +25,7 @@ from docferry.core.limits import (
     write_units,
 )
 from docferry.core.mapping.items import Item, ItemKey, check_size, key_of
+from docferry.core.mapping.table_layout import PLAIN, TableLayout
 from docferry.errors import (
     DocumentError,
     RefusedByStore,
@@ -43,7 +45,6 @@ from docferry.ports.flows import (
 from docferry.testing.fakes.faults import Faults
 
 NESTING_OF_ATTRIBUTES = 32
-NUMBER_DIGITS = 38
 
 
 @dataclass
@@ -61,6 +62,7 @@ class FakeTarget:
     page_items: int = 100
     seed: int = 0
     faults: Faults = field(default_factory=Faults)
+    layouts: Mapping[str, TableLayout] = field(default_factory=dict)
     requests: dict[str, int] = field(default_factory=dict)
     spent: SpentUnits = field(default_factory=SpentUnits)
 
@@ -80,11 +82,16 @@ class FakeTarget:
         """Answer again, those that wait included."""
         self._running.set()
 
-    def pack(self, items: Sequence[Item]) -> list[Packed]:
+    def pack(self, items: Sequence[Item], table: str = "") -> list[Packed]:
+        layout = self.layouts.get(table, PLAIN)
         try:
-            packed = [Packed(key_of(item), json.dumps(item, ensure_ascii=False).encode()) for item in items]
-            for item in items:
-                check_size(item)
+            stored = [layout.stored(item) for item in items]
+            packed = [
+                Packed(key_of(item), json.dumps(one, ensure_ascii=False).encode())
+                for item, one in zip(items, stored, strict=True)
+            ]
+            for item in stored:
+                check_size(item, "")
             return packed
         except (TypeError, UnicodeEncodeError) as error:
             raise RefusedByStore("cannot be written as JSON", path=items[0]["SK"]["S"]) from error
@@ -92,7 +99,8 @@ class FakeTarget:
     async def put_all(
         self, table: str, items: Sequence[Packed], budget: Budget, guard: Guard, unanswered: Unanswered | None = None
     ) -> Written:
-        return await self._put_all(table, [json.loads(item.json) for item in items], budget, guard, unanswered)
+        read = self.layouts.get(table, PLAIN).read
+        return await self._put_all(table, [read(json.loads(item.json)) for item in items], budget, guard, unanswered)
 
     async def _put_all(
         self, table: str, items: Sequence[Item], budget: Budget, guard: Guard, unanswered: Unanswered | None
@@ -214,7 +222,7 @@ class FakeTarget:
         path = item["SK"]["S"]
         if self.refuses(item):
             return RefusedByStore("the test refuses this item", path=path)
-        if not item["PK"]["S"] or not item["SK"]["S"]:
+        if not item["PK"]["S"] or not (item["SK"]["S"] or self.layouts):
             return RefusedByStore("DynamoDB refused the item: an empty key", path=path)
         if not all(_is_valid(value, NESTING_OF_ATTRIBUTES) for value in item.values()):
             return RefusedByStore("DynamoDB refused the item: a number or the nesting", path=path)

@@ -1,0 +1,126 @@
+"""How a table keeps an item: its key attributes have the file's names and types. Pure.
+
+All other code knows one form of an item: `PK` and `SK`, and `XPK` and `XSK` of index X, always texts; empty is the sort key
+of a table or an index that has none. A number stands there as DynamoDB writes it, bytes in base64. `stored` and `read` lead
+from this form to the table's and back; of a table with plain keys both are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+from docferry.core.bson_codec.plain import AttributeValue, plain_number
+from docferry.core.mapping.items import Item, ItemKey
+from docferry.core.settings import PLAIN_KEY, CollectionSettings, KeyAttribute, KeyDesign, KeyType
+
+
+class TableLayout:
+    """The key attributes of one table and its indexes. Immutable; `plain` if they are as they are everywhere else."""
+
+    __slots__ = ("_key", "_ours", "_theirs", "plain")
+
+    def __init__(self, key: KeyDesign = PLAIN_KEY, index_keys: Mapping[str, KeyDesign] | None = None) -> None:
+        self._key = key
+        ours: dict[str, KeyAttribute | None] = {"PK": key.PK, "SK": key.SK}
+        for index, design in (index_keys or {}).items():
+            ours |= {f"{index}PK": design.PK, f"{index}SK": design.SK}
+        self._ours = {name: one for name, one in ours.items() if one != KeyAttribute(name=name)}
+        self._theirs = {one.name: (name, one.type) for name, one in self._ours.items() if one is not None}
+        self.plain = not self._ours
+
+    def __repr__(self) -> str:
+        return f"TableLayout({self.key_names})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TableLayout) and (self._key, self._ours) == (other._key, other._ours)
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names that key attributes have where they are not plain: no field may bear them."""
+        return frozenset(self._theirs)
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """The table's own key attributes."""
+        return tuple(one.name for one in self._key.attributes)
+
+    # --- items -------------------------------------------------------------------------------------------------------
+
+    def stored(self, item: Item) -> Item:
+        """An item as the table keeps it."""
+        if self.plain:
+            return item
+        found: Item = {}
+        for name, value in item.items():
+            if name in self._ours:
+                attribute = self._ours[name]
+                if attribute is not None:
+                    found[attribute.name] = {attribute.type: value["S"]}
+            else:
+                found[name] = value
+        return found
+
+    def read(self, item: Item) -> Item:
+        """The same back. What another program has put under one of our own names is read as the field of that name."""
+        if self.plain:
+            return item
+        found: Item = {}
+        for name, value in item.items():
+            if name in self._theirs:
+                ours, kind = self._theirs[name]
+                found[ours] = {"S": _text(kind, value[kind])} if kind in value else value
+            elif name in self._ours:
+                found.setdefault(f"~{name}", value)
+            else:
+                found[name] = value
+        for name, attribute in self._ours.items():
+            if attribute is None and f"{name[:-2]}PK" in found:
+                found[name] = {"S": ""}
+        return found
+
+    # --- keys --------------------------------------------------------------------------------------------------------
+
+    def wire_key(self, key: ItemKey) -> Item:
+        """A key as GetItem takes it."""
+        return self.stored({"PK": {"S": key[0]}, "SK": {"S": key[1]}})
+
+    def key_of(self, stored: Mapping[str, Any]) -> ItemKey:
+        """The key of an item, or of what DynamoDB gives as one, in the table's form."""
+        found = self.read({name: stored[name] for name in self.key_names})
+        return found["PK"]["S"], found["SK"]["S"]
+
+    def name_of(self, attribute: str) -> str | None:
+        """What the table calls one of our key attributes; None: it has none such."""
+        if attribute not in self._ours:
+            return attribute
+        found = self._ours[attribute]
+        return found.name if found is not None else None
+
+    def value(self, attribute: str, text: str) -> AttributeValue:
+        """A key's value as the table has it."""
+        return {self._type(attribute): text}
+
+    def order(self, attribute: str, text: str) -> Any:
+        """By what DynamoDB sorts a key attribute."""
+        return Decimal(text) if self._type(attribute) == "N" else text
+
+    def _type(self, attribute: str) -> KeyType:
+        found = self._ours.get(attribute)
+        return found.type if found is not None else "S"
+
+
+def _text(kind: KeyType, value: str) -> str:
+    return plain_number(Decimal(value)) if kind == "N" else value
+
+
+def layout_of(settings: CollectionSettings) -> TableLayout:
+    """The layout of a collection's table."""
+    return TableLayout(settings.key, settings.index_keys)
+
+
+PLAIN: Final = TableLayout()

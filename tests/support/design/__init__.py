@@ -1,0 +1,1 @@
+"""Support for tests of tables that somebody else has designed."""
