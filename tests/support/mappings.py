@@ -18,7 +18,25 @@ tables:
   Drop: {}
   Refuse: {}
   References: {indexes: [GSI1]}
+  Designed:   # other names of keys, and numbers in an index
+    key: {PK: a, SK: username}
+    indexes:
+      GSI1: {key: {PK: email, SK: {name: n, type: N}}, projection: KEYS_ONLY}
+      GSI2: {key: {PK: userId}}
+  Alone: {key: {PK: swap1}}
 collections:
+  designed:
+    table: Designed
+    item:
+      entity: DESIGNED
+      key: {PK: "D#{_id}", SK: ROOT}
+      index:
+        GSI1: {PK: "A#{a.b.c}", SK: "{n:-number}"}
+        GSI2: {PK: "F#{flag:number}"}
+      attributes: {first: profile.first}
+    children:
+      items: {entity: DESIGNED_ITEM, key: {SK: "I#{index:d}"}}
+  alone: {table: Alone, item: {entity: ALONE, key: {PK: "A#{_id}"}}}
   odd:   # attributes that bear other fields' names, swap them, reach into the _id, and claim types they do not have
     table: Odd
     item:
@@ -73,4 +91,6 @@ REVERSIBLE = {
     **{name: SHOP.mapping(name) for name in ("users", "orders", "products", "categories")},
     "odd": ODD,
     "references": REFERENCES,
+    "designed": _difficult.mapping("designed"),
+    "alone": _difficult.mapping("alone"),
 }

@@ -77,7 +77,15 @@ def over_boto3(mapping: DocumentMapping, document: Document) -> Document:
     return mapping.to_document([{name: from_wire(value) for name, value in item.items()} for item in items])
 
 
-WAYS = (over_plain_values, over_wire_form, over_json, over_boto3)
+def over_the_table(mapping: DocumentMapping, document: Document) -> Document:
+    """As the table keeps the items, whatever it calls their keys."""
+    items = mapping.encode(document, VERSION)
+    read = [mapping.layout.read(orjson.loads(orjson.dumps(mapping.layout.stored(item)))) for item in items]
+    assert read == items
+    return mapping.decode(read).document
+
+
+WAYS = (over_plain_values, over_wire_form, over_json, over_boto3, over_the_table)
 
 
 @every_mapping

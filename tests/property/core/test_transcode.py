@@ -100,7 +100,7 @@ def agrees(transcoder: Transcoder, mapping: DocumentMapping, data: bytes) -> boo
     items = whole(mapping, data)
     assert items is not None
     assert len(items) == 1
-    assert json.loads(packed[1]) == items[0]
+    assert json.loads(packed[1]) == mapping.layout.stored(items[0])
     assert packed[0] == key_of(items[0])
     return True
 

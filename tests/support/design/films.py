@@ -13,10 +13,15 @@ import yaml
 from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from docferry.config import parse_migration
+from docferry.flows.fence.marker import mark_leader
 from docferry.flows.provision.run import Patience, provision
+from docferry.flows.reverse.follower import record_stream_start
 from docferry.wiring import desired
 
 from support.backfill.rig import Quiet, Rig
+from support.client.rig import MODES, set_mode
+from support.reverse.application import job_of
+from support.reverse.rig import dynamodb_leads
 
 RATINGS: tuple[Any, ...] = (10.0, 9.6, Decimal128("9.55"), 9, Int64(10**12), 0.5, -1.25, Decimal128("1E+3"), 0)
 
@@ -111,6 +116,15 @@ def films_rig(env: Mapping[str, str], directory: Path, documents: int = 9) -> Ri
     rig.database["films"].create_index([("studio", 1), ("number", 1)], unique=True)
     rig.database["people"].create_index("email", unique=True)
     return rig
+
+
+def leads_from_here(rig: Rig) -> None:
+    """DynamoDB leads, and reverse replication begins with what is written next."""
+    streams = rig.streams()
+    dynamodb_leads(rig.ledger)
+    record_stream_start(rig.ledger, streams, [table.name for table in rig.migration.tables])
+    set_mode(rig, MODES["DYNAMODB_ONLY"])
+    mark_leader(job_of(rig, streams, threading.Event()))
 
 
 def stored(rig: Rig, table: int) -> list[dict[str, Any]]:

@@ -210,6 +210,8 @@ def _getter(places: Sequence[int]) -> Callable[[Sequence[bytes]], Sequence[bytes
 def _filler(form: Form, values: int, constants: Sequence[str]) -> Callable[[Sequence[str]], str]:
     """Makes a text of the values, behind which stand the constants."""
     places = [piece if isinstance(piece, int) else values + constants.index(piece) for piece in form]
+    if not places:  # the sort key of a table without one
+        return lambda found: ""
     if len(places) == 1:
         return itemgetter(places[0])
     pick = itemgetter(*places)
