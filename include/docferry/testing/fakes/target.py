@@ -90,8 +90,8 @@ class FakeTarget:
                 Packed(key_of(item), json.dumps(one, ensure_ascii=False).encode())
                 for item, one in zip(items, stored, strict=True)
             ]
-            for item in stored:
-                check_size(item, "")
+            for item, one in zip(items, stored, strict=True):
+                check_size(one, item["SK"]["S"])
             return packed
         except (TypeError, UnicodeEncodeError) as error:
             raise RefusedByStore("cannot be written as JSON", path=items[0]["SK"]["S"]) from error
