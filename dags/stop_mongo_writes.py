@@ -15,7 +15,8 @@ the library have been moved to it.
 runs.
 
 **If it fails** everything is as it was, and the error says what took too long or differed: an instance that did not acknowledge,
-a transaction in the fence's way, a document. Correct it and start again.
+a transaction in the fence's way, a document. Correct it and start again. A lift of the fence that a silent process may have on
+its way refuses the switch for 15 minutes; `waived: [lift]` says that you know it to be gone.
 
 **Roll back by** the DAG `rollback`: MongoDB has everything that was written meanwhile. The rollback point is the second line:
 `docferry points FILE` lists it, and `--restore` brings it back beside the live data.
@@ -24,14 +25,15 @@ a transaction in the fence's way, a document. Correct it and start again.
 from airflow.sdk import chain
 from docferry_airflow.dag_factory import migrations, phase_dag
 from docferry_airflow.operators.cutover import SwitchToDynamoDBOperator, WatchHoldOperator
-from docferry_airflow.operators.points import rollback_point, snapshot_param
+from docferry_airflow.operators.points import late_lift_param, rollback_point, snapshot_param
 from docferry_airflow.operators.validate import ValidateOperator
 from docferry_airflow.sensors.approval import PhaseApprovalSensor
 
 for migration in migrations():
-    with phase_dag(migration, "stop_mongo_writes", doc=__doc__, params=snapshot_param(migration)):
+    params = {**snapshot_param(migration), "waived": late_lift_param()}
+    with phase_dag(migration, "stop_mongo_writes", doc=__doc__, params=params):
         checked = ValidateOperator(task_id="compare_every_document")
         approved = PhaseApprovalSensor(task_id="wait_for_approval", phase="stop_mongo_writes")
         watched = WatchHoldOperator(task_id="watch_the_hold")
-        switched = SwitchToDynamoDBOperator(task_id="switch_to_dynamodb_only")
+        switched = SwitchToDynamoDBOperator(task_id="switch_to_dynamodb_only", waived="{{ params.waived }}")
         chain(checked, *rollback_point(migration), approved, [watched, switched])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -133,11 +133,15 @@ def approve(file: str, phase: str, why: str, evidence: str, as_json: bool) -> No
     show_default=True,
     help="Percent of the reads that are compared.",
 )
+@dry_option
 @json_option
 @explained
-def dual_write(file: str, compare: int, as_json: bool) -> None:
+def dual_write(file: str, compare: int, dry_run: bool, as_json: bool) -> None:
     """The application writes to both databases from now on; MongoDB leads."""
-    _flip(file, as_json, lambda job: flip.begin_dual_write(job, compare))
+    if dry_run:
+        _would(file, as_json, lambda job: flip.plan_dual_write(job, compare))
+    else:
+        _flip(file, as_json, lambda job: flip.begin_dual_write(job, compare))
 
 
 @click.command("flip-reads")
@@ -178,14 +182,31 @@ def dual_write(file: str, compare: int, as_json: bool) -> None:
     metavar="SHAPE",
     help="A call that DynamoDB cannot answer and no process makes any more, as `docferry mode` has it. Repeatable, and recorded.",
 )
+@dry_option
 @json_option
 @explained
 def flip_reads(
-    file: str, percent: int, soak_s: float, reads: int, slower: float, waive: tuple[str, ...], as_json: bool
+    file: str,
+    percent: int,
+    soak_s: float,
+    reads: int,
+    slower: float,
+    waive: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """A share of the reads comes from DynamoDB from now on; it steps back by itself if what is seen goes past a bound."""
     bounds = FlipBounds(reads=reads, slower=slower)
-    _flip(file, as_json, lambda job: flip.flip_reads(job, percent, soak_s, bounds, waive))
+    if dry_run:
+        _would(file, as_json, lambda job: flip.plan_flip(job, percent, bounds, waive))
+    else:
+        _flip(file, as_json, lambda job: flip.flip_reads(job, percent, soak_s, bounds, waive))
+
+
+def _would(file: str, as_json: bool, plan: Callable[[Job], str]) -> None:
+    with opened_job(file) as (job, _):
+        would, mode = plan(job), read_mode(job.ledger)
+    show({"mode": str(mode), "would": would}, as_json, f"{would}; nothing was changed")
 
 
 def _flip(file: str, as_json: bool, change: Any) -> None:

@@ -37,8 +37,8 @@ from docferry.flows.backfill.load import backfill_collection
 from docferry.flows.backfill.plan import plan_backfill, require_window
 from docferry.flows.cost.actual import load_cost
 from docferry.flows.cost.dry_run import dry_run_of
+from docferry.flows.cutover.phases import early_problems
 from docferry.flows.fence.marker import mark_leader
-from docferry.flows.fence.ready import unfenceable
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.mapping_fingerprint import changed_since
 from docferry.flows.ledger.reverse_letters import list_reverse_letters
@@ -99,9 +99,9 @@ def check(file: str, offline: bool, permissions: bool, as_json: bool) -> int:
 
 
 def _later(file: str) -> list[errors.Problem]:
-    """What would keep DynamoDB from leading, though nothing keeps the load from beginning: no fence that holds."""
+    """What would keep DynamoDB from leading, though nothing keeps the load from beginning."""
     with opened_job(file) as (job, _):
-        return unfenceable(job)
+        return early_problems(job)
 
 
 def _has_mongo() -> bool:

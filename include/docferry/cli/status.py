@@ -14,9 +14,9 @@ from docferry.cli.common import (
 )
 from docferry.cli.render import lag_lines, table_text
 from docferry.errors import MigrationError
+from docferry.flows.cutover.phases import full_health
 from docferry.flows.fence.watch import misfit
 from docferry.flows.kernel.job import Job
-from docferry.flows.reporting.health import health_of
 from docferry.flows.reporting.status import status_of
 from docferry.flows.validate.first_pass import latest_report
 
@@ -77,6 +77,6 @@ def _misfit(job: Job) -> str:
 def health(file: str, as_json: bool) -> int:
     """Members, tables, lag, the last validation, dead letters, the application's instances; exit 0 only if all are healthy."""
     with opened_job(file) as (job, _):
-        report = health_of(job)
+        report = full_health(job)
     show(report.to_dict(), as_json, report.render())
     return 0 if report.ok else EXIT_UNHEALTHY

@@ -83,17 +83,25 @@ class FlipReadsOperator(MigrationOperator):
 
 
 class SwitchToDynamoDBOperator(MigrationOperator):
-    """DynamoDB leads: writes wait for seconds, MongoDB is fenced, everything is applied and compared. Or all stays as it was."""
+    """DynamoDB leads: writes wait for seconds, MongoDB is fenced, everything is applied and compared. Or all stays as it was.
 
-    def __init__(self, **kwargs: Any) -> None:
+    :param waived: `lift`, if a lift of the fence may be on its way and its process is known to be gone.
+    """
+
+    template_fields: Sequence[str] = ("migration_file", "waived")
+
+    def __init__(self, *, waived: Sequence[str] | str = (), **kwargs: Any) -> None:
         kwargs.setdefault("retries", 0)
         super().__init__(**kwargs)
+        self.waived = waived
 
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.flows.cutover.to_dynamodb import switch_to_dynamodb
 
         with work.job() as job:
-            return work.counted(job, "switch", lambda target: switch_to_dynamodb(job, target)).to_dict()
+            return work.counted(
+                job, "switch", lambda target: switch_to_dynamodb(job, target, list(self.waived))
+            ).to_dict()
 
 
 class HowFarOperator(MigrationOperator):

@@ -45,6 +45,12 @@ def snapshot_param(migration: Migration) -> dict[str, Param]:
     return {"snapshot": Param("", type="string", description=text)}
 
 
+def late_lift_param() -> Param:
+    """What the person who starts a change of leader may waive."""
+    text = "lift: a lift of the fence that a process may have on its way, which you know to be gone."
+    return Param([], type="array", items={"type": "string", "enum": ["lift"]}, description=text)
+
+
 def rollback_point(migration: Migration) -> list[RollbackPointOperator]:
     """The task that makes one; none, if the file does not speak of rollback points."""
     if migration.rollback_points is None:

@@ -79,7 +79,7 @@ class ReplicationNearSensor(LedgerSensor):
     """Waits until DynamoDB follows MongoDB closely: the DAG `replicate` must be on."""
 
     def look(self, migration: Migration, ledger: Ledger) -> bool:
-        from docferry.flows.cutover.flip import lacking_replication
+        from docferry.flows.cutover.reasons import lacking_replication
 
         lacking = list(lacking_replication(ledger))
         for one in lacking:

@@ -13,7 +13,7 @@ from docferry.adapters.mongodb.analysis import MongoAnalysis
 from docferry.adapters.mongodb.database import MongoDatabase
 from docferry.adapters.mongodb.leader import MongoLeader, gate_of
 from docferry.core.cutover.marker import COLLECTION, GATES, Leads, Marker
-from docferry.errors import InvariantBroken
+from docferry.errors import AccessDenied, InvariantBroken
 from docferry.ports.flows import LeaderMarker
 from docferry.sandbox import SandboxStack
 from docferry.testing.fakes import FakeLeader
@@ -74,6 +74,29 @@ def test_late_writer_changes_nothing_and_is_told_what_is_there(leader: LeaderMar
     for late in (FIRST, replace(LEADS, leader=Leads.NEITHER)):
         assert leader.write(late) == LEADS
     assert leader.read() == LEADS
+
+
+def test_rehearsal_changes_nothing_whether_there_is_a_marker_or_not(leader: LeaderMarker) -> None:
+    leader.rehearse()
+    assert leader.read() is None
+    leader.write(LEADS)
+    leader.rehearse()
+    assert leader.read() == LEADS
+
+
+def test_rehearsal_of_a_user_who_may_only_read_is_refused(made: Made) -> None:
+    made.leader().write(FIRST)
+    made.client[made.name].command("createUser", "reader", pwd="secret", roles=["read"])
+    host, port = made.client.address or ("", 0)
+    uri = f"mongodb://reader:secret@{host}:{port}/?authSource={made.name}&directConnection=true"
+    reader = MongoLeader(uri, made.name, "shop")
+    made.opened.append(reader)
+    try:
+        assert reader.read() == FIRST
+        with pytest.raises(AccessDenied):
+            reader.rehearse()
+    finally:
+        made.client[made.name].command("dropUser", "reader")
 
 
 def test_token_rises_while_dynamodb_leads_and_outlives_the_leader(leader: LeaderMarker) -> None:

@@ -15,8 +15,10 @@ from docferry.cli.main import main
 from docferry.client import DualWriteManager
 from docferry.core.cutover.modes import Mode
 from docferry.errors import MoveRefused, PreflightFailed, SteppedBack
-from docferry.flows.cutover import flip
+from docferry.flows.cutover import flip, reasons
 from docferry.flows.cutover.flip_evidence import FlipBounds
+from docferry.flows.cutover.flip_reasons import unserved
+from docferry.flows.cutover.refusals import Asked
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger import approvals
 from docferry.flows.ledger.modes import read_mode
@@ -104,7 +106,7 @@ class Reads:
 
 def test_share_that_sees_planted_differences_steps_back_by_itself_and_says_why(rig: Rig) -> None:
     with wiring.connect(rig.file) as manager, Following(rig):
-        eventually(lambda: not list(flip.lacking_replication(rig.ledger)), "replication to be close behind")
+        eventually(lambda: not list(reasons.lacking_replication(rig.ledger)), "replication to be close behind")
         flip.begin_dual_write(job_of(rig), compare=0)
         equal_and_approved(rig)
         plant(rig)
@@ -124,7 +126,7 @@ def test_differences_that_dual_writes_have_seen_keep_the_reads_where_they_are(
 ) -> None:
     monkeypatch.setattr(flip, "COMPARED_WITHIN_S", 1.0)
     with wiring.connect(rig.file) as manager, Following(rig):
-        eventually(lambda: not list(flip.lacking_replication(rig.ledger)), "replication to be close behind")
+        eventually(lambda: not list(reasons.lacking_replication(rig.ledger)), "replication to be close behind")
         flip.begin_dual_write(job_of(rig))
         equal_and_approved(rig)
         with pytest.raises(PreflightFailed, match="none of the application's reads has been compared yet"):
@@ -140,7 +142,7 @@ def test_differences_that_dual_writes_have_seen_keep_the_reads_where_they_are(
 
 def test_share_that_sees_nothing_wrong_stays(rig: Rig) -> None:
     with wiring.connect(rig.file) as manager, Following(rig):
-        eventually(lambda: not list(flip.lacking_replication(rig.ledger)), "replication to be close behind")
+        eventually(lambda: not list(reasons.lacking_replication(rig.ledger)), "replication to be close behind")
         flip.begin_dual_write(job_of(rig))
         equal_and_approved(rig)
         with Reads(manager) as reads:
@@ -156,7 +158,7 @@ def test_share_that_sees_nothing_wrong_stays(rig: Rig) -> None:
 
 def test_mode_that_somebody_changes_while_it_soaks_is_his(rig: Rig) -> None:
     with wiring.connect(rig.file) as manager, Following(rig), Reads(manager):
-        eventually(lambda: not list(flip.lacking_replication(rig.ledger)), "replication to be close behind")
+        eventually(lambda: not list(reasons.lacking_replication(rig.ledger)), "replication to be close behind")
         flip.begin_dual_write(job_of(rig))
         equal_and_approved(rig)
 
@@ -178,7 +180,7 @@ def test_what_is_missing_keeps_the_reads_where_they_are_and_all_of_it_is_said(ri
     with pytest.raises(PreflightFailed, match="replication: does not run"):
         flip.begin_dual_write(job_of(rig))
     with Following(rig):
-        eventually(lambda: not list(flip.lacking_replication(rig.ledger)), "replication to be close behind")
+        eventually(lambda: not list(reasons.lacking_replication(rig.ledger)), "replication to be close behind")
         flip.begin_dual_write(job_of(rig))
         with pytest.raises(PreflightFailed, match="full validation: none has been recorded"):
             flip.flip_reads(job_of(rig), 10)
@@ -190,7 +192,7 @@ def test_what_is_missing_keeps_the_reads_where_they_are_and_all_of_it_is_said(ri
             flip.flip_reads(job_of(rig), 10)
         with wiring.connect(rig.file) as manager:
             assert list(manager["users"].find({"status": "nobody's"})) == []
-            eventually(lambda: list(flip._served(job_of(rig))), "the call to be counted")
+            eventually(lambda: list(unserved(Asked(job=job_of(rig)))), "the call to be counted")
             with pytest.raises(
                 PreflightFailed, match=r"users\.find\(status\): was called 1 time\(s\), and DynamoDB cannot"
             ):

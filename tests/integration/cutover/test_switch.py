@@ -16,7 +16,7 @@ from docferry.core.cutover.journal import EntryKind, LaneName
 from docferry.core.cutover.modes import Mode
 from docferry.errors import FenceFailed, HoldFailed, MigrationError, MoveRefused, PreflightFailed
 from docferry.flows.cutover import hold_watch as guard
-from docferry.flows.cutover.to_mongodb import WITHOUT_VALIDATION
+from docferry.flows.cutover.return_evidence import WITHOUT_VALIDATION
 from docferry.flows.fence.fence import fence
 from docferry.flows.fence.record import Recorded, recorded_fence
 from docferry.flows.ledger.modes import change_mode, instance_in, mode_record, read_mode

@@ -13,11 +13,11 @@ from docferry import wiring
 from docferry.core.cutover.modes import Mode
 from docferry.errors import PreflightFailed
 from docferry.flows.cutover.hold import SwitchReport
+from docferry.flows.cutover.phases import full_health
+from docferry.flows.cutover.return_evidence import WITHOUT_VALIDATION
 from docferry.flows.cutover.rollback import roll_back
 from docferry.flows.cutover.to_dynamodb import require_ready
-from docferry.flows.cutover.to_mongodb import WITHOUT_VALIDATION
 from docferry.flows.ledger.modes import read_mode
-from docferry.flows.reporting.health import health_of
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig, eventually
 from support.client.rig import set_mode
@@ -92,7 +92,34 @@ def open_transaction(rig: Rig, stack: SandboxStack) -> Iterator[str]:
         yield "would wait for"
 
 
-@pytest.mark.parametrize("refusing", [another_database, another_who_passes, open_transaction])
+@contextmanager
+def blind_user(rig: Rig, stack: SandboxStack) -> Iterator[str]:
+    """Writes to a collection of the migration, and sees nothing else: not who leads."""
+    database = rig.migration.source.database
+    orders = {"resource": {"db": database, "collection": "orders"}, "actions": ["find", "insert", "update", "remove"]}
+    rig.mongo["admin"].command("createRole", "orders", privileges=[orders], roles=[])
+    rig.mongo["admin"].command("createUser", "till", pwd="till", roles=["orders"])
+    try:
+        yield "user admin.till: may write to the migration's collections, and not read docferry.leader"
+    finally:
+        rig.mongo["admin"].command("dropUser", "till")
+        rig.mongo["admin"].command("dropRole", "orders")
+
+
+@contextmanager
+def without_stream(rig: Rig, stack: SandboxStack) -> Iterator[str]:
+    """The way back would have nothing to follow."""
+    rig.dynamodb.update_table(TableName=rig.table, StreamSpecification={"StreamEnabled": False})
+    try:
+        yield "has no stream"
+    finally:
+        images = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+        rig.dynamodb.update_table(TableName=rig.table, StreamSpecification=images)
+
+
+@pytest.mark.parametrize(
+    "refusing", [another_database, another_who_passes, open_transaction, blind_user, without_stream]
+)
 def test_dry_run_says_no_where_the_run_would_and_writes_never_wait(
     rig: Rig, own_stack: SandboxStack, refusing: Any
 ) -> None:
@@ -103,7 +130,7 @@ def test_dry_run_says_no_where_the_run_would_and_writes_never_wait(
         with refusing(rig, own_stack) as what:
             with pytest.raises(PreflightFailed, match=what):
                 require_ready(job)
-            assert what in health_of(job, ["fence"]).parts["fence"].why
+            assert what in full_health(job).parts["switch"].why
             with pytest.raises(PreflightFailed, match=what):
                 switch(rig, job)
         assert read_mode(rig.ledger) == before

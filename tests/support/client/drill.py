@@ -18,8 +18,9 @@ from docferry.adapters.mongodb.leader import MongoLeader
 from docferry.adapters.mongodb.sink import MongoSink
 from docferry.adapters.mongodb.users import MongoClients
 from docferry.flows.cutover.hold import SwitchReport
+from docferry.flows.cutover.return_evidence import WITHOUT_VALIDATION
 from docferry.flows.cutover.to_dynamodb import switch_to_dynamodb
-from docferry.flows.cutover.to_mongodb import WITHOUT_VALIDATION, switch_to_mongodb
+from docferry.flows.cutover.to_mongodb import switch_to_mongodb
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger import approvals
 from docferry.flows.reverse.follower import reverse

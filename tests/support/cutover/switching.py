@@ -21,8 +21,9 @@ from docferry.core.cutover.modes import Mode
 from docferry.core.versions import parse_version
 from docferry.errors import Stopped
 from docferry.flows.cutover.hold import SwitchReport, back_out
+from docferry.flows.cutover.return_evidence import WITHOUT_VALIDATION
 from docferry.flows.cutover.to_dynamodb import switch_to_dynamodb
-from docferry.flows.cutover.to_mongodb import WITHOUT_VALIDATION, switch_to_mongodb
+from docferry.flows.cutover.to_mongodb import switch_to_mongodb
 from docferry.flows.fence.record import Recorded, recorded_fence
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger import approvals, modes

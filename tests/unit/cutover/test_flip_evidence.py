@@ -13,10 +13,12 @@ from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.errors import SteppedBack
 from docferry.flows.cutover import flip
 from docferry.flows.cutover.flip_evidence import USUAL, FlipBounds, counts_of, unserved_by
+from docferry.flows.cutover.flip_reasons import compared
+from docferry.flows.cutover.refusals import Asked
 from docferry.flows.ledger.modes import list_moves, read_mode
 from docferry.flows.ledger.times import now_ms
 from docferry.testing.fakes import FakeFence, FakeLedger
-from support.cutover.jobs import job_of
+from support.cutover.jobs import job_of, set_mode
 
 
 def instance(id: str = "a", ended: bool = False, unserved: Mapping[str, int] | None = None, **counts: int) -> Instance:
@@ -100,10 +102,10 @@ def test_what_was_asked_for_less_than_usual_is_in_the_history() -> None:
 def test_few_compared_reads_are_no_evidence() -> None:
     world = Soaking(shadow__equal=299)
     job = job_of(FakeFence(), world.ledger)
-    mode = ModeState(mode=Mode.DUAL_WRITE, epoch=2, percent=100)
-    (problem,) = flip._compared(job, mode, USUAL)
+    set_mode(world.ledger, ModeState(mode=Mode.DUAL_WRITE, epoch=2, percent=100))
+    (problem,) = compared(Asked(job=job))
     assert "299 of the application's reads have been compared; 300 are needed" in problem.what
-    assert list(flip._compared(job, mode, FlipBounds(reads=299))) == []
+    assert list(compared(Asked(job=job, bounds=FlipBounds(reads=299)))) == []
 
 
 def test_unserved_calls_of_ended_processes_block_until_their_shape_is_waived() -> None:

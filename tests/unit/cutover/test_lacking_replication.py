@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from bson.timestamp import Timestamp
-from docferry.flows.cutover.flip import lacking_replication
+from docferry.flows.cutover.reasons import lacking_replication
 from docferry.flows.ledger.positions import REPLICATION, position_body
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.thresholds import FLIP_LAG_S, SEEN_S

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 from docferry.core.cutover.fence_plan import FencePlan
 from docferry.core.cutover.modes import Mode, ModeState
+from docferry.flows.cutover.reasons import fence as no_fence
+from docferry.flows.cutover.reasons import lift_on_its_way
+from docferry.flows.cutover.refusals import Asked
 from docferry.flows.fence.fence import fence, lift
-from docferry.flows.fence.ready import LATE_LIFT, lacking_fence
+from docferry.flows.fence.ready import LATE_LIFT
 from docferry.flows.ledger.rooms.fence import FENCE
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.thresholds import LATE_LIFT_S
@@ -58,7 +61,11 @@ def silent_since(ledger: FakeLedger, seconds: float, **changes: Any) -> None:
 
 
 def named(mongo: FakeFence, ledger: FakeLedger, waived: tuple[str, ...] = ()) -> list[str]:
-    return [str(one) for one in lacking_fence(job_of(mongo, ledger, "operator"), waived)]
+    return lacking(Asked(job=job_of(mongo, ledger, "operator"), waived=waived))
+
+
+def lacking(asked: Asked) -> list[str]:
+    return [str(one) for one in (*lift_on_its_way(asked), *no_fence(asked))]
 
 
 def test_lift_of_a_silent_process_is_named_and_waived_by_who_knows_that_it_is_gone(silent: Silent) -> None:
@@ -81,7 +88,7 @@ def test_it_is_over_after_a_quarter_of_an_hour(silent: Silent) -> None:
 def test_process_that_is_proved_dead_sends_nothing(silent: Silent) -> None:
     operator = job_of(*silent, "operator")
     knows = change_job(operator, identity=Identity(name="operator", mark="operator", ended=lambda mark: mark == "slow"))
-    assert lacking_fence(knows) == []
+    assert lacking(Asked(job=knows)) == []
     lift(knows)
     assert named(*silent) == []
 

@@ -339,6 +339,9 @@ def _user_facts(user: Mapping[str, Any], scope: Scope) -> UserFacts:
         bypasses=any({BYPASS, "anyAction"} & one.actions for one in cluster),
         writes=scope.is_written_by(privileges),
         any_resource=any(one.actions & DATA_ACTIONS for one in over_all),
+        reads_marker=any(
+            {"find", "anyAction"} & one.actions and one.covers(scope.database, COLLECTION) for one in privileges
+        ),
     )
 
 

@@ -108,6 +108,15 @@ class MongoLeader:
         self._require_all(self._documents.update_many(earlier, {"$set": about}, session=session).matched_count)
         return replace(marker, token=stored.token)
 
+    def rehearse(self) -> None:
+        self.read()
+
+        def nothing(session: ClientSession) -> None:
+            self._documents.update_one({"_id": f"{self._migration}/none"}, {"$set": {"token": 0}}, session=session)
+
+        with mongo_errors(f"try {COLLECTION}"), pymongo.timeout(ATTEMPT_S), self._client.start_session() as session:
+            session.with_transaction(nothing, read_concern=ReadConcern("snapshot"), write_concern=_MAJORITY)
+
     def raise_token(self, token: int) -> bool:
         def change(session: ClientSession) -> bool:
             lower = {"migration": self._migration, "leader": Leads.DYNAMODB.value, "token": {"$lte": token}}

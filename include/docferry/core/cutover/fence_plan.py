@@ -235,12 +235,13 @@ def _elsewhere(one: Privilege, scope: Scope) -> Iterator[Privilege]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserFacts:
     """One user. `bypasses` the write block; `writes` to the migration's collections; `any_resource`: by a role over
-    every resource (anyResource), which cannot be taken in part."""
+    every resource (anyResource), which cannot be taken in part; `reads_marker`: may find in `docferry.leader`."""
 
     id: str
     bypasses: bool
     writes: bool
     any_resource: bool = False
+    reads_marker: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,20 +7,18 @@ soaks, the application's own comparisons are watched, and what goes past a bound
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.modes import Mode, ModeState
-from docferry.errors import MoveRefused, PreflightFailed, Problem, SteppedBack, Stopped
-from docferry.flows.cutover.flip_evidence import USUAL, FlipBounds, ReadCounts, counts_of, unserved_by
+from docferry.errors import MoveRefused, SteppedBack, Stopped
+from docferry.flows.cutover.flip_evidence import USUAL, FlipBounds, ReadCounts, counts_of
+from docferry.flows.cutover.flip_reasons import await_comparisons, examples
+from docferry.flows.cutover.phases import DUAL, FLIP
+from docferry.flows.cutover.refusals import Asked
 from docferry.flows.fence.marker import mark_leader
 from docferry.flows.kernel.job import Job
-from docferry.flows.ledger.approvals import FLIP_READS, require_approval
-from docferry.flows.ledger.dead_letters import list_letters
-from docferry.flows.ledger.load_headers import LoadHeaders
-from docferry.flows.ledger.mapping_fingerprint import changed_mappings
 from docferry.flows.ledger.modes import (
     change_mode,
     list_instances,
@@ -30,12 +28,8 @@ from docferry.flows.ledger.modes import (
     read_mode,
     unacknowledged,
 )
-from docferry.flows.ledger.positions import read_replication
-from docferry.flows.ledger.times import now_ms
-from docferry.flows.preflight.thresholds import COMPARED_WITHIN_S, FLIP_LAG_S, FOLLOWED_WITHIN_S, REPORT_AGE_S, SEEN_S
-from docferry.flows.reporting.health import lacking_health
-from docferry.flows.validate.first_pass import latest_report
-from docferry.ports.flows import Ledger, Record
+from docferry.flows.preflight.thresholds import FOLLOWED_WITHIN_S
+from docferry.ports.flows import Record
 
 RAMP = (1, 10, 50, 100)
 LOOK_S = 0.5
@@ -60,8 +54,23 @@ def begin_dual_write(job: Job, compare: int = 100) -> FlipReport:
 
     Raises: PreflightFailed with everything that keeps it from beginning; MoveRefused.
     """
-    _require(job, "dual writes", [*lacking_load(job), *lacking_replication(job.ledger)])
+    plan_dual_write(job, compare)
     return _move(job, Mode.DUAL_WRITE, compare, "dual writes begin")
+
+
+def plan_dual_write(job: Job, compare: int = 100) -> str:
+    """What `begin_dual_write` would do now, in words. Raises as that does before anything is touched."""
+    DUAL.require(Asked(job=job, percent=compare))
+    return f"the application writes to both databases, MongoDB leads; {compare} % of its reads are compared"
+
+
+def plan_flip(job: Job, percent: int, bounds: FlipBounds = USUAL, waived: Sequence[str] = ()) -> str:
+    """What `flip_reads` would do now, in words. Raises as that does before anything is touched."""
+    asked = Asked(job=job, waived=waived, percent=percent, bounds=bounds)
+    read_mode(job.ledger).move(Mode.DYNAMODB_READS, percent)
+    await_comparisons(asked)
+    FLIP.require(asked)
+    return f"{percent} % of the reads come from DynamoDB"
 
 
 def flip_reads(
@@ -73,13 +82,8 @@ def flip_reads(
     Raises: PreflightFailed with everything that keeps the reads from being flipped; MoveRefused; SteppedBack, if what was seen
             while it soaked went past its bound, or was too little: the mode is the former one; Stopped (the flip stays).
     """
+    plan_flip(job, percent, bounds, waived)
     mode = read_mode(job.ledger)
-    mode.move(Mode.DYNAMODB_READS, percent)
-    require_approval(job.ledger, FLIP_READS)
-    _await_comparisons(job, mode, bounds)
-    lacking = [*lacking_replication(job.ledger), *_fresh_and_without_letters(job), *_served(job, waived)]
-    lacking += [*_compared(job, mode, bounds), *_following(job)]
-    _require(job, "reads from DynamoDB", [*lacking, *lacking_health(job, ("replica_set", "tables"))])
     before = _seen(job)
     told = [f"{percent} % of the reads come from DynamoDB", bounds.described(), "" if soak_s else "not watched"]
     told += [f"waived: {shape}" for shape in waived]
@@ -114,103 +118,6 @@ def _await_acknowledgements(job: Job, after: ModeState) -> None:
             job.progress.say(f"{len(left)} instance(s) have not followed yet: {names}")
             return
         time.sleep(0.05)
-
-
-# --- what must be true -----------------------------------------------------------------------------------------------
-
-
-def _require(job: Job, what: str, problems: Sequence[Problem]) -> None:
-    if problems:
-        raise PreflightFailed(f"{job.migration.name}: {what}", problems)
-
-
-def lacking_load(job: Job) -> Iterator[Problem]:
-    """Collections that are not loaded, or were by another mapping."""
-    for one in job.migration.collections:
-        header = LoadHeaders(job.ledger).read(one.name)
-        if header is None or not header.complete:
-            advice = f"docferry backfill --only {one.name}"
-            yield Problem(where=f"collections.{one.name}", what="is not loaded", suggestion=advice)
-    yield from changed_mappings(job.migration, job.ledger)
-
-
-def lacking_replication(ledger: Ledger) -> Iterator[Problem]:
-    """What keeps DynamoDB from following MongoDB closely; nothing if it does."""
-    state = read_replication(ledger)
-    lag_s = state.lag_s
-    ended = "" if state.holder.owner else state.ended
-    if state.position is None or state.noted_s_ago > SEEN_S or ended:
-        what = f"does not run; its last run ended with: {ended}" if ended else "does not run"
-        yield Problem(where="replication", what=what, suggestion="docferry replicate, or the DAG replicate")
-    elif lag_s is None or lag_s > FLIP_LAG_S:
-        what = f"lags {lag_s} s" if lag_s is not None else "does not know how far it is behind"
-        yield Problem(where="replication", what=what, suggestion="wait until it has caught up")
-
-
-def _fresh_and_without_letters(job: Job) -> Iterator[Problem]:
-    """That the report says EQUAL is part of its approval."""
-    report = latest_report(job.ledger)
-    age_s = (now_ms() - report.at_ms) / 1000 if report else 0.0
-    if report is not None and age_s > REPORT_AGE_S:
-        yield Problem(where="full validation", what=f"is {age_s / 3600:.0f} h old", suggestion="docferry validate")
-    for one in job.migration.collections:
-        if letters := list_letters(job.ledger, one.name):
-            what = f"has {len(letters)} open dead letter(s): DynamoDB does not hold these documents"
-            yield Problem(where=f"collections.{one.name}", what=what, suggestion="docferry dead-letters")
-
-
-def _served(job: Job, waived: Sequence[str] = ()) -> Iterator[Problem]:
-    """What the application asked for that DynamoDB could not answer, also in processes that have ended."""
-    for shape, count in sorted(unserved_by(list_instances(job.ledger), waived).items()):
-        advice = f"declare an access pattern for it, or change the call; once no process makes it any more: --waive '{shape}'"
-        yield Problem(where=shape, what=f"was called {count} time(s), and DynamoDB cannot answer it", suggestion=advice)
-
-
-def _compared(job: Job, mode: ModeState, bounds: FlipBounds) -> Iterator[Problem]:
-    """What the comparisons of DUAL_WRITE say. If it compares, little compared is no evidence."""
-    if not mode.validate_writes:
-        return
-    live = live_instances(job.ledger, job.identity)
-    seen = counts_of(live)
-    if live and seen.compared + seen.mismatches < bounds.reads:
-        few = f"{seen.compared + seen.mismatches} of the application's reads have been compared; {bounds.reads} are needed"
-        none = "none of the application's reads has been compared yet"
-        yield Problem(
-            where="shadow reads",
-            what=few if seen.compared + seen.mismatches else none,
-            suggestion="let it read for a while; or ask for fewer: --reads; or, if it never reads, compare nothing: "
-            "docferry dual-write --compare 0",
-        )
-    if seen.differing:
-        advice = "docferry validate, and repair; then restart the application's processes, which count anew"
-        yield Problem(where="shadow reads", what="; ".join([seen.differing, *_examples(live)]), suggestion=advice)
-
-
-def _await_comparisons(job: Job, mode: ModeState, bounds: FlipBounds) -> None:
-    """Processes tell what they have counted every few seconds: who flips right after dual writes began would be too quick."""
-    until = time.monotonic() + COMPARED_WITHIN_S
-    while mode.validate_writes and time.monotonic() < until and not job.stop.is_set():
-        live = live_instances(job.ledger, job.identity)
-        seen = counts_of(live)
-        if not live or seen.compared + seen.mismatches >= bounds.reads:
-            return
-        time.sleep(LOOK_S)
-
-
-def _examples(instances: Sequence[Instance]) -> list[str]:
-    """Where, never what."""
-    return [example for one in instances for example in one.examples][-5:]
-
-
-def _following(job: Job) -> Iterator[Problem]:
-    live = live_instances(job.ledger, job.identity)
-    if not live:
-        advice = "start the application with docferry.connect"
-        yield Problem(where="application", what="no instance is registered: no process would follow", suggestion=advice)
-    for one in unacknowledged(live, read_mode(job.ledger).epoch):
-        yield Problem(
-            where=f"instance {one.name}", what="has not followed the last change of mode", suggestion="see its log"
-        )
 
 
 # --- what is watched -------------------------------------------------------------------------------------------------
@@ -271,7 +178,7 @@ def _ours(job: Job, report: FlipReport) -> Record:
 
 def _step_back(job: Job, record: Record, before: ModeState, why: str) -> None:
     """To the mode that it was. Raises SteppedBack; MoveRefused."""
-    examples = _examples(list_instances(job.ledger))
+    found = examples(list_instances(job.ledger))
     back = mode_in(record).move(before.mode, before.percent)
     change_mode(job.ledger, record, back, job.identity, f"stepped back: {why}")
-    raise SteppedBack(why, str(back), examples)
+    raise SteppedBack(why, str(back), found)

@@ -9,10 +9,14 @@ from dataclasses import replace
 
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.errors import HoldFailed, LeaseHeld, MigrationError, MoveRefused, PreflightFailed, Problem
-from docferry.flows.cutover.flip import back_to, begin_dual_write, lacking_load, lacking_replication
+from docferry.flows.cutover.flip import back_to, begin_dual_write
 from docferry.flows.cutover.hold import POLL_S, SwitchReport, back_out, raise_if_stopped
 from docferry.flows.cutover.hold_watch import is_overdue
-from docferry.flows.cutover.to_mongodb import NOT_PROVED, has_journals, require_ready_to_return, switch_to_mongodb
+from docferry.flows.cutover.phases import STEP_BACK
+from docferry.flows.cutover.reasons import replication
+from docferry.flows.cutover.refusals import Asked
+from docferry.flows.cutover.return_evidence import has_journals
+from docferry.flows.cutover.to_mongodb import NOT_PROVED, require_ready_to_return, switch_to_mongodb
 from docferry.flows.fence.fence import lift
 from docferry.flows.fence.marker import mark_leader
 from docferry.flows.kernel.job import Job
@@ -40,11 +44,11 @@ def plan_rollback(job: Job, to: Mode = Mode.MONGO_ONLY, waived: Sequence[str] = 
     if now.mode is to:
         return f"nothing: the mode is {now}"
     if now.mode is Mode.DYNAMODB_ONLY:
-        require_ready_to_return(job, waived)
-        _require_loaded(job, to)
+        require_ready_to_return(job, waived, to)
         switch = "writes wait for a moment, MongoDB has applied everything, the fence is lifted, MongoDB leads"
         switch += "" if has_journals(job, waived) else f" ({NOT_PROVED})"
         return switch if to is Mode.MONGO_ONLY else f"{switch}; {_FOLLOWED}, {_DUAL}"
+    STEP_BACK.require(Asked(job=job, waived=waived, to=to))
     return "a change of mode: " + (_ALONE if to is Mode.MONGO_ONLY else _DUAL)
 
 
@@ -71,9 +75,10 @@ async def roll_back(job: Job, target: Target, to: Mode = Mode.MONGO_ONLY, waived
         before = await in_thread(back_out, job, "rolled back by hand: the hold was left behind", stop=job.stop)
     _require_way(before, to)
     if before.mode is Mode.DYNAMODB_ONLY:
-        await in_thread(_require_loaded, job, to, stop=job.stop)
-        report = await switch_to_mongodb(job, target, waived)
+        report = await switch_to_mongodb(job, target, waived, to)
         return report if to is Mode.MONGO_ONLY else await _begin_dual_write(job, target, report)
+    if before.mode is not to:
+        await in_thread(STEP_BACK.require, Asked(job=job, waived=waived, to=to), stop=job.stop)
     after = await in_thread(_change, job, before, to, stop=job.stop)
     return SwitchReport(before=str(before), after=str(after), epoch=after.epoch, instances=0, compared=0, held_s=0.0)
 
@@ -85,12 +90,6 @@ def _change(job: Job, before: ModeState, to: Mode) -> ModeState:
     mark_leader(job)
     lift(job)
     return read_mode(job.ledger)
-
-
-def _require_loaded(job: Job, to: Mode) -> None:
-    """What dual writes will ask for once MongoDB leads. Raises PreflightFailed."""
-    if to is Mode.DUAL_WRITE and (problems := list(lacking_load(job))):
-        raise PreflightFailed(f"{job.migration.name}: {to}", problems)
 
 
 async def _begin_dual_write(job: Job, target: Target, report: SwitchReport) -> SwitchReport:
@@ -106,7 +105,7 @@ async def _begin_dual_write(job: Job, target: Target, report: SwitchReport) -> S
 
 async def _replicated(job: Job, target: Target) -> None:
     began = time.monotonic()
-    while list(await in_thread(lacking_replication, job.ledger, stop=job.stop)):
+    while list(await in_thread(replication, Asked(job=job), stop=job.stop)):
         raise_if_stopped(job)
         try:
             await replicate(job, target, until=await in_thread(job.source.cluster_time, stop=job.stop))

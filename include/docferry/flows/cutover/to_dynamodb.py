@@ -20,19 +20,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from bson.timestamp import Timestamp
 
 from docferry.core.compare.diff import Difference
-from docferry.core.cutover.journal import LaneName
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.core.versions import snapshot_version
 from docferry.errors import (
     HoldFailed,
+    InvariantBroken,
     PreflightFailed,
     Problem,
-    TableMissing,
 )
 from docferry.flows.cutover.hold import (
     ROOM_S,
@@ -44,28 +43,23 @@ from docferry.flows.cutover.hold import (
     take_over,
     wait_until_lag_below,
 )
+from docferry.flows.cutover.phases import STOP
+from docferry.flows.cutover.refusals import Asked
 from docferry.flows.fence.fence import fence, require_quiet
 from docferry.flows.fence.marker import mark_leader, mark_neither
-from docferry.flows.fence.ready import lacking_fence
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread, to_its_end
-from docferry.flows.ledger.approvals import STOP_MONGO_WRITES, no_evidence, require_approval
-from docferry.flows.ledger.dead_letters import list_letters
-from docferry.flows.ledger.mapping_fingerprint import changed_mappings
 from docferry.flows.ledger.modes import (
     change_mode,
     live_instances,
-    read_mode,
     request_replication_yield,
 )
-from docferry.flows.ledger.reports import RecordedReport, latest_report
-from docferry.flows.ledger.writers import open_loads, open_writers, unfinished_loads
-from docferry.flows.preflight.readiness import SERVES, foreign_writers
+from docferry.flows.ledger.reports import latest_report
+from docferry.flows.ledger.writers import open_writers, unfinished_loads
+from docferry.flows.preflight.readiness import LOOK_S
 from docferry.flows.preflight.thresholds import HOLD_LAG_S
-from docferry.flows.preflight.wide import too_wide
 from docferry.flows.replicate.follower import replicate
 from docferry.flows.replicate.report import Until
-from docferry.flows.reporting.health import lacking_health
 from docferry.flows.reverse.follower import latest_of, record_stream_start
 from docferry.flows.validate.changed import ChangeWatch, compare_changed
 from docferry.ports.flows import (
@@ -78,13 +72,16 @@ FEW = 500
 LOOKS = 20
 
 
-async def switch_to_dynamodb(job: Job, target: Target, waived: Sequence[str] = ()) -> SwitchReport:
+async def switch_to_dynamodb(
+    job: Job, target: Target, waived: Sequence[str] = (), look_s: float = LOOK_S
+) -> SwitchReport:
     """DynamoDB leads from now on; MongoDB is fenced and follows. `waived`: LATE_LIFT, if a person knows that no lift will come.
+    `look_s`: how long MongoDB's connections are looked at first.
 
     Raises: PreflightFailed or MoveRefused, before anything was touched; HoldFailed, if it could not be finished in time, with
             the reason: everything is as it was. Whatever it raises after HOLD, it has gone back, or says that it could not.
     """
-    since = await in_thread(require_ready, job, waived, stop=job.stop)
+    since = await in_thread(require_ready, job, waived, look_s, stop=job.stop)
     until = Until()
     await asyncio.to_thread(request_replication_yield, job.ledger, job.identity.name, ROOM_S)
     watching: ChangeWatch | None = None
@@ -105,76 +102,16 @@ async def switch_to_dynamodb(job: Job, target: Target, waived: Sequence[str] = (
 # --- before writes wait ----------------------------------------------------------------------------------------------
 
 
-def require_ready(job: Job, waived: Sequence[str] = ()) -> Timestamp:
+def require_ready(job: Job, waived: Sequence[str] = (), look_s: float = LOOK_S) -> Timestamp:
     """The time up to which all is known to be equal.
 
     Raises: PreflightFailed with everything that keeps DynamoDB from leading; MoveRefused if the mode does.
     """
-    read_mode(job.ledger).hold(Mode.DYNAMODB_ONLY, 0)
+    STOP.require(Asked(job=job, waived=waived, look_s=look_s))
     report = latest_report(job.ledger)
-    problems = list(_not_ready(job, report))
-    for one in [*open_loads(job.ledger, job.migration, job.identity), *open_writers(job.ledger, job.identity)]:
-        advice = "wait for its end: it would write what MongoDB holds over what the application writes"
-        problems.append(Problem(where="writers", what=one, suggestion=advice))
-    problems += [
-        *lacking_fence(job, waived),
-        *lacking_health(job, SERVES),
-        *foreign_writers(job),
-        *_without_journal(job),
-    ]
-    if problems or report is None or report.equal_up_to is None:
-        raise PreflightFailed(f"{job.migration.name}: DynamoDB as the leader", problems)
-    require_approval(job.ledger, STOP_MONGO_WRITES)
+    if report is None or report.equal_up_to is None:
+        raise InvariantBroken("the report that was just looked at is not there any more")
     return report.equal_up_to
-
-
-def _without_journal(job: Job) -> Iterator[Problem]:
-    """Why writes would stop once DynamoDB leads: no table for their entries, or a docferry that writes none."""
-    if not job.migration.cutover.journal:
-        return
-    try:
-        job.journal.read(LaneName("no-process", 0), 0, 1)
-    except TableMissing:
-        what, advice = (
-            "is not there, and each write would need an entry in it",
-            "docferry provision; or cutover.journal: false",
-        )
-        yield Problem(where=f"table {job.migration.ledger.journal_table}", what=what, suggestion=advice)
-    for one in live_instances(job.ledger, job.identity):
-        if not one.lanes:
-            what = "runs a docferry that knows no journal, and would write no more once DynamoDB leads"
-            advice = "install this docferry there, and restart it"
-            yield Problem(where=f"instance {one.name}", what=what, suggestion=advice)
-
-
-def _not_ready(job: Job, report: RecordedReport | None) -> Sequence[Problem]:
-    problems: list[Problem] = []
-    missing = no_evidence(report, read_mode(job.ledger))
-    if missing is None and report is not None and report.equal_up_to is None:
-        missing = Problem(where="full validation", what="does not say up to when all is equal", suggestion="again")
-    if missing is not None:
-        problems.append(missing)
-    problems += [*changed_mappings(job.migration, job.ledger), *_unenforced(job), *too_wide(job.migration, job.source)]
-    for one in job.migration.collections:
-        letters = list_letters(job.ledger, one.name)
-        if letters:
-            what = f"has {len(letters)} open dead letter(s): DynamoDB does not hold these documents"
-            problems.append(Problem(where=f"collections.{one.name}", what=what, suggestion="docferry dead-letters"))
-    return problems
-
-
-def _unenforced(job: Job) -> Iterator[Problem]:
-    """Unique indexes that DynamoDB's keys do not stand for: two documents could be made alike once it leads."""
-    waived = set(job.migration.cutover.waived_unique)
-    for mapping in job.migration.mappings.values():
-        key = mapping.root.pk.fields | mapping.root.sk.fields
-        facts = job.source.collection_facts(mapping.collection)
-        for unique in (*facts.unique, *facts.partly_unique):
-            name = f"{mapping.collection}.{','.join(sorted(unique))}"
-            if unique != {"_id"} and not key <= unique and name not in waived:
-                what = "is unique in MongoDB, and nothing enforces it once DynamoDB leads"
-                advice = f"enforce it in the application, and waive it: cutover.waived_unique: [{name}]"
-                yield Problem(where=name, what=what, suggestion=advice)
 
 
 async def _compare_until_few(job: Job, target: Target, watching: ChangeWatch, following: asyncio.Task[None]) -> None:

@@ -24,9 +24,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.modes import Mode, ModeState
-from docferry.core.versions import snapshot_version, version_time
+from docferry.core.versions import snapshot_version
 from docferry.errors import HoldFailed, PreflightFailed, Problem
 from docferry.flows.cutover.hold import (
     CATCH_UP_S,
@@ -41,36 +40,30 @@ from docferry.flows.cutover.hold import (
     take_over,
     wait_until_lag_below,
 )
+from docferry.flows.cutover.phases import RETURN
+from docferry.flows.cutover.refusals import Asked
+from docferry.flows.cutover.return_evidence import WITHOUT_JOURNAL, has_journals, reverse_letters
 from docferry.flows.fence.fence import lift
 from docferry.flows.fence.marker import mark_leader, mark_neither
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
-from docferry.flows.ledger.approvals import no_evidence
 from docferry.flows.ledger.modes import (
     change_mode,
-    list_instances,
     live_instances,
-    read_mode,
     request_replication_yield,
     wait_for_acknowledgements,
 )
 from docferry.flows.ledger.positions import continue_replication_from
 from docferry.flows.ledger.reigns import record_reign
-from docferry.flows.ledger.reports import latest_report
 from docferry.flows.ledger.reverse_letters import list_reverse_letters
 from docferry.flows.ledger.times import now_ms
-from docferry.flows.preflight.thresholds import REPORT_AGE_S, RETURN_LAG_S, SIGNATURE_LIVES_S
-from docferry.flows.reporting.health import lacking_health
+from docferry.flows.preflight.thresholds import RETURN_LAG_S
 from docferry.flows.reverse.follower import reverse
 from docferry.flows.reverse.journals import JournalProof
 from docferry.flows.reverse.proof import LOOK_AGAIN_S
 from docferry.flows.reverse.report import ReverseReport
 from docferry.ports.flows import Record, Target
 
-WITHOUT_JOURNAL = "journal"
-"""Waived where the journals are broken: the way back goes by the streams alone, and says that it is not proved."""
-WITHOUT_VALIDATION = "validation"
-"""Waived, where instances are: an emergency, in which MongoDB leads without having been compared. The mode's history says so."""
 FEW = 200
 """Entries that are left to be proved while writes wait, beside what is written until then."""
 NOT_PROVED = (
@@ -79,15 +72,17 @@ NOT_PROVED = (
 )
 
 
-async def switch_to_mongodb(job: Job, target: Target, waived: Sequence[str] = ()) -> SwitchReport:
-    """MongoDB leads from now on; forward replication goes on from here.
+async def switch_to_mongodb(
+    job: Job, target: Target, waived: Sequence[str] = (), to: Mode = Mode.MONGO_ONLY
+) -> SwitchReport:
+    """MongoDB leads from now on; forward replication goes on from here. `to`: how far a rollback is to go behind that.
 
     `waived` names instances (their ids) that vanished and are known to be gone, WITHOUT_VALIDATION, and WITHOUT_JOURNAL.
 
     Raises: PreflightFailed or MoveRefused, before anything was touched; HoldFailed, if it could not be finished in time, with
             the reason: everything is as it was.
     """
-    await in_thread(require_ready_to_return, job, waived, stop=job.stop)
+    await in_thread(require_ready_to_return, job, waived, to, stop=job.stop)
     return await change_leader(job, target, waived)
 
 
@@ -112,74 +107,15 @@ async def change_leader(job: Job, target: Target, waived: Sequence[str] = ()) ->
         await end_switch(job, following)
 
 
-def require_ready_to_return(job: Job, waived: Sequence[str]) -> None:
-    """Raises PreflightFailed with all that is not waived: a validation that is missing, and every instance that vanished and may
-    have a request on its way; MoveRefused."""
-    read_mode(job.ledger).hold(Mode.MONGO_ONLY, 0)
-    problems = []
-    journals = has_journals(job, waived)
-    for one in vanished_instances(job):
-        if journals and one.lanes:
-            continue  # struck off and sealed: whatever it has sent can be waited for in its lanes, or never happens
-        left_s = one.until_ms / 1000 + SIGNATURE_LIVES_S - time.time()
-        if one.id not in waived:
-            what = (
-                "disappeared without ending its registration; a request that it signed may still arrive for "
-                f"{left_s / 60:.0f} min"
-            )
-            advice = f"wait for it, or waive it if it is known to be gone: --waive {one.id}"
-            problems.append(Problem(where=f"instance {one.name}", what=what, suggestion=advice))
-    problems += [] if WITHOUT_VALIDATION in waived else _unvalidated(job)
-    problems += [*_letters(job), *lacking_health(job, ("replica_set", "tables"))]
-    if problems:
-        raise PreflightFailed(f"{job.migration.name}: MongoDB as the leader", problems)
-
-
-def has_journals(job: Job, waived: Sequence[str]) -> bool:
-    """Whether the journals are to prove the way back."""
-    return read_mode(job.ledger).journal and WITHOUT_JOURNAL not in waived
-
-
-def _unvalidated(job: Job) -> list[Problem]:
-    """Why no report says that MongoDB holds what DynamoDB does, since it leads this time."""
-    report, mode = latest_report(job.ledger), read_mode(job.ledger)
-    problem = no_evidence(report, mode)
-    what = problem.what if problem is not None else ""
-    if report is not None and not what:
-        age_s, floor_s = (now_ms() - report.at_ms) / 1000, version_time(mode.floor).time
-        if report.at_ms / 1000 < floor_s:
-            what = "the last one is from before DynamoDB led this time"
-        elif age_s > REPORT_AGE_S:
-            what = f"is {age_s / 3600:.0f} h old"
-    advice = (
-        "docferry validate, while docferry reverse runs; in an emergency: --waive "
-        f"{WITHOUT_VALIDATION}, which the history of the mode keeps"
-    )
-    return [Problem(where="full validation", what=what, suggestion=advice)] if what else []
-
-
-def _letters(job: Job) -> list[Problem]:
-    letters = list_reverse_letters(job.ledger)
-    what = f"has {len(letters)} dead letter(s): MongoDB does not hold these documents as DynamoDB does"
-    return [Problem(where="reverse replication", what=what, suggestion="docferry status")] if letters else []
+def require_ready_to_return(job: Job, waived: Sequence[str], to: Mode = Mode.MONGO_ONLY) -> None:
+    """Raises PreflightFailed with all that is not waived; MoveRefused."""
+    RETURN.require(Asked(job=job, waived=waived, to=to))
 
 
 def _require_no_letters(job: Job) -> None:
     """Some may have been opened while reverse replication caught up."""
-    if problems := _letters(job):
+    if problems := list(reverse_letters(Asked(job=job))):
         raise PreflightFailed(f"{job.migration.name}: MongoDB as the leader", problems)
-
-
-def ended_without_a_word(job: Job) -> list[Instance]:
-    """Instances that did not say that they end, nor what they wrote last; their last signed requests may still be alive."""
-    live = {one.id for one in live_instances(job.ledger, job.identity)}
-    limit = now_ms() - int(SIGNATURE_LIVES_S * 1000)
-    return [one for one in list_instances(job.ledger) if not one.ended and one.id not in live and one.until_ms > limit]
-
-
-def vanished_instances(job: Job) -> list[Instance]:
-    """Those of them whose process is not proved dead."""
-    return [one for one in ended_without_a_word(job) if not job.identity.ended(one.mark)]
 
 
 async def _prove_ahead(proof: JournalProof, job: Job, following: asyncio.Task[None]) -> None:

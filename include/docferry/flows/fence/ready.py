@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from docferry.core.cutover.fence_plan import FenceKind
 from docferry.errors import AccessDenied, PreflightFailed, Problem, RequestRefused
-from docferry.flows.fence.record import LIFT_S, Recorded, plan_fence
+from docferry.flows.fence.record import LIFT_S, plan_fence
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.ledger.rooms.fence import read_fence
@@ -17,18 +17,7 @@ LATE_LIFT = "lift"
 """Waived: the process that may have a lift on its way is known to be gone."""
 
 
-def lacking_fence(job: Job, waived: Sequence[str] = ()) -> list[Problem]:
-    """Why no fence would hold; nothing if one would, or stands. Reads only.
-
-    Raises: StoreError, RetryExhausted, Stopped, if MongoDB cannot be asked at the moment.
-    """
-    late = [] if LATE_LIFT in waived else list(_late_lift(job))
-    if read_fence(job.ledger).state is not Recorded.DOWN:
-        return late  # it stands, or is lifted first: the switch goes on from the record
-    return late + unfenceable(job)
-
-
-def _late_lift(job: Job) -> Iterator[Problem]:
+def late_lift(job: Job) -> Iterator[Problem]:
     """A lift that a process noted, and may send yet: it would open MongoDB under the next leader, until it is looked at."""
     late = read_fence(job.ledger).late(job.identity)
     left_s = (late[1] - now_ms()) / 1000 + LATE_LIFT_S if late is not None else 0.0
@@ -38,24 +27,33 @@ def _late_lift(job: Job) -> Iterator[Problem]:
         yield Problem(where="the fence on MongoDB", what=what, suggestion=advice)
 
 
-def unfenceable(job: Job) -> list[Problem]:
-    """The same without a look at the ledger, which need not be there yet."""
+def no_fence(job: Job) -> list[Problem]:
+    """Why no kind of fence would hold, whatever the ledger says. Reads only.
+
+    Raises: StoreError, RetryExhausted, Stopped, if MongoDB cannot be asked at the moment.
+    """
     try:
-        plan = plan_fence(job, LIFT_S)
+        plan_fence(job, LIFT_S)
     except PreflightFailed as error:
         return list(error.problems)
     except (AccessDenied, RequestRefused) as error:
         what = f"MongoDB does not tell what a fence would meet: {error}"
         advice = "docferry's user needs clusterMonitor and userAdmin; a service that has no such commands cannot be fenced yet"
         return [Problem(where="cutover.fence", what=what, suggestion=advice)]
-    return _open_transactions(job) if plan.kind is FenceKind.WRITE_BLOCK else []
+    return []
 
 
-def _open_transactions(job: Job) -> list[Problem]:
-    """Those that have been open for longer than writes may wait: nothing tells that they end."""
+def long_transactions(job: Job) -> list[Problem]:
+    """Those in the way of a write block that have been open for longer than writes may wait: nothing tells that they end.
+
+    Raises: as `no_fence`.
+    """
     settings = job.migration.cutover
-    if settings.kill_transactions:
-        return []
+    try:
+        if settings.kill_transactions or plan_fence(job, LIFT_S).kind is not FenceKind.WRITE_BLOCK:
+            return []
+    except (PreflightFailed, AccessDenied, RequestRefused):
+        return []  # no fence: `no_fence` says so
     found = retrying("list open transactions", job.fence.open_transactions, job.stop, LIFT_S)
     advice = "end it, or let the switch kill what is in its way: cutover.kill_transactions: true"
     return [

@@ -12,13 +12,11 @@ from docferry.ports.flows import Progress
 
 LOOK_S = 3.0
 """For so long MongoDB's connections are looked at before a phase that some of them would not survive."""
-SERVES = ("replica_set", "tables", "application")
-"""The parts that must be well before reads come from DynamoDB, or the leader changes."""
 
 
-def foreign_writers(job: Job) -> Iterator[Problem]:
+def foreign_writers(job: Job, look_s: float = LOOK_S) -> Iterator[Problem]:
     """The programs that write to MongoDB without docferry's client: behind the fence their writes fail. Raises StoreError."""
-    for one in _looked(job).writers:
+    for one in _looked(job, look_s).writers:
         yield _problem(one, "writes", "waived_writers")
 
 
@@ -29,8 +27,8 @@ def foreign_readers(job: Job) -> Iterator[Problem]:
             yield _problem(one, "reads" if one.does is Doing.READ else "writes", "waived_readers")
 
 
-def _looked(job: Job) -> ForeignReport:
-    report = foreigners(job, LOOK_S)
+def _looked(job: Job, look_s: float = LOOK_S) -> ForeignReport:
+    report = foreigners(job, look_s)
     _tell_idle(job.progress, report)
     return report
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -40,6 +40,7 @@ from docferry.flows.ledger.rooms.owners import require_owned
 from docferry.flows.ledger.rooms.reverse_stream import (
     REVERSE,
     ReverseState,
+    read_reverse,
     require_unheld,
     reverse_checkpoint,
     reverse_ended,
@@ -102,18 +103,43 @@ def _begun(
     streams: Streams, tables: Iterable[str], begun_ms: int, latest: Mapping[str, Mapping[str, str]]
 ) -> list[TableStream]:
     found: list[TableStream] = []
-    problems: list[Problem] = []
+    if problems := list(lacking_streams(streams, tables := list(tables))):
+        raise PreflightFailed("reverse replication", problems)
+    for table in tables:
+        facts = streams.stream_of(table)
+        assert facts is not None
+        found.append(begin(table, facts.arn, streams.shards(facts.arn), begun_ms, latest.get(table, {})))
+    return found
+
+
+def lacking_streams(streams: Streams, tables: Iterable[str]) -> Iterator[Problem]:
+    """The tables of which no stream tells what was written. Raises StoreError."""
     for table in tables:
         facts = streams.stream_of(table)
         if facts is None or not facts.images:
             what = "has no stream" if facts is None else "has a stream without both images"
             advice = "docferry provision --allow-changes, with `stream: true` in the file"
-            problems.append(Problem(where=f"tables.{table}", what=what, suggestion=advice))
-        else:
-            found.append(begin(table, facts.arn, streams.shards(facts.arn), begun_ms, latest.get(table, {})))
-    if problems:
-        raise PreflightFailed("reverse replication", problems)
-    return found
+            yield Problem(where=f"tables.{table}", what=what, suggestion=advice)
+
+
+def lacking_start(ledger: Ledger, migration: Migration) -> Iterator[Problem]:
+    """Why reverse replication could not go on: no start for a table, or one that the streams forgot. Raises StoreError."""
+    state = read_reverse(ledger)
+    for table in migration.tables:
+        if table.name not in state.tables:
+            what = "no start is recorded: the change of leader to DynamoDB records it"
+            yield Problem(where=f"tables.{table.name}", what=what)
+    if state.started and (told := _forgotten(state)):
+        advice = "MongoDB has missed changes: restore a rollback point, or stay with DynamoDB"
+        yield Problem(where="reverse replication", what=told, suggestion=advice)
+
+
+def _forgotten(state: ReverseState) -> str:
+    age_s = (now_ms() - state.reached_ms) / 1000
+    if age_s <= KEEP_S:
+        return ""
+    hours = f"{age_s / 3600:,.1f} h"
+    return f"the last time that all changes were applied was {hours} ago, and the stream keeps changes for 24 h"
 
 
 def _recorded(lease: Lease, migration: Migration) -> dict[str, TableStream]:
@@ -123,12 +149,8 @@ def _recorded(lease: Lease, migration: Migration) -> dict[str, TableStream]:
     if missing:
         what = "no start is recorded: the change of leader to DynamoDB records it"
         raise PreflightFailed("reverse replication", [Problem(where=f"tables.{name}", what=what) for name in missing])
-    age_s = (now_ms() - state.reached_ms) / 1000
-    if age_s > KEEP_S:
-        hours = f"{age_s / 3600:,.1f} h"
-        raise StreamTrimmed(
-            f"the last time that all changes were applied was {hours} ago, and the stream keeps changes for 24 h"
-        )
+    if told := _forgotten(state):
+        raise StreamTrimmed(told)
     return {table.name: decode_stream(table.name, tables[table.name]) for table in migration.tables}
 
 

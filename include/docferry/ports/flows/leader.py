@@ -19,5 +19,11 @@ class LeaderMarker(Protocol):
         Returns what is stored then, confirmed by a majority: another than `marker` is not older than it.
         """
 
+    def rehearse(self) -> None:
+        """Look for the marker, and commit a transaction there that changes nothing: what a change of leader does must be allowed.
+
+        Raises: AccessDenied, RequestRefused, if it is not.
+        """
+
     def raise_token(self, token: int) -> bool:
         """Make `token` the gates' token, if they say that DynamoDB leads and theirs is not higher; whether it is theirs now."""

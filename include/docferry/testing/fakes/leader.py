@@ -34,6 +34,9 @@ class FakeLeader:
         self.faults["write"].after()
         return found
 
+    def rehearse(self) -> None:
+        self.faults["rehearse"].before()
+
     def raise_token(self, token: int) -> bool:
         self.faults["raise_token"].before()
         with self._lock:

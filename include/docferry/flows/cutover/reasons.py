@@ -1,0 +1,277 @@
+"""The reasons for which phases are refused, each of which looks at one thing. `phases` says which phase asks which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from docferry.core.cutover.journal import LaneName
+from docferry.errors import AccessDenied, Problem, RequestRefused, RetryExhausted, TableMissing, TransientStoreError
+from docferry.flows.cutover.hold import tables_of
+from docferry.flows.cutover.refusals import Asked
+from docferry.flows.fence.ready import LATE_LIFT, late_lift, long_transactions, no_fence
+from docferry.flows.fence.record import LIFT_S, Recorded
+from docferry.flows.kernel.retry import retrying
+from docferry.flows.ledger.approvals import approval_of, no_evidence
+from docferry.flows.ledger.dead_letters import list_letters
+from docferry.flows.ledger.load_headers import LoadHeaders
+from docferry.flows.ledger.mapping_fingerprint import changed_mappings
+from docferry.flows.ledger.modes import live_instances, read_mode, unacknowledged
+from docferry.flows.ledger.positions import read_replication, recorded_position
+from docferry.flows.ledger.reports import latest_report
+from docferry.flows.ledger.rooms.fence import read_fence
+from docferry.flows.ledger.rooms.owners import not_owned
+from docferry.flows.ledger.rooms.reverse_stream import read_reverse
+from docferry.flows.ledger.times import now_ms
+from docferry.flows.ledger.writers import open_loads, open_writers
+from docferry.flows.preflight.readiness import foreign_writers
+from docferry.flows.preflight.thresholds import FLIP_LAG_S, REPORT_AGE_S, SEEN_S
+from docferry.flows.preflight.wide import too_wide
+from docferry.flows.preflight.windows import windows_of
+from docferry.flows.replicate.opening import late_writes
+from docferry.flows.reporting.health import lacking_health
+from docferry.flows.reverse.follower import lacking_start, lacking_streams
+from docferry.ports.flows import Ledger
+
+MARKER_S = 5.0
+
+# --- the ledger ------------------------------------------------------------------------------------------------------
+
+
+def evidence(asked: Asked) -> Iterator[Problem]:
+    """The last full validation says that all is equal, of the database that leads."""
+    problem = no_evidence(latest_report(asked.job.ledger), read_mode(asked.job.ledger))
+    if problem is not None:
+        yield problem
+
+
+def no_time(asked: Asked) -> Iterator[Problem]:
+    report = latest_report(asked.job.ledger)
+    if report is not None and report.ok and report.equal_up_to is None:
+        yield Problem(where="full validation", what="does not say up to when all is equal", suggestion="again")
+
+
+def old_evidence(asked: Asked) -> Iterator[Problem]:
+    report = latest_report(asked.job.ledger)
+    age_s = (now_ms() - report.at_ms) / 1000 if report else 0.0
+    if age_s > REPORT_AGE_S:
+        yield Problem(where="full validation", what=f"is {age_s / 3600:.0f} h old", suggestion="docferry validate")
+
+
+def unapproved(phase: str) -> Callable[[Asked], Iterator[Problem]]:
+    """No person has allowed it on this evidence. Without evidence there is nothing to approve, and `evidence` says so."""
+
+    def find(asked: Asked) -> Iterator[Problem]:
+        report = latest_report(asked.job.ledger)
+        if report is not None and report.ok and approval_of(asked.job.ledger, phase, report.digest) is None:
+            what = f"has no approval on the last validation report ({report.digest[:12]})"
+            yield Problem(where=phase, what=what, suggestion=f"docferry approve FILE {phase}")
+
+    return find
+
+
+def not_loaded(asked: Asked) -> Iterator[Problem]:
+    for one in asked.job.migration.collections:
+        header = LoadHeaders(asked.job.ledger).read(one.name)
+        if header is None or not header.complete:
+            advice = f"docferry backfill --only {one.name}"
+            yield Problem(where=f"collections.{one.name}", what="is not loaded", suggestion=advice)
+
+
+def other_mapping(asked: Asked) -> Iterator[Problem]:
+    return changed_mappings(asked.job.migration, asked.job.ledger)
+
+
+def anothers_table(asked: Asked) -> Iterable[Problem]:
+    return not_owned(asked.job.migration, asked.job.ledger)
+
+
+def letters(asked: Asked) -> Iterator[Problem]:
+    for one in asked.job.migration.collections:
+        if found := list_letters(asked.job.ledger, one.name):
+            what = f"has {len(found)} open dead letter(s): DynamoDB does not hold these documents"
+            yield Problem(where=f"collections.{one.name}", what=what, suggestion="docferry dead-letters")
+
+
+def other_writers(asked: Asked) -> Iterator[Problem]:
+    job = asked.job
+    for one in [*open_loads(job.ledger, job.migration, job.identity), *open_writers(job.ledger, job.identity)]:
+        advice = "wait for its end: it would write what MongoDB holds over what the application writes"
+        yield Problem(where="writers", what=one, suggestion=advice)
+
+
+def late_requests(asked: Asked) -> Iterator[Problem]:
+    for name, what in late_writes(asked.job.ledger, asked.job.migration):
+        yield Problem(where=f"collections.{name}", what=f"its load is not over: {what}", suggestion="wait for that")
+
+
+def replication(asked: Asked) -> Iterator[Problem]:
+    return lacking_replication(asked.job.ledger)
+
+
+def lacking_replication(ledger: Ledger) -> Iterator[Problem]:
+    """What keeps DynamoDB from following MongoDB closely; nothing if it does."""
+    state = read_replication(ledger)
+    lag_s = state.lag_s
+    ended = "" if state.holder.owner else state.ended
+    if state.position is None or state.noted_s_ago > SEEN_S or ended:
+        what = f"does not run; its last run ended with: {ended}" if ended else "does not run"
+        yield Problem(where="replication", what=what, suggestion="docferry replicate, or the DAG replicate")
+    elif lag_s is None or lag_s > FLIP_LAG_S:
+        what = f"lags {lag_s} s" if lag_s is not None else "does not know how far it is behind"
+        yield Problem(where="replication", what=what, suggestion="wait until it has caught up")
+
+
+def reversing(asked: Asked) -> Iterator[Problem]:
+    """Where the way back begins cannot be noted while a process follows another way back."""
+    holder = read_reverse(asked.job.ledger).holder
+    if holder.owner and holder.until_ms > now_ms():
+        what = f"is run by {holder.owner}: where the way back begins could not be noted"
+        yield Problem(where="reverse replication", what=what, suggestion="end that process")
+
+
+# --- windows ---------------------------------------------------------------------------------------------------------
+
+
+def short_windows(asked: Asked) -> Iterator[Problem]:
+    """The oplog, and the images of changes, must reach back to where replication is, and to the validation."""
+    job = asked.job
+    state, report = read_replication(job.ledger), latest_report(job.ledger)
+    position = state.position or recorded_position(job.ledger)
+    if state.lost:
+        advice = "load again: docferry backfill --again"
+        yield Problem(where="replication", what="the oplog no longer holds its position", suggestion=advice)
+    elif position is not None:
+        windows = retrying("ask how far the oplog reaches", lambda: windows_of(job.source, position.time), job.stop)
+        if windows.oplog_left_s <= 0:
+            what = "is at a position to which the oplog no longer reaches back"
+            yield Problem(where="replication", what=what, suggestion="load again: docferry backfill --again")
+        if windows.images_left_s is not None and windows.images_left_s <= 0:
+            what = "is at a position whose images of changes have expired"
+            yield Problem(where="replication", what=what, suggestion="load again: docferry backfill --again")
+    since = report.equal_up_to if report is not None and report.ok else None
+    if since is not None:
+        first, _ = retrying("ask how far the oplog reaches", job.source.oplog_reach, job.stop)
+        if since < first:
+            what = "found all equal up to a time to which the oplog no longer reaches back: what changed since is not known"
+            yield Problem(where="full validation", what=what, suggestion="docferry validate")
+
+
+def no_way_back(asked: Asked) -> Iterator[Problem]:
+    """The tables' streams, by which MongoDB follows once DynamoDB leads."""
+    return lacking_streams(asked.job.streams, tables_of(asked.job))
+
+
+def lost_way_back(asked: Asked) -> Iterator[Problem]:
+    """Where reverse replication goes on, and whether the streams still hold what is behind it."""
+    return lacking_start(asked.job.ledger, asked.job.migration)
+
+
+# --- MongoDB ---------------------------------------------------------------------------------------------------------
+
+
+def unenforced(asked: Asked) -> Iterator[Problem]:
+    """Unique indexes that DynamoDB's keys do not stand for: two documents could be made alike once it leads."""
+    job = asked.job
+    waived = set(job.migration.cutover.waived_unique)
+    for mapping in job.migration.mappings.values():
+        key = mapping.root.pk.fields | mapping.root.sk.fields
+        facts = job.source.collection_facts(mapping.collection)
+        for unique in (*facts.unique, *facts.partly_unique):
+            name = f"{mapping.collection}.{','.join(sorted(unique))}"
+            if unique != {"_id"} and not key <= unique and name not in waived:
+                what = "is unique in MongoDB, and nothing enforces it once DynamoDB leads"
+                advice = f"enforce it in the application, and waive it: cutover.waived_unique: [{name}]"
+                yield Problem(where=name, what=what, suggestion=advice)
+
+
+def wide(asked: Asked) -> Iterable[Problem]:
+    return too_wide(asked.job.migration, asked.job.source)
+
+
+def fence(asked: Asked) -> list[Problem]:
+    return no_fence(asked.job) if _fence_is_down(asked) else []
+
+
+def transactions(asked: Asked) -> list[Problem]:
+    return long_transactions(asked.job) if _fence_is_down(asked) else []
+
+
+def lift_on_its_way(asked: Asked) -> Iterable[Problem]:
+    return () if LATE_LIFT in asked.waived else late_lift(asked.job)
+
+
+def _fence_is_down(asked: Asked) -> bool:
+    """One that stands, or is lifted first, is gone on with from its record."""
+    return asked.no_ledger or read_fence(asked.job.ledger).state is Recorded.DOWN
+
+
+def clients_of_mongodb(asked: Asked) -> Iterator[Problem]:
+    return foreign_writers(asked.job, asked.look_s)
+
+
+def marker(asked: Asked) -> Iterator[Problem]:
+    """Whether docferry's user may read the marker, and change it in a transaction."""
+    where = "the marker docferry.leader"
+    try:
+        retrying("try the marker in MongoDB", asked.job.leader.rehearse, asked.job.stop, MARKER_S)
+    except (AccessDenied, RequestRefused) as error:
+        what = f"docferry's user cannot write it in a transaction: {error}"
+        advice = "it needs find, insert and update there, on a replica set"
+        yield Problem(where=where, what=what, suggestion=advice)
+    except (TransientStoreError, RetryExhausted) as error:
+        what = f"no majority confirms what is written there: {error}"
+        yield Problem(where=where, what=what, suggestion="see docferry health, part replica_set")
+
+
+def blind_users(asked: Asked) -> Iterator[Problem]:
+    """Users of the application who may not read the marker. Where users cannot be listed there is no fence either."""
+    try:
+        facts = retrying("ask who may read the marker", asked.job.fence.facts, asked.job.stop, LIFT_S)
+    except (AccessDenied, RequestRefused):
+        return
+    for one in facts.users:
+        if one.writes and not one.reads_marker and one.id != facts.own_user:
+            what = "may write to the migration's collections, and not read docferry.leader: without the ledger it would stop"
+            yield Problem(where=f"user {one.id}", what=what, suggestion="grant it find on docferry.leader")
+
+
+# --- health, and the application -------------------------------------------------------------------------------------
+
+
+def unwell(part: str) -> Callable[[Asked], Iterator[Problem]]:
+    """A part of health: what cannot be told is not well either."""
+    return lambda asked: lacking_health(asked.job, (part,))
+
+
+def no_journal_table(asked: Asked) -> Iterator[Problem]:
+    job = asked.job
+    if not job.migration.cutover.journal:
+        return
+    try:
+        job.journal.read(LaneName("no-process", 0), 0, 1)
+    except TableMissing:
+        what, advice = (
+            "is not there, and each write would need an entry in it",
+            "docferry provision; or cutover.journal: false",
+        )
+        yield Problem(where=f"table {job.migration.ledger.journal_table}", what=what, suggestion=advice)
+
+
+def no_journal_client(asked: Asked) -> Iterator[Problem]:
+    job = asked.job
+    for one in live_instances(job.ledger, job.identity) if job.migration.cutover.journal else ():
+        if not one.lanes:
+            what = "runs a docferry that knows no journal, and would write no more once DynamoDB leads"
+            advice = "install this docferry there, and restart it"
+            yield Problem(where=f"instance {one.name}", what=what, suggestion=advice)
+
+
+def nobody_follows(asked: Asked) -> Iterator[Problem]:
+    job = asked.job
+    live = live_instances(job.ledger, job.identity)
+    if not live:
+        advice = "start the application with docferry.connect"
+        yield Problem(where="application", what="no instance is registered: no process would follow", suggestion=advice)
+    for one in unacknowledged(live, read_mode(job.ledger).epoch):
+        what = "has not followed the last change of mode"
+        yield Problem(where=f"instance {one.name}", what=what, suggestion="see its log")
