@@ -90,7 +90,7 @@ STOP = Phase(
             what="a unique index that no key stands for, and that is not waived", source="MongoDB",
             find=reasons.unenforced, early=True, standing=True,
         ),
-        Reason(what="a document with more than 99 children", source="MongoDB", find=reasons.wide, standing=True),
+        Reason(what="a document with more than 99 children", source="MongoDB", find=reasons.wide),
         Reason(
             what="no kind of fence would hold: other databases or collections, users who pass it, `app_users` is empty, a TTL "
             "index", source="MongoDB", find=reasons.fence, early=True, standing=True,
