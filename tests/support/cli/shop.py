@@ -31,6 +31,7 @@ COMMANDS = (
     "drill",
     "check",
     "provision",
+    "release",
     "replicas",
     "backfill",
     "replicate",
@@ -50,6 +51,7 @@ COMMANDS = (
     "rollback",
     "finalize",
     "points",
+    "cost",
     "iam",
     "privileges",
 )
