@@ -146,7 +146,7 @@ def test_health_tells_each_part_and_ends_with_1_while_nobody_replicates(shop: Sh
     parts = {name: part["status"] for name, part in machine.json["parts"].items()}
     assert parts.pop("lag_forward") in ("unhealthy", "unknown")
     served = {"replica_set", "tables", "lag_reverse", "consistency", "letters", "application", "fence"}
-    assert set(parts) == served | {"mapping"}
+    assert set(parts) == served | {"mapping", "switch"}
     assert parts["mapping"] == "healthy"
     assert (parts["replica_set"], parts["tables"], parts["consistency"]) == ("healthy", "healthy", "healthy")
     assert machine.json["status"] in plain.out.splitlines()[-1]
