@@ -253,6 +253,21 @@ def test_check_says_long_before_what_would_refuse_it(words: str) -> None:
     assert phases.early_problems(world.job()) != []
 
 
+@pytest.mark.parametrize(
+    ("breaks", "said"),
+    [
+        (short_oplog, "replication: is at a position to which the oplog no longer reaches back"),
+        (short_oplog, "full validation: found all equal up to a time to which the oplog no longer reaches back"),
+        (lambda world: setattr(world.source, "expire_s", -1.0), "replication: is at a position whose images"),
+        (lambda world: world.replicator(lost=True), "replication: is at a position to which the oplog no longer"),
+    ],
+)
+def test_each_window_that_is_too_short_is_named(breaks: Break, said: str) -> None:
+    world = Ready(READS)
+    breaks(world)
+    assert [one for one in could_stop(world)[1] if one.startswith(said)] != []
+
+
 # --- dual writes and reads -------------------------------------------------------------------------------------------
 
 

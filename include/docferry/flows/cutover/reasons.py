@@ -26,7 +26,6 @@ from docferry.flows.ledger.writers import open_loads, open_writers
 from docferry.flows.preflight.readiness import foreign_writers
 from docferry.flows.preflight.thresholds import FLIP_LAG_S, REPORT_AGE_S, SEEN_S
 from docferry.flows.preflight.wide import too_wide
-from docferry.flows.preflight.windows import windows_of
 from docferry.flows.replicate.opening import late_writes
 from docferry.flows.reporting.health import lacking_health
 from docferry.flows.reverse.follower import lacking_start, lacking_streams
@@ -137,23 +136,19 @@ def short_windows(asked: Asked) -> Iterator[Problem]:
     job = asked.job
     state, report = read_replication(job.ledger), latest_report(job.ledger)
     position = state.position or recorded_position(job.ledger)
-    if state.lost:
-        advice = "load again: docferry backfill --again"
-        yield Problem(where="replication", what="the oplog no longer holds its position", suggestion=advice)
-    elif position is not None:
-        windows = retrying("ask how far the oplog reaches", lambda: windows_of(job.source, position.time), job.stop)
-        if windows.oplog_left_s <= 0:
-            what = "is at a position to which the oplog no longer reaches back"
-            yield Problem(where="replication", what=what, suggestion="load again: docferry backfill --again")
-        if windows.images_left_s is not None and windows.images_left_s <= 0:
-            what = "is at a position whose images of changes have expired"
-            yield Problem(where="replication", what=what, suggestion="load again: docferry backfill --again")
+    first, last = retrying("ask how far the oplog reaches", job.source.oplog_reach, job.stop)
+    advice = "load again: docferry backfill --again"
+    if state.lost or (position is not None and position.time < first):
+        what = "is at a position to which the oplog no longer reaches back"
+        yield Problem(where="replication", what=what, suggestion=advice)
+    expire_s = retrying("ask how long images are kept", job.source.expire_images_after_s, job.stop)
+    if position is not None and expire_s is not None and last.time - position.time.time > expire_s:
+        what = "is at a position whose images of changes have expired"
+        yield Problem(where="replication", what=what, suggestion=advice)
     since = report.equal_up_to if report is not None and report.ok else None
-    if since is not None:
-        first, _ = retrying("ask how far the oplog reaches", job.source.oplog_reach, job.stop)
-        if since < first:
-            what = "found all equal up to a time to which the oplog no longer reaches back: what changed since is not known"
-            yield Problem(where="full validation", what=what, suggestion="docferry validate")
+    if since is not None and since < first:
+        what = "found all equal up to a time to which the oplog no longer reaches back: what changed since is not known"
+        yield Problem(where="full validation", what=what, suggestion="docferry validate")
 
 
 def no_way_back(asked: Asked) -> Iterator[Problem]:
