@@ -111,4 +111,4 @@ def test_without_its_connection_the_task_ends_at_once(airflow_home: Path) -> Non
 
     operator = AnalyzeOperator(task_id="read_mongodb", mongo_conn_id="mongo_gone", database="d")
     with pytest.raises(AirflowFailException, match="mongo_gone"):
-        operator.execute({})
+        operator.execute({"dag_run": SimpleNamespace(dag_id="analyze", run_id="r")})
