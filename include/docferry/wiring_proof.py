@@ -16,7 +16,7 @@ from docferry.client.reads.measured import MeasuredReads
 from docferry.config import Migration
 from docferry.core.analyze.proof import ModelProof
 from docferry.core.cost.prices import PriceBook
-from docferry.flows.analyze.prove import CALLS, DOCUMENTS, PATTERN_S, ProofJob, prove
+from docferry.flows.analyze.prove import CALLS, DOCUMENTS, PATTERN_S, ProofJob, prove, scratch_copy
 from docferry.ports.flows import Progress, StopSignal
 from docferry.ports.proof import ModelReads
 from docferry.wiring import Connections
@@ -60,7 +60,8 @@ def proof_job(
 
 def run_proof(connections: Connections, job: ProofJob) -> ModelProof:
     """The proof, to its end, in an event loop of its own."""
-    return connections.run(job.migration, lambda target: prove(job, target))
+    copy = scratch_copy(job.migration)
+    return connections.run(copy, lambda target: prove(job, copy, target))
 
 
 def _stand_in(connections: Connections, region: str) -> str:

@@ -25,7 +25,9 @@ from docferry.rehearsal.shop import load_shop
 from docferry.sandbox import SandboxStack
 from docferry.sandbox.airflow import repository
 from pymongo import MongoClient
+from support.design.films import films_rig
 from support.place import ROOT
+from support.replicate.rig import end
 
 KILLS = int(os.environ.get("DOCFERRY_PROVE_KILLS", "2"))
 
@@ -212,3 +214,16 @@ def test_two_processes_do_not_prove_in_one_directory(tmp_path: Path) -> None:
         pass
     with ScratchManifest(tmp_path).held():
         pass
+
+
+@pytest.mark.timeout(300)
+def test_a_model_with_keys_and_indexes_of_its_own_is_proved(stack: SandboxStack, tmp_path: Path) -> None:
+    rig = films_rig(stack.env(), tmp_path)
+    try:
+        told = prove(stack, rig.file, tmp_path / "out", "--calls", "3")
+    finally:
+        end(rig)
+    assert (told["ok"], told["failed"], told["different"]) == (True, 0, 0)
+    found = {one["name"]: one for one in json.loads((tmp_path / "out" / "proof.json").read_text())["patterns"]}
+    assert found["films_of_genre"]["same"] == found["person"]["same"] == 3
+    assert dynamodb_scratch(stack) == []

@@ -13,6 +13,7 @@ from docferry.client.context import ClientContext
 from docferry.client.membership import Membership
 from docferry.client.metrics import Metered
 from docferry.client.reads.named import NamedReads
+from docferry.core.access.conditions import partition_condition
 from docferry.core.access.patterns import Pattern
 from docferry.core.cost.units import READ_UNIT_BYTES
 from docferry.core.limits import item_bytes
@@ -61,17 +62,16 @@ class MeasuredReads:
     async def count(self, name: str, parameters: Mapping[str, Any]) -> ModelAnswer:
         pattern = self.pattern(name)
         asked = pattern.bind(parameters)
-        key = f"{asked.index}PK" if asked.index else "PK"
+        self._calls.begin()
+        began, count = time.perf_counter(), 0
+        if asked.partition is None:  # no document has such a key
+            return self._calls.answer((), 0, 0.0)
         request: dict[str, Any] = {
             "TableName": pattern.mapping.table,
             "Select": "COUNT",
-            "KeyConditionExpression": "#pk = :pk",
-            "ExpressionAttributeNames": {"#pk": key},
-            "ExpressionAttributeValues": {":pk": {"S": asked.partition}},
+            **partition_condition(pattern.mapping.layout, asked.partition, asked.index),
         } | ({"IndexName": asked.index} if asked.index else {})
-        self._calls.begin()
-        began, count = time.perf_counter(), 0
-        while asked.partition is not None:
+        while True:
             reply = await self._calls.call("Query", request)
             count += int(reply["Count"])
             if "LastEvaluatedKey" not in reply:

@@ -65,17 +65,16 @@ def clean(job: ProofJob) -> list[str]:
         return job.scratch().clean()
 
 
-async def prove(job: ProofJob, target: Target) -> ModelProof:
-    """Carry out the proof. Its scratch tables are gone when this returns or raises; those of a killed process go at the next
-    start.
+async def prove(job: ProofJob, copy: Migration, target: Target) -> ModelProof:
+    """Carry out the proof, on the scratch tables of `copy`, which `target` knows.
 
+    They are gone when this returns or raises; those of a killed process go at the next start.
     Raises: Stopped, StoreError, PreflightFailed while another process proves in the same directory.
     """
     began, moment = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     with job.manifest.held():
         scratch = job.scratch()
         await asyncio.to_thread(scratch.clean)
-        copy = scratch_copy(job.migration, secrets.token_hex(4), time.time() + KEPT_S)
         try:
             job.progress.say(
                 f"making {len(copy.tables)} scratch tables for at most {job.documents:,} documents a collection"
@@ -145,8 +144,9 @@ def _questions(
 # --- the copy --------------------------------------------------------------------------------------------------------
 
 
-def scratch_copy(migration: Migration, run: str, until: float) -> Migration:
-    """The same model over tables of other names, without what a table for minutes does not need."""
+def scratch_copy(migration: Migration) -> Migration:
+    """The same model over tables of names that no other run has, without what a table for minutes does not need."""
+    run, until = secrets.token_hex(4), time.time() + KEPT_S
     names = {table.name: scratch_name(run, number) for number, table in enumerate(migration.tables)}
     tags = {TAG: f"{until:.0f}", "docferry:migration": migration.name}
     tables = tuple(

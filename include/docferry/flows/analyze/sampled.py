@@ -108,7 +108,7 @@ def _items(
 async def _put(
     migration: Migration, target: Target, table: str, batch: Sequence[Sequence[Item]], guard: Callable[[], None]
 ) -> None:
-    packed = [one for items in batch for one in target.pack(items)]
+    packed = [one for items in batch for one in target.pack(items, table)]
     for start in range(0, len(packed), BATCH):
         written = await target.put_all(table, packed[start : start + BATCH], NoBudget(), guard)
         if written.refused:
