@@ -95,7 +95,7 @@ class Asking:
             related = _related(pattern, self.counted)
             counts, seconds = await asyncio.to_thread(self.source.count_related, self.collection, query, related, PAGE)
             return {_key(one): number for one, number in counts.items()}, seconds
-        sort = [] if pattern.plan.path else [(one, 1) for one in _sorted_by(pattern)]
+        sort = [] if pattern.plan.path else _sorted_by(pattern)
         ids, seconds = await asyncio.to_thread(self.source.find_ids, self.collection, query, sort, PAGE)
         return {_key(one): 0 for one in ids}, seconds
 
@@ -171,8 +171,9 @@ def _key(id: Any) -> bytes:
     return bson.encode({"": id})
 
 
-def _sorted_by(pattern: Pattern) -> list[str]:
-    return [one.source for one in pattern.sk.parts if isinstance(one, Placeholder) and not one.integer]
+def _sorted_by(pattern: Pattern) -> list[tuple[str, int]]:
+    places = [one for one in pattern.sk.parts if isinstance(one, Placeholder) and not one.integer]
+    return [(one.source, -1 if one.descends else 1) for one in places]
 
 
 # --- counts of related documents --------------------------------------------------------------------------------------
