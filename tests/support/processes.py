@@ -90,7 +90,7 @@ class Victim:
         with contextlib.suppress(ProcessLookupError):
             if self.is_alive():
                 os.kill(self.pid, signal.SIGKILL)
-        return self.wait(20) == -signal.SIGKILL
+        return self.wait(60) == -signal.SIGKILL
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

@@ -50,7 +50,7 @@ from support.validate.planting import validate
 
 pytestmark = pytest.mark.cutover
 
-LEASE_OVER_S = 20.0
+LEASE_OVER_S = 60.0
 
 
 @pytest.fixture(scope="module")

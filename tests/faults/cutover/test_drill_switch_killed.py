@@ -31,8 +31,8 @@ from support.processes import STANDS_STILL, Victim, applied_by, stand_still
 
 pytestmark = pytest.mark.cutover
 
-PUT_BACK_WITHIN_S = SOON["hold_s"] + 10.0
-"""The deadline, a second of grace, and what lifting takes on a busy machine."""
+PUT_BACK_WITHIN_S = SOON["hold_s"] + 30.0
+"""The deadline, a second of grace, and what lifting takes on a busy machine; no request may fail meanwhile."""
 WAY_THERE = {
     "docferry.flows.cutover.hold.wait_for_acknowledgements": Recorded.DOWN,
     "docferry.flows.cutover.to_dynamodb.require_quiet": Recorded.UP,
@@ -108,7 +108,7 @@ def test_switch_that_is_killed_in_hold_is_put_back_by_the_replicator(own_stack: 
             with replicator(rig, tmp_path / f"replicator-{place}.log") as guard:
                 killed_in_hold(rig, tmp_path / f"switch-{place}.log", "stop-mongo-writes", place, fence)
                 await_reads_again(rig, PUT_BACK_WITHIN_S)
-                assert guard.wait(20) == 0, guard.said()
+                assert guard.wait(60) == 0, guard.said()
                 assert "the mode is DYNAMODB_READS (100 %) again" in guard.said()
             processes.await_more(5)
         carried_out(rig, tmp_path / "switch.log", "stop-mongo-writes")
@@ -129,7 +129,7 @@ def test_rollback_that_is_killed_in_hold_is_put_back_and_mongodb_stays_fenced(
             with follower(rig, tmp_path / f"reverse-{place}.log") as guard:
                 killed_in_hold(rig, tmp_path / f"rollback-{place}.log", "rollback", place, fence, *UNJUDGED)
                 await_dynamodb_again(rig)
-                assert guard.wait(20) == 0, guard.said()
+                assert guard.wait(60) == 0, guard.said()
             processes.await_more(5)
         carried_out(rig, tmp_path / "rollback.log", "rollback", *UNJUDGED)
         assert read_mode(rig.ledger).mode is Mode.MONGO_ONLY

@@ -173,13 +173,13 @@ def test_sigkill_of_the_owner_kills_every_process_and_the_next_stack_sweeps(tmp_
     kept = read_stack(tmp_path)
     assert kept.is_alive()
     owner.kill()
-    owner.wait(10)
+    owner.wait(60)
     wait_until(lambda: not any(p.is_alive() for p in kept.processes), timeout_s=5, what="the end of the orphans")
     assert kept.directory.exists()  # No process was left to remove it ...
     second = _owner(tmp_path)
     assert not kept.directory.exists()  # ... but the next one does.
     second.terminate()
-    assert second.wait(20) == 128 + signal.SIGTERM
+    assert second.wait(60) == 128 + signal.SIGTERM
     assert list(tmp_path.glob("docferry-stack-*")) == []
 
 
@@ -188,7 +188,7 @@ def test_signal_to_the_owner_cleans_up(tmp_path: Path, number: int) -> None:
     owner = _owner(tmp_path)
     kept = read_stack(tmp_path)
     owner.send_signal(number)
-    assert owner.wait(20) != 0
+    assert owner.wait(60) != 0
     assert not any(process.is_alive() for process in kept.processes)
     assert list(tmp_path.iterdir()) == []
 
@@ -196,7 +196,7 @@ def test_signal_to_the_owner_cleans_up(tmp_path: Path, number: int) -> None:
 def test_kept_stack_outlives_its_owner_until_it_is_stopped(tmp_path: Path) -> None:
     owner = _owner(tmp_path, "keep")
     _pipe(owner.stdin).close()
-    assert owner.wait(20) == 0
+    assert owner.wait(60) == 0
     kept = read_stack(tmp_path)
     assert kept.is_alive()
     with MongoClient[Any](kept.env()["DOCFERRY_MONGO_URI"], serverSelectionTimeoutMS=5_000) as client:

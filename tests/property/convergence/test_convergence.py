@@ -16,6 +16,7 @@ RUNS_TO_BREAK = 600
 HAPPENS = (
     "torn read", "whole read", "superseded put", "letter stored", "letter still_dead", "replicator killed at work",
     "replicator frozen at work", "killed World.application", "killed World.load", "killed _Repair.documents",
+    "request that arrived twice",
 )  # fmt: skip
 """What a share must have seen, or it proves nothing."""
 ENOUGH_TO_SEE = 100

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from random import Random
 
 from docferry.core.mapping.items import Item, ItemKey
@@ -49,6 +50,17 @@ class GatedTarget:
     def __init__(self, side: Side, gates: Gates, random: Random, seen: Counter[str], without_tombstones: bool) -> None:
         self.side, self.gates, self.random, self.seen = side, gates, random, seen
         self.without_tombstones = without_tombstones
+        self.copies: list[Callable[[], Awaitable[object]]] = []
+
+    def twice(self, request: Callable[[], Awaitable[object]]) -> None:
+        """Some requests arrive once more, later: a connection broke, or a client sent them again."""
+        if self.random.random() < 0.1:
+            self.copies.append(request)
+
+    async def arrive_again(self, all_of_them: bool = False) -> None:
+        while self.copies and (all_of_them or self.random.random() < 0.2):
+            self.seen["request that arrived twice"] += 1
+            await self.copies.pop(self.random.randrange(len(self.copies)))()
 
     @property
     def spent(self) -> SpentUnits:
@@ -68,6 +80,9 @@ class GatedTarget:
                 await self.side.delete_older(items[at])
                 continue
             written = await self.side.target.put_newer(table, [items[at]], budget, guard, or_same=or_same)
+            sent = partial(self.side.target.put_newer, table, [items[at]], budget, _signed, or_same=or_same)
+            self.twice(sent)
+            await self.arrive_again()
             if written.refused:
                 refused[at] = written.refused[0]
             if written.superseded:
@@ -104,3 +119,7 @@ class GatedTarget:
 
     async def close(self) -> None:
         """The side's own is closed by its maker."""
+
+
+def _signed() -> None:
+    """A copy is not asked once more whether it may be sent."""

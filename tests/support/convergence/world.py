@@ -16,6 +16,7 @@ import threading
 from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import replace
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -165,7 +166,9 @@ class World:
                 await self.side.delete_older(grave)
             graves = []
         if items or graves:
-            await self.side.transact([*items, *graves], conditional=self.broken != "unconditional dual write")
+            put = partial(self.side.transact, [*items, *graves], conditional=self.broken != "unconditional dual write")
+            await put()
+            self.target.twice(put)
 
     async def conditional_load(self) -> None:
         position = recorded_position(self.ledger)
@@ -341,8 +344,10 @@ class World:
             await self.settle()
             self.gates.open_one()
             await self.settle()
+        await self.target.arrive_again(all_of_them=True)
         await self.compare()
         await self.replay_what_is_left()
+        await self.target.arrive_again(all_of_them=True)
         await self.compare()
 
     async def close(self) -> None:

@@ -43,17 +43,17 @@ def watched(clients: FakeClients, for_s: float = 0.05, **cutover: Any) -> Foreig
 
 
 def test_looks_are_added_up_by_client() -> None:
-    clients = FakeClients(
+    looks = (
         [seen("batch"), seen("batch"), seen("web", Doing.READ, "myapp.users")],
         [seen("batch", Doing.WRITE, "myapp.orders")],
         [seen("web", host="10.0.0.8"), seen("web", driver="mongo-go-driver 1.12")],
     )
-    report = watched(clients)
+    tries = (watched(FakeClients(*looks), for_s) for for_s in (0.05, 0.5, 5.0))  # a slow machine looks more rarely
+    report = next(one for one in tries if one.looks >= len(looks))
     first, second, *rest = report.clients
     assert (first.app, first.does, first.most, first.namespaces) == ("batch", Doing.WRITE, 2, {"myapp.orders"})
     assert (second.app, second.does, second.namespaces) == ("web", Doing.READ, {"myapp.users"})
     assert [one.does for one in rest] == [Doing.IDLE, Doing.IDLE]
-    assert report.looks >= 3
     assert json.loads(json.dumps(report.to_dict()))["foreign_writers"] == 1
 
 

@@ -213,8 +213,11 @@ def test_report_is_not_recorded_if_the_leader_changes_meanwhile(world: Judged) -
     world.tamper("notes", {"_id": 8})
 
     async def change() -> None:
-        await asyncio.sleep(0.02)
+        while world.target.requests.get("Scan", 0) == scans:  # noqa: ASYNC110 - until it has begun
+            await asyncio.sleep(0.001)
         set_mode(world, ModeState(mode=Mode.DYNAMODB_ONLY, epoch=9, floor=17))
+
+    scans = world.target.requests.get("Scan", 0)
 
     with pytest.raises(PreflightFailed, match="has changed meanwhile"):
         world.validate(meanwhile=change)
