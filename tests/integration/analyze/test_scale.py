@@ -22,7 +22,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from support.place import ROOT
 
-COLLECTIONS, *SIZES = map(int, os.environ.get("DOCFERRY_SCALE", "20,4000,20000").split(","))
+COLLECTIONS, *SIZES = map(int, os.environ.get("DOCFERRY_SCALE", "8,800,4000").split(","))
 URI = os.environ.get("DOCFERRY_SCALE_URI", "")
 BIG = "DOCFERRY_SCALE" in os.environ
 DOCUMENTS = 2_000 if BIG else 100
