@@ -25,7 +25,7 @@ from support.place import ROOT
 COLLECTIONS, *SIZES = map(int, os.environ.get("DOCFERRY_SCALE", "8,800,4000").split(","))
 URI = os.environ.get("DOCFERRY_SCALE_URI", "")
 BIG = "DOCFERRY_SCALE" in os.environ
-DOCUMENTS = 2_000 if BIG else 100
+DOCUMENTS = 300 if BIG else 100
 MINUTES = 10.0
 MOST_RSS = 300 * 2**20
 APART = 40 * 2**20
