@@ -39,17 +39,18 @@ async def in_thread(
 
     threading.Thread(target=run, name="aside", daemon=True).start()
     until = time.monotonic() + within_s if within_s is not None else None
-    while not future.done():
-        await asyncio.wait([future], timeout=LOOK_S)
-        if future.done():
-            break
-        if stop is not None and stop.is_set():
-            future.cancel()
-            raise Stopped("asked to stop while waiting for an answer; run again to continue")
-        if until is not None and time.monotonic() > until:
-            future.cancel()
-            raise TimedOut(f"no answer within {within_s} s", operation=getattr(call, "__name__", "call"))
-    return future.result()
+    try:
+        while not future.done():
+            await asyncio.wait([future], timeout=LOOK_S)
+            if future.done():
+                break
+            if stop is not None and stop.is_set():
+                raise Stopped("asked to stop while waiting for an answer; run again to continue")
+            if until is not None and time.monotonic() > until:
+                raise TimedOut(f"no answer within {within_s} s", operation=getattr(call, "__name__", "call"))
+        return future.result()
+    finally:
+        future.cancel()  # if it is left, by who is cancelled, too: what the call raises afterwards is no news
 
 
 async def unless_stopped(work: Coroutine[Any, Any, T], stop: StopSignal) -> T:
