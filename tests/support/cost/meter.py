@@ -52,13 +52,15 @@ def writes(size: int) -> float:
 
 
 class Meter:
-    """`read_units` and `write_units` by table. Failed conditions are counted, though no reply tells them."""
+    """`read_units` and `write_units` by table; `in_transactions` of the write units. Failed conditions are counted, though no
+    reply tells them."""
 
     def __init__(self, upstream: str) -> None:
         parts = urlsplit(upstream)
         self._upstream = (parts.hostname or "", parts.port or 80)
         self.read_units: defaultdict[str, float] = defaultdict(float)
         self.write_units: defaultdict[str, float] = defaultdict(float)
+        self.in_transactions: defaultdict[str, float] = defaultdict(float)
         self._counting, self._writing = threading.Lock(), threading.Lock()
         self._local = threading.local()
         meter = self
@@ -124,6 +126,8 @@ class Meter:
             spent[table] += factor * writes(max(size_of(item), size_of(old)))
             if status == 200:
                 spent[table] += _in_indexes(old, item)
+        if factor == 2.0 and status == 200:
+            self._add(self.in_transactions, spent)
         if status == 200:
             return status, self._told(([], spent), json.loads(body), reply)
         if b"ConditionalCheckFailed" in reply:
