@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
-from docferry.config.schema import CollectionFile, ItemFile, MigrationFile, PatternFile, TableFile
+from docferry.config.schema import (
+    CollectionFile,
+    ExistsFile,
+    IndexFile,
+    ItemFile,
+    MigrationFile,
+    PatternFile,
+    TableFile,
+)
 from docferry.core import settings as s
 from docferry.core.mapping.items import KIND
 from docferry.core.mapping.mapping import DocumentMapping
@@ -134,10 +142,14 @@ def _item_settings(item: ItemFile) -> s.ItemSettings:
         entity=item.entity,
         key=item.key,
         index={name: {"PK": keys.PK} | ({"SK": keys.SK} if keys.SK else {}) for name, keys in item.index.items()},
-        when={name: keys.when for name, keys in item.index.items() if keys.when},
+        when={name: _conditions(keys) for name, keys in item.index.items() if keys.when},
         attributes=item.attributes,
         types=item.types,
     )
+
+
+def _conditions(keys: IndexFile) -> dict[str, object]:
+    return {path: {"exists": one.exists} if isinstance(one, ExistsFile) else one for path, one in keys.when.items()}
 
 
 def _pattern(name: str, pattern: PatternFile) -> s.AccessPattern:

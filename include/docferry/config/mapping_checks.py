@@ -96,12 +96,20 @@ class MappingChecker:
             yield self._problem(path, what, "give it one, or leave the children in their document")
         for key, source in item.key.items():
             yield from self._template((*path, "key", key), source, design, key)
+        yield from self._indexes(path, item, table)
+        yield from self._attributes(path, item, table, child)
+        yield from self._types(path, item)
+
+    def _indexes(self, path: Path_, item: ItemFile, table: str) -> Iterator[Problem]:
         for index, keys in item.index.items():
             at = (*path, "index", index)
             if index not in self.file.tables[table].indexes:
                 known = ", ".join(self.file.tables[table].indexes) or "none"
                 yield self._problem(at, f"table {table} has no such index", f"it has {known}")
                 continue
+            for field, said in keys.when.items():
+                if said == ():
+                    yield self._problem((*at, "when", field), "names no value", "name those that are in the index")
             own = self.file.tables[table].design_of(index).key
             if (keys.SK is None) != (own.SK is None):
                 what = (
@@ -112,8 +120,6 @@ class MappingChecker:
             yield from self._template((*at, "PK"), keys.PK, own, "PK")
             if keys.SK is not None:
                 yield from self._template((*at, "SK"), keys.SK, own, "SK")
-        yield from self._attributes(path, item, table, child)
-        yield from self._types(path, item)
 
     def _template(self, path: Path_, source: str, design: KeyDesign = PLAIN_KEY, key: str = "PK") -> Iterator[Problem]:
         attribute = design.SK if key == "SK" else design.PK

@@ -84,10 +84,27 @@ class TableFile(s.TableDesign):
         return self.key.design() if self.key is not None else s.PLAIN_KEY
 
 
+class ExistsFile(_Model):
+    exists: bool
+
+
+Scalar = str | int | float | bool | None
+_Condition = Annotated[
+    Annotated[Scalar, Tag("as-value")]
+    | Annotated[tuple[Scalar, ...], Tag(_LIST)]
+    | Annotated[ExistsFile, Tag(_MAPPING)],
+    Discriminator(
+        lambda value: _MAPPING if isinstance(value, dict) else _LIST if isinstance(value, list) else "as-value"
+    ),
+]
+
+
 class IndexFile(_Model):
+    """`when`: an item is in the index only if its fields have these values, one of these, or are there (not there)."""
+
     PK: str
     SK: str | None = None
-    when: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+    when: dict[str, _Condition] = Field(default_factory=dict)
 
 
 class ItemFile(_Model):
@@ -223,7 +240,7 @@ _WANTED = {
 }
 
 
-_TRIED = ("function-", _LIST, _MAPPING)
+_TRIED = ("function-", _LIST, _MAPPING, "as-value")
 
 
 def _path_of(error: Any, tree: Any) -> Path_:
@@ -295,6 +312,7 @@ _SHAPES_BELOW: dict[str, type] = {
     "children": ItemFile,
     "index": IndexFile,
     "access_patterns": PatternFile,
+    "when": ExistsFile,
 }
 
 

@@ -230,7 +230,8 @@ class ItemSettings:
     """One kind of item. Templates are source text here; `core.mapping` compiles them.
 
     `attributes` maps attribute name -> dotted document path. `types` maps attribute name -> declared type.
-    `index` maps index name -> {"PK": template, "SK": template}, `when` index name -> {path: value}.
+    `index` maps index name -> {"PK": template, "SK": template}, `when` index name -> {path: value},
+    or in place of the value several in a tuple, of which one is enough, or {"exists": whether the field is there}.
     """
 
     entity: str

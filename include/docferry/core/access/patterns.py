@@ -21,7 +21,7 @@ from bson.objectid import ObjectId
 from docferry.core.access.parameters import is_number, typed
 from docferry.core.access.read_plan import nested
 from docferry.core.bson_codec.sortable import bounds_around
-from docferry.core.mapping.item_plan import ItemPlan
+from docferry.core.mapping.item_plan import ItemPlan, in_words
 from docferry.core.mapping.items import ItemKey
 from docferry.core.mapping.key_templates import Placeholder, Template, parse_template
 from docferry.core.mapping.mapping import DocumentMapping
@@ -96,7 +96,7 @@ class Pattern:
         """Raises CallRefused for a missing or unknown parameter, and for a bound that cannot be."""
         values = self._values(given)
         bounds = self._bounds(since, until)
-        flat = {**values, **{".".join(path): wanted for path, wanted in self.when}}
+        flat = {**values, **{".".join(path): in_words(wanted) for path, wanted in self.when}}
         query = self._in_document({**flat, **bounds})
         if self.names_one and not self.index:
             return PatternQuery(query=query, key=self._key(values))

@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from docferry.core.bson_codec.sortable import bounds_around
+from docferry.core.mapping.item_plan import Exists, holds
 from docferry.core.mapping.items import Document, ItemKey
 from docferry.core.mapping.key_templates import Placeholder, Template
 from docferry.core.mapping.mapping import DocumentMapping
@@ -222,7 +223,7 @@ def _by_partition(
     if not way.pk.fields <= set(equalities):
         return None
     document = nested(equalities)
-    if not all(".".join(path) in equalities and equalities[".".join(path)] == wanted for path, wanted in way.when):
+    if not all(_asks_for(".".join(path), wanted, query, equalities) for path, wanted in way.when):
         return None
     partition = way.pk.render(document)
     if partition is None:
@@ -238,6 +239,19 @@ def _by_partition(
         backwards=last is not None and by_index and (sort[0][1] < 0) != last.descends,
         sorted=by_index or not sort,
     )
+
+
+def _asks_for(path: str, wanted: Any, query: Mapping[str, Any], equalities: Mapping[str, Any]) -> bool:
+    """Whether all that a query looks for fulfils a condition of an index."""
+    asked = query.get(path)
+    words = asked if isinstance(asked, dict) else {}
+    if isinstance(wanted, Exists):
+        there = equalities.get(path) is not None or words.get("$exists") is True
+        return there if wanted.there else words.get("$exists") is False
+    if path in equalities:
+        return holds(equalities[path], wanted)
+    listed = words.get("$in")
+    return isinstance(listed, list | tuple) and bool(listed) and all(holds(one, wanted) for one in listed)
 
 
 def _bounds(

@@ -36,6 +36,41 @@ class Branch:
 
 
 @dataclass(frozen=True, slots=True)
+class AnyOf:
+    """A condition of an index: the field has one of these values."""
+
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Exists:
+    """A condition of an index: the field is there (null is), or is not."""
+
+    there: bool
+
+
+def condition_of(said: Any) -> Any:
+    """What the file says under `when`: a value, several, or whether the field exists."""
+    if isinstance(said, Mapping):
+        return Exists(said["exists"])
+    return AnyOf(tuple(said)) if isinstance(said, tuple | list) else said
+
+
+def holds(value: Any, wanted: Any) -> bool:
+    """Whether a field's value, or MISSING, is as a condition wants it: by MongoDB's equality."""
+    if isinstance(wanted, Exists):
+        return (value is not MISSING) == wanted.there
+    return any(_same(value, one) for one in (wanted.values if isinstance(wanted, AnyOf) else (wanted,)))
+
+
+def in_words(wanted: Any) -> Any:
+    """A condition in MongoDB's query language."""
+    if isinstance(wanted, Exists):
+        return {"$exists": wanted.there}
+    return {"$in": list(wanted.values)} if isinstance(wanted, AnyOf) else wanted
+
+
+@dataclass(frozen=True, slots=True)
 class _Index:
     pk_name: str
     sk_name: str
@@ -141,7 +176,7 @@ def _compile_index(settings: ItemSettings, name: str, design: KeyDesign | None) 
     design = design or plain_index_key(name)
     pk = parse_key(keys["PK"], design.PK.type)
     sk = parse_key(keys.get("SK"), design.SK.type) if design.SK is not None else NO_SORT_KEY
-    when = tuple((tuple(path.split(".")), value) for path, value in settings.when.get(name, {}).items())
+    when = tuple((tuple(path.split(".")), condition_of(said)) for path, said in settings.when.get(name, {}).items())
     return _Index(name + "PK", name + "SK", pk, sk, when)
 
 
@@ -193,7 +228,7 @@ def child_key(plan: ItemPlan, parent_pk: str, element: Document, index: int) -> 
 
 def add_index_keys(plan: ItemPlan, document: Document, item: Item, position: int | None) -> None:
     for index in plan.indexes:
-        if index.when and not all(_same(lookup(document, path), wanted) for path, wanted in index.when):
+        if index.when and not all(holds(lookup(document, path), wanted) for path, wanted in index.when):
             continue
         pk = index.pk.render(document, position)
         sk = index.sk.render(document, position)

@@ -27,6 +27,7 @@ import bson
 from docferry.core.bson_codec.bson_bytes import ARRAY, DOCUMENT, value_end
 from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.limits import ITEM_BYTES, SORT_KEY_BYTES
+from docferry.core.mapping.item_plan import Exists
 from docferry.core.mapping.items import Item, ItemKey, key_of
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.transcoder_values import (
@@ -228,7 +229,13 @@ class Transcoder:
         placeholders = [one for template in templates for one in template.placeholders]
         self._rules = _Rules(
             keys=frozenset(one.source for one in placeholders),
-            fixed=frozenset(".".join(path) for index in plan.indexes for path, _ in index.when),
+            fixed=frozenset(
+                # Whether a field is there belongs to the shape; its value then decides nothing.
+                ".".join(path)
+                for index in plan.indexes
+                for path, wanted in index.when
+                if not isinstance(wanted, Exists)
+            ),
         )
         self._usable = plan.unmapped == "keep" and not any(one.integer or one.order for one in placeholders)
         self._usable = self._usable and all(template.kind == "S" for template in templates)

@@ -11,6 +11,7 @@ from bson.objectid import ObjectId
 
 from docferry.core.access.parameters import typed
 from docferry.core.access.read_plan import nested
+from docferry.core.mapping.item_plan import AnyOf, Exists
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.source.calls import SOME
 from docferry.errors import CallRefused
@@ -70,8 +71,8 @@ def _as_indexed(mapping: DocumentMapping | None, path: str) -> Any:
     """The value that an index asks for (`when`), where there is one."""
     for index in mapping.root.indexes if mapping is not None else ():
         for field, wanted in index.when:
-            if ".".join(field) == path:
-                return wanted
+            if ".".join(field) == path and not isinstance(wanted, Exists):
+                return wanted.values[0] if isinstance(wanted, AnyOf) else wanted
     return _typed(mapping, path)
 
 

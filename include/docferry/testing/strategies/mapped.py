@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from docferry.core.mapping.item_plan import ItemPlan
+from docferry.core.mapping.item_plan import AnyOf, Exists, ItemPlan
 from docferry.core.mapping.key_templates import Template
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.testing.strategies.kinds import Document, real
@@ -41,7 +41,12 @@ def _named(mapping: DocumentMapping, rich: bool) -> SearchStrategy[Document]:
     root = mapping.root
     key_paths = {part.path for template in (root.pk, root.sk) for part in template.placeholders} - {("_id",)}
     index_paths = {part.path for index in root.indexes for part in (*index.pk.placeholders, *index.sk.placeholders)}
-    when_values = {path: wanted for index in root.indexes for path, wanted in index.when}
+    when_values = {
+        path: wanted.values[0] if isinstance(wanted, AnyOf) else wanted
+        for index in root.indexes
+        for path, wanted in index.when
+        if not isinstance(wanted, Exists)
+    }
     tree: dict[str, Any] = {}
     for path in sorted({*index_paths, *when_values, *root.sources.values()}):
         if path[0] != "_id":
