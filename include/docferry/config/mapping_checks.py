@@ -15,8 +15,9 @@ from docferry.config.schema import CollectionFile, ItemFile, MigrationFile, Patt
 from docferry.config.table_checks import key_names
 from docferry.config.yaml_lines import Lines, Path_, dotted, problem_at
 from docferry.core.bson_codec.hints import NATURAL, parse_declared
+from docferry.core.compare.key_sets import disjoint, first_word
 from docferry.core.mapping.items import SYSTEM
-from docferry.core.mapping.key_templates import Template, disjoint, first_word, parse_key, parse_template
+from docferry.core.mapping.key_templates import Template, parse_key, parse_template, without_shard
 from docferry.core.settings import PLAIN_KEY, KeyDesign
 from docferry.errors import Problem
 
@@ -124,9 +125,15 @@ class MappingChecker:
     def _template(self, path: Path_, source: str, design: KeyDesign = PLAIN_KEY, key: str = "PK") -> Iterator[Problem]:
         attribute = design.SK if key == "SK" else design.PK
         try:
-            parse_key(source, attribute.type if attribute else "S")
+            template = parse_key(source, attribute.type if attribute else "S")
         except ValueError as error:
             yield self._problem(path, str(error))
+            return
+        if template.shards and (key != "PK" or "index" not in path):
+            what = "only the partition key of an index may be sharded"
+            yield self._problem(
+                path, what, "put the shard there: a table key must tell its document, and sort keys need none"
+            )
 
     def _types(self, path: Path_, item: ItemFile) -> Iterator[Problem]:
         for attribute, declared in item.types.items():
@@ -263,7 +270,7 @@ class MappingChecker:
         for item in (settings.item, *settings.children.values()):
             keys = item.index.get(pattern.index) if pattern.index else {"PK": settings.item.key["PK"], **item.key}
             if keys is not None and all(
-                not disjoint(parse_template(wanted), parse_template(keys[key]))
+                not disjoint(parse_template(wanted), without_shard(parse_template(keys[key])))
                 for key in ("PK", "SK")
                 if (wanted := getattr(pattern, key)) is not None
             ):

@@ -212,6 +212,7 @@ def keys() -> Any:
         (f"R#{{v:{order}}}#{{w}}", {"v": value, "w": "x"}) for order in ("number", "-number") for value in ORDERED
     ]
     cases += [("D#{v:-date}", {"v": value}) for value in (WHEN, *EARLY, DatetimeMS(253402300800000), "x")]
+    cases += [("S#{w}#{v:shard(10)}", {"v": value, "w": "x"}) for value in (OID, "ann", 1, Int64(1), "1", WHEN)]
     typed: list[tuple[KeyType, str]] = [
         ("N", "{v}"),
         ("N", "{v:-number}"),

@@ -8,13 +8,13 @@ import bson
 import pytest
 from bson import Decimal128, Int64, ObjectId
 from docferry.core.bson_codec.names import escape_name, pointer_step, unescape_name
+from docferry.core.compare.key_sets import disjoint
 from docferry.core.limits import PARTITION_KEY_BYTES, SORT_KEY_BYTES
 from docferry.core.mapping.key_templates import (
     MISSING,
     Placeholder,
     Template,
     check_length,
-    disjoint,
     lookup,
     parse_template,
     render_value,

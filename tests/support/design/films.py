@@ -41,6 +41,7 @@ def tree(mark: str) -> dict[str, Any]:
                     },
                     "by-title": {"key": {"PK": "title_key"}, "projection": "INCLUDE", "include": ["title", "year"]},
                     "GSI1": None,
+                    "GSI2": None,
                 },
             },
             people: {"key": {"PK": "person"}},
@@ -55,6 +56,11 @@ def tree(mark: str) -> dict[str, Any]:
                     "index": {
                         "by_genre": {"PK": "GENRE#{genre}", "SK": "{imdb.rating:-number}"},
                         "by-title": {"PK": "TITLE#{title}", "when": {"kept": True}},
+                        "GSI2": {
+                            "PK": "LANG#{lang}#{_id:shard(3)}",
+                            "SK": "YEAR#{year:-number}",
+                            "when": {"gone": {"exists": False}, "kind": ["film", "short"]},
+                        },
                         "GSI1": {"PK": "COUNTRY#{country}", "SK": "RATING#{imdb.rating:number}"},
                     },
                     "types": {"zip": "string", "number": "long"},
@@ -73,6 +79,7 @@ def tree(mark: str) -> dict[str, Any]:
             "films_of_country": {"collection": "films", "index": "GSI1", "PK": "COUNTRY#{country}"},
             "film": {"collection": "films", "PK": "STUDIO#{studio}", "SK": "{number}"},
             "films_of_studio": {"collection": "films", "PK": "STUDIO#{studio}"},
+            "films_in_language": {"collection": "films", "index": "GSI2", "PK": "LANG#{lang}"},
             "person": {"collection": "people", "PK": "{email}"},
         },
         "validate": {"settle_s": 0.5},
@@ -85,7 +92,8 @@ def film(number: int, **more: Any) -> dict[str, Any]:
     """The key is the studio and its own number; ratings are numbers of all types."""
     return {
         "_id": number, "studio": f"s{number % 3}", "number": Int64(number), "title": f"Film {number}", "year": 1990 + number,
-        "genre": "noir" if number % 2 else "western", "country": "fr", "kept": number < 5, "pk": "a field of this name",
+        "genre": "noir" if number % 2 else "western", "country": "fr", "lang": "fr",
+        "kind": "film" if number % 4 else "short", "kept": number < 5, "pk": "a field of this name",
         "imdb": {"rating": RATINGS[number % len(RATINGS)]}, "seen": datetime(2024, 1, 1 + number % 28),
     } | more  # fmt: skip
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 from docferry.config import Migration, parse_migration
+from docferry.core.compare.key_sets import could_make
 from docferry.core.compare.ownership import Neighbours
 from docferry.core.cutover.modes import Mode
 from docferry.core.estate.tables import created_table
 from docferry.core.estate.tags import owner_tag
 from docferry.core.estate.values import TableSpec, TableState
-from docferry.core.mapping.key_templates import could_make, parse_template
+from docferry.core.mapping.key_templates import parse_template
 from docferry.errors import ConditionFailed, PreflightFailed
 from docferry.flows.backfill.load import backfill_collection
 from docferry.flows.backfill.plan import plan_backfill

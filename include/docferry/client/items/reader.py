@@ -143,10 +143,14 @@ class DocumentReader:
         })]  # fmt: skip
 
     async def _query(self, request: dict[str, Any]) -> AsyncIterator[Item]:
-        while True:
-            reply = await self._calls.call("Query", request)
+        async for reply in self._replies(request):
             for item in reply["Items"]:
                 yield self._layout.read(item)
+
+    async def _replies(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        while True:
+            reply = await self._calls.call("Query", request)
+            yield reply
             if "LastEvaluatedKey" not in reply:
                 return
             request = {**request, "ExclusiveStartKey": reply["LastEvaluatedKey"]}
@@ -186,20 +190,18 @@ class DocumentReader:
             **({"IndexName": query.index} if query.index else {"ConsistentRead": self._consistent}),
             "ScanIndexForward": not query.backwards,
             "Limit": INDEX_PAGE,
-            **key_condition(layout, query.partition, query),
         }
+        names: dict[str, str] = {}
         if not whole:
             names = {f"#k{place}": name for place, name in enumerate(layout.key_names)} | ({"#e": KIND} if told else {})
             request["ProjectionExpression"] = ", ".join(names)
-            request["ExpressionAttributeNames"] |= names
         entity = {"S": self._mapping.root.entity}
-        while True:
-            reply = await self._calls.call("Query", request)
-            items = [item for item in reply["Items"] if not told or item.get(KIND) == entity]
-            if whole:
-                yield [self._found(layout.key_of(item), [layout.read(item)]) for item in items]
-            else:
-                yield await self.places([layout.key_of(item) for item in items])
-            if "LastEvaluatedKey" not in reply:
-                return
-            request["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
+        for partition in (query.partition, *query.others):
+            condition = key_condition(layout, partition, query)
+            condition["ExpressionAttributeNames"] |= names
+            async for reply in self._replies({**request, **condition}):
+                items = [item for item in reply["Items"] if not told or item.get(KIND) == entity]
+                if whole:
+                    yield [self._found(layout.key_of(item), [layout.read(item)]) for item in items]
+                else:
+                    yield await self.places([layout.key_of(item) for item in items])

@@ -58,7 +58,7 @@ class ReadShare:
             self._templates[shape] = None
         elif plan.where.keys:
             self._templates[shape] = self._mapping.root.pk
-        elif plan.where.query is not None:
+        elif plan.where.query is not None and not plan.where.query.others:
             name = f"{plan.where.query.index}PK"
             root = self._mapping.root
             self._templates[shape] = next((one.pk for one in root.indexes if one.pk_name == name), root.pk)

@@ -23,7 +23,7 @@ from docferry.core.access.read_plan import nested
 from docferry.core.bson_codec.sortable import bounds_around
 from docferry.core.mapping.item_plan import ItemPlan, in_words
 from docferry.core.mapping.items import ItemKey
-from docferry.core.mapping.key_templates import Placeholder, Template, parse_template
+from docferry.core.mapping.key_templates import Placeholder, Template, parse_template, without_shard
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.settings import AccessPattern
 from docferry.errors import CallRefused, DocumentError
@@ -189,7 +189,12 @@ def compile_pattern(mapping: DocumentMapping, settings: AccessPattern) -> Patter
     pk = parse_template(settings.key["PK"])
     sk = parse_template(settings.key["SK"]) if "SK" in settings.key else None
     for plan, index, own_pk, own_sk, when in _places(mapping, settings.index):
-        first = _aligned(pk, own_pk)
+        first = _aligned(pk, without_shard(own_pk))
+        if first is not None and own_pk.shards:
+            raise CallRefused(
+                what=f"the access pattern {settings.name} leads to {own_pk.shards} partitions of {index}, whose order is not one",
+                suggestion=f"ask {mapping.collection} by find, which reads them all and sorts what it finds",
+            )
         second = _aligned(sk, own_sk) if sk is not None else ()
         if first is None or second is None:
             continue

@@ -32,11 +32,12 @@ class IndexQuery:
     """One partition of an index, or (`index` empty) of the table.
 
     `low` and `high` bound the sort key, both included; `backwards` is from the end. `sorted`: it gives the order that was asked
-    for, so that reading may stop at a limit.
+    for, so that reading may stop at a limit. `others` are the further partitions of a sharded key.
     """
 
     index: str
     partition: str
+    others: tuple[str, ...] = ()
     low: str | None = None
     high: str | None = None
     backwards: bool = False
@@ -93,7 +94,7 @@ def leads_to(mapping: DocumentMapping, where: ReadPlan, document: Document) -> b
         return mapping.root_key(document) in where.keys
     asked = where.query
     key = mapping.index_key(document, asked.index) if asked.index else mapping.root_key(document)
-    if key is None or key[0] != asked.partition:
+    if key is None or key[0] not in (asked.partition, *asked.others):
         return False
     low, place, high = (
         mapping.layout.order(f"{asked.index}SK", text) if text is not None else None
@@ -122,7 +123,7 @@ def _operators(value: Any) -> str:
 def _suggestion(mapping: DocumentMapping, query: Mapping[str, Any]) -> str:
     fields = sorted(name for name in query if not name.startswith("$"))
     root = mapping.root
-    known = set().union(*(index.pk.fields for index in root.indexes)) | root.pk.fields
+    known = set().union(*(index.pk.pinned for index in root.indexes)) | root.pk.fields
     if nothing := [name for name in fields if name in known and query[name] in (None, "")]:
         return f"no key is made of a {' or '.join(nothing)} that is null or empty: give such documents a value that says so"
     return f"pin {', '.join(sorted(root.pk.fields | root.sk.fields))}, or {_instead(mapping.collection, query)}"
@@ -220,20 +221,27 @@ def _by_partition(
     equalities: Mapping[str, Any],
     sort: Sequence[tuple[str, int]],
 ) -> IndexQuery | None:
-    if not way.pk.fields <= set(equalities):
+    if not way.pk.pinned <= set(equalities):
         return None
     document = nested(equalities)
     if not all(_asks_for(".".join(path), wanted, query, equalities) for path, wanted in way.when):
         return None
-    partition = way.pk.render(document)
-    if partition is None:
+    partitions = way.pk.partitions(document)
+    if not partitions:
         return None
     low, high = _bounds(way.sk, query, equalities)
     last = _last(way.sk)
-    by_index = last is not None and len(sort) == 1 and sort[0][0] == last.source and _sorts(mapping, last, way.sk)
+    by_index = (
+        len(partitions) == 1
+        and last is not None
+        and len(sort) == 1
+        and sort[0][0] == last.source
+        and _sorts(mapping, last, way.sk)
+    )
     return IndexQuery(
         index=way.name,
-        partition=partition,
+        partition=partitions[0],
+        others=partitions[1:],
         low=low,
         high=high,
         backwards=last is not None and by_index and (sort[0][1] < 0) != last.descends,

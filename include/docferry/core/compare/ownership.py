@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from docferry.core.compare.key_sets import could_make, disjoint, first_word, word_of
 from docferry.core.estate.tags import OWNER
 from docferry.core.mapping.items import Item
-from docferry.core.mapping.key_templates import Template, could_make, disjoint, first_word, parse_template, word_of
+from docferry.core.mapping.key_templates import Template, parse_template
 from docferry.core.settings import CollectionSettings
 from docferry.errors import Problem
 

@@ -14,6 +14,7 @@ A template of a key that is a number or bytes (`kind`) is one placeholder and no
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -37,7 +38,7 @@ from docferry.errors import KeyNotRepresentable, KeyTooLong
 MISSING: Final = object()
 """What `lookup` gives for a field that is not there. Not None: null is a value."""
 
-_PLACEHOLDER = re.compile(r"\{([^{}:]*)(?::(?:(0[1-9][0-9]?)?(d)|(-?number|-?date)))?\}")
+_PLACEHOLDER = re.compile(r"\{([^{}:]*)(?::(?:(0[1-9][0-9]?)?(d)|(-?number|-?date)|shard\(([1-9][0-9]{0,2})\)))?\}")
 WIDTH_MAX: Final = 19
 """Digits of the longest integer. With 24, a padded integer could be read as an ObjectId."""
 
@@ -106,6 +107,12 @@ def _as_bson(value: Any) -> str:
     return "~x" + base64.urlsafe_b64encode(bson.encode({"": value})).decode().rstrip("=")
 
 
+def shard_of(value: Any, shards: int) -> int:
+    """Which of so many partitions a value belongs to."""
+    digest = hashlib.blake2b(render_value(value).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % shards
+
+
 def _marked(value: Any) -> str:
     """What is no number where numbers are: with `~` in front always, so behind all of them."""
     if type(value) is str:
@@ -123,6 +130,7 @@ class Placeholder:
     integer: bool = False
     width: int = 0
     order: Order = ""
+    shards: int = 0
 
     @property
     def descends(self) -> bool:
@@ -136,6 +144,8 @@ class Placeholder:
     def render(self, value: Any) -> str:
         if self.order:
             return sortable_text(value, self.order) or _marked(value)
+        if self.shards:
+            return str(shard_of(value, self.shards))
         if self.integer and type(value) in (int, Int64):
             return f"{int(value):0{self.width}d}" if self.width else str(int(value))
         return render_value(value, integers_plain=self.integer)
@@ -157,7 +167,7 @@ class Template:
     def __post_init__(self) -> None:
         *lead, last = self.parts
         usual = isinstance(last, Placeholder) and not last.integer and len(last.path) == 1 and last.source != "index"
-        usual = usual and self.kind == "S" and isinstance(last, Placeholder) and not last.order
+        usual = usual and self.kind == "S" and isinstance(last, Placeholder) and not (last.order or last.shards)
         usual = usual and all(isinstance(part, str) for part in lead)
         object.__setattr__(self, "lead", "".join(map(str, lead)) if usual else "")
         object.__setattr__(self, "only", last.source if usual and isinstance(last, Placeholder) else None)
@@ -182,6 +192,24 @@ class Template:
     def fields(self) -> frozenset[str]:
         """The dotted document paths that this key depends on."""
         return frozenset(part.source for part in self.placeholders)
+
+    @property
+    def shards(self) -> int:
+        """Over how many partitions a sharded key is spread; 0 if it is not."""
+        return max((part.shards for part in self.placeholders), default=0)
+
+    @property
+    def pinned(self) -> frozenset[str]:
+        """The fields that tell the key, but for its shard."""
+        return frozenset(part.source for part in self.placeholders if not part.shards)
+
+    def partitions(self, document: Mapping[str, Any]) -> tuple[str, ...]:
+        """All keys that a document with these fields may have: several, if only its shard is not known; none, if it has none."""
+        found = self.render(document)
+        if found is not None or not self.shards:
+            return (found,) if found is not None else ()
+        bare = Template(self.source, self.parts[:-1]).render(document)
+        return tuple(f"{bare}{shard}" for shard in range(self.shards)) if bare is not None else ()
 
     def render(self, document: Mapping[str, Any], index: int | None = None) -> str | None:
         """The key text, or None if a field is missing, null or empty: such an item is not in that index."""
@@ -278,7 +306,7 @@ def parse_key(source: str | None, kind: KeyType = "S") -> Template:
                 f"'{source}': a date in a text sorts as it is: leave out :date, or write :-date for the reverse"
             )
         return template
-    if len(template.parts) != 1 or not orders or template.placeholders[0].integer:
+    if len(template.parts) != 1 or not orders or template.placeholders[0].integer or template.shards:
         what = "a number" if kind == "N" else "bytes"
         forms = "{field}, {field:-number}, {field:date} or {field:-date}" if kind == "N" else "{field}"
         raise ValueError(f"'{source}': this key is {what}, so its template is one field and nothing else: {forms}")
@@ -293,7 +321,7 @@ def parse_template(source: str) -> Template:
     position = 0
     for match in _PLACEHOLDER.finditer(source):
         _add_text(parts, source[position : match.start()], source)
-        name, width, integer, order = match.groups()
+        name, width, integer, order, shards = match.groups()
         if not name or any(not step for step in name.split(".")):
             raise ValueError(f"'{match.group()}' names no field")
         if parts and isinstance(parts[-1], Placeholder):
@@ -303,19 +331,28 @@ def parse_template(source: str) -> Template:
         if width and int(width) > WIDTH_MAX:
             raise ValueError(f"'{match.group()}' pads to more than the {WIDTH_MAX} digits that an integer has")
         parts.append(
-            Placeholder(tuple(name.split(".")), name, integer is not None, int(width or 0), cast(Order, order or ""))
+            Placeholder(
+                tuple(name.split(".")),
+                name,
+                integer is not None,
+                int(width or 0),
+                cast(Order, order or ""),
+                int(shards or 0),
+            )
         )
         position = match.end()
     _add_text(parts, source[position:], source)
     if not parts:
         raise ValueError("a key template may not be empty")
+    if any(one.shards for one in parts[:-1] if isinstance(one, Placeholder)):
+        raise ValueError(f"'{source}': the shard ends a key, as in STATUS#{{status}}#{{_id:shard(10)}}")
     return Template(source, tuple(parts))
 
 
 def _add_text(parts: list[str | Placeholder], text: str, source: str) -> None:
     if "{" in text or "}" in text:
         raise ValueError(
-            f"'{source}' has an unmatched brace, or a format other than :d, :03d, :number, :-number and :-date"
+            f"'{source}' has an unmatched brace, or a format other than :d, :03d, :number, :-number, :-date and :shard(10)"
         )
     if "~" in text:
         raise ValueError(f"'{source}' may not contain ~, which marks written-out types")
@@ -325,56 +362,11 @@ def _add_text(parts: list[str | Placeholder], text: str, source: str) -> None:
         parts.append(text)
 
 
-def disjoint(one: Template, other: Template) -> bool:
-    """True if the two templates can never make the same text, whatever the values."""
-    mine, theirs = _segments(one), _segments(other)
-    if len(mine) != len(theirs):
-        return True
-    return any(_segments_differ(a, b) for a, b in zip(mine, theirs, strict=True))
-
-
-def first_word(template: Template) -> str:
-    """What every key of a template has before its first #, if that is fixed: keys with other words are other keys. Else ''."""
-    text, whole = _segments(template)[0]
-    return text if whole else ""
-
-
-def word_of(text: str) -> str:
-    """What a key has before its first #: the `first_word` of a template that could have made it, or that has none."""
-    return text.partition("#")[0]
-
-
-def could_make(template: Template, text: str) -> bool:
-    """Whether a template can have made a key. False is certain: a value never holds a bare #."""
-    segments, written = _segments(template), text.split("#")
-    return len(segments) == len(written) and all(
-        one == literal if whole else one.startswith(literal)
-        for (literal, whole), one in zip(segments, written, strict=True)
-    )
-
-
-def _segments(template: Template) -> list[tuple[str, bool]]:
-    """(literal prefix, is all literal) for each #-separated segment."""
-    segments: list[tuple[str, bool]] = [("", True)]
-    for part in template.parts:
-        if isinstance(part, Placeholder):
-            segments[-1] = (segments[-1][0], False)
-            continue
-        first, *rest = part.split("#")
-        if segments[-1][1]:
-            segments[-1] = (segments[-1][0] + first, True)
-        segments += [(text, True) for text in rest]
-    return segments
-
-
-def _segments_differ(a: tuple[str, bool], b: tuple[str, bool]) -> bool:
-    (left, left_whole), (right, right_whole) = a, b
-    if left_whole and right_whole:
-        return left != right
-    if left_whole or right_whole:
-        whole, prefix = (left, right) if left_whole else (right, left)
-        return not whole.startswith(prefix)
-    return not (left.startswith(right) or right.startswith(left))
+def without_shard(template: Template) -> Template:
+    """A sharded key as access patterns name it: without its last segment."""
+    if not template.shards:
+        return template
+    return parse_template(template.source[: template.source.rindex("{")].removesuffix("#"))
 
 
 def check_length(text: str, sort_key: bool, path: str, kind: KeyType = "S") -> str:

@@ -160,6 +160,9 @@ def key(template: str, document: Mapping[str, Any]) -> str:
         value: Any = document
         for step in path.split("."):
             value = value[step]
+        if form.startswith("shard("):
+            digest = hashlib.blake2b(in_key(value).encode(), digest_size=8).digest()
+            return str(int.from_bytes(digest, "big") % int(form[6:-1]))
         if form.endswith(("number", "date")):
             return in_order(value, form)
         text = in_key(value, bool(form))
