@@ -17,7 +17,7 @@ from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig
 from support.client.rig import MODES, connected, set_mode
 from support.cutover.switching import reversing
-from support.design.films import RATINGS, film, films_rig, leads_from_here, person, stored, thread
+from support.design.films import MAKERS, RATINGS, film, films_rig, leads_from_here, person, review, stored, thread
 from support.replicate.rig import end, follow
 from support.validate.planting import repair, validate
 
@@ -65,7 +65,7 @@ def test_provision_makes_the_tables_as_they_were_designed_and_finds_nothing_to_d
 
 def test_load_validate_repair_and_follow(rig: Rig) -> None:
     reports = rig.load()
-    assert {name: one.counts.dead for name, one in reports.items()} == {"films": 0, "people": 0, "threads": 0}
+    assert {name: one.counts.dead for name, one in reports.items()} == dict.fromkeys(MAKERS, 0)
     item = next(one for one in stored(rig, 0) if one["_id"] == {"N": "1"})
     assert (item["pk"], item["sk"], item["~pk"]) == ({"S": "STUDIO#s1"}, {"N": "1"}, {"S": "a field of this name"})
     assert (item["genre_key"], item["score"]) == ({"S": "GENRE#noir"}, {"N": "-9.6"})
@@ -128,9 +128,13 @@ def test_client_is_served_by_partitions_and_by_indexes_that_project_keys_alone(r
         assert films.find_one({"studio": "s0", "number": 3}) == film(3)
         assert manager["people"].find_one({"email": "p3@example.com"}) == person(3)
         assert manager["threads"].find_one({"_id": 2}) == thread(2)
+        reviews = manager["reviews"].find({"thread": 1}, sort=[("stars", -1)])
+        assert [one["_id"] for one in reviews] == ["r4", "r7", "r1"], (
+            "in the partition of another collection's document"
+        )
         if mode == "DYNAMODB_READS 100":
             counts = manager.get_metrics()["counts"]
-            assert counts["read.served"] == 14
+            assert counts["read.served"] == 15
             assert not [name for name in counts if name.startswith(("read.fell_back", "read.not_found"))]
 
         ids = [one["_id"] for one in dynamodb.query("films_of_genre", genre="noir").documents]
@@ -161,21 +165,26 @@ def test_what_a_leading_dynamodb_writes_comes_back(rig: Rig) -> None:
         manager["people"].update_one({"email": "p1@example.com"}, {"$set": {"person": "x"}})
         manager["people"].delete_one({"email": "p2@example.com"})
         manager["threads"].update_one({"_id": 1}, {"$pop": {"posts": 1}})
+        manager["reviews"].update_one({"thread": 1, "stars": 9.6, "_id": "r1"}, {"$set": {"stars": 2}})
         report = validate(rig)
         assert report.ok, report
     assert rig.database["films"].find_one({"_id": 4}) == film(4) | {"number": 44, "imdb": {"rating": 8}}
     assert rig.database["films"].count_documents({"_id": {"$in": [3, 20]}}) == 1
     assert rig.database["people"].find_one({"_id": "p1"}) == person(1, person="x")
+    assert rig.database["reviews"].find_one({"_id": "r1"}) == review(1, stars=2)
     assert len(rig.database["threads"].find_one({"_id": 1})["posts"]) == 3
 
 
 def test_key_is_the_same_on_every_way(rig: Rig) -> None:
     """What the mapping says, and what lies in the table."""
     rig.load()
-    for settings, place in zip(rig.migration.collections, (0, 1, 2), strict=True):
-        mapping = rig.migration.mapping(settings.name)
+    for place, names in enumerate((["films"], ["people"], ["threads", "reviews"])):
+        mapping = rig.migration.mapping(names[0])
         wanted: set[ItemKey] = {
-            key for document in rig.database[settings.name].find() for key in mapping.keys(document)
+            key
+            for name in names
+            for document in rig.database[name].find()
+            for key in rig.migration.mapping(name).keys(document)
         }
         found = {
             mapping.layout.key_of({name: item[name] for name in mapping.layout.key_names})

@@ -72,8 +72,13 @@ def tree(mark: str) -> dict[str, Any]:
                 "item": {"entity": "THREAD", "key": {"PK": "T#{_id}", "SK": "ROOT"}},
                 "children": {"posts": {"entity": "POST", "key": {"SK": "POST#{votes:-number}#{index:d}"}}},
             },
+            "reviews": {
+                "table": threads,
+                "item": {"entity": "REVIEW", "key": {"PK": "T#{thread}", "SK": "REVIEW#{stars:-number}#{_id}"}},
+            },
         },
         "access_patterns": {
+            "reviews_of_thread": {"collection": "reviews", "PK": "T#{thread}"},
             "films_of_genre": {"collection": "films", "index": "by_genre", "PK": "GENRE#{genre}"},
             "film_by_title": {"collection": "films", "index": "by-title", "PK": "TITLE#{title}"},
             "films_of_country": {"collection": "films", "index": "GSI1", "PK": "COUNTRY#{country}"},
@@ -102,12 +107,17 @@ def person(number: int, **more: Any) -> dict[str, Any]:
     return {"_id": f"p{number}", "email": f"p{number}@example.com", "person": number} | more
 
 
+def review(number: int, **more: Any) -> dict[str, Any]:
+    """In the partition of its thread, which is another document's."""
+    return {"_id": f"r{number}", "thread": number % 3, "stars": RATINGS[number % len(RATINGS)]} | more
+
+
 def thread(number: int, **more: Any) -> dict[str, Any]:
     posts = [{"votes": votes, "text": f"post {votes}"} for votes in (2, 10, 9.5, Decimal128("-1"))]
     return {"_id": number, "topic": f"topic {number}", "posts": posts} | more
 
 
-MAKERS = {"films": film, "people": person, "threads": thread}
+MAKERS = {"films": film, "people": person, "threads": thread, "reviews": review}
 
 
 def films_rig(env: Mapping[str, str], directory: Path, documents: int = 9) -> Rig:
