@@ -98,6 +98,13 @@ def test_value_that_no_key_is_made_of_is_counted(value: Any) -> None:
     assert "1 of them cannot be stored" in str(told)
 
 
+@pytest.mark.parametrize(("value", "told"), [(9.6, True), (7, True), ("2024", False)])
+def test_numbers_that_end_a_sort_key_and_do_not_sort_are_told(value: Any, told: bool) -> None:
+    documents = [{**SALES[0], "saleDate": value}]
+    (seen,) = [str(one) for one in report(documents=documents).fields if one.path == "saleDate"]
+    assert seen.endswith("numbers do not sort here, and do as {saleDate:number}") == told
+
+
 def test_path_into_a_reference_is_a_field() -> None:
     (problem,) = report("owner.$ide").problems
     assert "did you mean owner.$id?" in problem.suggestion

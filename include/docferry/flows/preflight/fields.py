@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from docferry.config import Migration
 from docferry.core.bson_codec.references import fields_of
 from docferry.core.compare.diff import bson_type
 from docferry.core.mapping.item_plan import elements_of
-from docferry.core.mapping.key_templates import MISSING, Template, lookup, parse_key, parse_template
+from docferry.core.mapping.key_templates import MISSING, Placeholder, Template, lookup, parse_key, parse_template
 from docferry.core.mapping.raw import decode_document
-from docferry.core.settings import CollectionSettings, ItemSettings, KeyType
+from docferry.core.settings import PLAIN_KEY, CollectionSettings, ItemSettings, KeyDesign, KeyType
 from docferry.errors import DocumentError, Problem
 from docferry.flows.preflight.names import closest
 from docferry.ports.flows import Source
@@ -29,7 +29,7 @@ class FieldSeen:
     """A field that something in the file is made of: `have` of `sampled` documents (of children: elements) have it.
 
     `source` is the template, or the path, as the file has it; `needed`: without the field there is no item. `unusable` have it,
-    with a value that no table key can be made of.
+    with a value that no table key can be made of. `unsorted`: it ends a sort key, and holds numbers, which do not sort there.
     """
 
     where: str
@@ -40,6 +40,7 @@ class FieldSeen:
     types: Mapping[str, int]
     needed: bool = False
     unusable: int = 0
+    unsorted: bool = False
     meant: str = ""
 
     def __str__(self) -> str:
@@ -48,6 +49,8 @@ class FieldSeen:
         told += f" ({kinds})" if kinds else f" (did you mean {self.meant}?)" if self.meant else ""
         if self.needed and (lost := self.sampled - self.have + self.unusable):
             told += f": {lost} of them cannot be stored, for want of a key"
+        if self.unsorted:
+            told += f"; numbers do not sort here, and do as {{{self.path}:number}}"
         return told
 
 
@@ -83,40 +86,55 @@ def _fields(settings: CollectionSettings, documents: Sequence[Mapping[str, Any]]
     if not documents:
         return
     where = f"collections.{settings.name}"
-    types = [one.type for one in settings.key.attributes]
-    kinds: dict[str, KeyType] = {"PK": types[0], "SK": types[-1]}
-    yield from _of_item(f"{where}.item", settings.item, documents, set(), kinds)
+    yield from _of_item(f"{where}.item", settings, settings.item, documents, set())
     for name, child in settings.children.items():
         path = tuple(name.split("."))
         arrays = [lookup(document, path) for document in documents]
         seen = _seen(f"{where}.children.{name}", name, name, documents, False)
         yield from _if_nowhere(seen)
         elements = [element for array in arrays for element in elements_of(array)]
-        yield from _of_item(f"{where}.children.{name}", child, elements, {"index"}, kinds)
+        yield from _of_item(f"{where}.children.{name}", settings, child, elements, {"index"})
 
 
 def _of_item(
     where: str,
+    settings: CollectionSettings,
     item: ItemSettings,
     documents: Sequence[Mapping[str, Any]],
     own: set[str],
-    kinds: Mapping[str, KeyType],
 ) -> Iterator[FieldSeen]:
-    """`own` are fields that a template may name and no document has; `kinds` the types of the table's keys."""
+    """`own` are fields that a template may name and no document has."""
     if not documents:
         return
+    kinds = kinds_of(settings.key)
     for part, source in item.key.items():
         template = parse_key(source, kinds[part])
         for path in sorted(template.fields - own):
-            yield _seen(f"{where}.key.{part}", source, path, documents, True, template)
+            seen = _seen(f"{where}.key.{part}", source, path, documents, True, template)
+            yield _if_unsorted(seen, part, template)
     for index, keys in item.index.items():
+        types = kinds_of(settings.index_keys.get(index, PLAIN_KEY))
         for part, source in keys.items():
             for path in sorted(parse_template(source).fields - own):
-                yield _seen(f"{where}.index.{index}.{part}", source, path, documents, False)
+                seen = _seen(f"{where}.index.{index}.{part}", source, path, documents, False)
+                yield _if_unsorted(seen, part, parse_key(source, types[part]))
         for path in item.when.get(index, {}):
             yield from _if_nowhere(_seen(f"{where}.index.{index}.when", path, path, documents, False))
     for attribute, path in item.attributes.items():
         yield from _if_nowhere(_seen(f"{where}.attributes.{attribute}", path, path, documents, False))
+
+
+def kinds_of(key: KeyDesign) -> dict[str, KeyType]:
+    """The types of a table's or an index's keys, by part."""
+    types = [one.type for one in key.attributes]
+    return {"PK": types[0], "SK": types[-1]}
+
+
+def _if_unsorted(one: FieldSeen, part: str, template: Template) -> FieldSeen:
+    last = template.parts[-1]
+    plain = isinstance(last, Placeholder) and last.source == one.path and not (last.order or last.integer)
+    numbers = any(name in ("int32", "int64", "double", "decimal") for name in one.types)
+    return replace(one, unsorted=part == "SK" and template.kind == "S" and plain and numbers)
 
 
 def _if_nowhere(one: FieldSeen) -> Iterator[FieldSeen]:
