@@ -148,7 +148,7 @@ class Queries:
 
     def _share_key(self, query: Query) -> str | None:
         """By what this read belongs to a share; None: DynamoDB cannot answer it."""
-        if self._read_share is None or query.options or query.projection is not None:
+        if self._read_share is None or query.options or query.sort or query.projection is not None:
             plan = self._plan(query)
             return plan.share_key if plan is not None else None
         return self._read_share.of(query.filter, lambda: self._plan(query))
