@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from docferry.config import Migration
 from docferry.core.cost.calls import CallRates, only_counted
 from docferry.core.cost.sizes import CollectionSizes, measure
+from docferry.core.cost.sizes import Item as CostItem
 from docferry.core.mapping.items import Item, check_size
 from docferry.core.mapping.raw import decode_document
-from docferry.core.settings import CollectionSettings
+from docferry.core.settings import CollectionSettings, TableSettings
 from docferry.errors import AccessDenied, DocumentError, RequestRefused
 from docferry.ports.analyze import AnalysisSource
 from docferry.ports.flows import Source
@@ -39,8 +41,19 @@ def _measured(migration: Migration, settings: CollectionSettings, source: Source
             refused += 1
             continue
         stored.append(items)
-    indexes = migration.table(settings.table).indexes
-    return measure(settings.name, settings.table, facts.documents, stored, indexes, refused)
+    table = migration.table(settings.table)
+    return measure(
+        settings.name, settings.table, facts.documents, stored, table.indexes, refused, partial(_projected, table)
+    )
+
+
+def _projected(table: TableSettings, index: str, item: CostItem) -> CostItem:
+    """What an index holds of an item: everything, or the keys of table and index, and what the file includes."""
+    design = table.design(index)
+    if design.projection == "ALL":
+        return item
+    kept = {"PK", "SK", f"{index}PK", f"{index}SK", *(design.include if design.projection == "INCLUDE" else ())}
+    return {name: value for name, value in item.items() if name in kept}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
