@@ -1,6 +1,7 @@
 """Finalize: the soak is over; reverse replication stops, and MongoDB is left as it is.
 
-**Enter when** DynamoDB has led for as long as you wanted a way back, and no program reads MongoDB any more.
+**Enter when** DynamoDB has led for as long as you wanted a way back, the watch of MongoDB has ended (`docferry health`), and no
+program reads MongoDB any more.
 
 **Steps**
 1. Type the migration's name into `confirm`.
@@ -26,9 +27,15 @@ from docferry_airflow.operators.validate import ValidateOperator
 from docferry_airflow.sensors.approval import PhaseApprovalSensor
 
 for migration in migrations():
-    params = {"confirm": Param("", type="string", description="The migration's name, typed.")}
+    known = Param(
+        [],
+        type="array",
+        items={"enum": ["watch", "strays"]},
+        description="`watch`: the rest of the watch of MongoDB; `strays`: stray writes that are not settled. Recorded.",
+    )
+    params = {"confirm": Param("", type="string", description="The migration's name, typed."), "waived": known}
     with phase_dag(migration, "finalize", doc=__doc__, params=params | snapshot_param(migration)):
         checked = ValidateOperator(task_id="compare_every_document")
         approved = PhaseApprovalSensor(task_id="wait_for_approval", phase="finalize")
-        left = FinalizeOperator(task_id="leave_mongodb", confirmed="{{ params.confirm }}")
+        left = FinalizeOperator(task_id="leave_mongodb", confirmed="{{ params.confirm }}", waived="{{ params.waived }}")
         chain(checked, approved, *rollback_point(migration), left)

@@ -30,7 +30,7 @@ for migration in migrations():
         [],
         type="array",
         items={"type": "string"},
-        description="Instances (ids) that are known to be gone; `validation` in an emergency. The mode's history keeps it.",
+        description="Instances (ids) that are known to be gone; in an emergency `validation`, `watch`, `strays`. Recorded.",
     )
     params = {
         "to": Param(

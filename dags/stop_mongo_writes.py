@@ -25,12 +25,12 @@ its way refuses the switch for 15 minutes; `waived: [lift]` says that you know i
 from airflow.sdk import chain
 from docferry_airflow.dag_factory import migrations, phase_dag
 from docferry_airflow.operators.cutover import SwitchToDynamoDBOperator, WatchHoldOperator
-from docferry_airflow.operators.points import late_lift_param, rollback_point, snapshot_param
+from docferry_airflow.operators.points import rollback_point, snapshot_param, switch_waivers_param
 from docferry_airflow.operators.validate import ValidateOperator
 from docferry_airflow.sensors.approval import PhaseApprovalSensor
 
 for migration in migrations():
-    params = {**snapshot_param(migration), "waived": late_lift_param()}
+    params = {**snapshot_param(migration), "waived": switch_waivers_param()}
     with phase_dag(migration, "stop_mongo_writes", doc=__doc__, params=params):
         checked = ValidateOperator(task_id="compare_every_document")
         approved = PhaseApprovalSensor(task_id="wait_for_approval", phase="stop_mongo_writes")

@@ -46,6 +46,8 @@ CONTINUOUS = ("replicate", "reverse")
 CONF = {"soak_minutes": 0.07, "soak_hours": 2.0 / 3600, "reads": 0, "slower": 0}
 """How long each share of the reads soaks, and DynamoDB's lead: days elsewhere. The rehearsed rollback comes before both ends. A
 share of 1 % may hold no key of the demo, and an emulator's latency says nothing."""
+WATCH_S = 5.0
+"""Of the database that led before: 17 minutes elsewhere."""
 MARKS = {
     "backfill": "during the backfill",
     "wait_until_followed": "while replication caught up",
@@ -111,6 +113,7 @@ class Demo:
         tree = yaml.safe_load((repository() / "include" / "migrations" / "shop.yaml").read_text())
         chunks = {"chunk_documents": max(100, users * 2 // 5), "page_documents": 500}
         tree["backfill"] = {**tree.get("backfill", {}), **chunks}
+        tree.setdefault("cutover", {})["watch_s"] = WATCH_S
         path = self.stack.directory / "migrations" / "shop.yaml"
         path.parent.mkdir()
         path.write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))

@@ -30,6 +30,7 @@ from docferry.adapters.aws.streams import DynamoStreams
 from docferry.adapters.javascript.parsers import javascript_parsers
 from docferry.adapters.local.analysis_files import AnalysisDirectory
 from docferry.adapters.local.application import SourceDirectory
+from docferry.adapters.local.fence_command import About, with_command
 from docferry.adapters.local.point_files import DirectoryFiles
 from docferry.adapters.local.process import identity
 from docferry.adapters.mongodb.analysis import MongoAnalysis
@@ -65,7 +66,7 @@ from docferry.flows.ledger.positions import applied_position
 from docferry.flows.ledger.rooms.owners import require_owned
 from docferry.ports.analyze import Sketches, SourceParser, SourceTree
 from docferry.ports.client import DynamoCalls, Metrics
-from docferry.ports.flows import Identity, Progress, StopSignal, Target
+from docferry.ports.flows import Fence, Identity, Progress, StopSignal, Target
 from docferry.ports.rollback_points import PointFiles, PointPorts
 
 T = TypeVar("T")
@@ -87,8 +88,9 @@ class Connections:
     def source(self, migration: Migration) -> MongoSource:
         return MongoSource(self.mongo_uri, migration.source.database)
 
-    def fence(self, migration: Migration) -> MongoFence:
-        return MongoFence(self.mongo_uri, migration.source.database, migration.name, list(migration.mappings))
+    def fence(self, migration: Migration) -> Fence:
+        about = About(migration.name, migration.source.database, tuple(migration.mappings), migration.cutover.app_users)
+        return with_command(MongoFence(self.mongo_uri, *about.place), migration.cutover.fence, about, os.environ)
 
     def leader(self, migration: Migration) -> MongoLeader:
         return MongoLeader(self.mongo_uri, migration.source.database, migration.name)
@@ -336,8 +338,7 @@ def who(name: str = "") -> Identity:
 
 def desired(migration: Migration) -> DesiredEstate:
     """What AWS should hold for a migration."""
-    journal = migration.cutover.journal
-    tables, ledger = migration.tables, migration.ledger
+    tables, ledger, journal = migration.tables, migration.ledger, migration.cutover.journal
     return desired_estate(tables, ledger, migration.target, migration.dax, journal=journal, owner=migration.name)
 
 

@@ -37,6 +37,7 @@ from docferry.flows.ledger import approvals
 from docferry.flows.ledger.modes import describe_instance, list_instances, list_moves, read_mode
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.mongodb_clients import foreigners
+from docferry.flows.watch.ready import STRAYS, WATCH
 from docferry.wiring import who
 
 
@@ -221,8 +222,9 @@ def _flip(file: str, as_json: bool, change: Any) -> None:
 @click.option(
     "--waive",
     multiple=True,
-    type=click.Choice([LATE_LIFT]),
-    help="A lift of the fence that a process may have on its way, which is known to be gone. Recorded.",
+    type=click.Choice([LATE_LIFT, WATCH, STRAYS]),
+    help="A lift of the fence by a process that is known to be gone; the rest of the watch of DynamoDB; stray writes that "
+    "are not settled. Repeatable, and recorded.",
 )
 @json_option
 @explained
@@ -248,8 +250,9 @@ def stop_mongo_writes(file: str, dry_run: bool, waive: tuple[str, ...], as_json:
 @click.option(
     "--waive",
     multiple=True,
-    metavar="INSTANCE|validation",
-    help="An instance that vanished and is known to be gone; or the validation, in an emergency. Repeatable, and recorded.",
+    metavar="INSTANCE|validation|watch|strays",
+    help="An instance that vanished and is known to be gone; or, in an emergency, the validation, the watch of MongoDB, stray "
+    "writes that are not settled. Repeatable, and recorded.",
 )
 @json_option
 @explained
@@ -279,15 +282,21 @@ def _ask_how_far(job: Job, waive: Sequence[str]) -> str:
 @click.command("finalize")
 @file_argument
 @click.option("--confirm", required=True, metavar="MIGRATION", help="The migration's name: there is no way back.")
+@click.option(
+    "--waive",
+    multiple=True,
+    type=click.Choice([WATCH, STRAYS]),
+    help="The rest of the watch of MongoDB; stray writes that are not settled. Repeatable, and recorded.",
+)
 @json_option
 @explained
-def finalize_command(file: str, confirm: str, as_json: bool) -> None:
+def finalize_command(file: str, confirm: str, waive: tuple[str, ...], as_json: bool) -> None:
     """The soak is over: reverse replication stops, and MongoDB is left as it is."""
     with opened_job(file) as (job, _):
         if confirm != (name := job.migration.name):
             what = f"'{confirm}' is not the migration's name"
             raise PreflightFailed("finalize", [Problem(where="--confirm", what=what, suggestion=name)])
-        after = finalize(job)
+        after = finalize(job, waive)
     show({"mode": str(after)}, as_json, f"{name}: {after}; MongoDB is not kept up to date any more")
 
 

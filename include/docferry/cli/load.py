@@ -39,6 +39,7 @@ from docferry.flows.cost.actual import load_cost
 from docferry.flows.cost.dry_run import dry_run_of
 from docferry.flows.cutover.phases import early_problems
 from docferry.flows.fence.marker import mark_leader
+from docferry.flows.fence.ready import describe_kinds, kinds_of_fence
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.mapping_fingerprint import changed_since
 from docferry.flows.ledger.reverse_letters import list_reverse_letters
@@ -51,6 +52,7 @@ from docferry.flows.provision.run import add_replicas, ownership, provision
 from docferry.flows.replicate.follower import replicate
 from docferry.flows.reverse.follower import reverse
 from docferry.flows.reverse.report import ReverseReport
+from docferry.flows.watch.watching import watched
 from docferry.ports.flows import Target
 from docferry.wiring import HASTY, MONGO_URI, Connections, connections_from_environment, desired, who
 
@@ -86,7 +88,8 @@ def check(file: str, offline: bool, permissions: bool, as_json: bool) -> int:
             check_ledger(migration, connections.ledger(migration, HASTY), report, connections.estate(migration))
         else:
             report.notes.append("the ledger was not asked: no AWS credentials are configured")
-        report.notes += [f"before docferry stop-mongo-writes: {one}" for one in _later(file)]
+        later, kinds = _later(file)
+        report.notes += [*kinds, *(f"before docferry stop-mongo-writes: {one}" for one in later)]
     elif permissions:
         raise errors.ConfigError(
             "environment", [errors.Problem(where=MONGO_URI, what="is not set", suggestion="set it")]
@@ -98,10 +101,10 @@ def check(file: str, offline: bool, permissions: bool, as_json: bool) -> int:
     return 0 if report.ok else EXIT_REFUSED
 
 
-def _later(file: str) -> list[errors.Problem]:
-    """What would keep DynamoDB from leading, though nothing keeps the load from beginning."""
+def _later(file: str) -> tuple[list[errors.Problem], list[str]]:
+    """What would keep DynamoDB from leading, though nothing keeps the load from beginning; and a line for each kind of fence."""
     with opened_job(file) as (job, _):
-        return early_problems(job)
+        return early_problems(job), describe_kinds(kinds_of_fence(job))
 
 
 def _has_mongo() -> bool:
@@ -232,7 +235,10 @@ def replicate_command(file: str, for_s: float | None, until_caught_up: bool, as_
         until = job.source.cluster_time() if until_caught_up else None
         with cli_cutover.second_guard(job):
             report = run_counted(
-                connections, job, "replicate", lambda target: replicate(job, target, for_s=for_s, until=until)
+                connections,
+                job,
+                "replicate",
+                lambda target: watched(job, target, replicate(job, target, for_s=for_s, until=until)),
             )
     body = report.to_dict()
     lag = "unknown" if report.lag_s is None else f"{report.lag_s:.0f} s"
@@ -257,7 +263,7 @@ def reverse_command(file: str, for_s: float | None, until_caught_up: bool, as_js
                 connections,
                 job,
                 "reverse",
-                lambda target: reverse(job, target, for_s=for_s, until_caught_up=until_caught_up),
+                lambda target: watched(job, target, reverse(job, target, for_s=for_s, until_caught_up=until_caught_up)),
             )
         letters = [letter.to_dict() for letter in list_reverse_letters(job.ledger)]
     show(report.to_dict() | {"dead_letters": letters}, as_json, reverse_text(report, letters))

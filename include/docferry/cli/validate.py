@@ -1,4 +1,4 @@
-"""The commands that compare and mend: validate, repair, purge, dead-letters."""
+"""The commands that compare and mend: validate, repair, purge, dead-letters, strays."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from docferry.cli.render import table_text
 from docferry.core.bson_codec.shown import show_document
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.dead_letters import letter_document, list_letters, read_letter
+from docferry.flows.ledger.rooms.strays import StrayLetter, list_strays, read_stray, settle_stray, stray_copies
 from docferry.flows.purge import PurgeReport, purge
 from docferry.flows.validate.first_pass import validate
 from docferry.flows.validate.repair import repair
@@ -35,7 +36,7 @@ from docferry.wiring import Connections
 
 def add_to(group: click.Group) -> None:
     """These commands, as commands of `group`."""
-    for command in (validate_command, repair_command, purge_command, dead_letters):
+    for command in (validate_command, repair_command, purge_command, dead_letters, strays):
         group.add_command(command)
 
 
@@ -109,6 +110,48 @@ def dead_letters(file: str, only: tuple[str, ...], shown: str | None, replay: bo
     text = table_text(("collection", "document", "reason", "path", "what"), rows) + f"{len(letters)} dead letters"
     show([letter.to_dict() for letter in letters], as_json, text)
     return 0
+
+
+@click.command("strays")
+@file_argument
+@click.option(
+    "--show", "shown", metavar="KEY", help="Print both copies of this one (Extended JSON) to standard output."
+)
+@click.option("--settle", multiple=True, metavar="KEY", help="It has been dealt with: its copies go. Repeatable.")
+@click.option("--why", default="", help="Kept with what is settled; needed.")
+@json_option
+@explained
+def strays(file: str, shown: str | None, settle: tuple[str, ...], why: str, as_json: bool) -> None:
+    """Writes that reached a database after it had stopped leading, each with what both held. They are in neither by themselves:
+    make the write again through the application if it is worth that, then settle it."""
+    with opened_job(file) as (job, _):
+        if shown is not None:
+            _show_stray(_stray(job, shown), job)
+            return
+        if settle and not why.strip():
+            raise errors.ConfigError("strays", [errors.Problem(where="--why", what="is missing", suggestion="say why")])
+        for letter in [_stray(job, key) for key in settle]:
+            settle_stray(job.ledger, letter, job.identity.name, why)
+        found = list_strays(job.ledger)
+    rows = [(one.key, one.old.label, one.operation, one.collection, one.id[:60], one.at) for one in found]
+    text = (
+        table_text(("key", "reached", "operation", "collection", "document", "time"), rows)
+        + f"{len(found)} stray writes"
+    )
+    show([one.to_dict() for one in found], as_json, text)
+
+
+def _stray(job: Job, key: str) -> StrayLetter:
+    found = read_stray(job.ledger, key)
+    if found is None:
+        raise errors.ConfigError("strays", [errors.Problem(where=key, what="there is no such stray write")])
+    return found
+
+
+def _show_stray(letter: StrayLetter, job: Job) -> None:
+    copies = zip((letter.old.value, letter.old.other.value), stray_copies(job.ledger, letter), strict=True)
+    held = {name: show_document(copy).document if copy is not None else None for name, copy in copies}
+    answer(dumps(letter.to_dict() | {"copies": held}, json_options=CANONICAL_JSON_OPTIONS, indent=2))
 
 
 def _replay(job: Job, connections: Connections, collection: str) -> ReplayReport:

@@ -12,6 +12,7 @@ from docferry.config.schema import TABLE_NAME, MigrationFile
 from docferry.config.table_checks import NAME_RULE, check_keys, plain_names
 from docferry.config.yaml_lines import Lines, Path_, problem_at
 from docferry.core.mapping.items import SYSTEM
+from docferry.core.settings import ExternalFence
 from docferry.errors import Problem
 
 _RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {
@@ -28,7 +29,7 @@ _RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {
     },
     "validate_": {"first_differences": (0, 100_000), "settle_s": (0, 3_600)},
     "dax": {"nodes": (1, 11)},
-    "cutover": {"hold_s": (1, 300), "drain_s": (0, 300)},
+    "cutover": {"hold_s": (1, 300), "drain_s": (0, 300), "watch_s": (0, 86_400)},
 }
 _CAPACITY: Mapping[str, tuple[float, float]] = {
     "read_units": (1, 10_000_000),
@@ -94,9 +95,25 @@ class SettingsChecker:
             names = getattr(cutover, key)
             if not all(name.strip() for name in names):
                 yield self._problem(("cutover", key), "holds a name that is empty", "remove it")
+        if isinstance(cutover.fence, ExternalFence):
+            yield from self._external_fence(cutover.fence)
         if cutover.fence == "revoke" and not cutover.app_users:
             at = ("cutover", "app_users")
             yield self._problem(at, "names no user whose roles could be revoked", "name the application's users")
+
+    def _external_fence(self, fence: ExternalFence) -> Iterator[Problem]:
+        path: Path_ = ("cutover", "fence")
+        yield from self._ranges(path, fence, {"quiet_s": (1, 120), "within_s": (1, 240)})
+        if not fence.external or not all(word.strip() for word in fence.external[:1]):
+            yield self._problem((*path, "external"), "names no command", "external: [command, argument, ...]")
+        if any("://" in word and "@" in word for word in fence.external):
+            advice = "give it to the command as an environment variable whose name begins with DOCFERRY_FENCE_"
+            yield self._problem((*path, "external"), "holds an address with a password", advice)
+        cutover = self.file.cutover
+        least_s = fence.within_s + fence.quiet_s + cutover.drain_s
+        if cutover.hold_s < least_s:
+            what = f"{cutover.hold_s:g} is too short: one run of the command, quiet_s and drain_s take {least_s:g}"
+            yield self._problem(("cutover", "hold_s"), what, "make it longer, or within_s shorter")
 
     def _rollback_points(self) -> Iterator[Problem]:
         points = self.file.rollback_points

@@ -156,7 +156,8 @@ def read_schema(tree: Any, lines: Lines) -> tuple[MigrationFile | None, list[Pro
         try:
             return MigrationFile.model_validate(tree), problems, cut
         except ValidationError as error:
-            found = {_path_of(one, tree): one for one in reversed(error.errors())}  # of several at a place the first
+            told_of = [one for one in error.errors() if not _of_the_other_form(one, tree)]
+            found = {_path_of(one, tree): one for one in reversed(told_of)}  # of several at a place the first
             mended = [path for path, one in found.items() if _take_as_text(one, path, lines, tree)]
             misspelt = {path: name for path, one in found.items() if (name := _meant(one, path, found))}
             told = {path: one for path, one in found.items() if not _is_left_over(one, path, cut)}
@@ -240,12 +241,26 @@ _WANTED = {
 }
 
 
-_TRIED = ("function-", _LIST, _MAPPING, "as-value")
+_MAPPING_FORM, _WORD_FORM = "ExternalFence", "literal["
+"""What may be a word or a mapping: pydantic tries both, and tells of both."""
+
+
+def _of_the_other_form(error: Any, tree: Any) -> bool:
+    """Whether it says what is wrong of a word where a mapping is written, or the other way round."""
+    for place, step in enumerate(error["loc"]):
+        if step == _MAPPING_FORM or str(step).startswith(_WORD_FORM):
+            return (step == _MAPPING_FORM) is not isinstance(_at(tree, error["loc"][:place]), dict)
+    return False
+
+
+_TRIED = ("function-", _LIST, _MAPPING, "as-value", _WORD_FORM)
 
 
 def _path_of(error: Any, tree: Any) -> Path_:
     """Where in the file. Pydantic also names the type that it tried."""
-    path = tuple(step for step in error["loc"] if step != "[key]" and not str(step).startswith(_TRIED))
+    path = tuple(
+        step for step in error["loc"] if step not in ("[key]", _MAPPING_FORM) and not str(step).startswith(_TRIED)
+    )
     for depth in range(len(path)):
         if not isinstance(tree, dict | list) or (isinstance(tree, list) and not isinstance(path[depth], int)):
             return path[:depth]
@@ -298,6 +313,7 @@ _SHAPES: dict[str, type] = {
     "backfill": s.BackfillSettings,
     "validate": s.ValidateSettings,
     "cutover": s.CutoverSettings,
+    "fence": s.ExternalFence,
     "rollback_points": s.RollbackPointSettings,
     "capacity": s.Capacity,
     "item": ItemFile,

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 Billing = Literal["on_demand", "provisioned"]
 Unmapped = Literal["keep", "drop", "refuse"]
 Fence = Literal["auto", "write_block", "revoke"]
+"""How MongoDB itself can be made to refuse writes; `auto` takes the one that will hold."""
 PointMethod = Literal["dump", "mongodump", "snapshot"]
 KeyType = Literal["S", "N", "B"]
 Projection = Literal["ALL", "KEYS_ONLY", "INCLUDE"]
@@ -190,6 +191,19 @@ class ValidateSettings(_Strict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalFence(_Strict):
+    """A fence that a command of yours closes and opens, where MongoDB has no command for it (docs/cutover.md).
+
+    `external`: the command and its arguments; it is run without a shell, with one more argument. `quiet_s`: for so long no client
+    but docferry may have written, once the command says that the fence is closed. `within_s`: how long one run may take.
+    """
+
+    external: tuple[str, ...]
+    quiet_s: float = 10.0
+    within_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CutoverSettings(_Strict):
     """Changing who leads. Users are `<database>.<name>` (without a database: of admin).
 
@@ -197,6 +211,8 @@ class CutoverSettings(_Strict):
     that the application logs in as. Writes wait `hold_s` seconds at most, of which the last `drain_s` are kept for what comes
     after the fence. Transactions in the fence's way are waited for, and with `kill_transactions` killed after half of the
     time. `waived_writers` and `waived_readers` (users, or appNames) may go on using MongoDB, knowingly.
+    `watch_s`: so long the database that led before is watched at least, after each change of leader: a request may be carried out
+    15 minutes after it was signed, and DynamoDB's streams tell of it some time later.
     `waived_unique` are unique indexes (`<collection>.<field>`, several fields joined by `,`) that nothing enforces once
     DynamoDB leads. `journal`: each write of a leading DynamoDB has an entry in table `<ledger.table>Journal`, which proves the
     way back; without it the way back is not proved.
@@ -206,7 +222,8 @@ class CutoverSettings(_Strict):
     kill_transactions: bool = False
     hold_s: float = 10.0
     drain_s: float = 4.0
-    fence: Fence = "auto"
+    watch_s: float = 1_020.0
+    fence: Fence | ExternalFence = "auto"
     waived_writers: tuple[str, ...] = ()
     waived_readers: tuple[str, ...] = ()
     waived_unique: tuple[str, ...] = ()

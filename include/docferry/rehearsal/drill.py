@@ -168,7 +168,7 @@ def _walk(walk: Walk, application: Application, ramp: Sequence[int]) -> HistoryV
         walk.to_mongodb()
     with walk.running("replicate"):
         goes_on()
-        walk.to_dynamodb(ramp[-1:], goes_on)
+        walk.to_dynamodb(ramp[-1:], goes_on, "--waive", "watch")  # a rehearsal does not wait for 17 minutes
     goes_on()
     replayed = Replayed([read_history(path) for path in application.end()], dict.fromkeys(COUNTERS, 0))
     walk.judge_dynamodb(replayed)
@@ -200,7 +200,7 @@ class Walk:
         self.run("provision")
         self.run("backfill")
 
-    def to_dynamodb(self, ramp: Sequence[int], goes_on: Callable[[], None]) -> None:
+    def to_dynamodb(self, ramp: Sequence[int], goes_on: Callable[[], None], *words: str) -> None:
         self.run("dual-write", "--compare", "20")
         goes_on()
         self.run("validate")
@@ -209,7 +209,7 @@ class Walk:
             self.run("flip-reads", "--percent", str(percent), "--soak", str(SOAK_S), *REHEARSED)
             goes_on()
         self.run("approve", "stop_mongo_writes", "--why", WHY)
-        self.switches.append(self.run("stop-mongo-writes"))
+        self.switches.append(self.run("stop-mongo-writes", *words))
 
     def to_mongodb(self, *words: str) -> None:
         self.switches.append(self.run("rollback", *words))

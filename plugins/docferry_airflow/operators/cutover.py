@@ -85,7 +85,8 @@ class FlipReadsOperator(MigrationOperator):
 class SwitchToDynamoDBOperator(MigrationOperator):
     """DynamoDB leads: writes wait for seconds, MongoDB is fenced, everything is applied and compared. Or all stays as it was.
 
-    :param waived: `lift`, if a lift of the fence may be on its way and its process is known to be gone.
+    :param waived: `lift`, if a lift of the fence may be on its way and its process is known to be gone;
+        `watch` and `strays` as in `docferry stop-mongo-writes --waive`.
     """
 
     template_fields: Sequence[str] = ("migration_file", "waived")
@@ -197,13 +198,15 @@ class FinalizeOperator(MigrationOperator):
     """The soak is over: reverse replication stops, and there is no way back by replication any more.
 
     :param confirmed: The migration's name, as the operator typed it.
+    :param waived: `watch`: the rest of the watch of MongoDB; `strays`: stray writes that are not settled.
     """
 
-    template_fields: Sequence[str] = ("migration_file", "confirmed")
+    template_fields: Sequence[str] = ("migration_file", "confirmed", "waived")
 
-    def __init__(self, *, confirmed: str, **kwargs: Any) -> None:
+    def __init__(self, *, confirmed: str, waived: Sequence[str] | str = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.confirmed = confirmed
+        self.waived = waived
 
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.errors import PreflightFailed, Problem
@@ -213,7 +216,7 @@ class FinalizeOperator(MigrationOperator):
             what = f"'{self.confirmed}' is not the migration's name"
             raise PreflightFailed("finalize", [Problem(where="confirm", what=what, suggestion=work.migration.name)])
         with work.job() as job:
-            return {"mode": str(finalize(job))}
+            return {"mode": str(finalize(job, self.waived))}
 
 
 class WatchHoldOperator(MigrationOperator):

@@ -45,10 +45,13 @@ def snapshot_param(migration: Migration) -> dict[str, Param]:
     return {"snapshot": Param("", type="string", description=text)}
 
 
-def late_lift_param() -> Param:
+def switch_waivers_param() -> Param:
     """What the person who starts a change of leader may waive."""
-    text = "lift: a lift of the fence that a process may have on its way, which you know to be gone."
-    return Param([], type="array", items={"type": "string", "enum": ["lift"]}, description=text)
+    text = (
+        "lift: a lift of the fence that a process may have on its way, which you know to be gone; watch: the rest of the watch "
+        "of DynamoDB after a way back; strays: stray writes that are not settled."
+    )
+    return Param([], type="array", items={"type": "string", "enum": ["lift", "watch", "strays"]}, description=text)
 
 
 def rollback_point(migration: Migration) -> list[RollbackPointOperator]:

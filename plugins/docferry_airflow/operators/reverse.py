@@ -24,11 +24,13 @@ class ReverseOperator(MigrationOperator):
         from docferry.flows.cutover.hold_watch import end_dead_hold
         from docferry.flows.fence.watch import fence_watched
         from docferry.flows.reverse.follower import reverse
+        from docferry.flows.watch.watching import watched
 
         with work.job() as job:
             end_dead_hold(job)
             with fence_watched(job):
+                for_s = float(self.minutes) * 60
                 report = work.counted(
-                    job, "reverse", lambda target: reverse(job, target, for_s=float(self.minutes) * 60)
+                    job, "reverse", lambda target: watched(job, target, reverse(job, target, for_s=for_s))
                 )
         return report.to_dict()

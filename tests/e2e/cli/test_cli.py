@@ -145,7 +145,7 @@ def test_health_tells_each_part_and_ends_with_1_while_nobody_replicates(shop: Sh
     assert (plain.code, machine.code) == (1, 1)
     parts = {name: part["status"] for name, part in machine.json["parts"].items()}
     assert parts.pop("lag_forward") in ("unhealthy", "unknown")
-    served = {"replica_set", "tables", "lag_reverse", "consistency", "letters", "application", "fence"}
+    served = {"replica_set", "tables", "lag_reverse", "consistency", "letters", "watch", "application", "fence"}
     assert set(parts) == served | {"mapping", "switch"}
     assert parts["mapping"] == "healthy"
     assert (parts["replica_set"], parts["tables"], parts["consistency"]) == ("healthy", "healthy", "healthy")

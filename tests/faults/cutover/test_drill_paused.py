@@ -17,7 +17,7 @@ import pytest
 from docferry.core.cutover.modes import Mode
 from docferry.errors import HoldFailed
 from docferry.flows.cutover import to_dynamodb as cutover
-from docferry.flows.fence.fence import require_quiet
+from docferry.flows.fence.quiet import require_quiet
 from docferry.flows.fence.record import Recorded, recorded_fence
 from docferry.flows.ledger.modes import live_instances, read_mode, unacknowledged
 from docferry.rehearsal.independent.history import Request

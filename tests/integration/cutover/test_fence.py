@@ -15,7 +15,8 @@ import pytest
 from docferry.core.cutover.fence_plan import FenceKind, FencePlan, FenceState, choose_fence
 from docferry.core.settings import CutoverSettings
 from docferry.errors import FenceBroken, FenceFailed, PreflightFailed
-from docferry.flows.fence.fence import fence, lift, require_quiet
+from docferry.flows.fence.fence import fence, lift
+from docferry.flows.fence.quiet import require_quiet
 from docferry.flows.fence.record import Recorded, recorded_fence
 from docferry.ports.flows import Fence
 from docferry.sandbox import SandboxStack
@@ -90,7 +91,7 @@ def test_open_transaction_is_out_waited_and_readers_never_wait_long(rig: Rig, wr
     assert max(took) < READ_S
     assert refused(rig)
     rig.own["myapp"]["users"].insert_one({"by": "docferry"})
-    require_quiet(rig.job(), report.time)
+    require_quiet(rig.job(), report.time, report.plan)
     assert recorded_fence(rig.ledger) == (Recorded.UP, BLOCK, report.time)
     assert lift(rig.job()).lifted
     assert not refused(rig)
@@ -142,7 +143,7 @@ def test_write_block_stops_the_ttl_monitor(rig: Rig) -> None:
     passes = ttl_passes(rig)
     eventually(lambda: ttl_passes(rig) > passes + 2, "three more passes of the TTL monitor")
     assert users.find_one({"_id": "stays"})
-    require_quiet(rig.job(), report.time)
+    require_quiet(rig.job(), report.time, report.plan)
 
 
 def ttl_passes(rig: Rig) -> int:
@@ -182,7 +183,7 @@ def test_revocation_takes_the_writes_and_nothing_else_and_gives_back_exactly(bes
         time.sleep(0.2)
     assert max(took) < READ_S
     assert beside.fence.fence_state(report.plan) is FenceState.UP
-    require_quiet(beside.job(), report.time)
+    require_quiet(beside.job(), report.time, report.plan)
     lift(beside.job())
     assert beside.roles() == before
     assert beside.custom_roles() == []
@@ -217,7 +218,7 @@ def test_running_update_is_out_waited_before_the_fence_counts(rig: Rig) -> None:
     assert "update" in report.waited_for[0]
     assert "batch (user admin.app" in report.waited_for[0]
     assert changed == rig.own["myapp"]["users"].count_documents({"n": 1}) == 10
-    require_quiet(rig.job(), report.time)
+    require_quiet(rig.job(), report.time, report.plan)
 
 
 def test_commit_of_a_transaction_is_out_waited_before_the_fence_counts(rig: Rig) -> None:
@@ -226,7 +227,7 @@ def test_commit_of_a_transaction_is_out_waited_before_the_fence_counts(rig: Rig)
         assert time.monotonic() > outcome["ended"]
     assert outcome["result"] == "committed"
     assert "transaction open" in report.waited_for[0]
-    require_quiet(rig.job(), report.time)
+    require_quiet(rig.job(), report.time, report.plan)
 
 
 def test_revocation_that_is_late_gives_everything_back(rig: Rig) -> None:
@@ -352,7 +353,7 @@ def test_writes_behind_the_fence_are_found_and_named(rig: Rig) -> None:
     rig.own["myapp"]["users"].update_one({"_id": 2}, {"$set": {"secret": "x"}})
     rig.app["blog"]["posts"].insert_one({})
     users.find_one({})
-    require_quiet(rig.job(), since)
+    require_quiet(rig.job(), since, BLOCK)
     users.insert_one({"secret": "s3cr3t"})
     users.update_many({}, {"$inc": {"n": 1}})
     users.delete_one({"_id": 3})
@@ -370,6 +371,6 @@ def test_writes_behind_the_fence_are_found_and_named(rig: Rig) -> None:
     ]
     assert len(rig.fence.writes_after(since, limit=2)) == 2
     with pytest.raises(FenceBroken, match=r"insert in myapp\.users .* by admin\.app") as caught:
-        require_quiet(rig.job(), since)
+        require_quiet(rig.job(), since, BLOCK)
     assert "s3cr3t" not in str(caught.value)
-    require_quiet(rig.job(), rig.fence.mark_time())
+    require_quiet(rig.job(), rig.fence.mark_time(), BLOCK)

@@ -24,6 +24,7 @@ from docferry.flows.cutover.to_mongodb import switch_to_mongodb
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger import approvals
 from docferry.flows.reverse.follower import reverse
+from docferry.flows.watch.ready import WATCH
 from docferry.rehearsal import application as drill_application
 from docferry.rehearsal.application import make_counters
 from docferry.rehearsal.processes import Answers
@@ -242,7 +243,7 @@ def change_leader(rig: Rig, *, back: bool, waived: Sequence[str] = ()) -> Switch
         try:
             if back:
                 return await switch_to_mongodb(cutover_of(rig), target, [*waived, WITHOUT_VALIDATION])
-            return await switch_to_dynamodb(cutover_of(rig), target)
+            return await switch_to_dynamodb(cutover_of(rig), target, [WATCH])  # 17 minutes are for other tests
         finally:
             await target.close()
 

@@ -188,9 +188,10 @@ class _Stepping:
             return found
 
         def call(*arguments: Any, **named: Any) -> Any:
-            self._process.requests.append(name)
-            self._process.step()
-            self._process.copy(lambda: found(*arguments, **named))
+            if arguments[:1] != ("watch",):  # which says nothing of who leads
+                self._process.requests.append(name)
+                self._process.step()
+                self._process.copy(lambda: found(*arguments, **named))
             result = found(*arguments, **named)
             return _Stepping(result, self._process) if name == "through" else result
 
@@ -336,7 +337,7 @@ class _Back(to_mongodb._HoldDynamoDB):
 
     def __init__(self, process: Process, following: Any) -> None:
         Hold.__init__(self, process.job, process.world.target, following)
-        self.world, self.why, self.by_streams = process.world, "back", True
+        self.world, self.why, self.by_streams, self.watches = process.world, "back", True, False
 
     async def until_equal(self, held: ModeState) -> tuple[int, int]:
         await asyncio.to_thread(reverse_put, self.job, self.world)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from docferry.config import Migration, load_migration, migration_files, parse_migration
 from docferry.config.yaml_lines import MAX_FILE_BYTES
-from docferry.core.settings import CutoverSettings, RollbackPointSettings
+from docferry.core.settings import CutoverSettings, ExternalFence, RollbackPointSettings
 from docferry.errors import ConfigError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -227,6 +227,12 @@ def test_cutover_is_read_and_has_defaults() -> None:
     )
 
 
+def test_a_fence_may_be_a_command() -> None:
+    text = SMALL + "cutover: {hold_s: 90, fence: {external: [close-it, --verbose], quiet_s: 5}}"
+    wanted = ExternalFence(external=("close-it", "--verbose"), quiet_s=5.0)
+    assert parse_migration(text.encode()).cutover.fence == wanted
+
+
 @pytest.mark.parametrize(
     ("cutover", "where", "word"),
     [
@@ -240,6 +246,15 @@ def test_cutover_is_read_and_has_defaults() -> None:
         ("{app_users: ['']}", "cutover.app_users", "empty"),
         ("{fence: revoke}", "cutover.app_users", "names no user"),
         ("{kill_transactions: perhaps}", "cutover.kill_transactions", "boolean"),
+        ("{watch_s: -1}", "cutover.watch_s", "out of range"),
+        ("{hold_s: 100, fence: {external: []}}", "cutover.fence.external", "names no command"),
+        ("{hold_s: 100, fence: {external: ['  ']}}", "cutover.fence.external", "names no command"),
+        ("{hold_s: 100, fence: {external: fence}}", "cutover.fence.external", "must be a list"),
+        ("{hold_s: 100, fence: {externals: [fence]}}", "cutover.fence.externals", "not known here"),
+        ("{hold_s: 100, fence: {external: [fence], quiet_s: 0}}", "cutover.fence.quiet_s", "out of range"),
+        ("{hold_s: 300, fence: {external: [fence], within_s: 0.5}}", "cutover.fence.within_s", "out of range"),
+        ("{hold_s: 60, fence: {external: [fence]}}", "cutover.hold_s", "take 74"),
+        ("{hold_s: 100, fence: {external: [fence, 'https://me:secret@host']}}", "cutover.fence.external", "password"),
     ],
 )
 def test_cutover_that_cannot_be_is_refused(cutover: str, where: str, word: str) -> None:

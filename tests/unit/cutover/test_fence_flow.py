@@ -21,7 +21,8 @@ from docferry.errors import (
     Unavailable,
 )
 from docferry.flows.fence import record as fence_record
-from docferry.flows.fence.fence import fence, lift, require_quiet
+from docferry.flows.fence.fence import fence, lift
+from docferry.flows.fence.quiet import require_quiet
 from docferry.flows.fence.record import Recorded, recorded_fence
 from docferry.ports.flows import Record
 from docferry.testing.fakes import APP, OWN, FakeFence, FakeLedger
@@ -53,7 +54,7 @@ def test_write_block_refuses_the_application_and_lets_docferry_write(
     with pytest.raises(RequestRefused):
         mongo.write()
     mongo.write(OWN)
-    require_quiet(one.job, report.time)
+    require_quiet(one.job, report.time, report.plan)
     assert recorded_fence(ledger) == (Recorded.UP, report.plan, report.time)
     assert is_free(ledger)
 
@@ -176,7 +177,7 @@ def test_revocation_counts_only_once_running_operations_have_ended(revoking: Pro
     report = fence(revoking.job, WITHIN_S)
     assert "update in myapp.users" in report.waited_for[0]
     assert len(mongo.writes_after(Timestamp(1, 0))) == 4
-    require_quiet(revoking.job, report.time)
+    require_quiet(revoking.job, report.time, report.plan)
 
 
 def test_running_operation_is_not_killed(mongo: FakeFence, ledger: FakeLedger) -> None:
@@ -318,7 +319,7 @@ def test_writes_behind_the_fence_are_named_without_what_they_wrote(one: Process,
     mongo.write(OWN)
     mongo.write()
     with pytest.raises(FenceBroken, match=r"insert in myapp\.users at .* by admin\.app") as caught:
-        require_quiet(one.job, report.time)
+        require_quiet(one.job, report.time, report.plan)
     assert len(caught.value.strays) == 1
 
 
@@ -326,4 +327,4 @@ def test_oplog_that_no_longer_reaches_the_fence_proves_nothing(one: Process, mon
     report = fence(one.job, WITHIN_S)
     mongo.oldest = Timestamp(9, 9)
     with pytest.raises(ResumeTokenLost):
-        require_quiet(one.job, report.time)
+        require_quiet(one.job, report.time, report.plan)

@@ -26,6 +26,8 @@ from docferry.flows.ledger.reverse_letters import open_reverse_letter
 from docferry.flows.ledger.rooms.fence import FENCE
 from docferry.flows.ledger.rooms.owners import OWNERS
 from docferry.flows.ledger.rooms.reverse_stream import REVERSE
+from docferry.flows.ledger.rooms.strays import Stray, open_stray
+from docferry.flows.ledger.rooms.watch import Old, Watch, begin_watch
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.reporting.health import Status
 from docferry.testing.fakes import FakeClients
@@ -111,6 +113,16 @@ def no_application(world: Ready) -> None:
     world.gone("instances", "i1")
 
 
+def watched(world: Ready) -> None:
+    begin_watch(world.ledger, Watch(old=Old.DYNAMODB, begun_ms=now_ms(), least_s=900.0))
+
+
+def stray(world: Ready) -> None:
+    found = Stray(old=Old.MONGODB, place="a", collection="users", id="7", operation="update", at="now")
+    assert open_stray(world.ledger, found)
+
+
+STRAYS: dict[str, Break] = {"stray writes that are not settled": stray}
 MARKER: dict[str, Break] = {"docferry's user cannot write `docferry.leader` in a transaction": denied}
 UNWELL: dict[str, Break] = {
     "no majority of data-bearing members": no_majority,
@@ -121,7 +133,8 @@ LOADED: dict[str, Break] = {
     "a table that is another migration's": owned_by_another,
 }
 STOP: dict[str, Break] = {
-    **MARKER, **UNWELL, **LOADED,
+    **MARKER, **UNWELL, **LOADED, **STRAYS,
+    "a watch of DynamoDB, after a way back, that is not over": watched,
     "the mode is not DYNAMODB_READS with 100 %": lambda world: world.set_mode(replace(READS, percent=50)),
     "no full validation, one that is not EQUAL, or of another leader": different,
     "a report without a time up to which all is equal": lambda world: report(world, equal_up_to=None),
@@ -176,7 +189,7 @@ FLIP: dict[str, Break] = {
     "no approval of this evidence": unapproved,
 }  # fmt: skip
 RETURN: dict[str, Break] = {
-    **MARKER, **UNWELL, **LOADED,
+    **MARKER, **UNWELL, **LOADED, **STRAYS,
     "the mode is not DYNAMODB_ONLY": lambda world: world.set_mode(replace(READS, mode=Mode.FINAL)),
     "a process that vanished": lambda world: world.instance(until_ms=now_ms() - 120_000, lanes=0),
     "no full validation since DynamoDB leads": lambda world: report(world, direction="forward"),

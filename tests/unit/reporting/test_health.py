@@ -20,6 +20,7 @@ from docferry.flows.ledger.dead_letters import open_letter
 from docferry.flows.ledger.positions import REPLICATION, position_body
 from docferry.flows.ledger.reports import LATEST, SECTION
 from docferry.flows.ledger.rooms.reverse_stream import REVERSE
+from docferry.flows.ledger.rooms.watch import Old, Watch, begin_watch
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.thresholds import HEALTHY_LAG_S
 from docferry.flows.reporting.health import HealthReport, Status, health_of, lacking_health
@@ -34,6 +35,7 @@ PARTS = [
     "lag_reverse",
     "consistency",
     "letters",
+    "watch",
     "application",
     "fence",
     "mapping",
@@ -103,6 +105,7 @@ class Case:
     def dynamodb_leads(self, *nothing: None, **changed: Any) -> None:
         """With an application that follows, and a way back that is well but for what changes."""
         self.mode(Mode.DYNAMODB_ONLY)
+        begin_watch(self.world.ledger, Watch(old=Old.MONGODB, begun_ms=now_ms(), least_s=900.0))
         self.validated("EQUAL", direction="reverse")
         self.instance()
         if not nothing:
@@ -277,7 +280,7 @@ def test_error_of_one_part_makes_that_part_unknown_and_the_rest_is_told(case: Ca
     case.world.ledger.faults.fail_next(*[Unavailable("the ledger is away")] * 99)
     report = health_of(case.job)
     told = {name for name, one in report.parts.items() if "Unavailable: the ledger is away" in one.why}
-    assert told == {"lag_forward", "lag_reverse", "consistency", "letters", "application", "fence", "mapping"}
+    assert told == {"lag_forward", "lag_reverse", "consistency", "letters", "watch", "application", "fence", "mapping"}
     assert report.parts["tables"].status is Status.HEALTHY
 
 

@@ -24,8 +24,9 @@ from docferry import errors
 from docferry.adapters.mongodb.change_events import AGAIN, THEN, bare_change_of, change_of, pipeline_of
 from docferry.adapters.mongodb.errors import mongo_errors
 from docferry.core.mapping.mapping import KeyFields
+from docferry.core.mapping.raw import id_of
 from docferry.core.versions import N_MAX
-from docferry.ports.flows import Batch, ChangeEvent, StreamPosition
+from docferry.ports.flows import Batch, ChangeEvent, OthersBatch, OthersWrite, StreamPosition
 
 _RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument, unicode_decode_error_handler="replace")
 """Documents stay bytes; a path that is not valid UTF-8 must not take its whole batch along, and names no array of ours."""
@@ -280,3 +281,113 @@ class MongoFeed:
                 raise
             return None
         return next((bytes(event["before"].raw) for event in events if event.get("before") is not None), None)
+
+
+# --- what others write -----------------------------------------------------------------------------------------------
+
+_OTHERS_FIELDS = {"_id": 1, "operationType": 1, "ns": 1, "to": 1, "clusterTime": 1, "documentKey": 1}
+_OTHERS_IMAGES = {"fullDocument": 1, "fullDocumentBeforeChange": 1}
+
+
+class MongoOthers:
+    """OthersFeed: the change stream without what docferry's own user wrote in transactions.
+
+    An event inside a transaction names its user, by the digest in `lsid.uid`; a plain one names none (tried on 6.0.5). So `own`
+    tells docferry's writes while DynamoDB leads, all of which are transactions through the gates.
+    """
+
+    def __init__(
+        self, client: MongoClient[Any], database: str, position: StreamPosition, collections: Sequence[str], own: bytes
+    ) -> None:
+        self._database = client.get_database(database, codec_options=_RAW, read_preference=ReadPreference.PRIMARY)
+        self._names, self._own, self._position = sorted(collections), own, position
+        self._stream: Any = None
+        self._images = True
+
+    def __repr__(self) -> str:
+        return f"MongoOthers({self._database.name!r})"
+
+    def read(self, wait_s: float) -> OthersBatch:
+        found: list[OthersWrite] = []
+        try:
+            self._read(found, wait_s)
+        except pymongo_errors.OperationFailure as error:
+            if error.code != TOO_LARGE or not self._images:
+                raise self._explained(error) from error
+            self._restart(images=False)
+        except pymongo_errors.PyMongoError as error:
+            raise self._explained(error) from error
+        return OthersBatch(found, self._position)
+
+    def _read(self, found: list[OthersWrite], wait_s: float) -> None:
+        stream = self._stream = self._stream or self._open(wait_s)
+        while (event := stream.try_next()) is not None:
+            found.append(self._write(event))
+            self._move_on(stream.resume_token, event["clusterTime"])
+            if not self._images:  # the one that was too large is told without them
+                self._restart(images=True)
+                return
+            if len(found) >= BATCH_EVENTS:
+                return
+        self._move_on(stream.resume_token, self._position.time)
+
+    def _open(self, wait_s: float) -> Any:
+        named = {"ns.coll": {"$in": self._names}}
+        whole = {"operationType": {"$in": ["dropDatabase", "invalidate"]}}
+        ours = {"$or": [named, {"to.coll": {"$in": self._names}}, whole]}
+        # Computed: a match on the path itself is pushed down to the oplog, where plain writes bear it, too (seen on 6.0.5).
+        whose = {"$set": {"user": {"$ifNull": ["$lsid.uid", ""]}}}
+        images: dict[str, Any] = {"full_document": "whenAvailable", "full_document_before_change": "whenAvailable"}
+        return self._database.watch(
+            [
+                {"$match": ours},
+                whose,
+                {"$match": {"user": {"$ne": self._own}}},
+                {"$project": _OTHERS_FIELDS | (_OTHERS_IMAGES if self._images else {})},
+            ],
+            start_after=dict(self._position.token),
+            max_await_time_ms=max(1, int(wait_s * 1000)),
+            batch_size=BATCH_EVENTS if self._images else 1,
+            **(images if self._images else {}),
+        )
+
+    def _restart(self, *, images: bool) -> None:
+        self.close()
+        self._images = images
+
+    def _move_on(self, token: Any, otherwise: Timestamp) -> None:
+        if token is not None:
+            time = token_time(token, otherwise)
+            self._position = replace(self._position, time=time, token={"_data": token["_data"]}, n=0)
+
+    def _write(self, event: Any) -> OthersWrite:
+        key, collection = event.get("documentKey"), (event.get("ns") or {}).get("coll", "")
+        before, after = event.get("fullDocumentBeforeChange"), event.get("fullDocument")
+        return OthersWrite(
+            collection=collection,
+            operation=event["operationType"],
+            time=event["clusterTime"],
+            place=str(event["_id"]["_data"]),
+            id=id_of(bytes(key.raw)) if key is not None else b"",
+            before=bytes(before.raw) if before is not None else None,
+            after=bytes(after.raw) if after is not None else None,
+        )
+
+    def _explained(self, error: pymongo_errors.PyMongoError) -> errors.MigrationError:
+        if isinstance(error, pymongo_errors.OperationFailure) and error.code in _LOST:
+            return errors.ResumeTokenLost(
+                f"the oplog no longer holds the place up to which others' writes to MongoDB were watched "
+                f"({self._position.time.as_datetime():%Y-%m-%d %H:%M:%S} UTC): what was written since is not known"
+            )
+        self.close()
+        try:
+            with mongo_errors("watch what others write"):
+                raise error
+        except errors.MigrationError as ours:
+            return ours
+
+    def close(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            with suppress(pymongo_errors.PyMongoError):
+                stream.close()

@@ -34,12 +34,12 @@ from docferry.adapters.mongodb.operations import (
     is_resting,
     kill_sessions,
     may_write,
+    own_actions,
     user_of,
 )
 from docferry.core.cutover.fence_plan import (
     BYPASS,
     DATA_ACTIONS,
-    NEVER_EXPIRES_S,
     FenceFacts,
     FenceKind,
     FencePlan,
@@ -52,6 +52,7 @@ from docferry.core.cutover.fence_plan import (
     Scope,
     StrayWrite,
     UserFacts,
+    deletes,
     grant_of,
 )
 from docferry.core.cutover.marker import COLLECTION
@@ -95,13 +96,14 @@ class MongoFence:
     def facts(self) -> FenceFacts:
         scope = self._scope()
         with mongo_errors("list the indexes"):
-            ttl = [name for name in self._collections if any(map(_expires, self._collection(name).list_indexes()))]
+            ttl = [name for name in self._collections if any(map(deletes, self._collection(name).list_indexes()))]
         return FenceFacts(
             own_user=self._own_user(),
             users=tuple(_user_facts(user, scope) for user in self._users()),
             scope=scope,
             ttl=tuple(ttl),
             write_block=self._block_state(),
+            own_actions=own_actions(self._admin),
         )
 
     def grants(self, users: Sequence[str]) -> tuple[Grant, ...]:
@@ -158,6 +160,9 @@ class MongoFence:
             Role(database=one["db"], name=one["role"], privileges=_privileges(one["inheritedPrivileges"]))
             for one in found
         ]
+
+    def external_memo(self) -> str:
+        raise errors.RequestRefused("this migration has no command that closes its fence", operation="plan")
 
     # --- transactions ------------------------------------------------------------------------------------------------
 
@@ -320,10 +325,6 @@ class MongoFence:
 
 
 # --- reading what MongoDB says ---------------------------------------------------------------------------------------
-
-
-def _expires(index: Mapping[str, Any]) -> bool:
-    return float(index.get("expireAfterSeconds", NEVER_EXPIRES_S)) < NEVER_EXPIRES_S
 
 
 def _privileges(listed: Sequence[Mapping[str, Any]]) -> tuple[Privilege, ...]:

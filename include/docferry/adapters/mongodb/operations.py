@@ -74,6 +74,28 @@ def digests_of(users: Iterable[tuple[str, str]]) -> dict[bytes, str]:
     return {sha256(f"{name}@{database}".encode()).digest(): f"{database}.{name}" for database, name in users}
 
 
+def digest_of_own(client: MongoClient[Any]) -> bytes:
+    """The digest by which a transaction of this connection's user names it; without access control that of no user."""
+    with mongo_errors("connectionStatus"):
+        users = client.admin.command("connectionStatus")["authInfo"]["authenticatedUsers"]
+    return next(iter(digests_of((one["db"], one["user"]) for one in users)), sha256(b"").digest())
+
+
+def own_actions(admin: Database[Any]) -> frozenset[str] | None:
+    """What this connection's user may do on the cluster and in admin; None without access control."""
+    with mongo_errors("connectionStatus"):
+        found = admin.command("connectionStatus", showPrivileges=True)["authInfo"]
+    if not found["authenticatedUsers"]:
+        return None
+    listed = [(one["resource"], one["actions"]) for one in found["authenticatedUserPrivileges"]]
+    there = [actions for resource, actions in listed if _is_of_admin(resource)]
+    return frozenset(action for actions in there for action in actions)
+
+
+def _is_of_admin(resource: Mapping[str, Any]) -> bool:
+    return bool(resource.get("cluster") or resource.get("anyResource") or resource.get("db") in ("", "admin"))
+
+
 def app_of(operation: Operation) -> str:
     """The appName that the client gave itself, or ''."""
     metadata = operation.get("clientMetadata") or {}

@@ -16,9 +16,9 @@ from pymongo import MongoClient, ReadPreference
 
 from docferry import errors
 from docferry.adapters.mongodb.change_events import value_at
-from docferry.adapters.mongodb.change_stream import MongoFeed
+from docferry.adapters.mongodb.change_stream import MongoFeed, MongoOthers
 from docferry.adapters.mongodb.errors import mongo_errors
-from docferry.adapters.mongodb.operations import create_if_absent
+from docferry.adapters.mongodb.operations import create_if_absent, digest_of_own
 from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.cutover.marker import COLLECTION
 from docferry.core.mapping.mapping import KeyFields
@@ -174,6 +174,10 @@ class MongoSource:
 
     def follow(self, position: StreamPosition, key_fields: Mapping[str, KeyFields]) -> MongoFeed:
         return MongoFeed(self._client, self._database.name, position, key_fields)
+
+    def writes_of_others(self, position: StreamPosition, collections: Sequence[str]) -> MongoOthers:
+        own = digest_of_own(self._client)
+        return MongoOthers(self._client, self._database.name, position, collections, own)
 
     # --- images and windows ------------------------------------------------------------------------------------------
 

@@ -40,6 +40,8 @@ class FenceKind(StrEnum):
     """The whole cluster refuses everybody without bypassWriteBlockingMode. Stops the TTL monitor, too."""
     REVOKE = "revoke"
     """The application's users lose the roles by which they write to the collections. The TTL monitor goes on deleting."""
+    EXTERNAL = "external"
+    """A command of the operator's closes it, where MongoDB has none; what it closed is proved by the change stream."""
 
 
 class FenceState(StrEnum):
@@ -178,13 +180,17 @@ class FencePlan:
 
     kind: FenceKind
     grants: tuple[Grant, ...] = ()
+    memo: str = field(default="", repr=False)
+    """What the command of an external fence needs to open it again, as it said before it closed it."""
 
     def to_body(self) -> dict[str, Any]:
-        return {"kind": self.kind.value, "grants": [one.to_body() for one in self.grants]}
+        body: dict[str, Any] = {"kind": self.kind.value, "grants": [one.to_body() for one in self.grants]}
+        return body | ({"memo": self.memo} if self.memo else {})
 
     @staticmethod
     def from_body(body: Mapping[str, Any]) -> FencePlan:
-        return FencePlan(kind=FenceKind(body["kind"]), grants=tuple(map(Grant.from_body, body["grants"])))
+        grants = tuple(map(Grant.from_body, body["grants"]))
+        return FencePlan(kind=FenceKind(body["kind"]), grants=grants, memo=str(body.get("memo", "")))
 
 
 def user_id(name: str) -> str:
@@ -254,6 +260,33 @@ class FenceFacts:
     scope: Scope
     ttl: tuple[str, ...] = ()
     write_block: FenceState = FenceState.DOWN
+    own_actions: frozenset[str] | None = None
+    """What docferry's user may do on the cluster and in admin; None: not known."""
+
+    def may_not(self, needed: frozenset[str]) -> str:
+        """Which of these actions it may not do, in words; '' if all, or if that is not known."""
+        if self.own_actions is None or "anyAction" in self.own_actions:
+            return ""
+        return ", ".join(sorted(needed - self.own_actions))
+
+
+_TO_BLOCK = frozenset({"setUserWriteBlockMode"})
+_TO_REVOKE = frozenset({"createRole", "dropRole", "grantRole", "revokeRole", "viewRole", "viewUser"})
+
+
+def against_each(facts: FenceFacts, settings: CutoverSettings) -> dict[FenceKind, tuple[Problem, ...]]:
+    """What keeps each of MongoDB's own kinds of fence from holding, whichever of them the file allows."""
+    return {
+        FenceKind.WRITE_BLOCK: _against_write_block(facts, settings),
+        FenceKind.REVOKE: _against_revoke(facts, settings),
+    }
+
+
+def no_access_control(facts: FenceFacts) -> Problem | None:
+    if facts.own_user is not None:
+        return None
+    what = "has no access control, or docferry does not log in: every client passes any fence"
+    return Problem(where="source", what=what, suggestion="start mongod with --keyFile, and give docferry a user")
 
 
 def choose_fence(facts: FenceFacts, settings: CutoverSettings) -> FenceKind | tuple[Problem, ...]:
@@ -263,9 +296,8 @@ def choose_fence(facts: FenceFacts, settings: CutoverSettings) -> FenceKind | tu
     revocation, if the file names the application's users and no other user may write. `cutover.fence` allows one of them
     only. Users in `waived_writers` are left out.
     """
-    if facts.own_user is None:
-        what = "has no access control, or docferry does not log in: every client passes any fence"
-        return (Problem(where="source", what=what, suggestion="start mongod with --keyFile, and give docferry a user"),)
+    if without := no_access_control(facts):
+        return (without,)
     against_block = _against_write_block(facts, settings)
     if settings.fence != "revoke" and not against_block:
         return FenceKind.WRITE_BLOCK
@@ -285,6 +317,9 @@ def _against_write_block(facts: FenceFacts, settings: CutoverSettings) -> tuple[
     where, scope = "cutover.fence write_block", facts.scope
     waived = _waived(settings) | {facts.own_user}
     problems: list[Problem] = []
+    if lacking := facts.may_not(_TO_BLOCK):
+        what = f"docferry's own user may not do {lacking}"
+        problems.append(Problem(where=where, what=what, suggestion="grant it a role with that action on the cluster"))
     if facts.write_block is not FenceState.DOWN:
         state = {FenceState.UP: "blocks writes already, and not by docferry"}.get(facts.write_block)
         what = f"the cluster {state or 'does not tell whether it blocks writes'}"
@@ -312,6 +347,9 @@ def _against_revoke(facts: FenceFacts, settings: CutoverSettings) -> tuple[Probl
         what = "names no user, so no roles can be revoked"
         return (Problem(where=where, what=what, suggestion="app_users: [the users by which the application logs in]"),)
     problems: list[Problem] = []
+    if lacking := facts.may_not(_TO_REVOKE):
+        what = f"docferry's own user may not do {lacking}"
+        problems.append(Problem(where="cutover.fence revoke", what=what, suggestion="grant it userAdminAnyDatabase"))
     for name in sorted(named):
         user = known.get(name)
         if name == facts.own_user:
@@ -331,8 +369,17 @@ def _against_revoke(facts: FenceFacts, settings: CutoverSettings) -> tuple[Probl
         if user.writes and user.id not in named | waived:
             what = f"{user.id} may write to the migration's collections, too"
             problems.append(Problem(where=where, what=what, suggestion="name it here, or in waived_writers"))
-    for collection in facts.ttl:
-        what = f"{collection} has a TTL index, and only the write block stops MongoDB from deleting by it"
-        hint = f"collMod its expireAfterSeconds to {NEVER_EXPIRES_S}: DynamoDB's TTL takes over"
-        problems.append(Problem(where=f"collections.{collection}", what=what, suggestion=hint))
+    problems += map(ttl_problem, facts.ttl)
     return tuple(problems)
+
+
+def ttl_problem(collection: str) -> Problem:
+    """MongoDB's own deletes pass every fence but the write block."""
+    what = f"{collection} has a TTL index, and only the write block stops MongoDB from deleting by it"
+    hint = f"collMod its expireAfterSeconds to {NEVER_EXPIRES_S}: DynamoDB's TTL takes over"
+    return Problem(where=f"collections.{collection}", what=what, suggestion=hint)
+
+
+def deletes(index: Mapping[str, Any]) -> bool:
+    """Whether MongoDB deletes documents by this index."""
+    return float(index.get("expireAfterSeconds", NEVER_EXPIRES_S)) < NEVER_EXPIRES_S

@@ -23,7 +23,8 @@ WRITE_BLOCK, REVOKE = "write_block", "revoke"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What of the file matters here. `fence` is a kind of fence; of any other word ("auto") either kind will do."""
+    """What of the file matters here. `fence` is a kind of fence; "external" needs nothing of ours, and of any other word ("auto")
+    either kind will do."""
 
     database: str
     collections: tuple[str, ...]
@@ -78,7 +79,7 @@ def lacking(of: Wanted, privileges: Sequence[Privilege]) -> list[Lacking]:
     fences = {kind: [one for one in lacks if one.actions] for kind, lacks in fences.items()}
     if of.fence in fences:
         found += fences[of.fence]
-    elif all(fences.values()):  # either would do
+    elif of.fence != "external" and all(fences.values()):  # either would do
         found += [one for lacks in fences.values() for one in lacks]
     return [one for one in found if one.actions]
 

@@ -61,6 +61,11 @@ _MAJORITY = Reason(what="no majority of data-bearing members", source="health", 
 _TABLES = Reason(what="tables that are not active", source="health", find=reasons.unwell("tables"))
 
 
+_STRAYS = Reason(
+    what="stray writes that are not settled", source="the ledger; `--waive strays`", find=reasons.strays, standing=True
+)
+
+
 STOP = Phase(
     subject="DynamoDB as the leader",
     refusals=(
@@ -103,6 +108,11 @@ STOP = Phase(
             what="a lift of the fence that may be on its way", source="the ledger; `--waive lift`",
             find=reasons.lift_on_its_way, standing=True,
         ),
+        Reason(
+            what="a watch of DynamoDB, after a way back, that is not over", source="the ledger; `--waive watch`",
+            find=reasons.not_watched, standing=True,
+        ),
+        _STRAYS,
         _MARKER,
         _READERS,
         _MAJORITY,
@@ -173,6 +183,7 @@ RETURN = Phase(
             source="the last report; `--waive validation`", find=unvalidated,
         ),
         Reason(what="open dead letters of reverse replication", source="the ledger", find=reverse_letters),
+        _STRAYS,
         Reason(
             what="no start of reverse replication, or one that is older than the 24 hours for which a stream keeps its records",
             source="the ledger", find=reasons.lost_way_back,

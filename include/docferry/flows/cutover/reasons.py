@@ -29,6 +29,7 @@ from docferry.flows.preflight.wide import too_wide
 from docferry.flows.replicate.opening import late_writes
 from docferry.flows.reporting.health import lacking_health
 from docferry.flows.reverse.follower import lacking_start, lacking_streams
+from docferry.flows.watch.ready import lacking_watch, unsettled_strays
 from docferry.ports.flows import Ledger
 
 MARKER_S = 5.0
@@ -193,6 +194,14 @@ def transactions(asked: Asked) -> list[Problem]:
 
 def lift_on_its_way(asked: Asked) -> Iterable[Problem]:
     return () if LATE_LIFT in asked.waived else late_lift(asked.job)
+
+
+def not_watched(asked: Asked) -> Iterable[Problem]:
+    return lacking_watch(asked.job.ledger, read_mode(asked.job.ledger), asked.waived)
+
+
+def strays(asked: Asked) -> Iterable[Problem]:
+    return unsettled_strays(asked.job.ledger, asked.waived)
 
 
 def _fence_is_down(asked: Asked) -> bool:

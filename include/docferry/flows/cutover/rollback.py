@@ -23,8 +23,10 @@ from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.approvals import FINALIZE, require_approval
 from docferry.flows.ledger.modes import change_mode, mode_in, mode_record, read_mode
+from docferry.flows.ledger.rooms.watch import Old, end_watch
 from docferry.flows.preflight.readiness import foreign_readers
 from docferry.flows.replicate.follower import replicate
+from docferry.flows.watch.ready import lacking_watch, unsettled_strays
 from docferry.ports.flows import Target
 
 FOLLOWED_WITHIN_S = 120.0
@@ -141,16 +143,20 @@ def _require_overdue(now: ModeState) -> None:
         raise PreflightFailed("rollback", [problem])
 
 
-def finalize(job: Job) -> ModeState:
-    """The soak is over: reverse replication stops, and MongoDB is left as it is.
+def finalize(job: Job, waived: Sequence[str] = ()) -> ModeState:
+    """The soak is over: reverse replication stops, and MongoDB is left as it is. `waived`: WATCH and STRAYS (flows/watch/ready).
 
-    Raises: MoveRefused; PreflightFailed without an approval, and with everybody who still works with MongoDB.
+    Raises: MoveRefused; PreflightFailed without an approval, before the watch of MongoDB has ended, with stray writes that
+            are not settled, and with everybody who still works with MongoDB.
     """
     record = mode_record(job.ledger)
     after = mode_in(record).move(Mode.FINAL)
     require_approval(job.ledger, FINALIZE)
-    if readers := list(foreign_readers(job)):
-        raise PreflightFailed(f"{job.migration.name}: the end of MongoDB", readers)
-    change_mode(job.ledger, record, after, job.identity, "the soak is over")
+    problems = [*lacking_watch(job.ledger, mode_in(record), waived), *unsettled_strays(job.ledger, waived)]
+    if problems := [*problems, *foreign_readers(job)]:
+        raise PreflightFailed(f"{job.migration.name}: the end of MongoDB", problems)
+    why = "the soak is over" + (f"; waived: {', '.join(waived)}" if waived else "")
+    change_mode(job.ledger, record, after, job.identity, why)
+    end_watch(job.ledger, Old.MONGODB, f"the end; waived by {job.identity.name}")
     job.progress.say(f"the mode is {after}: MongoDB is not kept up to date any more")
     return after

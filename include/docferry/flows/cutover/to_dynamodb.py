@@ -45,8 +45,9 @@ from docferry.flows.cutover.hold import (
 )
 from docferry.flows.cutover.phases import STOP
 from docferry.flows.cutover.refusals import Asked
-from docferry.flows.fence.fence import fence, require_quiet
+from docferry.flows.fence.fence import fence
 from docferry.flows.fence.marker import mark_leader, mark_neither
+from docferry.flows.fence.quiet import require_quiet
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread, to_its_end
 from docferry.flows.ledger.modes import (
@@ -55,6 +56,7 @@ from docferry.flows.ledger.modes import (
     request_replication_yield,
 )
 from docferry.flows.ledger.reports import latest_report
+from docferry.flows.ledger.rooms.watch import Old, end_watch
 from docferry.flows.ledger.writers import open_writers, unfinished_loads
 from docferry.flows.preflight.readiness import LOOK_S
 from docferry.flows.preflight.thresholds import HOLD_LAG_S
@@ -62,6 +64,7 @@ from docferry.flows.replicate.follower import replicate
 from docferry.flows.replicate.report import Until
 from docferry.flows.reverse.follower import latest_of, record_stream_start
 from docferry.flows.validate.changed import ChangeWatch, compare_changed
+from docferry.flows.watch.in_mongodb import open_mongodb_watch
 from docferry.ports.flows import (
     Record,
     Target,
@@ -75,8 +78,8 @@ LOOKS = 20
 async def switch_to_dynamodb(
     job: Job, target: Target, waived: Sequence[str] = (), look_s: float = LOOK_S
 ) -> SwitchReport:
-    """DynamoDB leads from now on; MongoDB is fenced and follows. `waived`: LATE_LIFT, if a person knows that no lift will come.
-    `look_s`: how long MongoDB's connections are looked at first.
+    """DynamoDB leads from now on; MongoDB is fenced and follows. `waived`: LATE_LIFT, if a person knows that no lift will come;
+    WATCH and STRAYS (flows/watch/ready). `look_s`: how long MongoDB's connections are looked at first.
 
     Raises: PreflightFailed or MoveRefused, before anything was touched; HoldFailed, if it could not be finished in time, with
             the reason: everything is as it was. Whatever it raises after HOLD, it has gone back, or says that it could not.
@@ -169,7 +172,7 @@ class _HoldMongoDB(Hold):
         self.until.time = fenced.time
         await asyncio.gather(self.following, self.watching.read_until(fenced.time))
         self.mark("drained")
-        await asyncio.to_thread(require_quiet, job, fenced.time)
+        await asyncio.to_thread(require_quiet, job, fenced.time, fenced.plan)
         changed = self.watching.changed
         at = await in_thread(job.source.cluster_time, stop=job.stop)
         compared = await compare_changed(job, self.target, changed, at)
@@ -192,10 +195,12 @@ class _HoldMongoDB(Hold):
         assert self.until.time is not None
         await asyncio.to_thread(record_stream_start, job.ledger, job.streams, tables_of(job), self.latest)
         after = held.go_ahead(snapshot_version(self.until.time), journal=job.migration.cutover.journal)
+        await asyncio.to_thread(open_mongodb_watch, job, self.until.time, after.floor)
         self.require_time(held)
         await asyncio.to_thread(change_mode, job.ledger, record, after, job.identity, self.why)
         self.mark("switched")
         await asyncio.to_thread(mark_leader, job)
+        await asyncio.to_thread(end_watch, job.ledger, Old.DYNAMODB, "DynamoDB leads again; the watch was waived")
         return after
 
 

@@ -50,19 +50,25 @@ from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.modes import (
     change_mode,
     live_instances,
+    read_mode,
     request_replication_yield,
     wait_for_acknowledgements,
 )
 from docferry.flows.ledger.positions import continue_replication_from
 from docferry.flows.ledger.reigns import record_reign
 from docferry.flows.ledger.reverse_letters import list_reverse_letters
+from docferry.flows.ledger.rooms.watch import Old, end_watch
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.thresholds import RETURN_LAG_S
 from docferry.flows.reverse.follower import reverse
 from docferry.flows.reverse.journals import JournalProof
 from docferry.flows.reverse.proof import LOOK_AGAIN_S
 from docferry.flows.reverse.report import ReverseReport
-from docferry.ports.flows import Record, Target
+from docferry.flows.watch.in_dynamodb import open_dynamodb_watch
+from docferry.flows.watch.in_mongodb import MongoWatch
+from docferry.flows.watch.late_records import Reigned
+from docferry.flows.watch.ready import WATCH, unsettled_strays
+from docferry.ports.flows import Record, StreamPosition, Target
 
 FEW = 200
 """Entries that are left to be proved while writes wait, beside what is written until then."""
@@ -77,7 +83,8 @@ async def switch_to_mongodb(
 ) -> SwitchReport:
     """MongoDB leads from now on; forward replication goes on from here. `to`: how far a rollback is to go behind that.
 
-    `waived` names instances (their ids) that vanished and are known to be gone, WITHOUT_VALIDATION, and WITHOUT_JOURNAL.
+    `waived` names instances (their ids) that vanished and are known to be gone, WITHOUT_VALIDATION, WITHOUT_JOURNAL,
+    and WATCH and STRAYS (flows/watch/ready).
 
     Raises: PreflightFailed or MoveRefused, before anything was touched; HoldFailed, if it could not be finished in time, with
             the reason: everything is as it was.
@@ -96,20 +103,36 @@ async def change_leader(job: Job, target: Target, waived: Sequence[str] = ()) ->
     following = asyncio.create_task(
         take_over(job, "reverse replicator", lambda: reverse(work, target, leading=True, report=report, proof=proof))
     )
+    strays = MongoWatch(job, target)
     try:
         await wait_until_lag_below(job, "MongoDB", "reverse replication", RETURN_LAG_S, lambda: report.lag_s, following)
         await in_thread(_require_no_letters, job, stop=job.stop)
         if await in_thread(has_journals, job, waived, stop=job.stop):
             await _prove_ahead(proof, job, following)
-        return await _HoldDynamoDB(job, target, following, work, stop, proof, report, waived).run()
+        if WATCH not in waived:
+            await _watch_until_now(job, strays)
+            await in_thread(_require_no_strays, job, waived, stop=job.stop)
+        return await _HoldDynamoDB(job, target, following, work, stop, proof, report, waived, strays).run()
     finally:
         stop.set()
+        await strays.close()
         await end_switch(job, following)
 
 
 def require_ready_to_return(job: Job, waived: Sequence[str], to: Mode = Mode.MONGO_ONLY) -> None:
     """Raises PreflightFailed with all that is not waived; MoveRefused."""
     RETURN.require(Asked(job=job, waived=waived, to=to))
+
+
+async def _watch_until_now(job: Job, strays: MongoWatch) -> None:
+    """MongoDB's change stream is read up to now, so that little of it is left while writes wait."""
+    mode = await in_thread(read_mode, job.ledger, stop=job.stop)
+    await strays.until(mode, await in_thread(job.source.cluster_time, stop=job.stop))
+
+
+def _require_no_strays(job: Job, waived: Sequence[str]) -> None:
+    if problems := unsettled_strays(job.ledger, waived):
+        raise PreflightFailed(f"{job.migration.name}: MongoDB as the leader", problems)
 
 
 def _require_no_letters(job: Job) -> None:
@@ -150,10 +173,12 @@ class _HoldDynamoDB(Hold):
         proof: JournalProof,
         report: ReverseReport,
         waived: Sequence[str],
+        strays: MongoWatch,
     ) -> None:
         super().__init__(job, target, following)
         self.work, self.stop, self.proof, self.report = work, stop, proof, report
-        self.by_streams = WITHOUT_JOURNAL in waived
+        self.silent_ms = 0
+        self.by_streams, self.watches, self.strays = WITHOUT_JOURNAL in waived, WATCH not in waived, strays
         self.why = "MongoDB leads" + (f"; waived: {', '.join(waived)}" if waived else "")
 
     def by_journals(self, held: ModeState) -> bool:
@@ -197,14 +222,29 @@ class _HoldDynamoDB(Hold):
         self.mark("drained the streams")
 
     async def go_ahead(self, record: Record, held: ModeState) -> ModeState:
-        return await asyncio.to_thread(self._go_ahead, record, held)
+        """Record where forward replication goes on, while no client writes to MongoDB, whose watch goes as far; then let them,
+        behind the mode."""
+        self.silent_ms = now_ms()  # all has acknowledged, or is sealed, and is proved
+        position = await asyncio.to_thread(self._position)
+        if self.watches:
+            brought = await self.strays.until(held, position.time)
+            if brought:
+                raise HoldFailed(
+                    f"{brought} write(s) have reached MongoDB while DynamoDB leads (docferry strays)", self.steps
+                )
+            self.mark("watched")
+        return await asyncio.to_thread(self._go_ahead, record, held, position)
 
-    def _go_ahead(self, record: Record, held: ModeState) -> ModeState:
-        """Record where forward replication goes on, while no client writes to MongoDB; then let them, behind the mode."""
+    def _position(self) -> StreamPosition:
+        source = self.job.source
+        return source.stream_position(source.cluster_time())  # without waiting for the stream to move
+
+    def _go_ahead(self, record: Record, held: ModeState, position: StreamPosition) -> ModeState:
         job = self.job
-        position = job.source.stream_position(job.source.cluster_time())  # without waiting for the stream to move
         continue_replication_from(job.ledger, position)
-        record_reign(job.ledger, held.floor, snapshot_version(position.time))
+        end = snapshot_version(position.time)
+        record_reign(job.ledger, held.floor, end)
+        open_dynamodb_watch(job, Reigned(floor=held.floor, end=end, silent_ms=self.silent_ms))
         self.require_time(held)
         mark_neither(job, record)
         after = held.go_ahead(0)
@@ -212,4 +252,7 @@ class _HoldDynamoDB(Hold):
         self.mark("switched")
         lift(job)
         self.mark("lifted")
+        watch_s = job.migration.cutover.watch_s
+        job.progress.say(f"docferry replicate watches DynamoDB for {watch_s:.0f} s from now on: keep it running")
+        end_watch(job.ledger, Old.MONGODB, "MongoDB leads again" + ("" if self.watches else "; not watched to the end"))
         return after

@@ -1,16 +1,13 @@
-"""Raise the fence on MongoDB, lift it, and prove that no client has written behind it."""
+"""Raise the fence on MongoDB, and lift it."""
 
 from __future__ import annotations
 
 import time
 
-from bson.timestamp import Timestamp
-
 from docferry.core.cutover.fence_plan import (
     FenceState,
 )
 from docferry.errors import (
-    FenceBroken,
     MoveRefused,
     Stopped,
 )
@@ -28,11 +25,9 @@ from docferry.flows.fence.record import (
 )
 from docferry.flows.fence.watch import close_again, may_be_lifted, put_right_behind_a_lift
 from docferry.flows.kernel.job import Job
-from docferry.flows.kernel.retry import retrying
 from docferry.flows.ledger.leases import Lease
 from docferry.flows.ledger.modes import read_mode
 from docferry.flows.ledger.rooms.fence import fence_in
-from docferry.flows.ledger.times import encode_time
 
 DOWN_BEFORE = (
     "ALARM: the fence on MongoDB ({kind}) was down before it was to be lifted: what clients without docferry wrote to MongoDB "
@@ -101,17 +96,6 @@ def lift(job: Job) -> LiftReport:
         raise
     put_right_behind_a_lift(job)
     return LiftReport(plan=plan, was=was, lifted=True)
-
-
-def require_quiet(job: Job, since: Timestamp) -> None:
-    """Prove that no client but docferry has written to the migration's collections behind `since`.
-
-    Raises: FenceBroken with the first such writes; ResumeTokenLost if the oplog no longer tells; Stopped, RetryExhausted,
-            StoreError.
-    """
-    strays = retrying("read the oplog behind the fence", lambda: job.fence.writes_after(since), job.stop)
-    if strays:
-        raise FenceBroken(encode_time(since), [str(one) for one in strays])
 
 
 def _standing(job: Job, lease: Lease, within_s: float) -> FenceReport | None:

@@ -15,7 +15,9 @@ from docferry.core.cutover.fence_plan import (
     FenceState,
     OpenTransaction,
     RunningOperation,
+    StrayWrite,
 )
+from docferry.core.settings import ExternalFence
 from docferry.errors import (
     FenceFailed,
     LeaseLost,
@@ -23,6 +25,7 @@ from docferry.errors import (
     Stopped,
     TransientStoreError,
 )
+from docferry.flows.fence.quiet import READ_S, others_since, stray_of
 from docferry.flows.fence.record import (
     BREATHE_S,
     LONG_S,
@@ -59,7 +62,7 @@ class Raising:
     plan: FencePlan
     began: float
     within_s: float
-    in_the_way: Sequence[OpenTransaction | RunningOperation] = ()
+    in_the_way: Sequence[OpenTransaction | RunningOperation | StrayWrite] = ()
     trouble: str = ""
     attempts: int = 0
     killed: int = 0
@@ -89,13 +92,43 @@ class Raising:
         while self.plan.kind is FenceKind.REVOKE and quiet < 2:  # what is just beginning shows at the second look
             quiet = quiet + 1 if self._is_quiet() else 0
             self._go_on()
-        while (found := self._asked(self.job.fence.mark_time)) is None:
+        if self.plan.kind is FenceKind.EXTERNAL:
+            self._await_quiet()
+        while (found := self._asked(self._mark_time)) is None:
             self._go_on()
         while (seen := self._asked(lambda: self.job.fence.fence_state(self.plan))) is not FenceState.UP:
             self.trouble = f"MongoDB says that the fence is {seen}" if seen else self.trouble
             self._go_on()
         self._check()
         return found
+
+    def _mark_time(self) -> Timestamp:
+        """By the command there is no note in the oplog: a service that has no fence takes none."""
+        return self.job.source.cluster_time() if self.plan.kind is FenceKind.EXTERNAL else self.job.fence.mark_time()
+
+    def _await_quiet(self) -> None:
+        """The command says that it is closed; that clients have gone on writing shows in the change stream. It counts once no
+        client but docferry has written for `quiet_s`."""
+        fence = self.job.migration.cutover.fence
+        quiet_s = fence.quiet_s if isinstance(fence, ExternalFence) else 0.0
+        while not self._asked(lambda: self._was_quiet(quiet_s)):
+            self._go_on()
+
+    def _was_quiet(self, quiet_s: float) -> bool:
+        """Whether it was, from now on for so long; False at the first write of another client."""
+        began = time.monotonic()
+        since = self.job.source.cluster_time()
+        with others_since(self.job, since) as feed:
+            at, until = since, since
+            while time.monotonic() - began < quiet_s or at < until:
+                self._check()
+                batch = feed.read(READ_S)
+                if strays := [stray_of(self.job, one) for one in batch.writes if one.time > since]:
+                    self._meet(strays)
+                    return False
+                at, until = batch.position.time, self.job.source.cluster_time()
+        self.in_the_way = ()
+        return True
 
     def _attempt(self) -> bool:
         """Whether the fence was raised. By the write block, only when no transaction is open that would outlast an attempt:
@@ -124,11 +157,11 @@ class Raising:
             self._meet(found)
         return found is not None and not found
 
-    def _meet(self, found: Sequence[OpenTransaction | RunningOperation]) -> None:
+    def _meet(self, found: Sequence[OpenTransaction | RunningOperation | StrayWrite]) -> None:
         """Remember what is in the way and tell it; kill what may be killed, once half of the time is gone."""
         self.in_the_way = found
         for one in found:
-            self.waited_for[f"{one.client} {one.user} {one.app}"] = str(one)
+            self.waited_for[_who(one)] = str(one)
         if not found:
             return
         now = time.monotonic()
@@ -208,3 +241,8 @@ class Raising:
         if record.holder.mark in ("", self.job.identity.mark):
             return False
         return record.state in (Recorded.RAISING, Recorded.UP)
+
+
+def _who(one: OpenTransaction | RunningOperation | StrayWrite) -> str:
+    """By which what waits is told once."""
+    return one.namespace if isinstance(one, StrayWrite) else f"{one.client} {one.user} {one.app}"

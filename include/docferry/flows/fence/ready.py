@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
-from docferry.core.cutover.fence_plan import FenceKind
-from docferry.errors import AccessDenied, PreflightFailed, Problem, RequestRefused
-from docferry.flows.fence.record import LIFT_S, plan_fence
+from docferry.core.cutover.fence_plan import FenceKind, against_each, no_access_control
+from docferry.core.settings import ExternalFence
+from docferry.errors import AccessDenied, PermanentStoreError, PreflightFailed, Problem, RequestRefused
+from docferry.flows.fence.record import LIFT_S, external_plan, plan_fence
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.ledger.rooms.fence import read_fence
@@ -37,10 +38,54 @@ def no_fence(job: Job) -> list[Problem]:
     except PreflightFailed as error:
         return list(error.problems)
     except (AccessDenied, RequestRefused) as error:
-        what = f"MongoDB does not tell what a fence would meet: {error}"
-        advice = "docferry's user needs clusterMonitor and userAdmin; a service that has no such commands cannot be fenced yet"
-        return [Problem(where="cutover.fence", what=what, suggestion=advice)]
+        return [_untold(error)]
     return []
+
+
+def _untold(error: PermanentStoreError) -> Problem:
+    what = f"MongoDB does not tell what a fence would meet: {error}"
+    advice = (
+        "docferry's user needs clusterMonitor and userAdminAnyDatabase; a service that has no such commands (Atlas) is fenced "
+        "by a command: cutover.fence: {external: [...]}, docs/cutover.md"
+    )
+    return Problem(where="cutover.fence", what=what, suggestion=advice)
+
+
+def kinds_of_fence(job: Job) -> dict[FenceKind, tuple[Problem, ...]]:
+    """For each kind of fence what keeps it from holding here; nothing if it would, whichever the file asks for. Reads only.
+
+    Raises: StoreError, RetryExhausted, Stopped, if MongoDB cannot be asked at the moment.
+    """
+    settings = job.migration.cutover
+    found: dict[FenceKind, tuple[Problem, ...]]
+    try:
+        facts = retrying("ask what a fence would meet", job.fence.facts, job.stop, LIFT_S)
+        if without := no_access_control(facts):
+            return dict.fromkeys(FenceKind, (without,))
+        found = against_each(facts, settings)
+    except (AccessDenied, RequestRefused) as error:
+        found = dict.fromkeys((FenceKind.WRITE_BLOCK, FenceKind.REVOKE), (_untold(error),))
+    return found | {FenceKind.EXTERNAL: _against_external(job)}
+
+
+def _against_external(job: Job) -> tuple[Problem, ...]:
+    if not isinstance(job.migration.cutover.fence, ExternalFence):
+        advice = "cutover.fence: {external: [the command, its arguments]}; docs/cutover.md"
+        return (Problem(where="cutover.fence", what="names no command", suggestion=advice),)
+    try:
+        external_plan(job, LIFT_S)
+    except PreflightFailed as error:
+        return error.problems
+    return ()
+
+
+def describe_kinds(kinds: Mapping[FenceKind, Sequence[Problem]]) -> list[str]:
+    """A line for each kind of fence: whether it would hold here, and what is missing."""
+    lines = [
+        f"fence {kind}: {'would not hold: ' + '; '.join(one.what for one in lacking) if lacking else 'would hold'}"
+        for kind, lacking in kinds.items()
+    ]
+    return lines if not all(kinds.values()) else [*lines, "fence: none of the kinds would hold on this server"]
 
 
 def long_transactions(job: Job) -> list[Problem]:

@@ -24,10 +24,14 @@ from docferry.core.cutover.fence_plan import (
     FencePlan,
     FenceState,
     choose_fence,
+    deletes,
+    ttl_problem,
     user_id,
 )
+from docferry.core.settings import ExternalFence
 from docferry.errors import (
     FenceFailed,
+    PermanentStoreError,
     PreflightFailed,
     Problem,
     TransientStoreError,
@@ -115,6 +119,8 @@ def state_in_mongodb(job: Job, plan: FencePlan, for_s: float, stop: StopSignal |
 def plan_fence(job: Job, for_s: float) -> FencePlan:
     """Raises PreflightFailed if no fence would hold."""
     cutover = job.migration.cutover
+    if isinstance(cutover.fence, ExternalFence):
+        return external_plan(job, for_s)
     facts = retrying("ask what a fence would meet", job.fence.facts, job.stop, for_s)
     chosen = choose_fence(facts, cutover)
     if not isinstance(chosen, FenceKind):
@@ -131,6 +137,22 @@ def plan_fence(job: Job, for_s: float) -> FencePlan:
         )
         raise PreflightFailed(f"{job.migration.name}: the fence on MongoDB", [problem])
     return FencePlan(kind=chosen, grants=taken)
+
+
+def external_plan(job: Job, for_s: float) -> FencePlan:
+    """Raises PreflightFailed if the command refuses, or the fence could not hold by what MongoDB does itself."""
+    names = list(job.migration.mappings)
+    facts = retrying("ask for the indexes", lambda: job.source.facts_of(names), job.stop, for_s)
+    problems = [ttl_problem(one.name) for one in facts if any(map(deletes, one.indexes))]
+    memo = ""
+    try:
+        memo = retrying("ask the command of cutover.fence what it will do", job.fence.external_memo, job.stop, for_s)
+    except PermanentStoreError as error:
+        advice = "run it by hand with the word plan; docs/cutover.md has its contract"
+        problems.append(Problem(where="cutover.fence.external", what=str(error), suggestion=advice))
+    if problems:
+        raise PreflightFailed(f"{job.migration.name}: the fence on MongoDB", problems)
+    return FencePlan(kind=FenceKind.EXTERNAL, memo=memo)
 
 
 def lift_under(job: Job, lease: Lease, plan: FencePlan, stop: StopSignal) -> None:

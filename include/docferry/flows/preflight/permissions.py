@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from docferry.config import Migration
 from docferry.core.permissions.aws import COMMANDS, AwsAccount, Resources, policy
 from docferry.core.permissions.mongodb import Wanted, lacking
+from docferry.core.settings import ExternalFence
 from docferry.errors import AccessDenied, StoreError
 from docferry.ports.flows import Estate, Source
 
@@ -18,7 +19,7 @@ def wanted_of(migration: Migration) -> Wanted:
         database=migration.source.database,
         collections=tuple(migration.mappings),
         to_create=frozenset(migration.to_create),
-        fence=migration.cutover.fence,
+        fence="external" if isinstance(wanted := migration.cutover.fence, ExternalFence) else wanted,
         kill_transactions=migration.cutover.kill_transactions,
     )
 

@@ -24,12 +24,14 @@ from docferry.flows.ledger.modes import list_moves, live_instances, read_mode, u
 from docferry.flows.ledger.positions import read_replication
 from docferry.flows.ledger.rooms.owners import not_owned
 from docferry.flows.ledger.rooms.reverse_stream import read_reverse
+from docferry.flows.ledger.rooms.strays import list_strays
 from docferry.flows.ledger.times import encode_time, now_ms
 from docferry.flows.preflight.mongodb import lacking_majority
 from docferry.flows.preflight.thresholds import FOLLOWED_WITHIN_S, HEALTHY_LAG_S, REPORT_AGE_S, SEEN_S
 from docferry.flows.preflight.windows import windows_of
 from docferry.flows.reverse.report import KEEP_S
 from docferry.flows.validate.first_pass import latest_report
+from docferry.flows.watch.ready import watch_in_mode
 
 
 class Status(StrEnum):
@@ -92,6 +94,7 @@ def health_of(job: Job, only: Sequence[str] = (), more: Mapping[str, Callable[[]
         "lag_reverse": lambda: _lag_reverse(job),
         "consistency": lambda: _consistency(job),
         "letters": lambda: _letters(job),
+        "watch": lambda: _watch(job),
         "application": lambda: _application(job),
         "fence": lambda: _fence(job),
         "mapping": lambda: _mapping(job),
@@ -234,6 +237,22 @@ def _letters(job: Job) -> Part:
     counts = {name: len(list_letters(job.ledger, name)) for name in job.migration.mappings}
     open_ = [f"{name} has {count} open" for name, count in counts.items() if count]
     return _part(open_ and [*open_, "see `docferry dead-letters`"], [], "no dead letters", open=counts)
+
+
+def _watch(job: Job) -> Part:
+    """Whether the database that led before is watched, and what has reached it since."""
+    mode, strays = read_mode(job.ledger), list_strays(job.ledger)
+    old, watch = watch_in_mode(job.ledger, mode)
+    told = [f"{len(strays)} stray write(s), such as the {strays[0]}: see `docferry strays`"] if strays else []
+    if mode.leader is Mode.DYNAMODB_ONLY and watch is None:
+        return _part([*told, f"{old.label} is not watched: run `docferry reverse`"], [], strays=len(strays))
+    if watch is None or mode.leader is Mode.FINAL:
+        return _part(told, [], "no database is watched", strays=len(strays))
+    silent_s = (now_ms() - max(watch.seen_ms, watch.begun_ms)) / 1000
+    if watch.is_open and silent_s > SEEN_S:
+        told.append(f"no process has watched {old.label} for {silent_s:.0f} s")
+    well = f"{old.label} is watched for {watch.left_s:.0f} s more" if watch.is_open else f"{old.label}: {watch.how}"
+    return _part(told, [], well, strays=len(strays), watched=old.value, left_s=round(watch.left_s), ended=watch.how)
 
 
 def _lag_reverse(job: Job) -> Part:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from docferry.errors import IteratorExpired, Stopped, StreamTrimmed, TransientStoreError
 from docferry.flows.kernel.books import Books
 from docferry.flows.kernel.threads import cancel_all, in_thread
 from docferry.flows.ledger.times import now_ms
-from docferry.flows.reverse.lanes import ReverseLanes
 from docferry.flows.reverse.shards import Pending, ShardOutcome, ShardPosition, TableStream
 from docferry.ports.flows import Progress, StopSignal, StreamPage, StreamRecord, Streams
 
@@ -30,6 +29,19 @@ ANSWER_S = 45.0
 EARLY = "written before the start"
 
 
+class Taker(Protocol):
+    """Where records are put. `parts` counts what is on its way; `moved` is set when something has come of it."""
+
+    parts: int
+    moved: asyncio.Event
+
+    @property
+    def failure(self) -> BaseException | None: ...
+
+    def put(self, table: str, record: StreamRecord, pending: Pending) -> Iterator[str]:
+        """Take a record; gives the reasons why it is (also) passed over."""
+
+
 class ShardReaders:
     """Belongs to one event loop. `failure` is the error that ended a reader; `books` say what became of the records,
     `passed` why records were passed over."""
@@ -37,7 +49,7 @@ class ShardReaders:
     def __init__(
         self,
         streams: Streams,
-        lanes: ReverseLanes,
+        lanes: Taker,
         tables: Mapping[str, TableStream],
         progress: Progress,
         stop: StopSignal,
@@ -151,7 +163,7 @@ class ShardReaders:
         await cancel_all(self._tasks.values())
 
 
-async def wait_for_a_move(lanes: ReverseLanes, most_s: float) -> None:
+async def wait_for_a_move(lanes: Taker, most_s: float) -> None:
     """Until a lane has done something, or so long."""
     lanes.moved.clear()
     with suppress(TimeoutError):

@@ -29,6 +29,12 @@ class Fence(Protocol):
     def grants(self, users: Sequence[str]) -> tuple[Grant, ...]:
         """What revocation would take from these users (`<database>.<name>`), exactly. Changes nothing; write it down first."""
 
+    def external_memo(self) -> str:
+        """What the command of the external fence will need to open it again, before it is closed. Changes nothing.
+
+        Raises: RequestRefused if there is no such command, or it refuses; Unavailable, TimedOut.
+        """
+
     def open_transactions(self) -> Sequence[OpenTransaction]:
         """Every transaction that is open on the primary, docferry's own left out, the oldest first."""
 

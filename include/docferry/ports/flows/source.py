@@ -125,6 +125,38 @@ class Feed(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OthersWrite:
+    """One write to MongoDB that docferry did not make, by the change stream. `id` is BSON of {"": id}, b"" where it is no write
+    of a document (a drop). `before` and `after` are the whole images, None where there is none, or it was too large to be told.
+    `place` is the same whenever the write is read again."""
+
+    collection: str
+    operation: str
+    time: Timestamp
+    place: str
+    id: bytes = field(default=b"", repr=False)
+    before: bytes | None = field(default=None, repr=False)
+    after: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OthersBatch:
+    """Some writes of others in order, perhaps none, and the position behind them: it moves on while nothing is written."""
+
+    writes: Sequence[OthersWrite]
+    position: StreamPosition
+
+
+class OthersFeed(Protocol):
+    """What others write. Belongs to one thread at a time."""
+
+    def read(self, wait_s: float) -> OthersBatch:
+        """The next ones; waits up to `wait_s` for the first. Raises ResumeTokenLost, StoreError."""
+
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """A range of `_id` in index order: lower included, upper not. Each is BSON of {"": id}, None at the ends."""
@@ -158,6 +190,11 @@ class Source(Protocol):
         """The change stream from a position on, for the collections named, with these fields of pre-images.
 
         Raises: ResumeTokenLost if the oplog no longer holds the position, here or at the first read; StoreError.
+        """
+
+    def writes_of_others(self, position: StreamPosition, collections: Sequence[str]) -> OthersFeed:
+        """What is written to these collections from a position on, but for what docferry's own user writes in transactions, as
+        reverse replication does. Raises: ResumeTokenLost, here or at the first read; StoreError.
         """
 
     def cluster_time(self) -> Timestamp:

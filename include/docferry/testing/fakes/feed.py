@@ -19,6 +19,8 @@ from docferry.errors import (
 from docferry.ports.flows import (
     Batch,
     ChangeEvent,
+    OthersBatch,
+    OthersWrite,
     StreamPosition,
 )
 
@@ -98,6 +100,25 @@ class FakeFeed:
             images_lost=event.images_lost,
             position=position,
         )
+
+
+class FakeOthers:
+    """OthersFeed over what `FakeSource.write_as_other` wrote."""
+
+    def __init__(self, source: FakeSource, since: Timestamp, collections: Sequence[str]) -> None:
+        self._source, self._since, self._names = source, since, frozenset(collections)
+        self._given = 0
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    def read(self, wait_s: float) -> OthersBatch:
+        source = self._source
+        source.faults.before()
+        written: list[OthersWrite] = source.others[self._given :]
+        self._given += len(written)
+        found = [one for one in written if one.time >= self._since and one.collection in self._names]
+        return OthersBatch(found, source.stream_position())
 
 
 def reduced(document: bytes, fields: KeyFields) -> bytes:

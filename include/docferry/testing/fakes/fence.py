@@ -51,6 +51,8 @@ class FakeFence:
         self.roles: dict[str, set[tuple[str, str]]] = {APP: {(database, "readWrite"), (database, "dbAdmin")}}
         self.writing_roles = frozenset({"readWrite"})
         self.blocked = False
+        self.closed_with: str | None = None
+        """The memo with which the external fence was closed."""
         self.faults: defaultdict[str, Faults] = defaultdict(Faults)
         self.break_off: MigrationError | None = None
         self.calls: list[str] = []
@@ -109,6 +111,10 @@ class FakeFence:
             for user in users
         )
 
+    def external_memo(self) -> str:
+        self._called("external_memo")
+        return "what the command needs"
+
     def open_transactions(self) -> Sequence[OpenTransaction]:
         self._called("open_transactions")
         return [one for one in self._look() if isinstance(one, OpenTransaction)]
@@ -129,6 +135,8 @@ class FakeFence:
 
     def raise_fence(self, plan: FencePlan) -> None:
         self._called(f"raise_fence {plan.kind}")
+        if plan.kind is FenceKind.EXTERNAL:
+            self.closed_with = plan.memo
         if plan.kind is FenceKind.WRITE_BLOCK:
             if any(isinstance(one.what, OpenTransaction) and one.looks != 0 for one in self._passing):
                 raise TimedOut("MongoDB did not block writes in time", operation="block writes", code="50")
@@ -152,6 +160,8 @@ class FakeFence:
 
     def lift_fence(self, plan: FencePlan) -> None:
         self._called(f"lift_fence {plan.kind}")
+        if plan.kind is FenceKind.EXTERNAL:
+            self.closed_with = None
         if plan.kind is FenceKind.WRITE_BLOCK:
             self.blocked = False
         for grant in plan.grants:
@@ -161,6 +171,8 @@ class FakeFence:
 
     def fence_state(self, plan: FencePlan) -> FenceState:
         self._called("fence_state")
+        if plan.kind is FenceKind.EXTERNAL:
+            return FenceState.DOWN if self.closed_with is None else FenceState.UP
         if plan.kind is FenceKind.WRITE_BLOCK:
             return FenceState.UP if self.blocked else FenceState.DOWN
         states: set[FenceState] = set()

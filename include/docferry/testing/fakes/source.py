@@ -22,13 +22,14 @@ from docferry.errors import (
 )
 from docferry.ports.flows import (
     Bounds,
+    OthersWrite,
     ServerFacts,
     SourceCatalog,
     SourceFacts,
     StreamPosition,
 )
 from docferry.testing.fakes.faults import Faults
-from docferry.testing.fakes.feed import FakeEvent, FakeFeed
+from docferry.testing.fakes.feed import FakeEvent, FakeFeed, FakeOthers
 
 
 class FakeSource:
@@ -58,6 +59,7 @@ class FakeSource:
         self.expire_s: float | None = None
         self.change_rate: float | None = 0.0
         self.batch_events = 100
+        self.others: list[OthersWrite] = []
         self._changes: dict[str, dict[tuple[Any, ...], list[tuple[Timestamp, bytes | None]]]] = {}
         for name, documents in (collections or {}).items():
             self._changes[name] = {}
@@ -88,6 +90,22 @@ class FakeSource:
         """Delete the document of this id; the time of the change."""
         self._tick()
         return self._change(collection, id_bytes(key), None)
+
+    def write_as_other(self, collection: str, key: Any, document: Mapping[str, Any] | None) -> Timestamp:
+        """A write of a client that is not docferry; without a document a delete."""
+        history = self._changes.get(collection, {}).get(order_of_id(id_bytes(key)), [])
+        before = history[-1][1] if history else None
+        at = self.remove(collection, key) if document is None else self.put(collection, document)
+        event = self._events[-1]
+        after = event.after if document is not None else None
+        place = f"{at.time}:{at.inc}"
+        self.others.append(
+            OthersWrite(
+                collection=collection, operation=event.operation, time=at, place=place, id=id_bytes(key), before=before,
+                after=after,
+            )
+        )  # fmt: skip
+        return at
 
     def transaction(self, *changes: tuple[str, Mapping[str, Any] | None, Any]) -> Timestamp:
         """Several changes of one time: (collection, document or None, paths touched or, for a delete, the id)."""
@@ -210,6 +228,12 @@ class FakeSource:
         if position.time < self.history_from:
             raise ResumeTokenLost("the history no longer holds the stream position")
         return FakeFeed(self, int(position.token["_data"][18:], 16), key_fields)
+
+    def writes_of_others(self, position: StreamPosition, collections: Sequence[str]) -> FakeOthers:
+        self.faults.before()
+        if position.time < self.history_from:
+            raise ResumeTokenLost("the history no longer holds the stream position")
+        return FakeOthers(self, position.time, collections)
 
     def enable_images(self, collection: str) -> None:
         self.faults.before()

@@ -1,0 +1,1 @@
+"""MongoDB Atlas's own administration, by HTTP."""
