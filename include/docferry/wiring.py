@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -34,7 +34,7 @@ from docferry.adapters.local.fence_command import About, with_command
 from docferry.adapters.local.point_files import DirectoryFiles
 from docferry.adapters.local.process import identity
 from docferry.adapters.mongodb.analysis import MongoAnalysis
-from docferry.adapters.mongodb.client_mongo import AsyncMongoCalls, SyncMongoCalls, codec_options_of
+from docferry.adapters.mongodb.client.calls import AsyncMongoCalls, SyncMongoCalls, codec_options_of
 from docferry.adapters.mongodb.database import MongoDatabase
 from docferry.adapters.mongodb.fence import MongoFence
 from docferry.adapters.mongodb.leader import MongoLeader
@@ -225,15 +225,20 @@ HASTY = Config(retries={"mode": "standard", "max_attempts": 2}, connect_timeout=
 
 
 def connect(
-    file: str | Path, metrics: Metrics | None = None, *, codec_options: CodecOptions[Any] | None = None
+    file: str | Path,
+    metrics: Metrics | None = None,
+    *,
+    codec_options: CodecOptions[Any] | None = None,
+    strict: Literal["dynamodb"] | None = None,
 ) -> DualWriteManager:
     """The client of a synchronous application, by DOCFERRY_MONGO_URI and the standard AWS variables.
 
     `codec_options` are pymongo's; without them it is what the URI says (tz_aware, uuidRepresentation).
+    `strict="dynamodb"`, for tests and staging: what will be refused once DynamoDB leads is refused while MongoDB does.
     Raises: ConfigError; StoreError, if the ledger cannot be reached; PreflightFailed, if a collection was loaded by another
             mapping than the file has, or a table is another migration's.
     """
-    made = _client(file, metrics, codec_options)
+    made = _client(file, metrics, codec_options, strict)
     cache = SyncDaxCalls(made.open_dax) if made.open_dax else None
     manager = DualWriteManager(_routed(made.parts, made.parts.calls, cache), made.shadow)
     made.parts.membership.join()
@@ -241,10 +246,14 @@ def connect(
 
 
 async def connect_async(
-    file: str | Path, metrics: Metrics | None = None, *, codec_options: CodecOptions[Any] | None = None
+    file: str | Path,
+    metrics: Metrics | None = None,
+    *,
+    codec_options: CodecOptions[Any] | None = None,
+    strict: Literal["dynamodb"] | None = None,
 ) -> AsyncDualWriteManager:
     """The client of an asynchronous application. As `connect`."""
-    made = await asyncio.to_thread(_client, file, metrics, codec_options)
+    made = await asyncio.to_thread(_client, file, metrics, codec_options, strict)
     cache = AsyncDaxCalls(made.open_dax) if made.open_dax else None
     count = made.parts.membership.tally.count
     parts = _routed(made.parts, CountedCalls(AsyncCalls(made.session), count), cache)
@@ -293,7 +302,12 @@ class _Client:
     open_dax: Callable[[], Any] | None
 
 
-def _client(file: str | Path, metrics: Metrics | None, codec_options: CodecOptions[Any] | None) -> _Client:
+def _client(
+    file: str | Path, metrics: Metrics | None, codec_options: CodecOptions[Any] | None, strict: str | None
+) -> _Client:
+    if strict not in (None, "dynamodb"):
+        problem = Problem(where="strict", what=f"is {strict!r}", suggestion='write strict="dynamodb", or leave it out')
+        raise ConfigError("connect", [problem])
     migration = load_migration(file)
     connections = connections_from_environment(migration)
 
@@ -320,6 +334,7 @@ def _client(file: str | Path, metrics: Metrics | None, codec_options: CodecOptio
         membership=membership,
         metrics=Metered(metrics or default_metrics(), membership),
         border=TypeBorder(codec_options or codec_options_of(connections.mongo_uri)),
+        strict=strict is not None,
     )
     return _Client(
         parts=parts,

@@ -21,11 +21,13 @@ from docferry.cli.common import (
     run_counted,
     show,
 )
+from docferry.config import Migration
+from docferry.core.access.advice import advice_on
 from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.modes import Mode
 from docferry.errors import PreflightFailed, Problem
 from docferry.flows.cutover import flip
-from docferry.flows.cutover.flip_evidence import USUAL, FlipBounds
+from docferry.flows.cutover.flip_evidence import USUAL, FlipBounds, unserved_by
 from docferry.flows.cutover.hold import SwitchReport
 from docferry.flows.cutover.hold_watch import WATCH_S, end_dead_hold, watch_hold
 from docferry.flows.cutover.rollback import finalize, plan_rollback, plan_ways_back, roll_back
@@ -49,12 +51,16 @@ def add_to(group: click.Group) -> None:
 
 @click.command()
 @file_argument
+@click.option("--shapes", is_flag=True, help="The calls that DynamoDB cannot serve, and what to write instead of each.")
 @json_option
 @explained
-def mode(file: str, as_json: bool) -> None:
+def mode(file: str, shapes: bool, as_json: bool) -> None:
     """Which database leads, who follows it, and how it came to this."""
     migration, connections = open_migration(file)
     ledger = connections.ledger(migration)
+    if shapes:
+        _show_shapes(migration, list_instances(ledger), as_json)
+        return
     now, instances, moves = read_mode(ledger), list_instances(ledger), list_moves(ledger)
     body = {
         "mode": now.to_body() | now.flags(),
@@ -74,6 +80,16 @@ def mode(file: str, as_json: bool) -> None:
     lines += _reads_of(instances)
     lines += [f"  {one.before} -> {one.after}: {one.why} ({one.by})" for one in moves[-5:]]
     show(body, as_json, "\n".join(lines))
+
+
+def _show_shapes(migration: Migration, instances: Sequence[Instance], as_json: bool) -> None:
+    """Of processes that have ended, too: the list of what is left to do before the flip."""
+    found = [
+        {"shape": shape, "calls": count, "instead": advice_on(shape, migration.mappings)}
+        for shape, count in unserved_by(instances, ()).most_common()
+    ]
+    lines = [f"{one['shape']}: called {one['calls']:,} time(s)\n    {one['instead']}" for one in found]
+    show({"shapes": found}, as_json, "\n".join(lines) or "no call was counted that DynamoDB could not serve")
 
 
 def _reads_of(instances: Sequence[Instance]) -> Iterator[str]:

@@ -42,6 +42,8 @@ class ClientContext:
     border: TypeBorder = field(default_factory=TypeBorder)
     cached: DynamoCalls | None = None
     """Where reads go that may be a moment old; None: to `calls`."""
+    strict: bool = False
+    """While MongoDB leads, what DynamoDB could not do later is refused."""
 
     def mapping(self, collection: str) -> DocumentMapping | None:
         return self.mappings.get(collection)

@@ -23,16 +23,19 @@ class TypeBorder:
     """
 
     def __init__(self, options: CodecOptions[Any] = DEFAULT_CODEC_OPTIONS) -> None:
-        self._options = options
+        self.options = options
+        """The application's."""
         self.open = options in (DEFAULT_CODEC_OPTIONS, BSON_OPTIONS)
         """Whether documents pass as they are."""
+        self.options_inside = BSON_OPTIONS if self.open else options
+        """By which pymongo reads what goes to the application as it is."""
 
     def __repr__(self) -> str:
-        return f"TypeBorder({self._options!r})"
+        return f"TypeBorder({self.options!r})"
 
     def stored(self, document: Mapping[str, Any]) -> Document:
         """What MongoDB would store of a document. Raises what pymongo does for what is no BSON."""
-        return as_bson(document, self._options)
+        return as_bson(document, self.options)
 
     def to_internal(self, value: Any) -> Any:
         """A filter, an update, a pipeline or a document from the application. Raises as `stored`."""
@@ -46,7 +49,7 @@ class TypeBorder:
         """A document, or None, to the application."""
         if self.open or document is None:
             return document
-        return cast(D, bson.decode(bson.encode(document), self._options))
+        return cast(D, bson.decode(bson.encode(document), self.options))
 
     def value_to_application(self, value: Any) -> Any:
         """One value, as an id."""

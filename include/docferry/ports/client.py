@@ -6,10 +6,11 @@ a synchronous one they block, and the coroutines never suspend (`client.transpor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
+from bson.codec_options import CodecOptions
 from bson.timestamp import Timestamp
 
 from docferry.core.cutover.marker import Marker
@@ -55,10 +56,74 @@ class MongoCursor(Protocol):
     async def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedOptions:
+    """What an application asks for by `with_options`, as pymongo has it; None: what the connection has. Its write concern is
+    `majority` then: what a failover takes back must not be in DynamoDB."""
+
+    codec_options: CodecOptions[Any]
+    read_preference: Any = None
+    write_concern: Any = None
+    read_concern: Any = None
+
+
+class ApplicationDatabase(Protocol):
+    """The application's database, as pymongo's client and sessions see it. What it returns is awaited by an asynchronous one."""
+
+    @property
+    def name(self) -> str: ...
+
+    def with_options(self, *arguments: Any, **options: Any) -> Any: ...
+
+    def whole(self, method: str, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """A write by a method of pymongo's client."""
+
+    def session_begun(self) -> None:
+        """Raises: CallRefused, where there are none."""
+
+    def transaction_begun(self, session: Any) -> None: ...
+
+    def commit_transaction(self, session: Any, commit: Callable[[], Any]) -> Any: ...
+
+    def close(self) -> Any: ...
+
+
 class MongoCalls(Protocol):
     """The application's MongoDB. Raises what pymongo raises, but for `errors.WritesFenced`. `database` is its name."""
 
     database: str
+    collection_class: type
+    database_class: type
+
+    @property
+    def majority(self) -> bool:
+        """Whether writes are acknowledged by a majority: else nothing may be written beside them."""
+
+    @property
+    def client(self) -> Any:
+        """pymongo's client, for the application."""
+
+    @property
+    def raw_database(self) -> Any:
+        """pymongo's database, which knows no mode; documents in the application's types."""
+
+    def raw(self, name: str) -> Any:
+        """pymongo's collection, which knows no mode; documents in the application's types."""
+
+    async def answer(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """What a method of pymongo's answers."""
+
+    async def write(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """What a method of pymongo's that writes answers. Raises: WritesFenced, as `run`."""
+
+    async def fetch(self, cursor: Any) -> Any:
+        """The next of a cursor of pymongo's; None at the end."""
+
+    def view(self, asked: AskedOptions) -> Self:
+        """The same connections, by other options."""
+
+    def serve(self, application: ApplicationDatabase) -> None:
+        """Before the first call: the database that pymongo's client hands out."""
 
     async def run(
         self, collection: str, method: str, *arguments: Any, heard: bool = True, **options: Any
@@ -121,6 +186,14 @@ class MongoCalls(Protocol):
         """Whether MongoDB, or what stands for it, refused one write."""
 
     def is_driver_error(self, error: Exception) -> bool: ...
+
+    def session_of(self, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
+        """The session among these; None if there is none."""
+
+    def transaction_refused(self, message: str) -> Exception:
+        """What MongoDB says where a transaction has not happened, and may be begun anew (TransientTransactionError)."""
+
+    def invalid_operation(self, message: str) -> Exception: ...
 
 
 class DynamoCalls(Protocol):

@@ -9,9 +9,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from docferry.client.api.collections import _REFUSED
+from docferry.core.access.calls import CLIENT_CALLS, COLLECTION_CALLS, DATABASE_CALLS
 from docferry.core.mql import filters, updates
 from docferry.sandbox import SandboxStack
+from support.backfill.rig import Rig
 from support.client.rig import MODES, application, connected, set_mode
 from support.place import ROOT
 
@@ -25,10 +26,14 @@ def test_code_of_the_page_runs(
     connected(rig, monkeypatch, stack)
     set_mode(rig, MODES["DYNAMODB_ONLY"])
     names: dict[str, Any] = {}
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```", PAGE, re.M | re.S)
-    assert {language for language, _ in blocks} == {"python"}
-    code = "\n".join(text for _, text in blocks).replace('"include/migrations/shop.yaml"', repr(str(rig.file)))
-    exec(compile(code, "docs/client.md", "exec"), names)
+    before, alone, after = re.split(r"^(## What MongoDB alone does\n.*?)(?=^## )", PAGE, maxsplit=1, flags=re.M | re.S)
+    run_blocks(before, names, rig)
+    set_mode(rig, MODES["DUAL_WRITE"])
+    names["db"].parts.membership.look()
+    run_blocks(alone, names, rig)
+    set_mode(rig, MODES["DYNAMODB_ONLY"])
+    names["db"].parts.membership.look()
+    run_blocks(after, names, rig)
     names["database"].client.close()
     assert names["ann"]["status"] == "idle"
     assert [one["createdAt"].day for one in names["newest"]] == [3, 2]
@@ -41,7 +46,14 @@ def test_code_of_the_page_runs(
     rig.close()
 
 
-@pytest.mark.parametrize("method", sorted(_REFUSED))
+def run_blocks(page: str, names: dict[str, Any], rig: Rig) -> None:
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", page, re.M | re.S)
+    assert {language for language, _ in blocks} == {"python"}
+    code = "\n".join(text for _, text in blocks).replace('"include/migrations/shop.yaml"', repr(str(rig.file)))
+    exec(compile(code, "docs/client.md", "exec"), names)
+
+
+@pytest.mark.parametrize("method", sorted({*COLLECTION_CALLS, *DATABASE_CALLS, *CLIENT_CALLS}))
 def test_page_names_each_call_that_is_refused(method: str) -> None:
     assert f"`{method}`" in PAGE
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 from docferry.adapters.aws.client_dynamodb import AsyncCalls, SyncCalls
-from docferry.adapters.mongodb.client_mongo import AsyncMongoCalls, SyncMongoCalls
+from docferry.adapters.mongodb.client.calls import AsyncMongoCalls, SyncMongoCalls
 from docferry.adapters.mongodb.leader import MongoLeader
 from docferry.client.items.putter import PutOutcome, Putter
 from docferry.client.transport.metered import MeasuredCalls

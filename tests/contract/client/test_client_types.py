@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from bson import Timestamp, UuidRepresentation
 from bson.codec_options import CodecOptions
-from docferry.adapters.mongodb.client_mongo import codec_options_of
+from docferry.adapters.mongodb.client.calls import codec_options_of
 from docferry.client import DynamoDBClient, Put
 from docferry.errors import CallRefused, ItemTooLarge, KeyNotRepresentable
 from docferry.sandbox import SandboxStack

@@ -199,4 +199,6 @@ def test_what_is_missing_keeps_the_reads_where_they_are_and_all_of_it_is_said(ri
                 flip.flip_reads(job_of(rig), 10)
         told = CliRunner().invoke(main, ["mode", str(rig.file)])
         assert "DynamoDB cannot answer users.find(status): called 1 time(s)" in told.stdout
+        told = CliRunner().invoke(main, ["mode", str(rig.file), "--shapes"])
+        assert "users.find(status): called 1 time(s)\n    pin username, or give users an index" in told.stdout
     assert read_mode(rig.ledger).mode is Mode.DUAL_WRITE

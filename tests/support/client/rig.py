@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ MODES = {
     "DYNAMODB_READS 50": ModeState(mode=Mode.DYNAMODB_READS, epoch=1, percent=50),
     "DYNAMODB_ONLY": ModeState(mode=Mode.DYNAMODB_ONLY, epoch=1),
 }
+
+
+CURSORS = frozenset({"find", "aggregate", "aggregate_raw_batches", "find_raw_batches", "list_indexes"})
+"""What is answered by a cursor, and read to its end here."""
 
 
 def application(stack: SandboxStack, directory: Path, database: str) -> Rig:
@@ -78,7 +83,7 @@ class Blocking:
 
     def call(self, collection: str, method: str, *arguments: Any, **options: Any) -> Any:
         found = getattr(self.manager[collection], method)(*arguments, **options)
-        return list(found) if method == "find" else found
+        return list(found) if method in CURSORS else found
 
     def close(self) -> None:
         self.manager.close()
@@ -93,7 +98,11 @@ class Asynchronous:
 
     def call(self, collection: str, method: str, *arguments: Any, **options: Any) -> Any:
         found = getattr(self.manager[collection], method)(*arguments, **options)
-        return self.loop.run_until_complete(found.to_list() if method == "find" else found)
+        found = self.wait(found) if isawaitable(found) else found
+        return self.wait(found.to_list()) if method in CURSORS else found
+
+    def wait(self, awaited: Any) -> Any:
+        return self.loop.run_until_complete(awaited)
 
     def close(self) -> None:
         self.loop.run_until_complete(self.manager.close())
@@ -109,7 +118,7 @@ class Plain:
 
     def call(self, collection: str, method: str, *arguments: Any, **options: Any) -> Any:
         found = getattr(self.database[collection], method)(*arguments, **options)
-        return list(found) if method == "find" else found
+        return list(found) if method in CURSORS else found
 
     def close(self) -> None:
         self.client.close()

@@ -2,100 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-from docferry.client.context import ClientContext
-from docferry.client.membership import Membership
-from docferry.client.metrics import Metered, default_metrics
 from docferry.client.transport.sync_driver import run
-from docferry.client.writes.route import CollectionCalls
 from docferry.core.cutover.marker import Leads, Marker
-from docferry.core.cutover.modes import MODE, Mode, ModeState
-from docferry.errors import LeaderUnknown, TimedOut, WriteUnconfirmed
-from docferry.ports.client import MongoResult
-from docferry.ports.flows import Identity
-from docferry.testing.fakes import FakeLedger
+from docferry.errors import LeaderUnknown, WriteUnconfirmed
 from support.backfill.rig import eventually
-
-LEASE_S = 0.4
-MONGO = ModeState(mode=Mode.MONGO_ONLY, epoch=3)
-
-
-class DriverError(Exception):
-    """What pymongo might raise."""
-
-
-class Door:
-    """MongoDB with a marker. `meanwhile` happens between its look at a write and its answer."""
-
-    def __init__(self) -> None:
-        self.marker: Marker | None = Marker(revision=1, epoch=3, leader=Leads.MONGODB)
-        self.meanwhile: Callable[[], None] = lambda: None
-        self.wrote: list[Mapping[str, Any]] = []
-        self.asked = 0
-        self.error: Exception | None = None
-        self.left_out: frozenset[int] | None = None
-
-    async def run(self, collection: str, method: str, document: Any, **options: Any) -> MongoResult:
-        self.wrote.append(document)
-        self.meanwhile()
-        if self.left_out is not None:
-            raise DriverError("some were not inserted")
-        return MongoResult(value="written")
-
-    async def leader(self, migration: str) -> Marker | None:
-        assert migration == "shop"
-        self.asked += 1
-        if self.error is not None:
-            raise self.error
-        return self.marker
-
-    def is_driver_error(self, error: Exception) -> bool:
-        return isinstance(error, DriverError)
-
-    def not_inserted(self, error: Exception, documents: int, ordered: bool) -> frozenset[int] | None:
-        return self.left_out
-
-    def listed(self, documents: Any) -> Any:
-        return documents
-
-    def seen_time(self) -> None: ...
-
-
-class Waits:
-    async def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)  # noqa: ASYNC251
-
-
-class Client:
-    def __init__(self) -> None:
-        self.ledger, self.door = FakeLedger(), Door()
-        self.ledger.write(*MODE, MONGO.to_body(), expect=None)
-        me = Identity(name="shop", mark="a", ended=lambda mark: False)
-        self.member = Membership(lambda: self.ledger, lambda: me, lease_s=LEASE_S)
-        nothing: Any = None
-        door: Any = self.door
-        calls: Any = Waits()
-        parts = ClientContext(
-            journal="", mappings={}, patterns=(), mongo=door, calls=calls, beside=nothing, membership=self.member,
-            migration="shop", metrics=Metered(default_metrics(), self.member),
-        )  # fmt: skip
-        self.calls = CollectionCalls(parts, "users")
-
-    def write(self) -> Any:
-        return run(self.calls.mongo_only("insert_one", {"n": len(self.door.wrote)}))
-
-    def cut_off(self) -> None:
-        self.ledger.faults.fail_always(TimedOut("no ledger"))
-        eventually(lambda: run(self.member.begin(Waits())).alone, "a process without the ledger")  # type: ignore[arg-type]
-
-    def lose_the_lease(self) -> None:
-        """As one that is frozen for longer than it lives, and comes back under another leader."""
-        self.ledger.faults.fail_always(TimedOut("no ledger"))
-        time.sleep(2 * LEASE_S)
+from support.client.doors import Client, DriverError, Waits
 
 
 @pytest.fixture

@@ -1,202 +1,257 @@
 """Collections as the application sees them: pymongo's method names, synchronous and asynchronous.
 
-Both are the same calls; here the synchronous ones are run, and the asynchronous ones awaited.
+Both are the same calls; here the synchronous ones are run, and the asynchronous ones awaited. What is not written out here
+is MongoDB's alone (`core.access.calls`), and pymongo does it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from docferry.client.api.cursors import AsyncCursor, Cursor, by_id, query_of, sort_of
 from docferry.client.reads.route import Queries
 from docferry.client.transport.sync_driver import run
+from docferry.client.writes.delegated import DelegatedCalls
 from docferry.client.writes.route import CollectionCalls
+from docferry.core.access.calls import COLLECTION_CALLS, CURSOR_CALLS
 from docferry.core.mapping.items import Document
-from docferry.errors import CallRefused
 
-_REFUSED = {
-    "bulk_write": "write the documents one by one, or with insert_many",
-    "aggregate": "query by an access pattern, and compute in the application",
-    "aggregate_raw_batches": "query by an access pattern, and compute in the application",
-    "distinct": "query by an access pattern, and compute in the application",
-    "watch": "DynamoDB Streams",
-    "find_one_and_replace": "replace_one, then find_one",
-    "find_one_and_delete": "find_one, then delete_one",
-    "find_raw_batches": "find",
-    "with_options": "give codec_options to docferry.connect",
-    "create_indexes": "create_index, or a pymongo client of your own",
-    **dict.fromkeys(
-        ("drop", "rename", "drop_index", "drop_indexes", "list_indexes", "options", "database", "full_name",
-         "codec_options", "read_preference", "read_concern", "write_concern"),
-        "a pymongo client of your own",
+if TYPE_CHECKING:
+    from docferry.client.api.manager import _Manager
+
+MORE: Mapping[str, Sequence[str]] = {
+    "insert_one": ("bypass_document_validation", "session", "comment"),
+    "insert_many": ("bypass_document_validation", "session", "comment"),
+    "update_one": (
+        "bypass_document_validation", "collation", "array_filters", "hint", "session", "let", "sort", "comment",
     ),
+    "replace_one": ("bypass_document_validation", "collation", "hint", "session", "let", "sort", "comment"),
+    "delete_one": ("collation", "hint", "session", "let", "comment"),
+    "find_one_and_update": ("upsert", "return_document", "array_filters", "hint", "session", "let", "comment"),
 }  # fmt: skip
-_UNSERVED = "a pymongo client of your own, as long as MongoDB is there"
+"""pymongo's parameters behind those that are written out below, in their order."""
+_ANY = frozenset({"find_one_and_update"})
+"""Which take MongoDB's own options, too."""
+
+
+def _named(method: str, more: Sequence[Any], options: dict[str, Any]) -> dict[str, Any]:
+    """All options by name. Raises: TypeError as pymongo does."""
+    known = MORE[method]
+    if not more and (options.keys() <= set(known) or method in _ANY):
+        return options
+    if len(more) > len(known):
+        raise TypeError(f"{method}() takes {len(more) - len(known)} positional argument(s) fewer")
+    given = dict(zip(known, more, strict=False))
+    if twice := given.keys() & options.keys():
+        raise TypeError(f"{method}() got multiple values for argument '{min(twice)}'")
+    if method not in _ANY and (unknown := options.keys() - set(known)):
+        raise TypeError(f"{method}() got an unexpected keyword argument '{min(unknown)}'")
+    return given | options
 
 
 class _Named:
     """What both kinds of collection are: the same name of the same manager is the same collection."""
 
-    def __init__(self, name: str, calls: CollectionCalls, queries: Queries) -> None:
-        self.name, self._calls, self._queries = name, calls, queries
+    def __init__(
+        self, manager: _Manager, name: str, calls: CollectionCalls, queries: Queries, delegated: DelegatedCalls
+    ) -> None:
+        self.database, self.name = manager, name
+        self._calls, self.queries, self._delegated = calls, queries, delegated
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """For those who ask whether it is pymongo's collection, as gridfs does: it is used as one."""
+        return self.database.parts.mongo.collection_class
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Named) and self._calls is other._calls
+        return issubclass(type(other), _Named) and (self.database, self.name) == (other.database, other.name)  # type: ignore[attr-defined]
 
     def __hash__(self) -> int:
-        return hash(id(self._calls))
+        return hash((self.database, self.name))
+
+    def __bool__(self) -> bool:
+        raise NotImplementedError(
+            "Collection objects do not implement truth value testing or bool(): compare with None instead"
+        )
 
     def __call__(self, *_: Any, **__: Any) -> Any:
         raise TypeError(f"'{self.name}' is a collection here, and cannot be called: there is no such method")
 
+    __iter__ = None  # else Python would take its collections 0, 1, 2, ... for its elements
+
+    def __getitem__(self, name: str) -> Any:
+        return self.database[f"{self.name}.{name}"]
+
     def __getattr__(self, name: str) -> Any:
-        """AttributeError for what pymongo has not either, so that copying and inspecting work as usual."""
-        if name in _REFUSED:
-            raise CallRefused(what=f"{self.name}.{name} is not supported by this client", suggestion=_REFUSED[name])
-        raise AttributeError(name)
+        """A call of MongoDB's alone, or the collection below this one. AttributeError for what is private, so that copying and
+        inspecting work as usual; pymongo's own cursors ask how to read."""
+        about = COLLECTION_CALLS.get(name)
+        if about is not None:
+            return partial(self._delegate, name)
+        if name.startswith("_read"):
+            return getattr(self.queries.raw, name)
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self[name]
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.database.name}.{self.name}"
+
+    @property
+    def codec_options(self) -> Any:
+        return self.database.codec_options
+
+    @property
+    def read_preference(self) -> Any:
+        return self.queries.raw.read_preference
+
+    @property
+    def write_concern(self) -> Any:
+        return self.queries.raw.write_concern
+
+    @property
+    def read_concern(self) -> Any:
+        return self.queries.raw.read_concern
+
+    def with_options(self, *arguments: Any, **options: Any) -> Any:
+        return self.database.with_options(*arguments, **options)[self.name]
+
+    def find_raw_batches(self, *arguments: Any, **options: Any) -> Any:
+        about = COLLECTION_CALLS["find_raw_batches"]
+        return self._delegated.lazily(self.name, "find_raw_batches", about, arguments, options)
+
+    def _delegate(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """Answered, or to be awaited."""
+        raise NotImplementedError
+
+    def _asked(self, method: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> Coroutine[Any, Any, Any]:
+        return self._delegated.collection(self.name, method, COLLECTION_CALLS[method], arguments, options)
+
+    def _find_asked(self, method: str, call: Callable[..., Any], arguments: Sequence[Any]) -> Coroutine[Any, Any, Any]:
+        about, key = CURSOR_CALLS[method], arguments[1:]
+        return self._delegated.run(self.name, method, about, lambda *_, **__: call(*key), arguments, {})
+
+    def _raw_find(self, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
+        """pymongo's own cursor, which has read nothing yet."""
+        if options.get("session") is not None:
+            self._delegated.transactions.read(options["session"])
+        return self.queries.raw.find(*arguments, **options)
+
+    async def _find_one(self, filter: Any, arguments: Sequence[Any], options: Mapping[str, Any]) -> Document | None:
+        queries = self.queries
+        if options.get("session") is not None:
+            self._delegated.transactions.read(options["session"])
+        if queries.is_mongodbs():
+            found: Document | None = await queries.alone(
+                "find_one", queries.raw.find_one, filter, *arguments, **options
+            )
+            return found
+        queries.raw.find(by_id(filter), *arguments, **options)  # pymongo's own checks
+        query = query_of((by_id(filter), *arguments), {**options, "limit": 1})
+        answer = await queries.first(query, partial(queries.one, filter, arguments, options), "find_one")
+        return answer.first if answer.all is None else next(iter(answer.all), None)
+
+    async def _count(self, filter: Any, session: Any, comment: Any, options: Mapping[str, Any]) -> int:
+        queries, call = self.queries, self.queries.raw.count_documents
+        if session is not None:
+            self._delegated.transactions.read(session)
+        if queries.is_mongodbs():
+            return int(await queries.alone("count_documents", call, filter, session, comment, **options))
+        query = query_of((filter,), {**options, "session": session, "comment": comment})
+        return await queries.count(query, partial(call, filter, session, comment, **options))
 
 
 class Collection(_Named):
-    """One collection, for a synchronous application. Methods are pymongo's; what is not supported is refused by name."""
+    """One collection, for a synchronous application. Methods are pymongo's."""
 
-    def insert_one(self, document: Document, **options: Any) -> Any:
-        return run(self._calls.insert_one(document, **options))
+    def _delegate(self, method: str, *arguments: Any, **options: Any) -> Any:
+        return run(self._asked(method, arguments, options))
 
-    def insert_many(self, documents: Iterable[Document], ordered: bool = True, **options: Any) -> Any:
-        return run(self._calls.insert_many(documents, ordered, **options))
+    def delegate_find(self, method: str, call: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+        return run(self._find_asked(method, call, arguments))
 
-    def find_one(
-        self, filter: Any = None, projection: Any = None, skip: int = 0, *, sort: Any = None, **options: Any
-    ) -> Document | None:
-        return run(self._queries.find_one(query_of(by_id(filter), projection, sort, skip, 1, options)))
+    def insert_one(self, document: Document, *more: Any, **options: Any) -> Any:
+        return run(self._calls.insert_one(document, **_named("insert_one", more, options)))
 
-    def find(
-        self,
-        filter: Mapping[str, Any] | None = None,
-        projection: Any = None,
-        skip: int = 0,
-        limit: int = 0,
-        *,
-        sort: Any = None,
-        **options: Any,
-    ) -> Cursor:
-        return Cursor(self._queries, query_of(filter, projection, sort, skip, limit, options))
+    def insert_many(self, documents: Iterable[Document], ordered: bool = True, *more: Any, **options: Any) -> Any:
+        return run(self._calls.insert_many(documents, ordered, **_named("insert_many", more, options)))
 
-    def count_documents(self, filter: Mapping[str, Any], *, skip: int = 0, limit: int = 0, **options: Any) -> int:
-        return run(self._queries.count(query_of(filter, None, None, skip, limit, options)))
+    def find_one(self, filter: Any = None, *arguments: Any, **options: Any) -> Document | None:
+        return run(self._find_one(filter, arguments, options))
 
-    def update_one(
-        self, filter: Mapping[str, Any], update: Mapping[str, Any], upsert: bool = False, **options: Any
-    ) -> Any:
-        return run(self._calls.update_one(filter, update, upsert, **options))
+    def find(self, *arguments: Any, **options: Any) -> Cursor:
+        raw = self._raw_find(arguments, options)
+        return Cursor(self, query_of(arguments, options), raw)
 
-    def replace_one(
-        self, filter: Mapping[str, Any], replacement: Mapping[str, Any], upsert: bool = False, **options: Any
-    ) -> Any:
-        return run(self._calls.replace_one(filter, replacement, upsert, **options))
+    def count_documents(
+        self, filter: Mapping[str, Any], session: Any = None, comment: Any = None, **options: Any
+    ) -> int:
+        return run(self._count(filter, session, comment, options))
+
+    def update_one(self, filter: Any, update: Any, upsert: bool = False, *more: Any, **options: Any) -> Any:
+        return run(self._calls.update_one(filter, update, upsert, **_named("update_one", more, options)))
+
+    def replace_one(self, filter: Any, replacement: Any, upsert: bool = False, *more: Any, **options: Any) -> Any:
+        return run(self._calls.replace_one(filter, replacement, upsert, **_named("replace_one", more, options)))
 
     def find_one_and_update(
-        self,
-        filter: Mapping[str, Any],
-        update: Mapping[str, Any],
-        projection: Any = None,
-        sort: Any = None,
-        **options: Any,
+        self, filter: Any, update: Any, projection: Any = None, sort: Any = None, *more: Any, **options: Any
     ) -> Any:
-        return run(self._calls.find_one_and_update(filter, update, projection=projection, sort=_pairs(sort), **options))
+        named = _named("find_one_and_update", more, options)
+        return run(self._calls.find_one_and_update(filter, update, projection=projection, sort=_pairs(sort), **named))
 
-    def delete_one(self, filter: Mapping[str, Any], **options: Any) -> Any:
-        return run(self._calls.delete_one(filter, **options))
-
-    def update_many(self, filter: Mapping[str, Any], update: Any, upsert: bool = False, **options: Any) -> Any:
-        return run(self._calls.mongo_only("update_many", filter, update, upsert=upsert, **options))
-
-    def delete_many(self, filter: Mapping[str, Any], **options: Any) -> Any:
-        return run(self._calls.mongo_only("delete_many", filter, **options))
-
-    def create_index(self, keys: Any, **options: Any) -> Any:
-        return run(self._calls.mongo_only("create_index", keys, instead=_UNSERVED, **options))
-
-    def index_information(self, **options: Any) -> Any:
-        return run(self._queries.mongo_only("index_information", **options))
-
-    def estimated_document_count(self, **options: Any) -> Any:
-        return run(self._queries.mongo_only("estimated_document_count", **options))
+    def delete_one(self, filter: Any, *more: Any, **options: Any) -> Any:
+        return run(self._calls.delete_one(filter, **_named("delete_one", more, options)))
 
 
 class AsyncCollection(_Named):
-    """One collection, for an asynchronous application. Methods are pymongo's; what is not supported is refused by name."""
+    """One collection, for an asynchronous application. Methods are pymongo's."""
 
-    async def insert_one(self, document: Document, **options: Any) -> Any:
-        return await self._calls.insert_one(document, **options)
+    def _delegate(self, method: str, *arguments: Any, **options: Any) -> Any:
+        return self._asked(method, arguments, options)
 
-    async def insert_many(self, documents: Iterable[Document], ordered: bool = True, **options: Any) -> Any:
-        return await self._calls.insert_many(documents, ordered, **options)
+    def delegate_find(self, method: str, call: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+        return self._find_asked(method, call, arguments)
 
-    async def find_one(
-        self, filter: Any = None, projection: Any = None, skip: int = 0, *, sort: Any = None, **options: Any
-    ) -> Document | None:
-        return await self._queries.find_one(query_of(by_id(filter), projection, sort, skip, 1, options))
+    async def insert_one(self, document: Document, *more: Any, **options: Any) -> Any:
+        return await self._calls.insert_one(document, **_named("insert_one", more, options))
 
-    def find(
-        self,
-        filter: Mapping[str, Any] | None = None,
-        projection: Any = None,
-        skip: int = 0,
-        limit: int = 0,
-        *,
-        sort: Any = None,
-        **options: Any,
-    ) -> AsyncCursor:
-        return AsyncCursor(self._queries, query_of(filter, projection, sort, skip, limit, options))
+    async def insert_many(self, documents: Iterable[Document], ordered: bool = True, *more: Any, **options: Any) -> Any:
+        return await self._calls.insert_many(documents, ordered, **_named("insert_many", more, options))
 
-    async def count_documents(self, filter: Mapping[str, Any], *, skip: int = 0, limit: int = 0, **options: Any) -> int:
-        return await self._queries.count(query_of(filter, None, None, skip, limit, options))
+    async def find_one(self, filter: Any = None, *arguments: Any, **options: Any) -> Document | None:
+        return await self._find_one(filter, arguments, options)
 
-    async def update_one(
-        self, filter: Mapping[str, Any], update: Mapping[str, Any], upsert: bool = False, **options: Any
-    ) -> Any:
-        return await self._calls.update_one(filter, update, upsert, **options)
+    def find(self, *arguments: Any, **options: Any) -> AsyncCursor:
+        raw = self._raw_find(arguments, options)
+        return AsyncCursor(self, query_of(arguments, options), raw)
 
-    async def replace_one(
-        self, filter: Mapping[str, Any], replacement: Mapping[str, Any], upsert: bool = False, **options: Any
-    ) -> Any:
-        return await self._calls.replace_one(filter, replacement, upsert, **options)
+    async def count_documents(
+        self, filter: Mapping[str, Any], session: Any = None, comment: Any = None, **options: Any
+    ) -> int:
+        return await self._count(filter, session, comment, options)
+
+    async def update_one(self, filter: Any, update: Any, upsert: bool = False, *more: Any, **options: Any) -> Any:
+        return await self._calls.update_one(filter, update, upsert, **_named("update_one", more, options))
+
+    async def replace_one(self, filter: Any, replacement: Any, upsert: bool = False, *more: Any, **options: Any) -> Any:
+        return await self._calls.replace_one(filter, replacement, upsert, **_named("replace_one", more, options))
 
     async def find_one_and_update(
-        self,
-        filter: Mapping[str, Any],
-        update: Mapping[str, Any],
-        projection: Any = None,
-        sort: Any = None,
-        **options: Any,
+        self, filter: Any, update: Any, projection: Any = None, sort: Any = None, *more: Any, **options: Any
     ) -> Any:
-        return await self._calls.find_one_and_update(
-            filter, update, projection=projection, sort=_pairs(sort), **options
-        )
+        named = _named("find_one_and_update", more, options)
+        return await self._calls.find_one_and_update(filter, update, projection=projection, sort=_pairs(sort), **named)
 
-    async def delete_one(self, filter: Mapping[str, Any], **options: Any) -> Any:
-        return await self._calls.delete_one(filter, **options)
-
-    async def update_many(self, filter: Mapping[str, Any], update: Any, upsert: bool = False, **options: Any) -> Any:
-        return await self._calls.mongo_only("update_many", filter, update, upsert=upsert, **options)
-
-    async def delete_many(self, filter: Mapping[str, Any], **options: Any) -> Any:
-        return await self._calls.mongo_only("delete_many", filter, **options)
-
-    async def create_index(self, keys: Any, **options: Any) -> Any:
-        return await self._calls.mongo_only("create_index", keys, instead=_UNSERVED, **options)
-
-    async def index_information(self, **options: Any) -> Any:
-        return await self._queries.mongo_only("index_information", **options)
-
-    async def estimated_document_count(self, **options: Any) -> Any:
-        return await self._queries.mongo_only("estimated_document_count", **options)
+    async def delete_one(self, filter: Any, *more: Any, **options: Any) -> Any:
+        return await self._calls.delete_one(filter, **_named("delete_one", more, options))
 
 
-def _pairs(sort: Any) -> list[tuple[str, int]] | None:
+def _pairs(sort: Any) -> Any:
     return list(sort_of(sort)) if sort else None

@@ -1,25 +1,37 @@
-"""Cursors as the application sees them, and the query that a call of pymongo's asks."""
+"""Cursors as the application sees them, and the query that a call of pymongo's asks.
+
+Each has a cursor of pymongo's own beside the query: that checks what it is given, and answers where MongoDB does. Where
+DynamoDB does, it is never read.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from docferry.client.context import Sort
 from docferry.client.reads.route import Queries, Query
 from docferry.client.transport.sync_driver import run
 from docferry.core.mapping.items import Document
-from docferry.errors import CallRefused
 
-_CURSORS_REFUSED = {
-    "distinct": "compute in the application",
-    **dict.fromkeys(
-        ("explain", "where", "min", "max", "add_option", "remove_option"), "a filter, or an access pattern"
-    ),
-    **dict.fromkeys(("collection", "address", "cursor_id", "session", "retrieved"), "a pymongo client of your own"),
-}
+FIND = (
+    "filter", "projection", "skip", "limit", "no_cursor_timeout", "cursor_type", "sort", "allow_partial_results", "oplog_replay",
+    "batch_size", "collation", "hint", "max_scan", "max_time_ms", "max", "min", "return_key", "show_record_id", "snapshot",
+    "comment", "session", "allow_disk_use", "let",
+)  # fmt: skip
+"""The parameters of pymongo's find, in their order."""
+_OURS = frozenset({"filter", "projection", "skip", "limit", "sort"})
+
+
+class Searched(Protocol):
+    """The collection whose cursors these are."""
+
+    queries: Queries
+
+    def delegate_find(self, method: str, call: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+        """What a cursor does in MongoDB alone."""
 
 
 def sort_of(key: str | Sequence[str | tuple[str, int]] | Mapping[str, int], direction: int | None = None) -> Sort:
@@ -27,49 +39,24 @@ def sort_of(key: str | Sequence[str | tuple[str, int]] | Mapping[str, int], dire
     if isinstance(key, str):
         return ((key, direction or 1),)
     pairs = key.items() if isinstance(key, Mapping) else key
-    return tuple((one, 1) if isinstance(one, str) else (str(one[0]), int(one[1])) for one in pairs)
+    return tuple((one, 1) if isinstance(one, str) else (one[0], one[1]) for one in pairs)
 
 
-def query_of(
-    filter: Mapping[str, Any] | None,
-    projection: Any,
-    sort: Any,
-    skip: int,
-    limit: int,
-    options: dict[str, Any],
-) -> Query:
-    """Raises CallRefused for a session; TypeError and ValueError as pymongo does."""
-    if options.pop("session", None) is not None:
-        raise CallRefused(
-            what="sessions and multi-document transactions are not supported by this client", suggestion="leave it out"
-        )
-    if filter is not None and not isinstance(filter, Mapping):
-        raise TypeError(f"filter must be a mapping, not {type(filter).__name__}")
+def query_of(arguments: Sequence[Any], options: Mapping[str, Any]) -> Query:
+    """Of a find that pymongo has taken."""
+    asked = {**dict(zip(FIND, arguments, strict=False)), **options}
+    found = asked.get("filter")
     return Query(
-        filter=filter or {},
-        projection=projection,
-        sort=sort_of(sort) if sort else (),
-        skip=_skip(skip),
-        limit=_limit(limit),
-        options=options,
+        filter=found or {},
+        projection=asked.get("projection"),
+        sort=sort_of(asked["sort"]) if asked.get("sort") else (),
+        skip=asked.get("skip", 0),
+        limit=abs(asked.get("limit", 0)),
+        options={name: value for name, value in asked.items() if name not in _OURS and value},
     )
 
 
-def _skip(skip: int) -> int:
-    if not isinstance(skip, int):
-        raise TypeError(f"skip must be an instance of int, not {type(skip).__name__}")
-    if skip < 0:
-        raise ValueError("skip must be >= 0")
-    return skip
-
-
-def _limit(limit: int) -> int:
-    if not isinstance(limit, int):
-        raise TypeError(f"limit must be an instance of int, not {type(limit).__name__}")
-    return abs(limit)
-
-
-def by_id(filter: Any) -> Mapping[str, Any] | None:
+def by_id(filter: Any) -> Any:
     """pymongo takes a bare id for a filter in find_one."""
     return filter if filter is None or isinstance(filter, Mapping) else {"_id": filter}
 
@@ -77,10 +64,13 @@ def by_id(filter: Any) -> Mapping[str, Any] | None:
 C = TypeVar("C", bound="_Cursor")
 
 
-def _option(name: str) -> Callable[[C, Any], C]:
-    """A method that says to MongoDB how to work. What DynamoDB cannot do of it is refused once the query is its own."""
+def _option(name: str) -> Callable[..., Any]:
+    """A method that says to MongoDB how to work, or what to find: pymongo's own. Where DynamoDB cannot do it, it is refused once
+    DynamoDB answers."""
 
-    def set_option(self: C, value: Any) -> C:
+    def set_option(self: C, *arguments: Any, **options: Any) -> C:
+        getattr(self._raw, name)(*arguments, **options)
+        (value,) = arguments or options.values()
         return self._change(options={**self._query.options, name: value})
 
     set_option.__name__ = name
@@ -90,84 +80,131 @@ def _option(name: str) -> Callable[[C, Any], C]:
 class _Cursor:
     """What was asked, until the first document is."""
 
-    def __init__(self, queries: Queries, query: Query) -> None:
-        self._queries, self._query = queries, query
-        self._documents: AsyncGenerator[Document] | None = None
-        self._over = False
+    def __init__(self, of: Searched, query: Query, raw: Any) -> None:
+        self._of, self._query, self._raw = of, query, raw
+        self._read = False
+        self._first: Any = None
+        self._listed: list[Document] | None = None
+        """What DynamoDB answered, last document first; None: MongoDB answers."""
 
     def _change(self, **changes: Any) -> Self:
-        if self._documents is not None:
-            raise CallRefused(what="a cursor cannot be changed once it is read", suggestion="sort and limit it first")
+        if self._read:
+            raise self._of.queries.closed()
         self._query = replace(self._query, **changes)
         return self
 
-    def sort(self, key: str | Sequence[str | tuple[str, int]], direction: int | None = None) -> Self:
+    def sort(self, key: Any, direction: Any = None) -> Self:
+        self._raw.sort(key, direction)
         return self._change(sort=sort_of(key, direction))
 
     def limit(self, limit: int) -> Self:
-        return self._change(limit=_limit(limit))
+        self._raw.limit(limit)
+        return self._change(limit=abs(limit))
 
     def skip(self, skip: int) -> Self:
-        return self._change(skip=_skip(skip))
+        self._raw.skip(skip)
+        return self._change(skip=skip)
 
     batch_size = _option("batch_size")
     hint = _option("hint")
     max_time_ms = _option("max_time_ms")
+    max_await_time_ms = _option("max_await_time_ms")
+    max_scan = _option("max_scan")
     comment = _option("comment")
     allow_disk_use = _option("allow_disk_use")
     collation = _option("collation")
+    where = _option("where")
+    min = _option("min")
+    max = _option("max")
+    remove_option = _option("remove_option")
 
     def clone(self) -> Self:
         """The same question, not asked yet."""
-        return type(self)(self._queries, self._query)
+        return type(self)(self._of, self._query, self._raw.clone())
 
-    def rewind(self) -> Self:
-        """The question is asked anew."""
-        self._documents, self._over = None, False
+    __copy__ = clone
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self.clone()
+
+    def _again(self) -> Self:
+        self._read, self._first, self._listed = False, None, None
         return self
 
     @property
     def alive(self) -> bool:
         """Whether there may be more documents."""
-        return not self._over
+        return bool(self._listed) if self._listed is not None else self._first is not None or self._raw.alive
 
-    def __getattr__(self, name: str) -> Any:
-        if name in _CURSORS_REFUSED:
-            raise CallRefused(
-                what=f"a cursor's {name} is not supported by this client", suggestion=_CURSORS_REFUSED[name]
-            )
-        raise AttributeError(name)
+    @property
+    def collection(self) -> Any:
+        return self._of
 
-    def _open(self) -> AsyncGenerator[Document]:
-        self._documents = self._documents or self._queries.find(self._query)
-        return self._documents
+    @property
+    def retrieved(self) -> int:
+        """As many as pymongo has got of MongoDB."""
+        return int(self._raw.retrieved)
+
+    @property
+    def cursor_id(self) -> Any:
+        return self._raw.cursor_id
+
+    @property
+    def address(self) -> Any:
+        return self._raw.address
+
+    @property
+    def session(self) -> Any:
+        return self._raw.session
+
+    def distinct(self, key: str) -> Any:
+        return self._of.delegate_find("distinct", self._raw.distinct, (self._query.filter, key))
+
+    def explain(self) -> Any:
+        return self._of.delegate_find("explain", self._raw.explain, (self._query.filter,))
+
+    def _fetch(self) -> Coroutine[Any, Any, Any]:
+        """MongoDB's next document; None at the end."""
+        return self._of.queries.fetch(self._raw)
+
+    async def _open(self) -> None:
+        """Ask, once."""
+        self._read = True
+        found = await self._of.queries.first(self._query, self._fetch)
+        if found.all is not None:
+            self._listed = found.all[::-1]
+        else:
+            self._first = found.first
 
     async def _next(self) -> Document:
         """Raises StopAsyncIteration at the end."""
-        if not self._over:
-            try:
-                return await self._open().__anext__()
-            except StopAsyncIteration:
-                self._over = True
-        raise StopAsyncIteration
+        if not self._read:
+            await self._open()
+        if self._listed is not None:
+            if self._listed:
+                return self._listed.pop()
+            raise StopAsyncIteration
+        document, self._first = self._first, None
+        if document is None:
+            document = await self._fetch()
+        if document is None:
+            raise StopAsyncIteration
+        found: Document = document
+        return found
 
-    async def _read(self, length: int | None) -> list[Document]:
+    async def _read_all(self, length: int | None) -> list[Document]:
         """The next `length` documents, or all that are left."""
         if length is not None and length < 1:
             raise ValueError("to_list() length must be greater than 0")
-        found: list[Document] = []
-        while length is None or len(found) < length:
-            try:
-                found.append(await self._next())
-            except StopAsyncIteration:
-                break
+        if not self._read:
+            await self._open()
+        if self._listed is not None:
+            return [self._listed.pop() for _ in range(min(len(self._listed), length or len(self._listed)))]
+        found = [self._first] if self._first is not None else []
+        self._first = None
+        if length is None or len(found) < length:
+            found += await self._of.queries.rest(self._raw, None if length is None else length - len(found))
         return found
-
-    async def _close(self) -> None:
-        """MongoDB's cursor, too."""
-        self._over = True
-        if self._documents is not None:
-            await self._documents.aclose()
 
 
 class Cursor(_Cursor):
@@ -177,6 +214,9 @@ class Cursor(_Cursor):
         return self
 
     def __next__(self) -> Document:
+        if self._read and self._listed is None and self._first is None:
+            found: Document = next(self._raw)
+            return found
         try:
             return run(self._next())
         except StopAsyncIteration:
@@ -186,14 +226,29 @@ class Cursor(_Cursor):
 
     def __getitem__(self, index: int | slice) -> Any:
         """One document, or the cursor with the slice as its skip and limit."""
+        if self._read:
+            raise self._of.queries.closed()
         if isinstance(index, slice):
+            self._raw[index]
             start, stop = index.start or 0, index.stop
-            if index.step is not None or start < 0 or (stop is not None and stop <= start):
-                raise IndexError("a cursor's slice goes forward, without a step, and is not empty")
+            if stop is not None and stop == start:
+                self._read, self._listed = True, []
+                return self
             return self._change(skip=start, limit=0 if stop is None else stop - start)
-        for document in self.clone().skip(self._query.skip + index).limit(1):
+        if not isinstance(index, int) or index < 0:
+            self._raw[index]  # pymongo says why not
+        for document in self.clone().skip(self._query.skip + index).limit(-1):
             return document
         raise IndexError("no such item for Cursor instance")
+
+    def rewind(self) -> Self:
+        """The question is asked anew."""
+        self._raw.rewind()
+        return self._again()
+
+    def add_option(self, mask: int) -> Self:
+        self._raw.add_option(mask)
+        return self._change(options={**self._query.options, "add_option": mask})
 
     def __enter__(self) -> Self:
         return self
@@ -202,10 +257,12 @@ class Cursor(_Cursor):
         self.close()
 
     def to_list(self, length: int | None = None) -> list[Document]:
-        return run(self._read(length))
+        return run(self._read_all(length))
 
     def close(self) -> None:
-        run(self._close())
+        """MongoDB's cursor, too."""
+        self._listed = [] if self._listed is not None else None
+        self._raw.close()
 
 
 class AsyncCursor(_Cursor):
@@ -219,6 +276,18 @@ class AsyncCursor(_Cursor):
 
     next = __anext__
 
+    def __getitem__(self, index: int | slice) -> Any:
+        raise IndexError("AsyncCursor does not support indexing")
+
+    async def rewind(self) -> Self:
+        """The question is asked anew."""
+        await self._raw.rewind()
+        return self._again()
+
+    async def add_option(self, mask: int) -> Self:
+        await self._raw.add_option(mask)
+        return self._change(options={**self._query.options, "add_option": mask})
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -228,7 +297,9 @@ class AsyncCursor(_Cursor):
         await self.close()
 
     async def to_list(self, length: int | None = None) -> list[Document]:
-        return await self._read(length)
+        return await self._read_all(length)
 
     async def close(self) -> None:
-        await self._close()
+        """MongoDB's cursor, too."""
+        self._listed = [] if self._listed is not None else None
+        await self._raw.close()

@@ -7,28 +7,73 @@ db["users"].update_one({"username": "ann"}, {"$inc": {"visits": 1}})
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Self
 
-from docferry.client.api.collections import AsyncCollection, Collection
+from docferry.client.api.collections import AsyncCollection, Collection, _Named
 from docferry.client.context import ClientContext
 from docferry.client.reads.route import Queries
 from docferry.client.reads.shadow import Shadow
 from docferry.client.transport.sync_driver import run
+from docferry.client.type_border import TypeBorder
+from docferry.client.writes.delegated import DelegatedCalls
+from docferry.client.writes.gate import WriteGate
 from docferry.client.writes.route import CollectionCalls
-from docferry.errors import CallRefused
+from docferry.client.writes.transactions import Transactions
+from docferry.core.access.calls import CLIENT_CALLS, DATABASE_CALLS, SESSIONS
+from docferry.ports.client import AskedOptions
 
 
 class _Manager:
     """What both have in common. Make one a process, and share it."""
 
     def __init__(self, parts: ClientContext, shadow: Shadow) -> None:
-        self._parts, self._shadow = parts, shadow
-        self._calls: dict[str, tuple[CollectionCalls, Queries]] = {}
+        self._shadow = shadow
+        self._asked = AskedOptions(codec_options=parts.border.options_inside)
+        parts = replace(parts, mongo=parts.mongo.view(self._asked))
+        self._take(parts, Transactions(parts, WriteGate(parts)))
         parts.membership.on_fork += [parts.mongo.forked, parts.calls.forked, parts.beside.forked, shadow.forked]
+        parts.mongo.serve(self)
+
+    def _take(self, parts: ClientContext, transactions: Transactions) -> None:
+        self._parts, self._transactions = parts, transactions
+        self._delegated = DelegatedCalls(parts, WriteGate(parts), transactions)
+        self._calls: dict[str, tuple[CollectionCalls, Queries, DelegatedCalls]] = {}
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """For those who ask whether it is pymongo's database, as gridfs does: it is used as one."""
+        return self._parts.mongo.database_class
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._parts.membership!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return issubclass(type(other), _Manager) and self._parts.membership is other._parts.membership  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash(id(self._parts.membership))
+
+    def __bool__(self) -> bool:
+        raise NotImplementedError(
+            "Database objects do not implement truth value testing or bool(): compare with None instead"
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        """A call of MongoDB's alone, or the collection of that name. Raises AttributeError for a private one."""
+        if name in DATABASE_CALLS:
+            return partial(self._delegate, name)
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self[name]
+
+    def __getitem__(self, name: str) -> Any:
+        raise NotImplementedError
+
+    def get_collection(self, name: str, *arguments: Any, **options: Any) -> Any:
+        return (self.with_options(*arguments, **options) if arguments or options else self)[name]
 
     def get_metrics(self) -> dict[str, Any]:
         """The counts since this process began, and the playbook's flags as they are now."""
@@ -36,13 +81,87 @@ class _Manager:
         counts = membership.tally.counts
         return {**_playbook(counts), "counts": counts, "configuration": membership.state.flags()}
 
-    def _of(self, name: str) -> tuple[CollectionCalls, Queries]:
+    def _of(self, name: str) -> tuple[CollectionCalls, Queries, DelegatedCalls]:
         """A collection's writes and reads; made once, because an application names its collections in every request."""
         found = self._calls.get(name)
         if found is None:
-            found = CollectionCalls(self._parts, name), Queries(self._parts, name, self._shadow)
+            found = (
+                CollectionCalls(self._parts, name, self._delegated),
+                Queries(self._parts, name, self._shadow),
+                self._delegated,
+            )
             self._calls[name] = found
         return found
+
+    def with_options(
+        self,
+        codec_options: Any = None,
+        read_preference: Any = None,
+        write_concern: Any = None,
+        read_concern: Any = None,
+    ) -> Self:
+        """The same manager, that reads and writes MongoDB by other options, and gives documents in other types."""
+        asked, border = self._asked, self._parts.border if codec_options is None else TypeBorder(codec_options)
+        found = object.__new__(type(self))
+        found._shadow = self._shadow
+        found._asked = replace(
+            asked,
+            codec_options=border.options_inside,
+            read_preference=read_preference or asked.read_preference,
+            write_concern=write_concern or asked.write_concern,
+            read_concern=read_concern or asked.read_concern,
+        )
+        parts = replace(self._parts, mongo=self._parts.mongo.view(found._asked), border=border)
+        found._take(parts, self._transactions)
+        return found
+
+    @property
+    def client(self) -> Any:
+        """pymongo's client: its sessions write by the mode, and its database of this name is this manager."""
+        return self._parts.mongo.client
+
+    @property
+    def codec_options(self) -> Any:
+        return self._parts.border.options
+
+    @property
+    def read_preference(self) -> Any:
+        return self._parts.mongo.raw_database.read_preference
+
+    @property
+    def write_concern(self) -> Any:
+        return self._parts.mongo.raw_database.write_concern
+
+    @property
+    def read_concern(self) -> Any:
+        return self._parts.mongo.raw_database.read_concern
+
+    # --- MongoDB's alone ---------------------------------------------------------------------------------------------
+
+    def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Its answer, or what is to be awaited."""
+        raise NotImplementedError
+
+    def _delegate(self, method: str, *arguments: Any, **options: Any) -> Any:
+        call = getattr(self._parts.mongo.raw_database, method)
+        given = tuple(getattr(one, "name", one) if issubclass(type(one), _Named) else one for one in arguments)
+        return self._run(self._delegated.run("", method, DATABASE_CALLS[method], call, given, options))
+
+    def whole(self, method: str, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """A write by a method of pymongo's client."""
+        return self._run(self._delegated.run("", method, CLIENT_CALLS[method], call, arguments, options))
+
+    def session_begun(self) -> None:
+        """Raises: CallRefused, once DynamoDB leads."""
+        self._parts.membership.join()
+        if self._parts.strict or self._parts.membership.state.leader.dynamodb_leads:
+            raise self._delegated.refused("", "start_session", SESSIONS)
+
+    def transaction_begun(self, session: Any) -> None:
+        self._transactions.begun(session)
+
+    def commit_transaction(self, session: Any, commit: Callable[[], Any]) -> Any:
+        return self._run(self._transactions.commit(session, commit))
 
     @property
     def name(self) -> str:
@@ -58,26 +177,6 @@ class _Manager:
     def instance(self) -> str:
         """By this the ledger knows this process."""
         return self._parts.membership.id
-
-
-_REFUSED = frozenset({
-    "client", "command", "cursor_command", "create_collection", "drop_collection", "list_collection_names", "list_collections",
-    "aggregate", "watch", "with_options", "dereference", "validate_collection", "codec_options", "read_preference",
-    "read_concern", "write_concern",
-})  # fmt: skip
-"""What pymongo's database has, and this has not. A collection of such a name is had by db["name"]."""
-
-
-def _public(name: str) -> str:
-    """The collection that an attribute names, as with pymongo. Raises AttributeError for a private one; CallRefused."""
-    if name.startswith("_"):
-        raise AttributeError(name)
-    if name in _REFUSED:
-        raise CallRefused(
-            what=f"the database's {name} is not supported by this client",
-            suggestion="a pymongo client of your own; transactions: what belongs together in one document",
-        )
-    return name
 
 
 def _playbook(counts: Mapping[str, int]) -> dict[str, int]:
@@ -101,13 +200,14 @@ class DualWriteManager(_Manager):
     __iter__ = None  # else Python would take the collections 0, 1, 2, ... for its elements
 
     def __getitem__(self, name: str) -> Collection:
-        return Collection(name, *self._of(name))
+        return Collection(self, name, *self._of(name))
 
-    def get_collection(self, name: str) -> Collection:
+    def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return run(coroutine)
+
+    def create_collection(self, name: str, *arguments: Any, **options: Any) -> Collection:
+        self._delegate("create_collection", name, *arguments, **options)
         return self[name]
-
-    def __getattr__(self, name: str) -> Collection:
-        return self[_public(name)]
 
     def __enter__(self) -> DualWriteManager:
         return self
@@ -130,13 +230,14 @@ class AsyncDualWriteManager(_Manager):
     __iter__ = None
 
     def __getitem__(self, name: str) -> AsyncCollection:
-        return AsyncCollection(name, *self._of(name))
+        return AsyncCollection(self, name, *self._of(name))
 
-    def get_collection(self, name: str) -> AsyncCollection:
+    def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return coroutine
+
+    async def create_collection(self, name: str, *arguments: Any, **options: Any) -> AsyncCollection:
+        await self._delegate("create_collection", name, *arguments, **options)
         return self[name]
-
-    def __getattr__(self, name: str) -> AsyncCollection:
-        return self[_public(name)]
 
     async def __aenter__(self) -> AsyncDualWriteManager:
         return self

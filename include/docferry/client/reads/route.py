@@ -7,7 +7,7 @@ shape, so that it is known before the flip.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,7 +20,6 @@ from docferry.core.mapping.items import Document
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mql.projection import project, sort_documents
 from docferry.errors import CallRefused, MigrationError
-from docferry.ports.client import MongoCursor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +33,13 @@ class Query:
     limit: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def for_mongo(self) -> dict[str, Any]:
-        """As pymongo's find takes it."""
-        asked = {"projection": self.projection, "sort": list(self.sort) or None, "skip": self.skip, "limit": self.limit}
-        return asked | dict(self.options)
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """All documents, of DynamoDB; or the first of MongoDB's, None if it has none."""
+
+    all: list[Document] | None = field(repr=False)
+    first: Any = field(repr=False)
 
 
 class Queries:
@@ -51,79 +53,65 @@ class Queries:
     def __repr__(self) -> str:
         return f"Queries({self._name!r})"
 
-    async def find_one(self, query: Query) -> Document | None:
-        """`query` has a limit of 1."""
-        query = self._taken(query)
-        found, compare = await self._ask_dynamodb(query, "find_one")
-        if found is not None:
-            return self._border.to_application(found[0]) if found else None
-        cursor = self._parts.mongo.find(self._name, query.filter, **query.for_mongo())
-        try:
-            return self._border.to_application(await self._first(cursor, query, "find_one", compare))
-        finally:
-            await cursor.close()
+    @property
+    def raw(self) -> Any:
+        """pymongo's own collection."""
+        return self._parts.mongo.raw(self._name)
 
-    async def find(self, query: Query, method: str = "find") -> AsyncGenerator[Document]:
-        """The documents, from where the mode says."""
+    def is_mongodbs(self) -> bool:
+        """Whether no read is asked of DynamoDB, nor compared: then nothing has to be known of it."""
+        self._parts.membership.join()
+        return self._parts.membership.state.leader is Mode.MONGO_ONLY and not self._parts.strict
+
+    def closed(self) -> Exception:
+        return self._parts.mongo.invalid_operation("cannot set options after executing query")
+
+    async def first(self, query: Query, call: Callable[[], Awaitable[Any]], method: str = "find") -> Answered:
+        """Ask for the first document: DynamoDB, for all there are, or MongoDB, by `call`."""
         query = self._taken(query)
         found, compare = await self._ask_dynamodb(query, method)
         if found is not None:
-            for document in found:
-                yield self._border.to_application(document)
-            return
-        cursor = self._parts.mongo.find(self._name, query.filter, **query.for_mongo())
-        try:
-            one = await self._first(cursor, query, method, compare)
-            while one is not None:
-                yield self._border.to_application(one)
-                one = await cursor.fetch()
-        finally:
-            await cursor.close()
+            return Answered([self._border.to_application(one) for one in found], None)
+        with timed(self._metrics, MONGO, method):
+            document = await call()
+        if compare:  # from here on: who wants some documents never reads to the end
+            self._shadow.offer(self._name, query.filter)
+        return Answered(None, document)
 
-    async def count(self, query: Query) -> int:
-        """count_documents."""
+    def fetch(self, raw: Any) -> Coroutine[Any, Any, Any]:
+        """The next document of pymongo's cursor; None at the end."""
+        return self._parts.mongo.fetch(raw)
+
+    def one(self, filter: Any, arguments: Sequence[Any], options: Mapping[str, Any]) -> Coroutine[Any, Any, Any]:
+        """By pymongo's find_one."""
+        return self._parts.mongo.answer(self.raw.find_one, filter, *arguments, **options)
+
+    async def rest(self, raw: Any, length: int | None) -> list[Document]:
+        """What is left of pymongo's cursor, or so many documents of it."""
+        found: list[Document] = await self._parts.mongo.answer(raw.to_list, length)
+        return found
+
+    async def alone(self, method: str, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """A read of MongoDB's, which DynamoDB has nothing to do with."""
+        with timed(self._metrics, MONGO, method):
+            return await self._parts.mongo.answer(call, *arguments, **options)
+
+    async def count(self, query: Query, call: Callable[[], Any]) -> int:
+        """count_documents; by `call`, of MongoDB."""
         query = self._taken(query)
-        self._parts.membership.join()
-        state = self._parts.membership.state
+        members = self._parts.membership
+        members.join()
+        state = members.state
         if state.leader.dynamodb_leads:
             return len(await self._from_dynamodb(query, self._served(query), "find"))
+        if self._parts.strict:
+            self._served(query)
         if state.write_to_dynamodb and self._share_key(query) is None:
-            self._parts.membership.tally.count_unserved(
-                shape_of(self._name, "count_documents", query.filter, _unknown(query))
-            )
-        options = {name: value for name, value in (("skip", query.skip), ("limit", query.limit)) if value}
-        with timed(self._metrics, MONGO, "count_documents"):
-            result = await self._parts.mongo.run(
-                self._name, "count_documents", query.filter, heard=False, **options, **query.options
-            )
-        return int(result.value)
-
-    async def mongo_only(self, method: str, **options: Any) -> Any:
-        """A read that DynamoDB has no way of doing (estimated_document_count): MongoDB's while that leads, and counted."""
-        self._parts.membership.join()
-        state = self._parts.membership.state
-        if state.leader.dynamodb_leads:
-            raise CallRefused(
-                what=f"{self._name}.{method} cannot be done while DynamoDB leads",
-                suggestion="keep a counter of your own, or ask DynamoDB's DescribeTable",
-            )
-        if state.write_to_dynamodb:
-            self._parts.membership.tally.count_unserved(shape_of(self._name, method, {}))
-        with timed(self._metrics, MONGO, method):
-            return (await self._parts.mongo.run(self._name, method, heard=False, **options)).value
+            members.tally.count_unserved(shape_of(self._name, "count_documents", query.filter, _unknown(query)))
+        return int(await self.alone("count_documents", call))
 
     def _taken(self, query: Query) -> Query:
         return query if self._border.open else replace(query, filter=self._border.to_internal(query.filter))
-
-    # --- MongoDB -----------------------------------------------------------------------------------------------------
-
-    async def _first(self, cursor: MongoCursor, query: Query, method: str, compare: bool) -> Document | None:
-        """The first document. The read is compared from here on: who wants some documents never reads to the end."""
-        with timed(self._metrics, MONGO, method):
-            document = await cursor.fetch()
-        if compare:
-            self._shadow.offer(self._name, query.filter)
-        return document
 
     # --- DynamoDB ----------------------------------------------------------------------------------------------------
 
@@ -133,6 +121,8 @@ class Queries:
         members.join()
         state = members.state
         leader = state.leader
+        if self._parts.strict and not leader.dynamodb_leads:
+            self._served(query)
         if leader is Mode.MONGO_ONLY:
             return None, False
         if leader.dynamodb_leads:
@@ -214,5 +204,8 @@ def _unknown(query: Query) -> list[str]:
     return sorted(name for name, value in query.options.items() if value is not None and name not in _HARMLESS)
 
 
-_HARMLESS = frozenset({"batch_size", "max_time_ms", "no_cursor_timeout", "comment", "allow_disk_use"})
+_HARMLESS = frozenset({
+    "batch_size", "max_time_ms", "maxTimeMS", "max_await_time_ms", "no_cursor_timeout", "comment", "allow_disk_use",
+    "allow_partial_results", "oplog_replay",
+})  # fmt: skip
 """What tells MongoDB how to work, not what to find."""

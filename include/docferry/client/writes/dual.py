@@ -16,6 +16,9 @@ from docferry.core.versions import snapshot_version, version_of
 from docferry.errors import MigrationError
 from docferry.ports.client import MongoResult
 
+_CHOOSE = ("sort", "collation", "hint", "let", "comment")
+"""pymongo's options of an update that a find takes, too: they choose the document, or tell who asks."""
+
 
 class DualWrites:
     """Writes of one collection to MongoDB, and beside it to DynamoDB where the mode says so."""
@@ -28,9 +31,15 @@ class DualWrites:
     def __repr__(self) -> str:
         return f"DualWrites({self._name!r})"
 
+    def follows(self, state: ModeState) -> bool:
+        """Whether DynamoDB is written after MongoDB. Not after what no majority acknowledges: a failover may take that back."""
+        return state.write_to_dynamodb and self._mapping is not None and self._mongo.majority
+
     async def run(self, state: ModeState, method: str, *arguments: Any, **options: Any) -> MongoResult:
         """One method of pymongo's collection. What MongoDB says of it is heard where a dual put may follow."""
-        heard = state.write_to_dynamodb and self._mapping is not None
+        heard = self.follows(state)
+        if state.write_to_dynamodb and not heard:
+            self._metrics.count("dual_put.left")
         with timed(self._metrics, MONGO, method):
             return await self._mongo.run(self._name, method, *arguments, heard=heard, **options)
 
@@ -44,7 +53,7 @@ class DualWrites:
         options: Mapping[str, Any],
     ) -> Any:
         """The update, and then the document as it was at that very time: what DynamoDB gets is what the write made."""
-        if not state.write_to_dynamodb or self._mapping is None:
+        if not self.follows(state):
             return (await self.run(state, method, query, change, upsert=upsert, **options)).value
         one, document_id = await self._pin(query, options)
         pinned = one is not query
@@ -64,9 +73,9 @@ class DualWrites:
     async def find_and_update(
         self, state: ModeState, query: Mapping[str, Any], update: Mapping[str, Any], options: Mapping[str, Any]
     ) -> Any:
-        if not state.write_to_dynamodb or self._mapping is None:
+        if not self.follows(state):
             return (await self.run(state, "find_one_and_update", query, update, **options)).value
-        one, document_id = await self._pin(query, {"sort": options.get("sort")})
+        one, document_id = await self._pin(query, options)
         pinned = one is not query
         asked = {**options, "upsert": False} if pinned else options
         result = await self.run(state, "find_one_and_update", one, update, **asked)
@@ -88,7 +97,7 @@ class DualWrites:
         fixed = query.get("_id")
         if fixed is not None and not isinstance(fixed, dict):
             return query, fixed
-        known = {name: options[name] for name in ("sort", "collation", "hint") if options.get(name) is not None}
+        known = {name: options[name] for name in _CHOOSE if options.get(name) is not None}
         with timed(self._metrics, MONGO, "find_one"):
             found = await self._mongo.run(self._name, "find_one", query, {"_id": 1}, **known)
         if found.value is None:
@@ -124,7 +133,7 @@ class DualWrites:
 
     async def put(self, state: ModeState, result: MongoResult, document: Document, *, alone: bool = True) -> None:
         """A dual put of what was sent, if that is what MongoDB has stored."""
-        if not state.write_to_dynamodb or self._mapping is None:
+        if not self.follows(state):
             return
         own = result.proved if alone else None
         version = version_of(own, 0) if own else snapshot_version(result.before) if result.before else None

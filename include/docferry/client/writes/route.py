@@ -7,59 +7,44 @@ results and exceptions are made to look the same.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 from bson.objectid import ObjectId
 
-from docferry.client.context import DYNAMODB, ClientContext, Sort, timed
-from docferry.client.membership import WriteTicket
-from docferry.client.writes.confirm import Confirmation
+from docferry.client.context import ClientContext, Sort
+from docferry.client.writes.coming import ComingWrites, unknown
+from docferry.client.writes.delegated import DelegatedCalls
 from docferry.client.writes.dual import DualWrites
+from docferry.client.writes.gate import WriteGate
 from docferry.client.writes.leading import LeadingChange, LeadingWrites
-from docferry.core.access.read_plan import shape_of
+from docferry.client.writes.transactions import Transactions
+from docferry.core.access.calls import SESSIONS
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document
 from docferry.core.mql.filters import compile_filter
 from docferry.core.mql.projection import project
 from docferry.core.mql.updates import apply_update, check_replacement, upsert_document
-from docferry.errors import CallRefused, InstanceStruck, WritesFenced
+from docferry.errors import CallRefused
 from docferry.ports.client import MongoResult
-
-T = TypeVar("T")
-
-FENCED_WAIT_S = 5.0
-"""How long a fenced process waits to hear who leads now, or for the fence to be lifted behind the mode."""
-MOST_PAUSE_S = 0.5
-STEP_S = 0.01
-
-
-class _Refused:
-    """For how long MongoDB's fence has refused one write, under one epoch."""
-
-    def __init__(self) -> None:
-        self.epoch, self.since, self.pause_s = -1, 0.0, 0.0
-
-    def goes_on(self, epoch: int) -> bool:
-        """Whether it is tried again, `pause_s` from now."""
-        now = time.monotonic()
-        if epoch != self.epoch:
-            self.epoch, self.since, self.pause_s = epoch, now, STEP_S
-        self.pause_s = min(2 * self.pause_s, MOST_PAUSE_S)
-        return now - self.since < FENCED_WAIT_S
 
 
 class CollectionCalls:
     """The calls of one collection."""
 
-    def __init__(self, parts: ClientContext, name: str) -> None:
-        self._parts, self._name = parts, name
-        self._members, self._mongo, self._metrics = parts.membership, parts.mongo, parts.metrics
-        self._border = parts.border
-        self._dual, self._leading = DualWrites(parts, name), LeadingWrites(parts, name)
-        self._confirmation = Confirmation(parts)
+    def __init__(self, parts: ClientContext, name: str, delegated: DelegatedCalls | None = None) -> None:
+        self._name, self._mongo, self._border = name, parts.mongo, parts.border
+        if delegated is None:
+            gate = WriteGate(parts)
+            delegated = DelegatedCalls(parts, gate, Transactions(parts, gate))
+        self._delegated, self._gate = delegated, delegated.gate
+        self._dual, self._leading, self._coming = (
+            DualWrites(parts, name),
+            LeadingWrites(parts, name),
+            ComingWrites(parts, name),
+        )
         self._mapping = parts.mapping(name)
 
     def __repr__(self) -> str:
@@ -68,23 +53,29 @@ class CollectionCalls:
     # --- writes ------------------------------------------------------------------------------------------------------
 
     async def insert_one(self, document: Document, **options: Any) -> Any:
-        self._refuse_sessions(options)
+        if self._is_mongodbs(options):
+            return await self._mongodbs("insert_one", (document,), options)
+        self._coming.require_storable(partial(self._require_storable, document))
         sent = self._sent(document)
 
         async def mongo(state: ModeState) -> Any:
             result = await self._dual.run(state, "insert_one", sent, **options)
             await self._dual.put(state, result, sent)
-            return result.value if sent is document else self._mongo.inserted([document["_id"]])
+            own = sent is document or not result.value.acknowledged
+            return result.value if own else self._mongo.inserted([document["_id"]])
 
         async def dynamodb(state: ModeState) -> Any:
             await self._leading.insert(state, self._with_id(document))
             return self._mongo.inserted([document["_id"]])
 
-        return await self._write("insert_one", mongo, dynamodb)
+        return await self._gate.write("insert_one", mongo, dynamodb)
 
     async def insert_many(self, documents: Iterable[Document], ordered: bool = True, **options: Any) -> Any:
-        self._refuse_sessions(options)
+        if self._is_mongodbs(options):
+            return await self._mongodbs("insert_many", (documents, ordered), options)
         documents = self._mongo.listed(documents)
+        for one in documents:
+            self._coming.require_storable(partial(self._require_storable, one))
         sent = [self._sent(one) for one in documents]
 
         async def mongo(state: ModeState) -> Any:
@@ -98,12 +89,13 @@ class CollectionCalls:
                     await self._dual.put_all(state, MongoResult(value=None, before=before), kept)
                 raise
             await self._dual.put_all(state, result, sent)
-            return result.value if self._border.open else self._inserted(documents)
+            own = self._border.open or not result.value.acknowledged
+            return result.value if own else self._inserted(documents)
 
         async def dynamodb(state: ModeState) -> Any:
             return await self._insert_to_dynamodb(state, documents, ordered)
 
-        return await self._write("insert_many", mongo, dynamodb)
+        return await self._gate.write("insert_many", mongo, dynamodb)
 
     async def _insert_to_dynamodb(self, state: ModeState, documents: Sequence[Document], ordered: bool) -> Any:
         """Nothing is written if DynamoDB cannot hold one of them."""
@@ -128,10 +120,12 @@ class CollectionCalls:
     async def update_one(
         self, query: Mapping[str, Any], update: Mapping[str, Any], upsert: bool = False, **options: Any
     ) -> Any:
-        self._refuse_sessions(options)
+        if self._is_mongodbs(options):
+            return await self._mongodbs("update_one", (query, update, upsert), options)
         query, update, options = self._change(query, update, options)
 
         async def mongo(state: ModeState) -> Any:
+            self._coming.note(state, "update_one", query, update, options)
             return await self._dual.update(state, "update_one", query, update, upsert, options)
 
         async def dynamodb(state: ModeState) -> Any:
@@ -146,15 +140,17 @@ class CollectionCalls:
             )
             return self._update_result(found)
 
-        return self._given(await self._write("update_one", mongo, dynamodb))
+        return self._given(await self._gate.write("update_one", mongo, dynamodb))
 
     async def replace_one(
         self, query: Mapping[str, Any], replacement: Mapping[str, Any], upsert: bool = False, **options: Any
     ) -> Any:
-        self._refuse_sessions(options)
+        if self._is_mongodbs(options):
+            return await self._mongodbs("replace_one", (query, replacement, upsert), options)
         query, replacement, options = self._change(query, replacement, options)
 
         async def mongo(state: ModeState) -> Any:
+            self._coming.note(state, "replace_one", query, None, options)
             return await self._dual.update(state, "replace_one", query, replacement, upsert, options)
 
         async def dynamodb(state: ModeState) -> Any:
@@ -168,14 +164,16 @@ class CollectionCalls:
             )
             return self._update_result(found)
 
-        return self._given(await self._write("replace_one", mongo, dynamodb))
+        return self._given(await self._gate.write("replace_one", mongo, dynamodb))
 
     async def delete_one(self, query: Mapping[str, Any], **options: Any) -> Any:
-        self._refuse_sessions(options)
+        if self._is_mongodbs(options):
+            return await self._mongodbs("delete_one", (query,), options)
         query, _, options = self._change(query, None, options)
 
         async def mongo(state: ModeState) -> Any:
-            if not state.write_to_dynamodb or self._mapping is None:
+            self._coming.note(state, "delete_one", query, None, options)
+            if not self._dual.follows(state):
                 return (await self._dual.run(state, "delete_one", query, **options)).value
             # It returns what it removed: the keys of the items that go.
             result = await self._dual.run(state, "find_one_and_delete", query, **options)
@@ -188,7 +186,7 @@ class CollectionCalls:
             removed = await self._leading.change(state, query, None, None)
             return self._mongo.deleted(int(removed.before is not None))
 
-        return await self._write("delete_one", mongo, dynamodb)
+        return await self._gate.write("delete_one", mongo, dynamodb)
 
     async def find_one_and_update(
         self,
@@ -201,11 +199,13 @@ class CollectionCalls:
         return_document: bool = False,
         **options: Any,
     ) -> Any:
-        self._refuse_sessions(options)
-        query, update, options = self._change(query, update, options)
         asked = {"projection": projection, "sort": sort, "upsert": upsert, "return_document": return_document}
+        if self._is_mongodbs(options):
+            return await self._mongodbs("find_one_and_update", (query, update), asked | options)
+        query, update, options = self._change(query, update, options)
 
         async def mongo(state: ModeState) -> Any:
+            self._coming.note(state, "find_one_and_update", query, update, options)
             return await self._dual.find_and_update(state, query, update, asked | options)
 
         async def dynamodb(state: ModeState) -> Any:
@@ -222,77 +222,16 @@ class CollectionCalls:
             document = found.after if return_document else found.before
             return project(document, projection) if document is not None else None
 
-        return self._border.to_application(await self._write("find_one_and_update", mongo, dynamodb))
+        return self._border.to_application(await self._gate.write("find_one_and_update", mongo, dynamodb))
 
-    async def mongo_only(
-        self, method: str, *arguments: Any, instead: str = "write the documents one by one", **options: Any
-    ) -> Any:
-        """A write that DynamoDB has no way of doing (update_many, delete_many): MongoDB's while that leads, and counted."""
-        self._refuse_sessions(options)
-        arguments = tuple(self._border.to_internal(one) for one in arguments)
-        query = arguments[0] if arguments and isinstance(arguments[0], Mapping) else {}
-
-        async def mongo(state: ModeState) -> Any:
-            if state.write_to_dynamodb:
-                self._members.tally.count_unserved(shape_of(self._name, method, query))
-            return (await self._dual.run(state, method, *arguments, **options)).value
-
-        async def dynamodb(state: ModeState) -> Any:
-            raise CallRefused(
-                what=f"{self._name}.{method} cannot be done while DynamoDB leads",
-                suggestion=instead,
-            )
-
-        return await self._write(method, mongo, dynamodb)
-
-    # --- how a write goes --------------------------------------------------------------------------------------------
-
-    async def _write(
-        self,
-        method: str,
-        mongo: Callable[[ModeState], Awaitable[T]],
-        dynamodb: Callable[[ModeState], Awaitable[T]],
-    ) -> T:
-        """Carry out a write under the mode of now. What MongoDB's fence refused has not happened: it goes by the next mode, or,
-        if MongoDB leads and the fence is on its way down, once more by this one."""
-        refused = _Refused()
-        while True:
-            begun = await self._members.begin(self._parts.calls)
-            try:
-                with self._members.writing(begun) as state:
-                    if state.mode.dynamodb_leads:
-                        with timed(self._metrics, DYNAMODB, method):
-                            return await dynamodb(state)
-                    return await self._to_mongodb(begun, mongo)
-            except InstanceStruck:
-                continue  # it has not happened, and never will; this process registers anew, and by whichever mode that is
-            except WritesFenced as fenced:
-                if not refused.goes_on(begun.state.epoch):
-                    raise (fenced.__cause__ or fenced) from None
-                await self._await_another_epoch(begun, refused.pause_s)
-
-    async def _to_mongodb(self, begun: WriteTicket, mongo: Callable[[ModeState], Awaitable[T]]) -> T:
-        known = await self._confirmation.before(begun)
-        try:
-            result = await mongo(_alone(begun.state) if begun.alone else begun.state)
-        except Exception as error:
-            if self._mongo.not_inserted(error, 0, ordered=False) is not None:  # it tells what was written, too
-                await self._confirmation.behind(begun, known)
-            raise
-        await self._confirmation.behind(begun, known)
-        return result
-
-    async def _await_another_epoch(self, begun: WriteTicket, for_s: float) -> None:
-        for _ in range(max(1, int(for_s / STEP_S))):
-            if self._members.state.epoch != begun.state.epoch:
-                return
-            await self._parts.calls.sleep(STEP_S)
+    # --- what it is given, and gives ----------------------------------------------------------------------------------
 
     def _change(self, query: Any, change: Any, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
         """A filter, what is to be done, and pymongo's options, from the application. Raises TypeError for no filter."""
         self._mongo.require_filter(query)
-        if options.get("array_filters") is not None:
-            options = options | {"array_filters": self._border.to_internal(options["array_filters"])}
+        for name in ("array_filters", "let"):
+            if options.get(name) is not None:
+                options = options | {name: self._border.to_internal(options[name])}
         return self._border.to_internal(query), self._border.to_internal(change), options
 
     def _sent(self, document: Document) -> Document:
@@ -309,16 +248,22 @@ class CollectionCalls:
     def _inserted(self, documents: Sequence[Document]) -> Any:
         return self._mongo.inserted([one["_id"] for one in documents], many=True)
 
-    def _refuse_sessions(self, options: dict[str, Any]) -> None:
-        """None stands for no session. A transaction's writes cannot be told to DynamoDB one by one."""
-        if options.pop("session", None) is not None:
-            raise CallRefused(
-                what="sessions and multi-document transactions are not supported by this client",
-                suggestion="write one document at a time, or keep what belongs together in one document",
-            )
+    def _require_storable(self, document: Document) -> None:
+        self._leading.require_storable(self._with_id(document))
+
+    @staticmethod
+    def _is_mongodbs(options: dict[str, Any]) -> bool:
+        """Whether this is MongoDB's alone: a session's write is not told to DynamoDB."""
+        if "session" in options and options["session"] is None:
+            del options["session"]
+        return "session" in options
+
+    async def _mongodbs(self, method: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
+        """pymongo's own call, left to replication."""
+        return await self._delegated.collection(self._name, method, SESSIONS, arguments, options)
 
     def _refuse_options(self, method: str, options: Mapping[str, Any]) -> None:
-        if named := sorted(name for name, value in options.items() if value is not None and name != "comment"):
+        if named := sorted(unknown(None, options)):
             raise CallRefused(
                 what=f"{self._name}.{method} with {', '.join(named)} cannot be done while DynamoDB leads",
                 suggestion="leave it out",
@@ -326,7 +271,7 @@ class CollectionCalls:
 
     def _given(self, result: Any) -> Any:
         """An update's result to the application."""
-        if self._border.open or result.upserted_id is None:
+        if self._border.open or not result.acknowledged or result.upserted_id is None:
             return result
         return self._mongo.updated(
             matched=result.matched_count,
@@ -352,8 +297,3 @@ def _now() -> datetime:
     """As MongoDB keeps it: UTC, milliseconds."""
     now = datetime.now(UTC).replace(tzinfo=None)
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
-
-
-def _alone(state: ModeState) -> ModeState:
-    """MongoDB alone: what a process does that cannot reach the ledger while MongoDB leads."""
-    return ModeState(epoch=state.epoch)

@@ -83,7 +83,7 @@ def plan_read(
         return ReadPlan(query=max(ways, key=lambda way: way[0])[1])  # of several alike the first
     raise NoAccessPattern(
         what=f"DynamoDB cannot answer a query of {mapping.collection} by {_named(query)}",
-        suggestion=_suggestion(mapping, query),
+        suggestion=suggestion(mapping, query),
     )
 
 
@@ -123,7 +123,8 @@ def _operators(value: Any) -> str:
     return ""
 
 
-def _suggestion(mapping: DocumentMapping, query: Mapping[str, Any]) -> str:
+def suggestion(mapping: DocumentMapping, query: Mapping[str, Any]) -> str:
+    """What to ask, or to declare, for a query that nothing leads to."""
     fields = sorted(name for name in query if not name.startswith("$"))
     root = mapping.root
     known = set().union(*(index.pk.pinned for index in root.indexes)) | root.pk.fields

@@ -7,23 +7,31 @@ hands each reply to the call that caused it, which runs in the same thread, or i
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from copy import copy
+from inspect import isawaitable
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from bson.codec_options import CodecOptions
 from bson.timestamp import Timestamp
-from pymongo import AsyncMongoClient, MongoClient, ReadPreference, WriteConcern, common, monitoring, results
+from pymongo import AsyncMongoClient, MongoClient, ReadPreference, WriteConcern, monitoring
 from pymongo import errors as pymongo_errors
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.collection import Collection
+from pymongo.database import Database
 
+from docferry.adapters.mongodb.client.driver import ApplicationClient, AsyncApplicationClient
+from docferry.adapters.mongodb.client.outcomes import MongoOutcomes
 from docferry.adapters.mongodb.leader import marker_in, read_command
 from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.cutover.marker import COLLECTION, Marker
 from docferry.core.mapping.items import Document
 from docferry.errors import WritesFenced
-from docferry.ports.client import MongoResult, WriteReply
+from docferry.ports.client import ApplicationDatabase, AskedOptions, MongoResult, WriteReply
 
 APP_NAME = "docferry-client"
 """By this the application's connections are told from those that do not use the library."""
@@ -31,6 +39,7 @@ APP_NAME = "docferry-client"
 WRITES_BLOCKED = 371
 """UserWritesBlocked. Source: mongo/src/mongo/base/error_codes.yml (6.0)."""
 UNAUTHORIZED = 13
+MAJORITY = WriteConcern("majority")
 WRITE_COMMANDS = frozenset({"insert", "update", "delete", "findAndModify"})
 
 _heard: ContextVar[list[Mapping[str, Any]] | None] = ContextVar("docferry_heard", default=None)
@@ -96,41 +105,103 @@ def _changed(reply: Mapping[str, Any]) -> int:
     return int(reply.get("n", 0))
 
 
-class _MongoCalls:
-    """What the blocking and the asynchronous calls share.
-
-    Clients are made on first use, and anew in a fork: pymongo's are not fork-safe. There are two: listening costs each command
-    some 20 us, a twentieth of a read, and only the replies of writes beside which DynamoDB is written are listened to.
+class _Connections:
+    """pymongo's clients of one process, for all that share them; made on first use, and anew in a fork: pymongo's are not
+    fork-safe. There are two: listening costs each command some 20 us, a twentieth of a read, and only the replies of writes
+    beside which DynamoDB is written are listened to. The other is the application's own.
     """
 
-    def __init__(self, uri: str, database: str) -> None:
-        self._uri, self.database = uri, database
-        self._listener = _Listener()
+    def __init__(self, uri: str, kinds: Mapping[bool, Callable[..., Any]]) -> None:
+        self._uri, self._kinds = uri, kinds
+        self.listener = _Listener()
+        self.application: ApplicationDatabase | None = None
+        self.forked()
+
+    def forked(self) -> None:
         self._making = threading.Lock()
-        self._clients: dict[bool, Any] = {}
-        self._collections: dict[tuple[str, bool], Any] = {}
+        self.made: dict[bool, Any] = {}
+
+    def client(self, *, listening: bool) -> Any:
+        found = self.made.get(listening)
+        if found is None:
+            with self._making:
+                if listening not in self.made:
+                    options = {"event_listeners": [self.listener]} if listening else {}
+                    made = self._kinds[listening](self._uri, appname=APP_NAME, **options)
+                    if not listening:
+                        made.application = self.application
+                    self.made[listening] = made
+                found = self.made[listening]
+        return found
+
+    def released(self) -> list[Any]:
+        """Clients that are closed for themselves, without leaving the migration."""
+        for client in self.made.values():
+            client.application = None
+        return list(self.made.values())
+
+
+class _MongoCalls(MongoOutcomes):
+    """What the blocking and the asynchronous calls share."""
+
+    _KINDS: ClassVar[Mapping[bool, Callable[..., Any]]]
+    database_class: type
+    collection_class: type
+
+    def __init__(self, uri: str, database: str, codec_options: CodecOptions[Any] = BSON_OPTIONS) -> None:
+        self._connections = _Connections(uri, self._KINDS)
+        self.database = database
+        self._asked = AskedOptions(codec_options=codec_options)
+        self._handles: dict[tuple[str, bool, bool], tuple[Any, Any]] = {}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.database!r})"
 
-    def _options(self, *, listening: bool) -> dict[str, Any]:
-        listeners = {"event_listeners": [self._listener]} if listening else {}
-        return {"appname": APP_NAME, **listeners}
+    def view(self, asked: AskedOptions) -> Self:
+        """The same connections, by other options."""
+        found = copy(self)
+        found._asked, found._handles = asked, {}
+        return found
 
-    def _connect(self, *, listening: bool) -> Any:
-        raise NotImplementedError
+    @property
+    def majority(self) -> bool:
+        asked = self._asked.write_concern
+        return asked is None or asked.document.get("w") == "majority"
+
+    def _database(self, client: Any, codec_options: CodecOptions[Any]) -> Any:
+        """Not by the client, which hands out the application's own database."""
+        asked = self._asked
+        concern = asked.write_concern or MAJORITY
+        return self.database_class(
+            client, self.database, codec_options, asked.read_preference, concern, asked.read_concern
+        )
 
     def _collection(self, name: str, *, listening: bool) -> Any:
-        found = self._collections.get((name, listening))
-        if found is None:
-            with self._making:
-                if listening not in self._clients:
-                    self._clients[listening] = self._connect(listening=listening)
-            database = self._clients[listening].get_database(
-                self.database, BSON_OPTIONS, write_concern=WriteConcern("majority")
-            )
-            found = self._collections[name, listening] = database[name]
+        """In our own types."""
+        return self._handle(name, listening=listening, codec_options=BSON_OPTIONS)
+
+    def _handle(self, name: str, *, listening: bool, codec_options: CodecOptions[Any]) -> Any:
+        client = self._connections.client(listening=listening)
+        key = (name, listening, codec_options is BSON_OPTIONS)
+        made_by, found = self._handles.get(key, (None, None))
+        if made_by is not client:  # none yet, or that of the process which this is a fork of
+            found = self._database(client, codec_options)[name]
+            self._handles[key] = client, found
         return found
+
+    def raw(self, name: str) -> Any:
+        return self._handle(name, listening=False, codec_options=self._asked.codec_options)
+
+    @property
+    def raw_database(self) -> Any:
+        return self._database(self.client, self._asked.codec_options)
+
+    @property
+    def client(self) -> Any:
+        return self._connections.client(listening=False)
+
+    def serve(self, application: ApplicationDatabase) -> None:
+        self._connections.application = application
 
     def _database_of(self, name: str) -> Any:
         """The database as a primary answers for it."""
@@ -141,79 +212,10 @@ class _MongoCalls:
         return MongoResult(value=value, replies=found, before=before)
 
     def forked(self) -> None:
-        self._making = threading.Lock()
-        self._clients, self._collections = {}, {}
+        self._connections.forked()
 
     def seen_time(self) -> Timestamp | None:
-        return self._listener.latest
-
-    def inserted(self, ids: Sequence[Any], *, many: bool = False) -> Any:
-        return results.InsertManyResult(list(ids), True) if many else results.InsertOneResult(ids[0], True)
-
-    def updated(self, *, matched: int, modified: int, upserted_id: Any = None) -> Any:
-        raw: dict[str, Any] = {"n": 1 if upserted_id is not None else matched, "nModified": modified, "ok": 1.0}
-        if upserted_id is not None:
-            raw["upserted"] = upserted_id
-        raw["updatedExisting"] = upserted_id is None and matched > 0
-        return results.UpdateResult(raw, True)
-
-    def deleted(self, count: int) -> Any:
-        return results.DeleteResult({"n": count, "ok": 1.0}, True)
-
-    def listed(self, documents: Iterable[Document]) -> list[Document]:
-        if not isinstance(documents, Iterable) or isinstance(documents, Mapping) or not documents:
-            raise TypeError("documents must be a non-empty list")
-        listed = list(documents)
-        if not listed:
-            raise pymongo_errors.InvalidOperation("No operations to execute")
-        return listed
-
-    def require_document(self, document: Any) -> None:
-        common.validate_is_document_type("document", document)
-
-    def require_filter(self, query: Any) -> None:
-        common.validate_is_mapping("filter", query)
-
-    def require_update(self, update: Any) -> None:
-        common.validate_ok_for_update(update)
-
-    def require_replacement(self, replacement: Any) -> None:
-        common.validate_ok_for_replace(replacement)
-
-    def duplicate_key(self, collection: str, key: Mapping[str, Any]) -> Exception:
-        index = "_".join(f"{name}_1" for name in key) if list(key) != ["_id"] else "_id_"
-        text = f"E11000 duplicate key error collection: {self.database}.{collection} index: {index}"
-        details = {
-            "index": 0, "code": 11000, "errmsg": text, "keyPattern": dict.fromkeys(key, 1), "keyValue": dict(key),
-        }  # fmt: skip
-        return pymongo_errors.DuplicateKeyError(text, 11000, details)
-
-    def write_error(self, code: int, message: str) -> Exception:
-        return pymongo_errors.WriteError(message, code, {"index": 0, "code": code, "errmsg": message})
-
-    def bulk_write_error(
-        self, failures: Sequence[tuple[int, Exception]], documents: Sequence[Document], inserted: int
-    ) -> Exception:
-        listed = [
-            {**(getattr(error, "details", None) or {"errmsg": str(error)}), "index": index, "op": documents[index]}
-            for index, error in failures
-        ]
-        return pymongo_errors.BulkWriteError({
-            "writeErrors": listed, "writeConcernErrors": [], "nInserted": inserted,
-            "nUpserted": 0, "nMatched": 0, "nModified": 0, "nRemoved": 0, "upserted": [],
-        })  # fmt: skip
-
-    def not_inserted(self, error: Exception, documents: int, ordered: bool) -> frozenset[int] | None:
-        if not isinstance(error, pymongo_errors.BulkWriteError):
-            return None
-        failed = [int(one["index"]) for one in error.details["writeErrors"]]
-        return frozenset(range(min(failed), documents) if ordered and failed else failed)
-
-    def is_write_error(self, error: Exception) -> bool:
-        return isinstance(error, pymongo_errors.WriteError)
-
-    def is_driver_error(self, error: Exception) -> bool:
-        return isinstance(error, pymongo_errors.PyMongoError)
+        return self._connections.listener.latest
 
 
 class _fenced:
@@ -231,8 +233,9 @@ class _fenced:
 class SyncMongoCalls(_MongoCalls):
     """For a synchronous application. May be shared between threads."""
 
-    def _connect(self, *, listening: bool) -> MongoClient[Document]:
-        return MongoClient(self._uri, **self._options(listening=listening))
+    _KINDS: ClassVar = {True: MongoClient, False: ApplicationClient}
+    database_class: type = Database
+    collection_class: type = Collection
 
     async def run(
         self, collection: str, method: str, *arguments: Any, heard: bool = True, **options: Any
@@ -241,10 +244,20 @@ class SyncMongoCalls(_MongoCalls):
         if not heard:
             with _fenced():
                 return MongoResult(value=call(*arguments, **options))
-        before = self._listener.latest
+        before = self._connections.listener.latest
         with _listening() as replies, _fenced():
             value = call(*arguments, **options)
         return self._result(value, replies, before)
+
+    async def answer(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        return call(*arguments, **options)
+
+    async def write(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        with _fenced():
+            return call(*arguments, **options)
+
+    async def fetch(self, cursor: Any) -> Any:
+        return next(cursor, None)
 
     def find(self, collection: str, query: Mapping[str, Any], **options: Any) -> SyncMongoCursor:
         return SyncMongoCursor(self._collection(collection, listening=False).find(query, **options))
@@ -258,7 +271,7 @@ class SyncMongoCalls(_MongoCalls):
         return marker_in(self._database_of(COLLECTION).command(read_command(migration)))
 
     async def close(self) -> None:
-        for client in self._clients.values():
+        for client in self._connections.released():
             client.close()
 
 
@@ -278,8 +291,9 @@ class SyncMongoCursor:
 class AsyncMongoCalls(_MongoCalls):
     """For an asynchronous application. Belongs to the event loop that first uses it."""
 
-    def _connect(self, *, listening: bool) -> AsyncMongoClient[Document]:
-        return AsyncMongoClient(self._uri, **self._options(listening=listening))
+    _KINDS: ClassVar = {True: AsyncMongoClient, False: AsyncApplicationClient}
+    database_class: type = AsyncDatabase
+    collection_class: type = AsyncCollection
 
     async def run(
         self, collection: str, method: str, *arguments: Any, heard: bool = True, **options: Any
@@ -288,10 +302,21 @@ class AsyncMongoCalls(_MongoCalls):
         if not heard:
             with _fenced():
                 return MongoResult(value=await call(*arguments, **options))
-        before = self._listener.latest
+        before = self._connections.listener.latest
         with _listening() as replies, _fenced():
             value = await call(*arguments, **options)
         return self._result(value, replies, before)
+
+    async def answer(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        answer = call(*arguments, **options)
+        return await answer if isawaitable(answer) else answer
+
+    async def write(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        with _fenced():
+            return await self.answer(call, *arguments, **options)
+
+    async def fetch(self, cursor: Any) -> Any:
+        return await anext(cursor, None)
 
     def find(self, collection: str, query: Mapping[str, Any], **options: Any) -> AsyncMongoCursor:
         return AsyncMongoCursor(self._collection(collection, listening=False).find(query, **options))
@@ -304,7 +329,7 @@ class AsyncMongoCalls(_MongoCalls):
         return marker_in(await self._database_of(COLLECTION).command(read_command(migration)))
 
     async def close(self) -> None:
-        for client in self._clients.values():
+        for client in self._connections.released():
             await client.close()
 
 

@@ -1,0 +1,96 @@
+"""What of one collection's writes DynamoDB could not do later: known while MongoDB leads, by the call alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from docferry.client.context import ClientContext, Plan, Sort
+from docferry.client.reads.read_share import ReadShare
+from docferry.core.access.read_plan import shape_of
+from docferry.core.cutover.modes import ModeState
+from docferry.core.mql.update_operators import OPERATORS
+from docferry.errors import CallRefused
+
+HARMLESS = frozenset({"comment"})
+"""Options that DynamoDB need not know: they say who asks."""
+_KNOWN = frozenset(OPERATORS) | {"$rename"}
+
+
+class ComingWrites:
+    """Of one collection."""
+
+    def __init__(self, parts: ClientContext, name: str) -> None:
+        self._parts, self._name = parts, name
+        self._mapping = parts.mapping(name)
+        self._share = ReadShare(self._mapping) if self._mapping is not None else None
+
+    def __repr__(self) -> str:
+        return f"ComingWrites({self._name!r})"
+
+    def note(
+        self, state: ModeState, method: str, query: Mapping[str, Any], change: Any, options: Mapping[str, Any]
+    ) -> None:
+        """Count a write that is on its way, by its shape. Raises: CallRefused, of a strict client."""
+        if self._parts.strict:
+            self._require(method, query, change, options)
+        if not state.write_to_dynamodb:
+            return
+        needs = list(unknown(change, options))
+        if needs or not self._is_found(query):
+            self._parts.membership.tally.count_unserved(shape_of(self._name, method, query, needs))
+
+    def require_storable(self, storable: Callable[[], object]) -> None:
+        """Of a strict client: an insert that DynamoDB could not hold. Raises: CallRefused, DocumentError."""
+        if self._parts.strict:
+            if self._mapping is None:
+                raise self._unmapped()
+            storable()
+
+    def _is_found(self, query: Mapping[str, Any]) -> bool:
+        if self._share is None:
+            return False
+        return self._share.of(query, lambda: self._planned(query)) is not None
+
+    def _planned(self, query: Mapping[str, Any]) -> Plan | None:
+        try:
+            return self._plan(query)
+        except CallRefused:
+            return None
+
+    def _plan(self, query: Mapping[str, Any], sort: Sort = ()) -> Plan:
+        if self._mapping is None:
+            raise self._unmapped()
+        return self._parts.plan(self._mapping, query, sort)
+
+    def _unmapped(self) -> CallRefused:
+        return CallRefused(
+            what=f"the migration file has no collection {self._name}", suggestion="add it to the file's collections"
+        )
+
+    def _require(self, method: str, query: Mapping[str, Any], change: Any, options: Mapping[str, Any]) -> None:
+        if needs := sorted(unknown(change, options)):
+            raise CallRefused(
+                what=f"{self._name}.{method} with {', '.join(needs)} cannot be done while DynamoDB leads",
+                suggestion="leave it out, or read the document, change it and replace it",
+            )
+        self._plan(query)
+
+
+def unknown(change: Any, options: Mapping[str, Any]) -> Iterator[str]:
+    """What DynamoDB does not know of an update or a replacement, and of pymongo's options: by name."""
+    for name, value in options.items():
+        if value is not None and name not in HARMLESS:
+            yield name
+    if isinstance(change, list | tuple):
+        yield "a pipeline"
+    elif isinstance(change, Mapping):
+        yield from _operators(change)
+
+
+def _operators(change: Mapping[str, Any]) -> Iterator[str]:
+    for name, fields in change.items():
+        if name[:1] == "$" and name not in _KNOWN:
+            yield name
+        elif name[:1] == "$" and isinstance(fields, Mapping) and any("$" in str(path) for path in fields):
+            yield "positional paths"

@@ -1,0 +1,83 @@
+"""Calls that MongoDB alone does: pymongo's own, to the letter. What they write is left to replication, and counted by shape.
+
+Once DynamoDB leads they are refused. A write begins and ends as every other does (`writes.gate`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from docferry.client.context import MONGO, ClientContext, timed
+from docferry.client.writes.gate import WriteGate
+from docferry.client.writes.transactions import Transactions
+from docferry.core.access.calls import Call, shape_of_call, writes
+from docferry.core.cutover.modes import ModeState
+from docferry.errors import CallRefused
+
+
+class DelegatedCalls:
+    """Of one client, or of a view of it by other options."""
+
+    def __init__(self, parts: ClientContext, gate: WriteGate, transactions: Transactions) -> None:
+        self._parts, self.transactions, self.gate = parts, transactions, gate
+        self._members, self._mongo, self._metrics = parts.membership, parts.mongo, parts.metrics
+
+    async def collection(
+        self, name: str, method: str, about: Call, arguments: Sequence[Any], options: Mapping[str, Any]
+    ) -> Any:
+        """A method of pymongo's collection."""
+        call = getattr(self._mongo.raw(name), method)
+        return await self.run(name, method, about, call, arguments, options)
+
+    async def run(
+        self,
+        name: str,
+        method: str,
+        about: Call,
+        call: Callable[..., Any],
+        arguments: Sequence[Any],
+        options: Mapping[str, Any],
+    ) -> Any:
+        """`name` of the collection, empty for the database."""
+        session, writing = self._mongo.session_of(arguments, options), writes(method, about, arguments)
+        ask = self._mongo.write if writing else self._mongo.answer
+
+        async def mongo(state: ModeState) -> Any:
+            if state.write_to_dynamodb:
+                self._count(name, method, arguments, options)
+            with timed(self._metrics, MONGO, method):
+                return await ask(call, *arguments, **options)
+
+        async def dynamodb(state: ModeState) -> Any:
+            raise self.refused(name, method, about)
+
+        self._require_served_later(name, method, about)
+        if writing:
+            return await self.transactions.write(session, method, mongo, dynamodb)
+        self._members.join()
+        self.transactions.read(session)
+        state = self._members.state
+        return await (dynamodb(state) if state.leader.dynamodb_leads else mongo(state))
+
+    def lazily(self, name: str, method: str, about: Call, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
+        """A cursor of pymongo's that reads later."""
+        self._members.join()
+        if self._members.state.leader.dynamodb_leads:
+            raise self.refused(name, method, about)
+        self._require_served_later(name, method, about)
+        if self._members.state.write_to_dynamodb:
+            self._count(name, method, arguments, options)
+        self.transactions.read(self._mongo.session_of(arguments, options))
+        return getattr(self._mongo.raw(name), method)(*arguments, **options)
+
+    def refused(self, name: str, method: str, about: Call) -> CallRefused:
+        what = f"{name or 'the database'}.{method} cannot be done while DynamoDB leads"
+        return CallRefused(what=what, suggestion=about.instead)
+
+    def _count(self, name: str, method: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> None:
+        self._members.tally.count_unserved(shape_of_call(name, method, arguments, options))
+
+    def _require_served_later(self, name: str, method: str, about: Call) -> None:
+        if self._parts.strict:
+            raise self.refused(name, method, about)

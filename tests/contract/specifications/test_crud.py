@@ -1,0 +1,124 @@
+"""MongoDB's specification tests through the client: whatever pymongo passes on the same server passes while MongoDB leads.
+
+DOCFERRY_SPECIFICATIONS=~/specifications pytest -s tests/contract/specifications
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docferry import wiring
+from docferry.sandbox import SandboxStack
+from docferry.sandbox.mongo import SandboxReplicaSet
+from pymongo import MongoClient
+from support.backfill.rig import Rig, generic_rig
+from support.client.rig import MODES, empty, set_mode
+from support.specifications.cases import DIRECTORY, SUITES, Running, SpecificationCase, Unrunnable, cases_of, fresh
+
+pytestmark = [
+    pytest.mark.specifications,
+    pytest.mark.skipif(not DIRECTORY, reason="DOCFERRY_SPECIFICATIONS names no clone of mongodb/specifications"),
+]
+Verdicts = Mapping[str, str]
+"""What became of each case: empty if it passed."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxReplicaSet]:
+    """Some cases make a server fail."""
+    with SandboxReplicaSet(tmp_path_factory.mktemp("server"), test_commands=True) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def env(stack: SandboxStack, server: SandboxReplicaSet) -> dict[str, str]:
+    return stack.env() | {"DOCFERRY_MONGO_URI": server.uri("docferry")}
+
+
+@pytest.fixture(scope="module")
+def cases(server: SandboxReplicaSet) -> dict[str, list[SpecificationCase]]:
+    with MongoClient[Any](server.uri("docferry")) as client:
+        version = tuple(client.server_info()["versionArray"][:3])
+    return {suite: [one for one in cases_of(suite) if one.runs_on(version)] for suite in SUITES}
+
+
+def judged(cases: list[SpecificationCase], run: Callable[[SpecificationCase], None]) -> Verdicts:
+    """Of all that can be run."""
+    found: dict[str, str] = {}
+    for case in cases:
+        try:
+            run(case)
+        except Unrunnable:
+            continue
+        except Exception as error:  # a verdict, whatever it is
+            found[case.name] = f"{type(error).__name__}: {error}"[:300]
+        else:
+            found[case.name] = ""
+    return found
+
+
+@pytest.fixture(scope="module", params=SUITES)
+def expected(
+    request: pytest.FixtureRequest, cases: dict[str, list[SpecificationCase]], server: SandboxReplicaSet
+) -> tuple[str, Verdicts]:
+    """What pymongo passes."""
+    with MongoClient[Any](server.uri("docferry")) as client:
+        plain = client[f"plain{uuid.uuid4().hex[:8]}"]
+
+        def run(case: SpecificationCase) -> None:
+            fresh(case, plain)
+            for one in case.data():
+                if one["documents"]:
+                    plain[one["collectionName"]].insert_many(one["documents"])
+            Running(case, plain, plain).run()
+
+        found = judged(cases[request.param], run)
+        client.drop_database(plain.name)
+    return request.param, found
+
+
+@pytest.fixture
+def rig(
+    env: dict[str, str], cases: dict[str, list[SpecificationCase]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Rig]:
+    names = {name for several in cases.values() for case in several for name in case.collections()}
+    rig = generic_rig(env, tmp_path, f"spec{uuid.uuid4().hex[:8]}", sorted(names))
+    for name, value in rig.env.items():
+        if name.startswith("AWS_"):
+            monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DOCFERRY_MONGO_URI", env["DOCFERRY_MONGO_URI"])
+    yield rig
+    rig.mongo.drop_database(rig.migration.source.database)
+    rig.close()
+
+
+@pytest.mark.parametrize("mode", ["MONGO_ONLY", "DUAL_WRITE", "DYNAMODB_READS 100"])
+def test_what_pymongo_passes_passes_while_mongodb_leads(
+    rig: Rig, cases: dict[str, list[SpecificationCase]], expected: tuple[str, Verdicts], mode: str
+) -> None:
+    suite, theirs = expected
+    set_mode(rig, MODES[mode])
+    with wiring.connect(rig.file) as manager, MongoClient[Any](rig.env["DOCFERRY_MONGO_URI"]) as client:
+        plain = client[manager.name]
+
+        def run(case: SpecificationCase) -> None:
+            empty(rig)
+            fresh(case, plain)
+            for one in case.data():
+                if one["documents"]:
+                    manager[one["collectionName"]].insert_many(one["documents"])
+            Running(case, manager, plain).run()
+
+        ours = judged(cases[suite], run)
+    passed = [name for name, said in theirs.items() if not said]
+    print(
+        f"\n{suite}: {len(theirs)} cases, pymongo passes {len(passed)}, {mode} {sum(not said for said in ours.values())}"
+    )
+    print("".join(f"  pymongo: {name}: {said}\n" for name, said in theirs.items() if said))
+    worse = {name: ours.get(name, "not run") for name in passed if ours.get(name, "not run")}
+    assert worse == {}
+    assert len(passed) >= 20

@@ -1,0 +1,1 @@
+"""MongoDB's own specification tests, run through any client."""
