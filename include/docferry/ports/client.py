@@ -56,6 +56,18 @@ class MongoCursor(Protocol):
     async def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class BulkRequest:
+    """One request of a bulk write: a method of the collection, and what it is given. `told` is how an error names it."""
+
+    method: str
+    query: Any = field(default=None, repr=False)
+    change: Any = field(default=None, repr=False)
+    upsert: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    told: Any = field(default=None, repr=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskedOptions:
     """What an application asks for by `with_options`, as pymongo has it; None: what the connection has. Its write concern is
@@ -186,6 +198,15 @@ class MongoCalls(Protocol):
         """Whether MongoDB, or what stands for it, refused one write."""
 
     def is_driver_error(self, error: Exception) -> bool: ...
+
+    def bulk_result(self, told: Mapping[str, Any]) -> Any:
+        """Of a bulk write, by what MongoDB would have told of it. Raises: what pymongo raises if it has errors."""
+
+    def arguments_of(self, method: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> dict[str, Any]:
+        """What a method of pymongo's collection is given, by name. Raises: TypeError."""
+
+    def requests_of(self, requests: Any) -> list[BulkRequest]:
+        """Of a bulk write. Raises: TypeError, ValueError and others as pymongo does."""
 
     def session_of(self, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
         """The session among these; None if there is none."""

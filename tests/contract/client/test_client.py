@@ -11,6 +11,7 @@ import pytest
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig
 from support.client.cases import ANN, CASES, order
+from support.client.many import MANY
 from support.client.rig import (
     MODES,
     Blocking,
@@ -24,13 +25,13 @@ from support.client.rig import (
 )
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASES | MANY)
 def test_call_has_pymongos_outcome_in_every_mode(
     served: tuple[Rig, Db], expected: Callable[[str], list[Any]], case: str
 ) -> None:
     rig, db = served
     empty(rig)
-    assert CASES[case](db) == expected(case)
+    assert (CASES | MANY)[case](db) == expected(case)
 
 
 def cursor_idioms(orders: Any) -> list[Any]:

@@ -78,14 +78,14 @@ def test_call_is_counted_by_its_shape_beside_dynamodb(served: Served) -> None:
     tally = manager.parts.membership.tally
     before = tally.unserved
     answer(db, manager.orders.aggregate([{"$match": {"status": "secret"}}, {"$count": "n"}]))
-    answer(db, manager.orders.delete_many({"status": "secret"}))
-    answer(db, manager.orders.distinct("status", {"userId": ANN}))
+    answer(db, manager.orders.delete_many({"n": "secret"}))
+    answer(db, manager.orders.distinct("status", {"n": "secret"}))
     answer(db, manager.command("ping"))
     answer(db, manager.orders.update_one({"n": "secret"}, {"$set": {"a.$[]": 1}}))
     answer(db, manager.orders.delete_one({"n": "secret"}))
     found = {name for name, number in tally.unserved.items() if number > before.get(name, 0)}
     counted = {
-        "orders.aggregate($match(status), $count)", "orders.delete_many(status)", "orders.distinct status(userId)",
+        "orders.aggregate($match(status), $count)", "orders.delete_many(n)", "orders.distinct status(n)",
         "database.command(ping)",
         "orders.update_one(n; positional paths)", "orders.delete_one(n)",
     }  # fmt: skip

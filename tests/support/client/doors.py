@@ -15,7 +15,7 @@ from docferry.client.writes.delegated import DelegatedCalls
 from docferry.client.writes.gate import WriteGate
 from docferry.client.writes.route import CollectionCalls
 from docferry.client.writes.transactions import Transactions
-from docferry.core.access.calls import COLLECTION_CALLS
+from docferry.core.access.calls import SERVED_CALLS
 from docferry.core.cutover.marker import Leads, Marker
 from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.errors import TimedOut
@@ -26,7 +26,7 @@ from docferry.testing.fakes import FakeLedger
 from support.backfill.rig import eventually
 
 LEASE_S = 0.4
-MANY = COLLECTION_CALLS["delete_many"]
+MANY = SERVED_CALLS["delete_many"]
 MONGO = ModeState(mode=Mode.MONGO_ONLY, epoch=3)
 
 

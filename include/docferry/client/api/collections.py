@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from docferry.client.api.cursors import AsyncCursor, Cursor, by_id, query_of, sort_of
 from docferry.client.reads.route import Queries
 from docferry.client.transport.sync_driver import run
-from docferry.client.writes.delegated import DelegatedCalls
+from docferry.client.writes.delegated import DelegatedCalls, Later
 from docferry.client.writes.route import CollectionCalls
-from docferry.core.access.calls import COLLECTION_CALLS, CURSOR_CALLS
+from docferry.core.access.calls import COLLECTION_CALLS, CURSOR_CALLS, SERVED_CALLS
 from docferry.core.mapping.items import Document
 
 if TYPE_CHECKING:
@@ -90,8 +90,7 @@ class _Named:
     def __getattr__(self, name: str) -> Any:
         """A call of MongoDB's alone, or the collection below this one. AttributeError for what is private, so that copying and
         inspecting work as usual; pymongo's own cursors ask how to read."""
-        about = COLLECTION_CALLS.get(name)
-        if about is not None:
+        if name in COLLECTION_CALLS or name in SERVED_CALLS:
             return partial(self._delegate, name)
         if name.startswith("_read"):
             return getattr(self.queries.raw, name)
@@ -131,7 +130,26 @@ class _Named:
         raise NotImplementedError
 
     def _asked(self, method: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> Coroutine[Any, Any, Any]:
+        if method == "distinct":
+            return self._distinct(*arguments, **options)
+        if method in SERVED_CALLS:
+            return self._calls.many.call(method, arguments, options)
         return self._delegated.collection(self.name, method, COLLECTION_CALLS[method], arguments, options)
+
+    async def _distinct(
+        self, key: str, filter: Any = None, session: Any = None, comment: Any = None, hint: Any = None, **options: Any
+    ) -> list[Any]:
+        queries, asked = self.queries, {**options, "session": session, "comment": comment, "hint": hint}
+        query = query_of((filter if isinstance(filter, Mapping) else None,), asked)
+        later = Later(
+            lambda state: queries.note(state, query, f"distinct {key}"), lambda _: queries.distinct(key, query)
+        )
+        call, about = queries.raw.distinct, SERVED_CALLS["distinct"]
+        given = {name: value for name, value in asked.items() if value is not None}
+        found: list[Any] = await self._delegated.run(
+            self.name, "distinct", about, call, (key, filter), given, later if session is None else None
+        )
+        return found
 
     def _find_asked(self, method: str, call: Callable[..., Any], arguments: Sequence[Any]) -> Coroutine[Any, Any, Any]:
         about, key = CURSOR_CALLS[method], arguments[1:]

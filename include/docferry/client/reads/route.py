@@ -15,10 +15,12 @@ from docferry.client.context import DYNAMODB, MONGO, ClientContext, Plan, Sort, 
 from docferry.client.reads.read_share import ReadShare
 from docferry.client.reads.shadow import Shadow
 from docferry.core.access.read_plan import shape_of
-from docferry.core.cutover.modes import Mode
+from docferry.core.bson_codec.order import ABSENT, equality_key
+from docferry.core.cutover.modes import Mode, ModeState
 from docferry.core.mapping.items import Document
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mql.projection import project, sort_documents
+from docferry.core.mql.values import values_at
 from docferry.errors import CallRefused, MigrationError
 
 
@@ -104,11 +106,27 @@ class Queries:
         state = members.state
         if state.leader.dynamodb_leads:
             return len(await self._from_dynamodb(query, self._served(query), "find"))
+        self.note(state, query, "count_documents")
+        return int(await self.alone("count_documents", call))
+
+    async def distinct(self, key: str, query: Query) -> list[Any]:
+        """Of DynamoDB: each value at a path, an array's elements for the array."""
+        query = self._taken(query)
+        found: dict[Any, Any] = {}
+        path = tuple(key.split("."))
+        for document in await self._from_dynamodb(query, self._served(query), "distinct"):
+            for value in values_at(document, path, False):
+                for one in value if isinstance(value, list) else [value]:
+                    if one is not ABSENT:
+                        found.setdefault(equality_key(one), one)
+        return [self._border.value_to_application(one) for one in found.values()]
+
+    def note(self, state: ModeState, query: Query, method: str) -> None:
+        """Count a read that MongoDB is about to answer, if DynamoDB could not. Raises: CallRefused, of a strict client."""
         if self._parts.strict:
             self._served(query)
         if state.write_to_dynamodb and self._share_key(query) is None:
-            members.tally.count_unserved(shape_of(self._name, "count_documents", query.filter, _unknown(query)))
-        return int(await self.alone("count_documents", call))
+            self._parts.membership.tally.count_unserved(shape_of(self._name, method, query.filter, _unknown(query)))
 
     def _taken(self, query: Query) -> Query:
         return query if self._border.open else replace(query, filter=self._border.to_internal(query.filter))

@@ -5,7 +5,8 @@ Once DynamoDB leads they are refused. A write begins and ends as every other doe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from docferry.client.context import MONGO, ClientContext, timed
@@ -14,6 +15,14 @@ from docferry.client.writes.transactions import Transactions
 from docferry.core.access.calls import Call, shape_of_call, writes
 from docferry.core.cutover.modes import ModeState
 from docferry.errors import CallRefused
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """What DynamoDB does once it leads. `note` counts what of it DynamoDB could not do, of a call that MongoDB is about to do."""
+
+    note: Callable[[ModeState], None]
+    dynamodb: Callable[[ModeState], Awaitable[Any]]
 
 
 class DelegatedCalls:
@@ -38,21 +47,27 @@ class DelegatedCalls:
         call: Callable[..., Any],
         arguments: Sequence[Any],
         options: Mapping[str, Any],
+        later: Later | None = None,
     ) -> Any:
         """`name` of the collection, empty for the database."""
         session, writing = self._mongo.session_of(arguments, options), writes(method, about, arguments)
         ask = self._mongo.write if writing else self._mongo.answer
 
         async def mongo(state: ModeState) -> Any:
-            if state.write_to_dynamodb:
+            if later is not None:
+                later.note(state)
+            elif state.write_to_dynamodb:
                 self._count(name, method, arguments, options)
             with timed(self._metrics, MONGO, method):
                 return await ask(call, *arguments, **options)
 
         async def dynamodb(state: ModeState) -> Any:
-            raise self.refused(name, method, about)
+            if later is None:
+                raise self.refused(name, method, about)
+            return await later.dynamodb(state)
 
-        self._require_served_later(name, method, about)
+        if later is None:
+            self._require_served_later(name, method, about)
         if writing:
             return await self.transactions.write(session, method, mongo, dynamodb)
         self._members.join()

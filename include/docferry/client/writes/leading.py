@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from bson.objectid import ObjectId
@@ -13,7 +15,7 @@ from docferry.client.items.reader import StoredDocument
 from docferry.core.backoff import Backoff
 from docferry.core.compare.diff import compare_values
 from docferry.core.cutover.modes import ModeState
-from docferry.core.mapping.items import Document
+from docferry.core.mapping.items import Document, ItemKey
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mql.projection import sort_documents
 from docferry.core.mql.updates import check_insert
@@ -33,6 +35,12 @@ class LeadingChange:
 
     before: Document | None
     after: Document | None
+
+
+def now() -> datetime:
+    """As MongoDB keeps it: UTC, milliseconds."""
+    found = datetime.now(UTC).replace(tzinfo=None)
+    return found.replace(microsecond=found.microsecond // 1000 * 1000)
 
 
 async def until_taken(
@@ -127,6 +135,57 @@ class LeadingWrites:
             return LeadingChange(before, after)
 
         return await until_taken(self._parts, self._name, attempt)
+
+    async def insert_made(self, state: ModeState, make: Callable[[], Document]) -> Document:
+        """Insert what `make` makes. Raises as `insert`."""
+        try:
+            made = make()
+        except UpdateRefused as error:
+            raise self._parts.mongo.write_error(error.code, str(error)) from error
+        made.setdefault("_id", ObjectId())
+        await self.insert(state, made)
+        return made
+
+    def require_plan(self, query: Mapping[str, Any]) -> Plan:
+        """How the documents are found. Raises: CallRefused."""
+        return self._parts.plan(self._require_mapping(), query)
+
+    async def change_all(self, state: ModeState, query: Mapping[str, Any], change: Change | None) -> tuple[int, int]:
+        """Change all documents that match (`change` None removes them), each by itself: how many matched, how many were changed.
+
+        Raises as `change`, with a note of how many were changed before.
+        """
+        mapping, plan = self._require_mapping(), self.require_plan(query)
+        reader = self._parts.reader(mapping)
+        keys: dict[ItemKey, None] = {}
+        async for found in reader.find(plan.where):
+            document = reader.document(found)
+            if document is not None and plan.filter.matches(document):
+                keys[found.key] = None
+        matched = modified = 0
+        for key in keys:
+            try:
+                done = await until_taken(self._parts, self._name, partial(self._change_at, state, key, plan, change))
+            except Exception as error:
+                error.add_note(f"{self._name}: {modified} document(s) of {len(keys)} had been changed")
+                raise
+            matched += done.before is not None
+            modified += done.after is not done.before
+        return matched, modified
+
+    async def _change_at(self, state: ModeState, key: ItemKey, plan: Plan, change: Change | None) -> LeadingChange:
+        """The document under one key, if it still matches."""
+        mapping = self._require_mapping()
+        reader = self._parts.reader(mapping)
+        found = await reader.place(key)
+        before = reader.document(found)
+        if before is None or not plan.filter.matches(before):
+            return LeadingChange(None, None)
+        after = change(before) if change is not None else None
+        if after is not None and not any(compare_values(before, after, "")):
+            return LeadingChange(before, before)
+        await self._parts.putter(mapping).replace(found, after, state.floor)
+        return LeadingChange(before, after)
 
     async def _first(
         self, mapping: DocumentMapping, plan: Plan, sort: Sort

@@ -8,7 +8,6 @@ results and exceptions are made to look the same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -19,14 +18,14 @@ from docferry.client.writes.coming import ComingWrites, unknown
 from docferry.client.writes.delegated import DelegatedCalls
 from docferry.client.writes.dual import DualWrites
 from docferry.client.writes.gate import WriteGate
-from docferry.client.writes.leading import LeadingChange, LeadingWrites
+from docferry.client.writes.leading import LeadingChange, LeadingWrites, now
+from docferry.client.writes.many import ManyCalls
 from docferry.client.writes.transactions import Transactions
 from docferry.core.access.calls import SESSIONS
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document
-from docferry.core.mql.filters import compile_filter
 from docferry.core.mql.projection import project
-from docferry.core.mql.updates import apply_update, check_replacement, upsert_document
+from docferry.core.mql.updates import apply_update, check_replacement, replacement_upserted, upsert_document
 from docferry.errors import CallRefused
 from docferry.ports.client import MongoResult
 
@@ -46,6 +45,8 @@ class CollectionCalls:
             ComingWrites(parts, name),
         )
         self._mapping = parts.mapping(name)
+
+        self.many = ManyCalls(parts, name, delegated, self._leading, self._coming, self._with_id)
 
     def __repr__(self) -> str:
         return f"Calls({self._name!r})"
@@ -131,12 +132,12 @@ class CollectionCalls:
         async def dynamodb(state: ModeState) -> Any:
             self._mongo.require_update(update)
             self._refuse_options("update_one", options)
-            now = _now()
+            at = now()
             found = await self._leading.change(
                 state,
                 query,
-                lambda document: apply_update(document, update, now=now),
-                (lambda: upsert_document(query, update, now=now)) if upsert else None,
+                lambda document: apply_update(document, update, now=at),
+                (lambda: upsert_document(query, update, now=at)) if upsert else None,
             )
             return self._update_result(found)
 
@@ -160,7 +161,7 @@ class CollectionCalls:
                 state,
                 query,
                 lambda document: check_replacement(document, replacement),
-                (lambda: _inserted_replacement(query, replacement)) if upsert else None,
+                (lambda: replacement_upserted(query, replacement)) if upsert else None,
             )
             return self._update_result(found)
 
@@ -211,12 +212,12 @@ class CollectionCalls:
         async def dynamodb(state: ModeState) -> Any:
             self._mongo.require_update(update)
             self._refuse_options("find_one_and_update", options)
-            now = _now()
+            at = now()
             found = await self._leading.change(
                 state,
                 query,
-                lambda document: apply_update(document, update, now=now),
-                (lambda: upsert_document(query, update, now=now)) if upsert else None,
+                lambda document: apply_update(document, update, now=at),
+                (lambda: upsert_document(query, update, now=at)) if upsert else None,
                 sort or (),
             )
             document = found.after if return_document else found.before
@@ -284,16 +285,3 @@ class CollectionCalls:
             upserted = found.after["_id"] if found.after is not None else None
             return self._mongo.updated(matched=0, modified=0, upserted_id=upserted)
         return self._mongo.updated(matched=1, modified=int(found.after is not found.before))
-
-
-def _inserted_replacement(query: Mapping[str, Any], replacement: Mapping[str, Any]) -> Document:
-    """What replace_one inserts where nothing matches: the query gives the `_id`, if anything does."""
-    pinned = compile_filter(query).equalities
-    known = {"_id": pinned["_id"]} if "_id" in pinned else {}
-    return check_replacement(known, replacement)
-
-
-def _now() -> datetime:
-    """As MongoDB keeps it: UTC, milliseconds."""
-    now = datetime.now(UTC).replace(tzinfo=None)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)

@@ -8,7 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from docferry.core.access.calls import CLIENT_CALLS, COLLECTION_CALLS, CURSOR_CALLS, DATABASE_CALLS, SESSIONS
+from docferry.core.access.calls import (
+    CLIENT_CALLS,
+    COLLECTION_CALLS,
+    CURSOR_CALLS,
+    DATABASE_CALLS,
+    SERVED_CALLS,
+    SESSIONS,
+)
 from docferry.core.access.read_plan import suggestion
 from docferry.core.mapping.mapping import DocumentMapping
 
@@ -28,7 +35,7 @@ def advice_on(shape: str, mappings: Mapping[str, DocumentMapping]) -> str:
     if "session" in options:
         return SESSIONS.instead
     table = {**CLIENT_CALLS, **DATABASE_CALLS} if collection == "database" else {**CURSOR_CALLS, **COLLECTION_CALLS}
-    if method in table:
+    if method in table and method not in SERVED_CALLS:
         return table[method].instead
     if collection not in mappings:
         return f"add {collection} to the file's collections"

@@ -31,15 +31,9 @@ _MANY = "find the documents by a key or an access pattern, and write them one by
 COLLECTION_CALLS: Mapping[str, Call] = {
     "aggregate": Call(_READ),  # writes with $out and $merge
     "aggregate_raw_batches": Call(_READ),
-    "distinct": Call(_READ),
     "find_raw_batches": Call("find"),
     "estimated_document_count": Call("keep a counter of your own, or ask DynamoDB's DescribeTable"),
     "watch": Call("DynamoDB Streams"),
-    "bulk_write": Call("write the documents one by one, or with insert_many", writes=True),
-    "update_many": Call(_MANY, writes=True),
-    "delete_many": Call(_MANY, writes=True),
-    "find_one_and_replace": Call("find_one, then replace_one", writes=True),
-    "find_one_and_delete": Call("find_one, then delete_one", writes=True),
     "create_index": Call(_INDEXES, writes=True),
     "create_indexes": Call(_INDEXES, writes=True),
     "drop_index": Call(_INDEXES, writes=True),
@@ -55,6 +49,16 @@ COLLECTION_CALLS: Mapping[str, Call] = {
     "drop": Call(_ADMIN, writes=True),
     "rename": Call(_ADMIN, writes=True),
 }
+SERVED_CALLS: Mapping[str, Call] = {
+    "distinct": Call(_READ),
+    "bulk_write": Call("write the documents one by one, or with insert_many", writes=True),
+    "update_many": Call(_MANY, writes=True),
+    "delete_many": Call(_MANY, writes=True),
+    "find_one_and_replace": Call("find_one, then replace_one", writes=True),
+    "find_one_and_delete": Call("find_one, then delete_one", writes=True),
+}
+"""MongoDB's alone while it leads, and DynamoDB's afterwards, where a key or an index leads to the documents. `instead` is for
+those with a session."""
 DATABASE_CALLS: Mapping[str, Call] = {
     "aggregate": Call(_READ),  # as above
     "command": Call("call what the command does by the collection's own methods", writes=True),

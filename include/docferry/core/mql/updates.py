@@ -93,6 +93,15 @@ def check_replacement(document: Mapping[str, Any], replacement: Mapping[str, Any
     return _insertable(new)
 
 
+def replacement_upserted(filter: Mapping[str, Any], replacement: Mapping[str, Any]) -> Document:
+    """What a replacement inserts where nothing matches: the filter gives the `_id`, if anything does.
+
+    Raises as `check_replacement`.
+    """
+    pinned = compile_filter(filter).equalities
+    return check_replacement({"_id": pinned["_id"]} if "_id" in pinned else {}, replacement)
+
+
 def check_insert(document: Document) -> Document:
     """What an insert of `document`, which has an `_id`, stores: the `_id` first.
 

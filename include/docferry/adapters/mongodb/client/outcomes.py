@@ -10,7 +10,9 @@ from pymongo import errors as pymongo_errors
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.client_session import ClientSession
 
+from docferry.adapters.mongodb.client.requests import arguments_by_name, read_requests
 from docferry.core.mapping.items import Document
+from docferry.ports.client import BulkRequest
 
 NO_SUCH_TRANSACTION = 251
 """Source: mongo/src/mongo/base/error_codes.yml (6.0)."""
@@ -90,6 +92,17 @@ class MongoOutcomes:
 
     def is_driver_error(self, error: Exception) -> bool:
         return isinstance(error, pymongo_errors.PyMongoError)
+
+    def bulk_result(self, told: Mapping[str, Any]) -> Any:
+        if told["writeErrors"]:
+            raise pymongo_errors.BulkWriteError(dict(told))
+        return results.BulkWriteResult(dict(told), True)
+
+    def arguments_of(self, method: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> dict[str, Any]:
+        return arguments_by_name(method, arguments, options)
+
+    def requests_of(self, requests: Any) -> list[BulkRequest]:
+        return read_requests(requests)
 
     def session_of(self, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
         kinds = (ClientSession, AsyncClientSession)

@@ -1,0 +1,221 @@
+"""Calls that change several documents, or give back what they replace or remove.
+
+While MongoDB leads they are MongoDB's alone, and left to replication. Once DynamoDB leads, the documents are found by a key or an
+index, and changed one after the other, each by itself, as MongoDB does; a call that ends early says how far it came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from docferry.client.context import ClientContext
+from docferry.client.writes.coming import ComingWrites, unknown
+from docferry.client.writes.delegated import DelegatedCalls, Later
+from docferry.client.writes.leading import Change, LeadingWrites, now
+from docferry.core.access.calls import SERVED_CALLS
+from docferry.core.cutover.modes import ModeState
+from docferry.core.mapping.items import Document
+from docferry.core.mql.projection import project
+from docferry.core.mql.updates import apply_update, check_replacement, replacement_upserted, upsert_document
+from docferry.errors import CallRefused
+from docferry.ports.client import BulkRequest
+
+_TAKEN = frozenset({
+    "filter", "update", "replacement", "upsert", "projection", "sort", "return_document", "session", "requests", "ordered",
+    "bypass_document_validation",
+})  # fmt: skip
+"""Arguments that DynamoDB takes, or may pass over: it validates no documents."""
+
+
+class ManyCalls:
+    """Of one collection."""
+
+    def __init__(
+        self,
+        parts: ClientContext,
+        name: str,
+        delegated: DelegatedCalls,
+        leading: LeadingWrites,
+        coming: ComingWrites,
+        stored: Callable[[Document], Document],
+    ) -> None:
+        """`stored`: what there is to insert of a document, with its `_id`."""
+        self._name, self._mongo, self._border = name, parts.mongo, parts.border
+        self._delegated, self._leading, self._coming, self._stored = delegated, leading, coming, stored
+
+    async def call(self, method: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
+        """A method of pymongo's collection, of `SERVED_CALLS`."""
+        asked = self._mongo.arguments_of(method, arguments, options)
+        call, about = getattr(self._mongo.raw(self._name), method), SERVED_CALLS[method]
+        if asked.get("session") is not None:
+            return await self._delegated.run(self._name, method, about, call, arguments, options)
+        left = {name: value for name, value in asked.items() if name not in _TAKEN}
+        later = Later(lambda state: self._note(state, method, asked, left), self._of(method, asked, left))
+        return await self._delegated.run(self._name, method, about, call, arguments, options, later)
+
+    # --- while MongoDB leads -----------------------------------------------------------------------------------------
+
+    def _note(self, state: ModeState, method: str, asked: Mapping[str, Any], left: Mapping[str, Any]) -> None:
+        """What pymongo will not take is not looked into."""
+        if method == "bulk_write":
+            for one in self._mongo.requests_of(asked["requests"]):
+                if one.method == "insert_one":
+                    self._coming.require_storable(partial(self._storable, one.change))
+                elif isinstance(one.query, Mapping):
+                    self._coming.note(
+                        state, method, self._inside(one.query), self._inside(one.change), {**left, **one.options}
+                    )
+        elif isinstance(asked["filter"], Mapping):
+            change = self._inside(asked.get("update"))
+            self._coming.note(state, method, self._inside(asked["filter"]), change, left)
+
+    # --- once DynamoDB leads -----------------------------------------------------------------------------------------
+
+    def _of(
+        self, method: str, asked: Mapping[str, Any], left: Mapping[str, Any]
+    ) -> Callable[[ModeState], Awaitable[Any]]:
+        async def dynamodb(state: ModeState) -> Any:
+            if method == "bulk_write":
+                return await self._bulk(
+                    state, self._mongo.requests_of(asked["requests"]), asked.get("ordered", True), left
+                )
+            self._mongo.require_filter(asked["filter"])
+            self._require_known(method, asked.get("update"), left)
+            if method in ("update_many", "delete_many"):
+                return await self._all(state, method, asked["filter"], asked.get("update"), asked.get("upsert", False))
+            return await self._find_one(state, method, asked)
+
+        return dynamodb
+
+    def _require_known(self, method: str, change: Any, left: Mapping[str, Any]) -> None:
+        if needs := sorted(unknown(change, left)):
+            raise CallRefused(
+                what=f"{self._name}.{method} with {', '.join(needs)} cannot be done while DynamoDB leads",
+                suggestion="leave it out, or read the document, change it and replace it",
+            )
+
+    async def _all(self, state: ModeState, method: str, query: Any, update: Any, upsert: bool) -> Any:
+        query, at = self._inside(query), now()
+        if method == "delete_many":
+            removed, _ = await self._leading.change_all(state, query, None)
+            return self._mongo.deleted(removed)
+        self._mongo.require_update(update)
+        update = self._inside(update)
+        matched, modified = await self._leading.change_all(state, query, lambda one: apply_update(one, update, now=at))
+        if matched or not upsert:
+            return self._mongo.updated(matched=matched, modified=modified)
+        made = await self._leading.insert_made(state, lambda: upsert_document(query, update, now=at))
+        return self._mongo.updated(matched=0, modified=0, upserted_id=self._border.value_to_application(made["_id"]))
+
+    async def _find_one(self, state: ModeState, method: str, asked: Mapping[str, Any]) -> Document | None:
+        query, change, otherwise = self._inside(asked["filter"]), None, None
+        if method == "find_one_and_replace":
+            self._mongo.require_replacement(asked["replacement"])
+            change, otherwise = _replacing(query, self._inside(asked["replacement"]), asked.get("upsert", False))
+        found = await self._leading.change(state, query, change, otherwise, _pairs(asked.get("sort")))
+        document = found.after if asked.get("return_document") else found.before
+        return self._border.to_application(project(document, asked.get("projection"))) if document is not None else None
+
+    async def _bulk(
+        self, state: ModeState, requests: Sequence[BulkRequest], ordered: bool, left: Mapping[str, Any]
+    ) -> Any:
+        """Nothing is written if one of them cannot be done at all."""
+        self._require_known("bulk_write", None, left)
+        for one in requests:
+            self._require_possible(one)
+        done = _Done()
+        for index, one in enumerate(requests):
+            try:
+                await self._one(state, one, index, done)
+            except Exception as error:
+                if not self._mongo.is_write_error(error):
+                    error.add_note(f"{index} of {len(requests)} requests had been carried out")
+                    raise
+                done.failed(index, one, error)
+                if ordered:
+                    break
+        return self._mongo.bulk_result(done.told)
+
+    def _require_possible(self, one: BulkRequest) -> None:
+        if one.method == "insert_one":
+            self._storable(one.change)
+            return
+        self._mongo.require_filter(one.query)
+        self._require_known(one.method, one.change if one.method.startswith("update") else None, one.options)
+        self._leading.require_plan(self._inside(one.query))
+
+    async def _one(self, state: ModeState, one: BulkRequest, index: int, done: _Done) -> None:
+        if one.method == "insert_one":
+            await self._leading.insert(state, self._stored(one.change))
+            done.add(nInserted=1)
+        elif one.method in ("update_many", "delete_many"):
+            result = await self._all(state, one.method, one.query, one.change, one.upsert)
+            if one.method == "delete_many":
+                done.add(nRemoved=result.deleted_count)
+            else:
+                done.updated(index, result.matched_count, result.modified_count, result.upserted_id)
+        else:
+            await self._change_one(state, one, index, done)
+
+    async def _change_one(self, state: ModeState, one: BulkRequest, index: int, done: _Done) -> None:
+        query, changed, at = self._inside(one.query), self._inside(one.change), now()
+        change: Change | None = None
+        otherwise: Callable[[], Document] | None = None
+        if one.method == "replace_one":
+            change, otherwise = _replacing(query, changed, one.upsert)
+        elif one.method == "update_one":
+            change = lambda document: apply_update(document, changed, now=at)  # noqa: E731
+            otherwise = (lambda: upsert_document(query, changed, now=at)) if one.upsert else None
+        found = await self._leading.change(state, query, change, otherwise)
+        if one.method == "delete_one":
+            done.add(nRemoved=int(found.before is not None))
+        elif found.before is not None:
+            done.updated(index, 1, int(found.after is not found.before), None)
+        elif found.after is not None:
+            done.updated(index, 0, 0, self._border.value_to_application(found.after["_id"]))
+
+    # --- values ------------------------------------------------------------------------------------------------------
+
+    def _inside(self, value: Any) -> Any:
+        return self._border.to_internal(value)
+
+    def _storable(self, document: Document) -> None:
+        self._leading.require_storable(self._stored(document))
+
+
+class _Done:
+    """What a bulk write has done so far, as pymongo tells it."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, Any] = {
+            "writeErrors": [], "writeConcernErrors": [], "nInserted": 0, "nUpserted": 0, "nMatched": 0, "nModified": 0,
+            "nRemoved": 0, "upserted": [],
+        }  # fmt: skip
+
+    def add(self, **counts: int) -> None:
+        for name, count in counts.items():
+            self.told[name] += count
+
+    def updated(self, index: int, matched: int, modified: int, upserted_id: Any) -> None:
+        self.add(nMatched=matched, nModified=modified)
+        if upserted_id is not None:
+            self.add(nUpserted=1)
+            self.told["upserted"].append({"index": index, "_id": upserted_id})
+
+    def failed(self, index: int, one: BulkRequest, error: Exception) -> None:
+        details = getattr(error, "details", None) or {"errmsg": str(error)}
+        self.told["writeErrors"].append({**details, "index": index, "op": one.told})
+
+
+def _replacing(
+    query: Mapping[str, Any], replacement: Mapping[str, Any], upsert: bool
+) -> tuple[Change, Callable[[], Document] | None]:
+    otherwise = (lambda: replacement_upserted(query, replacement)) if upsert else None
+    return lambda document: check_replacement(document, replacement), otherwise
+
+
+def _pairs(sort: Any) -> list[tuple[str, int]]:
+    pairs = sort.items() if isinstance(sort, Mapping) else sort or ()
+    return [(one, 1) if isinstance(one, str) else (one[0], one[1]) for one in pairs]
