@@ -170,7 +170,8 @@ class _Named:
                 "find_one", queries.raw.find_one, filter, *arguments, **options
             )
             return found
-        queries.raw.find(by_id(filter), *arguments, **options)  # pymongo's own checks
+        if arguments or options:
+            queries.raw.find(by_id(filter), *arguments, **options)  # pymongo's own checks
         query = query_of((by_id(filter), *arguments), {**options, "limit": 1})
         answer = await queries.first(query, partial(queries.one, filter, arguments, options), "find_one")
         return answer.first if answer.all is None else next(iter(answer.all), None)

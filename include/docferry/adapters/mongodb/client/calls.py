@@ -202,6 +202,8 @@ class _MongoCalls(MongoOutcomes):
 
     def serve(self, application: ApplicationDatabase) -> None:
         self._connections.application = application
+        if (made := self._connections.made.get(False)) is not None:
+            made.application = application
 
     def _database_of(self, name: str) -> Any:
         """The database as a primary answers for it."""
