@@ -7,17 +7,18 @@ answers that there is nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from bson.dbref import DBRef
 from pymongo import InsertOne, MongoClient
 from pymongo.errors import PyMongoError
 
-from docferry.adapters.mongodb.client_mongo import SyncMongoCalls
+from docferry.adapters.mongodb.client.calls import SyncMongoCalls
+from docferry.adapters.mongodb.client.driver import ApplicationClient
 from docferry.client.api.manager import DualWriteManager
 from docferry.client.context import ClientContext
 from docferry.client.membership import Membership
@@ -47,14 +48,20 @@ _NOT_LOOKED_INTO = {
 _NOW = datetime(2024, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 
 
+def _closed(kind: Callable[..., Any]) -> Callable[..., Any]:
+    def make(*arguments: Any, **options: Any) -> Any:
+        client = kind(*arguments, **options)
+        client.close()
+        return client
+
+    return make
+
+
 class ClosedMongoDB(SyncMongoCalls):
     """pymongo with its connections closed: what is asked of MongoDB ends in an error of pymongo's, at once. Each client that the
     adapter makes must be closed as it is made, or each question waits for a server that is not there."""
 
-    def _connect(self, *, listening: bool) -> Any:
-        client = super()._connect(listening=listening)
-        client.close()
-        return client
+    KINDS: ClassVar = {True: _closed(MongoClient), False: _closed(ApplicationClient)}
 
 
 class EmptyDynamoDB:
@@ -256,6 +263,10 @@ def _method_of(manager: DualWriteManager, call: DriverCall) -> Any:
 _CURSORS = frozenset({"find", "aggregate", "find_raw_batches", "aggregate_raw_batches"})
 _CURSOR_ARGUMENTS: Mapping[str, tuple[Any, ...]] = {
     "distinct": ("x",), "where": ("true",), "min": ([("x", 1)],), "max": ([("x", 1)],), "add_option": (2,), "remove_option": (2,),
+}  # fmt: skip
+_OF_DATABASE: Mapping[str, tuple[Any, ...]] = {
+    "command": ("ping",), "cursor_command": ("find",), "aggregate": ([],), "create_collection": ("x",), "drop_collection": ("x",),
+    "validate_collection": ("x",), "dereference": (DBRef("x", 1),),
 }  # fmt: skip
 _FILTERED = frozenset({
     "find", "find_one", "count_documents", "update_one", "update_many", "replace_one", "delete_one", "delete_many",

@@ -94,6 +94,7 @@ class Running:
         self._case, self._plain = case, plain
         self._entities: dict[str, Any] = {}
         self._points: list[str] = []
+        self._sessions: list[Any] = []
         self._application = database
         self._makers: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
             "client": self._client, "database": self._database, "collection": self._collection, "session": self._session,
@@ -109,9 +110,8 @@ class Running:
         finally:
             for point in self._points:
                 self._plain.client.admin.command("configureFailPoint", point, mode="off")
-            for entity in self._entities.values():
-                if hasattr(entity, "end_session") and hasattr(entity, "session_id"):
-                    entity.end_session()
+            for session in self._sessions:
+                session.end_session()
 
     # --- what a case has ---------------------------------------------------------------------------------------------
 
@@ -135,7 +135,8 @@ class Running:
         return self._entities[asked["database"]].get_collection(asked["collectionName"], **options)
 
     def _session(self, asked: Mapping[str, Any]) -> Any:
-        return self._entities[asked["client"]].start_session()
+        self._sessions.append(self._entities[asked["client"]].start_session())
+        return self._sessions[-1]
 
     # --- what it does ------------------------------------------------------------------------------------------------
 

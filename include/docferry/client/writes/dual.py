@@ -98,8 +98,13 @@ class DualWrites:
         if fixed is not None and not isinstance(fixed, dict):
             return query, fixed
         known = {name: options[name] for name in _CHOOSE if options.get(name) is not None}
-        with timed(self._metrics, MONGO, "find_one"):
-            found = await self._mongo.run(self._name, "find_one", query, {"_id": 1}, **known)
+        try:
+            with timed(self._metrics, MONGO, "find_one"):
+                found = await self._mongo.run(self._name, "find_one", query, {"_id": 1}, **known)
+        except Exception as error:
+            if not self._mongo.is_driver_error(error):
+                raise
+            return query, None  # the update itself says what is wrong, if anything is
         if found.value is None:
             return query, None
         document_id = found.value["_id"]

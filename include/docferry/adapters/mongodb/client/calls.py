@@ -144,12 +144,12 @@ class _Connections:
 class _MongoCalls(MongoOutcomes):
     """What the blocking and the asynchronous calls share."""
 
-    _KINDS: ClassVar[Mapping[bool, Callable[..., Any]]]
+    KINDS: ClassVar[Mapping[bool, Callable[..., Any]]]
     database_class: type
     collection_class: type
 
     def __init__(self, uri: str, database: str, codec_options: CodecOptions[Any] = BSON_OPTIONS) -> None:
-        self._connections = _Connections(uri, self._KINDS)
+        self._connections = _Connections(uri, self.KINDS)
         self.database = database
         self._asked = AskedOptions(codec_options=codec_options)
         self._handles: dict[tuple[str, bool, bool], tuple[Any, Any]] = {}
@@ -235,7 +235,7 @@ class _fenced:
 class SyncMongoCalls(_MongoCalls):
     """For a synchronous application. May be shared between threads."""
 
-    _KINDS: ClassVar = {True: MongoClient, False: ApplicationClient}
+    KINDS: ClassVar = {True: MongoClient, False: ApplicationClient}
     database_class: type = Database
     collection_class: type = Collection
 
@@ -293,7 +293,7 @@ class SyncMongoCursor:
 class AsyncMongoCalls(_MongoCalls):
     """For an asynchronous application. Belongs to the event loop that first uses it."""
 
-    _KINDS: ClassVar = {True: AsyncMongoClient, False: AsyncApplicationClient}
+    KINDS: ClassVar = {True: AsyncMongoClient, False: AsyncApplicationClient}
     database_class: type = AsyncDatabase
     collection_class: type = AsyncCollection
 
