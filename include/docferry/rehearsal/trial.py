@@ -264,10 +264,6 @@ _CURSORS = frozenset({"find", "aggregate", "find_raw_batches", "aggregate_raw_ba
 _CURSOR_ARGUMENTS: Mapping[str, tuple[Any, ...]] = {
     "distinct": ("x",), "where": ("true",), "min": ([("x", 1)],), "max": ([("x", 1)],), "add_option": (2,), "remove_option": (2,),
 }  # fmt: skip
-_OF_DATABASE: Mapping[str, tuple[Any, ...]] = {
-    "command": ("ping",), "cursor_command": ("find",), "aggregate": ([],), "create_collection": ("x",), "drop_collection": ("x",),
-    "validate_collection": ("x",), "dereference": (DBRef("x", 1),),
-}  # fmt: skip
 _FILTERED = frozenset({
     "find", "find_one", "count_documents", "update_one", "update_many", "replace_one", "delete_one", "delete_many",
     "find_one_and_update", "find_one_and_replace", "find_one_and_delete", "find_raw_batches",

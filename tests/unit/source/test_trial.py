@@ -100,7 +100,7 @@ SHAPES = {
     "users.find(visits $gt)": CallVerdict.PATTERN,
     "users.find_one(_id)": CallVerdict.PATTERN,
     "users.find(email; collation)": CallVerdict.REFUSED,
-    "users.update_many(status)": CallVerdict.REFUSED,
+    "users.update_many(status)": CallVerdict.PATTERN,
     "users.find($or)": CallVerdict.PATTERN,
     "audit.find(nothing)": CallVerdict.REFUSED,
     "users.find(a very long list of names that was cut o": CallVerdict.UNKNOWN,

@@ -23,6 +23,7 @@ from docferry.client.writes.gate import WriteGate
 from docferry.client.writes.route import CollectionCalls
 from docferry.client.writes.transactions import Transactions
 from docferry.core.access.calls import CLIENT_CALLS, DATABASE_CALLS, SESSIONS
+from docferry.errors import CallRefused
 from docferry.ports.client import AskedOptions
 
 
@@ -155,7 +156,8 @@ class _Manager:
         """Raises: CallRefused, once DynamoDB leads."""
         self._parts.membership.join()
         if self._parts.strict or self._parts.membership.state.leader.dynamodb_leads:
-            raise self._delegated.refused("", "start_session", SESSIONS)
+            what = "sessions and transactions of MongoDB are not to be had while DynamoDB leads"
+            raise CallRefused(what=what, suggestion=SESSIONS.instead)
 
     def transaction_begun(self, session: Any) -> None:
         self._transactions.begun(session)
