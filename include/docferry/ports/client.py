@@ -197,6 +197,9 @@ class MongoCalls(Protocol):
     def is_write_error(self, error: Exception) -> bool:
         """Whether MongoDB, or what stands for it, refused one write."""
 
+    def of_command(self, error: Exception) -> Exception:
+        """How pymongo raises a refused write of findAndModify; any other error, and a taken key, as it is."""
+
     def is_driver_error(self, error: Exception) -> bool: ...
 
     def bulk_result(self, told: Mapping[str, Any]) -> Any:

@@ -214,7 +214,7 @@ def test_files_are_kept_in_gridfs(served: Served) -> None:
         stream = db.wait(bucket.open_download_stream(made))
         assert db.wait(stream.read()) == content
     answer(db, bucket.rename(made, "two"))
-    assert rig.database["fs.files"].find_one()["filename"] == "two"  # type: ignore[index]
+    assert rig.database["fs.files"].find_one()["filename"] == "two"
     answer(db, bucket.delete(made))
     assert rig.database["fs.chunks"].count_documents({}) == 0
 

@@ -168,6 +168,7 @@ def find_and_update(db: Db) -> list[Any]:
         outcome(lambda: db.call("users", "find_one_and_update", by_name, change, return_document=True)),
         outcome(lambda: db.call("users", "find_one_and_update", by_name, change, projection={"visits": 1, "_id": 0})),
         outcome(lambda: db.call("users", "find_one_and_update", {"username": "nobody"}, change)),
+        outcome(lambda: db.call("users", "find_one_and_update", by_name, {"$inc": {"status": 1}})),
         outcome(lambda: db.call("users", "find_one", by_name)),
     ]
 

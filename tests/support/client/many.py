@@ -91,7 +91,7 @@ def told(call: Callable[[], Any]) -> Any:
         return (
             counts,
             said["upserted"],
-            [(one["index"], one["code"], one.get("keyValue"), one["op"]) for one in said["writeErrors"]],
+            [(one["index"], one["code"], one["op"]) for one in said["writeErrors"]],
         )
     except Exception as error:  # compared, whatever it is
         return type(error).__name__

@@ -40,8 +40,8 @@ def differs(expected: Any, found: Any, *, root: bool = True, path: str = "") -> 
         if not isinstance(found, list) or len(found) != len(expected):
             return f"{path or 'the answer'} is {found!r}, not {expected!r}"
         pairs = enumerate(zip(expected, found, strict=True))
-        said = (differs(one, other, root=root, path=f"{path}/{at}") for at, (one, other) in pairs)
-        return next(filter(None, said), "")
+        each = (differs(one, other, root=root, path=f"{path}/{at}") for at, (one, other) in pairs)
+        return next(filter(None, each), "")
     same = found == expected and isinstance(found, bool) == isinstance(expected, bool)
     return "" if same else f"{path or 'the answer'} is {found!r}, not {expected!r}"
 

@@ -136,6 +136,23 @@ class LeadingWrites:
 
         return await until_taken(self._parts, self._name, attempt)
 
+    async def change_and_give(
+        self,
+        state: ModeState,
+        query: Mapping[str, Any],
+        change: Change | None,
+        otherwise: Callable[[], Document] | None,
+        sort: Sort = (),
+    ) -> LeadingChange:
+        """As `change`, for calls that give back a document: of these pymongo raises MongoDB's refusals as those of a command."""
+        try:
+            return await self.change(state, query, change, otherwise, sort)
+        except Exception as error:
+            told = self._parts.mongo.of_command(error)
+            if told is error:
+                raise
+            raise told from error
+
     async def insert_made(self, state: ModeState, make: Callable[[], Document]) -> Document:
         """Insert what `make` makes. Raises as `insert`."""
         try:

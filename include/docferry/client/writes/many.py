@@ -114,7 +114,7 @@ class ManyCalls:
         if method == "find_one_and_replace":
             self._mongo.require_replacement(asked["replacement"])
             change, otherwise = _replacing(query, self._inside(asked["replacement"]), asked.get("upsert", False))
-        found = await self._leading.change(state, query, change, otherwise, _pairs(asked.get("sort")))
+        found = await self._leading.change_and_give(state, query, change, otherwise, _pairs(asked.get("sort")))
         document = found.after if asked.get("return_document") else found.before
         return self._border.to_application(project(document, asked.get("projection"))) if document is not None else None
 

@@ -213,7 +213,7 @@ class CollectionCalls:
             self._mongo.require_update(update)
             self._refuse_options("find_one_and_update", options)
             at = now()
-            found = await self._leading.change(
+            found = await self._leading.change_and_give(
                 state,
                 query,
                 lambda document: apply_update(document, update, now=at),

@@ -90,6 +90,11 @@ class MongoOutcomes:
     def is_write_error(self, error: Exception) -> bool:
         return isinstance(error, pymongo_errors.WriteError)
 
+    def of_command(self, error: Exception) -> Exception:
+        if not isinstance(error, pymongo_errors.WriteError) or isinstance(error, pymongo_errors.DuplicateKeyError):
+            return error
+        return pymongo_errors.OperationFailure(str(error), error.code, dict(error.details or {}))
+
     def is_driver_error(self, error: Exception) -> bool:
         return isinstance(error, pymongo_errors.PyMongoError)
 
