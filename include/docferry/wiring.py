@@ -15,7 +15,6 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ProfileNotFound
 from bson.codec_options import CodecOptions
-from bson.timestamp import Timestamp
 
 from docferry.adapters.aws.client_dax import AsyncDaxCalls, SyncDaxCalls, opener
 from docferry.adapters.aws.client_dynamodb import AsyncCalls, SyncCalls
@@ -48,7 +47,7 @@ from docferry.client.api.manager import AsyncDualWriteManager, DualWriteManager
 from docferry.client.context import ClientContext
 from docferry.client.membership import Membership
 from docferry.client.metrics import Metered, default_metrics
-from docferry.client.reads.shadow import Shadow
+from docferry.client.reads.shadow import Shadow, replicated_by
 from docferry.client.transport import circuit_breaker as hurried
 from docferry.client.transport.circuit_breaker import CircuitBreaker
 from docferry.client.transport.counted import CountedCalls
@@ -62,7 +61,6 @@ from docferry.core.source.program.python import parse_python
 from docferry.errors import ConfigError, Problem
 from docferry.flows.kernel.job import Job, Ports, Run
 from docferry.flows.ledger.mapping_fingerprint import require_mapping
-from docferry.flows.ledger.positions import applied_position
 from docferry.flows.ledger.rooms.owners import require_owned
 from docferry.ports.analyze import Sketches, SourceParser, SourceTree
 from docferry.ports.client import DynamoCalls, Metrics
@@ -264,21 +262,6 @@ async def connect_async(
     return manager
 
 
-def _replicated(open_ledger: Callable[[], DynamoLedger]) -> Callable[[], Timestamp | None]:
-    """How far replication is, by the ledger; a fork opens one of its own."""
-    opened: dict[int, DynamoLedger] = {}
-
-    def ask() -> Timestamp | None:
-        process = os.getpid()
-        if process not in opened:
-            opened.clear()
-            opened[process] = open_ledger()
-        position = applied_position(opened[process])
-        return position.time if position is not None else None
-
-    return ask
-
-
 def _routed(parts: ClientContext, plain: DynamoCalls, cache: DynamoCalls | None) -> ClientContext:
     """The parts with these calls, and a cache before them once DynamoDB leads."""
     if cache is None:
@@ -338,7 +321,7 @@ def _client(
     )
     return _Client(
         parts=parts,
-        shadow=Shadow(parts, migration.validate.masked, _replicated(ledger)),
+        shadow=Shadow(parts, migration.validate.masked, replicated_by(ledger)),
         uri=connections.mongo_uri,
         database=migration.source.database,
         session=connections.session,
