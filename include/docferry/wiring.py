@@ -45,9 +45,10 @@ from docferry.adapters.price_list import ADDRESS, fetch_offer
 from docferry.adapters.sketches import sketches
 from docferry.client.api.manager import AsyncDualWriteManager, DualWriteManager
 from docferry.client.context import ClientContext
+from docferry.client.following import replicated_by
 from docferry.client.membership import Membership
 from docferry.client.metrics import Metered, default_metrics
-from docferry.client.reads.shadow import Shadow, replicated_by
+from docferry.client.reads.shadow import Shadow
 from docferry.client.transport import circuit_breaker as hurried
 from docferry.client.transport.circuit_breaker import CircuitBreaker
 from docferry.client.transport.counted import CountedCalls

@@ -8,12 +8,16 @@ has not seen a change has not acknowledged it, and the process that changes the 
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable
 
+from bson.timestamp import Timestamp
+
 from docferry.core.cutover.modes import CROWD, MODE, Mode
 from docferry.flows.ledger.modes import crowd_in
+from docferry.flows.ledger.positions import applied_position
 from docferry.ports.flows import Ledger, Record
 
 BEAT_S = 0.25
@@ -30,6 +34,21 @@ CROWD_S = 30.0
 """So often a process asks how many there are."""
 JITTER = 0.2
 """A pause is up to so much longer or shorter, by chance: processes that began together do not stay together."""
+
+
+def replicated_by(open_ledger: Callable[[], Ledger]) -> Callable[[], Timestamp | None]:
+    """How far replication is, by the ledger; a fork opens one of its own."""
+    opened: dict[int, Ledger] = {}
+
+    def ask() -> Timestamp | None:
+        process = os.getpid()
+        if process not in opened:
+            opened.clear()
+            opened[process] = open_ledger()
+        position = applied_position(opened[process])
+        return position.time if position is not None else None
+
+    return ask
 
 
 def pause_of(mode: Mode, live: int) -> float:

@@ -8,7 +8,6 @@ counted, not queued without end.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -27,8 +26,6 @@ from docferry.core.compare.masking import Masks, shown_id
 from docferry.core.mapping.items import Document
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.errors import DocumentError, MigrationError
-from docferry.flows.ledger.positions import applied_position
-from docferry.ports.flows import Ledger
 
 MOST_WAITING = 200
 MOST_DOCUMENTS = 20
@@ -39,21 +36,6 @@ FETCH_S = 0.05
 LOOK_S = 0.25
 MOST_SUSPECTS = 500
 MOST_PATHS = 5
-
-
-def replicated_by(open_ledger: Callable[[], Ledger]) -> Callable[[], Timestamp | None]:
-    """How far replication is, by the ledger; a fork opens one of its own."""
-    opened: dict[int, Ledger] = {}
-
-    def ask() -> Timestamp | None:
-        process = os.getpid()
-        if process not in opened:
-            opened.clear()
-            opened[process] = open_ledger()
-        position = applied_position(opened[process])
-        return position.time if position is not None else None
-
-    return ask
 
 
 @dataclass(slots=True, kw_only=True)
