@@ -195,7 +195,7 @@ def marker_counts_whatever_the_client_knew(patch: Patch) -> None:
 
 
 def strangers_are_not_looked_for(patch: Patch) -> None:
-    patch.setattr(to_dynamodb, "require_quiet", lambda job, time: None)
+    patch.setattr(to_dynamodb, "require_quiet", lambda job, time, plan: None)
     patch.setattr(watch, "_raise_again", lambda job: False)
 
 
