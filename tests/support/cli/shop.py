@@ -54,6 +54,7 @@ COMMANDS = (
     "cost",
     "iam",
     "privileges",
+    "strays",
 )
 
 

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from docferry.cli.common import explained, file_argument
+from docferry.cli.common import explained, file_argument, json_option
 from docferry.config import load_migration
 from docferry.core.permissions.aws import Actor, AwsAccount, policy
 from docferry.core.permissions.mongodb import REVOKE, WRITE_BLOCK, application_role, atlas_role, role
@@ -24,9 +24,10 @@ def add_to(group: click.Group) -> None:
 @click.option("--for", "actor", type=click.Choice([one.value for one in Actor]), help="One who acts; without it, all.")
 @click.option("--account", default="*", show_default=True, help="The number of the AWS account.")
 @click.option("--partition", default="aws", show_default=True, help="aws, aws-cn or aws-us-gov.")
+@json_option
 @explained
-def iam(file: str, actor: str | None, account: str, partition: str) -> None:
-    """Print IAM policies of least privilege, made from a migration file: one for each who acts."""
+def iam(file: str, actor: str | None, account: str, partition: str, as_json: bool) -> None:
+    """Print IAM policies of least privilege, made from a migration file: one for each who acts. A policy is JSON either way."""
     migration = load_migration(file)
     place = AwsAccount(region=migration.target.region, account=account, partition=partition)
     of = resources_of(migration)
@@ -42,9 +43,11 @@ def iam(file: str, actor: str | None, account: str, partition: str) -> None:
 @click.option("--role", "name", default="docferry", show_default=True, help="The role's name.")
 @click.option("--application", is_flag=True, help="What docferry.connect adds to the application's own rights.")
 @click.option("--atlas", is_flag=True, help="As a custom database role of Atlas's Admin API.")
+@json_option
 @explained
-def privileges(file: str, fence: str | None, name: str, application: bool, atlas: bool) -> None:
-    """Print MongoDB's role of least privilege, made from a migration file, as a `createRole` command for database `admin`."""
+def privileges(file: str, fence: str | None, name: str, application: bool, atlas: bool, as_json: bool) -> None:
+    """Print MongoDB's role of least privilege, made from a migration file, as a `createRole` command for database `admin`: JSON
+    either way."""
     of = wanted_of(load_migration(file))
     command = application_role(of, name) if application else role(of, name, fence or of.fence)
     click.echo(json.dumps(atlas_role(command) if atlas else command, indent=2))

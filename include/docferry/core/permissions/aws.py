@@ -31,7 +31,7 @@ class Actor(StrEnum):
 
 COMMANDS: Mapping[Actor, tuple[str, ...]] = {
     Actor.PROVISION: ("check", "provision", "release", "replicas"),
-    Actor.LOAD: ("backfill", "replicate", "dead-letters"),
+    Actor.LOAD: ("backfill", "replicate", "dead-letters", "strays"),
     Actor.VALIDATE: ("validate", "repair", "purge"),
     Actor.CUTOVER: ("dual-write", "flip-reads", "stop-mongo-writes", "finalize"),
     Actor.REVERSE: ("reverse", "rollback"),
