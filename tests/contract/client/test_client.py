@@ -35,7 +35,7 @@ def test_call_has_pymongos_outcome_in_every_mode(
 
 
 @pytest.mark.parametrize("case", MANY)
-def test_call_of_several_documents_has_pymongos_outcome_whoever_leads(
+def test_call_of_several_documents_has_pymongos_outcome_under_each_leader(
     served: tuple[Rig, Db], expected: Callable[[str], list[Any]], case: str
 ) -> None:
     rig, db = served

@@ -43,7 +43,7 @@ class Transactions:
         self._open[session] = _Transaction()
 
     def read(self, session: Any) -> None:
-        """An operation that writes nothing: it waits for nobody, but what it has read must not be written by later."""
+        """An operation that writes nothing: it does not wait, but what it has read must not be written by later."""
         if session is not None and session.in_transaction:
             known = self._of(session)
             known.epoch = self._members.state.epoch if known.epoch is None else known.epoch

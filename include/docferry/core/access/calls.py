@@ -25,7 +25,7 @@ class Call:
 
 _READ = "query by an access pattern, and compute in the application"
 _INDEXES = "leave it to the migration file: DynamoDB's indexes are declared there"
-_ADMIN = "leave it to whoever runs the migration: tables are the migration file's"
+_ADMIN = "leave it to the migration: tables and collections are its file's"
 _MANY = "find the documents by a key or an access pattern, and write them one by one"
 
 COLLECTION_CALLS: Mapping[str, Call] = {
