@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.skipif(not DIRECTORY, reason="DOCFERRY_SPECIFICATIONS names no clone of mongodb/specifications"),
 ]
 OTHERWISE = frozenset({"deleteOne-errorResponse: delete operations support errorResponse assertions"})
-"""A server that fails `delete` is not met beside DynamoDB: there a removal is sent as findAndModify (docs/protocol.md, section 10)."""
+"""A server that fails `delete` is not met beside DynamoDB: a removal is sent as findAndModify there (docs/protocol.md)."""
 Verdicts = Mapping[str, str]
 """What became of each case: empty if it passed."""
 

@@ -16,7 +16,7 @@ _SORTED = frozenset({"find", "find_one", "find_one_and_update", "find_one_and_re
 _AS_IT_IS = frozenset({"aggregate", "distinct", "count_documents", "estimated_document_count", "find_one_and_update",
                        "find_one_and_replace", "find_one_and_delete", "create_index"})  # fmt: skip
 """Which take MongoDB's own options by MongoDB's names, beside pymongo's."""
-_NAMES = frozenset({"array_filters", "return_document", "bypass_document_validation"})
+_NAMES = frozenset({"array_filters", "return_document"})
 _REQUESTS: Mapping[str, type] = {
     "insertOne": InsertOne, "updateOne": UpdateOne, "updateMany": UpdateMany, "replaceOne": ReplaceOne, "deleteOne": DeleteOne,
     "deleteMany": DeleteMany,

@@ -228,7 +228,8 @@ class Running:
 
 
 def fresh(case: SpecificationCase, plain: Database[Any]) -> None:
-    """The collections of a case as it wants them to begin with, without documents."""
+    """The collections of a case as it wants them to begin with, without documents; no transaction of the case before is open."""
+    plain.client.admin.command("killAllSessions", [])
     majority = plain.with_options(write_concern=WriteConcern("majority"))
     for one in case.data():
         majority.drop_collection(one["collectionName"])
