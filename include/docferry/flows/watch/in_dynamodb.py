@@ -8,17 +8,19 @@ meanwhile is late if its time is behind the switch. Nothing is put right here, a
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import bson
 from bson.timestamp import Timestamp
 
-from docferry.core.mapping.items import Item
+from docferry.core.compare.diff import compare_item, is_tombstone
+from docferry.core.mapping.items import Item, ItemKey, key_of
 from docferry.core.mapping.mapping import DocumentMapping
-from docferry.core.mapping.raw import id_name, same_content
+from docferry.core.mapping.raw import encode_raw, id_name
 from docferry.core.versions import version_in
 from docferry.errors import ConditionFailed, DocumentError, ItemsUnreadable, StreamTrimmed, TransientStoreError
 from docferry.flows.kernel.job import Job
@@ -126,6 +128,10 @@ class _Copies:
     held: bytes | None
     at: Timestamp
     overwritten: bool
+    same: bool = False
+    """The item is what MongoDB's document makes it."""
+    place: str = ""
+    """By which the letter is known: of one that lasts, what is stored, so that it has one however many records tell of it."""
 
 
 @dataclass(slots=True)
@@ -188,7 +194,7 @@ class Judge:
                     return
                 if copies.overwritten:
                     break
-                if _same(copies):
+                if copies.same:
                     return
                 if first is None or first.held != copies.held:
                     first = copies
@@ -199,7 +205,8 @@ class Judge:
             await asyncio.sleep(LOOK_AGAIN_S)
         remark = "replication has written over it: the copy is of the item alone" if copies.overwritten else ""
         name = id_name(place.id)
-        await self._note(table, record, place.mapping.collection, name, (copies.written, copies.held), remark)
+        both = (copies.written, copies.held)
+        await self._note(table, record, place.mapping.collection, name, both, remark, copies.place)
 
     async def _copies(self, record: StreamRecord, place: Place) -> _Copies | None:
         """None where a later record, which is judged itself, has taken this one's place. MongoDB's time is asked last: once
@@ -215,7 +222,10 @@ class Judge:
             written = document_in(place, items)
         except DocumentError:
             written = _as_bson(record.new)
-        return _Copies(written, held, at, overwritten=False)
+        told = json.dumps(stored, sort_keys=True, default=str) if stored is not None else "nothing"
+        place_of_it = f"{record.key[0]}/{record.key[1]}/{hashlib.sha256(told.encode()).hexdigest()}"
+        same = _is_expected(place.mapping, record.key, stored, held)
+        return _Copies(written, held, at, overwritten=False, same=same, place=place_of_it)
 
     async def _has_applied(self, at: Timestamp) -> bool:
         position = await in_thread(applied_position, self.job.ledger, stop=self.job.stop)
@@ -229,11 +239,12 @@ class Judge:
         name: str,
         copies: tuple[bytes | None, bytes | None],
         remark: str,
+        place: str = "",
     ) -> None:
         operation = "delete" if record.new is None else "insert" if record.old is None else "change"
         stray = Stray(
             old=Old.DYNAMODB,
-            place=f"{table}/{record.sequence}",
+            place=f"{table}/{place or record.sequence}",
             collection=collection,
             id=name,
             operation=operation,
@@ -252,12 +263,17 @@ def _version_of(item: Item | None) -> int | None:
     return None if item is None else version_in(item)
 
 
-def _same(copies: _Copies) -> bool:
-    if copies.written is None or copies.held is None:
-        return copies.written is copies.held
-    with suppress(Exception):  # an item alone is no document
-        return same_content(copies.written, copies.held)
-    return False
+def _is_expected(mapping: DocumentMapping, key: ItemKey, stored: Item | None, held: bytes | None) -> bool:
+    """Whether the stored item of this key is the one that MongoDB's document makes."""
+    live = None if stored is None or is_tombstone(stored) else stored
+    try:
+        made = encode_raw(mapping, held, 0) if held is not None else []
+    except DocumentError:
+        made = []  # one that DynamoDB cannot hold has none
+    expected = next((item for item in made if key_of(item) == key), None)
+    if expected is None or live is None:
+        return expected is live
+    return not list(compare_item(mapping, expected, live))
 
 
 def _as_bson(item: Mapping[str, Any] | None) -> bytes | None:
