@@ -177,3 +177,14 @@ def test_identifiers_are_counted_within_the_budget_only(
     short, _, _ = run(stack, database.name, tmp_path / "b", total_bytes=size + 1_000)
     assert short is not None
     assert "zzz.sku" in short.facts.uncounted
+
+
+def test_when_the_time_is_over_nothing_more_is_asked_and_every_collection_is_named(
+    stack: SandboxStack, database: Database[Any], tmp_path: Path
+) -> None:
+    report, sent, _ = run(stack, database.name, tmp_path, seconds=0.0)
+    assert report is not None
+    assert sent == {}
+    assert "minutes were over" in report.facts.stopped_early
+    assert {one.name for one in report.facts.collections} == {"movies", "comments", "users", "theaters"}
+    assert all(one.indexes == () for one in report.facts.collections)

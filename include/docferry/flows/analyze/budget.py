@@ -59,11 +59,16 @@ class Spent:
         return self.before_s + time.monotonic() - self._began
 
     @property
+    def late(self) -> bool:
+        """Whether the time is over: then nothing more is asked."""
+        return self.seconds >= self.budget.seconds
+
+    @property
     def ended(self) -> str:
         """Which budget is used up; '' if none is."""
         if not self.room(1):
             return f"{self.budget.total_bytes / 1e9:.1f} GB were read"
-        if self.seconds >= self.budget.seconds:
+        if self.late:
             return f"{self.budget.seconds / 60:g} minutes were over"
         return ""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -46,7 +46,7 @@ def collect(job: Analysis) -> Collected:
     profile_calls(job)
     calls = _calls(job, missing)
     uptime = missing.ask("serverStatus", "since when operations were counted", GRANT, job.source.uptime_s, 0.0)
-    sizes = {one["name"]: _stats(job, one, missing) for one in names}
+    sizes = _sizes(job, names, spent, missing)
     found: dict[str, CollectionFacts] = {}
     values: dict[str, dict[str, list[Any]]] = {}
     for done, entry in enumerate(sorted(names, key=lambda one: sizes[one["name"]].get("size", 0))):
@@ -75,6 +75,18 @@ def collect(job: Analysis) -> Collected:
     return Collected(facts=facts_of_all, spent=spent, values=values)
 
 
+def _sizes(
+    job: Analysis, names: Sequence[Mapping[str, Any]], spent: Spent, missing: Missing
+) -> dict[str, Mapping[str, Any]]:
+    """`collStats` of each collection, as far as the time reaches. Raises: Stopped."""
+    sizes: dict[str, Mapping[str, Any]] = {}
+    for done, entry in enumerate(names):
+        spent.pace()
+        job.progress.advance("sizes", done, len(names), "")
+        sizes[entry["name"]] = {} if spent.late else _stats(job, entry, missing)
+    return sizes
+
+
 def _stats(job: Analysis, entry: Mapping[str, Any], missing: Missing) -> Mapping[str, Any]:
     if entry.get("type", "collection") != "collection":
         return {}
@@ -89,6 +101,8 @@ def _collection(
     options = entry.get("options", {})
     if kind != "collection":
         return CollectionFacts(name=name, kind=kind), {}
+    if spent.late:
+        return _unread(name, stats), {}
     profile = _profile(job, name, int(stats.get("count", job.budget.documents)), spent)
     documents = int(stats.get("count", profile.documents))
     latencies = missing.ask(
@@ -118,6 +132,18 @@ def _collection(
         validator=bool(options.get("validator")),
     )
     return facts, profile.kept()
+
+
+def _unread(name: str, stats: Mapping[str, Any]) -> CollectionFacts:
+    """What is known of a collection for which no time was left."""
+    return CollectionFacts(
+        name=name,
+        kind="collection",
+        documents=int(stats.get("count", 0)),
+        average_bytes=float(stats.get("avgObjSize", 0)),
+        storage_bytes=int(stats.get("storageSize", 0)),
+        index_bytes=int(stats.get("totalIndexSize", 0)),
+    )
 
 
 def _profile(job: Analysis, name: str, count: int, spent: Spent) -> Profile:
