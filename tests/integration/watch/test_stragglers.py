@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -15,15 +16,18 @@ import bson
 import pytest
 from docferry import wiring
 from docferry.core.cutover.modes import Mode
+from docferry.core.versions import parse_version, version_text
 from docferry.errors import PreflightFailed, Stopped
 from docferry.flows.cutover.rollback import finalize
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger import approvals
 from docferry.flows.ledger.modes import read_mode
 from docferry.flows.ledger.rooms.strays import list_strays, settle_stray, stray_copies
-from docferry.flows.ledger.rooms.watch import Old, read_watch
+from docferry.flows.ledger.rooms.watch import Old, begin_watch, read_watch
+from docferry.flows.replicate.follower import replicate
 from docferry.flows.reporting.health import Status, health_of
 from docferry.flows.reverse.follower import reverse
+from docferry.flows.watch.ready import lacking_watch, unsettled_strays
 from docferry.flows.watch.watching import watched
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig, eventually
@@ -140,3 +144,78 @@ def test_the_end_comes_behind_the_watch(rig: Rig) -> None:
 
 def read_watch_of(rig: Rig) -> Any:
     return read_watch(rig.ledger, Old.MONGODB)
+
+
+# --- after the way back ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def replicating(rig: Rig) -> Iterator[Job]:
+    """Forward replication, and the watch beside it."""
+    stop = threading.Event()
+    work = job_of(rig, stop)
+
+    async def follow() -> None:
+        target = rig.target()
+        try:
+            await watched(work, target, replicate(work, target), look_s=0.1)
+        finally:
+            await target.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(asyncio.run, follow())
+        try:
+            yield work
+        finally:
+            stop.set()
+            with suppress(Stopped):
+                following.result(timeout=60)
+
+
+def test_straggler_in_dynamodb_is_a_letter_with_both_copies_and_what_was_in_time_is_none(rig: Rig) -> None:
+    """A request of the time that DynamoDB led arrives after MongoDB leads again, by a client that keeps no journal; and a program
+    writes without the library."""
+    short(rig, 3_600.0)
+    with wiring.connect(rig.file) as manager:
+        ready(rig)
+        switch(rig)
+        for n in range(20):
+            manager["users"].update_one({"username": f"users-{n % 5}"}, {"$set": {"visits": n}})
+        key = {"PK": {"S": "USER#users-0"}, "SK": {"S": "PROFILE"}}
+        led = rig.dynamodb.get_item(TableName=rig.table, Key=key, ConsistentRead=True)["Item"]
+        assert switch_back(rig).after == "MONGO_ONLY"
+        with pytest.raises(PreflightFailed, match="watch: DynamoDB is to be watched for"):
+            require_watched(rig)
+        with replicating(rig) as job:
+            manager["users"].update_one({"username": "users-1"}, {"$set": {"visits": 100}})  # MongoDB leads
+            began = read_watch(rig.ledger, Old.DYNAMODB)
+            assert began is not None
+            # A stream's times are whole seconds: what replication overwrites within the second of the switch is not told of.
+            eventually(lambda: time.time() * 1000 > began.begun_ms + 1_000, "the next second")
+            late = led | {"visits": {"N": "999"}, "_v": {"S": version_text(parse_version(led["_v"]["S"]) + 1)}}
+            rig.dynamodb.put_item(TableName=rig.table, Item=late)
+            foreign = {"PK": {"S": "USER#users-2"}, "SK": {"S": "PROFILE"}}
+            values = {":n": {"N": "-1"}}
+            change = {"UpdateExpression": "SET visits = :n", "ExpressionAttributeValues": values}
+            rig.dynamodb.update_item(TableName=rig.table, Key=foreign, **change)
+            eventually(lambda: len(list_strays(rig.ledger)) == 2, "both letters")
+            assert sorted((old["visits"], new["visits"]) for old, new in copies(rig)) == [(-1, 17), (999, 15)]
+            assert health_of(job, ["watch"]).parts["watch"].status is Status.UNHEALTHY
+            watch = read_watch(rig.ledger, Old.DYNAMODB)
+            assert watch is not None
+            begin_watch(rig.ledger, replace(watch, least_s=1.0))
+            assert eventually(lambda: ended(rig), "the end of the watch", timeout_s=60.0).how == "watched for 1 s"
+            settle(rig)
+            require_watched(rig)
+            assert len(list_strays(rig.ledger)) == 0
+
+
+def ended(rig: Rig) -> Any:
+    watch = read_watch(rig.ledger, Old.DYNAMODB)
+    return None if watch is None or watch.is_open else watch
+
+
+def require_watched(rig: Rig) -> None:
+    mode = read_mode(rig.ledger)
+    if problems := [*lacking_watch(rig.ledger, mode), *unsettled_strays(rig.ledger)]:
+        raise PreflightFailed("the next change of leader", problems)

@@ -279,3 +279,10 @@ def test_beside_replication_it_is_watched_and_health_says_so(world: World) -> No
     asyncio.run(watched(world.job, world.target, replication(), look_s=0.02))
     assert len(list_strays(world.ledger)) == 1
     assert health_of(world.job, ["watch"]).parts["watch"].status is Status.UNHEALTHY
+
+
+def test_what_comes_back_by_reverse_replications_own_writes_is_of_mongodbs_clock_though_older_than_the_end() -> None:
+    reigned = Reigned(floor=FLOOR, end=END, silent_ms=0)
+    assert [reigned.is_by_mongodb(one) for one in (FLOOR, FLOOR + 1, FLOOR + 5)] == [False, False, False]
+    assert reigned.is_by_mongodb(snapshot_version(Timestamp(12, 0)))
+    assert reigned.is_by_mongodb(LATER)

@@ -216,7 +216,7 @@ class Judge:
         held = await in_thread(self.job.sink.current, place.mapping.collection, place.id, stop=self.job.stop)
         at = await in_thread(self.job.source.cluster_time, stop=self.job.stop)
         if _version_of(stored) != _version_of(record.new):
-            by_mongodb = stored is not None and version_in(stored) > self.reigned.end
+            by_mongodb = stored is not None and self.reigned.is_by_mongodb(version_in(stored))
             return _Copies(_as_bson(record.new), held, at, overwritten=True) if by_mongodb else None
         try:
             written = document_in(place, items)

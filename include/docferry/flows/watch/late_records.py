@@ -1,8 +1,8 @@
 """Which records of a DynamoDB stream may tell of a write that came after DynamoDB had stopped leading. Pure.
 
-While MongoDB leads, docferry writes to DynamoDB by versions of MongoDB's clock, all of them above `end`: replication, dual
-writes, loads and repairs. What bears another version, or none, was written by a request of the time that DynamoDB led, or by a
-program without the library. What is surely older than the switch is passed; of anything else it is asked what MongoDB holds.
+While MongoDB leads, docferry writes to DynamoDB by versions of MongoDB's clock: replication, dual writes, loads and repairs.
+What bears another version, or none, was written by a request of the time that DynamoDB led, or by a program without the library.
+What is surely older than the switch is passed; of anything else it is asked what MongoDB holds.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from docferry.core.compare.diff import is_tombstone
 from docferry.core.mapping.items import Item
-from docferry.core.versions import version_in
+from docferry.core.versions import N_BITS, version_in
 from docferry.ports.flows import StreamRecord
 
 SURE_MS = 65_000
@@ -26,6 +26,12 @@ class Reigned:
     floor: int
     end: int
     silent_ms: int
+
+    def is_by_mongodb(self, version: int) -> bool:
+        """Whether it is of MongoDB's clock. In the reign clients count on from the floor, one by one, so that the time in their
+        versions stays the first one behind it; what reverse replication wrote to MongoDB has later times, and comes back by them.
+        """
+        return version > self.end or version >> N_BITS > (self.floor + 1) >> N_BITS
 
 
 def why_no_stray(record: StreamRecord, reigned: Reigned, entities: Collection[str], ttl_attribute: str) -> str:
@@ -41,7 +47,7 @@ def why_no_stray(record: StreamRecord, reigned: Reigned, entities: Collection[st
     version, before = version_in(new), version_in(old) if old is not None else 0
     if is_tombstone(new) and version == before:
         return "a burial"
-    if version > reigned.end:
+    if reigned.is_by_mongodb(version):
         return "" if version == before else "by MongoDB's clock"
     if version > reigned.floor and record.created_ms < reigned.silent_ms - SURE_MS:
         return "of the time that DynamoDB led"
@@ -51,7 +57,7 @@ def why_no_stray(record: StreamRecord, reigned: Reigned, entities: Collection[st
 def is_surely_late(record: StreamRecord, reigned: Reigned) -> bool:
     """Whether it was made behind the moment from which no process wrote any more, though its time is rounded down."""
     version = version_in(record.new) if record.new is not None else 0
-    return version > reigned.end or record.created_ms > reigned.silent_ms
+    return reigned.is_by_mongodb(version) or record.created_ms > reigned.silent_ms
 
 
 def _entity(item: Item) -> str:
