@@ -180,6 +180,15 @@ def opened_job(file: str) -> Iterator[tuple[Job, Connections]]:
             yield job, connections
 
 
-def run_counted(connections: Connections, job: Job, name: str, flow: Callable[[Target], Coroutine[Any, Any, T]]) -> T:
-    """Run a flow to its end; what it consumes is kept in the ledger under its name."""
+def run_counted(
+    connections: Connections,
+    job: Job,
+    name: str,
+    flow: Callable[[Target], Coroutine[Any, Any, T]],
+    *,
+    dry: bool = False,
+) -> T:
+    """Run a flow to its end; what it consumes is kept in the ledger under its name, but by a dry run, which changes nothing."""
+    if dry:
+        return connections.run(job.migration, flow)
     return connections.run(job.migration, lambda target: counted(job, target, name, flow(target)))

@@ -63,7 +63,7 @@ def validate_command(file: str, only: tuple[str, ...], sample: int | None, as_js
 def repair_command(file: str, only: tuple[str, ...], dry_run: bool, as_json: bool) -> int:
     """Mend what validation finds, by the version rules. Validate again afterwards."""
     with opened_job(file) as (job, connections):
-        report = run_counted(connections, job, "repair", lambda target: repair(job, target, only, dry_run))
+        report = run_counted(connections, job, "repair", lambda target: repair(job, target, only, dry_run), dry=dry_run)
     body = report.to_dict()
     counts = ", ".join(f"{name} {value}" for name, value in body.items() if name != "found")
     found = report.before.render() if report.before else ""
@@ -82,7 +82,9 @@ def purge_command(file: str, dry_run: bool, as_json: bool) -> int:
     The proof needs two runs: one that notes what has been applied, and one, half an hour later, that purges.
     """
     with opened_job(file) as (job, connections):
-        report: PurgeReport = run_counted(connections, job, "purge", lambda target: purge(job, target, dry_run))
+        report: PurgeReport = run_counted(
+            connections, job, "purge", lambda target: purge(job, target, dry_run), dry=dry_run
+        )
     show(report.to_dict(), as_json, report.render())
     return 0 if report.proof.holds else EXIT_REFUSED
 

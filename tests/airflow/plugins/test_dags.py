@@ -150,7 +150,7 @@ def test_rollback_point_is_made_before_the_stop_is_approved_and_before_mongodb_i
     write_migration(tmp_path, "kept", rollback_points={"to": "s3://backups/kept"})
     write_migration(tmp_path, "named", rollback_points={"method": "snapshot"})
     dags = parse(airflow_home, tmp_path)["dags"]
-    for name, params in (("kept", set()), ("named", {"snapshot"})):
+    for name, params in (("kept", {"waived"}), ("named", {"waived", "snapshot"})):
         stop, final = dags[f"{name}.stop_mongo_writes"], dags[f"{name}.finalize"]
         assert stop["before"]["wait_for_approval"] == ["make_rollback_point"]
         assert stop["before"]["make_rollback_point"] == ["compare_every_document"]

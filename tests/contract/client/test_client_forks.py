@@ -181,10 +181,10 @@ def test_asynchronous_client_works_in_a_childs_own_event_loop(rig: Rig) -> None:
     manager = loop.run_until_complete(wiring.connect_async(rig.file))
     loop.run_until_complete(some(manager, "parent"))
     comparing: Any = manager._shadow._parts.beside
-    assert len(comparing._calls._connections.pools)
+    assert len(comparing._calls._calls._connections.pools)
 
     def in_child() -> None:
-        assert not len(comparing._calls._connections.pools), (
+        assert not len(comparing._calls._calls._connections.pools), (
             "of what two read from one socket each gets some, now and then"
         )
         asyncio.new_event_loop().run_until_complete(some(manager, "child"))

@@ -161,8 +161,9 @@ def test_killed_at_random_moments_it_leaves_no_table_after_the_next_start(
 @pytest.mark.timeout(120)
 def test_stopped_by_a_signal_it_removes_its_tables_itself(stack: SandboxStack, shop: Path, tmp_path: Path) -> None:
     proving = subprocess.Popen(
-        command(shop, tmp_path), env=environment(stack), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [*command(shop, tmp_path), "--calls", "100000"], env=environment(stack), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
     deadline = time.monotonic() + 60
     while not dynamodb_scratch(stack):
         assert time.monotonic() < deadline

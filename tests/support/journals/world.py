@@ -29,6 +29,7 @@ from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.modes import read_mode
 from docferry.flows.ledger.positions import REPLICATION
 from docferry.flows.reverse.follower import record_stream_start, reverse
+from docferry.flows.watch.in_mongodb import open_mongodb_watch
 from docferry.ports.flows import Identity, Journal, Ledger
 from docferry.testing.fakes import FakeFence, FakeSource
 from docferry.testing.jobs import Quiet, make_job
@@ -200,6 +201,8 @@ class World:
 
     def prepare(self) -> None:
         self.ledger.write(*MODE, LEADS.to_body(), expect=None)
+        change_of_leader = self.job("change of leader")
+        open_mongodb_watch(change_of_leader, change_of_leader.source.cluster_time(), LEADS.floor)
         self.ledger.write(*REPLICATION, {"owner": ""}, expect=None)
         record_stream_start(self.ledger, self.server.streams, [TABLE])
 

@@ -88,6 +88,7 @@ DECIDE_NOTHING: Mapping[type, tuple[str, ...]] = {
         "concurrency", "late_writes_s",
     ),
     s.ValidateSettings: ("masked", "first_differences", "settle_s", "schedule"),
+    s.ExternalFence: tuple(one.name for one in fields(s.ExternalFence)),
     s.CutoverSettings: tuple(one.name for one in fields(s.CutoverSettings)),  # who leads, and when: never what is stored
     s.RollbackPointSettings: ("method", "to"),
     s.AccessPattern: ("name", "collection", "key", "index"),
