@@ -17,6 +17,7 @@ from docferry.core.access.conditions import partition_condition
 from docferry.core.access.patterns import Pattern
 from docferry.core.cost.units import READ_UNIT_BYTES
 from docferry.core.limits import item_bytes
+from docferry.core.mapping.items import KIND
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.settings import AccessPattern
 from docferry.ports.client import DynamoCalls, MongoCalls
@@ -71,6 +72,11 @@ class MeasuredReads:
             "Select": "COUNT",
             **partition_condition(pattern.mapping.layout, asked.partition, asked.index),
         } | ({"IndexName": asked.index} if asked.index else {})
+        if (
+            asked.index not in pattern.mapping.settings.without_kind
+        ):  # items of other kinds may lie in the partition, too
+            request["FilterExpression"] = f"{KIND} = :kind"
+            request["ExpressionAttributeValues"] |= {":kind": {"S": pattern.plan.entity}}
         while True:
             reply = await self._calls.call("Query", request)
             count += int(reply["Count"])
