@@ -75,4 +75,6 @@ def test_nothing_is_left_behind(
     assert len(seen) >= 2
     assert left_of(seen) == []
     assert list(temporary.iterdir()) == []
-    assert [path.name for path in directory.rglob("*") if path.is_file()] == []
+    kept = directory / "build" / "analysis"  # what an analysis that had ended has written, and the demo has said where
+    left = [path for path in directory.rglob("*") if path.is_file() and not path.is_relative_to(kept)]
+    assert [path.name for path in left] == []
