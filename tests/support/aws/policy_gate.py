@@ -11,50 +11,31 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
-from http.client import HTTPConnection
-from http.server import ThreadingHTTPServer
-from types import TracebackType
 from typing import Any
-from urllib.parse import urlsplit
 
-from support.aws.local_gaps import handler
+from support.aws.relay import Answer, Relay
 
 Body = dict[str, Any]
 _CREDENTIAL = re.compile(r"Credential=([^/,\s]+)/")
 _PARTS = {"Put": "PutItem", "Delete": "DeleteItem", "Update": "UpdateItem", "ConditionCheck": "ConditionCheckItem"}
 
 
-class PolicyGate:
-    """A server on 127.0.0.1 for the `with` block. `policies`: access key -> policy documents; any other key may do all."""
+class PolicyGate(Relay):
+    """`policies`: access key -> policy document; any other key may do all."""
 
     def __init__(self, upstream: str, policies: Mapping[str, Mapping[str, Any]]) -> None:
-        parts = urlsplit(upstream)
-        self._upstream = (parts.hostname or "", parts.port or 80)
+        super().__init__(upstream)
         self._policies = policies
         self._names: dict[str, str] = {}
         self.used: Counter[tuple[str, str, str]] = Counter()
         self.denied: Counter[tuple[str, str, str]] = Counter()
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler(self._answer))
-        self._server.daemon_threads = True
-
-    def __enter__(self) -> PolicyGate:
-        threading.Thread(target=self._server.serve_forever, name="policy gate", daemon=True).start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def swap(self, key: str, for_key: str) -> None:
         """From now on the first key has the other's policy."""
         self._names[key] = for_key
 
-    def _answer(self, headers: Mapping[str, str], sent: bytes) -> tuple[int, Mapping[str, str], bytes]:
+    def _answer(self, headers: Mapping[str, str], sent: bytes) -> Answer:
         found = {name.lower(): value for name, value in headers.items()}
         operation = found.get("x-amz-target", "").rpartition(".")[2]
         key = _CREDENTIAL.search(found.get("authorization", ""))
@@ -69,20 +50,8 @@ class PolicyGate:
                     return _refusal(who, action, resource)
         return self._pass_on(headers, sent)
 
-    def _pass_on(self, headers: Mapping[str, str], sent: bytes) -> tuple[int, Mapping[str, str], bytes]:
-        connection = HTTPConnection(*self._upstream, timeout=60)
-        passed = {
-            name: value for name, value in headers.items() if name.lower() not in ("content-length", "connection")
-        }
-        connection.request("POST", "/", sent, passed)
-        answer = connection.getresponse()
-        content = answer.read()
-        connection.close()
-        kept = ("content-type", "x-amz-crc32", "x-amzn-requestid")
-        return answer.status, {name: value for name, value in answer.getheaders() if name.lower() in kept}, content
 
-
-def _refusal(who: str, action: str, resource: str) -> tuple[int, Mapping[str, str], bytes]:
+def _refusal(who: str, action: str, resource: str) -> Answer:
     text = f"User: {who} is not authorized to perform: {action} on resource: {resource}"
     body = {"__type": "com.amazon.coral.service#AccessDeniedException", "Message": text}
     return 400, {"Content-Type": "application/x-amz-json-1.0"}, json.dumps(body).encode()

@@ -1,0 +1,72 @@
+"""A server on 127.0.0.1 in front of DynamoDB's: each request is passed on as it is, unless a subclass answers it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+Answer = tuple[int, Mapping[str, str], bytes]
+
+
+class Relay:
+    """For the `with` block. Its `url` goes where the other server's would."""
+
+    def __init__(self, upstream: str) -> None:
+        parts = urlsplit(upstream)
+        self._upstream = (parts.hostname or "", parts.port or 80)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self._answer))
+        self._server.daemon_threads = True
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, name="relay", daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def _answer(self, headers: Mapping[str, str], sent: bytes) -> Answer:
+        return self._pass_on(headers, sent)
+
+    def _pass_on(self, headers: Mapping[str, str], sent: bytes) -> Answer:
+        connection = HTTPConnection(*self._upstream, timeout=60)
+        passed = {
+            name: value for name, value in headers.items() if name.lower() not in ("content-length", "connection")
+        }
+        connection.request("POST", "/", sent, passed)
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
+        kept = ("content-type", "x-amz-crc32", "x-amzn-requestid")
+        return answer.status, {name: value for name, value in answer.getheaders() if name.lower() in kept}, content
+
+
+def _handler(
+    answer: Callable[[Mapping[str, str], bytes], Answer],
+) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            sent = self.rfile.read(int(self.headers["Content-Length"]))
+            status, headers, content = answer(dict(self.headers.items()), sent)
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing: documents stay out of logs."""
+
+    return Handler
