@@ -39,6 +39,7 @@ from support.airflow.standalone import (
     unstorable_ids,
     write_migration,
 )
+from support.backfill.rig import table_names
 
 pytestmark = pytest.mark.slow
 
@@ -157,7 +158,7 @@ def test_a_run_of_analyze_leads_to_its_report_which_is_shown_to_those_who_may_se
     assert told["documents_read"] >= PLAN.users
     proved = standalone.api.result("shop.analyze", run_id, "prove_the_model")
     assert (proved["failed"], proved["documents"] > PLAN.users) == (0, True)
-    assert [name for name in standalone.dynamodb.list_tables()["TableNames"] if "scratch" in name] == []
+    assert [name for name in table_names(standalone.dynamodb) if "scratch" in name] == []
     run = f"/api/v2/dags/shop.analyze/dagRuns/{quote(run_id, safe='')}"
     links = standalone.api.get(f"{run}/taskInstances/read_mongodb/links")["extra_links"]
     page = read_page(links["Report"], standalone.api.access_token())

@@ -15,7 +15,7 @@ from bson.raw_bson import RawBSONDocument
 from click.testing import CliRunner
 from docferry.cli import load as cli_load
 from docferry.cli import main as cli
-from support.backfill.rig import eventually
+from support.backfill.rig import eventually, table_names
 from support.cli.shop import COMMANDS, Shop, as_document, fill, finish, fresh, refused, shop
 from support.validate.planting import MAKERS, SECRET
 
@@ -148,7 +148,7 @@ def test_3_for_names_that_mongodb_has_not_before_anything_is_made(fresh: Shop) -
     fresh.change_file(source={"database": name}, collections={"evens": {"table": fresh.table}})
     fresh.database.create_collection("events")
     refused(fresh.run("provision"), 3, "no collection evens", "did you mean events?")
-    assert fresh.table not in fresh.dynamodb.list_tables()["TableNames"]
+    assert fresh.table not in table_names(fresh.dynamodb)
     fresh.change_file(collections={"evens": {"table": fresh.table, "create": True}})
     assert fresh.run("provision").code == 0
     assert "evens" in fresh.database.list_collection_names()
