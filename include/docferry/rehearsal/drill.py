@@ -24,7 +24,7 @@ import boto3
 from pymongo import MongoClient
 
 from docferry.config import Migration, load_migration
-from docferry.errors import DrillFailed
+from docferry.errors import DrillFailed, TimedOut
 from docferry.rehearsal.application import COUNTERS, make_counters
 from docferry.rehearsal.independent.aftermath import compare_with_dynamodb, compare_with_mongodb
 from docferry.rehearsal.independent.history import HistoryVerdict, Replayed, read_history
@@ -43,6 +43,7 @@ USERS = 60
 """Few: an emulator's index slows down with the size of its partitions."""
 MORE = 15
 """Requests that each process must have had answered before the next step."""
+REPLICATES_S = 60.0
 COMMAND_S = 300.0
 RAMP = (10, 50, 100)
 SOAK_S = 1.0
@@ -200,7 +201,15 @@ class Walk:
         self.run("provision")
         self.run("backfill")
 
+    def await_replication(self) -> None:
+        """Until a process replicates, which dual writes ask for. Raises TimedOut."""
+        deadline = time.monotonic() + REPLICATES_S
+        while not (self.run("status")["replication"] or {}).get("owner"):
+            if time.monotonic() > deadline:
+                raise TimedOut(f"no process has replicated within {REPLICATES_S:.0f} s")
+
     def to_dynamodb(self, ramp: Sequence[int], goes_on: Callable[[], None], *words: str) -> None:
+        self.await_replication()
         self.run("dual-write", "--compare", "20")
         goes_on()
         self.run("validate")
