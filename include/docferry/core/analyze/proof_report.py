@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from docferry.core.analyze.proof import MULTIPLES, Heat, Latency, ModelProof, PatternProof
-from docferry.core.analyze.report import Table, html_page, markdown_page
+from docferry.core.pages import Table, html_page, markdown_page
 
 SCHEMA = 1
 FILES = ("proof.html", "proof.md", "proof.json")

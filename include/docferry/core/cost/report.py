@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from docferry.core.cost.forecast import Forecast
 from docferry.core.cost.monthly import MonthlyCost
 from docferry.core.cost.workload import SECONDS_A_MONTH, CostLine
+from docferry.core.pages import Table, html_page, markdown_page, month_bars
 
 SCHEMA = 1
 REPORT = "cost.html"
-Row = tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CostTable:
-    """`numbers`: the columns that are set to the right."""
-
-    title: str
-    head: Row
-    rows: Sequence[Row]
-    note: str = ""
-    numbers: frozenset[int] = frozenset()
 
 
 def first_lines(found: Forecast) -> list[str]:
@@ -50,20 +38,20 @@ def first_lines(found: Forecast) -> list[str]:
     return lines + [f"Guessed: {one}." for one in found.guessed]
 
 
-def tables_of(found: Forecast) -> Iterator[CostTable]:
+def tables_of(found: Forecast) -> Iterator[Table]:
     """Everything that a forecast says, table by table."""
     yield _collections(found)
     yield _month("A month, requests on demand", found.on_demand)
     yield _month("A month, requests provisioned with autoscaling", found.provisioned)
     yield lines_table("The migration, once", found.once.lines, found.once.usd)
     bill = found.bill
-    yield CostTable(
+    yield Table(
         title="MongoDB's month" + (" (an estimate)" if bill.estimated else ""),
         head=("what", "USD"),
         rows=[*((what, f"{usd:,.2f}") for what, usd in bill.parts.items()), ("altogether", f"{bill.usd:,.2f}")],
         numbers=frozenset({1}),
     )
-    yield CostTable(
+    yield Table(
         title="If it were otherwise",
         head=("a month with", "USD"),
         rows=[(one.what, f"{one.usd:,.2f}") for one in found.comparison.variations],
@@ -72,7 +60,7 @@ def tables_of(found: Forecast) -> Iterator[CostTable]:
     )
 
 
-def lines_table(title: str, lines: Sequence[CostLine], usd: float) -> CostTable:
+def lines_table(title: str, lines: Sequence[CostLine], usd: float) -> Table:
     """Lines of cost with how each comes about; those of less than half a cent are left out, and counted."""
     rows = [
         (
@@ -85,7 +73,7 @@ def lines_table(title: str, lines: Sequence[CostLine], usd: float) -> CostTable:
         for one in lines
         if one.usd >= 0.005
     ]
-    return CostTable(
+    return Table(
         title=title,
         head=("what", "quantity", "unit", "price", "USD"),
         rows=[*rows, ("altogether", "", "", "", f"{usd:,.2f}")],
@@ -93,12 +81,12 @@ def lines_table(title: str, lines: Sequence[CostLine], usd: float) -> CostTable:
     )
 
 
-def _month(title: str, cost: MonthlyCost) -> CostTable:
+def _month(title: str, cost: MonthlyCost) -> Table:
     return lines_table(title, cost.lines, cost.usd)
 
 
-def _collections(found: Forecast) -> CostTable:
-    return CostTable(
+def _collections(found: Forecast) -> Table:
+    return Table(
         title="What the documents take",
         head=(
             "collection", "documents", "looked at", "items each", "bytes an item", "WRU of a load", "reads/s", "writes/s",
@@ -154,30 +142,13 @@ def summary(found: Forecast) -> dict[str, Any]:
 
 def markdown(found: Forecast) -> str:
     """The forecast as Markdown."""
-    lines = [f"# What {_m(found.migration)} costs", "", *[f"- {_m(one)}" for one in first_lines(found)], ""]
-    for table in tables_of(found):
-        lines += [f"## {_m(table.title)}", ""]
-        lines += [_m(table.note), ""] if table.note else []
-        lines.append("| " + " | ".join(map(_m, table.head)) + " |")
-        lines.append("|" + "|".join(" ---: " if n in table.numbers else " --- " for n in range(len(table.head))) + "|")
-        lines += ["| " + " | ".join(map(_m, row)) + " |" for row in table.rows]
-        lines.append("")
-    return "\n".join(lines)
+    return markdown_page(f"What {found.migration} costs", first_lines(found), tables_of(found))
 
 
 def page(found: Forecast) -> str:
     """The forecast as one HTML page: no script, no request to anywhere; light, dark, and for print."""
-    parts = [f"<h1>What {_e(found.migration)} costs</h1>"]
-    parts += [f"<p>{_e(one)}</p>" for one in first_lines(found)]
-    parts.append(_bars(found))
-    parts += [_html(table) for table in tables_of(found)]
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>docferry cost: {_e(found.migration)}</title>'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{_STYLE}</style></head><body><main>{''.join(parts)}</main></body></html>\n"
-    )
+    title = f"What {found.migration} costs"
+    return html_page(title, "", first_lines(found), tables_of(found), _bars(found))
 
 
 def report_files(found: Forecast) -> dict[str, str]:
@@ -189,61 +160,11 @@ def report_files(found: Forecast) -> dict[str, str]:
     }
 
 
-def _html(table: CostTable) -> str:
-    def cell(place: int, text: str, tag: str) -> str:
-        return f"<{tag}{' class=n' if place in table.numbers else ''}>{_e(text)}</{tag}>"
-
-    head = "".join(cell(place, text, "th") for place, text in enumerate(table.head))
-    rows = "".join(
-        f"<tr>{''.join(cell(place, text, 'td') for place, text in enumerate(row))}</tr>" for row in table.rows
-    )
-    note = f"<p class=sub>{_e(table.note)}</p>" if table.note else ""
-    return (
-        f"<section><h2>{_e(table.title)}</h2>{note}<div class=wide><table><thead><tr>{head}</tr></thead>"
-        f"<tbody>{rows}</tbody></table></div></section>"
-    )
-
-
 def _bars(found: Forecast) -> str:
-    """The months side by side, as inline SVG."""
+    """The months side by side."""
     months = [
         ("MongoDB" + (" (estimated)" if found.bill.estimated else ""), found.bill.usd),
         ("DynamoDB, on demand", found.on_demand.usd),
         ("DynamoDB, provisioned", found.provisioned.usd),
     ]
-    most = max(usd for _, usd in months) or 1.0
-    rows = "".join(
-        f'<text x="0" y="{18 + 28 * n}">{_e(name)}</text>'
-        f'<rect x="190" y="{5 + 28 * n}" height="18" width="{max(1.0, 300 * usd / most):.1f}"/>'
-        f'<text x="{196 + max(1.0, 300 * usd / most):.1f}" y="{18 + 28 * n}">{usd:,.2f} USD</text>'
-        for n, (name, usd) in enumerate(months)
-    )
-    return f'<svg viewBox="0 0 620 90" role="img" aria-label="A month of each, in USD">{rows}</svg>'
-
-
-def _e(text: str) -> str:
-    """Text for HTML; what cannot be printed is shown as a question mark."""
-    return html.escape("".join(one if one.isprintable() else "?" for one in text), quote=True)
-
-
-def _m(text: str) -> str:
-    """Text for Markdown: nothing in it is markup."""
-    plain = "".join(one if one.isprintable() else "?" for one in text)
-    for mark in "\\`*_[]<>#|":
-        plain = plain.replace(mark, "\\" + mark)
-    return plain
-
-
-_STYLE = """
-:root{color-scheme:light dark;--ink:#1b1f24;--soft:#57606a;--line:#d0d7de;--paper:#fff;--bar:#2f6feb}
-@media (prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#9198a1;--line:#3d444d;--paper:#0d1117;--bar:#6ea8fe}}
-body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
-main{max-width:1000px;margin:auto;padding:24px 16px}
-h1{font-size:24px}h2{font-size:17px;margin:28px 0 6px}
-.sub{color:var(--soft);margin:4px 0}.wide{overflow-x:auto}
-table{border-collapse:collapse;width:100%;font-size:13px}
-th,td{border-bottom:1px solid var(--line);padding:4px 10px 4px 0;text-align:left;vertical-align:top}
-.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-svg{width:100%;max-width:620px;margin-top:8px}svg text{fill:var(--ink);font-size:13px}svg rect{fill:var(--bar)}
-@media print{main{max-width:none;padding:0}section{break-inside:avoid}}
-""".replace("\n", "")
+    return month_bars([(name, usd, f"{usd:,.2f} USD") for name, usd in months])

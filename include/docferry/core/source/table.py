@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from docferry.core.analyze.report import Table, html_page, markdown_page
+from docferry.core.pages import Table, html_page, markdown_page
 from docferry.core.source.calls import CallVerdict, JudgedCall, SourceFindings
 from docferry.core.source.shapes import shown
 
