@@ -13,6 +13,7 @@ from docferry.client.context import ClientContext
 from docferry.client.membership import Membership
 from docferry.client.metrics import Metered
 from docferry.client.reads.named import NamedReads
+from docferry.client.transport.through import ThroughCalls, units_told
 from docferry.core.access.conditions import partition_condition
 from docferry.core.access.patterns import Pattern
 from docferry.core.cost.units import READ_UNIT_BYTES
@@ -97,11 +98,12 @@ class _Alone:
     def record(self, *_: Any, **__: Any) -> None: ...
 
 
-class _Counted:
+class _Counted(ThroughCalls):
     """DynamoCalls that add up what they read."""
 
     def __init__(self, calls: DynamoCalls, entry_bytes: Mapping[tuple[str, str], float]) -> None:
-        self._calls, self._entry_bytes = calls, entry_bytes
+        super().__init__(calls)
+        self._entry_bytes = entry_bytes
         self.begin()
 
     def begin(self) -> None:
@@ -121,8 +123,7 @@ class _Counted:
     async def call(self, operation: str, request: Mapping[str, Any], guard: Guard | None = None) -> dict[str, Any]:
         reply = await self._calls.call(operation, {**request, "ReturnConsumedCapacity": "TOTAL"}, guard)
         self._requests += 1
-        told: Any = reply.get("ConsumedCapacity") or []
-        self._told += sum(float(one["CapacityUnits"]) for one in (told if isinstance(told, list) else [told]))
+        self._told += units_told(reply)
         self._add(request, reply)
         return reply
 
@@ -150,12 +151,3 @@ class _Counted:
         parts = sizes if apart else [sum(sizes)]
         units = sum(max(1, -(-int(size) // READ_UNIT_BYTES)) for size in parts)
         self._units += units * (1.0 if strong else 0.5)
-
-    async def sleep(self, seconds: float) -> None:
-        await self._calls.sleep(seconds)
-
-    def forked(self) -> None:
-        self._calls.forked()
-
-    async def close(self) -> None:
-        await self._calls.close()

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from docferry.client.transport.through import ThroughCalls
 from docferry.core.backoff import Backoff
 from docferry.errors import RetryExhausted, TransientStoreError, Unavailable
 from docferry.ports.client import DynamoCalls
@@ -23,11 +24,11 @@ IN_A_ROW = 3
 REST_S = 5.0
 
 
-class CircuitBreaker:
+class CircuitBreaker(ThroughCalls):
     """Calls that stop asking for `REST_S` after `IN_A_ROW` that were not answered. `calls` must be in a hurry themselves."""
 
     def __init__(self, calls: DynamoCalls) -> None:
-        self._calls = calls
+        super().__init__(calls)
         self._failed = 0
         self._rests_until = 0.0
 
@@ -49,12 +50,3 @@ class CircuitBreaker:
             raise
         self._failed = 0
         return reply
-
-    async def sleep(self, seconds: float) -> None:
-        await self._calls.sleep(seconds)
-
-    def forked(self) -> None:
-        self._calls.forked()
-
-    async def close(self) -> None:
-        await self._calls.close()

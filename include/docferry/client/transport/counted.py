@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from docferry.client.transport.through import ThroughCalls, units_told
 from docferry.core.limits import item_bytes, write_units
 from docferry.errors import ConditionFailed
 from docferry.ports.client import DynamoCalls
@@ -15,12 +16,13 @@ READ_UNITS, WRITE_UNITS = "capacity.read_units", "capacity.write_units"
 WRITING = frozenset({"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems"})
 
 
-class CountedCalls:
+class CountedCalls(ThroughCalls):
     """The calls of another, counted. What a cache answers does not come by here, and costs nothing."""
 
     def __init__(self, calls: DynamoCalls, count: Callable[[str, int], None]) -> None:
         """`count` is told a name and whole units."""
-        self._calls, self._tell = calls, count
+        super().__init__(calls)
+        self._tell = count
         self._lock = threading.Lock()
         self._rest = {READ_UNITS: 0.0, WRITE_UNITS: 0.0}
 
@@ -34,10 +36,7 @@ class CountedCalls:
         except ConditionFailed:
             self._count(name, refused_units(operation, request))
             raise
-        told = reply.get("ConsumedCapacity", ())
-        self._count(
-            name, sum(float(one["CapacityUnits"]) for one in (told if isinstance(told, list) else [told]) if one)
-        )
+        self._count(name, units_told(reply))
         return reply
 
     def _count(self, name: str, units: float) -> None:
@@ -46,15 +45,6 @@ class CountedCalls:
             whole, self._rest[name] = divmod(self._rest[name] + units, 1.0)
         if whole:
             self._tell(name, int(whole))
-
-    async def sleep(self, seconds: float) -> None:
-        await self._calls.sleep(seconds)
-
-    def forked(self) -> None:
-        self._calls.forked()
-
-    async def close(self) -> None:
-        await self._calls.close()
 
 
 def refused_units(operation: str, request: Mapping[str, Any]) -> float:

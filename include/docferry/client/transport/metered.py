@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from docferry.client.transport.through import ThroughCalls, units_told
 from docferry.errors import InvariantBroken
 from docferry.ports.client import DynamoCalls
 from docferry.ports.flows import Guard
 
 
-class MeasuredCalls:
+class MeasuredCalls(ThroughCalls):
     """Reads through the calls of another."""
 
     def __init__(self, calls: DynamoCalls) -> None:
-        self._calls = calls
+        super().__init__(calls)
         self.read_units = 0.0
 
     def __repr__(self) -> str:
@@ -22,17 +23,7 @@ class MeasuredCalls:
 
     async def call(self, operation: str, request: Mapping[str, Any], guard: Guard | None = None) -> dict[str, Any]:
         reply = await self._calls.call(operation, {**request, "ReturnConsumedCapacity": "TOTAL"}, guard)
-        cost = reply.get("ConsumedCapacity")
-        if cost is None:
+        if reply.get("ConsumedCapacity") is None:
             raise InvariantBroken(f"the reply to {operation} does not say what it has cost")
-        self.read_units += sum(one["CapacityUnits"] for one in (cost if isinstance(cost, list) else [cost]))
+        self.read_units += units_told(reply)
         return reply
-
-    async def sleep(self, seconds: float) -> None:
-        await self._calls.sleep(seconds)
-
-    def forked(self) -> None:
-        self._calls.forked()
-
-    async def close(self) -> None:
-        await self._calls.close()
