@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -29,6 +29,7 @@ from docferry.flows.reporting.health import Status, health_of
 from docferry.flows.reverse.follower import reverse
 from docferry.flows.watch.ready import lacking_watch, unsettled_strays
 from docferry.flows.watch.watching import watched
+from docferry.ports.flows import Target
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig, eventually
 from support.cutover.switching import job_of, own_stack, ready, rig, switch, switch_back
@@ -43,21 +44,24 @@ def short(rig: Rig, watch_s: float) -> Rig:
     return rig
 
 
+Follow = Callable[[Job, Target], Coroutine[Any, Any, Any]]
+
+
 @contextmanager
-def reversing(rig: Rig) -> Iterator[Job]:
-    """Reverse replication, and the watch beside it."""
+def followed(rig: Rig, follow: Follow) -> Iterator[Job]:
+    """A replication in one of its directions, and the watch beside it."""
     stop = threading.Event()
     work = job_of(rig, stop)
 
-    async def follow() -> None:
+    async def run() -> None:
         target = rig.target()
         try:
-            await watched(work, target, reverse(work, target), look_s=0.1)
+            await watched(work, target, follow(work, target), look_s=0.1)
         finally:
             await target.close()
 
     with ThreadPoolExecutor(1) as thread:
-        following = thread.submit(asyncio.run, follow())
+        following = thread.submit(asyncio.run, run())
         try:
             yield work
         finally:
@@ -90,7 +94,7 @@ def test_straggler_in_mongodb_is_a_letter_with_both_copies_and_neither_way_goes_
         ready(rig)
         switch(rig)
         manager["users"].update_one({"username": "users-0"}, {"$set": {"status": "DynamoDB's"}})
-        with reversing(rig) as job:
+        with followed(rig, reverse) as job:
             assert validate(rig).ok
             # A transaction of docferry's own user, as reverse replication makes them, is none of them: no letter so far.
             assert list_strays(rig.ledger) == []
@@ -133,7 +137,7 @@ def test_the_end_comes_behind_the_watch(rig: Rig) -> None:
     with wiring.connect(rig.file):
         ready(rig)
         switch(rig)
-        with reversing(rig) as job:
+        with followed(rig, reverse) as job:
             eventually(lambda: not read_watch_of(rig).is_open, "the end of the watch")
             assert validate(rig).ok
             assert health_of(job, ["watch"]).parts["watch"].status is Status.HEALTHY
@@ -147,29 +151,6 @@ def read_watch_of(rig: Rig) -> Any:
 
 
 # --- after the way back ----------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def replicating(rig: Rig) -> Iterator[Job]:
-    """Forward replication, and the watch beside it."""
-    stop = threading.Event()
-    work = job_of(rig, stop)
-
-    async def follow() -> None:
-        target = rig.target()
-        try:
-            await watched(work, target, replicate(work, target), look_s=0.1)
-        finally:
-            await target.close()
-
-    with ThreadPoolExecutor(1) as thread:
-        following = thread.submit(asyncio.run, follow())
-        try:
-            yield work
-        finally:
-            stop.set()
-            with suppress(Stopped):
-                following.result(timeout=60)
 
 
 def test_straggler_in_dynamodb_is_a_letter_with_both_copies_and_what_was_in_time_is_none(rig: Rig) -> None:
@@ -186,7 +167,7 @@ def test_straggler_in_dynamodb_is_a_letter_with_both_copies_and_what_was_in_time
         assert switch_back(rig).after == "MONGO_ONLY"
         with pytest.raises(PreflightFailed, match="watch: DynamoDB is to be watched for"):
             require_watched(rig)
-        with replicating(rig) as job:
+        with followed(rig, replicate) as job:
             manager["users"].update_one({"username": "users-1"}, {"$set": {"visits": 100}})  # MongoDB leads
             began = read_watch(rig.ledger, Old.DYNAMODB)
             assert began is not None

@@ -169,20 +169,20 @@ def _load(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     yield _owners(of, place, "GetItem")
     yield _estate(of, place)
     yield _items(of, place, "BatchWriteItem", "PutItem")
-    yield _ledger(of, place, _LEDGER_READ, also=_LEDGER_WRITE)
+    yield _ledger(of, place, (*_LEDGER_READ, *_LEDGER_WRITE))
 
 
 def _validate(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     yield _owners(of, place, "GetItem")
     yield _items(of, place, "BatchGetItem", "DeleteItem", "PutItem", "Query", "Scan")
-    yield _ledger(of, place, _LEDGER_READ, also=_LEDGER_WRITE)
+    yield _ledger(of, place, (*_LEDGER_READ, *_LEDGER_WRITE))
 
 
 def _cutover(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     yield _owners(of, place, "GetItem")
     yield _estate(of, place)
     yield _items(of, place, "BatchGetItem", "PutItem")  # the change of leader ends what replication has begun
-    yield _ledger(of, place, _LEDGER_READ, also=("PutItem",))
+    yield _ledger(of, place, (*_LEDGER_READ, "PutItem"))
     yield from _journal(of, place, "Query")
     yield _streams(of, place, "DescribeStream", "GetShardIterator")
 
@@ -191,13 +191,13 @@ def _reverse(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     yield _owners(of, place, "GetItem")
     yield _estate(of, place)
     yield _items(of, place, "BatchGetItem", "Query")
-    yield _ledger(of, place, _LEDGER_READ, also=_LEDGER_WRITE)
+    yield _ledger(of, place, (*_LEDGER_READ, *_LEDGER_WRITE))
     yield from _journal(of, place, "Query")
     yield _streams(of, place, "DescribeStream", "GetRecords", "GetShardIterator")
 
 
 def _points(of: Resources, place: AwsAccount) -> Iterator[Statement]:
-    yield _ledger(of, place, _LEDGER_READ, also=_LEDGER_WRITE)
+    yield _ledger(of, place, (*_LEDGER_READ, *_LEDGER_WRITE))
     yield Statement(
         sid="Backups",
         actions=_dynamodb("CreateBackup", "DescribeTable", "ListBackups"),
@@ -224,7 +224,7 @@ def _points(of: Resources, place: AwsAccount) -> Iterator[Statement]:
 
 def _approver(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     yield _ledger(of, place, ("GetItem",))
-    yield _ledger(of, place, (), also=("PutItem",), sections=("approvals",))
+    yield _ledger(of, place, ("PutItem",), sections=("approvals",))
 
 
 def _viewer(of: Resources, place: AwsAccount) -> Iterator[Statement]:
@@ -237,7 +237,7 @@ def _application(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     yield _owners(of, place, "GetItem")
     yield _items(of, place, "BatchGetItem", "GetItem", "PutItem", "Query", "Scan")
     yield _ledger(of, place, ("GetItem",))
-    yield _ledger(of, place, (), also=("PutItem",), sections=("instances",))
+    yield _ledger(of, place, ("PutItem",), sections=("instances",))
     yield _ledger(of, place, ("ConditionCheckItem",), sections=("mode",))
 
 
@@ -297,13 +297,11 @@ def _streams(of: Resources, place: AwsAccount, *actions: str) -> Statement:
     return Statement(sid="Streams", actions=_dynamodb(*actions), resources=resources)
 
 
-def _ledger(
-    of: Resources, place: AwsAccount, actions: Sequence[str], also: Sequence[str] = (), sections: Sequence[str] = ("*",)
-) -> Statement:
+def _ledger(of: Resources, place: AwsAccount, actions: Sequence[str], sections: Sequence[str] = ("*",)) -> Statement:
     """This migration's records in the ledger, which may be several migrations' table."""
     return Statement(
         sid="Ledger" + "".join(one.capitalize() for one in sections if one != "*"),
-        actions=_dynamodb(*actions, *also),
+        actions=_dynamodb(*actions),
         resources=_tables((of.ledger,), place, ()),
         leading=tuple(f"{of.migration}#{one}" for one in sections),
     )
