@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -141,3 +142,13 @@ def test_page_lists_each_who_acts_with_the_actions_that_the_code_gives() -> None
         told = ", ".join(sorted(one.removeprefix("dynamodb:") for one in actions))
         who = ", ".join(f"`{one}`" for one in COMMANDS.get(actor, ())) or "the application"
         assert f"| `{actor}` | {who} | {told} |" in PAGE.read_text()
+
+
+def test_a_fence_that_a_command_raises_needs_no_privilege_for_one_of_ours() -> None:
+    text = FILE + "cutover: {fence: {external: [fence-it]}, hold_s: 120, app_users: [a]}\n"
+    of = wanted_of(parse_migration(text.encode()))
+    assert lacking(of, role(of, "docferry", of.fence)["privileges"]) == []
+    assert [one.phase for one in lacking(replace(of, fence="auto"), role(of, "docferry", "none")["privileges"])] == [
+        "stop-mongo-writes (write block)",
+        "stop-mongo-writes (revocation)",
+    ]
