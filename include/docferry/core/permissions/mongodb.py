@@ -18,7 +18,7 @@ Privilege = Mapping[str, Any]
 _CLUSTER = {"cluster": True}
 _OPLOG = {"db": "local", "collection": "oplog.rs"}
 _ADMIN = {"db": "admin", "collection": ""}
-WRITE_BLOCK, REVOKE, ANY = "write_block", "revoke", "auto"
+WRITE_BLOCK, REVOKE = "write_block", "revoke"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class Wanted:
     database: str
     collections: tuple[str, ...]
     to_create: frozenset[str] = frozenset()
-    fence: str = ANY
+    fence: str = "auto"
     kill_transactions: bool = False
 
 
