@@ -7,11 +7,12 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing is most of what `import docferry` would cost
+    from docferry.core.transform import Transform
     from docferry.wiring import connect, connect_async
 
     __version__: str
 
-__all__ = ["__version__", "connect", "connect_async"]
+__all__ = ["Transform", "__version__", "connect", "connect_async"]
 
 
 def __getattr__(name: str) -> object:
@@ -20,6 +21,10 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         return version("docferry")
+    if name == "Transform":
+        from docferry.core.transform import Transform
+
+        return Transform
     if name in __all__:
         from docferry import wiring
 

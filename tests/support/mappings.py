@@ -24,6 +24,7 @@ tables:
       GSI1: {key: {PK: email, SK: {name: n, type: N}}, projection: KEYS_ONLY}
       GSI2: {key: {PK: userId}}
   Alone: {key: {PK: swap1}}
+  Turned: {indexes: [GSI1]}
 collections:
   designed:
     table: Designed
@@ -36,6 +37,15 @@ collections:
       attributes: {first: profile.first}
     children:
       items: {entity: DESIGNED_ITEM, key: {SK: "I#{index:d}"}}
+  turned:   # what is stored is what the users' own function makes of a document
+    table: Turned
+    transform: support.transforms:swapped
+    item:
+      entity: TURNED
+      key: {PK: "T#{_id}", SK: ROOT}
+      index: {GSI1: {PK: "A#{a.b.c}", SK: "N#{flag}"}}
+      attributes: {first: profile.first, n: note}
+    children: {items: {entity: TURNED_ITEM, key: {SK: "I#{index:d}"}}}
   alone: {table: Alone, item: {entity: ALONE, key: {PK: "A#{_id}"}}}
   odd:   # attributes that bear other fields' names, swap them, reach into the _id, and claim types they do not have
     table: Odd
@@ -93,4 +103,5 @@ REVERSIBLE = {
     "references": REFERENCES,
     "designed": _difficult.mapping("designed"),
     "alone": _difficult.mapping("alone"),
+    "turned": _difficult.mapping("turned"),
 }

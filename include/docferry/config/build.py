@@ -14,6 +14,7 @@ from docferry.config.schema import (
     PatternFile,
     TableFile,
 )
+from docferry.config.transforms import find_transform
 from docferry.core import settings as s
 from docferry.core.mapping.items import KIND
 from docferry.core.mapping.mapping import DocumentMapping
@@ -89,7 +90,7 @@ def build(file: MigrationFile, source: str, digest: str) -> Migration:
         cutover=file.cutover,
         rollback_points=file.rollback_points,
         to_create=frozenset(name for name, one in file.collections.items() if one is not None and one.create),
-        mappings={settings.name: DocumentMapping(settings) for settings in collections},
+        mappings={settings.name: compiled(settings) for settings in collections},
     )
 
 
@@ -120,6 +121,7 @@ def collection_settings(file: MigrationFile, name: str) -> s.CollectionSettings:
         item=item,
         children={key: _item_settings(child) for key, child in collection.children.items()},
         unmapped=collection.unmapped,
+        transform=collection.transform,
         generic=collection.item is None,
         index_names=tuple(made.indexes),
         ttl_attribute=made.ttl_attribute,
@@ -127,6 +129,12 @@ def collection_settings(file: MigrationFile, name: str) -> s.CollectionSettings:
         index_keys={index: one.key for index, one in designs.items() if one.key != s.plain_index_key(index)},
         without_kind=frozenset(index for index, one in designs.items() if not _projects(one, KIND)),
     )
+
+
+def compiled(settings: s.CollectionSettings) -> DocumentMapping:
+    """The mapping of a collection, with its transform. Raises ValueError if it is not there any more."""
+    named = settings.transform
+    return DocumentMapping(settings, None if named is None else find_transform(named.use))
 
 
 def _generic_key(entity: str, key: s.KeyDesign) -> dict[str, str]:

@@ -13,6 +13,7 @@ from docferry.config.build import collection_settings
 from docferry.config.names import bad_collection_name
 from docferry.config.schema import CollectionFile, ItemFile, MigrationFile, PatternFile
 from docferry.config.table_checks import key_names
+from docferry.config.transforms import find_transform
 from docferry.config.yaml_lines import Lines, Path_, dotted, problem_at
 from docferry.core.bson_codec.hints import NATURAL, parse_declared
 from docferry.core.compare.key_sets import disjoint, first_word
@@ -67,12 +68,22 @@ class MappingChecker:
             close = difflib.get_close_matches(table, self.file.tables, n=1)
             hint = f"did you mean {close[0]}?" if close else "add it under tables"
             return [self._problem((*path, "table"), f"there is no table {table}", hint)]
+        found = list(self._transform(path, collection))
         if collection.item is None:
-            return list(self._generic(path, name, collection, self.file.tables[table].key_design))
-        found = [*self._item((*path, "item"), collection.item, table, child=False)]
+            return [*found, *self._generic(path, name, collection, self.file.tables[table].key_design)]
+        found += self._item((*path, "item"), collection.item, table, child=False)
         for field_name, child in collection.children.items():
             found += self._item((*path, "children", field_name), child, table, child=True)
         return [*found, *self._overlaps(path, collection), *self._impossible_keys(path, collection)]
+
+    def _transform(self, path: Path_, collection: CollectionFile) -> Iterator[Problem]:
+        if collection.transform is None:
+            return
+        try:
+            find_transform(collection.transform.use)
+        except ValueError as error:
+            hint = "name a docferry.Transform of a module that Airflow and the application can import: transform: module:name"
+            yield self._problem((*path, "transform"), str(error), hint)
 
     def _generic(self, path: Path_, name: str, collection: CollectionFile, key: KeyDesign) -> Iterator[Problem]:
         if any(one.type != "S" for one in key.attributes):

@@ -115,12 +115,21 @@ class ItemFile(_Model):
     types: dict[str, str] = Field(default_factory=dict)
 
 
+def _transform(value: Any) -> Any:
+    """A transform by its name alone is of version 1."""
+    return {"use": value} if isinstance(value, str) else value
+
+
+Transform = Annotated[s.TransformSettings | None, BeforeValidator(_transform)]
+
+
 class CollectionFile(_Model):
     table: str | None = None
     item: ItemFile | None = None
     children: dict[str, ItemFile] = Field(default_factory=dict)
     unmapped: s.Unmapped = "keep"
     create: bool = False
+    transform: Transform = None
 
 
 class PatternFile(_Model):

@@ -260,6 +260,17 @@ class ItemSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TransformSettings(_Strict):
+    """A transform of the user's own: `use` is `module:name` of a `docferry.Transform`.
+
+    `version` goes up when its functions change: what is stored was made by those before, so that the collection is loaded again.
+    """
+
+    use: str
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionSettings:
     """One MongoDB collection and how its documents become items. `children` maps array field -> its items.
 
@@ -278,6 +289,7 @@ class CollectionSettings:
     key: KeyDesign = PLAIN_KEY
     index_keys: Mapping[str, KeyDesign] = field(default_factory=dict)
     without_kind: frozenset[str] = frozenset()
+    transform: TransformSettings | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

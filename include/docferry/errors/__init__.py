@@ -4,7 +4,7 @@ MigrationError(retryable=False)
 ├ ConfigError(problems)
 ├ DocumentError(namespace, id, path)        dead-lettered and counted; the run fails above a threshold
 │  ├ UnsupportedType · UnmappedField · TooDeep · ItemTooLarge
-│  ├ KeyNotRepresentable · KeyTooLong · KeyCollision · ImagesLost · RefusedByStore · Unforeseen
+│  ├ KeyNotRepresentable · KeyTooLong · KeyCollision · ImagesLost · RefusedByStore · Unforeseen · TransformFailed
 │  └ DuplicateKey · TornDocument · ItemsUnreadable        on the way back to MongoDB
 ├ StoreError(operation, code)               adapters only, raise … from
 │  ├ TransientStoreError(retryable=True)    Unavailable · TimedOut · IteratorExpired
@@ -81,6 +81,7 @@ from docferry.errors.documents import (
     RefusedByStore,
     TooDeep,
     TornDocument,
+    TransformFailed,
     Unforeseen,
     UnmappedField,
     UnsupportedType,
@@ -174,6 +175,7 @@ __all__ = [
     "TooManyDeadLetters",
     "TornDocument",
     "TornRead",
+    "TransformFailed",
     "TransientStoreError",
     "Unavailable",
     "Unforeseen",

@@ -56,6 +56,10 @@ class RefusedByStore(DocumentError):
     """DynamoDB refused this one item, though the request was well formed."""
 
 
+class TransformFailed(DocumentError):
+    """The collection's own transform raised, or does not give this document back as it is."""
+
+
 class Unforeseen(DocumentError):
     """A bug of ours that this one document, or this one change of it, brings out at each attempt."""
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from copy import deepcopy
 
 import pytest
+from docferry.core.mapping.items import Item
+from docferry.core.mapping.mapping import DocumentMapping
 from support.convergence.rules import BROKEN, calls_inline, rule_broken
 from support.convergence.runs import RUNS, SEED, fake_run, told
+from support.convergence.sides import MAPPING, Document
 from support.convergence.world import Diverged
+from support.transforms import counted
 
 SHARES = 8
 RUNS_TO_BREAK = 600
@@ -51,3 +56,27 @@ def test_each_rule_is_needed(rule: str, runner: asyncio.Runner, monkeypatch: pyt
 
     with rule_broken(monkeypatch, rule), pytest.raises(Diverged):
         until_one_diverges()
+
+
+def test_a_collection_with_a_transform_converges(runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MAPPING, "transform", counted)
+    with rule_broken(monkeypatch, ""):
+        for seed in range(SEED, SEED + RUNS_TO_BREAK):
+            fake_run(runner, seed)
+
+
+def test_a_transform_needs_all_items_written_at_each_change(
+    runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def until_one_diverges() -> None:
+        for seed in range(RUNS_TO_BREAK):
+            fake_run(runner, seed)
+
+    monkeypatch.setattr(MAPPING, "encode", _counted_behind_the_mapping)
+    with rule_broken(monkeypatch, ""), pytest.raises(Diverged):
+        until_one_diverges()
+
+
+def _counted_behind_the_mapping(document: Document, version: int) -> list[Item]:
+    """A transform of which the mapping, and so replication, does not know."""
+    return DocumentMapping.encode(MAPPING, counted.forward(deepcopy(document)), version)

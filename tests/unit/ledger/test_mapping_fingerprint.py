@@ -55,6 +55,7 @@ OTHER: Mapping[type, Mapping[str, Any]] = {
         "types": {"orderId": "string"},
     },
     CollectionSettings: {
+        "transform": s.TransformSettings(use="mine:docs"),
         "name": "other",
         "table": "Other",
         "item": CHILD,

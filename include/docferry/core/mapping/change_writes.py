@@ -79,7 +79,7 @@ class DecodedChange:
             return self.burial(ttl_attribute, error)
         kept = {key_of(child) for child in children} | {key_of(root)}
         graves = list(self._graves(kept, ttl_attribute))
-        if touched is not None:
+        if touched is not None and self.mapping.transform is None:  # which may make any item of any field
             had = {key_of(stub) for stub in self.old}
             children = [one for one in children if key_of(one) not in had or _is_touched(self.mapping, one, touched)]
         return Writes([*graves, *children], root)

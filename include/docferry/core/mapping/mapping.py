@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -49,11 +49,14 @@ from docferry.core.mapping.key_templates import MISSING, check_length, lookup, r
 from docferry.core.mapping.shapes import Leaf, encode_leaf
 from docferry.core.mapping.table_layout import layout_of
 from docferry.core.settings import CollectionSettings
+from docferry.core.transform import Transform, restored, stored_form
 from docferry.core.versions import version_text
 from docferry.errors import (
     DocumentError,
+    InvariantBroken,
     KeyCollision,
     KeyNotRepresentable,
+    TransformFailed,
 )
 
 
@@ -67,10 +70,18 @@ class KeyFields:
 
 
 class DocumentMapping:
-    """The compiled mapping of one collection. Immutable; safe to share between threads."""
+    """The compiled mapping of one collection. Immutable; safe to share between threads.
 
-    def __init__(self, settings: CollectionSettings) -> None:
+    `transform` is what the settings name by `transform`: neither without the other.
+    """
+
+    def __init__(self, settings: CollectionSettings, transform: Transform | None = None) -> None:
+        if (transform is None) != (settings.transform is None):
+            raise InvariantBroken(
+                f"{settings.name}: a mapping without the transform that its settings name, or the reverse"
+            )
         self.settings = settings
+        self.transform = transform
         self.collection = settings.name
         self.table = settings.table
         index_keys = frozenset(f"{index}{part}" for index in settings.index_names for part in ("PK", "SK"))
@@ -96,7 +107,7 @@ class DocumentMapping:
         Raises: DocumentError (its path, and the document's id) if the document cannot be stored.
         """
         try:
-            return self._encode(document, version)
+            return self._encode(document, version) if self.transform is None else self._transformed(document, version)
         except DocumentError as error:
             error.namespace = error.namespace or self.collection
             error.id = error.id or self.id_text(document)
@@ -170,6 +181,26 @@ class DocumentMapping:
                 with suppress(DocumentError):
                     found.append(stub(*child_key(child, pk, element, index), child, of_all))
         return found
+
+    def _transformed(self, document: Document, version: int) -> list[Item]:
+        """The items of what the transform makes of a document, under the keys of the document itself."""
+        assert self.transform is not None
+        stored = stored_form(self.transform, document)
+        if self._places(stored) != self._places(document):
+            raise TransformFailed("transform: forward changes a field that a key, an index or a condition is made of")
+        return self._encode(stored, version)
+
+    def _places(self, document: Document) -> list[Item]:
+        """The keys of a document's items, those in indexes included."""
+        places: list[Item] = [{}]
+        add_index_keys(self.root, document, places[0], None)
+        for child in self.children.values():
+            for index, element in enumerate(elements_of(lookup(document, child.path))):
+                places.append({})
+                add_index_keys(child, element, places[-1], index)
+        for item, (pk, sk) in zip(places, self.keys(document), strict=True):
+            item |= {"PK": {"S": pk}, "SK": {"S": sk}}
+        return places
 
     def _encode(self, document: Document, version: int) -> list[Item]:
         if "_id" not in document:
@@ -304,7 +335,8 @@ class DocumentMapping:
 
     def decode(self, items: Sequence[Item]) -> Decoded:
         """The same from wire form, with the number of hints and attributes that did not fit."""
-        return decode_items(self.collection, self.root, self.children, self._system, items)
+        found = decode_items(self.collection, self.root, self.children, self._system, items)
+        return found if self.transform is None else replace(found, document=restored(self.transform, found.document))
 
 
 @lru_cache(maxsize=64)

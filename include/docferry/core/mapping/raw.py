@@ -14,7 +14,7 @@ from docferry.core.bson_codec.bson_bytes import ARRAY, DOCUMENT, document_of, fi
 from docferry.core.bson_codec.decode import decode_value
 from docferry.core.bson_codec.deprecated_types import refuse_deprecated
 from docferry.core.bson_codec.hints import HintTree
-from docferry.core.bson_codec.options import BSON_OPTIONS
+from docferry.core.bson_codec.options import BSON_OPTIONS, sorted_bytes
 from docferry.core.bson_codec.shown import invalid_text_path
 from docferry.core.limits import ITEM_BYTES, SORT_KEY_BYTES
 from docferry.core.mapping.items import Item
@@ -52,6 +52,9 @@ def encode_decoded(mapping: DocumentMapping, data: bytes, document: dict[str, An
 
 def _refuse_too_large(mapping: DocumentMapping, items: Sequence[Item], document_bytes: int) -> None:
     """Before anything is written: a document of which one item is too large must not leave its other items behind."""
+    if mapping.transform is not None:
+        mapping.check_sizes(items)
+        return
     if document_bytes < SURELY_SMALL:
         return
     for item in items:
@@ -112,14 +115,4 @@ def ids_filter(ids: Sequence[bytes]) -> bytes:
 
 def same_content(one: bytes, other: bytes) -> bool:
     """Whether two documents hold the same, types included, in whatever order their fields are."""
-    return one == other or _ordered(decode_document(one)) == _ordered(decode_document(other))
-
-
-def _ordered(document: dict[str, Any]) -> bytes:
-    return bson.encode(_sorted(document))
-
-
-def _sorted(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _sorted(value[name]) for name in sorted(value)}
-    return [_sorted(inner) for inner in value] if isinstance(value, list) else value
+    return one == other or sorted_bytes(decode_document(one)) == sorted_bytes(decode_document(other))

@@ -237,8 +237,10 @@ class Transcoder:
                 if not isinstance(wanted, Exists)
             ),
         )
-        self._usable = plan.unmapped == "keep" and not any(
-            one.integer or one.order or one.shards for one in placeholders
+        self._usable = (
+            mapping.transform is None
+            and plan.unmapped == "keep"
+            and not any(one.integer or one.order or one.shards for one in placeholders)
         )
         self._usable = self._usable and all(template.kind == "S" for template in templates)
         self._key_names = ["PK", "SK", *(name for index in plan.indexes for name in (index.pk_name, index.sk_name))]

@@ -165,7 +165,7 @@ def scratch_copy(migration: Migration) -> Migration:
         for table in migration.tables
     )
     collections = tuple(replace(one, table=names[one.table]) for one in migration.collections)
-    mappings = {one.name: DocumentMapping(one) for one in collections}
+    mappings = {one.name: DocumentMapping(one, migration.mapping(one.name).transform) for one in collections}
     return replace(migration, tables=tables, collections=collections, mappings=mappings, dax=None)
 
 

@@ -15,7 +15,14 @@ from typing import Any
 
 from docferry.config import Migration
 from docferry.core.bson_codec.hints import NATURAL
-from docferry.core.settings import PLAIN_KEY, CollectionSettings, ItemSettings, KeyAttribute, KeyDesign
+from docferry.core.settings import (
+    PLAIN_KEY,
+    CollectionSettings,
+    ItemSettings,
+    KeyAttribute,
+    KeyDesign,
+    TransformSettings,
+)
 from docferry.errors import ConditionFailed, PreflightFailed, Problem, TableMissing
 from docferry.flows.ledger.load_headers import LoadHeaders
 from docferry.ports.flows import Ledger
@@ -35,7 +42,9 @@ FIRST: Mapping[type, Mapping[str, Any]] = {
         "ttl_attribute": "_ttl",
         "key": PLAIN_KEY,
         "index_keys": {},
+        "transform": None,
     },
+    TransformSettings: {"use": None, "version": 1},
     KeyDesign: {"PK": None, "SK": None},
     KeyAttribute: {"name": None, "type": "S"},
 }
@@ -49,7 +58,9 @@ def fingerprint_of(settings: CollectionSettings) -> str:
     return FORMAT + hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _deciding(settings: CollectionSettings | ItemSettings | KeyDesign | KeyAttribute) -> dict[str, Any]:
+def _deciding(
+    settings: CollectionSettings | ItemSettings | KeyDesign | KeyAttribute | TransformSettings,
+) -> dict[str, Any]:
     """What decides, without what has its first value. The order of names in the file decides nothing."""
     found = {name: getattr(settings, name) for name in FIRST[type(settings)]}
     if "types" in found:  # what a natural type says is for parameters, and decides nothing
@@ -58,7 +69,7 @@ def _deciding(settings: CollectionSettings | ItemSettings | KeyDesign | KeyAttri
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, ItemSettings | KeyDesign | KeyAttribute):
+    if isinstance(value, ItemSettings | KeyDesign | KeyAttribute | TransformSettings):
         return _deciding(value)
     if isinstance(value, Mapping):
         return {name: _plain(inner) for name, inner in value.items()}

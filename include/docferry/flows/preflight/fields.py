@@ -12,9 +12,10 @@ from docferry.core.bson_codec.references import fields_of
 from docferry.core.compare.diff import bson_type
 from docferry.core.mapping.item_plan import elements_of
 from docferry.core.mapping.key_templates import MISSING, Placeholder, Template, lookup, parse_key, parse_template
+from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import decode_document
 from docferry.core.settings import PLAIN_KEY, CollectionSettings, ItemSettings, KeyDesign, KeyType
-from docferry.errors import DocumentError, Problem
+from docferry.errors import DocumentError, Problem, TransformFailed
 from docferry.flows.preflight.names import closest
 from docferry.ports.flows import Source
 
@@ -65,6 +66,31 @@ def look_at_fields(migration: Migration, source: Source) -> tuple[list[Problem],
         problems += [_nowhere(one) for one in found if one.needed and not one.have]
         seen += [one for one in found if one.have or not one.needed]
     return problems, seen
+
+
+def look_at_transforms(migration: Migration, source: Source) -> Iterator[Problem]:
+    """Collections whose own transform does not carry all of some sampled documents."""
+    for settings in migration.collections:
+        if settings.transform is None:
+            continue
+        sample = list(_decoded(source.sample_documents(settings.name, SAMPLE)))
+        failed = [error for one in sample if (error := _failed(migration.mapping(settings.name), one))]
+        if failed:
+            what = (
+                f"{len(failed)} of {len(sample)} sampled documents cannot be stored, first {failed[0].id}: {failed[0]}"
+            )
+            where = f"collections.{settings.name}.transform"
+            yield Problem(where=where, what=what, suggestion="mend the transform: each would be a dead letter")
+
+
+def _failed(mapping: DocumentMapping, document: Mapping[str, Any]) -> TransformFailed | None:
+    try:
+        mapping.encode(dict(document), 0)
+    except TransformFailed as error:
+        return error
+    except DocumentError:
+        return None  # a dead letter for another reason, told by the dry run of the load
+    return None
 
 
 def _decoded(sample: Sequence[bytes]) -> Iterator[Mapping[str, Any]]:
