@@ -1,6 +1,7 @@
 """Dual write: the application writes to MongoDB and then to DynamoDB; MongoDB leads.
 
 **Enter when** everything is loaded, `replicate` runs with little lag, and the application runs with `docferry.connect`.
+With `dry_run` the run says whether anything is in the way, and changes nothing.
 
 **Steps**
 1. `begin_dual_write` changes the mode; every process follows within a moment.
@@ -15,10 +16,15 @@ request: it is counted, and replication writes what is missing.
 """
 
 from airflow.sdk import Param
-from docferry_airflow.dag_factory import migrations, phase_dag
+from docferry_airflow.dag_factory import flag, migrations, phase_dag
 from docferry_airflow.operators.cutover import BeginDualWriteOperator
 
 for migration in migrations():
-    params = {"compare": Param(100, type="integer", minimum=0, maximum=100, description="Percent of reads compared.")}
+    params = {
+        "compare": Param(100, type="integer", minimum=0, maximum=100, description="Percent of reads compared."),
+        "dry_run": flag("Only say what would be done."),
+    }
     with phase_dag(migration, "dual_write", doc=__doc__, params=params):
-        BeginDualWriteOperator(task_id="begin_dual_write", compare="{{ params.compare }}")
+        BeginDualWriteOperator(
+            task_id="begin_dual_write", compare="{{ params.compare }}", plan_only="{{ params.dry_run }}"
+        )

@@ -2,7 +2,8 @@
 
 **Enter when** dual writes have soaked, the last full validation found all equal, no dead letter is open, no call of the
 application is left that DynamoDB could not answer (`docferry mode`), in processes that have ended, too, or they are waived by
-their shape; and at least `reads` of its reads have been compared, of which at most 1 % differ.
+their shape; and at least `reads` of its reads have been compared, of which at most 1 % differ. With `dry_run` nobody is asked,
+the run says for each share whether anything is in the way (a missing approval, too), and changes nothing.
 
 **Steps**
 1. `wait_for_approval` shows the validation report and its age under Required Actions. The answer goes to the ledger, with a
@@ -20,7 +21,7 @@ the cause, validate, and start again: shares that were passed before are passed 
 """
 
 from airflow.sdk import Param, chain
-from docferry_airflow.dag_factory import migrations, phase_dag
+from docferry_airflow.dag_factory import flag, migrations, phase_dag, unless_dry_run
 from docferry_airflow.operators.cutover import FlipReadsOperator
 from docferry_airflow.sensors.approval import PhaseApprovalSensor
 
@@ -51,6 +52,7 @@ for migration in migrations():
             items={"type": "string"},
             description="Shapes of calls that DynamoDB cannot answer, and no process makes any more.",
         ),
+        "dry_run": flag("Only say what would be done."),
     }
     with phase_dag(migration, "flip_reads", doc=__doc__, params=params):
         approved = PhaseApprovalSensor(task_id="wait_for_approval", phase="flip_reads")
@@ -63,7 +65,8 @@ for migration in migrations():
                 slower="{{ params.slower }}",
                 waived="{{ params.waived }}",
                 steps="{{ params.steps }}",
+                plan_only="{{ params.dry_run }}",
             )
             for percent in RAMP
         ]
-        chain(approved, *flips)
+        chain(unless_dry_run(), approved, *flips)

@@ -1,7 +1,8 @@
 """Stop MongoDB's writes: DynamoDB leads from here on, and MongoDB follows it.
 
 **Enter when** all reads come from DynamoDB and have soaked; `docferry health` is healthy; programs that wrote to MongoDB without
-the library have been moved to it.
+the library have been moved to it. With `dry_run` only step 4 runs: it says whether anything is in the way (a missing approval,
+too), and changes nothing.
 
 **Steps**
 1. `compare_every_document` validates everything once more.
@@ -23,17 +24,23 @@ its way refuses the switch for 15 minutes; `waived: [lift]` says that you know i
 """
 
 from airflow.sdk import chain
-from docferry_airflow.dag_factory import migrations, phase_dag
+from docferry_airflow.dag_factory import flag, migrations, phase_dag, unless_dry_run
 from docferry_airflow.operators.cutover import SwitchToDynamoDBOperator, WatchHoldOperator
 from docferry_airflow.operators.points import rollback_point, snapshot_param, switch_waivers_param
 from docferry_airflow.operators.validate import ValidateOperator
 from docferry_airflow.sensors.approval import PhaseApprovalSensor
 
 for migration in migrations():
-    params = {**snapshot_param(migration), "waived": switch_waivers_param()}
+    params = {
+        **snapshot_param(migration),
+        "waived": switch_waivers_param(),
+        "dry_run": flag("Only say what would be done."),
+    }
     with phase_dag(migration, "stop_mongo_writes", doc=__doc__, params=params):
         checked = ValidateOperator(task_id="compare_every_document")
         approved = PhaseApprovalSensor(task_id="wait_for_approval", phase="stop_mongo_writes")
         watched = WatchHoldOperator(task_id="watch_the_hold")
-        switched = SwitchToDynamoDBOperator(task_id="switch_to_dynamodb_only", waived="{{ params.waived }}")
-        chain(checked, *rollback_point(migration), approved, [watched, switched])
+        switched = SwitchToDynamoDBOperator(
+            task_id="switch_to_dynamodb_only", waived="{{ params.waived }}", plan_only="{{ params.dry_run }}"
+        )
+        chain(unless_dry_run(), checked, *rollback_point(migration), approved, [watched, switched])

@@ -15,7 +15,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, CronTriggerTimetable, Param, TaskGroup
+from airflow.sdk import DAG, BaseOperator, CronTriggerTimetable, Param, TaskGroup
 from docferry.config import Migration, load_migration, migration_files
 from docferry.errors import ConfigError, MigrationError, Problem
 
@@ -183,6 +183,19 @@ def collection_group(collection: str) -> TaskGroup:
     # Two names may become one by the replacement: the digest keeps them apart.
     suffix = "" if plain == collection else "_" + blake2b(collection.encode(), digest_size=3).hexdigest()
     return TaskGroup(group_id=plain[:180] + suffix, group_display_name=collection)
+
+
+def unless_dry_run() -> BaseOperator:
+    """A first task, for a DAG with the parameter `dry_run`: in a dry run it leaves out what comes behind it, but for the tasks
+    that then only say what they would do. Those have the trigger rule `none_failed`."""
+    from airflow.providers.standard.operators.python import ShortCircuitOperator
+
+    return ShortCircuitOperator(
+        task_id="unless_dry_run",
+        python_callable=lambda dry_run: not dry_run,
+        op_args=["{{ params.dry_run }}"],
+        ignore_downstream_trigger_rules=False,
+    )
 
 
 def flag(description: str, on: bool = False) -> Param:

@@ -21,19 +21,29 @@ class BeginDualWriteOperator(MigrationOperator):
     """The application writes to both databases from now on.
 
     :param compare: Percent of its reads that are compared.
+    :param plan_only: Only say what would be done; fails with what would refuse it.
     """
 
-    template_fields: Sequence[str] = ("migration_file", "compare")
+    template_fields: Sequence[str] = ("migration_file", "compare", "plan_only")
 
-    def __init__(self, *, compare: int | str = 100, **kwargs: Any) -> None:
+    def __init__(self, *, compare: int | str = 100, plan_only: bool | str = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.compare = compare
+        self.plan_only = plan_only
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.flows.cutover.flip import begin_dual_write
+        from docferry.flows.cutover.flip import begin_dual_write, plan_dual_write
 
         with work.job() as job:
+            if self.plan_only:
+                return _told(self.log, plan_dual_write(job, int(self.compare)))
             return begin_dual_write(job, int(self.compare)).to_dict()
+
+
+def _told(log: Any, would: str) -> dict[str, Any]:
+    """What a dry run says, in the log and as its summary."""
+    log.info("%s; nothing was changed", would)
+    return {"would": would}
 
 
 class FlipReadsOperator(MigrationOperator):
@@ -45,9 +55,12 @@ class FlipReadsOperator(MigrationOperator):
     :param slower: DynamoDB's p95 may be so many times MongoDB's, if it is over 50 ms; 0 waives it.
     :param waived: Shapes of calls that DynamoDB cannot answer, and no process makes any more.
     :param steps: The shares that are taken; a task whose percent is none of them is skipped.
+    :param plan_only: Only say what would be done; fails with what would refuse it.
     """
 
-    template_fields: Sequence[str] = ("migration_file", "percent", "soak_minutes", "reads", "slower", "waived", "steps")
+    template_fields: Sequence[str] = (
+        "migration_file", "percent", "soak_minutes", "reads", "slower", "waived", "steps", "plan_only"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -58,6 +71,7 @@ class FlipReadsOperator(MigrationOperator):
         slower: float | str = 3.0,
         waived: Sequence[str] | str = (),
         steps: Sequence[int] | str = (),
+        plan_only: bool | str = False,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("retries", 0)  # after a step back a person should look
@@ -69,15 +83,18 @@ class FlipReadsOperator(MigrationOperator):
         self.slower = slower
         self.waived = waived
         self.steps = steps
+        self.plan_only = plan_only
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.flows.cutover.flip import flip_reads
+        from docferry.flows.cutover.flip import flip_reads, plan_flip
         from docferry.flows.cutover.flip_evidence import FlipBounds
 
         if self.steps and int(self.percent) not in [int(one) for one in self.steps]:
             raise AirflowSkipException(f"{self.percent} % is none of the steps {list(self.steps)}")
         bounds = FlipBounds(reads=int(self.reads), slower=float(self.slower))
         with work.job() as job:
+            if self.plan_only:
+                return _told(self.log, plan_flip(job, int(self.percent), bounds, list(self.waived)))
             soak_s = float(self.soak_minutes) * 60
             return flip_reads(job, int(self.percent), soak_s, bounds, list(self.waived)).to_dict()
 
@@ -87,19 +104,25 @@ class SwitchToDynamoDBOperator(MigrationOperator):
 
     :param waived: `lift`, if a lift of the fence may be on its way and its process is known to be gone;
         `watch` and `strays` as in `docferry stop-mongo-writes --waive`.
+    :param plan_only: Only say whether DynamoDB could become the leader; fails with what would refuse it.
     """
 
-    template_fields: Sequence[str] = ("migration_file", "waived")
+    template_fields: Sequence[str] = ("migration_file", "waived", "plan_only")
 
-    def __init__(self, *, waived: Sequence[str] | str = (), **kwargs: Any) -> None:
+    def __init__(self, *, waived: Sequence[str] | str = (), plan_only: bool | str = False, **kwargs: Any) -> None:
         kwargs.setdefault("retries", 0)
+        kwargs.setdefault("trigger_rule", "none_failed")  # a dry run leaves out what comes before
         super().__init__(**kwargs)
         self.waived = waived
+        self.plan_only = plan_only
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.flows.cutover.to_dynamodb import switch_to_dynamodb
+        from docferry.flows.cutover.to_dynamodb import require_ready, switch_to_dynamodb
 
         with work.job() as job:
+            if self.plan_only:
+                require_ready(job, list(self.waived))
+                return _told(self.log, "DynamoDB can become the leader")
             return work.counted(
                 job, "switch", lambda target: switch_to_dynamodb(job, target, list(self.waived))
             ).to_dict()

@@ -16,6 +16,7 @@ from docferry import wiring
 from docferry.core.cutover.modes import Mode
 from docferry.flows.ledger import approvals
 from docferry.flows.ledger.modes import read_mode
+from docferry.flows.ledger.reports import latest_report
 from docferry.sandbox import SandboxStack
 from docferry.sandbox.airflow import aws_connection, mongo_connection
 from support.airflow.home import ROOT
@@ -62,6 +63,14 @@ def run(dags: Any, rig: Rig, phase: str, **conf: Any) -> tuple[str, dict[str, An
     dag = dags[f"{rig.migration.name}.{phase}"]
     done = dag.test(logical_date=next(MOMENTS), run_conf=dag.params.dump() | conf)
     return str(done.state), {ti.task_id: ti.xcom_pull(task_ids=ti.task_id) for ti in done.get_task_instances()}
+
+
+def would(dags: Any, rig: Rig, phase: str, **conf: Any) -> dict[str, str]:
+    """What the tasks of a dry run say that they would do. It changes nothing, and asks nobody."""
+    before, report = read_mode(rig.ledger), latest_report(rig.ledger)
+    state, returned = run(dags, rig, phase, dry_run=True, **conf)
+    assert (state, read_mode(rig.ledger), latest_report(rig.ledger)) == ("success", before, report)
+    return {task: told["would"] for task, told in returned.items() if isinstance(told, dict) and "would" in told}
 
 
 @contextmanager
@@ -125,9 +134,11 @@ def test_phases_take_the_application_there_and_back(rig: Rig, dags: Any) -> None
     with wiring.connect(rig.file) as manager, Traffic(manager, writers=2) as traffic:
         with Following(rig):
             eventually(lambda: traffic.writes > 20, "some writes")
+            assert "writes to both databases" in would(dags, rig, "dual_write")["begin_dual_write"]
             assert run(dags, rig, "dual_write")[0] == "success"
             assert read_mode(rig.ledger).mode is Mode.DUAL_WRITE
             assert validate(rig).ok
+            assert run(dags, rig, "flip_reads", dry_run=True, reads=0)[0] == "failed", "nobody has approved it"
             with somebody_answers(rig, "Approve", "seen and agreed") as bodies:
                 state, _ = run(dags, rig, "flip_reads", soak_minutes=0.02, reads=0, slower=0)
             assert state == "success"
@@ -135,6 +146,12 @@ def test_phases_take_the_application_there_and_back(rig: Rig, dags: Any) -> None
             found = approvals.require_approval(rig.ledger, "flip_reads")
             assert (found.by, found.why) == ("maria (Airflow)", "seen and agreed")
             assert read_mode(rig.ledger).percent == 100
+            assert run(dags, rig, "stop_mongo_writes", dry_run=True)[0] == "failed", "nobody has approved it"
+            evidence = approvals.evidence_of(rig.ledger).digest
+            approvals.approve(rig.ledger, approvals.STOP_MONGO_WRITES, evidence, "maria", "tonight it is")
+            assert would(dags, rig, "stop_mongo_writes") == {
+                "switch_to_dynamodb_only": "DynamoDB can become the leader"
+            }
             with somebody_answers(rig, "Approve", "tonight it is"):
                 state, returned = run(dags, rig, "stop_mongo_writes")
         assert (state, returned["switch_to_dynamodb_only"]["after"]) == ("success", "DYNAMODB_ONLY")
