@@ -27,7 +27,7 @@ from typing import Any
 from docferry.client.following import ModeReader
 from docferry.client.journal.lanes import InstanceLanes
 from docferry.client.tally import Tally
-from docferry.core.cutover.instances import INSTANCES, Instance
+from docferry.core.cutover.instances import INSTANCES, KEPT_S, Instance
 from docferry.core.cutover.modes import MODE, MOVES, Mode, ModeState
 from docferry.errors import (
     CallRefused,
@@ -384,6 +384,7 @@ class Membership:
             examples=self.tally.examples,
             lanes=self._lanes.wanted,
             at=self._lanes.at,
+            expires_s=now // 1000 + KEPT_S if self._state.mode is Mode.FINAL else 0,
         )
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import boto3
 import pytest
+from docferry.adapters.aws.ledger import DynamoLedger
+from docferry.core.cutover.instances import EXPIRES
 from docferry.errors import ConditionFailed, RequestRefused, TimedOut, UnsupportedType
 from docferry.ports.flows import Ledger, Record
 from docferry.testing.fakes import FakeLedger
@@ -162,6 +164,20 @@ def test_of_many_who_change_one_record_each_sees_the_others(ledger: Ledger) -> N
     record = ledger.read("s", "counter")
     assert record is not None
     assert record.body == {"n": 20}
+
+
+def test_record_that_says_when_it_expires_has_that_as_the_tables_ttl(session: boto3.Session | None) -> None:
+    if session is None:
+        pytest.skip("the fake has no TTL")
+    ledger, _ = make_ledgers(session)
+    assert isinstance(ledger, DynamoLedger)
+    ledger.write("instances", "a", {"n": 1}, expect=None)
+    ledger.write("instances", "b", {"n": 1, EXPIRES: 1_800_000_000}, expect=None)
+    items = session.client("dynamodb").scan(TableName=ledger._table)["Items"]
+    assert {one["SK"]["S"]: one.get("_ttl") for one in items} == {"a": None, "b": {"N": "1800000000"}}
+    found = ledger.read("instances", "b")
+    assert found is not None
+    assert found.body == {"n": 1, EXPIRES: 1_800_000_000}
 
 
 # --- the fake alone --------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from docferry.client import membership as module
 from docferry.client.following import BEAT_S
 from docferry.client.membership import Membership
 from docferry.client.transport.sync_driver import run
-from docferry.core.cutover.instances import INSTANCES, Instance, instance_of
+from docferry.core.cutover.instances import EXPIRES, INSTANCES, KEPT_S, Instance, instance_of
 from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.errors import CallRefused, LeaderUnknown, LeaseLost, MembershipBroken, TimedOut, WritesHeld
 from docferry.flows.ledger import modes
@@ -307,6 +307,26 @@ def test_end_is_told(ledger: FakeLedger) -> None:
     member.leave()
     assert stored(ledger, member).ended
     assert modes.live_instances(ledger, identity()) == []
+
+
+def test_record_of_a_process_goes_by_itself_in_final_and_in_no_other_mode(
+    ledger: FakeLedger, member: Membership
+) -> None:
+    """There no process replicates that could clear it."""
+    member.join()
+    assert EXPIRES not in body_of(ledger, member)
+    set_mode(ledger, ModeState(mode=Mode.FINAL, epoch=9))
+    eventually(lambda: body_of(ledger, member)["epoch"] == 9)
+    body = body_of(ledger, member)
+    assert body[EXPIRES] == body["beat"] // 1000 + KEPT_S
+    member.leave()
+    assert body_of(ledger, member)[EXPIRES] >= body[EXPIRES]
+
+
+def body_of(ledger: FakeLedger, member: Membership) -> Any:
+    record = ledger.read(INSTANCES, member.id)
+    assert record is not None
+    return record.body
 
 
 def test_call_to_a_client_that_is_closed_is_refused(ledger: FakeLedger) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from docferry.core.cutover.instances import INSTANCES, Instance
+from docferry.core.cutover.instances import EXPIRES, INSTANCES, KEPT_S, Instance
 from docferry.core.cutover.modes import CROWD, MODE, Mode, ModeState
 from docferry.errors import Unavailable
 from docferry.flows.ledger.modes import crowd_in, list_instances
@@ -18,6 +18,7 @@ from docferry.flows.ledger.rooms.instances import (
     VANISHED_FOR_S,
     Housekeeping,
     clear_instances,
+    let_expire,
     may_be_cleared,
     note_crowd,
 )
@@ -72,6 +73,16 @@ def test_only_old_records_of_processes_that_are_over_are_cleared(one: Instance, 
 @pytest.mark.parametrize("mode", [Mode.DYNAMODB_ONLY, Mode.FINAL])
 def test_none_is_cleared_while_dynamodb_leads(mode: Mode) -> None:
     assert clear_instances(ledger_of(instance("a", VERY_LONG_MS, ended=True), mode=mode), US) == 0
+
+
+def test_in_final_records_of_processes_that_do_not_live_expire() -> None:
+    """One that lives says so itself: its record may not change without it."""
+    ledger = ledger_of(instance("ended", 0, ended=True), instance("gone", 60_000), instance("alive", -10_000))
+    assert let_expire(ledger, US) == 2
+    given = {record.key: record.body.get(EXPIRES, 0) for record in ledger.list(INSTANCES)}
+    assert given["alive"] == 0
+    assert all(abs(given[one] - now_ms() // 1000 - KEPT_S) < 60 for one in ("ended", "gone"))
+    assert let_expire(ledger, US) == 0
 
 
 def test_what_the_cleared_ones_counted_stays_part_of_every_sum() -> None:

@@ -22,11 +22,19 @@ from docferry.flows.backfill.load import backfill_collection
 from docferry.flows.backfill.plan import plan_backfill
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.modes import change_mode, mode_in, mode_record
-from docferry.flows.ledger.rooms.owners import claim_tables, not_owned, read_neighbours, read_owners, require_owned
+from docferry.flows.ledger.rooms.owners import (
+    claim_tables,
+    drop_claim,
+    not_owned,
+    read_neighbours,
+    read_owners,
+    require_owned,
+)
 from docferry.flows.preflight.check import CheckReport, check_ledger
 from docferry.flows.provision.release import release_tables
 from docferry.flows.provision.run import ownership, provision
 from docferry.flows.purge import purge
+from docferry.flows.replicate.follower import replicate
 from docferry.flows.validate.first_pass import validate
 from docferry.flows.validate.repair import repair
 from docferry.ports.flows import Record
@@ -236,6 +244,19 @@ def test_load_plan_check_validation_repair_and_purge_refuse_a_table_of_another()
     check_ledger(world.two, world.second, report)
     assert [one.where for one in report.problems] == ["table Items"]
     assert world.items() == before
+
+
+def test_replication_that_notes_a_claim_reads_the_tag_first() -> None:
+    """Loaded by a docferry that noted none, while another file took the table in another ledger."""
+    world = Two(shared=False)
+    now = world.sources["one"].cluster_time()
+    asyncio.run(replicate(world.job(world.one), world.target, until=now))  # noted: the tag is not asked again
+    drop_claim(world.ledger, "Items", "one")
+    spec = desired(world.one).tables[0]
+    world.estate.tables["Items"] = replace(created_table(spec), tags=owner_tag("two", "OtherLedger"))
+    with pytest.raises(PreflightFailed, match="belongs to migration two by its tag"):
+        asyncio.run(replicate(world.job(world.one), world.target, until=now))
+    assert read_owners(world.ledger, "Items").claims == ()
 
 
 def test_provision_refuses_before_it_touches_a_table_and_its_dry_run_says_so() -> None:

@@ -20,6 +20,7 @@ from docferry.adapters.aws.boto_values import from_boto, to_boto
 from docferry.adapters.aws.endpoint import aws_client
 from docferry.adapters.aws.errors import translated
 from docferry.core.bson_codec.plain import from_plain, to_plain
+from docferry.core.cutover.instances import EXPIRES
 from docferry.core.cutover.journal import JOURNAL
 from docferry.core.cutover.modes import REQUIRES
 from docferry.errors import ConditionFailed, InvariantBroken, Unavailable
@@ -28,7 +29,7 @@ from docferry.ports.flows import Record
 SCHEMA, SCHEMA_REQUIRES = 1, 2
 """A record of schema 2 names in `requires` what its readers must be able to do: a reader that cannot stops."""
 CAN = frozenset({JOURNAL})
-
+TTL = "_ttl"
 
 PATIENT = Config(retries={"mode": "standard", "max_attempts": 8}, connect_timeout=5, read_timeout=20)
 """Throttling and short outages are ridden out here: a ledger call that fails ends a chunk's attempt."""
@@ -119,12 +120,16 @@ class DynamoLedger:
         return other
 
     def _new_item(self, section: str, key: str, revision: int, body: Mapping[str, Any]) -> dict[str, Any]:
-        return self._key(section, key) | {
-            "rev": {"N": str(revision)},
-            "schema": {"N": str(SCHEMA_REQUIRES if body.get(REQUIRES) else SCHEMA)},
-            "nonce": {"S": uuid.uuid4().hex},
-            "body": to_boto(from_plain(dict(body))),
-        }
+        return (
+            self._key(section, key)
+            | {
+                "rev": {"N": str(revision)},
+                "schema": {"N": str(SCHEMA_REQUIRES if body.get(REQUIRES) else SCHEMA)},
+                "nonce": {"S": uuid.uuid4().hex},
+                "body": to_boto(from_plain(dict(body))),
+            }
+            | ({TTL: {"N": str(body[EXPIRES])}} if body.get(EXPIRES) else {})
+        )
 
     def _check(self, record: Record) -> dict[str, Any]:
         return {"TableName": self._table, "Key": self._key(record.section, record.key), **_condition(record)}

@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 INSTANCES = "instances"
+EXPIRES = "expires"
+"""A record of the ledger that has this field goes by the table's TTL, from that second since 1970 on."""
+KEPT_S = 7 * 24 * 3600
+"""So long a record is kept behind its last word in FINAL, where no process replicates that could clear records."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +28,8 @@ class Instance:
     `lanes` is how many lanes of the journal it may use (0: it knows of no journal), `at` the last slot of each that it knows to
     be taken: with the acknowledgement of a hold, and at its end, the last that ever will be. `struck`: it was silent while the
     leader changed, or has a copy; its lanes are sealed, and it may not write any more.
+
+    `expires_s`: in FINAL, from which second since 1970 on the record may go; 0: it does not go by itself.
     """
 
     id: str
@@ -42,6 +48,7 @@ class Instance:
     lanes: int = 0
     at: Sequence[int] = ()
     struck: bool = False
+    expires_s: int = 0
 
     def is_live(self, now_ms: int) -> bool:
         """It may still write by what it knows: it has not ended, was not struck off, and its lease has not ended."""
@@ -65,7 +72,7 @@ class Instance:
             "lanes": self.lanes,
             "at": list(self.at),
             "struck": self.struck,
-        }
+        } | ({EXPIRES: self.expires_s} if self.expires_s else {})
 
 
 def instance_of(key: str, body: Mapping[str, Any]) -> Instance:
@@ -87,4 +94,5 @@ def instance_of(key: str, body: Mapping[str, Any]) -> Instance:
         lanes=int(body.get("lanes", 0)),
         at=tuple(int(one) for one in body.get("at", ())),
         struck=bool(body.get("struck", False)),
+        expires_s=int(body.get(EXPIRES, 0)),
     )

@@ -23,6 +23,7 @@ from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.approvals import FINALIZE, require_approval
 from docferry.flows.ledger.modes import change_mode, mode_in, mode_record, read_mode
+from docferry.flows.ledger.rooms.instances import let_expire
 from docferry.flows.ledger.rooms.watch import Old, end_watch
 from docferry.flows.preflight.readiness import foreign_readers
 from docferry.flows.replicate.follower import replicate
@@ -158,5 +159,6 @@ def finalize(job: Job, waived: Sequence[str] = ()) -> ModeState:
     why = "the soak is over" + (f"; waived: {', '.join(waived)}" if waived else "")
     change_mode(job.ledger, record, after, job.identity, why)
     end_watch(job.ledger, Old.MONGODB, f"the end; waived by {job.identity.name}")
+    let_expire(job.ledger, job.identity)
     job.progress.say(f"the mode is {after}: MongoDB is not kept up to date any more")
     return after

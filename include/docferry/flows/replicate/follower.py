@@ -102,7 +102,9 @@ async def replicate(
         await asyncio.to_thread(require_direction, job.ledger, Flow.REPLICATE, leading=leading)
         if until is None:
             await in_thread(wait_for_late_writes, job, for_s, stop=job.stop)
-        position = await asyncio.to_thread(open_for_following, job.ledger, job.migration, lease)
+        position = await asyncio.to_thread(
+            open_for_following, job.ledger, job.migration, lease, lambda table: job.estate.fetch_table(table)
+        )
         follower = _Follower(job, target, lease, position, leading)
         if for_s is not None:
             for_s -= time.monotonic() - asked

@@ -12,20 +12,22 @@ from docferry.flows.ledger.leases import Lease
 from docferry.flows.ledger.load_headers import LoadHeaders
 from docferry.flows.ledger.mapping_fingerprint import changed_mappings, renew_fingerprints
 from docferry.flows.ledger.positions import recorded_position, replication_in, replication_opened
-from docferry.flows.ledger.rooms.owners import claim_tables
+from docferry.flows.ledger.rooms.owners import TABLES, claim_tables
 from docferry.ports.flows import Ledger, StreamPosition
 
 LOOK_S = 0.5
 
 
-def open_for_following(ledger: Ledger, migration: Migration, lease: Lease) -> StreamPosition:
-    """The position to go on from. From here on nothing may be loaded without conditions.
+def open_for_following(
+    ledger: Ledger, migration: Migration, lease: Lease, tables: TABLES | None = None
+) -> StreamPosition:
+    """The position to go on from. From here on nothing may be loaded without conditions. `tables`: as in `claim_tables`.
 
     Raises PreflightFailed if a collection is not loaded, requests of its load may still be carried out, or a table is another
     migration's.
     """
     _require_loaded(ledger, migration)
-    claim_tables(migration, ledger)
+    claim_tables(migration, ledger, tables)
     if not replication_in(lease.record).opened:
         lease.update(replication_opened())
         _require_loaded(ledger, migration)  # no load without conditions has begun in between

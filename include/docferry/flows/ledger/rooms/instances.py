@@ -2,6 +2,9 @@
 
 Each process and each fork leaves a record. The replicator clears them now and then: only records of processes that can
 neither write any more nor have anything under way. What they counted is added up in one record first, because flips look at it.
+
+In FINAL no process replicates. There each process gives its record a time to go, which DynamoDB itself keeps (TTL); `finalize`
+does so for the records of those that are over.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from docferry.core.cutover.instances import INSTANCES, Instance
+from docferry.core.cutover.instances import EXPIRES, INSTANCES, KEPT_S, Instance
 from docferry.core.cutover.modes import CROWD, Mode
 from docferry.errors import ConditionFailed
 from docferry.flows.ledger.modes import crowd_in, instance_in, live_instances, read_mode
@@ -41,7 +44,7 @@ def may_be_cleared(one: Instance, identity: Identity, at_ms: int) -> bool:
 def clear_instances(ledger: Ledger, identity: Identity) -> int:
     """Remove the records of processes that ended long ago. Returns how many; others may do the same at the same time.
 
-    None while DynamoDB leads, or the leader is being changed: then they say what is to be proved.
+    None while DynamoDB leads, or the leader is being changed: then they say what is to be proved. In FINAL they expire.
 
     Raises: StoreError. Whatever it raises, it can be run again: nothing is counted twice, and nothing is lost.
     """
@@ -65,6 +68,24 @@ def clear_instances(ledger: Ledger, identity: Identity) -> int:
             return cleared  # another process clears them right now
         cleared += _delete(ledger, batch)
     return cleared
+
+
+def let_expire(ledger: Ledger, identity: Identity) -> int:
+    """In FINAL: the records of processes that do not live go by the table's TTL, after KEPT_S. Returns how many will.
+
+    Raises: StoreError.
+    """
+    live = {one.id for one in live_instances(ledger, identity)}  # a process whose record changes is struck off
+    at_s, given = now_ms() // 1000 + KEPT_S, 0
+    for record in ledger.list(INSTANCES):
+        if record.key in live or EXPIRES in record.body:
+            continue
+        try:
+            ledger.write(INSTANCES, record.key, {**record.body, EXPIRES: at_s}, expect=record)
+        except ConditionFailed:
+            continue  # it has woken, and gives its record a time itself
+        given += 1
+    return given
 
 
 def note_crowd(ledger: Ledger, identity: Identity) -> int:
