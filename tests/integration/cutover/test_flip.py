@@ -28,7 +28,7 @@ from docferry.wiring import who
 from support.backfill.rig import Rig, eventually
 from support.client.rig import connected
 from support.replicate.rig import Following, Said, end, live_shop
-from support.validate.planting import validate
+from support.validate.planting import require_equal
 
 pytestmark = pytest.mark.cutover
 
@@ -63,7 +63,7 @@ def job_of(rig: Rig) -> Job:
 
 
 def equal_and_approved(rig: Rig) -> None:
-    assert validate(rig).ok
+    require_equal(rig)
     evidence = approvals.evidence_of(rig.ledger).digest
     approvals.approve(rig.ledger, approvals.FLIP_READS, evidence, "a manager", "all is equal")
 
@@ -184,7 +184,7 @@ def test_what_is_missing_keeps_the_reads_where_they_are_and_all_of_it_is_said(ri
         flip.begin_dual_write(job_of(rig))
         with pytest.raises(PreflightFailed, match="full validation: none has been recorded"):
             flip.flip_reads(job_of(rig), 10)
-        assert validate(rig).ok
+        require_equal(rig)
         with pytest.raises(PreflightFailed, match="flip_reads: has no approval"):
             flip.flip_reads(job_of(rig), 10)
         equal_and_approved(rig)

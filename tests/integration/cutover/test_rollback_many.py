@@ -31,7 +31,7 @@ from support.client.drill import approve, change_leader, cutover_of
 from support.client.rig import MODES, connected, set_mode
 from support.cutover.unfence import unfence
 from support.replicate.rig import Following, assert_equal, end, live_shop
-from support.validate.planting import MAKERS, validate
+from support.validate.planting import MAKERS, require_equal
 
 pytestmark = pytest.mark.cutover
 
@@ -147,7 +147,7 @@ def assert_holds(database: Any, workers: list[Worker]) -> int:
 def lead_by_dynamodb(rig: Rig) -> None:
     with Following(rig):
         set_mode(rig, MODES["DYNAMODB_READS 100"])
-        assert validate(rig).ok
+        require_equal(rig)
     approve(rig, approvals.STOP_MONGO_WRITES)
     with wiring.connect(rig.file):  # an application that is not there cannot be led
         change_leader(rig, back=False)

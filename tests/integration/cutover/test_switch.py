@@ -42,7 +42,7 @@ from support.cutover.switching import (
     switch_back,
 )
 from support.replicate.rig import Following
-from support.validate.planting import validate
+from support.validate.planting import require_equal
 
 __all__ = ["own_stack", "rig"]
 pytestmark = pytest.mark.cutover
@@ -53,14 +53,14 @@ def test_way_there_and_back_under_traffic_loses_nothing(rig: Rig) -> None:
         with Following(rig):
             set_mode(rig, MODES["DYNAMODB_READS 100"])
             more(traffic)
-            assert validate(rig).ok
+            require_equal(rig)
         approved(rig)
         switch(rig)
         more(traffic, 200)
         with pytest.raises(PreflightFailed, match="the last one judged the database that leads now"):
             switch_back(rig, waived=())
         with reversing(rig):
-            assert validate(rig).ok
+            require_equal(rig)
         back = switch_back(rig, waived=())
         assert read_mode(rig.ledger).mode is Mode.MONGO_ONLY
         assert recorded_fence(rig.ledger)[0] is Recorded.DOWN
@@ -75,7 +75,7 @@ def test_way_there_and_back_under_traffic_loses_nothing(rig: Rig) -> None:
     assert in_mongodb(rig.database) == traffic.acknowledged()
     assert back.held_s < 3
     with Following(rig):
-        assert validate(rig).ok
+        require_equal(rig)
     assert in_dynamodb(rig.dynamodb, rig.table) == traffic.acknowledged()
 
 
@@ -91,7 +91,7 @@ def test_stop_that_is_asked_for_while_writes_wait_goes_back_at_once(rig: Rig) ->
         with Following(rig):
             set_mode(rig, READS)
             more(traffic)
-            assert validate(rig).ok
+            require_equal(rig)
         approved(rig)
         asking = threading.Thread(target=ask)
         asking.start()
@@ -110,7 +110,7 @@ def test_dynamodb_leads_and_no_acknowledged_write_is_lost(rig: Rig) -> None:
         with Following(rig):
             set_mode(rig, MODES["DYNAMODB_READS 100"])
             eventually(lambda: traffic.writes > 100, "some writes")
-            assert validate(rig).ok
+            require_equal(rig)
         approved(rig)
         report = switch(rig)
         assert read_mode(rig.ledger).mode is Mode.DYNAMODB_ONLY
@@ -253,7 +253,7 @@ def test_switch_is_refused_before_anything_is_touched(rig: Rig) -> None:
     with pytest.raises(PreflightFailed, match="full validation: none has been recorded"):
         switch(rig)
     with Following(rig):
-        assert validate(rig).ok
+        require_equal(rig)
     with pytest.raises(PreflightFailed, match="application: is unknown: no instance is registered"):
         switch(rig)
     with wiring.connect(rig.file), pytest.raises(PreflightFailed, match="stop_mongo_writes: has no approval"):

@@ -33,7 +33,7 @@ from docferry.ports.flows import Target
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig, eventually
 from support.cutover.switching import job_of, own_stack, ready, rig, switch, switch_back
-from support.validate.planting import validate
+from support.validate.planting import require_equal
 
 __all__ = ["own_stack", "rig"]
 
@@ -95,7 +95,7 @@ def test_straggler_in_mongodb_is_a_letter_with_both_copies_and_neither_way_goes_
         switch(rig)
         manager["users"].update_one({"username": "users-0"}, {"$set": {"status": "DynamoDB's"}})
         with followed(rig, reverse) as job:
-            assert validate(rig).ok
+            require_equal(rig)
             # A transaction of docferry's own user, as reverse replication makes them, is none of them: no letter so far.
             assert list_strays(rig.ledger) == []
             with own_stack.mongo.client("docferry") as late:  # past the write block, and plain: not reverse replication
@@ -139,7 +139,7 @@ def test_the_end_comes_behind_the_watch(rig: Rig) -> None:
         switch(rig)
         with followed(rig, reverse) as job:
             eventually(lambda: not read_watch_of(rig).is_open, "the end of the watch")
-            assert validate(rig).ok
+            require_equal(rig)
             assert health_of(job, ["watch"]).parts["watch"].status is Status.HEALTHY
         assert read_watch_of(rig).how == "watched for 2 s"
     end_of(rig)

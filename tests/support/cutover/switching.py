@@ -39,7 +39,7 @@ from support.client.traffic import Traffic
 from support.cutover.unfence import unfence
 from support.replicate.rig import Following, Said, end, live_shop
 from support.reverse.application import job_of as returning_of
-from support.validate.planting import validate
+from support.validate.planting import require_equal
 
 READS = MODES["DYNAMODB_READS 100"]
 
@@ -155,7 +155,7 @@ def ready(rig: Rig) -> None:
         epoch = read_mode(rig.ledger).epoch
         live: Any = lambda: modes.live_instances(rig.ledger, who("a test"))  # noqa: E731
         eventually(lambda: not modes.unacknowledged(live(), epoch), "every process to follow")
-        assert validate(rig).ok
+        require_equal(rig)
     approved(rig)
 
 
