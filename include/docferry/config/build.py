@@ -67,9 +67,14 @@ class Migration:
         return {name: layout for name, layout in found.items() if not layout.plain}
 
     def entities(self, table: str) -> dict[str, DocumentMapping]:
-        """entityType -> mapping, for all items that may be in a table."""
+        """entityType -> mapping, for all items of documents that may be in a table: their guards hold nothing of them."""
         found = [mapping for mapping in self.mappings.values() if mapping.table == table]
         return {entity: mapping for mapping in found for entity in (mapping.root.entity, *mapping.children)}
+
+    def kinds(self, table: str) -> dict[str, DocumentMapping]:
+        """The same with guards: all items that the migration may have in a table."""
+        found = [mapping for mapping in self.mappings.values() if mapping.table == table]
+        return {entity: mapping for mapping in found for entity in mapping.kinds}
 
 
 def build(file: MigrationFile, source: str, digest: str) -> Migration:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 Billing = Literal["on_demand", "provisioned"]
 Unmapped = Literal["keep", "drop", "refuse"]
@@ -271,11 +271,29 @@ class TransformSettings(_Strict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UniqueSettings(_Strict):
+    """A unique index of MongoDB that is kept by guard items. `key` is the index's: fields, with their directions.
+
+    `partial` is its filter, as MongoDB's query language has it (values that JSON has not: as extended JSON); None: it has none.
+    """
+
+    name: str
+    key: Mapping[str, int]
+    sparse: bool = False
+    partial: Mapping[str, Any] | None = None
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return tuple(self.key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionSettings:
     """One MongoDB collection and how its documents become items. `children` maps array field -> its items.
 
     `key` and, of indexes that do not have the plain ones, `index_keys` are the key attributes of its table. `without_kind` are
-    the indexes that do not project `entityType`: what they name is told apart in the table.
+    the indexes that do not project `entityType`: what they name is told apart in the table. `unique` are MongoDB's unique indexes
+    that are kept.
     """
 
     name: str
@@ -290,6 +308,7 @@ class CollectionSettings:
     index_keys: Mapping[str, KeyDesign] = field(default_factory=dict)
     without_kind: frozenset[str] = frozenset()
     transform: TransformSettings | None = None
+    unique: tuple[UniqueSettings, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

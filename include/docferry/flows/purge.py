@@ -234,7 +234,7 @@ class _Purge:
             await cancel_all(segments)
 
     async def _segment(self, table: str, number: int) -> None:
-        entities = self.job.migration.entities(table)
+        entities = self.job.migration.kinds(table)
         start: Item | None = None
         while True:
             page = await self.target.scan(table, number, SCAN_SEGMENTS, start, ATTRIBUTES)

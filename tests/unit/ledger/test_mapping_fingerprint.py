@@ -65,6 +65,7 @@ OTHER: Mapping[type, Mapping[str, Any]] = {
         "ttl_attribute": "_ttl",
         "key": s.KeyDesign(PK=s.KeyAttribute(name="PK"), SK=s.KeyAttribute(name="SK", type="N")),
         "index_keys": {"GSI1": s.KeyDesign(PK=s.KeyAttribute(name="email"))},
+        "unique": (s.UniqueSettings(name="email_1", key={"email": 1}),),
     },
 }
 """Another value of each field that decides about items."""
@@ -126,6 +127,20 @@ def test_each_field_of_an_item_changes_the_fingerprint_at_the_root_and_in_a_chil
     child = replace(ITEM, entity="ORDER_ITEM")
     of_child = [fingerprint_of(replace(ORDERS, children={"items": one})) for one in (child, replace(child, **changed))]
     assert len({fingerprint_of(ORDERS), of_root, *of_child}) == 4
+
+
+def test_a_unique_index_decides_by_its_name_its_fields_in_their_order_and_its_filter() -> None:
+    one = s.UniqueSettings(name="a_1_b_1", key={"a": 1, "b": 1})
+    alike = replace(one, key={"a": 1, "b": -1})  # equality has no direction
+    others = [
+        replace(one, name="other"),
+        replace(one, key={"b": 1, "a": 1}),
+        replace(one, sparse=True),
+        replace(one, partial={"a": {"$gt": 1}}),
+    ]
+    made = [fingerprint_of(replace(ORDERS, unique=(found,))) for found in (one, alike, *others)]
+    assert made[0] == made[1]
+    assert len(set(made)) == 1 + len(others)
 
 
 @pytest.mark.parametrize("value", [1, 1.0, True, "1", None])

@@ -70,7 +70,8 @@ def _paths() -> dict[str, Any]:
 
 
 def _key_fields(fields: KeyFields) -> dict[str, Any]:
-    """The fields of keys alone; an array that becomes items keeps its length, and what of its elements is in a key."""
+    """The fields of keys alone; an array that becomes items keeps its length, and what of its elements is in a key. Fields that a
+    unique index needs are whole: an index goes into arrays, too."""
     image = "$fullDocumentBeforeChange"
     tree: dict[str, Any] = {"_id": f"{image}._id"}
     for path in fields.root:
@@ -84,6 +85,7 @@ def _key_fields(fields: KeyFields) -> dict[str, Any]:
         array = value_at(image, path.split("."))
         elements = {"$map": {"input": array, "in": {"$cond": [is_object, _document(element), 0]}}}
         _graft(tree, path.split("."), {"$cond": [{"$isArray": [array]}, elements, "$$REMOVE"]})
+    tree.update({name: value_at(image, [name]) for name in fields.whole})
     return _document(tree)
 
 

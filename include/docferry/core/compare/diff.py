@@ -11,24 +11,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Final
+from typing import Any
 
-from bson.binary import Binary
 from bson.code import Code
-from bson.datetime_ms import DatetimeMS
 from bson.dbref import DBRef
 from bson.decimal128 import Decimal128
-from bson.int64 import Int64
 from bson.regex import Regex
 
 from docferry.core.bson_codec.decode import decode_value
 from docferry.core.bson_codec.hints import HintTree
 from docferry.core.bson_codec.names import unescape_name
 from docferry.core.bson_codec.plain import AttributeValue
-from docferry.core.compare.masking import MASKED, Masks, is_masked, is_masked_key, shown_id, shown_key
+from docferry.core.compare.masking import MASKED, Masks, is_masked, is_masked_key, shown_id, shown_key_of
 from docferry.core.mapping.item_plan import ItemPlan
 from docferry.core.mapping.items import Item, key_of
 from docferry.core.mapping.mapping import DocumentMapping
+from docferry.core.mql.values import bson_type
 
 
 class Told(Enum):
@@ -188,7 +186,7 @@ def compare_wire(expected: AttributeValue, actual: AttributeValue, path: str) ->
 
 def same_value(one: Any, other: Any) -> bool:
     """Equal in value and in BSON type."""
-    if bson_type(one) != bson_type(other):
+    if told_type(one) != told_type(other):
         return False
     if isinstance(one, float):
         return repr(one) == repr(float(other))  # tells -0.0 from 0.0, and finds NaN equal to NaN
@@ -207,41 +205,16 @@ def same_value(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-_TYPES: Final[tuple[tuple[type, str], ...]] = (
-    (bool, "bool"),
-    (Int64, "int64"),
-    (int, "int32"),
-    (float, "double"),
-    (Decimal128, "decimal"),
-    (Code, "code"),
-    (str, "string"),
-    (DatetimeMS, "date"),
-    (DBRef, "dbref"),
-    (dict, "document"),
-    (list, "array"),
-)
-
-
-def bson_type(value: Any) -> str:
-    """The BSON type's name, for reports and for telling 1 from 1.0."""
-    if value is MISSING:
-        return "missing"
-    if value is None:
-        return "null"
-    if isinstance(value, Binary):
-        return f"binary {value.subtype}"
-    if isinstance(value, bytes):
-        return "binary 0"
-    if isinstance(value, int) and not isinstance(value, bool | Int64):
-        return "int32" if -(2**31) <= value < 2**31 else "int64"
-    return next((name for kind, name in _TYPES if isinstance(value, kind)), type(value).__name__.lower())
+def told_type(value: Any) -> str:
+    """The BSON type's name, for reports."""
+    return "missing" if value is MISSING else bson_type(value)
 
 
 def shown(value: Any, masked: bool) -> str:
     """A value for a report: its BSON type, and the value itself unless it is masked."""
     if isinstance(value, Told):
         return value.value
-    kind = bson_type(value)
+    kind = told_type(value)
     if isinstance(value, Wire):
         ((tag, value),) = value.value.items()
         kind = f"attribute {tag}"
@@ -258,8 +231,9 @@ def differences_of(
     compared = list(compare_item(mapping, expected, stored))
     if not compared:
         return []
-    plan = mapping.children.get(expected["entityType"]["S"], mapping.root)
-    pk, sk = shown_key(plan, key_of(expected), masked)
+    entity = expected["entityType"]["S"]
+    plan = mapping.children.get(entity, mapping.root)
+    pk, sk = shown_key_of(mapping, entity, key_of(expected), masked)
     found: list[Difference] = []
     for path, mine, other in compared:
         hide = is_masked(path, masked) or is_masked_key(plan, path.rpartition(".")[2], masked)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from docferry.core.mapping.item_plan import ItemPlan
+from docferry.core.mapping.item_plan import GuardPlan, ItemPlan
 from docferry.core.mapping.items import ItemKey
 from docferry.core.mapping.key_templates import Template
 from docferry.core.mapping.mapping import DocumentMapping
@@ -56,11 +56,27 @@ def shown_key(plan: ItemPlan, key: ItemKey, masked: Masks) -> ItemKey:
     )
 
 
+def shown_key_of(mapping: DocumentMapping, entity: str, key: ItemKey, masked: Masks) -> ItemKey:
+    """The same of an item that the mapping makes, by its `entityType`."""
+    guard = mapping.unique.get(entity)
+    if guard is None:
+        return shown_key(mapping.children.get(entity, mapping.root), key, masked)
+    return (f"{entity}#{MASKED}" if _guards_masked(guard, masked) else key[0]), key[1]
+
+
+def _guards_masked(guard: GuardPlan, masked: Masks) -> bool:
+    return any(is_masked(name, masked) for name in guard.settings.fields)
+
+
 def shown_strange_key(mappings: Iterable[DocumentMapping], key: ItemKey, masked: Masks) -> ItemKey:
     """The key of an item that no mapping owns. It is hidden where it looks like one that is made of a masked field."""
     if not masked:
         return key
     pk, sk = key
+    mappings = list(mappings)
+    for guard in (guard for mapping in mappings for guard in mapping.unique.values()):
+        if pk.startswith(guard.entity) and _guards_masked(guard, masked):
+            return f"{guard.entity}#{MASKED}", sk
     for plan in _plans(mappings):
         hidden = shown_key(plan, key, masked)
         if hidden[0] != key[0] and key[0].startswith(_literal_start(plan.pk)):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from docferry.core.compare.key_sets import could_make, disjoint, first_word, word_of
 from docferry.core.estate.tags import OWNER
+from docferry.core.mapping.item_plan import compile_guards
 from docferry.core.mapping.items import Item
 from docferry.core.mapping.key_templates import Template, parse_template
 from docferry.core.settings import CollectionSettings
@@ -58,6 +59,9 @@ def claim_on(
         if one.table != table:
             continue
         keys.add(one.item.key["PK"])  # children are in their parent's partition
+        for guard in compile_guards(one):
+            keys.add("#".join((guard.entity, *(f"{{{name}}}" for name in guard.settings.fields))))
+            entities.add(guard.entity)
         for item in (one.item, *one.children.values()):
             entities.add(item.entity)
             for name, key in item.index.items():

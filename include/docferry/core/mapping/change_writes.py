@@ -3,6 +3,8 @@
 The items that an update did not touch stay as they are; the root is written at every change, last, with the digest of all
 children. Items that the document no longer has become tombstones with the change's version. A document that cannot be
 stored has no items any more: whatever its old and its new keys name is buried, and readers find it in MongoDB.
+
+Guards are items of their document, too: those of values that a change gives up become tombstones, those that it gains are put.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from docferry.core.mapping.items import Document, Item, ItemKey, key_of
+from docferry.core.mapping.items import Document, Item, ItemKey, is_guard, key_of
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import decode_document, encode_decoded
 from docferry.core.mapping.tombstones import tombstone
@@ -81,7 +83,7 @@ class DecodedChange:
         graves = list(self._graves(kept, ttl_attribute))
         if touched is not None and self.mapping.transform is None:  # which may make any item of any field
             had = {key_of(stub) for stub in self.old}
-            children = [one for one in children if key_of(one) not in had or _is_touched(self.mapping, one, touched)]
+            children = [one for one in children if key_of(one) not in had or self._is_touched(one, touched)]
         return Writes([*graves, *children], root)
 
     def burial(self, ttl_attribute: str, error: DocumentError) -> Writes:
@@ -99,6 +101,10 @@ class DecodedChange:
             assert self.unreadable is not None
             raise self.unreadable
         return encode_decoded(self.mapping, raw, self.document, self.read_version)
+
+    def _is_touched(self, item: Item, touched: Collection[str]) -> bool:
+        """A guard that was there before says the same still."""
+        return not is_guard(item) and _is_touched(self.mapping, item, touched)
 
     def _graves(self, kept: Collection[ItemKey], ttl_attribute: str) -> Iterator[Item]:
         return (tombstone(stub, self.version, ttl_attribute) for stub in self.old if key_of(stub) not in kept)
@@ -118,7 +124,8 @@ def _stubs(mapping: DocumentMapping, document: Document | None) -> list[Item]:
     if document is None:
         return []
     try:
-        return mapping.stubs(document)
+        stubs = mapping.stubs(document)
+        return [*stubs, *mapping.guard_items(document)] if stubs else []
     except DocumentError:
         return []
 

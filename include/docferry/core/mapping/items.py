@@ -17,6 +17,9 @@ SYSTEM: Final = frozenset({"PK", "SK", "_v", "_t", "_i", "_ttl", "_deleted", "_d
 """Names that a document's own fields never get: they are escaped. `_ttl` also where the file names another TTL attribute."""
 KIND: Final = "entityType"
 """The attribute that says which kind of item one is."""
+GUARD: Final = "UNIQUE"
+"""What partition keys, sort keys and `entityType` of guards begin with. No other key of such a table does, and no other entity
+has the `#` that follows."""
 VOLATILE: Final = frozenset({"_v", "_ttl", "_digest"})
 """Attributes that say when an item was written, not what it holds."""
 
@@ -24,6 +27,11 @@ VOLATILE: Final = frozenset({"_v", "_ttl", "_digest"})
 def key_of(item: Item) -> ItemKey:
     """(partition key, sort key) of an item in wire form."""
     return item["PK"]["S"], item["SK"]["S"]
+
+
+def is_guard(item: Item) -> bool:
+    """Whether an item keeps a value unique: it says whose the value is, and nothing else of the document."""
+    return bool(item.get(KIND, {}).get("S", "").startswith(GUARD + "#"))
 
 
 def check_size(item: Item, path: str | None = None) -> None:

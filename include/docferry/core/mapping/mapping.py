@@ -36,11 +36,14 @@ from docferry.core.mapping.decoding import Decoded, decode_items
 from docferry.core.mapping.digest import digest
 from docferry.core.mapping.item_plan import (
     Branch,
+    Guard,
     ItemPlan,
     add_index_keys,
     child_key,
+    compile_guards,
     compile_item,
     elements_of,
+    guard_item,
     refuse_unmapped,
     stub,
 )
@@ -48,6 +51,7 @@ from docferry.core.mapping.items import SYSTEM, Document, Item, ItemKey, check_s
 from docferry.core.mapping.key_templates import MISSING, check_length, lookup, render_value
 from docferry.core.mapping.shapes import Leaf, encode_leaf
 from docferry.core.mapping.table_layout import layout_of
+from docferry.core.mql.index_entries import fields_needed
 from docferry.core.settings import CollectionSettings
 from docferry.core.transform import Transform, restored, stored_form
 from docferry.core.versions import version_text
@@ -62,11 +66,12 @@ from docferry.errors import (
 
 @dataclass(frozen=True, slots=True)
 class KeyFields:
-    """The fields that the table keys of a collection are made of, as dotted paths: the root's, and by the path of each
-    array that becomes items, those of its elements."""
+    """The fields that the keys of a collection's items are made of, as dotted paths: the root's, and by the path of each
+    array that becomes items, those of its elements. `whole` are fields of the top level of which all is needed."""
 
     root: tuple[str, ...]
     children: Mapping[str, tuple[str, ...]]
+    whole: tuple[str, ...] = ()
 
 
 class DocumentMapping:
@@ -95,6 +100,12 @@ class DocumentMapping:
         }
         self.root = compile_item(settings.item, self._system, settings, children=children)
         self.children = {plan.entity: plan for plan in children.values()}
+        self.unique = {plan.entity: plan for plan in compile_guards(settings)}
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The `entityType` of all items that it makes, root first and guards last."""
+        return (self.root.entity, *self.children, *self.unique)
 
     def __repr__(self) -> str:
         return f"Mapping({self.collection!r} -> {self.table!r})"
@@ -136,16 +147,37 @@ class DocumentMapping:
         """What of a document must be known to tell the keys of its items."""
         root = self.root.pk.fields | self.root.sk.fields
         children = {".".join(plan.path): tuple(sorted(plan.sk.fields - {"index"})) for plan in self.children.values()}
-        return KeyFields(tuple(sorted(root)), children)
+        whole = {name for plan in self.unique.values() for name in fields_needed(plan.settings)}
+        return KeyFields(tuple(sorted(root)), children, tuple(sorted(whole)))
 
     def keys(self, document: Document) -> list[ItemKey]:
-        """The keys of a document's items, root first, without encoding its content. Raises as `encode` does."""
+        """The keys of a document's items, root first, guards left out, without encoding its content. Raises as `encode` does."""
         found = [self.root_key(document)]
         pk = found[0][0]
         for child in self.children.values():
             elements = elements_of(lookup(document, child.path))
             found += [child_key(child, pk, element, index) for index, element in enumerate(elements)]
         return found
+
+    # --- guards ------------------------------------------------------------------------------------------------------
+
+    def guards(self, document: Document) -> dict[ItemKey, Guard]:
+        """What a document holds of MongoDB's unique indexes, by the keys of the guard items. Raises DocumentError."""
+        return {key: one for plan in self.unique.values() for key, one in plan.guards(document).items()}
+
+    def guard_items(self, document: Document, version: int | None = None) -> list[Item]:
+        """The guard items of a document; without a version, as `stubs` are."""
+        of_all = self._id_in(document) | ({} if version is None else {"_v": _stamp(version)})
+        found = self.guards(document) if self.unique else {}
+        return [guard_item(one, of_all) for one in found.values()]
+
+    @staticmethod
+    def _id_in(document: Document) -> Item:
+        hints: Hints = {}
+        found: Item = {"_id": encode_id(document["_id"], hints)}
+        return found | ({"_t": hint_map(hints)} if hints else {})
+
+    # --- keys --------------------------------------------------------------------------------------------------------
 
     def root_key(self, document: Document) -> ItemKey:
         """The key of the root item. Raises DocumentError."""
@@ -164,13 +196,13 @@ class DocumentMapping:
         return (item[f"{index}PK"]["S"], item[f"{index}SK"]["S"]) if f"{index}PK" in item else None
 
     def stubs(self, document: Document) -> list[Item]:
-        """A document's items, root first, as far as where they are and whose: PK, SK, entityType, _id and its hints.
+        """A document's items, root first, guards left out, as far as where they are and whose: PK, SK, entityType, _id and its
+        hints.
 
         Needs only the fields of keys. Leaves out items whose key cannot be told, and all if the root's cannot: such a
         document has a dead letter, and no such item.
         """
-        hints: Hints = {}
-        of_all: Item = {"_id": encode_id(document["_id"], hints)} | ({"_t": hint_map(hints)} if hints else {})
+        of_all = self._id_in(document)
         try:
             pk, sk = self.root_key(document)
         except DocumentError:

@@ -38,7 +38,7 @@ def decode_document(data: bytes) -> dict[str, Any]:
 
 
 def encode_raw(mapping: DocumentMapping, data: bytes, version: int) -> list[Item]:
-    """The items of a document in BSON, root first. Raises DocumentError if it cannot be stored."""
+    """The items of a document in BSON, root first and guards last. Raises DocumentError if it cannot be stored."""
     return encode_decoded(mapping, data, decode_document(data), version)
 
 
@@ -47,7 +47,7 @@ def encode_decoded(mapping: DocumentMapping, data: bytes, document: dict[str, An
     refuse_deprecated(data, document)
     items = mapping.encode(document, version)
     _refuse_too_large(mapping, items, len(data))
-    return items
+    return [*items, *mapping.guard_items(document, version)] if mapping.unique else items
 
 
 def _refuse_too_large(mapping: DocumentMapping, items: Sequence[Item], document_bytes: int) -> None:

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import bson
-from bson import Code, Decimal128, Timestamp
+from bson import Code, DatetimeMS, DBRef, Decimal128, Int64, Timestamp
+from bson.binary import Binary
 from bson.codec_options import DEFAULT_CODEC_OPTIONS, CodecOptions
 
 from docferry.core.bson_codec.options import BSON_OPTIONS, INT64_MAX, INT64_MIN
 from docferry.core.bson_codec.order import ABSENT
 from docferry.core.bson_codec.references import fields_of
-from docferry.core.compare.diff import bson_type
 
 Document = dict[str, Any]
 Path = tuple[str, ...]
@@ -106,6 +106,34 @@ def _in_array(array: list[Any], rest: Path, leaf_arrays: bool) -> Iterator[Any]:
             yield from values_at(fields, rest[1:], leaf_arrays)
         elif isinstance(element, list):
             yield from _in_array(element, rest[1:], leaf_arrays)
+
+
+_TYPES: Final[tuple[tuple[type, str], ...]] = (
+    (bool, "bool"),
+    (Int64, "int64"),
+    (int, "int32"),
+    (float, "double"),
+    (Decimal128, "decimal"),
+    (Code, "code"),
+    (str, "string"),
+    (DatetimeMS, "date"),
+    (DBRef, "dbref"),
+    (dict, "document"),
+    (list, "array"),
+)
+
+
+def bson_type(value: Any) -> str:
+    """The BSON type's name; it tells 1 from 1.0."""
+    if value is None:
+        return "null"
+    if isinstance(value, Binary):
+        return f"binary {value.subtype}"
+    if isinstance(value, bytes):
+        return "binary 0"
+    if isinstance(value, int) and not isinstance(value, bool | Int64):
+        return "int32" if -(2**31) <= value < 2**31 else "int64"
+    return next((name for kind, name in _TYPES if isinstance(value, kind)), type(value).__name__.lower())
 
 
 TYPE_CODES: Final[Mapping[str, int]] = {

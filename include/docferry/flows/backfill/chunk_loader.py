@@ -30,7 +30,14 @@ from docferry.errors import (
     Unavailable,
 )
 from docferry.flows.backfill.mended import OpenLetters
-from docferry.flows.backfill.pages import PART_DOCUMENTS, LoadPage, LoadPart, refuse_shared_keys, superseded
+from docferry.flows.backfill.pages import (
+    PART_DOCUMENTS,
+    LoadPage,
+    LoadPart,
+    refuse_shared_keys,
+    superseded,
+    without_taken,
+)
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread
@@ -174,7 +181,7 @@ class ChunkLoader:
         for position in positions:
             data = page.raw[position]
             try:
-                items, made = self._pack(data, page.version)
+                items, made = self._pack(data, page)
                 refuse_shared_keys(items, page.keys, self.collection)
             except DocumentError as error:
                 error.namespace, error.id = self.collection, error.id or id_text(data)
@@ -186,13 +193,13 @@ class ChunkLoader:
             part.owners += [position] * len(items)
         return part
 
-    def _pack(self, data: bytes, version: int) -> tuple[Sequence[Packed], Sequence[Item]]:
+    def _pack(self, data: bytes, page: LoadPage) -> tuple[Sequence[Packed], Sequence[Item]]:
         """A document's items ready to be sent, and as the mapping made them, unless the transcoder did without it."""
-        if not self.conditional:
-            packed = self.transcoder.pack(data, version)
+        if not (self.conditional or self.mapping.unique):
+            packed = self.transcoder.pack(data, page.version)
             if packed is not None:
                 return (Packed(*packed),), ()
-        made = encode_raw(self.mapping, data, version)
+        made = without_taken(encode_raw(self.mapping, data, page.version), page.keys)
         items = self.target.pack(made, self.mapping.table)
         if len(made) == 1:
             self.transcoder.learn(data)

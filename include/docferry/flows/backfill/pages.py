@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from docferry.core.mapping.items import Item, ItemKey
+from docferry.core.mapping.items import Item, ItemKey, is_guard, key_of
 from docferry.errors import DocumentError, KeyCollision
 from docferry.ports.flows import Packed, Written
 
@@ -50,6 +50,12 @@ def superseded(page: LoadPage, written: Sequence[Written], dead: Mapping[int, Do
         if place not in one.superseded
     }
     return len({owner for part in page.parts for owner in part.owners} - fresh - set(dead))
+
+
+def without_taken(items: Sequence[Item], keys: set[ItemKey]) -> list[Item]:
+    """Without guards that another document of the page has: a request may not name an item twice. MongoDB's index allows no such
+    two; where there are (it is younger than the documents, or another), a validation finds the one that is not there."""
+    return [item for item in items if not (is_guard(item) and key_of(item) in keys)]
 
 
 def refuse_shared_keys(items: Sequence[Packed], keys: set[ItemKey], collection: str) -> None:

@@ -22,6 +22,7 @@ from docferry.core.settings import (
     KeyAttribute,
     KeyDesign,
     TransformSettings,
+    UniqueSettings,
 )
 from docferry.errors import ConditionFailed, PreflightFailed, Problem, TableMissing
 from docferry.flows.ledger.load_headers import LoadHeaders
@@ -43,10 +44,12 @@ FIRST: Mapping[type, Mapping[str, Any]] = {
         "key": PLAIN_KEY,
         "index_keys": {},
         "transform": None,
+        "unique": (),
     },
     TransformSettings: {"use": None, "version": 1},
     KeyDesign: {"PK": None, "SK": None},
     KeyAttribute: {"name": None, "type": "S"},
+    UniqueSettings: {"name": None, "key": None, "sparse": False, "partial": None},
 }
 """The fields that decide about items, with the value by which items are as they were before the field was there (None: the field
 always was, and counts always). Not the default of the settings class: that may change, and the items with it."""
@@ -58,19 +61,25 @@ def fingerprint_of(settings: CollectionSettings) -> str:
     return FORMAT + hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _deciding(
-    settings: CollectionSettings | ItemSettings | KeyDesign | KeyAttribute | TransformSettings,
-) -> dict[str, Any]:
-    """What decides, without what has its first value. The order of names in the file decides nothing."""
+_Settings = CollectionSettings | ItemSettings | KeyDesign | KeyAttribute | TransformSettings | UniqueSettings
+
+
+def _deciding(settings: _Settings) -> dict[str, Any]:
+    """What decides, without what has its first value. The order of names in the file decides nothing, but for an index's fields:
+    a guard's key has them in that order."""
     found = {name: getattr(settings, name) for name in FIRST[type(settings)]}
     if "types" in found:  # what a natural type says is for parameters, and decides nothing
         found["types"] = {name: text for name, text in found["types"].items() if text not in NATURAL}
+    if isinstance(settings, UniqueSettings):
+        found["key"] = list(settings.fields)
     return {name: _plain(value) for name, value in found.items() if value != FIRST[type(settings)][name]}
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, ItemSettings | KeyDesign | KeyAttribute | TransformSettings):
+    if isinstance(value, _Settings):
         return _deciding(value)
+    if isinstance(value, tuple) and any(isinstance(one, UniqueSettings) for one in value):
+        return sorted(map(_deciding, value), key=lambda one: str(one["name"]))
     if isinstance(value, Mapping):
         return {name: _plain(inner) for name, inner in value.items()}
     return sorted(value) if isinstance(value, tuple) else value

@@ -9,11 +9,11 @@ from typing import Any
 
 from docferry.config import Migration
 from docferry.core.bson_codec.references import fields_of
-from docferry.core.compare.diff import bson_type
 from docferry.core.mapping.item_plan import elements_of
 from docferry.core.mapping.key_templates import MISSING, Placeholder, Template, lookup, parse_key, parse_template
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import decode_document
+from docferry.core.mql.values import bson_type
 from docferry.core.settings import PLAIN_KEY, CollectionSettings, ItemSettings, KeyDesign, KeyType
 from docferry.errors import DocumentError, Problem, TransformFailed
 from docferry.flows.preflight.names import closest

@@ -15,7 +15,7 @@ from bson.errors import BSONError
 
 from docferry.core.compare.diff import is_tombstone
 from docferry.core.mapping.digest import digest
-from docferry.core.mapping.items import Item, ItemKey, key_of
+from docferry.core.mapping.items import Item, ItemKey, is_guard, key_of
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import decode_document, id_name, id_of, item_id
 from docferry.errors import DocumentError, ItemsUnreadable, MigrationError, TornDocument
@@ -51,11 +51,13 @@ def place_of(mapping: DocumentMapping, id_data: bytes, key: ItemKey) -> Place:
 
 def places_of(record: StreamRecord, entities: Mapping[str, DocumentMapping]) -> Iterator[Place | str | ItemsUnreadable]:
     """The places that both images of a record name; for an image that names none the reason: its entityType if the file
-    knows none of that name, ItemsUnreadable (its namespace the collection) if it is of one."""
+    knows none of that name, ItemsUnreadable (its namespace the collection) if it is of one. Guards name none: passed over."""
     found: dict[tuple[str, str], Place] = {}
     for image in (record.old, record.new):
         if image is None:
             continue
+        if is_guard(image):
+            continue  # it says nothing that its document's own items do not
         mapping = entities.get(_entity(image))
         if mapping is None:
             yield _entity(image)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from bson.timestamp import Timestamp
 
 from docferry.core.compare.diff import Difference, DifferenceKind, differences_of, is_tombstone
-from docferry.core.compare.masking import shown_id, shown_key
+from docferry.core.compare.masking import shown_id, shown_key_of
 from docferry.core.mapping.change_writes import DecodedChange
 from docferry.core.mapping.items import Item, ItemKey, key_of
 from docferry.core.mapping.mapping import DocumentMapping
@@ -174,7 +174,8 @@ async def _compare_page(
             expected.append((data, encode_raw(mapping, data, 0)))
         except DocumentError as error:
             compared.differs(name, id_of(data), [_unstorable(name, shown_id(id_text(data), masked), error)])
-    stored = await target.get_all(mapping.table, [key_of(item) for _, items in expected for item in items])
+    keys = {key_of(item): None for _, items in expected for item in items}  # a request may not name one twice
+    stored = await target.get_all(mapping.table, list(keys))
     for data, items in expected:
         found = [differences_of(mapping, item, stored.get(key_of(item)), id_text(data), masked) for item in items]
         compared.differs(name, id_of(data), [one for of_item in found for one in of_item])
@@ -201,9 +202,8 @@ def _unstorable(collection: str, shown: str, error: DocumentError) -> Difference
 
 def _extra(job: Job, item: Item) -> Difference:
     entity = item.get("entityType", {}).get("S", "")
-    mapping = next(one for one in job.migration.mappings.values() if entity in (one.root.entity, *one.children))
-    plan = mapping.children.get(entity, mapping.root)
-    pk, sk = shown_key(plan, key_of(item), job.migration.validate.masked)
+    mapping = next(one for one in job.migration.mappings.values() if entity in one.kinds)
+    pk, sk = shown_key_of(mapping, entity, key_of(item), job.migration.validate.masked)
     return Difference(
         kind=DifferenceKind.EXTRA,
         collection=mapping.collection,

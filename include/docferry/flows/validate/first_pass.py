@@ -132,7 +132,7 @@ class ForwardValidation(Validation):
     # --- DynamoDB -> MongoDB -----------------------------------------------------------------------------------------
 
     async def scan_table(self, table: str) -> None:
-        entities = self.job.migration.entities(table)
+        entities = self.job.migration.kinds(table)
         if self.so_far.scan is None:
             self.so_far.scan = self.new_scan(table, owners=self.sample is not None or await self._have_changed())
         if not self.so_far.scan.owners and not await self._keys_agree(self.so_far.scan, entities):

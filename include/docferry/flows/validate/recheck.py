@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from bson.timestamp import Timestamp
 
 from docferry.core.compare.diff import Difference, DifferenceKind, differences_of, is_tombstone, is_version
-from docferry.core.compare.masking import shown_id, shown_key, shown_strange_key
+from docferry.core.compare.masking import shown_id, shown_key_of, shown_strange_key
 from docferry.core.mapping.items import Item, ItemKey, key_of
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import encode_raw, id_of, id_text
@@ -283,8 +283,7 @@ class Generations(Judging):
         key = key_of(item)
         if one.collection:
             mapping = self.job.migration.mapping(one.collection)
-            plan = mapping.children.get(item.get("entityType", {}).get("S", ""), mapping.root)
-            pk, sk = shown_key(plan, key, self.masked)
+            pk, sk = shown_key_of(mapping, item.get("entityType", {}).get("S", ""), key, self.masked)
         else:
             mappings = [mapping for mapping in self.job.migration.mappings.values() if mapping.table == one.table]
             pk, sk = shown_strange_key(mappings, key, self.masked)

@@ -23,7 +23,7 @@ from bson.timestamp import Timestamp
 from docferry.core.compare.diff import is_tombstone
 from docferry.core.compare.masking import shown_id
 from docferry.core.cutover.permitted import Flow
-from docferry.core.mapping.items import Item, ItemKey, check_size, key_of
+from docferry.core.mapping.items import Item, ItemKey, check_size, is_guard, key_of
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import decode_document, encode_raw, id_of, id_text
 from docferry.core.mapping.tombstones import tombstone
@@ -227,7 +227,7 @@ class _Repair:
                 continue
             self.report.stuck += 1
             name = f"{mapping.collection} {shown_id(id_text(data), self.job.migration.validate.masked)}"
-            place = "root" if key == mapping.root_key(decode_document(data)) else "child"
+            place = "root" if key == mapping.root_key(decode_document(data)) else "guard" if is_guard(item) else "child"
             self.job.progress.say(
                 f"{name}: the `_v` of a {place} item is no version, or of a time to come, and nothing is newer: "
                 "remove that attribute from the item, and repair again"
@@ -241,7 +241,8 @@ class _Repair:
         They win over items of the same time, too: DynamoDB may have taken some before it refused another.
         """
         try:
-            keys = mapping.keys(decode_document(data))
+            document = decode_document(data)
+            keys = [*mapping.keys(document), *map(key_of, mapping.guard_items(document))]
         except DocumentError:
             return  # no keys, no items; what is there under older keys is extra
         time_now = await self._cluster_time()

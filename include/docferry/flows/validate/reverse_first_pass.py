@@ -18,7 +18,7 @@ from typing import Any
 from docferry.core.compare.diff import is_tombstone
 from docferry.core.cutover.modes import Mode
 from docferry.core.cutover.permitted import Flow
-from docferry.core.mapping.items import Item
+from docferry.core.mapping.items import Item, is_guard
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import id_name, id_of
 from docferry.errors import PreflightFailed
@@ -91,7 +91,7 @@ class ReverseValidation(Validation):
         """The documents that live items of a page name, each with its items there. What names none is suspected at once."""
         places: dict[tuple[Any, ...], tuple[Place, list[Item]]] = {}
         for item in items:
-            if is_tombstone(item):
+            if is_tombstone(item) or is_guard(item):
                 continue
             named = named_by(item, entities)
             if not isinstance(named, Place):

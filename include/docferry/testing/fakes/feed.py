@@ -131,6 +131,7 @@ def reduced(document: bytes, fields: KeyFields) -> bytes:
         elements = lookup(whole, tuple(path.split(".")))
         if isinstance(elements, list):
             _put(kept, path.split("."), [_kept_of(element, inner) for element in elements])
+    kept |= {name: whole[name] for name in fields.whole if name in whole}
     return bson.encode(kept)
 
 
