@@ -56,7 +56,7 @@ class ClientContext:
             return Putter(mapping, self.beside, self.membership.check)
         lanes = self.membership.lanes
         journal = None if lanes is None else WriteJournal(table=self.journal, migration=self.migration, lanes=lanes)
-        return Putter(mapping, self.calls, self.membership.check, journal)
+        return Putter(mapping, self.calls, self.membership.check, journal, self.metrics.count)
 
     def plan(self, mapping: DocumentMapping, query: Mapping[str, Any], sort: Sort = ()) -> Plan:
         """How DynamoDB answers a query. Raises CallRefused."""

@@ -15,11 +15,18 @@ class WritesHeld(MigrationError):
 
 
 class KeyTaken(MigrationError):
-    """The key is another document's. The application sees pymongo's DuplicateKeyError."""
+    """The key, or a value of the unique `index`, is another document's. The application sees pymongo's DuplicateKeyError.
 
-    def __init__(self, collection: str, key: Mapping[str, Any]) -> None:
+    `key` are the fields with their values, `pattern` the index's fields with their directions.
+    """
+
+    def __init__(
+        self, collection: str, key: Mapping[str, Any], *, index: str = "", pattern: Mapping[str, int] | None = None
+    ) -> None:
         super().__init__(f"{collection}: another document has the same {', '.join(key)}")
         self.collection, self.key = collection, dict(key)
+        self.index = index or ("_id_" if list(key) == ["_id"] else "_".join(f"{name}_1" for name in key))
+        self.pattern = dict(pattern) if pattern is not None else dict.fromkeys(key, 1)
 
 
 class TornRead(MigrationError):

@@ -15,6 +15,7 @@ from bson.timestamp import Timestamp
 
 from docferry.core.cutover.marker import Marker
 from docferry.core.mapping.items import Document
+from docferry.errors import KeyTaken
 from docferry.ports.flows import Guard
 
 
@@ -181,8 +182,7 @@ class MongoCalls(Protocol):
 
     def require_replacement(self, replacement: Any) -> None: ...
 
-    def duplicate_key(self, collection: str, key: Mapping[str, Any]) -> Exception:
-        """`key` are the fields of the key that is taken, with their values."""
+    def duplicate_key(self, taken: KeyTaken) -> Exception: ...
 
     def write_error(self, code: int, message: str) -> Exception: ...
 

@@ -20,7 +20,15 @@ from docferry.core.backoff import Backoff
 from docferry.core.cutover.marker import Leads, Marker
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.versions import version_text
-from docferry.errors import ConditionFailed, InvariantBroken, LeaseLost, RetryExhausted, TableMissing, WritesFenced
+from docferry.errors import (
+    ConditionFailed,
+    InvariantBroken,
+    KeyTaken,
+    LeaseLost,
+    RetryExhausted,
+    TableMissing,
+    WritesFenced,
+)
 from docferry.sandbox import SandboxStack
 from docferry.testing.vectors_documents import VERSION, mapping
 from pymongo import errors as pymongo_errors
@@ -206,7 +214,7 @@ def test_what_is_made_to_look_like_pymongos_does(transports: Transports) -> None
     for name in ("matched_count", "modified_count", "upserted_id", "acknowledged"):
         assert getattr(upserted, name) == getattr(real, name)
     assert transports.mongo.deleted(1).deleted_count == 1
-    taken = transports.mongo.duplicate_key("things", {"a": 7})
+    taken = transports.mongo.duplicate_key(KeyTaken("things", {"a": 7}))
     transports.run(transports.mongo.run("things", "insert_one", {"_id": 8}))
     with pytest.raises(pymongo_errors.DuplicateKeyError) as twice:
         transports.run(transports.mongo.run("things", "insert_one", {"_id": 8}))

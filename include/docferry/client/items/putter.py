@@ -4,6 +4,8 @@ While MongoDB leads, a dual put only makes DynamoDB fresh sooner: all items of a
 newer is stored; several in one transaction, which costs twice their write units, a single one without. Replication does the
 same a moment later, and heals whatever a dual put left out.
 
+A dual put writes no guards: it does not know which of them are another document's by now, and replication does.
+
 While DynamoDB leads, `_v` is the lock: a write is taken only if what is stored still has the version that was read. What goes
 away becomes a tombstone, so that a process which missed the change of leader cannot bring anything back.
 """
@@ -11,13 +13,22 @@ away becomes a tombstone, so that a process which missed the change of leader ca
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+from docferry.client.items.guards import (
+    GuardChanges,
+    PreparedGuard,
+    guard_changes,
+    is_anothers,
+    is_own,
+    netted,
+    taken,
+)
 from docferry.client.items.reader import DocumentReader, StoredDocument
 from docferry.client.journal.write import WriteJournal
 from docferry.core.compare.diff import is_tombstone
@@ -26,6 +37,7 @@ from docferry.core.limits import TRANSACTION_ITEMS
 from docferry.core.mapping.items import VOLATILE, Document, Item, ItemKey, key_of
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.tombstones import tombstone
+from docferry.core.versions import version_in
 from docferry.errors import CallRefused, ConditionFailed, DocumentError, InvariantBroken, KeyTaken
 from docferry.ports.client import DynamoCalls
 from docferry.ports.flows import Guard
@@ -50,6 +62,16 @@ class PreparedItems:
     puts: Sequence[dict[str, Any]] = field(repr=False)
     keys: Sequence[ItemKey] = field(repr=False)
     wrote: Sequence[Wrote] = field(repr=False)
+    guards: Sequence[PreparedGuard] = ()
+
+
+def requests_of(prepared: Sequence[PreparedItems]) -> list[dict[str, Any]]:
+    """The puts of one transaction, of any collections: a guard that one document gives up and another gains is put once.
+
+    Raises: KeyTaken; ConditionFailed: read again.
+    """
+    puts = [put for one in prepared for put in one.puts]
+    return [*puts, *netted([guard for one in prepared for guard in one.guards])]
 
 
 class Putter:
@@ -61,9 +83,11 @@ class Putter:
         calls: DynamoCalls,
         guard: Guard,
         journal: WriteJournal | None = None,
+        count: Callable[[str], None] = lambda name: None,
     ) -> None:
-        """With a `journal`, each write of a leading DynamoDB has an entry there."""
+        """With a `journal`, each write of a leading DynamoDB has an entry there. `count` is told of what should not be."""
         self._mapping, self._calls, self._guard, self._journal = mapping, calls, guard, journal
+        self._count = count
         self._reader = DocumentReader(mapping, calls)
         self._ttl = mapping.settings.ttl_attribute
 
@@ -79,7 +103,7 @@ class Putter:
 
     @property
     def most_items(self) -> int:
-        """Of documents, in one transaction while DynamoDB leads."""
+        """Of documents and their guards, in one transaction while DynamoDB leads."""
         return TRANSACTION_ITEMS - (ENTRY_ITEMS if self._journal is not None else 0)
 
     def root_key(self, document: Document) -> ItemKey:
@@ -129,9 +153,11 @@ class Putter:
     async def prepare(self, before: StoredDocument | None, after: Document | None, floor: int) -> PreparedItems:
         """What `replace` writes, for a transaction that may hold more.
 
-        Holds:  all items in one transaction; each place still as it was read; versions rise, and are above `floor`.
+        Holds:  all items in one transaction, those of guards that it gains or gives up included; each place still as it was
+                read; versions rise, and are above `floor`.
         Raises: KeyTaken, if the key is another document's; CallRefused, if it takes more than 100 items; DocumentError;
-                StoreError.
+                StoreError. That a value of a unique index is another's is told by `commit`, or `requests_of`: one of the other
+                documents of the transaction may give it up.
         """
         there = dict(before.all) if before else {}
         stored = before.version if before else 0
@@ -143,9 +169,17 @@ class Putter:
                     raise KeyTaken(self._mapping.collection, self._mapping.key_values(after))
                 there |= place.all
                 stored = max(stored, place.version)
+        past = self._reader.document(before) if before else None
+        with self._naming():
+            changes = guard_changes(self._mapping, past, after)
+        stored_guards = await self._reader.stored(changes.keys) if changes.keys else {}
+        stored = max(stored, *(version_in(item) for item in stored_guards.values()), 0)
         version = max(stored, floor) + 1
         wanted = self._wanted(before, after, version)
+        guards = list(self._guards(changes, stored_guards, past, after, version))
+        self._refuse_too_many(len(wanted) + len(guards))
         return PreparedItems(
+            guards=guards,
             collection=self._mapping.collection,
             keys=[key_of(item) for item in wanted],
             puts=[self._as_read(item, there.get(key_of(item))) for item in wanted],
@@ -155,9 +189,10 @@ class Putter:
     async def commit(self, prepared: Sequence[PreparedItems]) -> None:
         """Write what was prepared, of any collection: all or none.
 
-        Raises: ConditionFailed, if another writer was quicker: read again; InstanceStruck: nothing was written; StoreError.
+        Raises: KeyTaken, if a value of a unique index is another document's; ConditionFailed, if another writer was quicker: read
+                again; InstanceStruck: nothing was written; StoreError.
         """
-        puts = [put for one in prepared for put in one.puts]
+        puts = requests_of(prepared)
         if self._journal is None:
             await self._transact(puts)
         else:
@@ -181,14 +216,42 @@ class Putter:
         kept = {key_of(item) for item in new}
         changed = [item for item in new[1:] if not _same(item, old.get(key_of(item)))]
         graves = [tombstone(item, version, self._ttl) for key, item in old.items() if key not in kept]
-        wanted = [*new[:1], *changed, *graves]
+        return [*new[:1], *changed, *graves]
+
+    def _guards(
+        self,
+        changes: GuardChanges,
+        stored: Mapping[ItemKey, Item],
+        before: Document | None,
+        after: Document | None,
+        version: int,
+    ) -> Iterator[PreparedGuard]:
+        """A value to give up that is not the document's own is left: as long as the root is as it was read, that stays so."""
+        name = self._mapping.collection
+        live = {key_of(item): item for item in self._mapping.guard_items(after, version)} if after is not None else {}
+        for key in changes.keys:
+            there = stored.get(key)
+            gained = changes.gained.get(key)
+            if gained is None and not is_own(there, before):
+                self._count("guards.not_its_own")
+                continue
+            item = live[key] if gained is not None else tombstone(there or {}, version, self._ttl)
+            yield PreparedGuard(
+                table=self._mapping.table,
+                key=key,
+                put=self._as_read(item, there),
+                version=there["_v"]["S"] if there is not None else "",
+                gained=taken(name, gained) if gained is not None else None,
+                error=taken(name, gained) if gained is not None and is_anothers(there, before) else None,
+            )
+
+    def _refuse_too_many(self, items: int) -> None:
         most = self.most_items
-        if len(wanted) > most:
+        if items > most:
             raise CallRefused(
-                what=f"this write changes {len(wanted)} items of one document, and a transaction takes {most}",
+                what=f"this write changes {items} items of one document, and a transaction takes {most}",
                 suggestion="change fewer elements at once",
             )
-        return wanted
 
     def _as_read(self, item: Item, there: Item | None) -> dict[str, Any]:
         if there is None:

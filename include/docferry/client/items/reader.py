@@ -79,10 +79,15 @@ class DocumentReader:
         """What lies under each of these root keys, in their order."""
         if self._mapping.children:
             return [await self.place(key) for key in keys]
+        items = await self.stored(keys)
+        return [self._found(key, [items[key]] if key in items else []) for key in keys]
+
+    async def stored(self, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
+        """The items that there are under these keys, tombstones too."""
         items: dict[ItemKey, Item] = {}
         for start in range(0, len(keys), BATCH_GET_KEYS):
             items.update(await self._batch(keys[start : start + BATCH_GET_KEYS]))
-        return [self._found(key, [items[key]] if key in items else []) for key in keys]
+        return items
 
     async def place(self, key: ItemKey) -> StoredDocument:
         """What lies under one root key. Raises TornRead if its items do not fit together, read after read."""

@@ -65,7 +65,7 @@ async def until_taken(
                 raise Unavailable(f"{name}: {what}", operation="write") from error
             await parts.calls.sleep(wait_s)
         except KeyTaken as error:
-            raise parts.mongo.duplicate_key(error.collection, error.key) from error
+            raise parts.mongo.duplicate_key(error) from error
         except UpdateRefused as error:
             raise parts.mongo.write_error(error.code, str(error)) from error
 

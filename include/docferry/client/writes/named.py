@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from bson.objectid import ObjectId
 
 from docferry.client.context import DYNAMODB, ClientContext, timed
-from docferry.client.items.putter import PreparedItems, Putter
+from docferry.client.items.putter import PreparedItems, Putter, requests_of
 from docferry.client.items.reader import DocumentReader, StoredDocument
 from docferry.client.reads.named import NamedReads
 from docferry.client.writes.leading import until_taken
@@ -129,7 +129,7 @@ class NamedWrites:
             raise CallRefused(what="a transaction that writes a document twice", suggestion="put both into one change")
         if putter is None:
             return
-        if (number := len(keys)) > putter.most_items:
+        if (number := len(requests_of(prepared))) > putter.most_items:
             raise CallRefused(
                 what=f"these documents change {number} items, and a transaction takes {putter.most_items}",
                 suggestion="split them where they need not appear together",

@@ -12,6 +12,7 @@ from pymongo.client_session import ClientSession
 
 from docferry.adapters.mongodb.client.requests import arguments_by_name, read_requests
 from docferry.core.mapping.items import Document
+from docferry.errors import KeyTaken
 from docferry.ports.client import BulkRequest
 
 NO_SUCH_TRANSACTION = 251
@@ -56,12 +57,9 @@ class MongoOutcomes:
     def require_replacement(self, replacement: Any) -> None:
         common.validate_ok_for_replace(replacement)
 
-    def duplicate_key(self, collection: str, key: Mapping[str, Any]) -> Exception:
-        index = "_".join(f"{name}_1" for name in key) if list(key) != ["_id"] else "_id_"
-        text = f"E11000 duplicate key error collection: {self.database}.{collection} index: {index}"
-        details = {
-            "index": 0, "code": 11000, "errmsg": text, "keyPattern": dict.fromkeys(key, 1), "keyValue": dict(key),
-        }  # fmt: skip
+    def duplicate_key(self, taken: KeyTaken) -> Exception:
+        text = f"E11000 duplicate key error collection: {self.database}.{taken.collection} index: {taken.index}"
+        details = {"index": 0, "code": 11000, "errmsg": text, "keyPattern": taken.pattern, "keyValue": taken.key}
         return pymongo_errors.DuplicateKeyError(text, 11000, details)
 
     def write_error(self, code: int, message: str) -> Exception:

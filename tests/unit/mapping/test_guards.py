@@ -43,8 +43,8 @@ def shown(items: list[Item]) -> dict[str, str]:
 
 
 def change(before: dict[str, Any] | None, after: dict[str, Any] | None) -> DecodedChange:
-    images = [bson.encode(one) if one is not None else None for one in (after, before)]
-    return DecodedChange.of(USERS, *images, 0xB)
+    new, old = (bson.encode(one) if one is not None else None for one in (after, before))
+    return DecodedChange.of(USERS, new, old, 0xB)
 
 
 def guards_written(decoded: DecodedChange, touched: tuple[str, ...] | None = None) -> dict[str, str]:
