@@ -15,9 +15,8 @@ from docferry.config import Migration
 from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.cutover.journal import Entry, EntryKind, Wrote, entry_item, put_if_empty
 from docferry.core.cutover.modes import ModeState
-from docferry.core.mapping.items import key_of
+from docferry.core.mapping.items import key_of, tombstone
 from docferry.core.mapping.mapping import DocumentMapping
-from docferry.core.mapping.tombstones import tombstone
 from pymongo import AsyncMongoClient, MongoClient, WriteConcern
 
 from benchmarks.contenders import COLLECTION

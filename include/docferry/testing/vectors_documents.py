@@ -17,10 +17,9 @@ from docferry.core.bson_codec.decode import decode_value
 from docferry.core.bson_codec.encode import encode_declared, encode_id, encode_value
 from docferry.core.bson_codec.hints import Hints, HintTree, parse_declared
 from docferry.core.mapping.digest import digest
-from docferry.core.mapping.items import Document, Item
+from docferry.core.mapping.items import Document, Item, tombstone
 from docferry.core.mapping.key_templates import parse_key
 from docferry.core.mapping.mapping import DocumentMapping
-from docferry.core.mapping.tombstones import tombstone
 from docferry.core.settings import KeyType
 from docferry.core.versions import version_text
 from docferry.errors import KeyNotRepresentable

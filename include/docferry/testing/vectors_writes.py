@@ -12,8 +12,7 @@ from docferry.client.journal.lanes import InstanceLanes
 from docferry.client.journal.write import WriteJournal
 from docferry.client.transport.sync_driver import run
 from docferry.core.cutover.journal import FIRST_LANES
-from docferry.core.mapping.items import Document, Item, ItemKey, key_of
-from docferry.core.mapping.tombstones import tombstone
+from docferry.core.mapping.items import Document, Item, ItemKey, key_of, tombstone
 from docferry.core.settings import LedgerSettings
 from docferry.core.versions import version_text
 from docferry.ports.flows import Guard

@@ -23,9 +23,8 @@ from typing import Any
 import bson
 from bson.timestamp import Timestamp
 from docferry.core.mapping.digest import digest
-from docferry.core.mapping.items import Item, key_of
+from docferry.core.mapping.items import Item, key_of, tombstone
 from docferry.core.mapping.raw import encode_raw, id_bytes, id_name, id_of
-from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import snapshot_version, version_of
 from docferry.errors import DocumentError, LeaseHeld
 from docferry.flows.backfill.chunk_loader import ChunkLoader

@@ -13,8 +13,7 @@ from docferry.adapters.mongodb.leader import MongoLeader
 from docferry.adapters.mongodb.sink import MongoSink
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.core.cutover.modes import MODE, Mode, ModeState
-from docferry.core.mapping.items import Item, key_of
-from docferry.core.mapping.tombstones import tombstone
+from docferry.core.mapping.items import Item, key_of, tombstone
 from docferry.core.versions import snapshot_version
 from docferry.flows.fence.marker import mark_leader
 from docferry.flows.kernel.job import Job

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from docferry.config import parse_migration
 from docferry.core.cutover.modes import MODE, Mode, ModeState
-from docferry.core.mapping.items import Item, key_of
-from docferry.core.mapping.tombstones import tombstone
+from docferry.core.mapping.items import Item, key_of, tombstone
 from docferry.flows.fence.marker import mark_leader
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.reverse_letters import ReverseLetter, list_reverse_letters

@@ -18,10 +18,9 @@ from typing import Any, TypeVar
 import bson
 from docferry.config import parse_migration
 from docferry.core.compare.diff import is_tombstone
-from docferry.core.mapping.items import Item, ItemKey, key_of
+from docferry.core.mapping.items import Item, ItemKey, key_of, tombstone
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import id_name, id_of
-from docferry.core.mapping.tombstones import tombstone
 from docferry.errors import IteratorExpired
 from docferry.flows.reverse.lanes import Returning, ReverseLanes
 from docferry.flows.reverse.shards import ShardPosition, begin, decode_stream, encode_stream

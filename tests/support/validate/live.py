@@ -15,8 +15,7 @@ import bson
 from bson import ObjectId
 from bson.timestamp import Timestamp
 from docferry.core.bson_codec.options import BSON_OPTIONS
-from docferry.core.mapping.items import key_of
-from docferry.core.mapping.tombstones import tombstone
+from docferry.core.mapping.items import key_of, tombstone
 from docferry.core.versions import version_of
 from docferry.flows.ledger.positions import REPLICATION, position_body
 from docferry.ports.flows import Record, StreamPosition

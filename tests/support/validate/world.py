@@ -10,8 +10,7 @@ from typing import Any
 
 from bson.timestamp import Timestamp
 from docferry.config import load_migration
-from docferry.core.mapping.items import Item, ItemKey, key_of
-from docferry.core.mapping.tombstones import tombstone
+from docferry.core.mapping.items import Item, ItemKey, key_of, tombstone
 from docferry.core.versions import snapshot_version, version_of
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.positions import REPLICATION, position_body

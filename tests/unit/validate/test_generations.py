@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 from bson.timestamp import Timestamp
-from docferry.core.mapping.items import Item, ItemKey
-from docferry.core.mapping.tombstones import tombstone
+from docferry.core.mapping.items import Item, ItemKey, tombstone
 from docferry.core.versions import version_of, version_text
 from docferry.flows.ledger.positions import REPLICATION
 from docferry.flows.ledger.times import encode_time, now_ms

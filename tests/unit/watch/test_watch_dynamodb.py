@@ -11,9 +11,8 @@ import bson
 import pytest
 from bson.timestamp import Timestamp
 from docferry.core.cutover.modes import Mode, ModeState
-from docferry.core.mapping.items import Item, key_of
+from docferry.core.mapping.items import Item, key_of, tombstone
 from docferry.core.mapping.raw import encode_raw
-from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import snapshot_version, version_text
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.positions import REPLICATION, position_body

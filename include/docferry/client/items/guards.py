@@ -15,7 +15,7 @@ import bson
 from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.bson_codec.order import same
 from docferry.core.compare.diff import is_tombstone
-from docferry.core.mapping.item_plan import Guard
+from docferry.core.mapping.guards import Guard
 from docferry.core.mapping.items import Document, Item, ItemKey
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import item_id

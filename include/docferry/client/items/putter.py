@@ -34,9 +34,8 @@ from docferry.client.journal.write import WriteJournal
 from docferry.core.compare.diff import is_tombstone
 from docferry.core.cutover.journal import ENTRY_ITEMS, Wrote
 from docferry.core.limits import TRANSACTION_ITEMS
-from docferry.core.mapping.items import VOLATILE, Document, Item, ItemKey, key_of
+from docferry.core.mapping.items import VOLATILE, Document, Item, ItemKey, key_of, tombstone
 from docferry.core.mapping.mapping import DocumentMapping
-from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import version_in
 from docferry.errors import CallRefused, ConditionFailed, DocumentError, InvariantBroken, KeyTaken
 from docferry.ports.client import DynamoCalls

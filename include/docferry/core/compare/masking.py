@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from docferry.core.mapping.item_plan import GuardPlan, ItemPlan
+from docferry.core.mapping.guards import GuardPlan
+from docferry.core.mapping.item_plan import ItemPlan
 from docferry.core.mapping.items import ItemKey
 from docferry.core.mapping.key_templates import Template
 from docferry.core.mapping.mapping import DocumentMapping

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from docferry.core.compare.key_sets import could_make, disjoint, first_word, word_of
 from docferry.core.estate.tags import OWNER
-from docferry.core.mapping.item_plan import compile_guards
+from docferry.core.mapping.guards import compile_guards
 from docferry.core.mapping.items import Item
 from docferry.core.mapping.key_templates import Template, parse_template
 from docferry.core.settings import CollectionSettings

@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from docferry.core.mapping.items import Document, Item, ItemKey, is_guard, key_of
+from docferry.core.mapping.items import Document, Item, ItemKey, is_guard, key_of, tombstone
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import decode_document, encode_decoded
-from docferry.core.mapping.tombstones import tombstone
 from docferry.errors import DocumentError
 
 

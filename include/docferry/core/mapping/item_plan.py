@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from typing import Any, Final
 
 from bson.dbref import DBRef
 from bson.decimal128 import Decimal128
 
-from docferry.core.bson_codec.hints import NATURAL, parse_declared
+from docferry.core.bson_codec.hints import NATURAL, Hints, parse_declared
 from docferry.core.bson_codec.names import escape_name, pointer_step
-from docferry.core.bson_codec.order import NAN_KEY, order_key
-from docferry.core.bson_codec.plain import EXACT
 from docferry.core.bson_codec.references import fields_of
-from docferry.core.limits import PARTITION_KEY_BYTES
-from docferry.core.mapping.items import GUARD, Document, Item, ItemKey
+from docferry.core.mapping.items import Document, Item, ItemKey
 from docferry.core.mapping.key_templates import (
     MISSING,
     NO_SORT_KEY,
@@ -26,8 +20,6 @@ from docferry.core.mapping.key_templates import (
     check_length,
     lookup,
     parse_key,
-    parse_template,
-    render_value,
 )
 from docferry.core.mapping.shapes import (
     MOST_FIELDS,
@@ -35,15 +27,14 @@ from docferry.core.mapping.shapes import (
     Leaf,
     Shape,
     ShapeKey,
+    encode_leaf,
     leaf_of,
     shape_key,
 )
-from docferry.core.mql.index_entries import EMPTY_ARRAY, Entry, IndexEntries, compile_index
 from docferry.core.settings import (
     CollectionSettings,
     ItemSettings,
     KeyDesign,
-    UniqueSettings,
     Unmapped,
     plain_index_key,
 )
@@ -136,101 +127,6 @@ class ItemPlan:
             if len(self.shapes) < MOST_SHAPES and len(document) <= MOST_FIELDS:
                 self.shapes[key] = found
         return found
-
-
-@dataclass(frozen=True, slots=True)
-class Guard:
-    """One value of a unique index that a document holds: the key of its guard item, and the fields with their values."""
-
-    key: ItemKey
-    plan: GuardPlan
-    values: Mapping[str, Any] = field(compare=False, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class GuardPlan:
-    """How the guards of one unique index are made."""
-
-    entity: str
-    sk: str
-    entries: IndexEntries
-
-    @property
-    def settings(self) -> UniqueSettings:
-        return self.entries.settings
-
-    def guards(self, document: Document) -> dict[ItemKey, Guard]:
-        """A document's guards, by their keys. Raises DocumentError."""
-        found: dict[ItemKey, Guard] = {}
-        for entry in self.entries.of(document):
-            key = self.key_of(entry)
-            if key not in found:
-                shown = (None if value is EMPTY_ARRAY else value for value in entry)
-                found[key] = Guard(key, self, dict(zip(self.settings.fields, shown, strict=True)))
-        return found
-
-    def key_of(self, entry: Entry) -> ItemKey:
-        """Equal for entries that MongoDB holds equal. Values for which there is no room are written as their digests."""
-        texts = [index_text(value) for value in entry]
-        pk = "#".join((self.entity, *texts))
-        if len(pk.encode()) > PARTITION_KEY_BYTES:
-            pk = "#".join((self.entity, *map(_digest_text, texts)))
-        return pk, self.sk
-
-
-def guard_item(guard: Guard, of_all: Item) -> Item:
-    """`of_all`: whose it is, and of which version."""
-    pk, sk = guard.key
-    return {"PK": {"S": pk}, "SK": {"S": sk}, "entityType": {"S": guard.plan.entity}} | of_all
-
-
-def index_text(value: Any) -> str:
-    """A value of a unique index inside a key: equal texts are equal values as MongoDB's indexes have it, whatever their types.
-
-    Shape:  "a@b.c" -> a@b.c;  5, 5.0, Decimal128("5.00") -> ~i5;  0.5 -> ~d0.5;  null, missing -> ~n;  [] -> ~e
-    Subdocuments are written as digests, in which the order of fields does not count: DynamoDB does not keep it.
-    """
-    if value is EMPTY_ARRAY:
-        return "~e"
-    if isinstance(value, list):
-        return _digest_text(json.dumps(["array", *map(index_text, value)]))
-    if (fields := fields_of(value)) is not None:
-        return _digest_text(json.dumps(["document", *([name, index_text(fields[name])] for name in sorted(fields))]))
-    if isinstance(value, int | float | Decimal128) and not isinstance(value, bool):
-        return _number_text(value)
-    return render_value(value)
-
-
-def _number_text(value: Any) -> str:
-    number = order_key(value)
-    if number == NAN_KEY:
-        return "~dNaN"
-    exact = Decimal(number[-1])
-    if exact == exact.to_integral_value() and exact.is_finite() and exact.adjusted() < INTEGER_DIGITS:
-        return f"~i{int(exact)}"
-    return f"~d{exact.normalize(EXACT)}"
-
-
-INTEGER_DIGITS: Final = 19
-"""A whole number with so many is written out in an index's text; a greater one with an exponent."""
-
-
-def _digest_text(text: str) -> str:
-    return "~k" + hashlib.blake2b(text.encode(), digest_size=32).hexdigest()
-
-
-def compile_guards(collection: CollectionSettings) -> tuple[GuardPlan, ...]:
-    """Of the unique indexes for which the table key does not stand already. Raises as `compile_index` does."""
-    key = frozenset().union(*(parse_template(one).fields for one in collection.item.key.values()))
-    return tuple(
-        GuardPlan(
-            entity=f"{GUARD}#{collection.name}.{one.name}",
-            sk=GUARD if collection.key.SK is not None else "",
-            entries=compile_index(one),
-        )
-        for one in collection.unique
-        if not key <= set(one.fields)
-    )
 
 
 ROOT_ID: Final = object()
@@ -334,6 +230,41 @@ def refuse_unmapped(plan: ItemPlan, name: str, path: str = "") -> None:
     if plan.unmapped == "refuse":
         text = f"the field {name} is not in the mapping, and unmapped fields are refused"
         raise UnmappedField(text, path=f"{path}{pointer_step(name)}")
+
+
+def extract(
+    plan: ItemPlan,
+    value: Mapping[str, Any],
+    tree: dict[str, Any],
+    item: Item,
+    hints: Hints,
+    branches: list[tuple[ItemPlan, list[Document]]],
+    path: str,
+) -> tuple[Document, bool]:
+    """(what stays of a subdocument, whether anything was taken out); the mapped fields go into `item`."""
+    rest: Document = {}
+    taken = False
+    for name, inner in value.items():
+        node = tree.get(name)
+        if type(node) is Leaf:
+            item[node.attribute] = encode_leaf(inner, node, hints)
+            taken = True
+        elif type(node) is Branch:
+            if elements := elements_of(inner):
+                branches.append((node.child, elements))
+                taken = True
+            else:
+                rest[name] = inner
+        elif node is not None and (fields := fields_of(inner)) is not None:
+            inner_rest, inner_taken = extract(plan, fields, node, item, hints, branches, path + pointer_step(name))
+            taken = taken or inner_taken
+            if inner_rest or not inner_taken:
+                rest[name] = inner_rest if inner_taken or plan.unmapped != "keep" else inner
+        elif plan.unmapped == "keep" or (node is not None and not inner):
+            rest[name] = inner
+        else:
+            refuse_unmapped(plan, name, path)
+    return rest, taken
 
 
 def stub(pk: str, sk: str, plan: ItemPlan, of_all: Item) -> Item:

@@ -34,22 +34,21 @@ from docferry.core.bson_codec.plain import AttributeValue, from_plain, to_plain
 from docferry.core.bson_codec.references import fields_of
 from docferry.core.mapping.decoding import Decoded, decode_items
 from docferry.core.mapping.digest import digest
+from docferry.core.mapping.guards import Guard, compile_guards, guard_item
 from docferry.core.mapping.item_plan import (
     Branch,
-    Guard,
     ItemPlan,
     add_index_keys,
     child_key,
-    compile_guards,
     compile_item,
     elements_of,
-    guard_item,
+    extract,
     refuse_unmapped,
     stub,
 )
 from docferry.core.mapping.items import SYSTEM, Document, Item, ItemKey, check_size, key_of
 from docferry.core.mapping.key_templates import MISSING, check_length, lookup, render_value
-from docferry.core.mapping.shapes import Leaf, encode_leaf
+from docferry.core.mapping.shapes import encode_leaf
 from docferry.core.mapping.table_layout import layout_of
 from docferry.core.mql.index_entries import fields_needed
 from docferry.core.settings import CollectionSettings
@@ -304,7 +303,7 @@ class DocumentMapping:
                 branches.append((node.child, elements))
                 return
         elif (fields := fields_of(value)) is not None:
-            rest, extracted = _extract(plan, fields, node, item, hints, branches, pointer_step(name))
+            rest, extracted = extract(plan, fields, node, item, hints, branches, pointer_step(name))
             if extracted and not rest:
                 return
             value = rest if extracted or plan.unmapped != "keep" else value
@@ -375,41 +374,6 @@ class DocumentMapping:
 def _stamp(version: int) -> AttributeValue:
     """A version as attribute value. All documents of a page have the same."""
     return {"S": version_text(version)}
-
-
-def _extract(
-    plan: ItemPlan,
-    value: Mapping[str, Any],
-    tree: dict[str, Any],
-    item: Item,
-    hints: Hints,
-    branches: list[tuple[ItemPlan, list[Document]]],
-    path: str,
-) -> tuple[Document, bool]:
-    """(what stays of a subdocument, whether anything was taken out); the mapped fields go into `item`."""
-    rest: Document = {}
-    taken = False
-    for name, inner in value.items():
-        node = tree.get(name)
-        if type(node) is Leaf:
-            item[node.attribute] = encode_leaf(inner, node, hints)
-            taken = True
-        elif type(node) is Branch:
-            if elements := elements_of(inner):
-                branches.append((node.child, elements))
-                taken = True
-            else:
-                rest[name] = inner
-        elif node is not None and (fields := fields_of(inner)) is not None:
-            inner_rest, inner_taken = _extract(plan, fields, node, item, hints, branches, path + pointer_step(name))
-            taken = taken or inner_taken
-            if inner_rest or not inner_taken:
-                rest[name] = inner_rest if inner_taken or plan.unmapped != "keep" else inner
-        elif plan.unmapped == "keep" or (node is not None and not inner):
-            rest[name] = inner
-        else:
-            refuse_unmapped(plan, name, path)
-    return rest, taken
 
 
 def hint_map(hints: Hints) -> AttributeValue:

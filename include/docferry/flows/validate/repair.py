@@ -23,10 +23,9 @@ from bson.timestamp import Timestamp
 from docferry.core.compare.diff import is_tombstone
 from docferry.core.compare.masking import shown_id
 from docferry.core.cutover.permitted import Flow
-from docferry.core.mapping.items import Item, ItemKey, check_size, is_guard, key_of
+from docferry.core.mapping.items import Item, ItemKey, check_size, is_guard, key_of, tombstone
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import decode_document, encode_raw, id_of, id_text
-from docferry.core.mapping.tombstones import tombstone
 from docferry.core.versions import parse_version, snapshot_version, version_in, version_time
 from docferry.errors import DocumentError, InvariantBroken, Stopped
 from docferry.flows.kernel.job import Job

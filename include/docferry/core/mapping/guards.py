@@ -1,0 +1,120 @@
+"""Guards: items that keep a value unique. Each says which document holds a value of one of MongoDB's unique indexes.
+
+A guard is a further item of its document, under its version, with a key of its own: PK `UNIQUE#<collection>.<index>#<value>#...`,
+SK `UNIQUE`. It holds the document's `_id` and nothing else of it, and has no part in the digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Final
+
+from bson.decimal128 import Decimal128
+
+from docferry.core.bson_codec.order import NAN_KEY, order_key
+from docferry.core.bson_codec.plain import EXACT
+from docferry.core.bson_codec.references import fields_of
+from docferry.core.limits import PARTITION_KEY_BYTES
+from docferry.core.mapping.items import GUARD, Document, Item, ItemKey
+from docferry.core.mapping.key_templates import parse_template, render_value
+from docferry.core.mql.index_entries import EMPTY_ARRAY, Entry, IndexEntries, compile_index
+from docferry.core.settings import CollectionSettings, UniqueSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """One value of a unique index that a document holds: the key of its guard item, and the fields with their values."""
+
+    key: ItemKey
+    plan: GuardPlan
+    values: Mapping[str, Any] = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class GuardPlan:
+    """How the guards of one unique index are made."""
+
+    entity: str
+    sk: str
+    entries: IndexEntries
+
+    @property
+    def settings(self) -> UniqueSettings:
+        return self.entries.settings
+
+    def guards(self, document: Document) -> dict[ItemKey, Guard]:
+        """A document's guards, by their keys. Raises DocumentError."""
+        found: dict[ItemKey, Guard] = {}
+        for entry in self.entries.of(document):
+            key = self.key_of(entry)
+            if key not in found:
+                shown = (None if value is EMPTY_ARRAY else value for value in entry)
+                found[key] = Guard(key, self, dict(zip(self.settings.fields, shown, strict=True)))
+        return found
+
+    def key_of(self, entry: Entry) -> ItemKey:
+        """Equal for entries that MongoDB holds equal. Values for which there is no room are written as their digests."""
+        texts = [index_text(value) for value in entry]
+        pk = "#".join((self.entity, *texts))
+        if len(pk.encode()) > PARTITION_KEY_BYTES:
+            pk = "#".join((self.entity, *map(_digest_text, texts)))
+        return pk, self.sk
+
+
+def guard_item(guard: Guard, of_all: Item) -> Item:
+    """`of_all`: whose it is, and of which version."""
+    pk, sk = guard.key
+    return {"PK": {"S": pk}, "SK": {"S": sk}, "entityType": {"S": guard.plan.entity}} | of_all
+
+
+def index_text(value: Any) -> str:
+    """A value of a unique index inside a key: equal texts are equal values as MongoDB's indexes have it, whatever their types.
+
+    Shape:  "a@b.c" -> a@b.c;  5, 5.0, Decimal128("5.00") -> ~i5;  0.5 -> ~d0.5;  null, missing -> ~n;  [] -> ~e
+    Subdocuments are written as digests, in which the order of fields does not count: DynamoDB does not keep it.
+    """
+    if value is EMPTY_ARRAY:
+        return "~e"
+    if isinstance(value, list):
+        return _digest_text(json.dumps(["array", *map(index_text, value)]))
+    if (fields := fields_of(value)) is not None:
+        return _digest_text(json.dumps(["document", *([name, index_text(fields[name])] for name in sorted(fields))]))
+    if isinstance(value, int | float | Decimal128) and not isinstance(value, bool):
+        return _number_text(value)
+    return render_value(value)
+
+
+def _number_text(value: Any) -> str:
+    number = order_key(value)
+    if number == NAN_KEY:
+        return "~dNaN"
+    exact = Decimal(number[-1])
+    if exact == exact.to_integral_value() and exact.is_finite() and exact.adjusted() < INTEGER_DIGITS:
+        return f"~i{int(exact)}"
+    return f"~d{exact.normalize(EXACT)}"
+
+
+INTEGER_DIGITS: Final = 19
+"""A whole number with so many is written out in an index's text; a greater one with an exponent."""
+
+
+def _digest_text(text: str) -> str:
+    return "~k" + hashlib.blake2b(text.encode(), digest_size=32).hexdigest()
+
+
+def compile_guards(collection: CollectionSettings) -> tuple[GuardPlan, ...]:
+    """Of the unique indexes for which the table key does not stand already. Raises as `compile_index` does."""
+    key = frozenset().union(*(parse_template(one).fields for one in collection.item.key.values()))
+    return tuple(
+        GuardPlan(
+            entity=f"{GUARD}#{collection.name}.{one.name}",
+            sk=GUARD if collection.key.SK is not None else "",
+            entries=compile_index(one),
+        )
+        for one in collection.unique
+        if not key <= set(one.fields)
+    )
