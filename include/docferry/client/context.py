@@ -49,7 +49,7 @@ class ClientContext:
         return self.mappings.get(collection)
 
     def reader(self, mapping: DocumentMapping, *, beside: bool = False) -> DocumentReader:
-        return DocumentReader(mapping, self.beside if beside else self.calls)
+        return DocumentReader(mapping, self.beside if beside else self.calls, count=self.metrics.count)
 
     def putter(self, mapping: DocumentMapping, *, beside: bool = False) -> Putter:
         if beside:

@@ -127,6 +127,7 @@ def collection_settings(file: MigrationFile, name: str) -> s.CollectionSettings:
         children={key: _item_settings(child) for key, child in collection.children.items()},
         unmapped=collection.unmapped,
         transform=collection.transform,
+        scan=collection.scan,
         generic=collection.item is None,
         index_names=tuple(made.indexes),
         ttl_attribute=made.ttl_attribute,

@@ -31,6 +31,7 @@ _RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {
     "dax": {"nodes": (1, 11)},
     "cutover": {"hold_s": (1, 300), "drain_s": (0, 300), "watch_s": (0, 86_400)},
 }
+_SCAN: Mapping[str, tuple[float, float]] = {"most_read_units": (1, 100_000)}
 _CAPACITY: Mapping[str, tuple[float, float]] = {
     "read_units": (1, 10_000_000),
     "write_units": (1, 10_000_000),
@@ -69,6 +70,9 @@ class SettingsChecker:
             if settings is not None:
                 path = (section.rstrip("_"),)
                 yield from self._ranges(path, settings, ranges)
+        for name, collection in self.file.collections.items():
+            if collection is not None and collection.scan is not None:
+                yield from self._ranges(("collections", name, "scan"), collection.scan, _SCAN)
         for name, table in self.file.tables.items():
             if table.capacity is not None:
                 yield from self._ranges(("tables", name, "capacity"), table.capacity, _CAPACITY)

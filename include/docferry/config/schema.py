@@ -128,6 +128,7 @@ class CollectionFile(_Model):
     item: ItemFile | None = None
     children: dict[str, ItemFile] = Field(default_factory=dict)
     unmapped: s.Unmapped = "keep"
+    scan: s.ScanSettings | None = None
     create: bool = False
     transform: Transform = None
 
@@ -326,6 +327,7 @@ _SHAPES: dict[str, type] = {
     "rollback_points": s.RollbackPointSettings,
     "capacity": s.Capacity,
     "item": ItemFile,
+    "scan": s.ScanSettings,
     "key": KeyDesignFile,
     "PK": s.KeyAttribute,
     "SK": s.KeyAttribute,

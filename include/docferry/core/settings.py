@@ -288,12 +288,20 @@ class UniqueSettings(_Strict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScanSettings(_Strict):
+    """Whether a query that no key leads to may read all items of the table, and how many read units one such query may use up."""
+
+    allowed: bool
+    most_read_units: int = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionSettings:
     """One MongoDB collection and how its documents become items. `children` maps array field -> its items.
 
     `key` and, of indexes that do not have the plain ones, `index_keys` are the key attributes of its table. `without_kind` are
     the indexes that do not project `entityType`: what they name is told apart in the table. `unique` are MongoDB's unique indexes
-    that are kept.
+    that are kept. `scan` None: as not allowed.
     """
 
     name: str
@@ -309,6 +317,7 @@ class CollectionSettings:
     without_kind: frozenset[str] = frozenset()
     transform: TransformSettings | None = None
     unique: tuple[UniqueSettings, ...] = ()
+    scan: ScanSettings | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,7 +36,8 @@ MigrationError(retryable=False)
 ├ MembershipBroken                          this process may not write: an unforeseen error keeps it from following the mode
 ├ InstanceStruck                            this process was struck off; it registers anew, and the call is made again
 ├ CallRefused(what, suggestion)             the client cannot do this call, or not in this mode
-│  └ NoAccessPattern                        no key and no index leads to what a query asks for
+│  ├ NoAccessPattern                        no key and no index leads to what a query asks for
+│  └ ScanTooLarge                           a scan has used up what the file allows it
 ├ DocumentNotFound                          nothing is there to be updated; nothing was written
 ├ NotAsExpected                             the document is not as the write expects it; nothing was written
 ├ UpdateRefused(code)                       the write error that MongoDB gives for the same update
@@ -64,6 +65,7 @@ from docferry.errors.calls import (
     MembershipBroken,
     NoAccessPattern,
     NotAsExpected,
+    ScanTooLarge,
     TornRead,
     UpdateRefused,
     WritesHeld,
@@ -163,6 +165,7 @@ __all__ = [
     "RequestRefused",
     "ResumeTokenLost",
     "RetryExhausted",
+    "ScanTooLarge",
     "SteppedBack",
     "Stopped",
     "StoreError",

@@ -70,6 +70,10 @@ class NoAccessPattern(CallRefused):
     """No key, and no index that an access pattern of the file names, leads to what a query asks for."""
 
 
+class ScanTooLarge(CallRefused):
+    """A scan has used up the read units that the file allows it. Nothing was answered, and nothing written."""
+
+
 class DocumentNotFound(MigrationError):
     """There is no document where one was to be changed. Nothing was written."""
 

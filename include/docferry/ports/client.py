@@ -223,6 +223,10 @@ class MongoCalls(Protocol):
 class DynamoCalls(Protocol):
     """DynamoDB's data plane."""
 
+    @property
+    def blocking(self) -> bool:
+        """Whether calls block their thread, and may be made by several; else they wait in an event loop."""
+
     async def call(self, operation: str, request: Mapping[str, Any], guard: Guard | None = None) -> dict[str, Any]:
         """One operation, request and reply in DynamoDB's own JSON. `guard` runs right before each signature.
 

@@ -67,13 +67,16 @@ class ClosedMongoDB(SyncMongoCalls):
 class EmptyDynamoDB:
     """DynamoDB without an item. It remembers what it was asked."""
 
+    blocking = True
+
     def __init__(self) -> None:
         self.asked: list[str] = []
 
     async def call(self, operation: str, request: Mapping[str, Any], guard: Guard | None = None) -> dict[str, Any]:
         index = request.get("IndexName")
         self.asked.append(f"index {index}" if index else "a scan" if operation == "Scan" else "the table key")
-        return {"Items": [], "Responses": {}, "Count": 0, "ScannedCount": 0}
+        told = {"ConsumedCapacity": {"CapacityUnits": 0.0}}
+        return {"Items": [], "Responses": {}, "Count": 0, "ScannedCount": 0, **told}
 
     async def sleep(self, seconds: float) -> None: ...
 

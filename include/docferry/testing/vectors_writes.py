@@ -25,6 +25,8 @@ FLOOR = VERSION + 1_000
 class _Table:
     """One table that answers reads, and keeps what is to be written."""
 
+    blocking = True
+
     def __init__(self, items: Sequence[Item]) -> None:
         self.items: dict[ItemKey, Item] = {key_of(item): item for item in items}
         self.asked: list[tuple[str, Mapping[str, Any]]] = []

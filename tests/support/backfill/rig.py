@@ -278,6 +278,14 @@ def generic_rig(
     return _rig(env, directory, tree, mark, database, settings)
 
 
+def scanned_rig(env: Mapping[str, str], directory: Path, database: str, collections: Sequence[str]) -> Rig:
+    """Collections without a mapping, whose queries may be answered by a scan."""
+    mark = uuid.uuid4().hex[:8]
+    scan = {"scan": {"allowed": True, "most_read_units": 500}}
+    tree = {"migration": "generic", "tables": {f"Generic{mark}": {}}, "collections": dict.fromkeys(collections, scan)}
+    return _rig(env, directory, tree, mark, database, {})
+
+
 def rig_of(env: Mapping[str, str], directory: Path, tree: Mapping[str, Any], database: str) -> Rig:
     """A migration file of the test's own, as far as its tables and collections go."""
     return _rig(env, directory, dict(tree), uuid.uuid4().hex[:8], database, {})

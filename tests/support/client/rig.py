@@ -61,6 +61,11 @@ def empty(rig: Rig) -> None:
     """No document and no item is left."""
     for name in set(rig.database.list_collection_names()) - {COLLECTION}:
         rig.database[name].delete_many({})
+    empty_tables(rig)
+
+
+def empty_tables(rig: Rig) -> None:
+    """No item is left."""
     pages = rig.dynamodb.get_paginator("scan").paginate(TableName=rig.table, ProjectionExpression="PK, SK")
     for page in pages:
         for key in page["Items"]:

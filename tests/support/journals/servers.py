@@ -226,6 +226,8 @@ class SlowTarget:
 class ClientCalls:
     """DynamoDB as one process reaches it: requests and answers are lost or late, and tried again three times."""
 
+    blocking = False
+
     def __init__(self, server: Server, pause: Callable[[], float], stall: Callable[[], float]) -> None:
         """`pause`: how much longer the process is frozen; `stall`: the same of a stall that begins behind a signature."""
         self._server, self._pause, self._stall = server, pause, stall

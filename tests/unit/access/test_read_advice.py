@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from docferry.config import load_migration
 from docferry.core.access.read_plan import plan_read
+from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mql.filters import compile_filter
+from docferry.core.settings import ScanSettings
 from docferry.errors import NoAccessPattern
 from support.place import ROOT
 
@@ -37,3 +40,12 @@ def test_query_that_no_key_leads_to_is_told_what_would(query: dict[str, Any], ad
     with pytest.raises(NoAccessPattern) as caught:
         plan_read(SHOP.mappings["users"], patterns, query, compile_filter(query).equalities)
     assert caught.value.suggestion.startswith(advice)
+    assert ("scan: {allowed: true" in caught.value.suggestion) is ("is null or empty" not in advice)
+
+
+def test_collection_that_may_be_scanned_is_scanned_only_where_no_key_leads() -> None:
+    mapping = DocumentMapping(
+        replace(SHOP.mappings["users"].settings, scan=ScanSettings(allowed=True, most_read_units=7))
+    )
+    for query, scan in (({"status": "a"}, 7), ({"email": None}, 7), ({"username": "ann"}, 0)):
+        assert plan_read(mapping, [], query, compile_filter(query).equalities).scan == scan

@@ -287,6 +287,8 @@ def no_guard() -> None:
 class Named:
     """Calls that say only whose they are."""
 
+    blocking = True
+
     def __init__(self, name: str) -> None:
         self.name, self.closed, self.forks = name, 0, 0
 

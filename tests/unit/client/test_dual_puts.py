@@ -19,6 +19,8 @@ ALONE = {**USER, "addresses": []}
 class Recorder:
     """DynamoDB, which takes everything, or finds that something newer is stored."""
 
+    blocking = True
+
     def __init__(self, newer: bool = False) -> None:
         self.newer = newer
         self.asked: list[tuple[str, Mapping[str, Any]]] = []

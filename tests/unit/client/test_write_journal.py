@@ -26,6 +26,8 @@ PUTS = [{"TableName": "Shop", "Item": {"PK": {"S": "A"}, "SK": {"S": "A"}}}]
 class Calls:
     """DynamoDB: the answers to the transactions, in their order; a read finds what is in the slots."""
 
+    blocking = True
+
     def __init__(self, *answers: Exception | Callable[[str, int], None]) -> None:
         self.answers = list(answers)
         self.slots: dict[int, Entry] = {}

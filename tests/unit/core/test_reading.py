@@ -21,6 +21,8 @@ PRODUCTS = SHOP.mapping("products")
 class Unhurried:
     """DynamoDB that processes as many keys of a batch as it is told, batch after batch, and then none."""
 
+    blocking = True
+
     def __init__(self, *processed: int, cost: Any = None) -> None:
         self.processed, self.cost = list(processed), cost
         self.asked: list[int] = []

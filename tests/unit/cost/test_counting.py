@@ -123,6 +123,8 @@ def test_a_ledger_that_is_away_at_the_end_does_not_decide_what_becomes_of_the_fl
 class Told:
     """DynamoDB, which tells its price; or refuses a condition."""
 
+    blocking = True
+
     def __init__(self, *consumed: Any, refuses: bool = False) -> None:
         self.consumed, self.refuses = list(consumed), refuses
         self.requests: list[Mapping[str, Any]] = []

@@ -34,6 +34,7 @@ ARGUMENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "TooManyDeadLetters": (("users", 3, 100, 0.01), {}),
     "CallRefused": (("the query operator $where", "use $and"), {}),
     "NoAccessPattern": (("users by visits", "declare an index"), {}),
+    "ScanTooLarge": (("what", "instead"), {}),
     "UpdateRefused": ((14, "not a number"), {}),
     "ValidationFailed": (("they differ", {"missing": 1}), {}),
 }

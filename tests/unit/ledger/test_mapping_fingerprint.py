@@ -71,8 +71,10 @@ OTHER: Mapping[type, Mapping[str, Any]] = {
 """Another value of each field that decides about items."""
 
 DECIDE_NOTHING: Mapping[type, tuple[str, ...]] = {
-    # Whether the file left the mapping out (what it is then is in `item`), and what an index projects of an item that is there.
-    CollectionSettings: ("generic", "without_kind"),
+    # Whether the file left the mapping out (what it is then is in `item`), what an index projects of an item that is there, and
+    # whether queries may scan.
+    CollectionSettings: ("generic", "without_kind", "scan"),
+    s.ScanSettings: ("allowed", "most_read_units"),
     s.SourceSettings: ("connection", "database"),
     s.TargetSettings: ("connection", "region", "replicas"),
     s.Capacity: ("read_units", "write_units", "max_read_units", "max_write_units", "target_percent"),
@@ -152,6 +154,7 @@ def test_values_of_different_types_are_different_conditions(value: object) -> No
 
 def test_what_decides_nothing_changes_nothing() -> None:
     assert fingerprint_of(replace(ORDERS, generic=True)) == fingerprint_of(ORDERS)
+    assert fingerprint_of(replace(ORDERS, scan=s.ScanSettings(allowed=True))) == fingerprint_of(ORDERS)
     turned = replace(
         ORDERS,
         index_names=ORDERS.index_names[::-1],

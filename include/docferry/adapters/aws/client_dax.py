@@ -157,6 +157,8 @@ class _Dax:
 class SyncDaxCalls(_Dax):
     """For a synchronous application."""
 
+    blocking = True
+
     async def call(self, operation: str, request: Mapping[str, Any], guard: Guard | None = None) -> dict[str, Any]:
         attempts = self._backoff.attempts(operation)
         while True:
@@ -174,6 +176,8 @@ class SyncDaxCalls(_Dax):
 
 class AsyncDaxCalls(_Dax):
     """For an asynchronous application: each call waits in a thread."""
+
+    blocking = False
 
     async def call(self, operation: str, request: Mapping[str, Any], guard: Guard | None = None) -> dict[str, Any]:
         attempts = self._backoff.attempts(operation)

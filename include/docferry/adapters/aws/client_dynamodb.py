@@ -36,6 +36,8 @@ BACKOFF = Backoff(for_s=10.0, first_s=0.1, cap_s=5.0)
 class AsyncCalls:
     """Calls of an asynchronous application. Belongs to the event loop that first uses it."""
 
+    blocking = False
+
     def __init__(
         self, session: boto3.Session, backoff: Backoff = BACKOFF, timeout_s: float = REQUEST_TIMEOUT_S
     ) -> None:
@@ -64,6 +66,8 @@ class SyncCalls:
 
     The connections are urllib3's, as botocore's are: a connection that the server closed while it was idle is not used again.
     """
+
+    blocking = True
 
     def __init__(
         self, session: boto3.Session, backoff: Backoff = BACKOFF, timeout_s: float = REQUEST_TIMEOUT_S

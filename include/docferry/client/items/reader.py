@@ -7,18 +7,21 @@ whether all of them belong together. An index only tells where to look: it lags,
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 
+from docferry.client.items.scan import TableScan
 from docferry.core.access.conditions import key_condition, partition_condition
 from docferry.core.access.read_plan import IndexQuery, ReadPlan
+from docferry.core.bson_codec.order import order_key
 from docferry.core.limits import BATCH_GET_KEYS
 from docferry.core.mapping.digest import digest
 from docferry.core.mapping.items import KIND, Document, Item, ItemKey, key_of
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.versions import parse_version
-from docferry.errors import RetryExhausted, TornRead
+from docferry.errors import RetryExhausted, ScanTooLarge, TornRead
 from docferry.ports.client import DynamoCalls
 
 READ_AGAIN = 5
@@ -49,11 +52,20 @@ class StoredDocument:
 class DocumentReader:
     """Reads the documents of one collection.
 
-    Not `consistent`, it reads at half the price what may be a moment old, and what a cache may answer.
+    Not `consistent`, it reads at half the price what may be a moment old, and what a cache may answer. `count` is told of scans:
+    a name, and how many.
     """
 
-    def __init__(self, mapping: DocumentMapping, calls: DynamoCalls, *, consistent: bool = True) -> None:
+    def __init__(
+        self,
+        mapping: DocumentMapping,
+        calls: DynamoCalls,
+        *,
+        consistent: bool = True,
+        count: Callable[[str, int], None] | None = None,
+    ) -> None:
         self._mapping, self._calls, self._consistent = mapping, calls, consistent
+        self._count = count or (lambda name, number: None)
         self._ttl, self._layout = mapping.settings.ttl_attribute, mapping.layout
 
     def __repr__(self) -> str:
@@ -64,7 +76,14 @@ class DocumentReader:
         return self._mapping.decode(found.live).document if found.live else None
 
     async def find(self, plan: ReadPlan) -> AsyncIterator[StoredDocument]:
-        """All documents that a plan leads to, in its order. Raises StoreError, RetryExhausted, TornRead."""
+        """All documents that a plan leads to, in its order; by a scan, in that of `_id`.
+
+        Raises: StoreError, RetryExhausted, TornRead; ScanTooLarge, before any is given.
+        """
+        if plan.scan:
+            for found in await self._scanned(plan.scan):
+                yield found
+            return
         if plan.query is None:
             for found in await self.places(plan.keys):
                 if found.live:
@@ -74,6 +93,22 @@ class DocumentReader:
             for found in page:
                 if found.live:
                     yield found
+
+    async def _scanned(self, most_read_units: int) -> list[StoredDocument]:
+        async def whole(calls: DynamoCalls, root: Item) -> tuple[StoredDocument, Document | None]:
+            reader = DocumentReader(self._mapping, calls, consistent=self._consistent)
+            found = await reader.whole(root)
+            return found, reader.document(found)
+
+        scan = TableScan(self._mapping, self._calls, most_read_units, whole, consistent=self._consistent)
+        try:
+            pairs = [(found, document) for found, document in await scan.all() if document is not None]
+        except ScanTooLarge:
+            self._count("scan.too_large", 1)
+            raise
+        finally:
+            self._count("scan.read_units", ceil(scan.read_units))
+        return [found for found, _ in sorted(pairs, key=lambda pair: order_key(pair[1]["_id"]))]
 
     async def places(self, keys: Sequence[ItemKey]) -> list[StoredDocument]:
         """What lies under each of these root keys, in their order."""

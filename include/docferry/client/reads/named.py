@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from docferry.client.context import DYNAMODB, ClientContext, timed
 from docferry.client.items.reader import INDEX_PAGE, DocumentReader, StoredDocument
+from docferry.client.items.scan import affordable
 from docferry.client.transport.metered import MeasuredCalls
 from docferry.core.access.conditions import key_condition
 from docferry.core.access.page_tokens import decode_token, encode_token, question_id
@@ -265,7 +266,6 @@ class _Scan:
     """One page of a scan: all of a table's items pass by, and those of other collections cost as much."""
 
     FIRST_ITEMS = 25
-    MOST_ITEMS = 1_000
 
     def __init__(
         self, parts: ClientContext, mapping: DocumentMapping, filter: Mapping[str, Any], consistent: bool
@@ -307,10 +307,7 @@ class _Scan:
 
     def _request(self, max_read_units: float, place: Sequence[str] | None) -> dict[str, Any]:
         """For as many items as what is left will pay for, by what they have cost so far."""
-        items = self.FIRST_ITEMS
-        if self._items:
-            each = max(self._calls.read_units / self._items, 0.01)
-            items = max(1, min(self.MOST_ITEMS, int((max_read_units - self._calls.read_units) / each)))
+        items = affordable(max_read_units, self._calls.read_units, self._items, self.FIRST_ITEMS)
         request: dict[str, Any] = {
             "TableName": self._mapping.table,
             "ConsistentRead": self._consistent,

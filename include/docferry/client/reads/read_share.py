@@ -40,7 +40,7 @@ class ReadShare:
             template = self._templates[shape]
             return template.render(query) if template is not None else None
         made = plan()
-        if shape is not None and len(self._templates) < MOST_SHAPES:
+        if shape is not None and not (made and made.where.scan) and len(self._templates) < MOST_SHAPES:
             self._remember(shape, made)
         return made.share_key if made is not None else None
 

@@ -195,7 +195,7 @@ class Shadow:
                     return self._different(mapping, expected, values)
         finally:
             await cursor.close()
-        if seen or asked.plan.where.query is not None:
+        if seen or asked.plan.where.query is not None or asked.plan.where.scan:
             return None
         async for found in reader.find(asked.plan.where):
             document = reader.document(found)

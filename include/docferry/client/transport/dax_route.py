@@ -32,6 +32,10 @@ class RoutedCalls:
             return self._plain
         return self._cache
 
+    @property
+    def blocking(self) -> bool:
+        return self._plain.blocking
+
     async def call(self, operation: str, request: Mapping[str, Any], guard: Guard | None = None) -> dict[str, Any]:
         return await self._way(operation, request).call(operation, request, guard)
 

@@ -14,6 +14,10 @@ class ThroughCalls:
     def __init__(self, calls: DynamoCalls) -> None:
         self._calls = calls
 
+    @property
+    def blocking(self) -> bool:
+        return self._calls.blocking
+
     async def sleep(self, seconds: float) -> None:
         await self._calls.sleep(seconds)
 

@@ -3,9 +3,9 @@
     plan_read(mapping, patterns, query, equalities, sort) -> ReadPlan      Raises: NoAccessPattern
 
 A query is served if it pins, by equality, every field of the table key, or of its partition key; or every field of an index's
-partition key (and what its `when` asks for), and an access pattern of the file names that index. What else it asks is checked on
-the documents found. Dates compare as text as they do as dates, and numbers where the template says so, so a range or a sort over
-one at the end of a sort key is the index's own.
+partition key (and what its `when` asks for), and an access pattern of the file names that index; or by a scan, if the file allows
+scans of the collection. What else it asks is checked on the documents found. Dates compare as text as they do as dates, and
+numbers where the template says so, so a range or a sort over one at the end of a sort key is the index's own.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.settings import AccessPattern
 from docferry.errors import DocumentError, NoAccessPattern
 
+SCAN = "or, if the collection is small, let the file allow scans of it (scan: {allowed: true, most_read_units: 500})"
 MOST_KEYS = 1_000
 """As many keys may be asked for by $in."""
 
@@ -46,20 +47,22 @@ class IndexQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadPlan:
-    """Either the keys of the root items, or one query of an index or the table. `share_key`: what `percent` of reads goes by."""
+    """Either the keys of the root items, or one query of an index or the table, or a scan of the table that may use up so many
+    read units (0: none). `share_key`: what `percent` of reads goes by."""
 
     keys: tuple[ItemKey, ...] = ()
     query: IndexQuery | None = None
+    scan: int = 0
 
     @property
     def share_key(self) -> str:
-        return self.query.partition if self.query else self.keys[0][0] if self.keys else ""
+        return self.query.partition if self.query else self.keys[0][0] if self.keys else "a scan" if self.scan else ""
 
     @property
     def by(self) -> str:
         """What it goes by, in words."""
         if self.query is None:
-            return "the table key"
+            return "a scan" if self.scan else "the table key"
         return f"index {self.query.index}" if self.query.index else "the table's partition"
 
 
@@ -81,10 +84,18 @@ def plan_read(
     ]
     if ways:
         return ReadPlan(query=max(ways, key=lambda way: way[0])[1])  # of several alike the first
+    if scan := most_read_units(mapping):
+        return ReadPlan(scan=scan)
     raise NoAccessPattern(
         what=f"DynamoDB cannot answer a query of {mapping.collection} by {_named(query)}",
         suggestion=suggestion(mapping, query),
     )
+
+
+def most_read_units(mapping: DocumentMapping) -> int:
+    """What a scan of this collection may use up; 0: none is allowed."""
+    scan = mapping.settings.scan
+    return scan.most_read_units if scan is not None and scan.allowed else 0
 
 
 def leads_to(mapping: DocumentMapping, where: ReadPlan, document: Document) -> bool:
@@ -94,7 +105,7 @@ def leads_to(mapping: DocumentMapping, where: ReadPlan, document: Document) -> b
     for. Raises: DocumentError for a document that DynamoDB cannot hold.
     """
     if where.query is None:
-        return mapping.root_key(document) in where.keys
+        return bool(where.scan) or mapping.root_key(document) in where.keys
     asked = where.query
     key = mapping.index_key(document, asked.index) if asked.index else mapping.root_key(document)
     if key is None or key[0] not in (asked.partition, *asked.others):
@@ -130,7 +141,8 @@ def suggestion(mapping: DocumentMapping, query: Mapping[str, Any]) -> str:
     known = set().union(*(index.pk.pinned for index in root.indexes)) | root.pk.fields
     if nothing := [name for name in fields if name in known and query[name] in (None, "")]:
         return f"no key is made of a {' or '.join(nothing)} that is null or empty: give such documents a value that says so"
-    return f"pin {', '.join(sorted(root.pk.fields | root.sk.fields))}, or {_instead(mapping.collection, query)}"
+    instead = f"pin {', '.join(sorted(root.pk.fields | root.sk.fields))}, or {_instead(mapping.collection, query)}"
+    return instead if most_read_units(mapping) else f"{instead}; {SCAN}"
 
 
 def _instead(collection: str, query: Mapping[str, Any]) -> str:
