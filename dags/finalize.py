@@ -1,7 +1,8 @@
 """Finalize: the soak is over; reverse replication stops, and MongoDB is left as it is.
 
 **Enter when** DynamoDB has led for as long as you wanted a way back, the watch of MongoDB has ended (`docferry health`), and no
-program reads MongoDB any more.
+program reads MongoDB any more. With `dry_run` only step 5 runs: it says whether anything is in the way (a missing approval,
+too), and changes nothing.
 
 **Steps**
 1. Type the migration's name into `confirm`.
@@ -20,7 +21,7 @@ since.
 """
 
 from airflow.sdk import Param, chain
-from docferry_airflow.dag_factory import migrations, phase_dag
+from docferry_airflow.dag_factory import flag, migrations, phase_dag, unless_dry_run
 from docferry_airflow.operators.cutover import FinalizeOperator
 from docferry_airflow.operators.points import rollback_point, snapshot_param
 from docferry_airflow.operators.validate import ValidateOperator
@@ -33,9 +34,18 @@ for migration in migrations():
         items={"enum": ["watch", "strays"]},
         description="`watch`: the rest of the watch of MongoDB; `strays`: stray writes that are not settled. Recorded.",
     )
-    params = {"confirm": Param("", type="string", description="The migration's name, typed."), "waived": known}
+    params = {
+        "confirm": Param("", type="string", description="The migration's name, typed."),
+        "waived": known,
+        "dry_run": flag("Only say what would be done."),
+    }
     with phase_dag(migration, "finalize", doc=__doc__, params=params | snapshot_param(migration)):
         checked = ValidateOperator(task_id="compare_every_document")
         approved = PhaseApprovalSensor(task_id="wait_for_approval", phase="finalize")
-        left = FinalizeOperator(task_id="leave_mongodb", confirmed="{{ params.confirm }}", waived="{{ params.waived }}")
-        chain(checked, approved, *rollback_point(migration), left)
+        left = FinalizeOperator(
+            task_id="leave_mongodb",
+            confirmed="{{ params.confirm }}",
+            waived="{{ params.waived }}",
+            plan_only="{{ params.dry_run }}",
+        )
+        chain(unless_dry_run(), checked, approved, *rollback_point(migration), left)

@@ -30,7 +30,7 @@ from docferry.flows.cutover import flip
 from docferry.flows.cutover.flip_evidence import USUAL, FlipBounds, unserved_by
 from docferry.flows.cutover.hold import SwitchReport
 from docferry.flows.cutover.hold_watch import WATCH_S, end_dead_hold, watch_hold
-from docferry.flows.cutover.rollback import finalize, plan_rollback, plan_ways_back, roll_back
+from docferry.flows.cutover.rollback import finalize, plan_finalize, plan_rollback, plan_ways_back, roll_back
 from docferry.flows.cutover.to_dynamodb import require_ready, switch_to_dynamodb
 from docferry.flows.fence.ready import LATE_LIFT
 from docferry.flows.fence.watch import fence_watched
@@ -297,7 +297,13 @@ def _ask_how_far(job: Job, waive: Sequence[str]) -> str:
 
 @click.command("finalize")
 @file_argument
-@click.option("--confirm", required=True, metavar="MIGRATION", help="The migration's name: there is no way back.")
+@click.option(
+    "--confirm",
+    default="",
+    metavar="MIGRATION",
+    help="The migration's name, needed but for a dry run: there is no way back.",
+)
+@dry_option
 @click.option(
     "--waive",
     multiple=True,
@@ -306,8 +312,11 @@ def _ask_how_far(job: Job, waive: Sequence[str]) -> str:
 )
 @json_option
 @explained
-def finalize_command(file: str, confirm: str, waive: tuple[str, ...], as_json: bool) -> None:
+def finalize_command(file: str, confirm: str, dry_run: bool, waive: tuple[str, ...], as_json: bool) -> None:
     """The soak is over: reverse replication stops, and MongoDB is left as it is."""
+    if dry_run:
+        _would(file, as_json, lambda job: plan_finalize(job, waive))
+        return
     with opened_job(file) as (job, _):
         if confirm != (name := job.migration.name):
             what = f"'{confirm}' is not the migration's name"

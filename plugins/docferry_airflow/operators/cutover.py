@@ -222,19 +222,27 @@ class FinalizeOperator(MigrationOperator):
 
     :param confirmed: The migration's name, as the operator typed it.
     :param waived: `watch`: the rest of the watch of MongoDB; `strays`: stray writes that are not settled.
+    :param plan_only: Only say what would be done; fails with what would refuse it.
     """
 
-    template_fields: Sequence[str] = ("migration_file", "confirmed", "waived")
+    template_fields: Sequence[str] = ("migration_file", "confirmed", "waived", "plan_only")
 
-    def __init__(self, *, confirmed: str, waived: Sequence[str] | str = (), **kwargs: Any) -> None:
+    def __init__(
+        self, *, confirmed: str, waived: Sequence[str] | str = (), plan_only: bool | str = False, **kwargs: Any
+    ) -> None:
+        kwargs.setdefault("trigger_rule", "none_failed")  # a dry run leaves out what comes before
         super().__init__(**kwargs)
         self.confirmed = confirmed
         self.waived = waived
+        self.plan_only = plan_only
 
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.errors import PreflightFailed, Problem
-        from docferry.flows.cutover.rollback import finalize
+        from docferry.flows.cutover.rollback import finalize, plan_finalize
 
+        if self.plan_only:
+            with work.job() as job:
+                return _told(self.log, plan_finalize(job, list(self.waived)))
         if self.confirmed != work.migration.name:
             what = f"'{self.confirmed}' is not the migration's name"
             raise PreflightFailed("finalize", [Problem(where="confirm", what=what, suggestion=work.migration.name)])

@@ -155,12 +155,15 @@ def test_rollback_point_is_made_before_the_stop_is_approved_and_before_mongodb_i
         assert stop["before"]["wait_for_approval"] == ["make_rollback_point"]
         assert stop["before"]["make_rollback_point"] == ["compare_every_document"]
         assert final["before"]["leave_mongodb"] == ["make_rollback_point"]
-        assert (set(stop["params"]), set(final["params"])) == (params | {"dry_run"}, params | {"confirm"})
+        assert (set(stop["params"]), set(final["params"])) == (params | {"dry_run"}, params | {"dry_run", "confirm"})
 
 
 def test_dry_run_of_a_phase_leaves_out_what_comes_before_it(parsed: dict[str, Any]) -> None:
-    flip, stop = (parsed["dags"][f"shop.{phase}"]["before"] for phase in ("flip_reads", "stop_mongo_writes"))
-    assert (flip["wait_for_approval"], stop["compare_every_document"]) == (["unless_dry_run"], ["unless_dry_run"])
+    first = {"flip_reads": "wait_for_approval"} | dict.fromkeys(
+        ("stop_mongo_writes", "finalize"), "compare_every_document"
+    )
+    before = {phase: parsed["dags"][f"shop.{phase}"]["before"][task] for phase, task in first.items()}
+    assert before == {phase: ["unless_dry_run"] for phase in first}
 
 
 def test_bad_migration_file_breaks_only_its_own_dags_and_all_its_problems_are_shown(

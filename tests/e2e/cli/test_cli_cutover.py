@@ -124,6 +124,7 @@ def test_way_there_and_back_by_commands(rig: Rig) -> None:
             assert run(rig, "mode")["mode"]["mode"] == "MONGO_ONLY"
         assert "not DUAL_WRITE" in run(rig, "rollback", "--to", "DUAL_WRITE", code=3)["message"]
         assert "confirm" in run(rig, "finalize", "--confirm", "wrong", code=3)["message"]
+        assert "FINAL" in run(rig, "finalize", "--dry-run", code=3)["message"]
     assert traffic.errors == []
     assert in_mongodb(rig.database) == traffic.acknowledged()
     run(rig, "replicate", "--until-caught-up")

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,9 +16,11 @@ from docferry.errors import PreflightFailed
 from docferry.flows.cutover.hold import SwitchReport
 from docferry.flows.cutover.phases import full_health
 from docferry.flows.cutover.return_evidence import WITHOUT_VALIDATION
-from docferry.flows.cutover.rollback import roll_back
+from docferry.flows.cutover.rollback import finalize, plan_finalize, plan_rollback, roll_back
 from docferry.flows.cutover.to_dynamodb import require_ready
+from docferry.flows.ledger import approvals
 from docferry.flows.ledger.modes import read_mode
+from docferry.flows.ledger.rooms.watch import Old, end_watch
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig, eventually
 from support.client.rig import set_mode
@@ -30,6 +33,7 @@ from support.cutover.switching import (
     own_stack,
     quick,
     ready,
+    reversing,
     rig,
     switch,
 )
@@ -63,6 +67,38 @@ def test_rollback_to_dual_writes_needs_no_replicator_beside_it(rig: Rig) -> None
         assert time.monotonic() - began < 60
         assert (report.after, read_mode(rig.ledger).mode) == (Mode.DUAL_WRITE, Mode.DUAL_WRITE)
         more(traffic)
+    assert traffic.errors == []
+
+
+def test_what_the_dry_runs_allow_the_runs_do_there_and_back_and_there_to_the_end(rig: Rig) -> None:
+    soon = replace(rig.migration.cutover, watch_s=1.0)
+    rig.migration = replace(rig.migration, cutover=soon)
+
+    async def back() -> SwitchReport:
+        target = rig.target()
+        try:
+            return await roll_back(job_of(rig), target, Mode.MONGO_ONLY, ("watch",))
+        finally:
+            await target.close()
+
+    def there() -> None:
+        ready(rig)
+        require_ready(job_of(rig))
+        switch(rig)
+        with reversing(rig):
+            require_equal(rig)
+
+    with wiring.connect(rig.file) as manager, Traffic(manager, writers=1) as traffic:
+        there()
+        assert "MongoDB leads" in plan_rollback(job_of(rig), Mode.MONGO_ONLY, ("watch",))
+        assert asyncio.run(back()).after == "MONGO_ONLY"
+        end_watch(rig.ledger, Old.DYNAMODB, "this test does not wait for it")
+        there()
+        evidence = approvals.evidence_of(rig.ledger).digest
+        approvals.approve(rig.ledger, approvals.FINALIZE, evidence, "a manager", "the soak is over")
+        assert "no way back" in plan_finalize(job_of(rig), ("watch",))
+        assert finalize(job_of(rig), ("watch",)).mode is Mode.FINAL
+        more(traffic, 10)
     assert traffic.errors == []
 
 

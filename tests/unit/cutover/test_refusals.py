@@ -17,8 +17,9 @@ from docferry.errors import AccessDenied, ItemTooLarge
 from docferry.flows.cutover import flip, phases
 from docferry.flows.cutover.refusals import Asked, Phase, Reason
 from docferry.flows.cutover.return_evidence import WITHOUT_VALIDATION
-from docferry.flows.cutover.rollback import plan_rollback, roll_back
+from docferry.flows.cutover.rollback import finalize, plan_finalize, plan_rollback, roll_back
 from docferry.flows.cutover.to_dynamodb import require_ready, switch_to_dynamodb
+from docferry.flows.ledger.approvals import FINALIZE, approve, evidence_of
 from docferry.flows.ledger.dead_letters import open_letter
 from docferry.flows.ledger.modes import read_mode
 from docferry.flows.ledger.reports import LATEST, SECTION
@@ -27,7 +28,7 @@ from docferry.flows.ledger.rooms.fence import FENCE
 from docferry.flows.ledger.rooms.owners import OWNERS
 from docferry.flows.ledger.rooms.reverse_stream import REVERSE
 from docferry.flows.ledger.rooms.strays import Stray, open_stray
-from docferry.flows.ledger.rooms.watch import Old, Watch, begin_watch
+from docferry.flows.ledger.rooms.watch import Old, Watch, begin_watch, end_watch
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.reporting.health import Status
 from docferry.testing.fakes import FakeClients
@@ -200,6 +201,17 @@ RETURN: dict[str, Break] = {
     "as far as DUAL_WRITE": unloaded,
 }  # fmt: skip
 
+END: dict[str, Break] = {
+    **STRAYS,
+    "the mode is none from which FINAL": lambda world: world.set_mode(READS),
+    "no full validation, one that is not EQUAL": different,
+    "no approval of this evidence": unapproved,
+    "a watch of MongoDB that is not over": lambda world: begin_watch(
+        world.ledger, Watch(old=Old.MONGODB, begun_ms=now_ms(), least_s=900.0, floor=read_mode(world.ledger).floor)
+    ),
+    "a program that still uses MongoDB": lambda world: setattr(world, "clients", FakeClients([FOREIGN])),
+}
+
 
 def row(phase: Phase, words: str) -> Reason:
     """The reason that begins so."""
@@ -216,7 +228,7 @@ def finds(one: Reason, asked: Asked) -> bool:
 
 @pytest.mark.parametrize(
     ("phase", "cases"),
-    [(phases.STOP, STOP), (phases.DUAL, DUAL_WRITE), (phases.FLIP, FLIP), (phases.RETURN, RETURN)],
+    [(phases.STOP, STOP), (phases.DUAL, DUAL_WRITE), (phases.FLIP, FLIP), (phases.RETURN, RETURN), (phases.END, END)],
     ids=lambda one: one.subject if isinstance(one, Phase) else "",
 )
 def test_every_reason_has_a_case_here(phase: Phase, cases: dict[str, Break]) -> None:
@@ -356,6 +368,40 @@ def test_end_of_dual_writes_is_refused_by_its_dry_run_as_by_itself(mode: Any, br
     said = verdict(lambda: plan_rollback(world.job(), Mode.MONGO_ONLY))
     assert said[0] == ("yes" if breaks is None else "PreflightFailed")
     assert back(world, Mode.MONGO_ONLY) == said
+
+
+# --- the end ---------------------------------------------------------------------------------------------------------
+
+
+def at_the_end() -> Ready:
+    """DynamoDB has led for long: MongoDB was judged by it, the watch is over, and the end is approved."""
+    world = led()
+    report(world, direction="reverse", at_ms=now_ms() + 1_000)
+    approve(world.ledger, FINALIZE, evidence_of(world.ledger).digest, "me", "a test")
+    floor = read_mode(world.ledger).floor
+    begin_watch(world.ledger, Watch(old=Old.MONGODB, begun_ms=now_ms(), least_s=900.0, floor=floor))
+    end_watch(world.ledger, Old.MONGODB, "it is over")
+    return world
+
+
+@pytest.mark.parametrize("words", END)
+def test_finalize_is_refused_by_its_dry_run_as_by_itself(words: str) -> None:
+    world = at_the_end()
+    assert verdict(lambda: plan_finalize(world.job(), look_s=0.0))[0] == "yes"
+    END[words](world)
+    before = read_mode(world.ledger)
+    assert finds(row(phases.END, words), Asked(job=world.job(), look_s=0.0))
+    said = verdict(lambda: plan_finalize(world.job(), look_s=0.0))
+    assert said[0] in ("PreflightFailed", "MoveRefused")
+    assert verdict(lambda: finalize(world.job(), look_s=0.0)) == said
+    assert read_mode(world.ledger) == before
+
+
+def test_finalize_that_nothing_refuses_is_the_end() -> None:
+    world = at_the_end()
+    finalize(world.job(), look_s=0.0)
+    assert read_mode(world.ledger).mode is Mode.FINAL
+    assert verdict(lambda: plan_finalize(world.job(), look_s=0.0))[0] == "MoveRefused"
 
 
 # --- the page --------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from docferry.flows.cutover.flip_reasons import compared, unserved
 from docferry.flows.cutover.refusals import Asked, Phase, Reason
 from docferry.flows.cutover.return_evidence import reverse_letters, unvalidated, vanished
 from docferry.flows.kernel.job import Job
-from docferry.flows.ledger.approvals import FLIP_READS, STOP_MONGO_WRITES
+from docferry.flows.ledger.approvals import FINALIZE, FLIP_READS, STOP_MONGO_WRITES
 from docferry.flows.ledger.modes import read_mode
 from docferry.flows.reporting.health import HealthReport, Part, Status, health_of
 
@@ -197,8 +197,24 @@ RETURN = Phase(
         ),
     ),
 )  # fmt: skip
+END = Phase(
+    subject="the end of MongoDB",
+    refusals=(
+        _moves(Mode.FINAL),
+        _EVIDENCE,
+        Reason(what="no approval of this evidence", source="the ledger", find=reasons.unapproved(FINALIZE)),
+        Reason(
+            what="a watch of MongoDB that is not over", source="the ledger; `--waive watch`", find=reasons.not_watched
+        ),
+        _STRAYS,
+        Reason(
+            what="a program that still uses MongoDB, and is not waived", source="MongoDB's connections",
+            find=reasons.readers_of_mongodb,
+        ),
+    ),
+)  # fmt: skip
 STEP_BACK = Phase(subject="a rollback while MongoDB leads", refusals=(_MARKER,))
-PHASES = {"stop-mongo-writes": STOP, "dual-write": DUAL, "flip-reads": FLIP, "rollback": RETURN}
+PHASES = {"stop-mongo-writes": STOP, "dual-write": DUAL, "flip-reads": FLIP, "rollback": RETURN, "finalize": END}
 """Those that docs/cutover.md has a table for, by command."""
 
 

@@ -23,7 +23,7 @@ from docferry.flows.ledger.rooms.owners import not_owned
 from docferry.flows.ledger.rooms.reverse_stream import read_reverse
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.ledger.writers import open_loads, open_writers
-from docferry.flows.preflight.readiness import foreign_writers
+from docferry.flows.preflight.readiness import foreign_readers, foreign_writers
 from docferry.flows.preflight.thresholds import FLIP_LAG_S, REPORT_AGE_S, SEEN_S
 from docferry.flows.preflight.wide import too_wide
 from docferry.flows.replicate.opening import late_writes
@@ -211,6 +211,10 @@ def _fence_is_down(asked: Asked) -> bool:
 
 def clients_of_mongodb(asked: Asked) -> Iterator[Problem]:
     return foreign_writers(asked.job, asked.look_s)
+
+
+def readers_of_mongodb(asked: Asked) -> Iterator[Problem]:
+    return foreign_readers(asked.job, asked.look_s)
 
 
 def marker(asked: Asked) -> Iterator[Problem]:

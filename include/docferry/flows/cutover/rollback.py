@@ -12,7 +12,7 @@ from docferry.errors import HoldFailed, LeaseHeld, MigrationError, MoveRefused, 
 from docferry.flows.cutover.flip import back_to, begin_dual_write
 from docferry.flows.cutover.hold import POLL_S, SwitchReport, back_out, raise_if_stopped
 from docferry.flows.cutover.hold_watch import is_overdue
-from docferry.flows.cutover.phases import STEP_BACK
+from docferry.flows.cutover.phases import END, STEP_BACK
 from docferry.flows.cutover.reasons import replication
 from docferry.flows.cutover.refusals import Asked
 from docferry.flows.cutover.return_evidence import has_journals
@@ -21,13 +21,11 @@ from docferry.flows.fence.fence import lift
 from docferry.flows.fence.marker import mark_leader
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
-from docferry.flows.ledger.approvals import FINALIZE, require_approval
 from docferry.flows.ledger.modes import change_mode, mode_in, mode_record, read_mode
 from docferry.flows.ledger.rooms.instances import let_expire
 from docferry.flows.ledger.rooms.watch import Old, end_watch
-from docferry.flows.preflight.readiness import foreign_readers
+from docferry.flows.preflight.readiness import LOOK_S
 from docferry.flows.replicate.follower import replicate
-from docferry.flows.watch.ready import lacking_watch, unsettled_strays
 from docferry.ports.flows import Target
 
 FOLLOWED_WITHIN_S = 120.0
@@ -144,18 +142,22 @@ def _require_overdue(now: ModeState) -> None:
         raise PreflightFailed("rollback", [problem])
 
 
-def finalize(job: Job, waived: Sequence[str] = ()) -> ModeState:
-    """The soak is over: reverse replication stops, and MongoDB is left as it is. `waived`: WATCH and STRAYS (flows/watch/ready).
+def plan_finalize(job: Job, waived: Sequence[str] = (), look_s: float = LOOK_S) -> str:
+    """What `finalize` would do now, in words. Raises as that does before anything is touched."""
+    END.require(Asked(job=job, waived=waived, look_s=look_s))
+    return "reverse replication stops, and MongoDB is not kept up to date any more: there is no way back"
+
+
+def finalize(job: Job, waived: Sequence[str] = (), look_s: float = LOOK_S) -> ModeState:
+    """The soak is over: reverse replication stops, and MongoDB is left as it is. `waived`: WATCH and STRAYS (flows/watch/ready);
+    `look_s`: how long MongoDB's connections are looked at first.
 
     Raises: MoveRefused; PreflightFailed without an approval, before the watch of MongoDB has ended, with stray writes that
             are not settled, and with everybody who still works with MongoDB.
     """
     record = mode_record(job.ledger)
+    plan_finalize(job, waived, look_s)
     after = mode_in(record).move(Mode.FINAL)
-    require_approval(job.ledger, FINALIZE)
-    problems = [*lacking_watch(job.ledger, mode_in(record), waived), *unsettled_strays(job.ledger, waived)]
-    if problems := [*problems, *foreign_readers(job)]:
-        raise PreflightFailed(f"{job.migration.name}: the end of MongoDB", problems)
     why = "the soak is over" + (f"; waived: {', '.join(waived)}" if waived else "")
     change_mode(job.ledger, record, after, job.identity, why)
     end_watch(job.ledger, Old.MONGODB, f"the end; waived by {job.identity.name}")

@@ -20,14 +20,14 @@ def foreign_writers(job: Job, look_s: float = LOOK_S) -> Iterator[Problem]:
         yield _problem(one, "writes", "waived_writers")
 
 
-def foreign_readers(job: Job) -> Iterator[Problem]:
+def foreign_readers(job: Job, look_s: float = LOOK_S) -> Iterator[Problem]:
     """The programs that still use MongoDB, which is not kept up to date from now on. Raises StoreError."""
-    for one in _looked(job).foreign:
+    for one in _looked(job, look_s).foreign:
         if one.does is not Doing.IDLE:
             yield _problem(one, "reads" if one.does is Doing.READ else "writes", "waived_readers")
 
 
-def _looked(job: Job, look_s: float = LOOK_S) -> ForeignReport:
+def _looked(job: Job, look_s: float) -> ForeignReport:
     report = foreigners(job, look_s)
     _tell_idle(job.progress, report)
     return report
