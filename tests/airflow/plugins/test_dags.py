@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from support.airflow.home import ROOT, SETTINGS, write_migration
+from support.pace import Pace
 
 PHASES = (
     "analyze", "provision", "backfill", "replicate", "validate", "replicas", "purge", "dual_write", "flip_reads",
@@ -95,8 +96,9 @@ def test_each_dag_file_parses_in_half_a_second(parsed: dict[str, Any], airflow_h
     for _ in range(4):  # other tests share the machine, and the first parse may have compiled the library
         if max(best.values()) <= PARSE_S:
             break
-        again = parse(airflow_home)["seconds"]
-        best = {file: min(seconds, again[file]) for file, seconds in best.items()}
+        with Pace() as pace:
+            again = parse(airflow_home)["seconds"]
+        best = {file: min(seconds, again[file] / pace.slower) for file, seconds in best.items()}
     assert {file: seconds for file, seconds in best.items() if seconds > PARSE_S} == {}
 
 
