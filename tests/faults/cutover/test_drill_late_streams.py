@@ -15,7 +15,7 @@ from docferry.core.cutover.modes import Mode
 from docferry.flows.ledger.modes import read_mode
 from docferry.ports.flows import StreamPage, StreamRecord
 from docferry.sandbox import SandboxStack
-from support.client import drill
+from support.backfill import rig as backfill_rig
 from support.client.drill import Returning, change_leader
 from support.client.faulty import assert_nothing_failed, assert_nothing_lost, faulty, judge, ready_to_switch
 from support.replicate.rig import Following
@@ -59,7 +59,7 @@ def test_way_back_behind_pages_that_are_empty_for_two_minutes_loses_nothing(
     class Late(LatePages):
         first_seen = seen
 
-    monkeypatch.setattr(drill, "DynamoStreams", Late)
+    monkeypatch.setattr(backfill_rig, "DynamoStreams", Late)
     settings: dict[str, Any] = {"hold_s": 20.0, "drain_s": 14.0}
     with faulty(own_stack, tmp_path, cutover=settings) as (rig, processes):
         with Following(rig) as following:

@@ -15,7 +15,7 @@ from docferry.cli.main import main
 from docferry.client import DualWriteManager
 from docferry.core.cutover.modes import Mode
 from docferry.errors import MoveRefused, PreflightFailed, SteppedBack
-from docferry.flows.cutover import flip, reasons
+from docferry.flows.cutover import flip, flip_reasons, reasons
 from docferry.flows.cutover.flip_evidence import FlipBounds
 from docferry.flows.cutover.flip_reasons import unserved
 from docferry.flows.cutover.refusals import Asked
@@ -124,7 +124,7 @@ def test_share_that_sees_planted_differences_steps_back_by_itself_and_says_why(r
 def test_differences_that_dual_writes_have_seen_keep_the_reads_where_they_are(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flip, "COMPARED_WITHIN_S", 1.0)
+    monkeypatch.setattr(flip_reasons, "COMPARED_WITHIN_S", 1.0)
     with wiring.connect(rig.file) as manager, Following(rig):
         eventually(lambda: not list(reasons.lacking_replication(rig.ledger)), "replication to be close behind")
         flip.begin_dual_write(job_of(rig))
