@@ -182,6 +182,9 @@ class MongoCalls(Protocol):
 
     def require_replacement(self, replacement: Any) -> None: ...
 
+    def require_option(self, name: str, value: Any) -> None:
+        """Of `array_filters` and `let`."""
+
     def duplicate_key(self, taken: KeyTaken) -> Exception: ...
 
     def write_error(self, code: int, message: str) -> Exception: ...

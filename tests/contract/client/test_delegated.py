@@ -81,13 +81,13 @@ def test_call_is_counted_by_its_shape_beside_dynamodb(served: Served) -> None:
     answer(db, manager.orders.delete_many({"n": "secret"}))
     answer(db, manager.orders.distinct("status", {"n": "secret"}))
     answer(db, manager.command("ping"))
-    answer(db, manager.orders.update_one({"n": "secret"}, {"$set": {"a.$[]": 1}}))
+    answer(db, manager.orders.update_one({"n": "secret"}, [{"$set": {"a": 1}}]))
     answer(db, manager.orders.delete_one({"n": "secret"}))
     found = {name for name, number in tally.unserved.items() if number > before.get(name, 0)}
     counted = {
         "orders.aggregate($match(status), $count)", "orders.delete_many(n)", "orders.distinct status(n)",
         "database.command(ping)",
-        "orders.update_one(n; positional paths)", "orders.delete_one(n)",
+        "orders.update_one(n; a pipeline)", "orders.delete_one(n)",
     }  # fmt: skip
     mode = manager.get_metrics()["configuration"]["mode"]
     assert found == (set() if mode == "MONGO_ONLY" else counted)

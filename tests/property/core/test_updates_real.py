@@ -14,9 +14,11 @@ import bson
 import pytest
 from bson import ObjectId
 from docferry.core.bson_codec.options import BSON_OPTIONS
-from docferry.core.mql.filters import compile_filter
+from docferry.core.mql.array_filters import parse_array_filters
+from docferry.core.mql.filters import Filter, compile_filter
 from docferry.core.mql.projection import project, sort_documents
-from docferry.core.mql.updates import apply_update, check_replacement, upsert_document
+from docferry.core.mql.update_plan import parse_update
+from docferry.core.mql.updates import Updating, apply_update, check_replacement
 from docferry.errors import CallRefused, UpdateRefused
 from docferry.sandbox import SandboxStack
 from hypothesis import given
@@ -27,6 +29,7 @@ from pymongo.errors import BulkWriteError, OperationFailure
 from support.examples import examples
 from support.mongodb_cases import draws
 from support.mongodb_cases.cases import ANN, APPLIED, FOUND, NOW, PASSED_OVER, REFUSED_UPDATES, SHOWN, Document
+from support.mongodb_cases.elements import ELEMENTS, element_updates
 
 Things = Collection[Document]
 Outcome = bytes | int
@@ -101,12 +104,46 @@ def test_update_leaves_the_document_that_mongodb_leaves(things: Things, pairs: l
         assert ours == theirs_one, (document, update, *shown([ours, theirs_one]))
 
 
+@given(cases=st.lists(element_updates(), min_size=1, max_size=6))
+@examples(2)
+def test_update_of_elements_leaves_what_mongodb_leaves(
+    things: Things, cases: list[tuple[Document, Document, Document, list[Any]]]
+) -> None:
+    stored = fill(things, [document for document, _, _, _ in cases])
+    requests = [
+        UpdateOne({"$and": [{"_id": index}, query]}, update, array_filters=filters or None)
+        for index, (_, query, update, filters) in enumerate(cases)
+    ]
+    theirs = written(things, requests)
+    for document, (_, query, update, filters), theirs_one in zip(stored, cases, theirs, strict=True):
+        found = compile_filter(query)
+
+        def make(
+            document: Document = document, found: Filter = found, update: Document = update, filters: Any = filters
+        ) -> Document:
+            if not found.matches(document):  # refused for itself, or nothing
+                apply_nothing(update, filters)
+                return document
+            return apply_update(document, update, now=NOW, array_filters=filters, query=found)
+
+        try:
+            ours = outcome(make)
+        except CallRefused:
+            continue
+        assert ours == theirs_one, (document, query, update, filters, *shown([ours, theirs_one]))
+
+
+def apply_nothing(update: Document, filters: list[Document]) -> None:
+    """What of an update is refused before any document is looked at."""
+    parse_update(update, NOW, False, parse_array_filters(filters))
+
+
 @given(query=draws.queries, update=draws.updates())
 @examples(2)
 def test_upsert_inserts_the_document_that_mongodb_inserts(things: Things, query: Document, update: Document) -> None:
     things.delete_many({})
     try:
-        ours = outcome(lambda: upsert_document(query, update, now=NOW))
+        ours = outcome(lambda: Updating(query=compile_filter(query), update=update, now=NOW).inserted())
     except CallRefused:
         return
     assert without_made_id(ours) == without_made_id(upserted(things, query, update)), (query, update)
@@ -250,6 +287,17 @@ def test_mongodb_refuses_updates_as_the_named_cases_say(things: Things) -> None:
         with pytest.raises(OperationFailure) as caught:
             things.update_one({"_id": key}, update)
         assert caught.value.code == code, (document, update)
+
+
+def test_mongodb_updates_elements_as_the_named_cases_say(things: Things) -> None:
+    for document, query, update, filters, after in ELEMENTS:
+        fill(things, [document])
+        try:
+            things.update_one(query, update, array_filters=filters)
+            left: Any = things.find_one({}, {"_id": 0})
+        except OperationFailure as refused:
+            left = refused.code
+        assert left == after, (document, query, update, filters)
 
 
 def test_mongodb_projects_as_the_named_cases_say(things: Things) -> None:

@@ -81,6 +81,39 @@ def replaced_and_removed(db: Db) -> list[Any]:
     ]
 
 
+def changed_elements(db: Db) -> list[Any]:
+    items = [{"sku": "a", "quantity": 1}, {"sku": "b", "quantity": 2}, {"sku": "a", "quantity": 3}]
+    for number in range(3):
+        db.call("orders", "insert_one", order(number, items=items, flags=6))
+    one, second = {"_id": order(0)["_id"]}, {"_id": order(1)["_id"]}
+    update = partial(partial, db.call, "orders", "update_one")
+    few, none = [{"x.quantity": {"$lt": 3}}], {"_id": order(7)["_id"]}
+    return [
+        outcome(update({**one, "items.sku": "b"}, {"$inc": {"items.$.quantity": 10}})),
+        outcome(update({**one, "items": {"$elemMatch": {"sku": "a", "quantity": 3}}}, {"$set": {"items.$.sku": "c"}})),
+        outcome(update(one, {"$set": {"items.$.sku": "c"}})),
+        outcome(update(one, {"$mul": {"items.$[].quantity": 2}, "$bit": {"flags": {"and": 3}}})),
+        outcome(update(one, {"$unset": {"items.$[x].sku": ""}}, array_filters=few)),
+        outcome(update(one, {"$set": {"items.$[y].sku": ""}}, array_filters=few)),
+        outcome(update(one, {"$set": {"items.$[x].sku": ""}}, array_filters={"x": 1})),
+        outcome(update(none, {"$set": {"items.$[].sku": ""}}, upsert=True)),
+        outcome(update(one, {"$set": {"hinted": 1}}, hint="_id_")),
+        outcome(
+            lambda: db.call(
+                "orders", "find_one_and_update", {**second, "items.sku": "b"}, {"$set": {"items.$.sku": "d"}},
+                {"items": 1, "_id": 0}, return_document=True,
+            )
+        ),
+        outcome(lambda: db.call("orders", "update_many", MINE, {"$inc": {"items.$[x].quantity": 1}}, array_filters=few)),
+        told(lambda: db.call("orders", "bulk_write", [
+            UpdateOne({**second, "items.sku": "a"}, {"$pullAll": {"tags": [1]}, "$set": {"items.$.sku": "z"}}),
+            UpdateMany(MINE, {"$unset": {"items.$[x].quantity": ""}}, array_filters=[{"x.sku": "d"}]),
+            UpdateOne(second, {"$set": {"items.$.sku": "z"}}),
+        ])),
+        _all(db),
+    ]  # fmt: skip
+
+
 def told(call: Callable[[], Any]) -> Any:
     """What a bulk write, or its error, tells."""
     try:
@@ -154,6 +187,7 @@ def distinct_values(db: Db) -> list[Any]:
 MANY: dict[str, Case] = {
     one.__name__: one
     for one in (
-        changes_of_many, removals_of_many, update_that_fails_on_its_way, replaced_and_removed, bulks, distinct_values,
+        changes_of_many, changed_elements, removals_of_many,
+        update_that_fails_on_its_way, replaced_and_removed, bulks, distinct_values,
     )
 }  # fmt: skip

@@ -102,7 +102,7 @@ _pushes = st.fixed_dictionaries(
         ),
     },
 )
-_arguments: dict[str, SearchStrategy[Any]] = {
+ARGUMENTS: dict[str, SearchStrategy[Any]] = {
     "$set": values,
     "$setOnInsert": values,
     "$unset": st.just(""),
@@ -114,6 +114,13 @@ _arguments: dict[str, SearchStrategy[Any]] = {
     "$push": st.one_of(values, _pushes, _pushes),
     "$pull": st.one_of(values, _operators(equalities), equalities, _mostly(equalities, queries)),
     "$addToSet": _mostly(st.one_of(values, _one("$each", st.lists(values, max_size=3))), _one("$each", values)),
+    "$pullAll": _mostly(st.lists(values, max_size=3), values),
+    "$bit": _mostly(
+        st.dictionaries(
+            st.sampled_from(("and", "or", "xor")), st.sampled_from((0, 1, 5, -1, Int64(3))), min_size=1, max_size=2
+        ),
+        st.one_of(st.dictionaries(st.sampled_from(("and", "not")), scalars, max_size=2), values),
+    ),
     "$pop": _mostly(st.sampled_from((1, -1, 1.0)), values),
 }
 _odd_paths = st.sampled_from(("_id", "_id", "_id.a", "", "a.", ".a", "a..b", "$a", "a.$b", "$a.b"))
@@ -126,8 +133,8 @@ def updates(pick: st.DrawFn) -> Document:
     may_conflict = pick(st.sampled_from(range(10))) == 9
     found: Document = {}
     used: set[str] = set()
-    for word in pick(st.lists(st.sampled_from(sorted(_arguments)), min_size=1, max_size=2, unique=True)):
-        drawn = pick(st.dictionaries(_targets, _arguments[word], min_size=1, max_size=2))
+    for word in pick(st.lists(st.sampled_from(sorted(ARGUMENTS)), min_size=1, max_size=2, unique=True)):
+        drawn = pick(st.dictionaries(_targets, ARGUMENTS[word], min_size=1, max_size=2))
         kept = {}
         for path, argument in drawn.items():
             tops = {path.partition(".")[0]}
@@ -203,11 +210,11 @@ def updates_for(pick: st.DrawFn, document: Document) -> Document:
     path, value = _place(pick, document)
     words = ["$set", "$unset", "$min", "$max", "$rename"]
     if isinstance(value, list):
-        words = [*words, "$push", "$pull", "$addToSet", "$pop"] * 2
+        words = [*words, "$push", "$pull", "$pullAll", "$addToSet", "$pop"] * 2
     elif isinstance(value, int | float | Decimal128) and not isinstance(value, bool):
-        words = [*words, "$inc", "$mul"] * 2
+        words = [*words, "$inc", "$mul", "$bit"] * 2
     word = pick(st.sampled_from(words))
-    argument = pick(_arguments[word])
+    argument = pick(ARGUMENTS[word])
     if word in ("$pull", "$addToSet") and isinstance(value, list) and value and pick(st.booleans()):
         argument = pick(st.sampled_from(value))
     if pick(st.sampled_from(range(5))) == 4:

@@ -148,7 +148,8 @@ class Running:
 
     # --- what it does ------------------------------------------------------------------------------------------------
 
-    def _operate(self, operation: Mapping[str, Any]) -> None:
+    def _operate(self, operation: Mapping[str, Any], *, raises: bool = False) -> None:
+        """`raises`: also an error that is expected; by it a transaction's callback ends, as the format wants."""
         try:
             found = self._call(operation)
         except (Unrunnable, NotAsExpected, NotImplementedError):
@@ -159,6 +160,8 @@ class Running:
                     return
                 raise
             self._expect_error(operation["expectError"], error)
+            if raises:
+                raise
             return
         if "expectError" in operation:
             raise NotAsExpected(f"{operation['name']} did not raise")
@@ -195,7 +198,7 @@ class Running:
     def _with_transaction(self, session: Any, asked: Mapping[str, Any]) -> None:
         def callback(_: Any) -> None:
             for operation in asked["callback"]:
-                self._operate(operation)
+                self._operate(operation, raises=True)
 
         session.with_transaction(
             callback, **options_of({name: one for name, one in asked.items() if name != "callback"})

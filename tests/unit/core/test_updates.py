@@ -7,16 +7,13 @@ from typing import Any
 import bson
 import pytest
 from bson import Timestamp
-from docferry.core.mql.updates import apply_update, check_replacement, upsert_document
+from docferry.core.mql.filters import compile_filter
+from docferry.core.mql.updates import Updating, apply_update, check_replacement
 from docferry.errors import CallRefused, UpdateRefused
 from support.mongodb_cases.cases import APPLIED, NOW, REFUSED_UPDATES, Document
+from support.mongodb_cases.elements import ELEMENTS
 
 NOT_HERE: list[tuple[Any, str]] = [
-    ({"$bit": {"a": {"and": 1}}}, r"\$bit"),
-    ({"$pullAll": {"a": [1]}}, r"\$pullAll"),
-    ({"$set": {"a.$": 1}}, "positional"),
-    ({"$set": {"a.$[].b": 1}}, "positional"),
-    ({"$set": {"a.$[x].b": 1}}, "positional"),
     ([{"$set": {"a": 1}}], "pipeline"),
     ({"$pull": {"a": {"b": {"$regex": "x"}}}}, r"\$regex"),
 ]
@@ -34,6 +31,26 @@ def test_update_that_mongodb_refuses_is_refused_with_its_code(document: Document
     with pytest.raises(UpdateRefused) as caught:
         apply_update(document, update, now=NOW)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize(("document", "query", "update", "filters", "after"), ELEMENTS, ids=str)
+def test_update_of_elements_makes_what_mongodb_makes(
+    document: Document, query: Document, update: Document, filters: list[Document] | None, after: Document | int
+) -> None:
+    found = compile_filter(query)
+    assert found.matches(document)
+    try:
+        made: Any = apply_update(document, update, now=NOW, array_filters=filters, query=found)
+    except UpdateRefused as refused:
+        made = refused.code
+    assert made == after
+
+
+def test_position_that_several_conditions_give_differently_is_refused() -> None:
+    found = compile_filter({"a": 2, "b": 5})
+    assert found.position({"a": [1, 2], "b": [4, 5]}) == 1
+    with pytest.raises(CallRefused, match="positional"):
+        found.position({"a": [1, 2], "b": [5]})
 
 
 @pytest.mark.parametrize(("update", "name"), NOT_HERE, ids=str)
@@ -65,16 +82,15 @@ def test_refusal_shows_nothing_of_the_document() -> None:
 
 
 def test_upsert_starts_from_the_equalities_of_the_filter_and_has_its_id_first() -> None:
-    found = upsert_document(
-        {"n": 1, "b.c": "x", "_id": 7, "d": {"$gt": 1}, "$and": [{"e": {"$in": [2]}}]},
-        {"$inc": {"n": 2}, "$setOnInsert": {"f": 1}},
-        now=NOW,
-    )
+    query = compile_filter({"n": 1, "b.c": "x", "_id": 7, "d": {"$gt": 1}, "$and": [{"e": {"$in": [2]}}]})
+    found = Updating(query=query, update={"$inc": {"n": 2}, "$setOnInsert": {"f": 1}}, now=NOW).inserted()
     assert list(found.items()) == [("_id", 7), ("b", {"c": "x"}), ("e", 2), ("n", 3), ("f", 1)]
 
 
 def test_upsert_takes_the_id_of_the_update_where_the_filter_has_none() -> None:
-    assert list(upsert_document({"a": 1}, {"$setOnInsert": {"_id": 5}}, now=NOW).items()) == [("_id", 5), ("a", 1)]
+    assert list(
+        Updating(query=compile_filter({"a": 1}), update={"$setOnInsert": {"_id": 5}}, now=NOW).inserted().items()
+    ) == [("_id", 5), ("a", 1)]
 
 
 @pytest.mark.parametrize(
@@ -89,13 +105,13 @@ def test_upsert_takes_the_id_of_the_update_where_the_filter_has_none() -> None:
 )
 def test_upsert_that_mongodb_refuses_is_refused_with_its_code(query: Document, update: Document, code: int) -> None:
     with pytest.raises(UpdateRefused) as caught:
-        upsert_document(query, update, now=NOW)
+        Updating(query=compile_filter(query), update=update, now=NOW).inserted()
     assert caught.value.code == code
 
 
 def test_upsert_of_a_name_with_a_dollar_is_refused_by_name() -> None:
     with pytest.raises(CallRefused, match=r"'\$a'"):
-        upsert_document({}, {"$set": {"$a": 1}}, now=NOW)
+        Updating(query=compile_filter({}), update={"$set": {"$a": 1}}, now=NOW).inserted()
 
 
 def test_replacement_keeps_the_id_first_and_nothing_else() -> None:

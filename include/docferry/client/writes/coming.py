@@ -12,8 +12,15 @@ from docferry.core.cutover.modes import ModeState
 from docferry.core.mql.update_operators import OPERATORS
 from docferry.errors import CallRefused
 
-HARMLESS = frozenset({"comment"})
-"""Options that DynamoDB need not know: they say who asks."""
+_KNOWN_OPTIONS = frozenset({
+    "array_filters", "sort", "hint", "comment", "bypass_document_validation", "max_time_ms", "maxTimeMS",
+})  # fmt: skip
+"""Options that DynamoDB takes, or need not know: they say who asks, for how long, by which of MongoDB's indexes."""
+_INSTEAD: Mapping[str, str] = {
+    "collation": "store the text as it is to be compared (in lower case, say) in a field of its own, and ask for that",
+    "let": "write the values into the query and the update",
+    "a pipeline": "read the document, change it and replace it, with the values that were read in the query",
+}
 _KNOWN = frozenset(OPERATORS) | {"$rename"}
 
 
@@ -33,7 +40,8 @@ class ComingWrites:
     ) -> None:
         """Count a write that is on its way, by its shape. Raises: CallRefused, of a strict client."""
         if self._parts.strict:
-            self._require(method, query, change, options)
+            self.require_known(method, change, options)
+            self._plan(query)
         if not state.write_to_dynamodb:
             return
         needs = list(unknown(change, options))
@@ -68,19 +76,28 @@ class ComingWrites:
             what=f"the migration file has no collection {self._name}", suggestion="add it to the file's collections"
         )
 
-    def _require(self, method: str, query: Mapping[str, Any], change: Any, options: Mapping[str, Any]) -> None:
+    def require_known(self, method: str, change: Any, options: Mapping[str, Any]) -> None:
+        """Raises: CallRefused, naming what DynamoDB does not know of an update and its options."""
         if needs := sorted(unknown(change, options)):
+            advice = "; ".join(
+                dict.fromkeys(_INSTEAD.get(one, "use $set, $unset, $inc and their kin") for one in needs)
+            )
             raise CallRefused(
                 what=f"{self._name}.{method} with {', '.join(needs)} cannot be done while DynamoDB leads",
-                suggestion="leave it out, or read the document, change it and replace it",
+                suggestion=advice,
             )
-        self._plan(query)
+
+    def take(self, method: str, change: Any, options: Mapping[str, Any]) -> None:
+        """As `require_known`, of a write that DynamoDB is about to do: a hint is passed over, and counted."""
+        self.require_known(method, change, options)
+        if options.get("hint") is not None:
+            self._parts.metrics.count("hint.passed_over")
 
 
 def unknown(change: Any, options: Mapping[str, Any]) -> Iterator[str]:
     """What DynamoDB does not know of an update or a replacement, and of pymongo's options: by name."""
     for name, value in options.items():
-        if value is not None and name not in HARMLESS:
+        if value is not None and name not in _KNOWN_OPTIONS:
             yield name
     if isinstance(change, list | tuple):
         yield "a pipeline"
@@ -89,8 +106,4 @@ def unknown(change: Any, options: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _operators(change: Mapping[str, Any]) -> Iterator[str]:
-    for name, fields in change.items():
-        if name[:1] == "$" and name not in _KNOWN:
-            yield name
-        elif name[:1] == "$" and isinstance(fields, Mapping) and any("$" in str(path) for path in fields):
-            yield "positional paths"
+    return (name for name in change if name[:1] == "$" and name not in _KNOWN)

@@ -17,8 +17,9 @@ from docferry.core.compare.diff import compare_values
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document, ItemKey
 from docferry.core.mapping.mapping import DocumentMapping
+from docferry.core.mql.filters import compile_filter
 from docferry.core.mql.projection import sort_documents
-from docferry.core.mql.updates import check_insert
+from docferry.core.mql.updates import Updating, check_insert
 from docferry.errors import CallRefused, ConditionFailed, KeyTaken, RetryExhausted, Unavailable, UpdateRefused
 
 T = TypeVar("T")
@@ -68,6 +69,19 @@ async def until_taken(
             raise parts.mongo.duplicate_key(error) from error
         except UpdateRefused as error:
             raise parts.mongo.write_error(error.code, str(error)) from error
+
+
+def updating(query: Mapping[str, Any], update: Mapping[str, Any], options: Mapping[str, Any]) -> Updating:
+    """An update as of now. Raises: CallRefused, for a query that DynamoDB does not answer."""
+    return Updating(query=compile_filter(query), update=update, now=now(), array_filters=options.get("array_filters"))
+
+
+def pairs_of(sort: Any) -> list[tuple[str, int]]:
+    """A sort as pymongo takes it: a document, pairs, names; None for none."""
+    if isinstance(sort, str):
+        return [(sort, 1)]
+    pairs = sort.items() if isinstance(sort, Mapping) else sort or ()
+    return [(one, 1) if isinstance(one, str) else (one[0], one[1]) for one in pairs]
 
 
 class LeadingWrites:

@@ -11,22 +11,20 @@ from functools import partial
 from typing import Any
 
 from docferry.client.context import ClientContext
-from docferry.client.writes.coming import ComingWrites, unknown
+from docferry.client.writes.coming import ComingWrites
 from docferry.client.writes.delegated import DelegatedCalls, Later
-from docferry.client.writes.leading import Change, LeadingWrites, now
+from docferry.client.writes.leading import Change, LeadingWrites, pairs_of, updating
 from docferry.core.access.calls import SERVED_CALLS
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document
 from docferry.core.mql.projection import project
-from docferry.core.mql.updates import apply_update, check_replacement, replacement_upserted, upsert_document
-from docferry.errors import CallRefused
+from docferry.core.mql.updates import Updating, check_replacement, replacement_upserted
 from docferry.ports.client import BulkRequest
 
 _TAKEN = frozenset({
     "filter", "update", "replacement", "upsert", "projection", "sort", "return_document", "session", "requests", "ordered",
-    "bypass_document_validation",
 })  # fmt: skip
-"""Arguments that DynamoDB takes, or may pass over: it validates no documents."""
+"""Arguments of the calls themselves; what is left are options."""
 
 
 class ManyCalls:
@@ -82,39 +80,41 @@ class ManyCalls:
                     state, self._mongo.requests_of(asked["requests"]), asked.get("ordered", True), left
                 )
             self._mongo.require_filter(asked["filter"])
-            self._require_known(method, asked.get("update"), left)
+            self._coming.take(method, asked.get("update"), left)
             if method in ("update_many", "delete_many"):
-                return await self._all(state, method, asked["filter"], asked.get("update"), asked.get("upsert", False))
+                change, upsert = asked.get("update"), asked.get("upsert", False)
+                return await self._all(state, method, asked["filter"], change, upsert, left)
             return await self._find_one(state, method, asked)
 
         return dynamodb
 
-    def _require_known(self, method: str, change: Any, left: Mapping[str, Any]) -> None:
-        if needs := sorted(unknown(change, left)):
-            raise CallRefused(
-                what=f"{self._name}.{method} with {', '.join(needs)} cannot be done while DynamoDB leads",
-                suggestion="leave it out, or read the document, change it and replace it",
-            )
-
-    async def _all(self, state: ModeState, method: str, query: Any, update: Any, upsert: bool) -> Any:
-        query, at = self._inside(query), now()
+    async def _all(
+        self, state: ModeState, method: str, query: Any, update: Any, upsert: bool, options: Mapping[str, Any]
+    ) -> Any:
+        query = self._inside(query)
         if method == "delete_many":
             removed, _ = await self._leading.change_all(state, query, None)
             return self._mongo.deleted(removed)
         self._mongo.require_update(update)
-        update = self._inside(update)
-        matched, modified = await self._leading.change_all(state, query, lambda one: apply_update(one, update, now=at))
+        asked = self._updating(query, self._inside(update), options)
+        matched, modified = await self._leading.change_all(state, query, asked.apply)
         if matched or not upsert:
             return self._mongo.updated(matched=matched, modified=modified)
-        made = await self._leading.insert_made(state, lambda: upsert_document(query, update, now=at))
+        made = await self._leading.insert_made(state, asked.inserted)
         return self._mongo.updated(matched=0, modified=0, upserted_id=self._border.value_to_application(made["_id"]))
+
+    def _updating(self, query: Any, update: Any, options: Mapping[str, Any]) -> Updating:
+        filters = options.get("array_filters")
+        if filters is not None:
+            self._mongo.require_option("array_filters", filters)
+        return updating(query, update, {"array_filters": self._inside(filters)} if filters is not None else {})
 
     async def _find_one(self, state: ModeState, method: str, asked: Mapping[str, Any]) -> Document | None:
         query, change, otherwise = self._inside(asked["filter"]), None, None
         if method == "find_one_and_replace":
             self._mongo.require_replacement(asked["replacement"])
             change, otherwise = _replacing(query, self._inside(asked["replacement"]), asked.get("upsert", False))
-        found = await self._leading.change_and_give(state, query, change, otherwise, _pairs(asked.get("sort")))
+        found = await self._leading.change_and_give(state, query, change, otherwise, pairs_of(asked.get("sort")))
         document = found.after if asked.get("return_document") else found.before
         return self._border.to_application(project(document, asked.get("projection"))) if document is not None else None
 
@@ -122,7 +122,7 @@ class ManyCalls:
         self, state: ModeState, requests: Sequence[BulkRequest], ordered: bool, left: Mapping[str, Any]
     ) -> Any:
         """Nothing is written if one of them cannot be done at all."""
-        self._require_known("bulk_write", None, left)
+        self._coming.take("bulk_write", None, left)
         for one in requests:
             self._require_possible(one)
         done = _Done()
@@ -143,7 +143,7 @@ class ManyCalls:
             self._storable(one.change)
             return
         self._mongo.require_filter(one.query)
-        self._require_known(one.method, one.change if one.method.startswith("update") else None, one.options)
+        self._coming.take(one.method, one.change if one.method.startswith("update") else None, one.options)
         self._leading.require_plan(self._inside(one.query))
 
     async def _one(self, state: ModeState, one: BulkRequest, index: int, done: _Done) -> None:
@@ -151,7 +151,7 @@ class ManyCalls:
             await self._leading.insert(state, self._stored(one.change))
             done.add(nInserted=1)
         elif one.method in ("update_many", "delete_many"):
-            result = await self._all(state, one.method, one.query, one.change, one.upsert)
+            result = await self._all(state, one.method, one.query, one.change, one.upsert, one.options)
             if one.method == "delete_many":
                 done.add(nRemoved=result.deleted_count)
             else:
@@ -160,15 +160,15 @@ class ManyCalls:
             await self._change_one(state, one, index, done)
 
     async def _change_one(self, state: ModeState, one: BulkRequest, index: int, done: _Done) -> None:
-        query, changed, at = self._inside(one.query), self._inside(one.change), now()
+        query, changed = self._inside(one.query), self._inside(one.change)
         change: Change | None = None
         otherwise: Callable[[], Document] | None = None
         if one.method == "replace_one":
             change, otherwise = _replacing(query, changed, one.upsert)
         elif one.method == "update_one":
-            change = lambda document: apply_update(document, changed, now=at)  # noqa: E731
-            otherwise = (lambda: upsert_document(query, changed, now=at)) if one.upsert else None
-        found = await self._leading.change(state, query, change, otherwise)
+            asked = self._updating(query, changed, one.options)
+            change, otherwise = asked.apply, asked.inserted if one.upsert else None
+        found = await self._leading.change(state, query, change, otherwise, pairs_of(one.options.get("sort")))
         if one.method == "delete_one":
             done.add(nRemoved=int(found.before is not None))
         elif found.before is not None:
@@ -214,8 +214,3 @@ def _replacing(
 ) -> tuple[Change, Callable[[], Document] | None]:
     otherwise = (lambda: replacement_upserted(query, replacement)) if upsert else None
     return lambda document: check_replacement(document, replacement), otherwise
-
-
-def _pairs(sort: Any) -> list[tuple[str, int]]:
-    pairs = sort.items() if isinstance(sort, Mapping) else sort or ()
-    return [(one, 1) if isinstance(one, str) else (one[0], one[1]) for one in pairs]

@@ -14,19 +14,18 @@ from typing import Any
 from bson.objectid import ObjectId
 
 from docferry.client.context import ClientContext, Sort
-from docferry.client.writes.coming import ComingWrites, unknown
+from docferry.client.writes.coming import ComingWrites
 from docferry.client.writes.delegated import DelegatedCalls
 from docferry.client.writes.dual import DualWrites
 from docferry.client.writes.gate import WriteGate
-from docferry.client.writes.leading import LeadingChange, LeadingWrites, now
+from docferry.client.writes.leading import LeadingChange, LeadingWrites, pairs_of, updating
 from docferry.client.writes.many import ManyCalls
 from docferry.client.writes.transactions import Transactions
 from docferry.core.access.calls import SESSIONS
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document
 from docferry.core.mql.projection import project
-from docferry.core.mql.updates import apply_update, check_replacement, replacement_upserted, upsert_document
-from docferry.errors import CallRefused
+from docferry.core.mql.updates import check_replacement, replacement_upserted
 from docferry.ports.client import MongoResult
 
 
@@ -131,14 +130,9 @@ class CollectionCalls:
 
         async def dynamodb(state: ModeState) -> Any:
             self._mongo.require_update(update)
-            self._refuse_options("update_one", options)
-            at = now()
-            found = await self._leading.change(
-                state,
-                query,
-                lambda document: apply_update(document, update, now=at),
-                (lambda: upsert_document(query, update, now=at)) if upsert else None,
-            )
+            self._coming.take("update_one", update, options)
+            asked, sort = updating(query, update, options), pairs_of(options.get("sort"))
+            found = await self._leading.change(state, query, asked.apply, asked.inserted if upsert else None, sort)
             return self._update_result(found)
 
         return self._given(await self._gate.write("update_one", mongo, dynamodb))
@@ -156,12 +150,13 @@ class CollectionCalls:
 
         async def dynamodb(state: ModeState) -> Any:
             self._mongo.require_replacement(replacement)
-            self._refuse_options("replace_one", options)
+            self._coming.take("replace_one", None, options)
             found = await self._leading.change(
                 state,
                 query,
                 lambda document: check_replacement(document, replacement),
                 (lambda: replacement_upserted(query, replacement)) if upsert else None,
+                pairs_of(options.get("sort")),
             )
             return self._update_result(found)
 
@@ -183,7 +178,7 @@ class CollectionCalls:
             return self._mongo.deleted(int(result.value is not None))
 
         async def dynamodb(state: ModeState) -> Any:
-            self._refuse_options("delete_one", options)
+            self._coming.take("delete_one", None, options)
             removed = await self._leading.change(state, query, None, None)
             return self._mongo.deleted(int(removed.before is not None))
 
@@ -211,14 +206,10 @@ class CollectionCalls:
 
         async def dynamodb(state: ModeState) -> Any:
             self._mongo.require_update(update)
-            self._refuse_options("find_one_and_update", options)
-            at = now()
+            self._coming.take("find_one_and_update", update, options)
+            by = updating(query, update, options)
             found = await self._leading.change_and_give(
-                state,
-                query,
-                lambda document: apply_update(document, update, now=at),
-                (lambda: upsert_document(query, update, now=at)) if upsert else None,
-                sort or (),
+                state, query, by.apply, by.inserted if upsert else None, sort or ()
             )
             document = found.after if return_document else found.before
             return project(document, projection) if document is not None else None
@@ -232,6 +223,7 @@ class CollectionCalls:
         self._mongo.require_filter(query)
         for name in ("array_filters", "let"):
             if options.get(name) is not None:
+                self._mongo.require_option(name, options[name])
                 options = options | {name: self._border.to_internal(options[name])}
         return self._border.to_internal(query), self._border.to_internal(change), options
 
@@ -262,13 +254,6 @@ class CollectionCalls:
     async def _mongodbs(self, method: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
         """pymongo's own call, left to replication."""
         return await self._delegated.collection(self._name, method, SESSIONS, arguments, options)
-
-    def _refuse_options(self, method: str, options: Mapping[str, Any]) -> None:
-        if named := sorted(unknown(None, options)):
-            raise CallRefused(
-                what=f"{self._name}.{method} with {', '.join(named)} cannot be done while DynamoDB leads",
-                suggestion="leave it out",
-            )
 
     def _given(self, result: Any) -> Any:
         """An update's result to the application."""

@@ -11,7 +11,7 @@ Source: MongoDB 6.0 manual, "Query and Projection Operators", read 2026-11-24; h
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -35,8 +35,8 @@ from docferry.core.mql.values import (
     as_bson,
     is_expression,
     is_true,
+    places_at,
     type_code,
-    values_at,
     whole_number,
 )
 from docferry.errors import CallRefused
@@ -69,6 +69,20 @@ class Filter:
             found.setdefault(path, value)
         return found
 
+    def position(self, document: Mapping[str, Any]) -> int | None:
+        """Which element of an array the positional `$` of an update stands for, in a document that matches; None: no condition
+        was met by an element.
+
+        Raises: CallRefused, if the conditions were met by elements at several places: MongoDB leaves open which one it is.
+        """
+        found = set(self.root.positions(document))
+        if len(found) > 1:
+            raise CallRefused(
+                "the positional $ of an update whose query is met by elements at several places",
+                "name the element by one $elemMatch, or by array_filters",
+            )
+        return next(iter(found), None)
+
 
 def compile_filter(query: Mapping[str, Any]) -> Filter:
     """Compile a query as pymongo's `find` takes it.
@@ -84,21 +98,37 @@ def compile_filter(query: Mapping[str, Any]) -> Filter:
 
 
 class Node(Protocol):
-    """A condition on a document (`matches`), or on one value inside an $elemMatch (`holds`)."""
+    """A condition on a document (`matches`), or on one value inside an $elemMatch (`holds`).
+
+    `positions`: of the elements of arrays by which a document that matches does so.
+    """
 
     def matches(self, document: Mapping[str, Any]) -> bool: ...
+
+    def positions(self, document: Mapping[str, Any]) -> Iterator[int]: ...
 
     def holds(self, value: Any) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Leaf:
+    """`element`: what one element must meet, of a condition on an array."""
+
     path: Path
     holds: Test
     leaf_arrays: bool = True
+    element: Test | None = None
 
     def matches(self, document: Mapping[str, Any]) -> bool:
-        return any(self.holds(value) for value in values_at(document, self.path, self.leaf_arrays))
+        return any(self.holds(value) for _, value in places_at(document, self.path, self.leaf_arrays))
+
+    def positions(self, document: Mapping[str, Any]) -> Iterator[int]:
+        places = places_at(document, self.path, self.leaf_arrays)
+        place, value = next((one for one in places if self.holds(one[1])), (None, None))
+        if place is None and self.element is not None and isinstance(value, list):
+            place = next(at for at, one in enumerate(value) if self.element(one))
+        if place is not None:
+            yield place
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +137,9 @@ class _Not:
 
     def matches(self, document: Mapping[str, Any]) -> bool:
         return not self.inner.matches(document)
+
+    def positions(self, document: Mapping[str, Any]) -> Iterator[int]:
+        return iter(())
 
     def holds(self, value: Any) -> bool:
         return not self.inner.holds(value)
@@ -121,6 +154,11 @@ class _Several:
 
     def matches(self, document: Mapping[str, Any]) -> bool:
         return self.of(node.matches(document) for node in self.nodes)
+
+    def positions(self, document: Mapping[str, Any]) -> Iterator[int]:
+        for node in self.nodes:
+            if node.matches(document):
+                yield from node.positions(document)
 
     def holds(self, value: Any) -> bool:
         return self.of(node.holds(value) for node in self.nodes)
@@ -306,16 +344,14 @@ def _elem_match(name: str, wanted: Any, pinned: Pinned | None) -> Node:
     if not isinstance(wanted, dict):
         raise _refuse("$elemMatch with anything but a document")
     if is_expression(wanted) and next(iter(wanted)) not in _LOGICAL:
-        inner = _operators("", wanted, None)
-        return _leaf(name, lambda value: isinstance(value, list) and any(map(inner.holds, value)), leaf_arrays=False)
+        return _any_element(name, _operators("", wanted, None).holds)
     query = _every_field(wanted, None)
+    return _any_element(name, lambda value: (fields := _as_fields(value)) is not None and query.matches(fields))
 
-    def test(value: Any) -> bool:
-        return isinstance(value, list) and any(
-            query.matches(fields) for fields in map(_as_fields, value) if fields is not None
-        )
 
-    return _leaf(name, test, leaf_arrays=False)
+def _any_element(name: str, test: Test) -> _Leaf:
+    path = tuple(name.split("."))
+    return _Leaf(path, lambda value: isinstance(value, list) and any(map(test, value)), False, test)
 
 
 def _as_fields(value: Any) -> Mapping[str, Any] | None:

@@ -8,12 +8,13 @@ Source: MongoDB 6.0 manual, "Update Operators", read 2026-11-24; held against a 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from bson import Regex, Timestamp
+from bson import Int64, Regex, Timestamp
 
 from docferry.core.bson_codec.order import ABSENT, equality_key, order_key, same
 from docferry.core.bson_codec.references import fields_of
@@ -176,6 +177,48 @@ def _pulled(argument: Any) -> Callable[[Any], bool]:
     return lambda value: equality_key(value) == wanted
 
 
+def _pull_all(path: str, argument: Any, now: datetime) -> Operator:
+    if not isinstance(argument, list):
+        raise UpdateRefused(BAD_VALUE, f"$pullAll requires an array argument but was given a {type_name(argument)}")
+    gone = {equality_key(value) for value in argument}
+
+    def update(old: Any, at: str) -> Any:
+        if not isinstance(old, list):
+            raise UpdateRefused(BAD_VALUE, f"Cannot apply $pullAll to the non-array value at '{at}'")
+        return [value for value in old if equality_key(value) not in gone]
+
+    return Operator(update=update)
+
+
+def _bit(path: str, argument: Any, now: datetime) -> Operator:
+    if not isinstance(argument, dict) or not argument:
+        raise UpdateRefused(BAD_VALUE, f"$bit takes {{and, or, xor: number}}, not {type_name(argument)}, for '{path}'")
+    for word, number in argument.items():
+        if word not in _BITWISE or not _is_integer(number):
+            raise UpdateRefused(BAD_VALUE, f"$bit takes and, or and xor, each of a 32 or 64 bit integer, for '{path}'")
+
+    def update(old: Any, at: str) -> Any:
+        if not _is_integer(old):
+            raise UpdateRefused(BAD_VALUE, f"Cannot apply $bit to a value of non-integral type at '{at}'")
+        for word, number in argument.items():
+            long = isinstance(old, Int64) or isinstance(number, Int64)
+            old = (Int64 if long else int)(_BITWISE[word](int(old), int(number)))
+        return old
+
+    return Operator(update=update, create=lambda: update(0, path))
+
+
+_BITWISE: Final[Mapping[str, Callable[[int, int], int]]] = {
+    "and": operator.and_,
+    "or": operator.or_,
+    "xor": operator.xor,
+}
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _current_date(path: str, argument: Any, now: datetime) -> Operator:
     wanted = "date" if isinstance(argument, bool) else None
     if isinstance(argument, dict):
@@ -201,5 +244,7 @@ OPERATORS: Final[Mapping[str, Callable[[str, Any, datetime], Operator]]] = {
     "$addToSet": _add_to_set,
     "$pop": _pop,
     "$pull": _pull,
+    "$pullAll": _pull_all,
+    "$bit": _bit,
     "$currentDate": _current_date,
 }

@@ -1,8 +1,8 @@
 """MongoDB's updates of one document, for a stated set of operators, meant exactly; all others are refused by name.
 
-$set $unset $inc $mul $min $max $rename $push ($each $position $slice $sort) $pull $addToSet ($each) $pop $currentDate
-$setOnInsert. Paths are dotted and may name an element of an array by its number. Not here: positional paths ($, $[],
-$[name]), pipelines, $bit, $pullAll.
+$set $unset $inc $mul $bit $min $max $rename $push ($each $position $slice $sort) $pull $pullAll $addToSet ($each) $pop
+$currentDate $setOnInsert. Paths are dotted and may name elements of an array: by a number, `$`, `$[]`, `$[name]`. Not here:
+pipelines.
 
 Paths are worked on in MongoDB's order: names by their bytes, numbers by value. So new fields come in that order.
 
@@ -11,8 +11,8 @@ Source: MongoDB 6.0 manual, "Update Operators", read 2026-11-24; held against a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -21,7 +21,8 @@ from bson import DBRef, Regex
 
 from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.bson_codec.order import ABSENT, same
-from docferry.core.mql.filters import compile_filter
+from docferry.core.mql.array_filters import parse_array_filters
+from docferry.core.mql.filters import Filter, compile_filter
 from docferry.core.mql.update_errors import (
     BAD_VALUE,
     CANNOT_BACKFILL_ARRAY,
@@ -31,24 +32,63 @@ from docferry.core.mql.update_errors import (
     NOT_SINGLE_VALUE_FIELD,
     PATH_NOT_VIABLE,
 )
-from docferry.core.mql.update_plan import SUGGESTION, Change, Rename, Reserved, is_number, parse_update
-from docferry.core.mql.values import Document, Path, as_bson, empty_timestamp
+from docferry.core.mql.update_plan import SUGGESTION, Change, Rename, Reserved, parse_update
+from docferry.core.mql.update_steps import Place, Steps, find
+from docferry.core.mql.values import Document, Path, as_bson, empty_timestamp, is_index
 from docferry.errors import CallRefused, UpdateRefused
 
 MOST_PADDING: Final = 1_500_000
 """Nulls that MongoDB adds to an array at most, to reach a number in a path."""
 
 
-def apply_update(document: Document, update: Mapping[str, Any], *, now: datetime, inserting: bool = False) -> Document:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Updating:
+    """One update as an application asks for it, for whichever documents match its query."""
+
+    query: Filter = field(repr=False)
+    update: Mapping[str, Any] = field(repr=False)
+    now: datetime
+    array_filters: Sequence[Any] | None = field(default=None, repr=False)
+
+    def apply(self, document: Document) -> Document:
+        """As `apply_update`."""
+        return apply_update(document, self.update, now=self.now, array_filters=self.array_filters, query=self.query)
+
+    def inserted(self) -> Document:
+        """What it inserts where nothing matches: the query's equalities, then the update. `_id` comes first, if any.
+
+        The caller makes an `_id` where there is none.
+        Raises: as `apply_update`.
+        """
+        # MongoDB refuses an update for itself before it looks at the query.
+        parse_update(_operators(self.update), self.now, True, parse_array_filters(self.array_filters))
+        seed = _seed(self.query.pinned)
+        return _insertable(
+            apply_update(seed, self.update, now=self.now, inserting=True, array_filters=self.array_filters)
+        )
+
+
+def apply_update(
+    document: Document,
+    update: Mapping[str, Any],
+    *,
+    now: datetime,
+    inserting: bool = False,
+    array_filters: Sequence[Any] | None = None,
+    query: Filter | None = None,
+) -> Document:
     """The document as MongoDB's `update_one` leaves it; the same object if not a bit of it changes.
 
-    `now` is what $currentDate sets; with `inserting`, $setOnInsert counts and an `_id` may be set.
+    `now` is what $currentDate sets; with `inserting`, $setOnInsert counts and an `_id` may be set. `query` is by which the
+    document was found: a positional `$` needs it.
     Raises: UpdateRefused with MongoDB's code; CallRefused for what is not supported.
     """
-    plan = parse_update(update, now, inserting)
+    filters = parse_array_filters(array_filters)
+    plan = parse_update(_operators(update), now, inserting, filters)
     before = bson.encode(document)
     working: Document = _unfolded(document)
-    for path, change in plan.steps():
+    steps = Steps(working, filters, lambda: query.position(document) if query is not None else None)
+    for path, change in steps.of(plan):
         if inserting and path[0][0] == "$":
             # MongoDB stores some of these and refuses others.
             raise CallRefused(f"an upsert of '{path[0]}'", "use a name that does not start with $")
@@ -60,15 +100,10 @@ def apply_update(document: Document, update: Mapping[str, Any], *, now: datetime
     return document if after == before else bson.decode(after, BSON_OPTIONS)
 
 
-def upsert_document(filter: Mapping[str, Any], update: Mapping[str, Any], *, now: datetime) -> Document:
-    """What an upsert inserts where nothing matches: the filter's equalities, then the update. `_id` comes first, if any.
-
-    The caller makes an `_id` where there is none.
-    Raises: UpdateRefused with MongoDB's code; CallRefused for what is not supported.
-    """
-    parse_update(update, now, True)  # MongoDB refuses an update for itself before it looks at the filter
-    seed = _seed(compile_filter(filter).pinned)
-    return _insertable(apply_update(seed, update, now=now, inserting=True))
+def _operators(update: Any) -> Mapping[str, Any]:
+    if not isinstance(update, Mapping):
+        raise CallRefused("an update that is a pipeline", SUGGESTION)
+    return update
 
 
 def check_replacement(document: Mapping[str, Any], replacement: Mapping[str, Any]) -> Document:
@@ -113,41 +148,13 @@ def check_insert(document: Document) -> Document:
     return _insertable(document)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a path leads: the deepest value on it, what holds that, and how many parts were used."""
-
-    holder: Any
-    found: Any
-    taken: int
-
-
-def _find(root: Document, path: Path) -> _Place:
-    holder: Any = None
-    found: Any = root
-    for taken, part in enumerate(path):
-        inner = _child(found, part)
-        if inner is ABSENT:
-            return _Place(holder, found, taken)
-        holder, found = found, inner
-    return _Place(holder, found, len(path))
-
-
-def _child(value: Any, part: str) -> Any:
-    if isinstance(value, dict):
-        return value.get(part, ABSENT)
-    if isinstance(value, list) and is_number(part) and int(part) < len(value):
-        return value[int(part)]
-    return ABSENT
-
-
 def _apply(root: Document, path: Path, change: Change) -> None:
     if isinstance(change, Reserved):
         return
     if isinstance(change, Rename):
         _rename(root, change.source, path)
         return
-    place = _find(root, path)
+    place = find(root, path)
     if place.taken == len(path):
         _put(place.holder, path, change.update(place.found, ".".join(path)))
     elif change.create is not None:
@@ -174,9 +181,9 @@ def _check_dollar(path: Path) -> None:
         )
 
 
-def _is_viable(place: _Place, path: Path) -> bool:
+def _is_viable(place: Place, path: Path) -> bool:
     part = path[place.taken]
-    return isinstance(place.found, dict) or (isinstance(place.found, list) and is_number(part))
+    return isinstance(place.found, dict) or (isinstance(place.found, list) and is_index(part))
 
 
 def _not_viable(path: Path, taken: int) -> UpdateRefused:
@@ -186,7 +193,7 @@ def _not_viable(path: Path, taken: int) -> UpdateRefused:
     )
 
 
-def _create(place: _Place, path: Path, value: Any) -> None:
+def _create(place: Place, path: Path, value: Any) -> None:
     if not _is_viable(place, path):
         raise _not_viable(path, place.taken)
     _check_dollar(path)
@@ -204,13 +211,13 @@ def _create(place: _Place, path: Path, value: Any) -> None:
 
 
 def _rename(root: Document, source: Path, target: Path) -> None:
-    there = _find(root, source)
+    there = find(root, source)
     if there.taken < len(source):
         if there.taken and not _is_viable(there, source):
             raise _not_viable(source, there.taken)
         return
     _refuse_array(root, source, source[:-1], "source")
-    place = _find(root, target)
+    place = find(root, target)
     _refuse_array(root, target, target[: min(place.taken, len(target) - 1)], "destination")
     if place.taken == len(target):
         _put(place.holder, target, there.found)
@@ -221,7 +228,7 @@ def _rename(root: Document, source: Path, target: Path) -> None:
 
 def _refuse_array(root: Document, path: Path, way: Path, which: str) -> None:
     for depth in range(1, len(way) + 1):
-        if isinstance(_find(root, way[:depth]).found, list):
+        if isinstance(find(root, way[:depth]).found, list):
             raise UpdateRefused(
                 BAD_VALUE, f"The {which} field of $rename cannot be an array element: '{'.'.join(path)}'"
             )
@@ -254,7 +261,7 @@ def _seed(pinned: tuple[tuple[str, Any], ...]) -> Document:
                 NOT_SINGLE_VALUE_FIELD, f"cannot infer query fields to set, path '{name}' is matched twice"
             )
         paths.append(path)
-        _create(_find(seed, path), path, value)
+        _create(find(seed, path), path, value)
     return seed
 
 

@@ -50,6 +50,11 @@ def whole_number(value: Any) -> int | None:
     return whole if INT64_MIN <= whole <= INT64_MAX else None
 
 
+def is_index(part: str) -> bool:
+    """Whether a part of a path may name an element of an array by its place."""
+    return part.isascii() and part.isdigit() and len(part) < 20
+
+
 def is_true(value: Any) -> bool:
     """What MongoDB takes for true where it wants a boolean: all but false, null and zero."""
     if isinstance(value, Decimal128):
@@ -69,15 +74,20 @@ def values_at(document: Mapping[str, Any], path: Path, leaf_arrays: bool) -> Ite
     On the way, an array stands for each of its documents, and for the element that a number in the path names.
     With `leaf_arrays` false, an array at the end of the path stands for itself alone.
     """
+    return (value for _, value in places_at(document, path, leaf_arrays))
+
+
+def places_at(document: Mapping[str, Any], path: Path, leaf_arrays: bool) -> Iterator[tuple[int | None, Any]]:
+    """As `values_at`, each with its place in the outermost array that stood for its elements; None if there was none."""
     at, value = _reach(document, path)
     if not isinstance(value, list):
-        yield value
+        yield None, value
     elif at + 1 < len(path):
         yield from _in_array(value, path[at + 1 :], leaf_arrays)
     else:
         if leaf_arrays:
-            yield from value
-        yield value
+            yield from enumerate(value)
+        yield None, value
 
 
 def _reach(document: Mapping[str, Any], path: Path) -> tuple[int, Any]:
@@ -93,17 +103,18 @@ def _reach(document: Mapping[str, Any], path: Path) -> tuple[int, Any]:
     return len(path) - 1, value
 
 
-def _in_array(array: list[Any], rest: Path, leaf_arrays: bool) -> Iterator[Any]:
+def _in_array(array: list[Any], rest: Path, leaf_arrays: bool) -> Iterator[tuple[int | None, Any]]:
     for index, element in enumerate(array):
         fields = fields_of(element)
         if fields is not None:
-            yield from values_at(fields, rest, leaf_arrays)
+            for _, value in places_at(fields, rest, leaf_arrays):
+                yield index, value
         if str(index) != rest[0]:
             continue
         if len(rest) == 1:
-            yield element
+            yield None, element
         elif fields is not None:
-            yield from values_at(fields, rest[1:], leaf_arrays)
+            yield from places_at(fields, rest[1:], leaf_arrays)
         elif isinstance(element, list):
             yield from _in_array(element, rest[1:], leaf_arrays)
 

@@ -57,6 +57,10 @@ class MongoOutcomes:
     def require_replacement(self, replacement: Any) -> None:
         common.validate_ok_for_replace(replacement)
 
+    def require_option(self, name: str, value: Any) -> None:
+        check = common.validate_list if name == "array_filters" else common.validate_is_mapping
+        check(name, value)
+
     def duplicate_key(self, taken: KeyTaken) -> Exception:
         text = f"E11000 duplicate key error collection: {self.database}.{taken.collection} index: {taken.index}"
         details = {"index": 0, "code": 11000, "errmsg": text, "keyPattern": taken.pattern, "keyValue": taken.key}
