@@ -21,7 +21,7 @@ from docferry.errors import UpdateRefused
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PathEnd:
     """Where a path leads: the deepest value on it, what holds that, and how many parts were used."""
 
     holder: Any
@@ -29,15 +29,15 @@ class Place:
     taken: int
 
 
-def find(root: Document, path: Path) -> Place:
+def find(root: Document, path: Path) -> PathEnd:
     holder: Any = None
     found: Any = root
     for taken, part in enumerate(path):
         inner = _child(found, part)
         if inner is ABSENT:
-            return Place(holder, found, taken)
+            return PathEnd(holder, found, taken)
         holder, found = found, inner
-    return Place(holder, found, len(path))
+    return PathEnd(holder, found, len(path))
 
 
 def _child(value: Any, part: str) -> Any:

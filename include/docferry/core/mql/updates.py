@@ -33,7 +33,7 @@ from docferry.core.mql.update_errors import (
     PATH_NOT_VIABLE,
 )
 from docferry.core.mql.update_plan import SUGGESTION, Change, Rename, Reserved, parse_update
-from docferry.core.mql.update_steps import Place, Steps, find
+from docferry.core.mql.update_steps import PathEnd, Steps, find
 from docferry.core.mql.values import Document, Path, as_bson, empty_timestamp, is_index
 from docferry.errors import CallRefused, UpdateRefused
 
@@ -181,7 +181,7 @@ def _check_dollar(path: Path) -> None:
         )
 
 
-def _is_viable(place: Place, path: Path) -> bool:
+def _is_viable(place: PathEnd, path: Path) -> bool:
     part = path[place.taken]
     return isinstance(place.found, dict) or (isinstance(place.found, list) and is_index(part))
 
@@ -193,7 +193,7 @@ def _not_viable(path: Path, taken: int) -> UpdateRefused:
     )
 
 
-def _create(place: Place, path: Path, value: Any) -> None:
+def _create(place: PathEnd, path: Path, value: Any) -> None:
     if not _is_viable(place, path):
         raise _not_viable(path, place.taken)
     _check_dollar(path)
