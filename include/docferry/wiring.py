@@ -58,6 +58,7 @@ from docferry.config import Migration, load_migration
 from docferry.core.cost.price_list import DAX, DYNAMODB, ListedPrices, read_offer
 from docferry.core.estate.plan import desired_estate
 from docferry.core.estate.values import DesiredEstate
+from docferry.core.namespaces import Namespaces
 from docferry.core.source.program.python import parse_python
 from docferry.errors import ConfigError, Problem
 from docferry.flows.kernel.job import Job, Ports, Run
@@ -85,10 +86,11 @@ class Connections:
         object.__setattr__(self, "mongo_uri", clean_uri(self.mongo_uri))
 
     def source(self, migration: Migration) -> MongoSource:
-        return MongoSource(self.mongo_uri, migration.source.database)
+        return MongoSource(self.mongo_uri, migration.namespaces)
 
     def fence(self, migration: Migration) -> Fence:
-        about = About(migration.name, migration.source.database, tuple(migration.mappings), migration.cutover.app_users)
+        where, users = migration.namespaces, migration.cutover.app_users
+        about = About(migration.name, where.default, tuple(migration.mappings), users, where.elsewhere)
         return with_command(MongoFence(self.mongo_uri, *about.place), migration.cutover.fence, about, os.environ)
 
     def leader(self, migration: Migration) -> MongoLeader:
@@ -98,7 +100,7 @@ class Connections:
         return MongoClients(self.mongo_uri)
 
     def sink(self, migration: Migration) -> MongoSink:
-        return MongoSink(self.mongo_uri, migration.source.database, migration.name)
+        return MongoSink(self.mongo_uri, migration.namespaces, migration.name)
 
     def streams(self, migration: Migration) -> DynamoStreams:
         return DynamoStreams(self.session, migration.layouts)
@@ -257,7 +259,7 @@ async def connect_async(
     count = made.parts.membership.tally.count
     parts = _routed(made.parts, CountedCalls(AsyncCalls(made.session), count), cache)
     beside = CircuitBreaker(CountedCalls(AsyncCalls(made.session, hurried.BACKOFF, hurried.TIMEOUT_S), count))
-    parts = replace(parts, mongo=AsyncMongoCalls(made.uri, made.database), beside=beside)
+    parts = replace(parts, mongo=AsyncMongoCalls(made.uri, made.parts.mongo.where), beside=beside)
     manager = AsyncDualWriteManager(parts, made.shadow)
     await asyncio.to_thread(made.parts.membership.join)
     return manager
@@ -281,7 +283,6 @@ class _Client:
     parts: ClientContext
     shadow: Shadow
     uri: str = field(repr=False)
-    database: str
     session: boto3.Session = field(repr=False)
     open_dax: Callable[[], Any] | None
 
@@ -310,7 +311,7 @@ def _client(
         journal=migration.ledger.journal_table,
         mappings=migration.mappings,
         patterns=migration.access_patterns,
-        mongo=SyncMongoCalls(connections.mongo_uri, migration.source.database),
+        mongo=SyncMongoCalls(connections.mongo_uri, migration.namespaces),
         calls=CountedCalls(SyncCalls(connections.session), membership.tally.count),
         beside=CircuitBreaker(
             CountedCalls(SyncCalls(connections.session, hurried.BACKOFF, hurried.TIMEOUT_S), membership.tally.count)
@@ -324,7 +325,6 @@ def _client(
         parts=parts,
         shadow=Shadow(parts, migration.validate.masked, replicated_by(ledger)),
         uri=connections.mongo_uri,
-        database=migration.source.database,
         session=connections.session,
         open_dax=opener(connections.session, migration.dax, migration.target.region) if migration.dax else None,
     )
@@ -378,14 +378,14 @@ def analysis_directory(path: Path) -> AnalysisDirectory:
     return AnalysisDirectory(path)
 
 
-def call_counter(uri: str, database: str) -> MongoAnalysis:
+def call_counter(uri: str, where: Namespaces) -> MongoAnalysis:
     """MongoDB as it counts calls."""
-    return MongoAnalysis(clean_uri(uri), database)
+    return MongoAnalysis(clean_uri(uri), where)
 
 
 def mongo_source(uri: str, migration: Migration) -> MongoSource:
     """MongoDB alone, where nothing of AWS is asked."""
-    return MongoSource(clean_uri(uri), migration.source.database)
+    return MongoSource(clean_uri(uri), migration.namespaces)
 
 
 def listed_prices(region: str, address: str) -> list[ListedPrices]:

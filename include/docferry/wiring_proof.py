@@ -41,7 +41,7 @@ def proof_job(
     def open_reads(copy: Migration, entry_bytes: Mapping[tuple[str, str], float]) -> ModelReads:
         return MeasuredReads(copy.mappings, copy.access_patterns, AsyncCalls(session), entry_bytes)
 
-    with closing(MongoAnalysis(connections.mongo_uri, migration.source.database)) as source:
+    with closing(MongoAnalysis(connections.mongo_uri, migration.namespaces)) as source:
         yield ProofJob(
             migration=migration,
             source=source,

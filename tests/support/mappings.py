@@ -25,6 +25,8 @@ tables:
       GSI2: {key: {PK: userId}}
   Alone: {key: {PK: swap1}}
   Turned: {indexes: [GSI1]}
+  Computed: {key: {PK: pk, SK: {name: sk, type: N}}, indexes: {GSI1: null, GSI2: {key: {PK: {name: e, type: N}}}}}
+  Sharded: {indexes: [GSI1, GSI2]}
 collections:
   designed:
     table: Designed
@@ -46,6 +48,20 @@ collections:
       index: {GSI1: {PK: "A#{a.b.c}", SK: "N#{flag}"}}
       attributes: {first: profile.first, n: note}
     children: {items: {entity: TURNED_ITEM, key: {SK: "I#{index:d}"}}}
+  computed:   # keys of numbers, whole and in order
+    table: Computed
+    item:
+      entity: COMPUTED
+      key: {PK: "C#{_id}", SK: "{n}"}
+      index: {GSI1: {PK: "P#{a.b.c}", SK: "{price:-number}"}, GSI2: {PK: "{score}"}}
+  sharded:
+    table: Sharded
+    item:
+      entity: SHARDED
+      key: {PK: "S#{_id}", SK: ROOT}
+      index:
+        GSI1: {PK: "F#{flag}#{_id:shard(7)}", SK: "W#{when:-date}", when: {kind: {exists: false}}}
+        GSI2: {PK: "N#{note}", SK: "{n:05d}"}
   alone: {table: Alone, item: {entity: ALONE, key: {PK: "A#{_id}"}}}
   odd:   # attributes that bear other fields' names, swap them, reach into the _id, and claim types they do not have
     table: Odd
@@ -104,4 +120,6 @@ REVERSIBLE = {
     "designed": _difficult.mapping("designed"),
     "alone": _difficult.mapping("alone"),
     "turned": _difficult.mapping("turned"),
+    "computed": _difficult.mapping("computed"),
+    "sharded": _difficult.mapping("sharded"),
 }

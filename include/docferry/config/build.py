@@ -19,6 +19,7 @@ from docferry.core import settings as s
 from docferry.core.mapping.items import KIND
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.table_layout import TableLayout
+from docferry.core.namespaces import Namespaces
 from docferry.errors import ConfigError, Problem
 
 
@@ -52,6 +53,12 @@ class Migration:
                 self.path, [Problem(where="collections", what=f"there is no {collection}; there are {known}")]
             )
         return self.mappings[collection]
+
+    @property
+    def namespaces(self) -> Namespaces:
+        """Where the collections are in MongoDB."""
+        elsewhere = {one.name: (one.database, one.collection) for one in self.collections if one.database}
+        return Namespaces(self.source.database, elsewhere)
 
     def table(self, name: str) -> s.TableSettings:
         """The settings of a table that the file names."""
@@ -120,8 +127,11 @@ def collection_settings(file: MigrationFile, name: str) -> s.CollectionSettings:
         item = s.ItemSettings(entity=entity, key=_generic_key(entity, made.key_design))
     else:
         item = _item_settings(collection.item)
+    elsewhere = collection.database is not None
     return s.CollectionSettings(
         name=name,
+        database=collection.database or "",
+        collection=(collection.collection or name) if elsewhere else "",
         table=table,
         item=item,
         children={key: _item_settings(child) for key, child in collection.children.items()},

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from docferry.config.names import bad_schedule, bad_tags
+from docferry.config.names import bad_database_name, bad_schedule, bad_tags
 from docferry.config.schema import TABLE_NAME, MigrationFile
 from docferry.config.table_checks import NAME_RULE, check_keys, plain_names
 from docferry.config.yaml_lines import Lines, Path_, problem_at
@@ -124,6 +124,12 @@ class SettingsChecker:
         if points is None:
             return
         at: Path_ = ("rollback_points", "to")
+        if points.method != "snapshot" and any(
+            one is not None and one.database for one in self.file.collections.values()
+        ):
+            what = f"{points.method} makes a rollback point of one database, and collections are in several"
+            advice = "method: snapshot, and take one of the whole cluster; or a file for each database"
+            yield self._problem(("rollback_points", "method"), what, advice)
         if points.method == "snapshot":
             if points.to:
                 yield self._problem(at, "a snapshot is made elsewhere, and only named here", "remove to")
@@ -192,5 +198,5 @@ class SettingsChecker:
         schedule = self.file.validate_.schedule
         if schedule is not None and (what := bad_schedule(schedule)):
             yield self._problem(("validate", "schedule"), what, "such as '0 2 * * *', at two o'clock; null for none")
-        if not re.fullmatch(r"""[^/\\. "$*<>:|?@]{1,63}""", self.file.source.database):
-            yield self._problem(("source", "database"), "is no database name")
+        if wrong := bad_database_name(self.file.source.database):
+            yield self._problem(("source", "database"), wrong)

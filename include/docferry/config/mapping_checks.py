@@ -10,7 +10,7 @@ from itertools import chain, combinations
 from typing import NamedTuple
 
 from docferry.config.build import collection_settings
-from docferry.config.names import bad_collection_name
+from docferry.config.names import bad_collection_name, bad_database_name
 from docferry.config.schema import CollectionFile, ItemFile, MigrationFile, PatternFile
 from docferry.config.table_checks import key_names
 from docferry.config.transforms import find_transform
@@ -21,6 +21,8 @@ from docferry.core.mapping.items import SYSTEM
 from docferry.core.mapping.key_templates import Template, parse_key, parse_template, without_shard
 from docferry.core.settings import PLAIN_KEY, KeyDesign
 from docferry.errors import Problem
+
+_SYSTEM_DATABASES = frozenset({"admin", "config", "local"})
 
 
 class _Kind(NamedTuple):
@@ -61,6 +63,8 @@ class MappingChecker:
         path: Path_ = ("collections", name)
         if wrong := bad_collection_name(self.file.source.database, name):
             return [self._problem(path, wrong, "write the name as MongoDB shows it: show collections")]
+        if elsewhere := list(self._place(path, name, collection)):
+            return elsewhere
         table = self._table_of(collection)
         if table is None:
             return [self._problem(path, "does not say its table", "one of " + ", ".join(self.file.tables))]
@@ -84,6 +88,29 @@ class MappingChecker:
         except ValueError as error:
             hint = "name a docferry.Transform of a module that Airflow and the application can import: transform: module:name"
             yield self._problem((*path, "transform"), str(error), hint)
+
+    def _place(self, path: Path_, name: str, collection: CollectionFile) -> Iterator[Problem]:
+        """Of a collection in another database."""
+        own, database, named = self.file.source.database, collection.database, collection.collection
+        if database is None:
+            if named is not None:
+                advice = "a collection of source.database goes by its own name: write that in its place"
+                yield self._problem((*path, "collection"), "is only for one in another database", advice)
+            return
+        if database == own:
+            yield self._problem((*path, "database"), "is the one of source.database", "leave it out")
+        elif database in _SYSTEM_DATABASES:
+            yield self._problem((*path, "database"), "is MongoDB's own", "name the application's")
+        elif wrong := bad_database_name(database):
+            yield self._problem((*path, "database"), wrong)
+        elif wrong := bad_collection_name(database, named or name):
+            at = (*path, "collection") if named is not None else path
+            yield self._problem(at, wrong, "write the name as MongoDB shows it: show collections")
+        for other, one in self.file.collections.items():
+            if other == name:
+                return
+            if one is not None and (one.database, one.collection or other) == (database, named or name):
+                yield self._problem(path, f"is the same collection as {other}", "remove one of them")
 
     def _generic(self, path: Path_, name: str, collection: CollectionFile, key: KeyDesign) -> Iterator[Problem]:
         if any(one.type != "S" for one in key.attributes):

@@ -10,6 +10,7 @@ from docferry.core.cutover.marker import COLLECTION
 MOST_NAMESPACE_BYTES = 255
 """Of `<database>.<collection>` (MongoDB 4.4 and later)."""
 MOST_TAGS = 50
+_DATABASE = re.compile(r"""[^/\\. "$*<>:|?@]{1,63}""")
 _TAG = re.compile(r"[\w\s.:/=+\-@]*")
 _PRESETS = ("@hourly", "@daily", "@weekly", "@monthly", "@quarterly", "@yearly")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -21,6 +22,11 @@ _CRON: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
     ("month", 1, 12, _MONTHS),
     ("day of the week", 0, 7, _DAYS),
 )
+
+
+def bad_database_name(name: str) -> str:
+    """What keeps MongoDB from a database of this name; '' if nothing."""
+    return "" if _DATABASE.fullmatch(name) else "is no database name"
 
 
 def bad_collection_name(database: str, name: str) -> str:

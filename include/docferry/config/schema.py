@@ -124,6 +124,10 @@ Transform = Annotated[s.TransformSettings | None, BeforeValidator(_transform)]
 
 
 class CollectionFile(_Model):
+    """`database` and `collection`: where it is, if not in the database of `source`, or not by this name."""
+
+    database: str | None = None
+    collection: str | None = None
     table: str | None = None
     item: ItemFile | None = None
     children: dict[str, ItemFile] = Field(default_factory=dict)

@@ -299,12 +299,15 @@ class ScanSettings(_Strict):
 class CollectionSettings:
     """One MongoDB collection and how its documents become items. `children` maps array field -> its items.
 
+    `database` and `collection` say where it is if that is another database than the file's own; else both are empty.
     `key` and, of indexes that do not have the plain ones, `index_keys` are the key attributes of its table. `without_kind` are
     the indexes that do not project `entityType`: what they name is told apart in the table. `unique` are MongoDB's unique indexes
     that are kept. `scan` None: as not allowed.
     """
 
     name: str
+    database: str = ""
+    collection: str = ""
     table: str
     item: ItemSettings
     children: Mapping[str, ItemSettings] = field(default_factory=dict)

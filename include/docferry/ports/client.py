@@ -15,6 +15,7 @@ from bson.timestamp import Timestamp
 
 from docferry.core.cutover.marker import Marker
 from docferry.core.mapping.items import Document
+from docferry.core.namespaces import Namespaces
 from docferry.errors import KeyTaken
 from docferry.ports.flows import Guard
 
@@ -84,7 +85,11 @@ class ApplicationDatabase(Protocol):
     """The application's database, as pymongo's client and sessions see it. What it returns is awaited by an asynchronous one."""
 
     @property
-    def name(self) -> str: ...
+    def databases(self) -> Sequence[str]:
+        """The migration file's."""
+
+    def in_database(self, name: str) -> ApplicationDatabase:
+        """The same in one of these."""
 
     def with_options(self, *arguments: Any, **options: Any) -> Any: ...
 
@@ -102,9 +107,13 @@ class ApplicationDatabase(Protocol):
 
 
 class MongoCalls(Protocol):
-    """The application's MongoDB. Raises what pymongo raises, but for `errors.WritesFenced`. `database` is its name."""
+    """The application's MongoDB. Raises what pymongo raises, but for `errors.WritesFenced`.
+
+    Collections go by the migration file's names. `database` is the one that is looked at, `where` knows the others.
+    """
 
     database: str
+    where: Namespaces
     collection_class: type
     database_class: type
 
@@ -131,6 +140,12 @@ class MongoCalls(Protocol):
 
     async def fetch(self, cursor: Any) -> Any:
         """The next of a cursor of pymongo's; None at the end."""
+
+    def of(self, database: str) -> Self:
+        """The same in another of the file's databases."""
+
+    def name_of(self, collection: str) -> str:
+        """The migration file's name of a collection in `database`."""
 
     def view(self, asked: AskedOptions) -> Self:
         """The same connections, by other options."""

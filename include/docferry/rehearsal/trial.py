@@ -107,7 +107,7 @@ class _Client:
             journal="",
             mappings=migration.mappings,
             patterns=migration.access_patterns,
-            mongo=ClosedMongoDB(NOWHERE, migration.source.database),
+            mongo=ClosedMongoDB(NOWHERE, migration.namespaces),
             calls=self.dynamodb,
             beside=self.dynamodb,
             membership=self.membership,

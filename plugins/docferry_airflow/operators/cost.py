@@ -52,7 +52,7 @@ class CostOperator(MigrationOperator):
         given = load_workload(Path(self.workload), migration.mappings, indexes) if self.workload else Workload()
         with (
             closing(work.connections.source(migration)) as source,
-            closing(call_counter(work.connections.mongo_uri, migration.source.database)) as counter,
+            closing(call_counter(work.connections.mongo_uri, migration.namespaces)) as counter,
         ):
             found = forecast_of(migration, source, counter, given, book, bill)
         for line in first_lines(found):

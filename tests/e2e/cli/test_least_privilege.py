@@ -54,11 +54,14 @@ class Guarded:
         return {**self.shop.env, "AWS_ACCESS_KEY_ID": actor.value, **dict.fromkeys(services, self.gate.url)}
 
     def run(self, actor: Actor, command: str, *words: str, code: int = 0) -> Any:
+        return self.asked(actor, command, str(self.shop.file), *words, code=code)
+
+    def asked(self, actor: Actor, *words: str, code: int = 0) -> Any:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in self.env(actor).items():
                 patch.setenv(name, value)
-            done = CliRunner().invoke(main, [command, str(self.shop.file), *words, "--json"])
-        assert done.exit_code == code, f"{actor} {command}: {done.stdout} {done.stderr} {dict(self.gate.denied)}"
+            done = CliRunner().invoke(main, [*words, "--json"])
+        assert done.exit_code == code, f"{actor} {words[0]}: {done.stdout} {done.stderr} {dict(self.gate.denied)}"
         return json.loads(done.stdout)
 
     @contextmanager
@@ -103,6 +106,9 @@ def test_each_who_acts_is_allowed_what_it_needs_and_no_more(
 
 def there_and_back(guarded: Guarded, stack: SandboxStack, patch: pytest.MonkeyPatch) -> None:
     run, shop = guarded.run, guarded.shop
+    found = str(shop.file.with_name("found"))
+    guarded.asked(Actor.ANALYST, "analyze", "--prove", str(shop.file), "--out", found, "--calls", "2")
+    guarded.asked(Actor.ANALYST, "analyze", "--prove", str(shop.file), "--out", found, "--clean")
     run(Actor.PROVISION, "provision")
     run(Actor.PROVISION, "check")
     run(Actor.LOAD, "backfill")

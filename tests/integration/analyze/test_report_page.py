@@ -1,4 +1,4 @@
-"""The pages of an analysis and of a proof in a real browser: wide and narrow, light, dark and printed, alone with their file."""
+"""The pages of an analysis, a proof and a forecast in a real browser: wide, narrow, light, dark, printed, asking for nothing."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ from docferry.adapters.sketches import sketches
 from docferry.config.price_book import load_price_book
 from docferry.core.analyze.proof import Heat, LoadedSample, ModelProof, PatternProof, latency
 from docferry.core.analyze.proof_report import proof_files
+from docferry.core.cost.calls import CallRates
+from docferry.core.cost.forecast import Forecast, PricedDesign, Workload, forecast
+from docferry.core.cost.report import report_files
+from docferry.core.cost.roi import MongoBill
+from docferry.core.cost.sizes import measure
+from docferry.core.settings import TableSettings
 from docferry.flows.analyze.analyze import analyze
 from docferry.flows.analyze.job import Analysis
 from docferry.sandbox import SandboxStack
@@ -25,7 +31,7 @@ from support.airflow.grid import find_browser
 from support.analyze.databases import make_movies
 from support.backfill.rig import Quiet
 
-PAGES = ("report.html", "proof.html")
+PAGES = ("report.html", "proof.html", "cost.html")
 NARROW, WIDE = 390, 1280
 HOSTILE = "<script>document.title='owned'</script>"
 
@@ -45,7 +51,19 @@ def directory(stack: SandboxStack, tmp_path_factory: pytest.TempPathFactory) -> 
             source.close()
             client.drop_database(name)
     AnalysisDirectory(path).leave(proof_files(proof()))
+    AnalysisDirectory(path).leave(report_files(priced()))
     return path
+
+
+def priced() -> Forecast:
+    """Of a collection, a table and an index that bear hostile names."""
+    table = TableSettings(name="Shop", indexes=(HOSTILE,))
+    design = PricedDesign(migration=HOSTILE, region="us-east-1", tables=(table,))
+    item = {"PK": {"S": "P"}, "SK": {"S": "S"}, f"{HOSTILE}PK": {"S": "x"}, f"{HOSTILE}SK": {"S": "y"}}
+    sizes = [measure(HOSTILE * 4, "Shop", 10**6, [[item]], [HOSTILE], 0)]
+    rates = {HOSTILE * 4: CallRates(by_key=90, update=30)}
+    bill = MongoBill(parts={f"EC2 {HOSTILE}": 900.0})
+    return forecast(design, sizes, Workload(rates=rates, notes=[HOSTILE]), load_price_book(), bill)
 
 
 def proof() -> ModelProof:

@@ -165,11 +165,13 @@ class Day:
 
 
 def by_rules(meter: Meter, table: str, journal: str) -> tuple[float, float]:
-    """Read and write units of the application's requests: of the journal only entries, which are in transactions."""
-    return meter.read_units[table], meter.write_units[table] + meter.in_transactions[journal]
+    """Read and write units of the application's requests: of the journal only entries, which are in transactions. A dual put
+    that is given up, as on a busy machine, is carried out all the same."""
+    writes = meter.write_units[table] + meter.in_transactions[journal] - meter.unheard[table]
+    return meter.read_units[table], writes
 
 
-@pytest.mark.parametrize("mode", ["DYNAMODB_ONLY", "DUAL_WRITE"])
+@pytest.mark.parametrize("mode", ["DYNAMODB_ONLY", "DUAL_WRITE", "DYNAMODB_READS 100"])
 def test_forecast_of_a_day_of_client_traffic_agrees_with_what_it_consumed(
     mode: str, rig: Rig, meter: Meter, stack: SandboxStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +190,6 @@ def test_forecast_of_a_day_of_client_traffic_agrees_with_what_it_consumed(
     assert row.write_units == pytest.approx(writes, abs=1), "counted as AWS counts"
     assert row.write_units > 0
     assert row.forecast_writes == pytest.approx(row.write_units, rel=CLOSE)
-    if mode == "DYNAMODB_ONLY":  # in DUAL_WRITE reads are compared at the same time, as many as there is time for
+    if mode != "DUAL_WRITE":  # there reads are compared at the same time, as many as there is time for
         assert row.read_units == pytest.approx(reads, abs=1), "counted as AWS counts"
         assert row.forecast_reads == pytest.approx(row.read_units, rel=CLOSE)

@@ -12,6 +12,7 @@ from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from docferry import wiring
 from docferry.client import DynamoDBClient
+from docferry.client.reads.named import Page
 from docferry.core.mapping.items import ItemKey
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig
@@ -152,6 +153,39 @@ def test_client_is_served_by_partitions_and_by_indexes_that_project_keys_alone(r
         assert dynamodb.get("person", email="p1@example.com") == person(1)
         scanned = dynamodb.scan("films", {"genre": "noir"}, limit=100, max_read_units=1_000)
         assert sorted(one["_id"] for one in scanned.documents) == [1, 3, 5, 7]
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_pattern_over_shards_is_one_list_whose_pages_go_on_where_they_ended(rig: Rig, backwards: bool) -> None:
+    more = [film(number, year=1990 + number % 3, kind="film") for number in range(9, 30)]
+    rig.database["films"].insert_many(more)
+    rig.load("films")
+    every = {one["_id"]: one["year"] for one in (*map(film, range(9)), *more)}
+    with wiring.connect(rig.file) as manager:
+        dynamodb = DynamoDBClient(manager)
+
+        def years_of(page: Page) -> list[int]:
+            return [one["year"] for one in page.documents]
+
+        # The key descends: forwards is the latest year first.
+        whole = dynamodb.query("films_in_language", lang="fr", backwards=backwards)
+        assert whole.next is None
+        assert years_of(whole) == sorted(every.values(), reverse=not backwards)
+        ids = [one["_id"] for one in whole.documents]
+        assert sorted(ids) == sorted(every)
+        for limit in (1, 4, 7):
+            paged, start = list[int](), None
+            while True:
+                page = dynamodb.query("films_in_language", lang="fr", backwards=backwards, limit=limit, start=start)
+                paged += [one["_id"] for one in page.documents]
+                start = page.next
+                if start is None:
+                    break
+                assert len(page.documents) == limit
+            assert paged == ids, f"pages of {limit}"
+        late = dynamodb.query("films_in_language", lang="fr", since=1995, until=1997, backwards=backwards)
+        assert years_of(late) == sorted((1995, 1996, 1997), reverse=not backwards)
+        assert dynamodb.query("films_in_language", lang="de").documents == []
 
 
 def test_what_a_leading_dynamodb_writes_comes_back(rig: Rig) -> None:

@@ -18,9 +18,9 @@ from bson.datetime_ms import DatetimeMS
 from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.limits import ITEM_BYTES
 from docferry.core.mapping.items import key_of
+from docferry.core.mapping.learnt.transcoder import MOST_LESSONS, MOST_SHAPES, Transcoder
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import encode_raw
-from docferry.core.mapping.transcoder import MOST_LESSONS, MOST_SHAPES, Transcoder
 from docferry.errors import DocumentError
 from docferry.rehearsal.shop import ShopPlan, shop_documents
 from docferry.testing import strategies as draw
@@ -299,6 +299,36 @@ def test_mappings_in_which_values_decide_are_left_alone(mapping: DocumentMapping
     data = bson.encode({"_id": 1, "n": 5, "whole": "x"})
     transcoder.learn(data)
     assert transcoder.pack(data, VERSION) is None
+
+
+ONE: dict[str, Any] = {
+    "_id": Int64(2**40), "n": 5, "a": {"b": {"c": "x"}}, "price": 1.5, "score": Decimal128("9.50"), "flag": True,
+}  # fmt: skip
+COMPUTED: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
+    "computed": (ONE, [{"n": 6, "price": -2.75}, {"score": Decimal128("0.50")}, {"_id": Int64(2**50)}]),
+    "sharded": (
+        ONE | {"_id": "an id", "note": "a", "when": datetime(2024, 1, 1)},
+        [{"_id": "another"}, {"when": datetime(1969, 5, 5, 5)}, {"note": "b", "n": -7}],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_keys_of_numbers_and_shards_are_computed_and_all_else_is_copied(name: str) -> None:
+    first, changes = COMPUTED[name]
+    transcoder, mapping = Transcoder(MAPPINGS[name]), MAPPINGS[name]
+    transcoder.learn(bson.encode(first))
+    assert all(agrees(transcoder, mapping, bson.encode(first | change)) for change in ({}, *changes))
+    assert not agrees(transcoder, mapping, bson.encode(first | {"a": {"b": {"c": 'what "JSON" escapes'}}, "_id": '"'}))
+
+
+def test_number_that_has_no_such_key_is_left_to_the_mapping() -> None:
+    mapping = MAPPINGS["computed"]
+    transcoder = Transcoder(mapping)
+    transcoder.learn(bson.encode(ONE | {"n": 5.5}))
+    assert agrees(transcoder, mapping, bson.encode(ONE | {"n": 6.5}))
+    for number in (float("nan"), 1e300, -1e300):
+        assert not agrees(transcoder, mapping, bson.encode(ONE | {"n": number}))
 
 
 def test_the_property_was_not_empty() -> None:

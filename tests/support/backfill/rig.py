@@ -136,7 +136,7 @@ class Rig:
         identity = identity or who(run)
         return make_job(
             migration=self.migration,
-            source=MongoSource(uri, self.migration.source.database, **mongo),
+            source=MongoSource(uri, self.migration.namespaces, **mongo),
             ledger=self.ledger,
             identity=identity,
             progress=Quiet(),

@@ -212,7 +212,7 @@ def leader_of(rig: Rig) -> MongoLeader:
 
 
 def sink_of(rig: Rig) -> MongoSink:
-    return MongoSink(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database, rig.migration.name)
+    return MongoSink(rig.env["DOCFERRY_MONGO_URI"], rig.migration.namespaces, rig.migration.name)
 
 
 def cutover_of(rig: Rig) -> Job:

@@ -72,7 +72,7 @@ def job_of(rig: Rig, stop: Any = None) -> Job:
         source=job.source,
         fence=MongoFence(
             rig.env["DOCFERRY_MONGO_URI"],
-            rig.migration.source.database,
+            rig.migration.namespaces,
             rig.migration.name,
             list(rig.migration.mappings),
         ),
@@ -81,7 +81,7 @@ def job_of(rig: Rig, stop: Any = None) -> Job:
         estate=rig.estate(),
         streams=rig.streams(),
         journal=rig.journal,
-        sink=MongoSink(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database, rig.migration.name),
+        sink=MongoSink(rig.env["DOCFERRY_MONGO_URI"], rig.migration.namespaces, rig.migration.name),
         ledger=rig.ledger,
         identity=who("the switch"),
         progress=Said(),

@@ -104,9 +104,10 @@ class FakeWorld:
 class RealWorld:
     def __init__(self, uri: str) -> None:
         self.client: MongoClient[Any] = MongoClient(uri)
-        self.mongo = MongoSource(uri, f"feed{uuid.uuid4().hex[:12]}")
+        name = f"feed{uuid.uuid4().hex[:12]}"
+        self.mongo = MongoSource(uri, name)
         self.source: Source = self.mongo
-        self.database = self.client.get_database(self.mongo._database.name, write_concern=WriteConcern("majority"))
+        self.database = self.client.get_database(name, write_concern=WriteConcern("majority"))
         self.create()
         self.database.create_collection("noise")
 

@@ -85,7 +85,7 @@ def end(rig: Rig) -> None:
 def job_of(rig: Rig, stop: StopSignal | None = None, identity: Identity | None = None, **mongo: Any) -> Job:
     return make_job(
         migration=rig.migration,
-        source=MongoSource(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database, **mongo),
+        source=MongoSource(rig.env["DOCFERRY_MONGO_URI"], rig.migration.namespaces, **mongo),
         ledger=rig.ledger,
         identity=identity or who(f"replicator {uuid.uuid4().hex[:6]}"),
         progress=Said(),
@@ -200,7 +200,7 @@ class Ticking:
 
 def await_applied(rig: Rig, following: Following | None = None, timeout_s: float = CAUGHT_UP_S) -> None:
     """Wait until the position in the ledger has passed all that has been written so far."""
-    now = MongoSource(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database).cluster_time()
+    now = MongoSource(rig.env["DOCFERRY_MONGO_URI"], rig.migration.namespaces).cluster_time()
 
     def applied() -> bool:
         if following is not None and following.error is not None:

@@ -37,7 +37,7 @@ class Application:
 
     def __init__(self, rig: Rig, seed: int) -> None:
         self.rig, self.random = rig, Random(seed)
-        source = MongoSource(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database)
+        source = MongoSource(rig.env["DOCFERRY_MONGO_URI"], rig.migration.namespaces)
         self.version = snapshot_version(source.cluster_time())
         source.close()
         self.live = {
@@ -114,7 +114,7 @@ def job_of(rig: Rig, streams: DynamoStreams, stop: StopSignal) -> Job:
         migration=rig.migration,
         streams=streams,
         journal=rig.journal,
-        sink=MongoSink(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database, rig.migration.name),
+        sink=MongoSink(rig.env["DOCFERRY_MONGO_URI"], rig.migration.namespaces, rig.migration.name),
         leader=MongoLeader(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database, rig.migration.name),
         ledger=rig.ledger,
         identity=who("back"),

@@ -11,8 +11,8 @@ from bson.decimal128 import Decimal128
 from docferry.config import Migration, parse_migration
 from docferry.core.access.patterns import compile_pattern
 from docferry.core.access.read_plan import plan_read
+from docferry.core.mapping.learnt.transcoder import Transcoder
 from docferry.core.mapping.raw import encode_raw
-from docferry.core.mapping.transcoder import Transcoder
 from docferry.core.mql.filters import compile_filter
 from docferry.errors import CallRefused
 from support.config import problems_of

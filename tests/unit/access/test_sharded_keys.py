@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,6 @@ from docferry.config import parse_migration
 from docferry.core.access.patterns import compile_pattern
 from docferry.core.access.read_plan import leads_to, plan_read
 from docferry.core.mapping.key_templates import shard_of
-from docferry.errors import CallRefused
 from support.config import problems_of
 
 FILE = """migration: m
@@ -48,10 +48,18 @@ def test_query_without_the_shard_reads_all_partitions_and_leaves_the_order_to_wh
     assert not leads_to(MAPPING, plan, document("x") | {"status": "old"})
 
 
-def test_named_pattern_over_shards_is_refused_and_says_what_serves_it() -> None:
-    with pytest.raises(CallRefused, match="10 partitions of GSI1") as refused:
-        compile_pattern(MAPPING, MIGRATION.access_patterns[0])
-    assert "find" in str(refused.value)
+def test_named_pattern_over_shards_asks_all_partitions_in_the_order_of_their_shards() -> None:
+    asked = compile_pattern(MAPPING, MIGRATION.access_patterns[0]).bind({"status": "new"}, since=3)
+    assert (asked.partition, *asked.others) == tuple(f"S#new#{n}" for n in range(10))
+    assert asked.query == {"status": "new", "at": {"$gte": 3}}
+    assert asked.low is not None
+
+
+def test_named_pattern_that_tells_the_shard_asks_one_partition() -> None:
+    settings = replace(MIGRATION.access_patterns[0], key={"PK": "S#{status}", "SK": "{id}"})
+    mapping = parse_migration(FILE.replace("{at:number}", "{_id}").encode()).mapping("c")
+    asked = compile_pattern(mapping, settings).bind({"status": "new", "id": "x"})
+    assert (asked.partition, asked.others) == (f"S#new#{shard_of('x', 10)}", ())
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from bson import Int64
 from docferry import Transform
 from docferry.config import Migration, parse_migration
 from docferry.core.mapping.change_writes import DecodedChange
+from docferry.core.mapping.learnt.transcoder import Transcoder
 from docferry.core.mapping.raw import encode_raw
-from docferry.core.mapping.transcoder import Transcoder
 from docferry.errors import ItemTooLarge, TransformFailed
 from docferry.flows.ledger.mapping_fingerprint import fingerprint_of
 from docferry.flows.preflight.fields import look_at_transforms

@@ -172,6 +172,21 @@ def test_only_writes_to_the_migrations_collections_are_taken(resource: tuple[str
     assert not WIDE.is_written_by(kept)
 
 
+@pytest.mark.parametrize("resource", [("archive", ""), ("", ""), ("archive", "users"), ("", "users")])
+def test_writes_to_the_migrations_collections_in_its_other_databases_are_taken_too(resource: tuple[str, str]) -> None:
+    several = replace(WIDE, places=(("archive", "users"),), beside=(("archive", "sessions"),))
+    before = [on(*resource)]
+    kept = without_writes(before, several)
+    assert several.is_written_by(before)
+    assert not several.is_written_by(kept)
+    for place in (("archive", "sessions"), ("myapp", "sessions"), ("blog", "users")):
+        assert may(kept, "insert", *place) == may(before, "insert", *place), place
+    assert may(kept, "find", "archive", "users")
+    refused(
+        replace(ALONE, scope=several), "the cluster also holds blog, myapp.sessions, archive.sessions", "names no user"
+    )
+
+
 def test_privileges_that_have_nothing_to_do_with_it_stay_as_they_are() -> None:
     others = [
         on("blog", ""),

@@ -110,10 +110,12 @@ def test_a_plan_that_would_take_nothing_or_cannot_tell_is_refused(atlas: AtlasSt
     with pytest.raises(Refused, match="there is nothing to take"):  # or opening it would give back what is left
         run("plan", "", given(atlas))
     with pytest.raises(Refused, match="the role buyer may write"):
-        fenced([{"roleName": "buyer", "databaseName": "admin"}], "shop", {})
+        fenced([{"roleName": "buyer", "databaseName": "admin"}], ["shop"], {})
     with pytest.raises(Refused, match="the role atlasAdmin may write"):
-        fenced([{"roleName": "atlasAdmin", "databaseName": "admin"}], "shop", {})
-    kept: Any = fenced([{"roleName": "buyer", "databaseName": "admin"}], "shop", {"buyer": "looker"})
+        fenced([{"roleName": "atlasAdmin", "databaseName": "admin"}], ["shop"], {})
+    two = [{"roleName": "readWrite", "databaseName": name} for name in ("shop", "archive", "other")]
+    assert [one["roleName"] for one in fenced(two, ["shop", "archive"], {})] == ["read", "read", "readWrite"]
+    kept: Any = fenced([{"roleName": "buyer", "databaseName": "admin"}], ["shop"], {"buyer": "looker"})
     assert kept == [{"roleName": "looker", "databaseName": "admin"}]
 
 

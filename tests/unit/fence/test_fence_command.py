@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,14 @@ def test_it_gets_the_word_the_memo_and_what_it_is_about_and_no_secret_of_ours(tm
         }.items()
     )
     assert "hidden" not in str(environment)
+
+
+def test_of_several_databases_it_is_told_all_and_no_single_one() -> None:
+    about = replace(ABOUT, collections=("users", "past_orders"), elsewhere={"past_orders": ("archive", "orders")})
+    told = about.environment(10)
+    assert "DOCFERRY_FENCE_DATABASE" not in told
+    assert json.loads(told["DOCFERRY_FENCE_DATABASES"]) == ["shopdb", "archive"]
+    assert json.loads(told["DOCFERRY_FENCE_COLLECTIONS"]) == ["shopdb.users", "archive.orders"]
 
 
 def test_no_shell_reads_its_words(tmp_path: Path) -> None:

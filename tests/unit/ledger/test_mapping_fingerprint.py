@@ -57,6 +57,8 @@ OTHER: Mapping[type, Mapping[str, Any]] = {
     CollectionSettings: {
         "transform": s.TransformSettings(use="mine:docs"),
         "name": "other",
+        "database": "archive",
+        "collection": "others",
         "table": "Other",
         "item": CHILD,
         "children": {},

@@ -60,7 +60,7 @@ class Settings:
     public_key: str
     private_key: str = field(repr=False)
     url: str
-    database: str
+    databases: tuple[str, ...]
     users: tuple[str, ...]
     instead: Mapping[str, str]
     within_s: float
@@ -83,11 +83,17 @@ class Settings:
             public_key=needed["PUBLIC_KEY"],
             private_key=needed["PRIVATE_KEY"],
             url=environment.get(atlas + "URL", URL).rstrip("/"),
-            database=environment.get("DOCFERRY_FENCE_DATABASE", ""),
+            databases=_databases_in(environment),
             users=users,
             instead=json.loads(environment.get(atlas + "ROLES", "{}")),
             within_s=float(environment.get("DOCFERRY_FENCE_WITHIN_S", "60")),
         )
+
+
+def _databases_in(environment: Mapping[str, str]) -> tuple[str, ...]:
+    if several := environment.get("DOCFERRY_FENCE_DATABASES"):
+        return tuple(json.loads(several))
+    return (environment.get("DOCFERRY_FENCE_DATABASE", ""),)
 
 
 class Atlas:
@@ -142,14 +148,14 @@ def _code_in(error: urllib.error.HTTPError) -> str:
 # --- what is taken ---------------------------------------------------------------------------------------------------
 
 
-def fenced(roles: Sequence[Role], database: str, instead: Mapping[str, str]) -> list[Role]:
+def fenced(roles: Sequence[Role], databases: Sequence[str], instead: Mapping[str, str]) -> list[Role]:
     """The roles of a user while the fence is closed. Raises Refused for a role that cannot be told to write or not."""
     kept: list[Role] = []
     for role in roles:
         name, about = role["roleName"], role.get("databaseName", "")
         if name in instead:
             kept.append({**role, "roleName": instead[name]})
-        elif name in HARMLESS or (name in READS and name not in ANY_DATABASE and about != database):
+        elif name in HARMLESS or (name in READS and name not in ANY_DATABASE and about not in databases):
             kept.append(role)
         elif name in READS:
             reads = READS[name]
@@ -182,11 +188,13 @@ def plan(atlas: Atlas, settings: Settings) -> str:
     memo: dict[str, Any] = {}
     for user in settings.users:
         roles = atlas.roles_of(user)
-        closed = fenced(roles, settings.database, settings.instead)
+        closed = fenced(roles, settings.databases, settings.instead)
         if _same(roles, closed):
             raise Refused(f"{user} has no role by which it writes: there is nothing to take")
         if not closed:
-            closed = [{"roleName": "read", "databaseName": settings.database}]  # Atlas wants one role at least
+            closed = [
+                {"roleName": "read", "databaseName": one} for one in settings.databases
+            ]  # Atlas wants one role at least
         memo[user] = {"open": roles, "closed": closed}
     return json.dumps({"users": memo})
 

@@ -31,6 +31,7 @@ from docferry.core.cutover.fence_plan import (
     StrayWrite,
     user_id,
 )
+from docferry.core.namespaces import Namespaces
 from docferry.core.settings import ExternalFence
 from docferry.core.settings import Fence as OwnKind
 from docferry.errors import RequestRefused, TimedOut, Unavailable
@@ -60,17 +61,27 @@ class About:
     database: str
     collections: tuple[str, ...]
     users: tuple[str, ...]
+    elsewhere: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
-    def place(self) -> tuple[str, str, tuple[str, ...]]:
-        """Database, migration, collections: where MongoDB's own fence stands."""
-        return self.database, self.migration, self.collections
+    def where(self) -> Namespaces:
+        return Namespaces(self.database, self.elsewhere)
+
+    @property
+    def place(self) -> tuple[Namespaces, str, tuple[str, ...]]:
+        """Databases, migration, collections: where MongoDB's own fence stands."""
+        return self.where, self.migration, self.collections
 
     def environment(self, within_s: float) -> dict[str, str]:
+        """Of several databases there is no DATABASE: a command that knows of one only must not close that alone."""
+        database = {f"{OWN}DATABASE": self.database}
+        if self.where.several:
+            database = {f"{OWN}DATABASES": json.dumps(self.where.databases)}
+        named = [self.where.shown(name) if self.where.several else name for name in self.collections]
         return {
             f"{OWN}MIGRATION": self.migration,
-            f"{OWN}DATABASE": self.database,
-            f"{OWN}COLLECTIONS": json.dumps(self.collections),
+            **database,
+            f"{OWN}COLLECTIONS": json.dumps(named),
             f"{OWN}USERS": json.dumps(list(map(user_id, self.users))),
             f"{OWN}WITHIN_S": f"{within_s:g}",
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,10 +10,13 @@ from typing import Any
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient, ReadPreference
+from pymongo.collection import Collection
+from pymongo.database import Database
 
 from docferry.adapters.mongodb.errors import mongo_errors
 from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.cutover.marker import COLLECTION
+from docferry.core.namespaces import Namespaces
 from docferry.ports.analyze import Related
 
 _RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
@@ -27,17 +31,23 @@ _PROFILED = 20_000
 class MongoAnalysis:
     """AnalysisSource over a client of its own. `uri` carries the credentials and stays out of every message."""
 
-    def __init__(self, uri: str, database: str) -> None:
+    def __init__(self, uri: str, where: Namespaces | str) -> None:
         with mongo_errors("connect"):
             self._client: MongoClient[Any] = MongoClient(
                 uri, appname="docferry analyze", serverSelectionTimeoutMS=15_000, retryReads=True
             )
-        preferred = ReadPreference.SECONDARY_PREFERRED
-        self._database = self._client.get_database(database, read_preference=preferred)
-        self._primary = self._client.get_database(database, read_preference=ReadPreference.PRIMARY_PREFERRED)
+        self._where = Namespaces.at(where)
+        self._primary = self._client.get_database(self._where.default, read_preference=ReadPreference.PRIMARY_PREFERRED)
 
     def __repr__(self) -> str:
-        return f"MongoAnalysis({self._database.name!r})"
+        return f"MongoAnalysis({str(self._where)!r})"
+
+    def _database(self, name: str) -> Database[Any]:
+        return self._client.get_database(name, read_preference=ReadPreference.SECONDARY_PREFERRED)
+
+    def _collection(self, name: str, codec_options: CodecOptions[Any] | None = None) -> Collection[Any]:
+        database, collection = self._where.place_of(name)
+        return self._database(database).get_collection(collection, codec_options=codec_options)
 
     def close(self) -> None:
         self._client.close()
@@ -51,21 +61,26 @@ class MongoAnalysis:
 
     def collections(self) -> Sequence[Mapping[str, Any]]:
         with mongo_errors("listCollections"):
-            found = list(self._database.list_collections())
-        found = [one for one in found if not one["name"].startswith("system.") and one["name"] != COLLECTION]
+            found = [
+                {**one, "name": self._where.name_of(database, one["name"])}
+                for database in self._where.databases
+                for one in self._database(database).list_collections()
+                if not one["name"].startswith("system.") and one["name"] != COLLECTION
+            ]
         return sorted(found, key=lambda one: str(one["name"]))
 
     def stats(self, collection: str) -> Mapping[str, Any]:
         with mongo_errors("collStats"):
-            return dict(self._database.command("collStats", collection, maxTimeMS=_MAX_TIME_MS))
+            database, named = self._where.place_of(collection)
+            return dict(self._database(database).command("collStats", named, maxTimeMS=_MAX_TIME_MS))
 
     def indexes(self, collection: str) -> Sequence[Mapping[str, Any]]:
         with mongo_errors("listIndexes"):
-            return list(self._database[collection].list_indexes())
+            return list(self._collection(collection).list_indexes())
 
     def index_uses(self, collection: str) -> Mapping[str, tuple[int, str]]:
         with mongo_errors("$indexStats"):
-            found = list(self._database[collection].aggregate([{"$indexStats": {}}], maxTimeMS=_MAX_TIME_MS))
+            found = list(self._collection(collection).aggregate([{"$indexStats": {}}], maxTimeMS=_MAX_TIME_MS))
         uses: dict[str, tuple[int, str]] = {}
         for one in found:  # one entry a member that answers
             count, since = int(one["accesses"]["ops"]), one["accesses"]["since"].date().isoformat()
@@ -75,7 +90,7 @@ class MongoAnalysis:
     def latencies(self, collection: str) -> Mapping[str, tuple[int, float]]:
         stage: dict[str, Any] = {"$collStats": {"latencyStats": {}}}
         with mongo_errors("$collStats"):
-            found = next(iter(self._database[collection].aggregate([stage], maxTimeMS=_MAX_TIME_MS)))
+            found = next(iter(self._collection(collection).aggregate([stage], maxTimeMS=_MAX_TIME_MS)))
         stats = found["latencyStats"]
         return {name: (int(one["ops"]), one["latency"] / max(one["ops"], 1) / 1000) for name, one in stats.items()}
 
@@ -84,7 +99,7 @@ class MongoAnalysis:
             return float(self._client.admin.command("serverStatus", repl=0, metrics=0, locks=0)["uptime"])
 
     def sample(self, collection: str, documents: int, count: int) -> Iterator[Sequence[bytes]]:
-        raw = self._database.get_collection(collection, codec_options=_RAW)
+        raw = self._collection(collection, _RAW)
         with mongo_errors(f"read {collection}"):
             if count <= documents:
                 yield from _pages(raw.find({}, batch_size=_PAGE, max_time_ms=_MAX_TIME_MS * 10))
@@ -96,8 +111,8 @@ class MongoAnalysis:
 
     def _segments(self, collection: str, documents: int) -> Iterator[Sequence[bytes]]:
         """Runs of neighbours that begin at random documents: a large share of a collection without sorting all of it."""
-        raw = self._database.get_collection(collection, codec_options=_RAW)
-        starts = self._database[collection].aggregate([{"$sample": {"size": _SEGMENTS}}, {"$project": {"_id": 1}}])
+        raw = self._collection(collection, _RAW)
+        starts = self._collection(collection).aggregate([{"$sample": {"size": _SEGMENTS}}, {"$project": {"_id": 1}}])
         for start in sorted((one["_id"] for one in starts), key=repr):
             run = raw.find({"_id": {"$gte": start}}, limit=documents // _SEGMENTS, batch_size=_PAGE, sort=[("_id", 1)])
             yield from _pages(run)
@@ -106,7 +121,7 @@ class MongoAnalysis:
         query = {path: {"$in": list(values)}}
         with mongo_errors(f"look up {path} in {collection}"):
             if path == "_id":
-                return int(self._database[collection].count_documents(query, maxTimeMS=_MAX_TIME_MS))
+                return int(self._collection(collection).count_documents(query, maxTimeMS=_MAX_TIME_MS))
             groups: list[dict[str, Any]] = [
                 {"$match": query},
                 {"$limit": 50_000},
@@ -114,12 +129,12 @@ class MongoAnalysis:
                 {"$count": "n"},
             ]
             return next(
-                (int(one["n"]) for one in self._database[collection].aggregate(groups, maxTimeMS=_MAX_TIME_MS)), 0
+                (int(one["n"]) for one in self._collection(collection).aggregate(groups, maxTimeMS=_MAX_TIME_MS)), 0
             )
 
     def fan_out(self, collection: str, path: str, value: Any, most: int) -> int:
         with mongo_errors(f"count {path} in {collection}"):
-            return int(self._database[collection].count_documents({path: value}, limit=most, maxTimeMS=_MAX_TIME_MS))
+            return int(self._collection(collection).count_documents({path: value}, limit=most, maxTimeMS=_MAX_TIME_MS))
 
     def fan_outs(self, collection: str, path: str, values: Sequence[Any]) -> list[int]:
         stages: list[dict[str, Any]] = [
@@ -130,7 +145,7 @@ class MongoAnalysis:
             {"$group": {"_id": "$value", "n": {"$sum": 1}}},
         ]
         with mongo_errors(f"count {path} in {collection}"):
-            return [int(one["n"]) for one in self._database[collection].aggregate(stages, maxTimeMS=_MAX_TIME_MS)]
+            return [int(one["n"]) for one in self._collection(collection).aggregate(stages, maxTimeMS=_MAX_TIME_MS)]
 
     def repeated(self, collection: str, path: str, most: int) -> int:
         stages: list[dict[str, Any]] = [
@@ -141,7 +156,7 @@ class MongoAnalysis:
             {"$count": "n"},
         ]
         with mongo_errors(f"count {path} of {collection}"):
-            found = self._database[collection].aggregate(stages, maxTimeMS=_MAX_TIME_MS)
+            found = self._collection(collection).aggregate(stages, maxTimeMS=_MAX_TIME_MS)
             return next((int(one["n"]) for one in found), 0)
 
     def profiler(self) -> int:
@@ -158,7 +173,7 @@ class MongoAnalysis:
             yield from self._primary["system.profile"].find({}, sort=[("$natural", -1)], limit=_PROFILED)
 
     def running(self) -> Sequence[Mapping[str, Any]]:
-        match = {"ns": {"$regex": f"^{self._database.name}\\."}}
+        match = {"ns": {"$regex": f"^{re.escape(self._where.default)}\\."}}
         with mongo_errors("$currentOp"):
             stages: list[dict[str, Any]] = [
                 {"$currentOp": {"allUsers": True, "idleConnections": False}},
@@ -181,7 +196,7 @@ class MongoAnalysis:
         self, collection: str, query: Mapping[str, Any], related: Related, limit: int
     ) -> tuple[dict[Any, int], float]:
         lookup = {
-            "from": related.collection,
+            "from": self._where.place_of(related.collection)[1],
             "localField": related.field,
             "foreignField": related.path,
             "as": "related",
@@ -199,12 +214,12 @@ class MongoAnalysis:
 
     def _decoded(self, collection: str) -> Any:
         """A collection whose documents are read as the rest of docferry reads them: no date is out of range."""
-        return self._database.get_collection(collection, codec_options=BSON_OPTIONS)
+        return self._collection(collection, BSON_OPTIONS)
 
     def ping_ms(self) -> float:
         began = time.perf_counter()
         with mongo_errors("ping"):
-            self._database.command("ping")
+            self._client.admin.command("ping", read_preference=ReadPreference.SECONDARY_PREFERRED)
         return (time.perf_counter() - began) * 1000
 
 

@@ -14,6 +14,7 @@ from bson.timestamp import Timestamp
 from docferry import errors
 from docferry.core.mapping.mapping import KeyFields
 from docferry.core.mapping.raw import id_of
+from docferry.core.namespaces import Namespaces
 from docferry.ports.flows import ChangeEvent, StreamPosition
 
 THEN = (
@@ -27,10 +28,14 @@ AGAIN = f"It needs a new load, which may run under live traffic: {THEN}"
 # --- on the server ---------------------------------------------------------------------------------------------------
 
 
-def pipeline_of(key_fields: Mapping[str, KeyFields], images: bool = True, before: bool = True) -> list[dict[str, Any]]:
+def pipeline_of(
+    key_fields: Mapping[str, KeyFields], images: bool = True, before: bool = True, where: Namespaces | None = None
+) -> list[dict[str, Any]]:
     """What the server makes of each event: `op`, `coll`, `to`, `time`, and for mapped collections `key`, `after`, `before`,
-    `paths`."""
-    mapped = {"$in": ["$ns.coll", sorted(key_fields)]}
+    `paths`. With `where`, of several databases: `db` and `to_db`, too, and nothing of other databases."""
+    namespace: Any = "$ns.coll" if where is None else {"$concat": ["$ns.db", ".", "$ns.coll"]}
+    shown = (lambda name: name) if where is None else where.shown
+    mapped = {"$in": [namespace, sorted(map(shown, key_fields))]}
     event: dict[str, Any] = {
         "_id": 1,
         "op": "$operationType",
@@ -44,12 +49,20 @@ def pipeline_of(key_fields: Mapping[str, KeyFields], images: bool = True, before
         event["after"] = {"$cond": [mapped, "$fullDocument", "$$REMOVE"]}
     if before:
         branches = [
-            {"case": {"$in": ["$ns.coll", names]}, "then": _key_fields(fields)} for fields, names in _alike(key_fields)
+            {"case": {"$in": [namespace, list(map(shown, names))]}, "then": _key_fields(fields)}
+            for fields, names in _alike(key_fields)
         ]
         there = {"$eq": [{"$type": "$fullDocumentBeforeChange"}, "object"]}
         reduced = {"$switch": {"branches": branches, "default": "$$REMOVE"}} if branches else "$$REMOVE"
         event["before"] = {"$cond": [there, reduced, "$$REMOVE"]}
-    return [{"$project": event}]
+    if where is None:
+        return [{"$project": event}]
+    return [only_in(where), {"$project": event | {"db": "$ns.db", "to_db": "$to.db"}}]
+
+
+def only_in(where: Namespaces) -> dict[str, Any]:
+    """The events of these databases: those of others are not counted, and do not come."""
+    return {"$match": {"ns.db": {"$in": list(where.databases)}}}
 
 
 def _alike(key_fields: Mapping[str, KeyFields]) -> list[tuple[KeyFields, list[str]]]:

@@ -3,8 +3,8 @@
 pymongo's `watch` hides batches and costs more an event than applying it; here are the commands themselves. A feed never
 resumes by itself: an error goes to the caller by type, who opens another feed at the last position.
 
-The scope is the whole database, whatever is mapped: a version counts the events of one cluster time, and that count may
-not depend on the mapping. Events of other collections come without their documents.
+The scope is the whole database, or all databases of the file, whatever is mapped: a version counts the events of one cluster
+time, and that count may not depend on the mapping. Events of other collections come without their documents.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from docferry import errors
 from docferry.adapters.mongodb.change_events import AGAIN, THEN, bare_change_of, change_of, pipeline_of
 from docferry.adapters.mongodb.errors import mongo_errors
 from docferry.core.mapping.mapping import KeyFields
-from docferry.core.mapping.raw import id_of
+from docferry.core.namespaces import Namespaces
 from docferry.core.versions import N_MAX
-from docferry.ports.flows import Batch, ChangeEvent, OthersBatch, OthersWrite, StreamPosition
+from docferry.ports.flows import Batch, ChangeEvent, StreamPosition
 
-_RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument, unicode_decode_error_handler="replace")
+RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument, unicode_decode_error_handler="replace")
 """Documents stay bytes; a path that is not valid UTF-8 must not take its whole batch along, and names no array of ours."""
 BATCH_EVENTS = 1_000
 TOO_LARGE = 10334  # BSONObjectTooLarge
-_LOST = frozenset({286, 280, 136, 260})
+LOST = frozenset({286, 280, 136, 260})
 """ChangeStreamHistoryLost, ChangeStreamFatalError, CappedPositionLost, InvalidResumeToken."""
 _WITH_DOCUMENTS = frozenset({"insert", "update", "replace", "delete"})
 _TO_CAPPED = ".convertToCapped."
@@ -48,6 +48,24 @@ def token_time(token: Mapping[str, Any], otherwise: Timestamp) -> Timestamp:
     with suppress(ValueError):
         return Timestamp(int(data[2:10], 16), int(data[10:18], 16))
     return otherwise
+
+
+def several(where: Namespaces) -> Namespaces | None:
+    """Nothing of one database alone."""
+    return where if where.several else None
+
+
+def stream_database(where: Namespaces) -> str:
+    """Where the stream is asked for: of several databases it is the cluster's."""
+    return "admin" if where.several else where.default
+
+
+def stream_options(where: Namespaces) -> dict[str, Any]:
+    return {"allChangesForCluster": True} if where.several else {}
+
+
+def scope_of(where: Namespaces) -> str:
+    return f"databases:{','.join(where.databases)}" if where.several else f"database:{where.default}"
 
 
 @dataclass(slots=True)
@@ -70,9 +88,14 @@ class MongoFeed:
     """Feed over one cursor. Use it from one thread at a time; close it."""
 
     def __init__(
-        self, client: MongoClient[Any], database: str, position: StreamPosition, key_fields: Mapping[str, KeyFields]
+        self,
+        client: MongoClient[Any],
+        where: Namespaces | str,
+        position: StreamPosition,
+        key_fields: Mapping[str, KeyFields],
     ) -> None:
-        self._client, self._database = client, client.get_database(database, codec_options=_RAW)
+        self._client, self._where = client, Namespaces.at(where)
+        self._database = client.get_database(stream_database(self._where), codec_options=RAW)
         self._key_fields = key_fields
         self._position = position
         self._numbered = _Numbered(position.time, position.n)
@@ -83,7 +106,7 @@ class MongoFeed:
         self._open()
 
     def __repr__(self) -> str:
-        return f"MongoFeed({self._database.name!r})"
+        return f"MongoFeed({str(self._where)!r})"
 
     # --- commands ----------------------------------------------------------------------------------------------------
 
@@ -91,14 +114,17 @@ class MongoFeed:
         self._kill()
         self._session = self._client.start_session(causal_consistency=False)
         # Not resumeAfter: that refuses a token behind an invalidate, which follows each dropDatabase.
-        stage: dict[str, Any] = {"startAfter": dict(self._position.token)}
+        stage: dict[str, Any] = {"startAfter": dict(self._position.token)} | stream_options(self._where)
         if images:
             stage["fullDocument"] = "whenAvailable"
         if before:
             stage["fullDocumentBeforeChange"] = "whenAvailable"
         command = {
             "aggregate": 1,
-            "pipeline": [{"$changeStream": stage}, *pipeline_of(self._key_fields, images, before)],
+            "pipeline": [
+                {"$changeStream": stage},
+                *pipeline_of(self._key_fields, images, before, several(self._where)),
+            ],
             "cursor": {"batchSize": 0},
             "readConcern": {"level": "majority"},
         }
@@ -110,14 +136,14 @@ class MongoFeed:
         try:
             with mongo_errors("follow the change stream"):
                 return self._database.command(
-                    dict(command), session=self._session, read_preference=ReadPreference.PRIMARY, codec_options=_RAW
+                    dict(command), session=self._session, read_preference=ReadPreference.PRIMARY, codec_options=RAW
                 )
         except errors.StoreError as error:
             raise self._explained(error) from error
 
     def _explained(self, error: errors.StoreError) -> errors.MigrationError:
         code = error.code.partition(" ")[0]
-        if code.isdigit() and int(code) in _LOST:
+        if code.isdigit() and int(code) in LOST:
             names = ", ".join(sorted(self._key_fields))
             return errors.ResumeTokenLost(
                 f"the oplog no longer holds the stream position {self._position.time.as_datetime():%Y-%m-%d %H:%M:%S} UTC of "
@@ -202,19 +228,24 @@ class MongoFeed:
 
     def _change(self, event: Any) -> ChangeEvent | None:
         time = event["time"]
-        operation, collection = event["op"], event.get("coll", "")
+        operation, collection = event["op"], self._name(event)
         n = self._numbered.next(time)
         behind = replace(self._position, time=time, token={"_data": event["_id"]["_data"]}, n=n + 1)
         if operation in _ENDING:
-            self._end_if_mapped(operation, collection, event.get("to", ""), behind)
+            self._end_if_mapped(operation, collection, self._name(event, "to", "to_db"), event, behind)
         change = None
         if operation in _WITH_DOCUMENTS and collection in self._key_fields:
             change = change_of(event, operation, collection, time, n, behind)
         self._position = behind
         return change
 
-    def _end_if_mapped(self, operation: str, collection: str, to: str, behind: StreamPosition) -> None:
-        if operation == "rename" and collection.endswith(f"{_TO_CAPPED}{to}") and to in self._key_fields:
+    def _name(self, event: Any, collection: str = "coll", database: str = "db") -> str:
+        """The file's name of the collection that an event is about; '' if it is about none."""
+        found = str(event.get(collection, ""))
+        return self._where.name_of(str(event[database]), found) if found and database in event else found
+
+    def _end_if_mapped(self, operation: str, collection: str, to: str, event: Any, behind: StreamPosition) -> None:
+        if operation == "rename" and collection.endswith(f"{_TO_CAPPED}{event.get('to')}") and to in self._key_fields:
             raise errors.StreamEnded(
                 f"{to} was made a capped collection (convertToCapped): MongoDB shows no snapshot of one, so it can neither be "
                 "loaded nor followed. Reads stay with MongoDB. Make it an ordinary collection again: copy it into a new one "
@@ -226,7 +257,11 @@ class MongoFeed:
         whole = operation in ("dropDatabase", "invalidate")
         named = tuple(name for name in (collection, to) if name in self._key_fields)
         if whole or named:
-            what = f"the database {self._database.name}" if whole else f"the collection {' to '.join(named)}"
+            what = (
+                f"the database {event.get('db', self._where.default)}"
+                if whole
+                else f"the collection {' to '.join(named)}"
+            )
             raise errors.StreamEnded(
                 f"the change stream came to a {operation} of {what}: it cannot be followed over that. "
                 f"Reads stay with MongoDB. {AGAIN}",
@@ -264,7 +299,7 @@ class MongoFeed:
         return Batch([], self._position)
 
     def _bare_change(self, event: Any) -> ChangeEvent | None:
-        time, operation, collection = event["time"], event["op"], event.get("coll", "")
+        time, operation, collection = event["time"], event["op"], self._name(event)
         n = self._numbered.next(time)
         self._position = replace(self._position, time=time, token={"_data": event["_id"]["_data"]}, n=n + 1)
         if operation not in _WITH_DOCUMENTS or collection not in self._key_fields:
@@ -281,113 +316,3 @@ class MongoFeed:
                 raise
             return None
         return next((bytes(event["before"].raw) for event in events if event.get("before") is not None), None)
-
-
-# --- what others write -----------------------------------------------------------------------------------------------
-
-_OTHERS_FIELDS = {"_id": 1, "operationType": 1, "ns": 1, "to": 1, "clusterTime": 1, "documentKey": 1}
-_OTHERS_IMAGES = {"fullDocument": 1, "fullDocumentBeforeChange": 1}
-
-
-class MongoOthers:
-    """OthersFeed: the change stream without what docferry's own user wrote in transactions.
-
-    An event inside a transaction names its user, by the digest in `lsid.uid`; a plain one names none (tried on 6.0.5). So `own`
-    tells docferry's writes while DynamoDB leads, all of which are transactions through the gates.
-    """
-
-    def __init__(
-        self, client: MongoClient[Any], database: str, position: StreamPosition, collections: Sequence[str], own: bytes
-    ) -> None:
-        self._database = client.get_database(database, codec_options=_RAW, read_preference=ReadPreference.PRIMARY)
-        self._names, self._own, self._position = sorted(collections), own, position
-        self._stream: Any = None
-        self._images = True
-
-    def __repr__(self) -> str:
-        return f"MongoOthers({self._database.name!r})"
-
-    def read(self, wait_s: float) -> OthersBatch:
-        found: list[OthersWrite] = []
-        try:
-            self._read(found, wait_s)
-        except pymongo_errors.OperationFailure as error:
-            if error.code != TOO_LARGE or not self._images:
-                raise self._explained(error) from error
-            self._restart(images=False)
-        except pymongo_errors.PyMongoError as error:
-            raise self._explained(error) from error
-        return OthersBatch(found, self._position)
-
-    def _read(self, found: list[OthersWrite], wait_s: float) -> None:
-        stream = self._stream = self._stream or self._open(wait_s)
-        while (event := stream.try_next()) is not None:
-            found.append(self._write(event))
-            self._move_on(stream.resume_token, event["clusterTime"])
-            if not self._images:  # the one that was too large is told without them
-                self._restart(images=True)
-                return
-            if len(found) >= BATCH_EVENTS:
-                return
-        self._move_on(stream.resume_token, self._position.time)
-
-    def _open(self, wait_s: float) -> Any:
-        named = {"ns.coll": {"$in": self._names}}
-        whole = {"operationType": {"$in": ["dropDatabase", "invalidate"]}}
-        ours = {"$or": [named, {"to.coll": {"$in": self._names}}, whole]}
-        # Computed: a match on the path itself is pushed down to the oplog, where plain writes bear it, too (seen on 6.0.5).
-        whose = {"$set": {"user": {"$ifNull": ["$lsid.uid", ""]}}}
-        images: dict[str, Any] = {"full_document": "whenAvailable", "full_document_before_change": "whenAvailable"}
-        return self._database.watch(
-            [
-                {"$match": ours},
-                whose,
-                {"$match": {"user": {"$ne": self._own}}},
-                {"$project": _OTHERS_FIELDS | (_OTHERS_IMAGES if self._images else {})},
-            ],
-            start_after=dict(self._position.token),
-            max_await_time_ms=max(1, int(wait_s * 1000)),
-            batch_size=BATCH_EVENTS if self._images else 1,
-            **(images if self._images else {}),
-        )
-
-    def _restart(self, *, images: bool) -> None:
-        self.close()
-        self._images = images
-
-    def _move_on(self, token: Any, otherwise: Timestamp) -> None:
-        if token is not None:
-            time = token_time(token, otherwise)
-            self._position = replace(self._position, time=time, token={"_data": token["_data"]}, n=0)
-
-    def _write(self, event: Any) -> OthersWrite:
-        key, collection = event.get("documentKey"), (event.get("ns") or {}).get("coll", "")
-        before, after = event.get("fullDocumentBeforeChange"), event.get("fullDocument")
-        return OthersWrite(
-            collection=collection,
-            operation=event["operationType"],
-            time=event["clusterTime"],
-            place=str(event["_id"]["_data"]),
-            id=id_of(bytes(key.raw)) if key is not None else b"",
-            before=bytes(before.raw) if before is not None else None,
-            after=bytes(after.raw) if after is not None else None,
-        )
-
-    def _explained(self, error: pymongo_errors.PyMongoError) -> errors.MigrationError:
-        if isinstance(error, pymongo_errors.OperationFailure) and error.code in _LOST:
-            return errors.ResumeTokenLost(
-                f"the oplog no longer holds the place up to which others' writes to MongoDB were watched "
-                f"({self._position.time.as_datetime():%Y-%m-%d %H:%M:%S} UTC): what was written since is not known"
-            )
-        self.close()
-        try:
-            with mongo_errors("watch what others write"):
-                raise error
-        except errors.MigrationError as ours:
-            return ours
-
-    def close(self) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            with suppress(pymongo_errors.PyMongoError):
-                stream.close()

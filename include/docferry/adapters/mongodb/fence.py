@@ -15,7 +15,7 @@ Users that a directory server names (LDAP) are not in usersInfo and not seen her
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import bson
@@ -37,6 +37,7 @@ from docferry.adapters.mongodb.operations import (
     own_actions,
     user_of,
 )
+from docferry.adapters.mongodb.others import changes_in, stray_in
 from docferry.core.cutover.fence_plan import (
     BYPASS,
     DATA_ACTIONS,
@@ -56,6 +57,7 @@ from docferry.core.cutover.fence_plan import (
     grant_of,
 )
 from docferry.core.cutover.marker import COLLECTION
+from docferry.core.namespaces import Namespaces
 
 ATTEMPT_MS = 1_000
 """How long one attempt at the write block may wait, and readers behind it."""
@@ -65,15 +67,15 @@ _SYSTEM = frozenset({"admin", "local", "config"})
 _ROLE_EXISTS, _ROLE_MISSING = 51002, 31
 _NO_MAJORITY_YET = "64"
 """WriteConcernFailed, as `_change` has it. Source: mongo/src/mongo/base/error_codes.yml (6.0)."""
-_ENDING = frozenset({"drop", "renameCollection", "dropDatabase"})
-_OPERATIONS = {"i": "insert", "u": "update", "d": "delete", "c": "command"}
 _LOOK_SLACK_S = 0.05
 
 
 class MongoFence:
     """Fence over a MongoClient. `uri` carries the credentials and stays out of every message."""
 
-    def __init__(self, uri: str, database: str, migration: str, collections: Sequence[str], **options: Any) -> None:
+    def __init__(
+        self, uri: str, where: Namespaces | str, migration: str, collections: Sequence[str], **options: Any
+    ) -> None:
         settings: dict[str, Any] = {
             "serverSelectionTimeoutMS": 5_000,
             "socketTimeoutMS": 10_000,
@@ -82,11 +84,11 @@ class MongoFence:
         with mongo_errors("connect"):
             self._client: MongoClient[Any] = MongoClient(uri, **settings)
         self._admin = self._client.get_database("admin", read_preference=ReadPreference.PRIMARY)
-        self._database, self._migration, self._collections = database, migration, tuple(collections)
+        self._where, self._migration, self._collections = Namespaces.at(where), migration, tuple(collections)
         self._revoked_at: float | None = None
 
     def __repr__(self) -> str:
-        return f"MongoFence({self._database!r})"
+        return f"MongoFence({str(self._where)!r})"
 
     def close(self) -> None:
         self._client.close()
@@ -112,20 +114,29 @@ class MongoFence:
 
     def _scope(self) -> Scope:
         with mongo_errors("list databases and collections"):
-            databases = set(self._client.list_database_names()) - _SYSTEM - {self._database}
-            listed = self._client[self._database].list_collections()
-            here = {one["name"] for one in listed if one.get("type") != "view"}
-        others = {name for name in here if not name.startswith("system.")} - {*self._collections, COLLECTION}
+            databases = set(self._client.list_database_names()) - _SYSTEM - {*self._where.databases}
+            others = {one: self._others(one) for one in self._where.databases}
+        main, ours = self._where.default, [self._where.place_of(name) for name in self._collections]
         return Scope(
             migration=self._migration,
-            database=self._database,
-            collections=self._collections,
-            others=tuple(sorted(others)),
+            database=main,
+            collections=tuple(collection for database, collection in ours if database == main),
+            others=tuple(others.pop(main)),
             databases=tuple(sorted(databases)),
+            places=tuple(place for place in ours if place[0] != main),
+            beside=tuple((database, name) for database, names in others.items() for name in names),
         )
 
+    def _others(self, database: str) -> list[str]:
+        """The collections of a database that are not the migration's."""
+        listed = self._client[database].list_collections()
+        here = {one["name"] for one in listed if one.get("type") != "view" and not one["name"].startswith("system.")}
+        ours = {*self._where.by_database(self._collections)[database], COLLECTION}
+        return sorted(here - ours)
+
     def _collection(self, name: str) -> Any:
-        return self._client.get_database(self._database, read_preference=ReadPreference.PRIMARY)[name]
+        database, collection = self._where.place_of(name)
+        return self._client.get_database(database, read_preference=ReadPreference.PRIMARY)[collection]
 
     def _own_user(self) -> str | None:
         with mongo_errors("connectionStatus"):
@@ -300,11 +311,11 @@ class MongoFence:
 
     def writes_after(self, time: Timestamp, limit: int = 100) -> Sequence[StrayWrite]:
         digests, own = self._digests(), self._own_user()
-        names = {f"{self._database}.{name}" for name in self._collections}
-        commands = f"{self._database}.$cmd"
+        names = set(map(self._where.shown, self._collections))
+        commands = {f"{one}.$cmd" for one in self._where.databases}
         query = {
             "ts": {"$gt": time},
-            "$or": [{"ns": {"$in": sorted(names)}}, {"ns": {"$in": ["admin.$cmd", commands]}, "op": "c"}],
+            "$or": [{"ns": {"$in": sorted(names)}}, {"ns": {"$in": ["admin.$cmd", *sorted(commands)]}, "op": "c"}],
         }
         fields = {"ts": 1, "op": 1, "ns": 1, "lsid.uid": 1, "o": 1}
         oplog = self._client.get_database("local", read_preference=ReadPreference.PRIMARY)["oplog.rs"]
@@ -318,7 +329,7 @@ class MongoFence:
             for entry in oplog.find(query, fields):
                 user = digests.get(bytes((entry.get("lsid") or {}).get("uid", b"")), "")
                 if own is None or user != own:
-                    found += [_stray(entry, one, user) for one in _changes_in(entry, names, commands)]
+                    found += [stray_in(entry, one, user) for one in changes_in(entry, names, commands)]
                 if len(found) >= limit:
                     break
         return found[:limit]
@@ -373,24 +384,3 @@ def _running(operation: Operation, user: str) -> RunningOperation:
         running_s=_running_s(operation),
         what=f"{name} in {operation.get('ns', '')}",
     )
-
-
-def _changes_in(entry: Mapping[str, Any], names: set[str], commands: str) -> Iterator[tuple[str, str]]:
-    """(namespace, operation) of the changes of the migration's collections in an entry; a transaction holds many."""
-    if entry["op"] != "c":
-        if entry["ns"] in names and entry["op"] in _OPERATIONS:
-            yield entry["ns"], _OPERATIONS[entry["op"]]
-        return
-    command = entry["o"]
-    for one in command.get("applyOps", ()):
-        yield from _changes_in(one, names, commands)
-    name = next(iter(command), "")
-    if entry["ns"] == commands and name in _ENDING:
-        about = commands.removesuffix("$cmd") + str(command[name])
-        if name == "dropDatabase" or about in names or str(command[name]) in names or str(command.get("to")) in names:
-            yield commands, name
-
-
-def _stray(entry: Mapping[str, Any], change: tuple[str, str], user: str) -> StrayWrite:
-    at = entry["ts"]
-    return StrayWrite(namespace=change[0], operation=change[1], at=f"{at.time:010d}:{at.inc:010d}", user=user)

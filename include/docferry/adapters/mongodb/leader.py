@@ -214,8 +214,12 @@ class GatedWrite:
 class GatedWrites:
     """Writes of many threads, in transactions through the gates of `migration`, as the holder of `token`."""
 
-    def __init__(self, client: MongoClient[Any], database: Any, migration: str, token: int) -> None:
-        self._client, self._database, self._migration, self._token = client, database, migration, token
+    def __init__(
+        self, client: MongoClient[Any], gates: Any, collection: Callable[[str], Any], migration: str, token: int
+    ) -> None:
+        """`gates` is the collection of the gates, `collection` gives that of a name of the file."""
+        self._client, self._gates, self._collection = client, gates, collection
+        self._migration, self._token = migration, token
         self._waiting: queue.SimpleQueue[GatedWrite | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
@@ -278,7 +282,7 @@ class GatedWrites:
     def _commit(self, gate: str, change: Callable[[ClientSession], None]) -> None:
         def gated(session: ClientSession) -> None:
             ours = {"_id": gate, "leader": Leads.DYNAMODB.value, "token": self._token}
-            if not self._database[COLLECTION].update_one(ours, {"$inc": {"writes": 1}}, session=session).matched_count:
+            if not self._gates.update_one(ours, {"$inc": {"writes": 1}}, session=session).matched_count:
                 raise LeaseLost(f"reverse replication: {COLLECTION} in MongoDB names another holder, or another leader")
             change(session)
 
@@ -292,10 +296,10 @@ class GatedWrites:
         names = dict.fromkeys(one.collection for one in writes)
         for name in names:
             asked = [_request(one) for one in writes if one.collection == name]
-            self._database[name].bulk_write(asked, session=session)
+            self._collection(name).bulk_write(asked, session=session)
 
     def _one(self, write: GatedWrite, session: ClientSession) -> None:
-        collection = self._database[write.collection]
+        collection = self._collection(write.collection)
         if write.document is None:
             collection.delete_one(write.chosen, session=session)
         else:

@@ -11,13 +11,17 @@ import pymongo
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient, ReadPreference
+from pymongo.collection import Collection
+from pymongo.database import Database
 from pymongo.errors import DocumentTooLarge, DuplicateKeyError, OperationFailure
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from docferry.adapters.mongodb.errors import mongo_errors
 from docferry.adapters.mongodb.leader import WITHIN_S, GatedWrite, GatedWrites
+from docferry.core.cutover.marker import COLLECTION
 from docferry.core.mapping.raw import id_document, id_of
+from docferry.core.namespaces import Namespaces
 from docferry.errors import DuplicateKey, RefusedByStore, StoreError
 
 _RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
@@ -37,27 +41,35 @@ class MongoSink:
     Reads what a majority holds: a write of ours that was not acknowledged may still be rolled back, and must not look done.
     """
 
-    def __init__(self, uri: str, database: str, migration: str, **options: Any) -> None:
+    def __init__(self, uri: str, where: Namespaces | str, migration: str, **options: Any) -> None:
         settings: dict[str, Any] = {"serverSelectionTimeoutMS": 15_000, "appname": "docferry"} | options
         with mongo_errors("connect"):
             self._client: MongoClient[Any] = MongoClient(uri, **settings)
-        self._database = self._client.get_database(
-            database,
-            codec_options=_RAW,
-            read_preference=ReadPreference.PRIMARY,
-            read_concern=ReadConcern("majority"),
-            write_concern=WriteConcern(w="majority"),
-        )
+        self._where = Namespaces.at(where)
         self._migration = migration
         self._gated: GatedWrites | None = None
         self._opened: list[GatedWrites] = []
 
     def __repr__(self) -> str:
-        return f"MongoSink({self._database.name!r})"
+        return f"MongoSink({str(self._where)!r})"
+
+    def _database(self, name: str) -> Database[Any]:
+        return self._client.get_database(
+            name,
+            codec_options=_RAW,
+            read_preference=ReadPreference.PRIMARY,
+            read_concern=ReadConcern("majority"),
+            write_concern=WriteConcern(w="majority"),
+        )
+
+    def _collection(self, name: str) -> Collection[Any]:
+        database, collection = self._where.place_of(name)
+        return self._database(database)[collection]
 
     def through(self, token: int) -> MongoSink:
         gated = copy(self)
-        gated._gated = GatedWrites(self._client, self._database, self._migration, token)
+        gates = self._database(self._where.default)[COLLECTION]
+        gated._gated = GatedWrites(self._client, gates, gated._collection, self._migration, token)
         self._opened.append(gated._gated)
         return gated
 
@@ -68,7 +80,7 @@ class MongoSink:
 
     def current(self, collection: str, id: bytes) -> bytes | None:
         with mongo_errors(f"read a document of {collection}"), pymongo.timeout(WITHIN_S):
-            found = self._database[collection].find_one(RawBSONDocument(id_document(id)))
+            found = self._collection(collection).find_one(RawBSONDocument(id_document(id)))
         return None if found is None else bytes(found.raw)
 
     def put(self, collection: str, document: bytes) -> None:
@@ -87,9 +99,9 @@ class MongoSink:
         if self._gated is not None:
             self._gated.do(write)
         elif write.document is None:
-            self._database[write.collection].delete_one(write.chosen)
+            self._collection(write.collection).delete_one(write.chosen)
         else:
-            self._database[write.collection].replace_one(write.chosen, write.document, upsert=True)
+            self._collection(write.collection).replace_one(write.chosen, write.document, upsert=True)
 
     def _duplicate(self, collection: str, failure: DuplicateKeyError, chosen: RawBSONDocument) -> DuplicateKey:
         """Names the index's fields, never what it holds."""
@@ -106,7 +118,7 @@ class MongoSink:
     def _holder(self, collection: str, value: Mapping[str, Any], chosen: RawBSONDocument) -> bytes | None:
         with mongo_errors(f"read a document of {collection}"), pymongo.timeout(WITHIN_S):
             query = {"$and": [dict(value), {"_id": {"$ne": chosen["_id"]}}]}
-            found = self._database[collection].find_one(query, {"_id": 1})
+            found = self._collection(collection).find_one(query, {"_id": 1})
         return None if found is None else id_of(bytes(found.raw))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from bson.codec_options import CodecOptions
@@ -13,19 +14,28 @@ from bson.min_key import MinKey
 from bson.raw_bson import RawBSONDocument
 from bson.timestamp import Timestamp
 from pymongo import MongoClient, ReadPreference
+from pymongo.collection import Collection
+from pymongo.database import Database
 
 from docferry import errors
 from docferry.adapters.mongodb.change_events import value_at
-from docferry.adapters.mongodb.change_stream import MongoFeed, MongoOthers
+from docferry.adapters.mongodb.change_stream import MongoFeed, scope_of, stream_database, stream_options
 from docferry.adapters.mongodb.errors import mongo_errors
 from docferry.adapters.mongodb.operations import create_if_absent, digest_of_own
+from docferry.adapters.mongodb.others import MongoOthers
 from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.cutover.marker import COLLECTION
 from docferry.core.mapping.mapping import KeyFields
 from docferry.core.mapping.raw import id_bytes, id_document, id_of, ids_filter
+from docferry.core.namespaces import Namespaces
 from docferry.ports.flows import Bounds, MemberFacts, ServerFacts, SourceCatalog, SourceFacts, StreamPosition
 
 _RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
+_AS_RAW: Mapping[str, Any] = {
+    "document_class": RawBSONDocument,
+    "unicode_decode_error_handler": "replace",
+    "readPreference": "primary",
+}
 _LAG_TIME_MS = 4_000
 """How long a secondary may take to show a snapshot; a page takes milliseconds, so one that does not is behind."""
 _MAX_TIME_MS = 20_000
@@ -38,7 +48,7 @@ LEAST_TIMEOUT_S = 5.0
 class MongoSource:
     """Source over a MongoClient. `uri` carries the credentials and stays out of every message."""
 
-    def __init__(self, uri: str, database: str, **options: Any) -> None:
+    def __init__(self, uri: str, where: Namespaces | str, **options: Any) -> None:
         settings: dict[str, Any] = {
             "serverSelectionTimeoutMS": 15_000,
             "appname": "docferry",
@@ -47,15 +57,31 @@ class MongoSource:
         with mongo_errors("connect"):
             self._client: MongoClient[Any] = MongoClient(uri, **settings)
         _require_patience(self._client)
-        self._database = self._client.get_database(database, codec_options=BSON_OPTIONS)
+        self._where = Namespaces.at(where)
+        self._raw = partial(MongoClient[Any], uri, **{**settings, **_AS_RAW})
+        self._raw_client: MongoClient[Any] | None = None
         self._seen = Timestamp(0, 0)
         self._primary_until = 0.0
 
     def __repr__(self) -> str:
-        return f"MongoSource({self._database.name!r})"
+        return f"MongoSource({str(self._where)!r})"
 
     def close(self) -> None:
         self._client.close()
+        if self._raw_client is not None:
+            self._raw_client.close()
+
+    def _database(self, name: str, codec_options: CodecOptions[Any] = BSON_OPTIONS) -> Database[Any]:
+        return self._client.get_database(name, codec_options=codec_options)
+
+    def _place(self, name: str, codec_options: CodecOptions[Any] = BSON_OPTIONS) -> tuple[Database[Any], str]:
+        """(database, collection) of the file's name."""
+        database, collection = self._where.place_of(name)
+        return self._database(database, codec_options), collection
+
+    def _collection(self, name: str, codec_options: CodecOptions[Any] = BSON_OPTIONS) -> Collection[Any]:
+        database, collection = self._place(name, codec_options)
+        return database[collection]
 
     # --- facts -------------------------------------------------------------------------------------------------------
 
@@ -89,8 +115,9 @@ class MongoSource:
 
     def catalog(self) -> SourceCatalog:
         found = {
-            str(one["name"]): str(one.get("type", "collection"))
-            for one in self._listed()
+            self._where.name_of(database, str(one["name"])): str(one.get("type", "collection"))
+            for database in self._where.databases
+            for one in self._listed(database)
             if not one["name"].startswith("system.") and one["name"] != COLLECTION
         }
         try:
@@ -105,16 +132,20 @@ class MongoSource:
             info = self._client.admin.command("connectionStatus", showPrivileges=True)["authInfo"]
         return list(info["authenticatedUserPrivileges"]) if info["authenticatedUsers"] else None
 
-    def _listed(self, **only: Any) -> list[Mapping[str, Any]]:
+    def _listed(self, database: str, **only: Any) -> list[Mapping[str, Any]]:
         with mongo_errors("listCollections"):
-            return list(self._database.list_collections(**only))
+            return list(self._database(database).list_collections(**only))
 
     def collection_facts(self, collection: str) -> SourceFacts:
-        found = self._listed(filter={"name": collection})
+        database, named = self._where.place_of(collection)
+        found = self._listed(database, filter={"name": named})
         return self._facts(collection, found[0] if found else None)
 
     def facts_of(self, collections: Sequence[str]) -> list[SourceFacts]:
-        listed = {one["name"]: one for one in self._listed()}
+        asked = [one for one, names in self._where.by_database(collections).items() if names]
+        listed = {
+            self._where.name_of(database, one["name"]): one for database in asked for one in self._listed(database)
+        }
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             return list(pool.map(lambda name: self._facts(name, listed.get(name)), collections))
 
@@ -125,8 +156,9 @@ class MongoSource:
         if kind != "collection":
             return SourceFacts(name=collection, kind=kind, documents=0, average_bytes=0.0, unique=(), options=options)
         with mongo_errors("collStats"):
-            stats = self._database.command("collStats", collection)
-            indexes = list(self._database[collection].list_indexes())
+            database, named = self._place(collection)
+            stats = database.command("collStats", named)
+            indexes = list(database[named].list_indexes())
         return SourceFacts(
             name=collection,
             kind=kind,
@@ -152,10 +184,11 @@ class MongoSource:
         return self._seen
 
     def stream_position(self, at: Timestamp | None = None) -> StreamPosition:
-        scope = f"database:{self._database.name}"
+        scope = scope_of(self._where)
         if at is not None:
             return StreamPosition(time=at, token=self._token_at(at), scope=scope)
-        with mongo_errors("open the change stream"), self._database.watch(max_await_time_ms=200) as stream:
+        watched: Any = self._client if self._where.several else self._database(self._where.default)
+        with mongo_errors("open the change stream"), watched.watch(max_await_time_ms=200) as stream:
             stream.try_next()
             token = stream.resume_token
         if token is None:
@@ -165,28 +198,32 @@ class MongoSource:
 
     def _token_at(self, at: Timestamp) -> Mapping[str, Any]:
         """Of an empty first batch: the point in the stream before the first event of that time."""
-        stream = {"$changeStream": {"startAtOperationTime": at}}
+        stream = {"$changeStream": {"startAtOperationTime": at} | stream_options(self._where)}
+        database = self._database(stream_database(self._where))
         with mongo_errors("open the change stream at a time"):
             command = {"aggregate": 1, "pipeline": [stream], "cursor": {"batchSize": 0}}
-            cursor = self._database.command(command)["cursor"]
-            self._database.command({"killCursors": cursor["ns"].partition(".")[2], "cursors": [cursor["id"]]})
+            cursor = database.command(command)["cursor"]
+            database.command({"killCursors": cursor["ns"].partition(".")[2], "cursors": [cursor["id"]]})
         return dict(cursor["postBatchResumeToken"])
 
     def follow(self, position: StreamPosition, key_fields: Mapping[str, KeyFields]) -> MongoFeed:
-        return MongoFeed(self._client, self._database.name, position, key_fields)
+        return MongoFeed(self._client, self._where, position, key_fields)
 
     def writes_of_others(self, position: StreamPosition, collections: Sequence[str]) -> MongoOthers:
-        own = digest_of_own(self._client)
-        return MongoOthers(self._client, self._database.name, position, collections, own)
+        own, client = digest_of_own(self._client), self._client
+        if self._where.several:
+            client = self._raw_client = self._raw_client or self._raw()
+        return MongoOthers(client, self._where, position, collections, own)
 
     # --- images and windows ------------------------------------------------------------------------------------------
 
     def enable_images(self, collection: str) -> None:
         images = {"enabled": True}
         with mongo_errors(f"switch on images of {collection}"):
-            there = bool(self._database.list_collection_names(filter={"name": collection}))
-            if there or not create_if_absent(self._database, collection, changeStreamPreAndPostImages=images):
-                self._database.command("collMod", collection, changeStreamPreAndPostImages=images)
+            database, named = self._place(collection)
+            there = bool(database.list_collection_names(filter={"name": named}))
+            if there or not create_if_absent(database, named, changeStreamPreAndPostImages=images):
+                database.command("collMod", named, changeStreamPreAndPostImages=images)
 
     def changes_per_s(self) -> float | None:
         try:
@@ -227,19 +264,19 @@ class MongoSource:
         stages: list[dict[str, Any]] = [{"$match": {"$expr": {"$gt": [total, most]}}}, {"$count": "n"}]
         try:
             with mongo_errors(f"count long arrays of {collection}"):
-                found = self._database[collection].aggregate(stages, maxTimeMS=int(for_s * 1_000))
+                found = self._collection(collection).aggregate(stages, maxTimeMS=int(for_s * 1_000))
                 return next((int(one["n"]) for one in found), 0)
         except errors.TimedOut:
             return None
 
     def sample_ids(self, collection: str, size: int) -> list[bytes]:
         pipeline = [{"$sample": {"size": size}}, {"$project": {"_id": 1}}, {"$sort": {"_id": 1}}]
-        raw = self._database.get_collection(collection, codec_options=_RAW)
+        raw = self._collection(collection, _RAW)
         with mongo_errors("sample ids"):
             return [id_of(bytes(document.raw)) for document in raw.aggregate(pipeline, allowDiskUse=True)]
 
     def sample_documents(self, collection: str, size: int) -> list[bytes]:
-        raw = self._database.get_collection(collection, codec_options=_RAW)
+        raw = self._collection(collection, _RAW)
         with mongo_errors("sample documents"):
             return [bytes(document.raw) for document in raw.aggregate([{"$sample": {"size": size}}])]
 
@@ -308,8 +345,9 @@ class MongoSource:
 
     def _page(self, collection: str, command: Mapping[str, Any], preference: Any, max_time_ms: int) -> list[bytes]:
         with mongo_errors(f"read a page of {collection}"):
-            reply = self._database.command(
-                "find", collection, **command, maxTimeMS=max_time_ms, read_preference=preference, codec_options=_RAW
+            database, named = self._place(collection)
+            reply = database.command(
+                "find", named, **command, maxTimeMS=max_time_ms, read_preference=preference, codec_options=_RAW
             )
             return [bytes(document.raw) for document in reply["cursor"]["firstBatch"]]
 

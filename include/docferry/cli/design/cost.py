@@ -143,7 +143,7 @@ def _workload(migration: Migration, file: Path | None, analyzed: Analyzed | None
         return with_counted(migration, given, CallCounts(rates=dict(analyzed.rates)))
     if is_complete(migration, given):
         return given
-    with closing(call_counter(os.environ[MONGO_URI], migration.source.database)) as counter:
+    with closing(call_counter(os.environ[MONGO_URI], migration.namespaces)) as counter:
         return with_counted(migration, given, count_calls(migration, counter))
 
 

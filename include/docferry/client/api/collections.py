@@ -58,6 +58,7 @@ class _Named:
         self, manager: _Manager, name: str, calls: CollectionCalls, queries: Queries, delegated: DelegatedCalls
     ) -> None:
         self.database, self.name = manager, name
+        self._known = manager.parts.mongo.name_of(name)
         self._calls, self.queries, self._delegated = calls, queries, delegated
 
     @property  # type: ignore[misc]
@@ -123,7 +124,7 @@ class _Named:
 
     def find_raw_batches(self, *arguments: Any, **options: Any) -> Any:
         about = COLLECTION_CALLS["find_raw_batches"]
-        return self._delegated.lazily(self.name, "find_raw_batches", about, arguments, options)
+        return self._delegated.lazily(self._known, "find_raw_batches", about, arguments, options)
 
     def _delegate(self, method: str, *arguments: Any, **options: Any) -> Any:
         """Answered, or to be awaited."""
@@ -134,7 +135,7 @@ class _Named:
             return self._distinct(*arguments, **options)
         if method in SERVED_CALLS:
             return self._calls.many.call(method, arguments, options)
-        return self._delegated.collection(self.name, method, COLLECTION_CALLS[method], arguments, options)
+        return self._delegated.collection(self._known, method, COLLECTION_CALLS[method], arguments, options)
 
     async def _distinct(
         self, key: str, filter: Any = None, session: Any = None, comment: Any = None, hint: Any = None, **options: Any
@@ -147,13 +148,13 @@ class _Named:
         call, about = queries.raw.distinct, SERVED_CALLS["distinct"]
         given = {name: value for name, value in asked.items() if value is not None}
         found: list[Any] = await self._delegated.run(
-            self.name, "distinct", about, call, (key, filter), given, later if session is None else None
+            self._known, "distinct", about, call, (key, filter), given, later if session is None else None
         )
         return found
 
     def _find_asked(self, method: str, call: Callable[..., Any], arguments: Sequence[Any]) -> Coroutine[Any, Any, Any]:
         about, key = CURSOR_CALLS[method], arguments[1:]
-        return self._delegated.run(self.name, method, about, lambda *_, **__: call(*key), arguments, {})
+        return self._delegated.run(self._known, method, about, lambda *_, **__: call(*key), arguments, {})
 
     def _raw_find(self, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
         """pymongo's own cursor, which has read nothing yet."""

@@ -52,7 +52,9 @@ class _Manager:
         return f"{type(self).__name__}({self._parts.membership!r})"
 
     def __eq__(self, other: object) -> bool:
-        return issubclass(type(other), _Manager) and self._parts.membership is other._parts.membership  # type: ignore[attr-defined]
+        if not issubclass(type(other), _Manager):
+            return False
+        return self._parts.membership is other._parts.membership and self.name == other.name  # type: ignore[attr-defined]
 
     def __hash__(self) -> int:
         return hash(id(self._parts.membership))
@@ -82,13 +84,22 @@ class _Manager:
         counts = membership.tally.counts
         return {**_playbook(counts), "counts": counts, "configuration": membership.state.flags()}
 
+    def _elsewhere(self, name: str) -> Any:
+        """The collection of another database that the file gives this name; None if it gives it to none."""
+        where = self._parts.mongo.where
+        if self.name != where.default or name not in where.elsewhere:
+            return None
+        database, collection = where.place_of(name)
+        return self.in_database(database)[collection]
+
     def _of(self, name: str) -> tuple[CollectionCalls, Queries, DelegatedCalls]:
         """A collection's writes and reads; made once, because an application names its collections in every request."""
         found = self._calls.get(name)
         if found is None:
+            known = self._parts.mongo.name_of(name)
             found = (
-                CollectionCalls(self._parts, name, self._delegated),
-                Queries(self._parts, name, self._shadow),
+                CollectionCalls(self._parts, known, self._delegated),
+                Queries(self._parts, known, self._shadow),
                 self._delegated,
             )
             self._calls[name] = found
@@ -116,9 +127,21 @@ class _Manager:
         found._take(parts, self._transactions)
         return found
 
+    def in_database(self, name: str) -> Self:
+        """The same manager, in another of the migration file's databases. `client[name]` is the same."""
+        found = object.__new__(type(self))
+        found._shadow, found._asked = self._shadow, self._asked
+        found._take(replace(self._parts, mongo=self._parts.mongo.of(name)), self._transactions)
+        return found
+
+    @property
+    def databases(self) -> tuple[str, ...]:
+        """Those of the migration file, its own first."""
+        return self._parts.mongo.where.databases
+
     @property
     def client(self) -> Any:
-        """pymongo's client: its sessions write by the mode, and its database of this name is this manager."""
+        """pymongo's client: its sessions write by the mode, and its databases of the file are this manager."""
         return self._parts.mongo.client
 
     @property
@@ -202,7 +225,8 @@ class DualWriteManager(_Manager):
     __iter__ = None  # else Python would take the collections 0, 1, 2, ... for its elements
 
     def __getitem__(self, name: str) -> Collection:
-        return Collection(self, name, *self._of(name))
+        found: Collection | None = self._elsewhere(name)
+        return Collection(self, name, *self._of(name)) if found is None else found
 
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return run(coroutine)
@@ -232,7 +256,8 @@ class AsyncDualWriteManager(_Manager):
     __iter__ = None
 
     def __getitem__(self, name: str) -> AsyncCollection:
-        return AsyncCollection(self, name, *self._of(name))
+        found: AsyncCollection | None = self._elsewhere(name)
+        return AsyncCollection(self, name, *self._of(name)) if found is None else found
 
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return coroutine

@@ -15,7 +15,7 @@ from docferry.client.metrics import Metered
 from docferry.client.reads.named import NamedReads
 from docferry.client.transport.through import ThroughCalls, units_told
 from docferry.core.access.conditions import partition_condition
-from docferry.core.access.patterns import Pattern
+from docferry.core.access.patterns import Pattern, PatternQuery
 from docferry.core.cost.units import READ_UNIT_BYTES
 from docferry.core.limits import item_bytes
 from docferry.core.mapping.items import KIND
@@ -68,10 +68,16 @@ class MeasuredReads:
         began, count = time.perf_counter(), 0
         if asked.partition is None:  # no document has such a key
             return self._calls.answer((), 0, 0.0)
+        for partition in (asked.partition, *asked.others):
+            count += await self._count(pattern, asked, partition)
+        return self._calls.answer((), count, time.perf_counter() - began)
+
+    async def _count(self, pattern: Pattern, asked: PatternQuery, partition: str) -> int:
+        count = 0
         request: dict[str, Any] = {
             "TableName": pattern.mapping.table,
             "Select": "COUNT",
-            **partition_condition(pattern.mapping.layout, asked.partition, asked.index),
+            **partition_condition(pattern.mapping.layout, partition, asked.index),
         } | ({"IndexName": asked.index} if asked.index else {})
         if (
             asked.index not in pattern.mapping.settings.without_kind
@@ -82,9 +88,8 @@ class MeasuredReads:
             reply = await self._calls.call("Query", request)
             count += int(reply["Count"])
             if "LastEvaluatedKey" not in reply:
-                break
+                return count
             request["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
-        return self._calls.answer((), count, time.perf_counter() - began)
 
     async def close(self) -> None:
         await self._calls.close()

@@ -5,21 +5,21 @@ What an index names is read from the table, and checked against the question: an
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
 from docferry.client.context import DYNAMODB, ClientContext, timed
-from docferry.client.items.reader import INDEX_PAGE, DocumentReader, StoredDocument
+from docferry.client.items.reader import DocumentReader, StoredDocument
 from docferry.client.items.scan import affordable
+from docferry.client.reads.entries import PatternEntries
 from docferry.client.transport.metered import MeasuredCalls
-from docferry.core.access.conditions import key_condition
 from docferry.core.access.page_tokens import decode_token, encode_token, question_id
 from docferry.core.access.parameters import typed
 from docferry.core.access.patterns import Pattern, PatternQuery, compile_pattern
 from docferry.core.access.read_plan import nested
-from docferry.core.mapping.items import KIND, Document, Item, ItemKey, key_of
+from docferry.core.mapping.items import Document, ItemKey
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mql.filters import compile_filter
 from docferry.errors import CallRefused, DocumentError
@@ -50,15 +50,6 @@ class ScanPage(Page):
 
     ended: Ended
     read_units: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """Where a list stands: an item that a pattern leads to, by its keys as ExclusiveStartKey takes them."""
-
-    root: ItemKey
-    place: tuple[str, ...]
-    last: bool
 
 
 class NamedReads:
@@ -180,7 +171,7 @@ class NamedReads:
     async def where(self, pattern: Pattern, asked: PatternQuery) -> ItemKey | None:
         """The root key of the document that an index names: of the first that is as it is asked for."""
         reader, matches = self._parts.reader(pattern.mapping), compile_filter(asked.query).matches
-        async for entries in self._entries(pattern, asked, False, None, None):
+        async for entries in self._entries(pattern, asked).pages(None, None):
             for entry in entries:
                 document = reader.document(await reader.place(entry.root))
                 if document is not None and matches(document):
@@ -193,11 +184,12 @@ class NamedReads:
         self, pattern: Pattern, asked: PatternQuery, *, backwards: bool, limit: int | None, start: str | None
     ) -> Page:
         question = question_id(pattern.name, asked.partition, asked.low, asked.high, backwards)
-        place = decode_token(start, question, 3 if asked.index else 2) if start is not None else None
+        listed = self._entries(pattern, asked, backwards=backwards)
+        place = decode_token(start, question, listed.place_texts) if start is not None else None
         reader, matches = self._reader(pattern.mapping), compile_filter(asked.query).matches
         documents: list[Document] = []
         seen: set[ItemKey] = set()
-        async for entries in self._entries(pattern, asked, backwards, limit, place):
+        async for entries in listed.pages(limit, place):
             fresh = [one for one in dict.fromkeys(entry.root for entry in entries) if one not in seen]
             seen.update(fresh)
             found = {one.key: reader.document(one) for one in await reader.places(fresh)}
@@ -210,56 +202,8 @@ class NamedReads:
                     return Page(documents=documents, next=None if entry.last else encode_token(question, entry.place))
         return Page(documents=documents)
 
-    async def _entries(
-        self, pattern: Pattern, asked: PatternQuery, backwards: bool, limit: int | None, place: Sequence[str] | None
-    ) -> AsyncIterator[list[_Entry]]:
-        """The items that a pattern leads to, a page at a time, in its order."""
-        if asked.partition is None:
-            return
-        layout = pattern.mapping.layout
-        request = _request(pattern, asked, backwards, not self._cached)
-        request["Limit"] = min(INDEX_PAGE, limit + 1 if limit else INDEX_PAGE)  # one more tells whether there is more
-        if place is not None:
-            keys = {"PK": place[0], "SK": place[1]}
-            keys |= {f"{asked.index}PK": asked.partition, f"{asked.index}SK": place[2]} if asked.index else {}
-            request["ExclusiveStartKey"] = layout.stored({name: {"S": text} for name, text in keys.items()})
-        entity = {"S": pattern.plan.entity}
-        told = asked.index not in pattern.mapping.settings.without_kind
-        while True:
-            reply = await self._calls.call("Query", request)
-            items = map(layout.read, reply["Items"])
-            ours = [item for item in items if not told or item.get(KIND) == entity]
-            ended = "LastEvaluatedKey" not in reply
-            yield [
-                _Entry(pattern.root_key(key_of(item)), _place_of(item, asked.index), ended and item is ours[-1])
-                for item in ours
-            ]
-            if ended:
-                return
-            request["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
-
-
-def _place_of(item: Item, index: str) -> tuple[str, ...]:
-    return (*key_of(item), item[f"{index}SK"]["S"]) if index else key_of(item)
-
-
-def _request(pattern: Pattern, asked: PatternQuery, backwards: bool, consistent: bool) -> dict[str, Any]:
-    """Of each item its keys, and what it is, where the index says so."""
-    assert asked.partition is not None
-    layout = pattern.mapping.layout
-    told = asked.index not in pattern.mapping.settings.without_kind
-    wanted = ["PK", "SK", *([f"{asked.index}PK", f"{asked.index}SK"] if asked.index else ()), *([KIND] if told else ())]
-    found = [name for one in wanted if (name := layout.name_of(one)) is not None]
-    names = {f"#n{place}": name for place, name in enumerate(found)}
-    condition = key_condition(layout, asked.partition, asked)
-    request: dict[str, Any] = {
-        "TableName": pattern.mapping.table,
-        "ProjectionExpression": ", ".join(names),
-        "ScanIndexForward": not backwards,
-        **condition,
-        "ExpressionAttributeNames": {**condition["ExpressionAttributeNames"], **names},
-    }
-    return request | ({"IndexName": asked.index} if asked.index else {"ConsistentRead": consistent})
+    def _entries(self, pattern: Pattern, asked: PatternQuery, *, backwards: bool = False) -> PatternEntries:
+        return PatternEntries(self._calls, pattern, asked, backwards=backwards, consistent=not self._cached)
 
 
 class _Scan:

@@ -53,13 +53,15 @@ class PatternQuery:
     """A pattern with its values.
 
     `query` is what it asks of documents, in MongoDB's words. `key` is the root's, if the pattern pins it. Else one partition of
-    `index` (empty: of the table) holds all that match, between `low` and `high`, both included; no partition: nothing does.
+    `index` (empty: of the table) holds all that match, between `low` and `high`, both included; no partition: nothing
+    does. `others` are the further partitions of a sharded key, in the order of their shards.
     """
 
     query: Mapping[str, Any] = field(repr=False)
     key: ItemKey | None = None
     index: str = ""
     partition: str | None = None
+    others: tuple[str, ...] = ()
     low: str | None = None
     high: str | None = None
 
@@ -101,14 +103,15 @@ class Pattern:
         if self.names_one and not self.index:
             return PatternQuery(query=query, key=self._key(values))
         low, high = self._range(values, bounds)
-        partition = self.pk.render(nested(values))
+        partition, *others = self.pk.partitions(nested(values)) or (None,)
         if partition is None and self.pk.kind != "S":
             ((path, value),) = ((path, values[path]) for path in self.pk.fields)
             raise CallRefused(
                 what=f"{self.name}: {type(value).__name__} {value!r} for {path} is in no key of type {self.pk.kind}",
                 suggestion="give a value of the type that the documents have",
             )
-        return PatternQuery(query=query, index=self.index, partition=partition, low=low, high=high)
+        shards = tuple(one for one in others if one is not None)
+        return PatternQuery(query=query, index=self.index, partition=partition, others=shards, low=low, high=high)
 
     def _values(self, given: Mapping[str, Any]) -> dict[str, Any]:
         missing = [name for name in self.names if given.get(name) is None]
@@ -190,11 +193,6 @@ def compile_pattern(mapping: DocumentMapping, settings: AccessPattern) -> Patter
     sk = parse_template(settings.key["SK"]) if "SK" in settings.key else None
     for plan, index, own_pk, own_sk, when in _places(mapping, settings.index):
         first = _aligned(pk, without_shard(own_pk))
-        if first is not None and own_pk.shards:
-            raise CallRefused(
-                what=f"the access pattern {settings.name} leads to {own_pk.shards} partitions of {index}, whose order is not one",
-                suggestion=f"ask {mapping.collection} by find, which reads them all and sorts what it finds",
-            )
         second = _aligned(sk, own_sk) if sk is not None else ()
         if first is None or second is None:
             continue

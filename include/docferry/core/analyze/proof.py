@@ -9,13 +9,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from docferry.core.estate.tags import SCRATCH
 from docferry.core.limits import PARTITION_WRU_PER_S
 
 MULTIPLES = (1, 10, 100)
 PARTITION_RRU_PER_S = 3_000
 """What one partition of a table or an index serves (eventually consistent reads take half a unit each)."""
-PREFIX = "docferry-scratch-"
-_SCRATCH = re.compile(re.escape(PREFIX) + r"[0-9a-f]{8}-\d{1,3}\Z")
+_SCRATCH = re.compile(re.escape(SCRATCH) + r"[0-9a-f]{8}-\d{1,3}\Z")
 TAG = "docferry:scratch-until"
 """On every scratch table: the time (seconds since 1970) after which any run may remove it."""
 KEPT_S = 6 * 3600
@@ -23,7 +23,7 @@ KEPT_S = 6 * 3600
 
 def scratch_name(run: str, number: int) -> str:
     """The name of a run's table. `run`: eight hexadecimal digits."""
-    return f"{PREFIX}{run}-{number}"
+    return f"{SCRATCH}{run}-{number}"
 
 
 def is_scratch(name: str) -> bool:

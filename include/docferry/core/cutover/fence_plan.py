@@ -122,25 +122,35 @@ class Privilege:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
     """What the fence is about: the migration's collections. `others` are other collections of its database, `databases` the
-    other databases that hold something; admin, local and config are in neither."""
+    other databases that hold something; admin, local and config are in neither. Where the migration's collections are in several
+    databases, `places` are those outside of `database`, and `beside` the others there: (database, collection)."""
 
     migration: str
     database: str
     collections: tuple[str, ...]
     others: tuple[str, ...] = ()
     databases: tuple[str, ...] = ()
+    places: tuple[tuple[str, str], ...] = ()
+    beside: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def ours(self) -> tuple[tuple[str, str], ...]:
+        """(database, collection) of all of the migration."""
+        return (*((self.database, name) for name in self.collections), *self.places)
+
+    @property
+    def neighbours(self) -> tuple[tuple[str, str], ...]:
+        """(database, collection) of what else is in these databases."""
+        return (*((self.database, name) for name in self.others), *self.beside)
 
     @property
     def elsewhere(self) -> tuple[tuple[str, str], ...]:
         """(database, collection) of all that must go on being written; collection '' is all of a database."""
-        return (*((self.database, name) for name in self.others), *((name, "") for name in self.databases))
+        return (*self.neighbours, *((name, "") for name in self.databases))
 
     def is_written_by(self, privileges: Sequence[Privilege]) -> bool:
         """Whether these privileges let a user change a document of the migration's collections."""
-        return any(
-            one.actions & DATA_ACTIONS and any(one.covers(self.database, name) for name in self.collections)
-            for one in privileges
-        )
+        return any(one.actions & DATA_ACTIONS and any(one.covers(*place) for place in self.ours) for one in privileges)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,7 +228,7 @@ def without_writes(privileges: Sequence[Privilege], scope: Scope) -> list[Privil
     """
     kept: list[Privilege] = []
     for one in privileges:
-        if not any(one.covers(scope.database, name) for name in scope.collections):
+        if not any(one.covers(*place) for place in scope.ours):
             kept.append(one)
             continue
         if reading := one.actions - WRITE_ACTIONS:
@@ -324,7 +334,7 @@ def _against_write_block(facts: FenceFacts, settings: CutoverSettings) -> tuple[
         state = {FenceState.UP: "blocks writes already, and not by docferry"}.get(facts.write_block)
         what = f"the cluster {state or 'does not tell whether it blocks writes'}"
         problems.append(Problem(where=where, what=what, suggestion="see setUserWriteBlockMode, and who has set it"))
-    if held := [*scope.databases, *(f"{scope.database}.{name}" for name in scope.others)]:
+    if held := [*scope.databases, *map(".".join, scope.neighbours)]:
         what = f"the cluster also holds {', '.join(held)}, which would be blocked, too"
         problems.append(Problem(where=where, what=what, suggestion="name the application's users in cutover.app_users"))
     if own := [one for one in facts.users if one.id == facts.own_user and not one.bypasses]:

@@ -9,6 +9,9 @@ from docferry.core.estate.values import MARKER, REPLICA_MARKER, EstateChange
 OWNER = "docferry:owner:"
 """A table's tag `docferry:owner:<migration>` names the ledger's table in which that migration's claim is."""
 
+SCRATCH = "docferry-scratch-"
+"""How the names of the tables begin that a proof of a model makes and removes again."""
+
 
 def owner_tag(migration: str, ledger: str) -> dict[str, str]:
     """The tag by which a table tells even those who see another ledger whose it is."""

@@ -13,10 +13,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from docferry.core.estate.tags import SCRATCH
+
 
 class Actor(StrEnum):
-    """Who acts. Airflow, or a person at the command line, acts as the first seven, each of which a phase needs."""
+    """Who acts. Airflow, or a person at the command line, acts as the first eight, each of which a phase needs."""
 
+    ANALYST = "analyst"
     PROVISION = "provision"
     LOAD = "load"
     VALIDATE = "validate"
@@ -30,6 +33,7 @@ class Actor(StrEnum):
 
 
 COMMANDS: Mapping[Actor, tuple[str, ...]] = {
+    Actor.ANALYST: ("analyze --prove",),
     Actor.PROVISION: ("check", "provision", "release", "replicas"),
     Actor.LOAD: ("backfill", "replicate", "dead-letters", "strays"),
     Actor.VALIDATE: ("validate", "repair", "purge"),
@@ -99,6 +103,19 @@ def policy(actor: Actor, of: Resources, place: AwsAccount) -> dict[str, Any]:
 
 
 # --- who needs what ---------------------------------------------------------------------------------------------------
+
+
+def _analyst(of: Resources, place: AwsAccount) -> Iterator[Statement]:
+    """Tables of its own for minutes, whose names nothing else has; neither the file's tables nor the ledger."""
+    yield Statement(sid="ListOfTables", actions=_dynamodb("ListTables"), resources=("*",))  # knows no narrower resource
+    yield Statement(
+        sid="Scratch",
+        actions=_dynamodb(
+            "BatchGetItem", "BatchWriteItem", "CreateTable", "DeleteTable", "DescribeTable", "GetItem", "ListTagsOfResource",
+            "Query", "TagResource",
+        ),
+        resources=(*_tables((f"{SCRATCH}*",), place, ()), place.arn("dynamodb", f"table/{SCRATCH}*/index/*")),
+    )  # fmt: skip
 
 
 def _provision(of: Resources, place: AwsAccount) -> Iterator[Statement]:
@@ -247,6 +264,7 @@ def _application_leading(of: Resources, place: AwsAccount) -> Iterator[Statement
 
 
 _STATEMENTS = {
+    Actor.ANALYST: _analyst,
     Actor.PROVISION: _provision,
     Actor.LOAD: _load,
     Actor.VALIDATE: _validate,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from docferry.core.cutover.marker import COLLECTION
+from docferry.core.namespaces import Namespaces
 
 Privilege = Mapping[str, Any]
 """As `connectionStatus` has it: `{resource: {db, collection} or {cluster: true} or {anyResource: true}, actions: [...]}`."""
@@ -28,6 +29,8 @@ class Wanted:
 
     database: str
     collections: tuple[str, ...]
+    where: Namespaces | None = None
+    """Where the collections are, if not all in `database`."""
     to_create: frozenset[str] = frozenset()
     fence: str = "auto"
     kill_transactions: bool = False
@@ -85,12 +88,14 @@ def lacking(of: Wanted, privileges: Sequence[Privilege]) -> list[Lacking]:
 
 
 def needs(of: Wanted) -> Iterator[Need]:
-    """What all kinds of fence have in common."""
-    whole = {"db": of.database, "collection": ""}
-    yield Need(phase="check", resource=whole, actions=("listCollections",))
-    yield Need(phase="replicate", resource=whole, actions=("changeStream", "find"))
+    """What all kinds of fence have in common. Of several databases the change stream is the cluster's."""
+    where = of.where or Namespaces(of.database)
+    for database in where.databases:
+        yield Need(phase="check", resource={"db": database, "collection": ""}, actions=("listCollections",))
+    watched = {"db": "" if where.several else of.database, "collection": ""}
+    yield Need(phase="replicate", resource=watched, actions=("changeStream", "find"))
     for name in of.collections:
-        one = {"db": of.database, "collection": name}
+        one = dict(zip(("db", "collection"), where.place_of(name), strict=True))
         yield Need(phase="check", resource=one, actions=("collStats", "find", "listIndexes"))
         made = ("collMod", "createCollection") if name in of.to_create else ("collMod",)
         yield Need(phase="provision", resource=one, actions=made)
@@ -168,4 +173,4 @@ def _covers(given: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 
 
 def _named(resource: Mapping[str, Any]) -> str:
-    return "the cluster" if "db" not in resource else f"{resource['db']}.{resource['collection'] or '*'}"
+    return "the cluster" if "db" not in resource else f"{resource['db'] or '*'}.{resource['collection'] or '*'}"

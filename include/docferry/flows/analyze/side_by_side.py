@@ -188,7 +188,10 @@ def counted_lists(
         if listed.names_one or not listed.index or listed.plan.path:
             continue
         for counted in patterns:
-            if counted.mapping.collection != listed.mapping.collection and _leads(source, counted, listed, samples):
+            one, other = listed.mapping.collection, counted.mapping.collection
+            databases = {copy.namespaces.place_of(name)[0] for name in (one, other)}
+            # MongoDB looks up in the same database only.
+            if one != other and len(databases) == 1 and _leads(source, counted, listed, samples):
                 yield listed, counted
 
 

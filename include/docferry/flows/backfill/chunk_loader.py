@@ -15,8 +15,8 @@ from typing import Any
 
 from docferry.core.mapping.change_writes import DecodedChange
 from docferry.core.mapping.items import Item, key_of, tombstone
+from docferry.core.mapping.learnt.transcoder import Transcoder
 from docferry.core.mapping.raw import encode_raw, id_of, id_text
-from docferry.core.mapping.transcoder import Transcoder
 from docferry.core.versions import snapshot_version
 from docferry.errors import (
     ConditionFailed,

@@ -58,5 +58,6 @@ def others_since(job: Job, since: Timestamp) -> Iterator[OthersFeed]:
 
 def stray_of(job: Job, write: OthersWrite) -> StrayWrite:
     """Where and when, never what; a change stream does not name who."""
-    namespace = f"{job.migration.source.database}.{write.collection or '*'}"
+    where = job.migration.namespaces
+    namespace = where.shown(write.collection) if write.collection else f"{where}.*"
     return StrayWrite(namespace=namespace, operation=write.operation, at=encode_time(write.time), user="")

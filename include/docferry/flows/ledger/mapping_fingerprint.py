@@ -35,6 +35,8 @@ FIRST: Mapping[type, Mapping[str, Any]] = {
     ItemSettings: {"entity": None, "key": None, "index": {}, "when": {}, "attributes": {}, "types": {}},
     CollectionSettings: {
         "name": None,
+        "database": "",
+        "collection": "",
         "table": None,
         "item": None,
         "children": {},

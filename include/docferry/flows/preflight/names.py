@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Collection, Iterator
 
 from docferry.config import Migration
+from docferry.core.namespaces import Namespaces
 from docferry.errors import PreflightFailed, Problem
 from docferry.ports.flows import Source
 
@@ -15,6 +16,9 @@ MOST_NAMES = 20
 def check_names(migration: Migration, source: Source) -> list[Problem]:
     """The database, or every collection, that does not exist and is not said to come (`create: true`). Reads only."""
     catalog = source.catalog()
+    where = migration.namespaces
+    if twice := [name for name in where.elsewhere if where.name_of(where.default, name) in catalog.collections]:
+        return [_ambiguous(name, where) for name in twice]
     wanted = [name for name in migration.mappings if name not in migration.to_create]
     missing = [name for name in wanted if name not in catalog.collections]
     database = migration.source.database
@@ -28,7 +32,7 @@ def check_names(migration: Migration, source: Source) -> list[Problem]:
                 suggestion=_meant(database, others, "databases"),
             )
         ]
-    return list(_missing(missing, catalog.collections, database))
+    return list(_missing(missing, catalog.collections, where))
 
 
 def require_names(migration: Migration, source: Source) -> None:
@@ -37,12 +41,20 @@ def require_names(migration: Migration, source: Source) -> None:
         raise PreflightFailed(f"{migration.name}: MongoDB", problems)
 
 
-def _missing(names: Collection[str], there: Collection[str], database: str) -> Iterator[Problem]:
+def _ambiguous(name: str, where: Namespaces) -> Problem:
+    what = f"is {where.shown(name)}, and {where.default} has a collection {name}, too: the name would say both"
+    suggestion = f"give it another name here, and say collection: {where.place_of(name)[1]} beside its database"
+    return Problem(where=f"collections.{name}", what=what, suggestion=suggestion)
+
+
+def _missing(names: Collection[str], there: Collection[str], where: Namespaces) -> Iterator[Problem]:
     for name in names:
+        database, collection = where.place_of(name)
+        beside = [one for place, one in map(where.place_of, there) if place == database]
         yield Problem(
             where=f"collections.{name}",
-            what=f"there is no collection {name} in the database {database}",
-            suggestion=_meant(name, there, "collections"),
+            what=f"there is no collection {collection} in the database {database}",
+            suggestion=_meant(collection, beside, "collections"),
         )
 
 

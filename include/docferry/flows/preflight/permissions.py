@@ -18,6 +18,7 @@ def wanted_of(migration: Migration) -> Wanted:
     return Wanted(
         database=migration.source.database,
         collections=tuple(migration.mappings),
+        where=migration.namespaces,
         to_create=frozenset(migration.to_create),
         fence="external" if isinstance(wanted := migration.cutover.fence, ExternalFence) else wanted,
         kill_transactions=migration.cutover.kill_transactions,

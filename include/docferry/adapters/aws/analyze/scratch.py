@@ -9,7 +9,8 @@ from botocore.session import Session
 from docferry.adapters.aws.endpoint import aws_client
 from docferry.adapters.aws.errors import call, call_or_none
 from docferry.adapters.aws.estate import CONTROL_PLANE, encode_create
-from docferry.core.analyze.proof import PREFIX, TAG, is_scratch
+from docferry.core.analyze.proof import TAG, is_scratch
+from docferry.core.estate.tags import SCRATCH
 from docferry.core.estate.values import TableSpec
 from docferry.errors import InvariantBroken
 
@@ -53,7 +54,7 @@ class DynamoScratch:
         page: dict[str, Any] = {}
         while True:
             reply = call(self._client.list_tables, **page)
-            found += [name for name in reply["TableNames"] if name.startswith(PREFIX) and is_scratch(name)]
+            found += [name for name in reply["TableNames"] if name.startswith(SCRATCH) and is_scratch(name)]
             if "LastEvaluatedTableName" not in reply:
                 return found
             page = {"ExclusiveStartTableName": reply["LastEvaluatedTableName"]}

@@ -30,6 +30,7 @@ from docferry.adapters.mongodb.leader import marker_in, read_command
 from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.cutover.marker import COLLECTION, Marker
 from docferry.core.mapping.items import Document
+from docferry.core.namespaces import Namespaces
 from docferry.errors import WritesFenced
 from docferry.ports.client import ApplicationDatabase, AskedOptions, MongoResult, WriteReply
 
@@ -148,9 +149,10 @@ class _MongoCalls(MongoOutcomes):
     database_class: type
     collection_class: type
 
-    def __init__(self, uri: str, database: str, codec_options: CodecOptions[Any] = BSON_OPTIONS) -> None:
+    def __init__(self, uri: str, where: Namespaces | str, codec_options: CodecOptions[Any] = BSON_OPTIONS) -> None:
         self._connections = _Connections(uri, self.KINDS)
-        self.database = database
+        self.where = Namespaces.at(where)
+        self.database = self.where.default
         self._asked = AskedOptions(codec_options=codec_options)
         self._handles: dict[tuple[str, bool, bool], tuple[Any, Any]] = {}
 
@@ -163,18 +165,25 @@ class _MongoCalls(MongoOutcomes):
         found._asked, found._handles = asked, {}
         return found
 
+    def of(self, database: str) -> Self:
+        """The same connections and options, in another of the file's databases."""
+        found = copy(self)
+        found.database = database
+        return found
+
+    def name_of(self, collection: str) -> str:
+        return self.where.name_of(self.database, collection)
+
     @property
     def majority(self) -> bool:
         asked = self._asked.write_concern
         return asked is None or asked.document.get("w") == "majority"
 
-    def _database(self, client: Any, codec_options: CodecOptions[Any]) -> Any:
+    def _database(self, client: Any, name: str, codec_options: CodecOptions[Any]) -> Any:
         """Not by the client, which hands out the application's own database."""
         asked = self._asked
         concern = asked.write_concern or MAJORITY
-        return self.database_class(
-            client, self.database, codec_options, asked.read_preference, concern, asked.read_concern
-        )
+        return self.database_class(client, name, codec_options, asked.read_preference, concern, asked.read_concern)
 
     def _collection(self, name: str, *, listening: bool) -> Any:
         """In our own types."""
@@ -185,7 +194,8 @@ class _MongoCalls(MongoOutcomes):
         key = (name, listening, codec_options is BSON_OPTIONS)
         made_by, found = self._handles.get(key, (None, None))
         if made_by is not client:  # none yet, or that of the process which this is a fork of
-            found = self._database(client, codec_options)[name]
+            database, collection = self.where.place_of(name)
+            found = self._database(client, database, codec_options)[collection]
             self._handles[key] = client, found
         return found
 
@@ -194,7 +204,7 @@ class _MongoCalls(MongoOutcomes):
 
     @property
     def raw_database(self) -> Any:
-        return self._database(self.client, self._asked.codec_options)
+        return self._database(self.client, self.database, self._asked.codec_options)
 
     @property
     def client(self) -> Any:
@@ -265,8 +275,8 @@ class SyncMongoCalls(_MongoCalls):
         return SyncMongoCursor(self._collection(collection, listening=False).find(query, **options))
 
     async def read_at(self, collection: str, document_id: Any, time: Timestamp) -> Document | None:
-        database = self._collection(collection, listening=False).database
-        reply = database.command(_read_at(collection, document_id, time), codec_options=BSON_OPTIONS)
+        found = self._collection(collection, listening=False)
+        reply = found.database.command(_read_at(found.name, document_id, time), codec_options=BSON_OPTIONS)
         return _first(reply)
 
     async def leader(self, migration: str) -> Marker | None:
@@ -324,8 +334,9 @@ class AsyncMongoCalls(_MongoCalls):
         return AsyncMongoCursor(self._collection(collection, listening=False).find(query, **options))
 
     async def read_at(self, collection: str, document_id: Any, time: Timestamp) -> Document | None:
-        database = self._collection(collection, listening=False).database
-        return _first(await database.command(_read_at(collection, document_id, time), codec_options=BSON_OPTIONS))
+        found = self._collection(collection, listening=False)
+        reply = await found.database.command(_read_at(found.name, document_id, time), codec_options=BSON_OPTIONS)
+        return _first(reply)
 
     async def leader(self, migration: str) -> Marker | None:
         return marker_in(await self._database_of(COLLECTION).command(read_command(migration)))

@@ -1,7 +1,7 @@
 """pymongo's client and sessions as the application gets them: pymongo's own, but for what must not pass by the mode.
 
-The migrated database is the application's, by whichever way it is asked for; a transaction is committed, and a database dropped,
-as a write under the mode of then. Everything else is inherited.
+The migrated databases are the application's, by whichever way they are asked for; a transaction is committed, and a database
+dropped, as a write under the mode of then. Everything else is inherited.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class _Application:
     _session: type
 
     def _ours(self, name: Any) -> bool:
-        return self.application is not None and name == self.application.name
+        return self.application is not None and name in self.application.databases
 
     def __getitem__(self, name: str) -> Any:
         if self.application is not None and self._ours(name):
-            return self.application.with_options()
+            return self.application.in_database(name)
         return super().__getitem__(name)  # type: ignore[misc]
 
     def get_database(self, name: str | None = None, *arguments: Any, **options: Any) -> Any:
@@ -66,7 +66,7 @@ class _Application:
     def _in_place_of(self, found: Any, arguments: Any, options: Any) -> Any:
         if self.application is None or not self._ours(found.name):
             return found
-        return self.application.with_options(*arguments, **options)
+        return self.application.in_database(found.name).with_options(*arguments, **options)
 
     def start_session(self, *arguments: Any, **options: Any) -> Any:
         found = super().start_session(*arguments, **options)  # type: ignore[misc]

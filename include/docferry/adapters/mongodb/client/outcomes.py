@@ -12,6 +12,7 @@ from pymongo.client_session import ClientSession
 
 from docferry.adapters.mongodb.client.requests import arguments_by_name, read_requests
 from docferry.core.mapping.items import Document
+from docferry.core.namespaces import Namespaces
 from docferry.errors import KeyTaken
 from docferry.ports.client import BulkRequest
 
@@ -20,9 +21,9 @@ NO_SUCH_TRANSACTION = 251
 
 
 class MongoOutcomes:
-    """Of one database."""
+    """Of collections by the file's names."""
 
-    database: str
+    where: Namespaces
 
     def inserted(self, ids: Sequence[Any], *, many: bool = False) -> Any:
         return results.InsertManyResult(list(ids), True) if many else results.InsertOneResult(ids[0], True)
@@ -62,7 +63,7 @@ class MongoOutcomes:
         check(name, value)
 
     def duplicate_key(self, taken: KeyTaken) -> Exception:
-        text = f"E11000 duplicate key error collection: {self.database}.{taken.collection} index: {taken.index}"
+        text = f"E11000 duplicate key error collection: {self.where.shown(taken.collection)} index: {taken.index}"
         details = {"index": 0, "code": 11000, "errmsg": text, "keyPattern": taken.pattern, "keyValue": taken.key}
         return pymongo_errors.DuplicateKeyError(text, 11000, details)
 

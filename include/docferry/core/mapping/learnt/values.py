@@ -1,4 +1,4 @@
-"""The kinds of values that a learnt shape (core.transcode) takes out of BSON and puts into JSON.
+"""The kinds of values that a learnt shape (`transcoder`) takes out of BSON and puts into JSON.
 
 A kind is as narrow as the mapping's type hints demand: where 1.5 needs no hint and 2.0 needs one, they are of two kinds.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import lru_cache
@@ -119,6 +119,23 @@ def _read_strings(array: bytes) -> str | None:
 
 
 _few_strings = lru_cache(maxsize=4096)(_read_strings)
+
+
+def python_of(kind: int, value: bytes) -> Callable[[Any], Any]:
+    """How a value of a fixed length, as `struct` reads it, becomes what pymongo makes of it."""
+    if kind == DECIMAL:
+        high = value[8:]
+        return lambda low: Decimal128.from_bid(low.to_bytes(8, "little") + high)
+    return _PYTHON[kind]
+
+
+_PYTHON: Final[Mapping[int, Callable[[Any], Any]]] = {
+    OBJECT_ID: ObjectId,
+    DATE: lambda ms: _EPOCH + timedelta(milliseconds=ms),
+    INT32: int,
+    INT64: Int64,
+    DOUBLE: float,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,15 @@ from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.limits import ITEM_BYTES, SORT_KEY_BYTES
 from docferry.core.mapping.item_plan import Exists
 from docferry.core.mapping.items import Item, ItemKey, key_of
-from docferry.core.mapping.mapping import DocumentMapping
-from docferry.core.mapping.transcoder_values import (
+from docferry.core.mapping.learnt.derived_keys import (
+    DerivedKey,
+    KeyMaker,
+    Value,
+    constant_field,
+    copied_fields,
+    derived_keys,
+)
+from docferry.core.mapping.learnt.values import (
     BOOL,
     KEY_TEXT_BYTES,
     NULL,
@@ -39,8 +46,10 @@ from docferry.core.mapping.transcoder_values import (
     NotSimple,
     ValueKind,
     kind_of,
+    python_of,
     strings,
 )
+from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.versions import version_text
 from docferry.errors import DocumentError
 
@@ -62,6 +71,8 @@ class _Slot:
 
     path: Path
     kind: ValueKind
+    python: Callable[[Any], Any] | None = None
+    """Of a fixed length: what pymongo makes of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +119,8 @@ def _read_value(kind: int, value: bytes, path: Path, rules: _Rules) -> Iterator[
         yield b".{4}"
         yield from _read_fields(value, 4, path, rules, array=kind == ARRAY)
     else:
-        yield _Slot(path, kind_of(kind, value, dotted in rules.keys, path not in rules.narrow))
+        found = kind_of(kind, value, dotted in rules.keys, path not in rules.narrow)
+        yield _Slot(path, found, python_of(kind, value) if found.fixed else None)
 
 
 def _all_strings(value: bytes) -> bool:
@@ -125,10 +137,11 @@ Form = tuple[int | str, ...]
 class _Shape:
     """A learnt shape. `pack` gives key and JSON of a document, None if it is of another shape.
 
-    Values stand in this order: texts, the version, what has a fixed length, arrays of strings.
+    Values stand in this order: texts, the version, what has a fixed length, arrays of strings, keys that are computed.
     """
 
-    def __init__(self, pieces: Sequence[bytes | _Slot], forms: Sequence[Form]) -> None:
+    def __init__(self, pieces: Sequence[bytes | _Slot], forms: Sequence[Form], keys: KeyMaker) -> None:
+        self._keys = keys
         pattern = b"".join([piece.kind.pattern if isinstance(piece, _Slot) else piece for piece in pieces])
         self._match = re.compile(pattern, re.DOTALL).fullmatch
         places: dict[int, list[int]] = {_LENGTH: [], _IS_TEXT: [], _IS_FIXED: [], _IS_ARRAY: []}
@@ -145,7 +158,7 @@ class _Shape:
         self._unpack = struct.Struct("<" + "".join([kind.fixed for kind in fixed])).unpack
         self._converts = [kind.convert for kind in fixed]
         self._has_arrays = bool(places[_IS_ARRAY])
-        values = sum(map(len, places.values())) - len(places[_LENGTH]) + 1
+        values = sum(map(len, places.values())) - len(places[_LENGTH]) + 1 + len(keys.keys)
         self._constants = [piece for form in forms for piece in form if isinstance(piece, str)]
         self._pk, self._sk, self._json = (_filler(form, values, self._constants) for form in forms)
 
@@ -164,6 +177,8 @@ class _Shape:
             found = [convert(value) for convert, value in zip(self._converts, fixed, strict=True)]
             if self._has_arrays:
                 found += map(strings, self._arrays(groups))
+            if self._keys.keys and None not in found:
+                found += self._keys.texts(values, fixed)
         except UnicodeDecodeError:
             return None
         if None in found:
@@ -224,11 +239,9 @@ class Transcoder:
 
     def __init__(self, mapping: DocumentMapping) -> None:
         self._mapping = mapping
-        plan = mapping.root
-        templates = [plan.pk, plan.sk, *(part for index in plan.indexes for part in (index.pk, index.sk))]
-        placeholders = [one for template in templates for one in template.placeholders]
+        plan = self._plan = mapping.root
         self._rules = _Rules(
-            keys=frozenset(one.source for one in placeholders),
+            keys=frozenset(),
             fixed=frozenset(
                 # Whether a field is there belongs to the shape; its value then decides nothing.
                 ".".join(path)
@@ -237,12 +250,7 @@ class Transcoder:
                 if not isinstance(wanted, Exists)
             ),
         )
-        self._usable = (
-            mapping.transform is None
-            and plan.unmapped == "keep"
-            and not any(one.integer or one.order or one.shards for one in placeholders)
-        )
-        self._usable = self._usable and all(template.kind == "S" for template in templates)
+        self._usable = mapping.transform is None and plan.unmapped == "keep"
         self._key_names = ["PK", "SK", *(name for index in plan.indexes for name in (index.pk_name, index.sk_name))]
         self._shapes: list[_Shape] = []
         self._lessons = 0
@@ -264,34 +272,52 @@ class Transcoder:
             return
         self._lessons += 1
         try:
-            narrow = self._need_hints(data)
-            self._shapes.append(self._shape_of(data, replace(self._rules, narrow=narrow)))
+            document: dict[str, Any] = bson.decode(data, BSON_OPTIONS)
+            derived = derived_keys(self._plan, document)
+            rules = replace(self._rules, keys=copied_fields(self._plan, derived))
+            rules = replace(rules, narrow=self._need_hints(data, rules))
+            self._shapes.append(self._shape_of(data, rules, derived))
         except (NotSimple, DocumentError):
             return  # the mapping itself encodes such documents
 
-    def _need_hints(self, data: bytes) -> frozenset[Path]:
+    def _need_hints(self, data: bytes, rules: _Rules) -> frozenset[Path]:
         """The numbers that need different hints for different values."""
-        slots = [slot for slot in _few_slots(data, self._rules) if slot.kind.wide]
+        slots = [slot for slot in _few_slots(data, rules) if slot.kind.wide]
         hints = [self._only_item(_marked(data, [slot], n)[0], 0).get("_t") for slot in slots for n in (0, 1)]
         pairs = zip(slots, hints[::2], hints[1::2], strict=True)
         return frozenset(slot.path for slot, even, odd in pairs if even != odd)
 
-    def _shape_of(self, data: bytes, rules: _Rules) -> _Shape:
+    def _shape_of(self, data: bytes, rules: _Rules, derived: Sequence[DerivedKey]) -> _Shape:
         pieces = list(_read_shape(data, rules))
         slots = sorted(_slots(pieces), key=_class)
         marked, marks = _marked(data, slots, 0)
         item = self._only_item(marked, _VERSION_MARKS[0])
+        derived = self._made(item, derived, slots)
+        item |= {one.attribute: {"S": one.mark} for one in derived}
         texts = [slot.kind.text(mark) for slot, mark in zip(slots, marks, strict=True)]
         texts.insert(sum(_class(slot) == _IS_TEXT for slot in slots), version_text(_VERSION_MARKS[0]))
+        texts += [one.mark for one in derived]
         places = {text: place for place, text in enumerate(texts)}
         self._refuse_long_keys(item, places)
         whole = json.dumps(self._mapping.layout.stored(item), ensure_ascii=False, separators=(",", ":"))
-        shape = _Shape(pieces, [_form(text, places) for text in (*key_of(item), whole)])
+        keys = KeyMaker(derived, _fields_of(derived, slots, marked))
+        shape = _Shape(pieces, [_form(text, places) for text in (*key_of(item), whole)], keys)
         for base in (len(slots), len(slots) + 1):  # an even and an odd number for each
             other, _ = _marked(data, slots, base)
             self._prove(shape, bson.encode(other))
         self._prove(shape, data)
         return shape
+
+    def _made(self, item: Item, derived: Sequence[DerivedKey], slots: Sequence[_Slot]) -> list[DerivedKey]:
+        """The computed keys that an item of this shape has. Raises NotSimple if another value could give it one more."""
+        open_paths = {slot.path for slot in slots}
+        for index in self._plan.indexes:
+            if index.pk_name not in item:
+                names = (index.pk_name, index.sk_name)
+                missing = [one.template for one in derived if one.attribute in names]
+                if any(part.path in open_paths for template in missing for part in template.placeholders):
+                    raise NotSimple
+        return [one for one in derived if one.attribute in item]
 
     def _only_item(self, document: dict[str, Any], version: int) -> Item:
         items = self._mapping.encode(document, version)
@@ -314,6 +340,34 @@ class Transcoder:
                 most = [len(one.encode()) if isinstance(one, str) else KEY_TEXT_BYTES for one in pieces]
                 if sum(most) > SORT_KEY_BYTES:
                     raise NotSimple
+
+
+def _fields_of(
+    derived: Sequence[DerivedKey], slots: Sequence[_Slot], document: dict[str, Any]
+) -> dict[tuple[str, ...], Value]:
+    """Where the values are of the fields of computed keys. Raises NotSimple for an array. `slots` in their order."""
+    texts = [slot for slot in slots if _class(slot) == _IS_TEXT]
+    fixed = [slot for slot in slots if _class(slot) == _IS_FIXED]
+    places = {slot.path: _text_at(place) for place, slot in enumerate(texts)}
+    places |= {slot.path: _fixed_at(place, slot) for place, slot in enumerate(fixed)}
+    found: dict[tuple[str, ...], Value] = {}
+    for path in dict.fromkeys(part.path for one in derived for part in one.template.placeholders):
+        value = places.get(path) or constant_field(document, path)
+        if any(slot.path == path and slot.kind is STRINGS for slot in slots):
+            raise NotSimple
+        if value is not None:
+            found[path] = value
+    return found
+
+
+def _text_at(place: int) -> Value:
+    return lambda texts, fixed: texts[place]
+
+
+def _fixed_at(place: int, slot: _Slot) -> Value:
+    python = slot.python
+    assert python is not None
+    return lambda texts, fixed: python(fixed[place])
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,109 @@
+"""Collections of two databases in one file: loaded, followed by one stream, compared, and served by the client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from docferry import wiring
+from docferry.flows.preflight.names import check_names
+from docferry.sandbox import SandboxStack
+from support.backfill.rig import Rig
+from support.client.rig import MODES, connected, set_mode
+from support.design.archive import databases, drop, entry, order, past, two_rig
+from support.replicate.rig import follow
+from support.validate.planting import validate
+
+__all__: list[str] = []
+
+
+@pytest.fixture
+def rig(stack: SandboxStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    made = two_rig(stack.env(), tmp_path)
+    connected(made, monkeypatch, stack)
+    yield made
+    drop(made)
+
+
+def test_both_are_loaded_followed_and_compared(rig: Rig) -> None:
+    reports = rig.load()
+    assert {name: one.counts.read for name, one in reports.items()} == dict.fromkeys(rig.migration.mappings, 12)
+    assert validate(rig).ok
+    main, other = databases(rig)
+    rig.mongo[f"{main.name}x"]["orders"].insert_one(order(1))  # no database of the file
+    main["unmapped"].insert_one({})
+    with rig.mongo.start_session() as session, session.start_transaction():  # events of one time in both databases
+        main["orders"].update_one({"_id": 1}, {"$set": {"buyer": "moved"}}, session=session)
+        other["orders"].update_one({"_id": 1}, {"$push": {"lines": {"sku": "new"}}}, session=session)
+        main["orders"].update_one({"_id": 1}, {"$set": {"buyer": "again"}}, session=session)
+        other["orders"].delete_one({"_id": 2}, session=session)
+    main["orders"].delete_one({"_id": 3})
+    other["audit.log"].insert_one(entry(50))
+    report = follow(rig)
+    assert report.events == 6, report
+    assert validate(rig).ok
+    rig.mongo.drop_database(f"{main.name}x")
+    items = rig.scan()
+    assert "S" in items["ORDER#~i1", "DATA"]["buyer"]
+    assert items["ORDER#~i1", "DATA"]["buyer"]["S"] == "again"
+    assert ("PAST#~i1", "LINE#0001") in items
+    assert "_deleted" in items["PAST#~i2", "DATA"]
+    assert "_deleted" not in items["ORDER#~i2", "DATA"], "the other database's document of that _id"
+
+    other["orders"].update_one({"_id": 4}, {"$set": {"year": 1999}})
+    assert not validate(rig).ok, "what has changed in the other database alone is looked for there"
+
+
+def test_client_writes_both_and_finds_them_as_pymongo_does(rig: Rig) -> None:
+    rig.load()
+    main, other = databases(rig)
+    set_mode(rig, MODES["DUAL_WRITE"])
+    with wiring.connect(rig.file) as manager:
+        client = manager.client
+        theirs = client[other.name]
+        assert theirs.name == other.name
+        assert client[main.name] == manager != theirs
+        assert theirs["orders"] == manager["past_orders"] == client.get_database(other.name).orders
+        assert theirs["orders"].full_name == f"{other.name}.orders"
+        manager["orders"].update_one({"_id": 5}, {"$set": {"total": 500}})
+        theirs["orders"].update_one({"_id": 5}, {"$set": {"year": 5}})
+        theirs["audit.log"].insert_one(entry(60))
+        theirs["elsewhere"].insert_one({"_id": 1})  # of no mapping: MongoDB's alone
+        counts = manager.get_metrics()["counts"]
+        assert counts["dual_put.written"] == 3, counts
+        with client.start_session() as session, session.start_transaction():
+            theirs["orders"].update_one({"_id": 6}, {"$set": {"year": 6}}, session=session)
+            manager["orders"].update_one({"_id": 6}, {"$set": {"total": 600}}, session=session)
+    assert main["orders"].find_one({"_id": 5}) == order(5, total=500)
+    assert other["orders"].find_one({"_id": 5}) == past(5, year=5)
+    assert other["elsewhere"].count_documents({}) == 1
+    assert other["orders"].find_one({"_id": 6}) == past(6, year=6)
+    items = rig.scan()
+    assert items["ORDER#~i5", "DATA"]["total"] == {"N": "500"}
+    assert items["PAST#~i5", "DATA"]["year"] == {"N": "5"}
+    follow(rig)
+    assert validate(rig).ok
+
+    set_mode(rig, MODES["DYNAMODB_READS 100"])
+    with wiring.connect(rig.file) as manager:
+        theirs = manager.client[other.name]
+        assert theirs["orders"].find_one({"_id": 5}) == past(5, year=5)
+        assert manager["orders"].find_one({"_id": 5}) == order(5, total=500)
+        assert [one["_id"] for one in manager["orders"].find({"buyer": "b0"}, sort=[("at", 1)])] == [0, 3, 6, 9]
+        assert manager.get_metrics()["counts"]["read.served"] == 3
+
+
+def test_name_that_both_databases_have_is_refused(rig: Rig) -> None:
+    source = rig.job().source
+    assert check_names(rig.migration, source) == []
+    main, other = databases(rig)
+    main["past_orders"].insert_one({})
+    (problem,) = check_names(rig.migration, source)
+    assert f"is {other.name}.orders, and {main.name} has a collection past_orders, too" in str(problem)
+    main.drop_collection("past_orders")
+    other.drop_collection("audit.log")
+    (problem,) = check_names(rig.migration, source)
+    assert f"there is no collection audit.log in the database {other.name}" in str(problem)
+    assert replace(rig.migration.namespaces, elsewhere={}).databases == (main.name,)
