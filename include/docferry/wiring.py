@@ -62,7 +62,7 @@ from docferry.core.namespaces import Namespaces
 from docferry.core.source.program.python import parse_python
 from docferry.errors import ConfigError, Problem
 from docferry.flows.kernel.job import Job, Ports, Run
-from docferry.flows.ledger.mapping_fingerprint import require_mapping
+from docferry.flows.ledger.mapping_fingerprint import indexes_digest, require_mapping
 from docferry.flows.ledger.rooms.owners import require_owned
 from docferry.ports.analyze import Sketches, SourceParser, SourceTree
 from docferry.ports.client import DynamoCalls, Metrics
@@ -305,7 +305,8 @@ def _client(
     def journal() -> DynamoJournal:
         return DynamoJournal(connections.session, migration.ledger.journal_table, migration.name, HASTY)
 
-    membership = Membership(ledger, who, open_journal=journal, region=migration.target.region)
+    indexes = indexes_digest(migration.collections)
+    membership = Membership(ledger, who, open_journal=journal, region=migration.target.region, indexes=indexes)
     parts = ClientContext(
         migration=migration.name,
         journal=migration.ledger.journal_table,

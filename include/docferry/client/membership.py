@@ -76,11 +76,12 @@ class Membership:
         *,
         open_journal: Callable[[], Journal] | None = None,
         region: str = "",
+        indexes: str = "",
         lease_s: float = LEASE_S,
     ) -> None:
-        """Without `open_journal` this process writes no entries: it does not say that it could."""
-        self._open_ledger, self._identity, self._region, self._lease_s = open_ledger, identity, region, lease_s
-        self._open_journal = open_journal
+        """Without `open_journal` it writes no entries, and does not say that it could. `indexes`: a digest of its file's."""
+        self._open_ledger, self._identity, self._lease_s = open_ledger, identity, lease_s
+        self._region, self._indexes, self._open_journal = region, indexes, open_journal
         self.on_fork: list[Callable[[], None]] = []
         self._begin()
         _ALL.add(self)
@@ -101,12 +102,10 @@ class Membership:
         self._sent: deque[Mapping[str, Any]] = deque(maxlen=MOST_SENT)
         self._acknowledged = -1
         self._deadline = 0.0
-        self._term = 0
-        self._renewed = 0.0
+        self._term, self._renewed = 0, 0.0
         self._in_flight: dict[int, int] = {}
         self.tally = Tally()
-        self._closing = threading.Event()
-        self._wake = threading.Event()
+        self._closing, self._wake = threading.Event(), threading.Event()
         self._lanes = InstanceLanes(self._id, self._wake.set, self._open_journal)
         self._thread: threading.Thread | None = None
         self.trouble: MigrationError | None = None
@@ -379,6 +378,7 @@ class Membership:
             ended=ended,
             mode=str(self._state.mode),
             region=self._region,
+            indexes=self._indexes,
             counts=self.tally.counts,
             unserved=self.tally.unserved,
             examples=self.tally.examples,

@@ -144,6 +144,10 @@ def collection_settings(file: MigrationFile, name: str) -> s.CollectionSettings:
         key=made.key_design,
         index_keys={index: one.key for index, one in designs.items() if one.key != s.plain_index_key(index)},
         without_kind=frozenset(index for index, one in designs.items() if not _projects(one, KIND)),
+        unique=tuple(
+            s.UniqueSettings(name=index, key=one.key, sparse=one.sparse, partial=one.partial)
+            for index, one in collection.unique.items()
+        ),
     )
 
 

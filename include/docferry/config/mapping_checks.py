@@ -14,9 +14,11 @@ from docferry.config.names import bad_collection_name, bad_database_name
 from docferry.config.schema import CollectionFile, ItemFile, MigrationFile, PatternFile
 from docferry.config.table_checks import key_names
 from docferry.config.transforms import find_transform
+from docferry.config.unique_checks import unique_problems
 from docferry.config.yaml_lines import Lines, Path_, dotted, problem_at
 from docferry.core.bson_codec.hints import NATURAL, parse_declared
 from docferry.core.compare.key_sets import disjoint, first_word
+from docferry.core.mapping.guards import compile_guards
 from docferry.core.mapping.items import SYSTEM
 from docferry.core.mapping.key_templates import Template, parse_key, parse_template, without_shard
 from docferry.core.settings import PLAIN_KEY, KeyDesign
@@ -73,6 +75,7 @@ class MappingChecker:
             hint = f"did you mean {close[0]}?" if close else "add it under tables"
             return [self._problem((*path, "table"), f"there is no table {table}", hint)]
         found = list(self._transform(path, collection))
+        found += unique_problems(path, collection_settings(self.file, name), self.lines)
         if collection.item is None:
             return [*found, *self._generic(path, name, collection, self.file.tables[table].key_design)]
         found += self._item((*path, "item"), collection.item, table, child=False)
@@ -256,6 +259,9 @@ class MappingChecker:
             for child_name, child in settings.children.items():
                 where = (*at, "children", child_name)
                 kinds.append(_Kind(where, settings.table, child.entity, pk, parse_key(child.key.get("SK"), types[-1])))
+            for guard in compile_guards(settings):
+                sk = parse_key(guard.sk or None)
+                kinds.append(_Kind((*at, "unique"), settings.table, guard.entity, parse_template(guard.template), sk))
         entities: dict[tuple[str, str], _Kind] = {}
         for kind in kinds:
             one = entities.setdefault((kind.table, kind.entity), kind)

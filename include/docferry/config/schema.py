@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -123,6 +123,26 @@ def _transform(value: Any) -> Any:
 Transform = Annotated[s.TransformSettings | None, BeforeValidator(_transform)]
 
 
+def _unique(value: Any) -> Any:
+    """An index by its fields alone is a full one; fields without directions ascend."""
+    value = {"key": value} if isinstance(value, list) else value
+    if (
+        isinstance(value, dict)
+        and isinstance(key := value.get("key"), list)
+        and all(isinstance(one, str) for one in key)
+    ):
+        return {**value, "key": dict.fromkeys(key, 1)}
+    return value
+
+
+class UniqueFile(_Model):
+    """A unique index of MongoDB, as MongoDB shows it."""
+
+    key: dict[str, Literal[1, -1]] = Field(min_length=1)
+    sparse: bool = False
+    partial: dict[str, Any] | None = None
+
+
 class CollectionFile(_Model):
     """`database` and `collection`: where it is, if not in the database of `source`, or not by this name."""
 
@@ -135,6 +155,7 @@ class CollectionFile(_Model):
     scan: s.ScanSettings | None = None
     create: bool = False
     transform: Transform = None
+    unique: dict[str, Annotated[UniqueFile, BeforeValidator(_unique)]] = Field(default_factory=dict)
 
 
 class PatternFile(_Model):
@@ -344,6 +365,7 @@ _SHAPES_BELOW: dict[str, type] = {
     "index": IndexFile,
     "access_patterns": PatternFile,
     "when": ExistsFile,
+    "unique": UniqueFile,
 }
 
 

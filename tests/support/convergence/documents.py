@@ -21,7 +21,8 @@ class Documents:
     """`now` is what MongoDB must hold, `times` are those of all writes; changes are drawn from `random`."""
 
     def __init__(self, random: Random, side: Side, start: Timestamp) -> None:
-        self.random, self.ids, self.names, self.kinds = random, side.ids, side.names, side.kinds
+        self.random, self.ids, self.kinds = random, side.ids, side.kinds
+        self.names, self.mails = side.names, side.mails
         self.now: dict[int, Document] = {}
         self.times = [start]
         self._once: set[str] = set()
@@ -55,6 +56,8 @@ class Documents:
 
     def several(self) -> list[Made]:
         """Changes of one time, of which each sees those before it."""
+        if self.random.random() < 0.4 and (swap := self._swap()):
+            return swap
         docs, changes = dict(self.now), []
         for _ in range(self.random.randint(2, 4)):
             made = self.change(self.random.choice(self.ids), docs)
@@ -81,12 +84,54 @@ class Documents:
         if self.random.random() < 0.25:
             document["name"] = self.random.choice(self._free_names(key, docs))
             touched.append("name")
+        touched += self._change_values(key, document, docs)
         touched += self._change_parts(document)
         touched += self._change_storability(document)
         if document == old:
             document["n"] = self._serial
             touched.append("n")
         return key, document, tuple(touched)
+
+    def _swap(self) -> list[Made]:
+        """Two documents exchange their mails: inside a transaction, too, values are unique."""
+        holders = [key for key, one in self.now.items() if "mail" in one]
+        if len(holders) < 2:
+            return []
+        self._serial += 1
+        one, other = self.random.sample(holders, 2)
+        mine, theirs = self.now[one], self.now[other]
+        bare = {name: value for name, value in mine.items() if name != "mail"} | {"n": self._serial}
+        return [
+            (one, bare, ("mail", "n")),
+            (other, theirs | {"mail": mine["mail"], "n": self._serial}, ("mail", "n")),
+            (one, bare | {"mail": theirs["mail"]}, ("mail",)),
+        ]
+
+    def _change_values(self, key: int, document: Document, docs: dict[int, Document]) -> list[str]:
+        """Of what is unique: taken, given up, or left out of the index."""
+        touched = []
+        if self.random.random() < 0.35:
+            mails = self._free_mails(key, docs)
+            touched += self._set(document, "mail", self.random.choice([*mails, *mails, None]))
+            touched += self._set(document, "active", True if self.random.random() < 0.8 else None)
+        if self.random.random() < 0.15:
+            taken = {tag for other, one in docs.items() if other != key for tag in one.get("tags", ())}
+            free = [tag for tag in self.mails if tag not in taken]
+            touched += self._set(document, "tags", self.random.sample(free, self.random.randint(0, len(free))) or None)
+        return touched
+
+    @staticmethod
+    def _set(document: Document, name: str, value: Any) -> list[str]:
+        """None: it is gone."""
+        if document.get(name) == value:
+            return []
+        document.pop(name, None)
+        document |= {} if value is None else {name: value}
+        return [name]
+
+    def _free_mails(self, key: int, docs: dict[int, Document]) -> list[str]:
+        taken = {one.get("mail") for other, one in docs.items() if other != key}
+        return [mail for mail in self.mails if mail not in taken]
 
     def _free_names(self, key: int, docs: dict[int, Document]) -> list[str]:
         """A unique index keeps names apart."""
@@ -103,6 +148,7 @@ class Documents:
             document["parts"] = self._new_parts()
         if self.random.random() < 0.12:
             document["deep"] = TOO_DEEP
+        self._change_values(key, document, docs)
         return document
 
     def _new_parts(self) -> list[Document]:

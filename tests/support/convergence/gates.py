@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from random import Random
 
-from docferry.core.mapping.items import Item, ItemKey
+from docferry.core.mapping.items import Item, ItemKey, is_guard
 from docferry.errors import DocumentError
 from docferry.ports.flows import Budget, Grave, Guard, Packed, SpentUnits, TargetPage, Unanswered, Written
 
@@ -50,6 +50,7 @@ class GatedTarget:
     def __init__(self, side: Side, gates: Gates, random: Random, seen: Counter[str], without_tombstones: bool) -> None:
         self.side, self.gates, self.random, self.seen = side, gates, random, seen
         self.without_tombstones = without_tombstones
+        self.guards_as_they_come = False
         self.copies: list[Callable[[], Awaitable[object]]] = []
 
     def twice(self, request: Callable[[], Awaitable[object]]) -> None:
@@ -78,6 +79,9 @@ class GatedTarget:
             await self.gates.wait()
             if self.without_tombstones and "_deleted" in items[at]:
                 await self.side.delete_older(items[at])
+                continue
+            if self.guards_as_they_come and is_guard(items[at]):
+                await self.side.target.put_all(table, self.pack([items[at]]), budget, guard)
                 continue
             written = await self.side.target.put_newer(table, [items[at]], budget, guard, or_same=or_same)
             sent = partial(self.side.target.put_newer, table, [items[at]], budget, _signed, or_same=or_same)

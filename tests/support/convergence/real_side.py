@@ -61,7 +61,12 @@ class RealServers:
         self.database = self.mongo.get_database(f"{DATABASE}_{mark}", write_concern=MAJORITY)
         self.source = SmallBatches(env["DOCFERRY_MONGO_URI"], self.database.name)
         self.source.enable_images(DOCS)
-        self.database[DOCS].create_index("name", unique=True)
+        docs = self.database[DOCS]
+        docs.create_index("name", unique=True)
+        docs.create_index(
+            "mail", unique=True, partialFilterExpression={"active": {"$exists": True}, "mail": {"$gt": ""}}
+        )
+        docs.create_index("tags", unique=True, sparse=True)
         self._create_tables(TABLE, f"Ledger{mark}")
         self._ledger = DynamoLedger(self.session, f"Ledger{mark}", "")
         self._runs = 0
@@ -115,6 +120,7 @@ class RealSide:
     ) -> None:
         self.source, self.ledger, self.target = servers.source, ledger, DynamoTarget(http)
         self.ids, self.names, self.bounds = ids, names, bounds
+        self.mails = names
         self._servers, self._http, self._random = servers, http, random
         self._docs = servers.database[DOCS]
 
@@ -161,7 +167,10 @@ class RealSide:
     # --- DynamoDB ------------------------------------------------------------------------------------------------------
 
     async def items(self) -> list[Item]:
-        found = [item for name in self.names async for item in self.target.partition(TABLE, f"DOC#{name}")]
+        kinds = ("DOC", "UNIQUE#docs.mail_1", "UNIQUE#docs.tags_1")
+        places = [f"{kind}#{name}" for kind in kinds for name in self.names]
+        places += [f"UNIQUE#docs._id_#~i{one}" for one in self.ids]
+        found = [item for place in places async for item in self.target.partition(TABLE, place)]
         return [item for item in found if "_deleted" not in item]
 
     async def transact(self, items: Sequence[Item], conditional: bool) -> None:

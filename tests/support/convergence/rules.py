@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from bson.timestamp import Timestamp
 from docferry.core.mapping.change_writes import DecodedChange, Writes
-from docferry.core.mapping.items import Item, key_of
+from docferry.core.mapping.items import Item, is_guard, key_of
 from docferry.core.mapping.raw import id_name
 from docferry.flows.ledger.dead_letters import close_letter, read_letter
 from docferry.flows.replicate.lanes import Applying, Lanes
@@ -38,6 +38,10 @@ BROKEN = (
     "no digest",
     "a digest of versions",
     "root only where it was touched",
+    "no values in a pre-image",
+    "guards that were there stay behind a letter",
+    "guards as they come, whatever their versions",
+    "guards that are given up stay",
 )
 
 
@@ -78,7 +82,27 @@ class RootOnlyWhereTouched(CountedLanes):
         return replace(writes, root=None) if only_children and writes.error is None else writes
 
 
+class GuardsForgottenBehindLetters(CountedLanes):
+    """Puts those guards alone that a change gains, though the document had none behind its letter."""
+
+    def _writes(self, decoded: DecodedChange, ttl: str, touched: tuple[str, ...] | None) -> Writes:
+        writes = super()._writes(decoded, ttl, touched)
+        had = set(map(key_of, decoded.old))
+        first = [
+            item for item in writes.first if not (is_guard(item) and "_deleted" not in item and key_of(item) in had)
+        ]
+        return replace(writes, first=first)
+
+
+class GuardsNeverGivenUp(CountedLanes):
+    def _writes(self, decoded: DecodedChange, ttl: str, touched: tuple[str, ...] | None) -> Writes:
+        writes = super()._writes(decoded, ttl, touched)
+        return replace(writes, first=[item for item in writes.first if not (is_guard(item) and "_deleted" in item)])
+
+
 LANES_OF = {
+    "guards that were there stay behind a letter": GuardsForgottenBehindLetters,
+    "guards that are given up stay": GuardsNeverGivenUp,
     "a letter closed by its own event": LettersClosedAtOnce,
     "root only where it was touched": RootOnlyWhereTouched,
 }
@@ -110,6 +134,8 @@ def rule_broken(patch: Any, broken: str) -> Iterator[None]:
     """The patches that every run needs, and those of a broken rule; undone at the end."""
     with patch.context() as inner:
         inner.setattr("docferry.flows.validate.repair._Repair", PatientRepair)
+        if broken == "no values in a pre-image":
+            inner.setattr("docferry.core.mapping.mapping.fields_needed", lambda settings: ())
         if broken == "a digest of versions":
             inner.setattr("docferry.core.mapping.mapping.digest", digest_of_versions)
         yield

@@ -27,6 +27,10 @@ collections:
     item: {entity: DOC, key: {PK: "DOC#{name}", SK: ROOT}}
     children:
       parts: {entity: PART, key: {SK: "PART#{kind}#{index:03d}"}}
+    unique:
+      _id_: [_id]
+      mail_1: {key: [mail], partial: {active: {$exists: true}, mail: {$gt: ""}}}
+      tags_1: {key: [tags], sparse: true}
 """)
 MAPPING = MIGRATION.mapping("docs")
 TABLE, DOCS, OTHERS, TTL = "Converging", "docs", "others", MIGRATION.table("Converging").ttl_attribute
@@ -41,8 +45,8 @@ Made = tuple[int, Document | None, tuple[str, ...] | None]
 
 
 class Side(Protocol):
-    """What a run asks of its databases. `ids` and `names` are its own, and `bounds` lie around the ids; `kinds` are those
-    of parts, `look_s` is how long to wait before looking again."""
+    """What a run asks of its databases. `ids`, `names` and `mails` are its own, and `bounds` lie around the ids; `kinds` are
+    those of parts, `look_s` is how long to wait before looking again."""
 
     @property
     def source(self) -> Source: ...
@@ -58,6 +62,9 @@ class Side(Protocol):
 
     @property
     def names(self) -> Sequence[str]: ...
+
+    @property
+    def mails(self) -> Sequence[str]: ...
 
     @property
     def bounds(self) -> Bounds: ...
@@ -118,6 +125,7 @@ class FakeSide:
 
     def __init__(self, seed: int, documents: int = 2, lanes: int = 0) -> None:
         self.ids, self.names = ids_for(documents, 1, lanes), names_for(documents)
+        self.mails = self.names
         self.source, self.target, self.ledger = FakeSource({DOCS: []}), FakeTarget(), FakeLedger()
         self.source.batch_events = 4
         self.target.create_table(TABLE)

@@ -120,12 +120,16 @@ UNWELL: dict[str, Break] = {
     "no majority of data-bearing members": no_majority,
     "tables that are not active": archived,
 }
+INDEXES: dict[str, Break] = {
+    "a unique index that the file names, and that is another in MongoDB": lambda world: world.source.indexes.clear(),
+}
 LOADED: dict[str, Break] = {
     "a mapping that has changed since the load": another_mapping,
     "a table that is another migration's": owned_by_another,
 }
 STOP: dict[str, Break] = {
-    **MARKER, **UNWELL, **LOADED, **STRAYS,
+    **MARKER, **UNWELL, **LOADED, **STRAYS, **INDEXES,
+    "a process whose file names other unique indexes": lambda world: world.instance(indexes=""),
     "a watch of DynamoDB, after a way back, that is not over": watched,
     "the mode is not DYNAMODB_READS with 100 %": lambda world: world.set_mode(replace(READS, percent=50)),
     "no full validation, one that is not EQUAL, or of another leader": different,
@@ -143,8 +147,8 @@ STOP: dict[str, Break] = {
     "a process that replicates in reverse": lambda world: world.put(
         *REVERSE, owner="other", mark="alive", until=now_ms() + 60_000
     ),
-    "a unique index that no key stands for, and that is not waived": lambda world: world.source.unique.update(
-        {"users": (frozenset({"email"}),)}
+    "a unique index that neither the file nor a key keeps, and that is not waived": lambda world: (
+        world.source.unique.update({"users": (frozenset({"email"}),)})
     ),
     "a document with more than 99 children": wide,
     "no kind of fence would hold": lambda world: user(world, bypasses=True),
@@ -162,13 +166,13 @@ STOP: dict[str, Break] = {
     "no approval of this evidence": unapproved,
 }  # fmt: skip
 DUAL_WRITE: dict[str, Break] = {
-    **MARKER, **LOADED,
+    **MARKER, **LOADED, **INDEXES,
     "the mode is none from which DUAL_WRITE": lambda world: world.set_mode(replace(READS, mode=Mode.FINAL)),
     "a collection that is not loaded": unloaded,
     "replication that does not run": lambda world: world.replicator(at=now_ms() - 3_600_000),
 }  # fmt: skip
 FLIP: dict[str, Break] = {
-    **MARKER, **UNWELL, **LOADED,
+    **MARKER, **UNWELL, **LOADED, **INDEXES,
     "the mode is none from which DYNAMODB_READS": lambda world: world.set_mode(ALONE),
     "a collection that is not loaded": unloaded,
     "no full validation, one that is not EQUAL, or of another leader": different,

@@ -20,6 +20,7 @@ from docferry.errors import MigrationError, TableMissing
 from docferry.flows.backfill.load import backfill_collection
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.approvals import FLIP_READS, STOP_MONGO_WRITES, approve, evidence_of
+from docferry.flows.ledger.mapping_fingerprint import indexes_digest
 from docferry.flows.ledger.positions import REPLICATION, position_body
 from docferry.flows.ledger.rooms.reverse_stream import REVERSE
 from docferry.flows.ledger.times import now_ms
@@ -48,6 +49,7 @@ collections:
   users:
     item: {entity: USER, key: {PK: "USER#{_id}", SK: "DATA"}}
     children: {notes: {entity: NOTE, key: {SK: "N#{index}"}}}
+    unique: {mail_1: {key: [mail], sparse: true}}
 """)
 READS = ModeState(mode=Mode.DYNAMODB_READS, epoch=3, percent=100)
 DUAL = ModeState(mode=Mode.DUAL_WRITE, epoch=3, percent=100)
@@ -73,6 +75,10 @@ class Ready:
         member = MemberFacts(name="db1:27017", state="PRIMARY", follows=True)
         self.source.facts = replace(self.source.facts, members=(member,), write_majority=1)
         self.source.images["users"] = True
+        self.source.indexes["users"] = (
+            {"name": "_id_", "key": {"_id": 1}},
+            {"name": "mail_1", "key": {"mail": 1}, "unique": True, "sparse": True},
+        )
         self.mongo, self.clients = FakeFence(), FakeClients()
         self.target, self.estate = FakeTarget(), FakeEstate()
         self.target.create_table("Tab")
@@ -125,7 +131,7 @@ class Ready:
         counts = {"shadow.equal": 300}
         one = Instance(
             id="i1", name="web", mark="alive", epoch=3, registered_ms=now, beat_ms=now, until_ms=now + 600_000, lanes=2,
-            counts=counts,
+            counts=counts, indexes=indexes_digest(MIGRATION.collections),
         )  # fmt: skip
         self.put(INSTANCES, "i1", **replace(one, **changes).to_body())
 

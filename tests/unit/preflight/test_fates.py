@@ -20,7 +20,7 @@ INDEXES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "hashed": ({"key": {"a": "hashed"}}, ("hashed index",)),
     "partial": ({"key": {"a": 1}, "partialFilterExpression": {"b": 1}}, ("partial index", "`when`")),
     "unique in a part": ({"key": {"a": 1}, "unique": True, "partialFilterExpression": {"b": 1}}, ("waived_unique",)),
-    "unique": ({"key": {"a": 1}, "unique": True}, ("unique over a", "waived by name")),
+    "unique": ({"key": {"a": 1}, "unique": True}, ("unique over a", "or waived by name")),
     "collation": ({"key": {"a": 1}, "collation": {"locale": "de"}}, ("collation de", "compares bytes")),
 }
 

@@ -60,7 +60,7 @@ def claim_on(
             continue
         keys.add(one.item.key["PK"])  # children are in their parent's partition
         for guard in compile_guards(one):
-            keys.add("#".join((guard.entity, *(f"{{{name}}}" for name in guard.settings.fields))))
+            keys.add(guard.template)
             entities.add(guard.entity)
         for item in (one.item, *one.children.values()):
             entities.add(item.entity)

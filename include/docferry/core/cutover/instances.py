@@ -27,7 +27,8 @@ class Instance:
 
     `lanes` is how many lanes of the journal it may use (0: it knows of no journal), `at` the last slot of each that it knows to
     be taken: with the acknowledgement of a hold, and at its end, the last that ever will be. `struck`: it was silent while the
-    leader changed, or has a copy; its lanes are sealed, and it may not write any more.
+    leader changed, or has a copy; its lanes are sealed, and it may not write any more. `indexes` is a digest of the unique
+    indexes that its migration file names, "" if it names none.
 
     `expires_s`: in FINAL, from which second since 1970 on the record may go; 0: it does not go by itself.
     """
@@ -49,6 +50,7 @@ class Instance:
     at: Sequence[int] = ()
     struck: bool = False
     expires_s: int = 0
+    indexes: str = ""
 
     def is_live(self, now_ms: int) -> bool:
         """It may still write by what it knows: it has not ended, was not struck off, and its lease has not ended."""
@@ -72,6 +74,7 @@ class Instance:
             "lanes": self.lanes,
             "at": list(self.at),
             "struck": self.struck,
+            "indexes": self.indexes,
         } | ({EXPIRES: self.expires_s} if self.expires_s else {})
 
 
@@ -94,5 +97,6 @@ def instance_of(key: str, body: Mapping[str, Any]) -> Instance:
         lanes=int(body.get("lanes", 0)),
         at=tuple(int(one) for one in body.get("at", ())),
         struck=bool(body.get("struck", False)),
+        indexes=str(body.get("indexes", "")),
         expires_s=int(body.get(EXPIRES, 0)),
     )

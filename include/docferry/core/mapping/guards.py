@@ -15,8 +15,6 @@ from typing import Any, Final
 
 from bson.decimal128 import Decimal128
 
-from docferry.core.bson_codec.order import NAN_KEY, order_key
-from docferry.core.bson_codec.plain import EXACT
 from docferry.core.bson_codec.references import fields_of
 from docferry.core.limits import PARTITION_KEY_BYTES
 from docferry.core.mapping.items import GUARD, Document, Item, ItemKey
@@ -46,6 +44,11 @@ class GuardPlan:
     def settings(self) -> UniqueSettings:
         return self.entries.settings
 
+    @property
+    def template(self) -> str:
+        """Of the partition keys."""
+        return "#".join((self.entity, *(f"{{{name}}}" for name in self.settings.fields)))
+
     def guards(self, document: Document) -> dict[ItemKey, Guard]:
         """A document's guards, by their keys. Raises DocumentError."""
         found: dict[ItemKey, Guard] = {}
@@ -74,7 +77,7 @@ def guard_item(guard: Guard, of_all: Item) -> Item:
 def index_text(value: Any) -> str:
     """A value of a unique index inside a key: equal texts are equal values as MongoDB's indexes have it, whatever their types.
 
-    Shape:  "a@b.c" -> a@b.c;  5, 5.0, Decimal128("5.00") -> ~i5;  0.5 -> ~d0.5;  null, missing -> ~n;  [] -> ~e
+    Shape:  "a@b.c" -> a@b.c;  5, 5.0, Decimal128("5.00") -> ~i5;  0.5 -> ~d5E-1;  null, missing -> ~n;  [] -> ~e
     Subdocuments are written as digests, in which the order of fields does not count: DynamoDB does not keep it.
     """
     if value is EMPTY_ARRAY:
@@ -89,17 +92,24 @@ def index_text(value: Any) -> str:
 
 
 def _number_text(value: Any) -> str:
-    number = order_key(value)
-    if number == NAN_KEY:
+    """By its exact value, as an index has it: a query compares a double with a Decimal128 by 34 digits only."""
+    exact = value.to_decimal() if isinstance(value, Decimal128) else Decimal(value)
+    if exact.is_nan():
         return "~dNaN"
-    exact = Decimal(number[-1])
-    if exact == exact.to_integral_value() and exact.is_finite() and exact.adjusted() < INTEGER_DIGITS:
-        return f"~i{int(exact)}"
-    return f"~d{exact.normalize(EXACT)}"
+    if not exact or exact.is_infinite():
+        return f"~d{exact}" if exact else "~i0"
+    sign, digits, exponent = exact.as_tuple()
+    text = "".join(map(str, digits))
+    bare = text.rstrip("0")
+    power = int(exponent) + len(text) - len(bare)
+    minus = "-" if sign else ""
+    if power >= 0 and len(bare) + power <= INTEGER_DIGITS:
+        return f"~i{minus}{bare}{'0' * power}"
+    return f"~d{minus}{bare}E{power}"
 
 
 INTEGER_DIGITS: Final = 19
-"""A whole number with so many is written out in an index's text; a greater one with an exponent."""
+"""A whole number with no more is written out in an index's text; a greater one with an exponent."""
 
 
 def _digest_text(text: str) -> str:
@@ -109,12 +119,14 @@ def _digest_text(text: str) -> str:
 def compile_guards(collection: CollectionSettings) -> tuple[GuardPlan, ...]:
     """Of the unique indexes for which the table key does not stand already. Raises as `compile_index` does."""
     key = frozenset().union(*(parse_template(one).fields for one in collection.item.key.values()))
+    found = [one for one in collection.unique if not key <= set(one.fields)]
     return tuple(
         GuardPlan(
             entity=f"{GUARD}#{collection.name}.{one.name}",
             sk=GUARD if collection.key.SK is not None else "",
             entries=compile_index(one),
         )
-        for one in collection.unique
-        if not key <= set(one.fields)
+        for one in sorted(
+            found, key=lambda one: one.fields != ("_id",)
+        )  # the order in which MongoDB tells of duplicates
     )

@@ -19,9 +19,10 @@ from typing import Any, Final
 from bson import json_util
 from bson.errors import BSONError
 
+from docferry.core.bson_codec.order import same
 from docferry.core.bson_codec.references import fields_of
 from docferry.core.mql.filters import Filter, compile_filter
-from docferry.core.mql.values import Path
+from docferry.core.mql.values import Path, as_bson
 from docferry.core.settings import UniqueSettings
 from docferry.errors import KeyNotRepresentable
 
@@ -127,6 +128,25 @@ def filter_in(settings: UniqueSettings) -> Mapping[str, Any]:
     except (TypeError, ValueError, BSONError) as error:
         raise ValueError(f"has a filter that is no extended JSON ({error})") from error
     return found
+
+
+def unlike(settings: UniqueSettings, index: Mapping[str, Any] | None) -> str:
+    """In what MongoDB's index (as listIndexes has it) is not the one that is kept; '' if it is that one."""
+    if index is None:
+        return "MongoDB has no such index"
+    if not index.get("unique") and index["name"] != "_id_":
+        return "in MongoDB it is not unique"
+    if tuple(index["key"]) != settings.fields or not all(kind in (1, -1) for kind in index["key"].values()):
+        return f"in MongoDB its key is {dict(index['key'])}"
+    if index.get("collation", {}).get("locale", "simple") != "simple":
+        return f"in MongoDB it has the collation {index['collation']['locale']}, and guards compare bytes"
+    if bool(index.get("sparse")) != settings.sparse:
+        return f"in MongoDB it is {'sparse' if index.get('sparse') else 'not sparse'}"
+    theirs = index.get("partialFilterExpression")
+    mine = filter_in(settings) if settings.partial is not None else None
+    if (theirs is None) != (mine is None) or (theirs is not None and not same(as_bson(theirs), as_bson(mine or {}))):
+        return f"in MongoDB its filter is {theirs}" if theirs is not None else "in MongoDB it has no filter"
+    return ""
 
 
 def fields_needed(settings: UniqueSettings) -> frozenset[str]:

@@ -57,6 +57,12 @@ _READERS = Reason(
     what="a user of the application who cannot read `docferry.leader`", source="MongoDB", find=reasons.blind_users,
     early=True, standing=True,
 )  # fmt: skip
+_INDEXES = Reason(
+    what="a unique index that the file names, and that is another in MongoDB",
+    source="MongoDB",
+    find=reasons.other_indexes,
+    standing=True,
+)
 _MAJORITY = Reason(what="no majority of data-bearing members", source="health", find=reasons.unwell("replica_set"))
 _TABLES = Reason(what="tables that are not active", source="health", find=reasons.unwell("tables"))
 
@@ -92,9 +98,10 @@ STOP = Phase(
             what="a process that replicates in reverse", source="the ledger", find=reasons.reversing, standing=True
         ),
         Reason(
-            what="a unique index that no key stands for, and that is not waived", source="MongoDB",
+            what="a unique index that neither the file nor a key keeps, and that is not waived", source="MongoDB",
             find=reasons.unenforced, early=True, standing=True,
         ),
+        _INDEXES,
         Reason(what="a document with more than 99 children", source="MongoDB", find=reasons.wide),
         Reason(
             what="no kind of fence would hold: other databases or collections, users who pass it, `app_users` is empty, a TTL "
@@ -131,13 +138,17 @@ STOP = Phase(
             standing=True,
         ),
         Reason(
+            what="a process whose file names other unique indexes", source="the ledger",
+            find=reasons.other_indexes_in_client, standing=True,
+        ),
+        Reason(
             what="no approval of this evidence", source="the ledger", find=reasons.unapproved(STOP_MONGO_WRITES)
         ),
     ),
 )  # fmt: skip
 DUAL = Phase(
     subject="dual writes",
-    refusals=(_moves(Mode.DUAL_WRITE), _LOADED, _MAPPING, _OWNED, _REPLICATION, _MARKER),
+    refusals=(_moves(Mode.DUAL_WRITE), _LOADED, _MAPPING, _OWNED, _INDEXES, _REPLICATION, _MARKER),
 )
 FLIP = Phase(
     subject="reads from DynamoDB",
@@ -146,6 +157,7 @@ FLIP = Phase(
         _LOADED,
         _MAPPING,
         _OWNED,
+        _INDEXES,
         _EVIDENCE,
         Reason(what="a validation that is over 26 hours old", source="the last report", find=reasons.old_evidence),
         _LETTERS,

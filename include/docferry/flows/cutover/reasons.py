@@ -14,7 +14,7 @@ from docferry.flows.kernel.retry import retrying
 from docferry.flows.ledger.approvals import approval_of, no_evidence
 from docferry.flows.ledger.dead_letters import list_letters
 from docferry.flows.ledger.load_headers import LoadHeaders
-from docferry.flows.ledger.mapping_fingerprint import changed_mappings
+from docferry.flows.ledger.mapping_fingerprint import changed_mappings, indexes_digest
 from docferry.flows.ledger.modes import live_instances, read_mode, unacknowledged
 from docferry.flows.ledger.positions import read_replication, recorded_position
 from docferry.flows.ledger.reports import latest_report
@@ -23,6 +23,7 @@ from docferry.flows.ledger.rooms.owners import not_owned
 from docferry.flows.ledger.rooms.reverse_stream import read_reverse
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.ledger.writers import open_loads, open_writers
+from docferry.flows.preflight.mongodb import not_kept, unlike_indexes
 from docferry.flows.preflight.readiness import foreign_readers, foreign_writers
 from docferry.flows.preflight.thresholds import FLIP_LAG_S, REPORT_AGE_S, SEEN_S
 from docferry.flows.preflight.wide import too_wide
@@ -166,18 +167,18 @@ def lost_way_back(asked: Asked) -> Iterator[Problem]:
 
 
 def unenforced(asked: Asked) -> Iterator[Problem]:
-    """Unique indexes that DynamoDB's keys do not stand for: two documents could be made alike once it leads."""
+    """Unique indexes that neither guards nor DynamoDB's keys stand for: two documents could be made alike once it leads."""
     job = asked.job
-    waived = set(job.migration.cutover.waived_unique)
-    for mapping in job.migration.mappings.values():
-        key = mapping.root.pk.fields | mapping.root.sk.fields
-        facts = job.source.collection_facts(mapping.collection)
-        for unique in (*facts.unique, *facts.partly_unique):
-            name = f"{mapping.collection}.{','.join(sorted(unique))}"
-            if unique != {"_id"} and not key <= unique and name not in waived:
-                what = "is unique in MongoDB, and nothing enforces it once DynamoDB leads"
-                advice = f"enforce it in the application, and waive it: cutover.waived_unique: [{name}]"
-                yield Problem(where=name, what=what, suggestion=advice)
+    for settings in job.migration.collections:
+        yield from not_kept(settings, job.migration.cutover.waived_unique, job.source.collection_facts(settings.name))
+
+
+def other_indexes(asked: Asked) -> Iterator[Problem]:
+    """Guards are of the indexes that the file names, and MongoDB has others."""
+    job = asked.job
+    for settings in job.migration.collections:
+        if settings.unique:
+            yield from unlike_indexes(settings, job.source.collection_facts(settings.name))
 
 
 def wide(asked: Asked) -> Iterable[Problem]:
@@ -271,6 +272,17 @@ def no_journal_client(asked: Asked) -> Iterator[Problem]:
         if not one.lanes:
             what = "runs a docferry that knows no journal, and would write no more once DynamoDB leads"
             advice = "install this docferry there, and restart it"
+            yield Problem(where=f"instance {one.name}", what=what, suggestion=advice)
+
+
+def other_indexes_in_client(asked: Asked) -> Iterator[Problem]:
+    """Processes that would write without guards, or with those of other indexes, once DynamoDB leads."""
+    job = asked.job
+    mine = indexes_digest(job.migration.collections)
+    for one in live_instances(job.ledger, job.identity):
+        if one.indexes != mine:
+            what = "runs with a migration file that names other unique indexes (or a docferry that knows none)"
+            advice = "restart it with this file, and this docferry"
             yield Problem(where=f"instance {one.name}", what=what, suggestion=advice)
 
 

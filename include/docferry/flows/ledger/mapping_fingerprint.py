@@ -66,6 +66,12 @@ def fingerprint_of(settings: CollectionSettings) -> str:
 _Settings = CollectionSettings | ItemSettings | KeyDesign | KeyAttribute | TransformSettings | UniqueSettings
 
 
+def indexes_digest(collections: Sequence[CollectionSettings]) -> str:
+    """Of the unique indexes that a file names; "" if it names none."""
+    named = {one.name: _plain(one.unique) for one in collections if one.unique}
+    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16] if named else ""
+
+
 def _deciding(settings: _Settings) -> dict[str, Any]:
     """What decides, without what has its first value. The order of names in the file decides nothing, but for an index's fields:
     a guard's key has them in that order."""

@@ -48,6 +48,12 @@ def _of_indexes(facts: SourceFacts) -> Iterator[str]:
             yield from (f"index {name} is {line}" for line in _of_index(index, inherited))
 
 
+_KEPT = (
+    "kept once DynamoDB leads if the file names it (collections.<name>.unique), which makes an item of each value; or waived by "
+    "name (cutover.waived_unique)"
+)
+
+
 def _of_index(index: Mapping[str, Any], inherited: Mapping[str, Any]) -> Iterator[str]:
     kinds = [kind for kind in dict.fromkeys(index["key"].values()) if kind in _SPECIAL]
     yield from (_SPECIAL[kind] for kind in kinds)
@@ -60,11 +66,11 @@ def _of_index(index: Mapping[str, Any], inherited: Mapping[str, Any]) -> Iterato
             "from the change of leader on nothing removes these documents but the application"
         )
     if (unique := index.get("unique")) and "partialFilterExpression" in index:
-        yield "unique in a part of the documents: nothing keeps that once DynamoDB leads (cutover.waived_unique)"
+        yield f"unique in a part of the documents: {_KEPT}"
     elif "partialFilterExpression" in index:
         yield "a partial index: an index of the file does the same by `when`, for fields that have given values"
     elif unique:
-        yield f"unique over {', '.join(index['key'])}: kept if the table's key is made of these fields alone, else waived by name"
+        yield f"unique over {', '.join(index['key'])}: kept if the table's key is made of these fields alone; else {_KEPT}"
     collation = index.get("collation", {})
     if collation.get("locale", "simple") != "simple" and collation != inherited:
         yield f"an index with the collation {collation['locale']}: DynamoDB compares bytes; {_LOWER}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 
 from docferry.config import Migration
 from docferry.core.mapping.key_templates import parse_template
+from docferry.core.mql.index_entries import unlike
 from docferry.core.settings import CollectionSettings
 from docferry.errors import AccessDenied, PreflightFailed, Problem, RequestRefused
 from docferry.ports.flows import ServerFacts, Source, SourceFacts
@@ -26,6 +27,8 @@ def collection_problems(migration: Migration, facts: Sequence[SourceFacts]) -> I
     """What `check_source` finds in the collections, whose facts are in the order of the file."""
     for settings, one in zip(migration.collections, facts, strict=True):
         yield from _collection_problems(settings, one)
+        if settings.unique:
+            yield from not_kept(settings, migration.cutover.waived_unique, one)
 
 
 def check_stream(migration: Migration, source: Source) -> list[Problem]:
@@ -132,6 +135,7 @@ def _collection_problems(settings: CollectionSettings, facts: SourceFacts) -> It
         )
     if facts.kind != "collection":
         return  # a collection that is missing is an empty one
+    yield from unlike_indexes(settings, facts)
     fields, rest = (
         parse_template(one).fields if one else frozenset() for one in map(settings.item.key.get, ("PK", "SK"))
     )
@@ -142,6 +146,38 @@ def _collection_problems(settings: CollectionSettings, facts: SourceFacts) -> It
     if "_id" in fields or any(unique <= fields for unique in facts.unique):
         return
     yield _shared_key(f"{where}.item.key", sorted(fields), sorted(rest))
+
+
+def unlike_indexes(settings: CollectionSettings, facts: SourceFacts) -> Iterator[Problem]:
+    """Where the unique indexes that the file names are not those of MongoDB, `_id_` included."""
+    if facts.kind != "collection":
+        return
+    there = {str(index["name"]): index for index in facts.indexes}
+    for one in settings.unique:
+        if what := unlike(one, there.get(one.name)):
+            where = f"collections.{settings.name}.unique.{one.name}"
+            advice = (
+                "write it as MongoDB has it (db.<collection>.getIndexes()) and load again (backfill --again), or make it "
+                "in MongoDB as it is here"
+            )
+            yield Problem(where=where, what=what, suggestion=advice)
+
+
+def not_kept(settings: CollectionSettings, waived: Collection[str], facts: SourceFacts) -> Iterator[Problem]:
+    """MongoDB's unique indexes that nothing keeps once DynamoDB leads: no guard, and no table key. `_id` counts only where the
+    file names any: others have always taken it for kept."""
+    key = frozenset().union(*(parse_template(one).fields for one in settings.item.key.values()))
+    kept = {frozenset(one.fields) for one in settings.unique}
+    for unique in dict.fromkeys((*facts.unique, *facts.partly_unique)):
+        name = f"{settings.name}.{','.join(sorted(unique))}"
+        passed = unique == {"_id"} and not settings.unique
+        if passed or key <= unique or unique in kept or name in waived:
+            continue
+        yield Problem(
+            where=name,
+            what="is unique in MongoDB, and nothing keeps it so once DynamoDB leads",
+            suggestion=f"name the index (collections.{settings.name}.unique), or waive it: cutover.waived_unique: [{name}]",
+        )
 
 
 def _shared_key(where: str, fields: Sequence[str], rest: Sequence[str]) -> Problem:
