@@ -19,6 +19,8 @@ class MemoryTable:
     """DynamoCalls over one table. `gate` is waited for before each call. Versions of one place rise, or it raises
     AssertionError."""
 
+    blocking = False
+
     def __init__(self, gate: Callable[[], Awaitable[None]] = at_once) -> None:
         self.items: dict[ItemKey, Item] = {}
         self.gate = gate
