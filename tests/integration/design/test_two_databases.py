@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from docferry import wiring
+from docferry.flows.preflight.check import check_migration
 from docferry.flows.preflight.names import check_names
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig
@@ -99,6 +100,9 @@ def test_name_that_both_databases_have_is_refused(rig: Rig) -> None:
     source = rig.job().source
     assert check_names(rig.migration, source) == []
     main, other = databases(rig)
+    other["elsewhere"].insert_one({})
+    notes = check_migration(rig.migration, source).notes
+    assert any(f"{other.name}.elsewhere (collection): the file does not name it" in one for one in notes), notes
     main["past_orders"].insert_one({})
     (problem,) = check_names(rig.migration, source)
     assert f"is {other.name}.orders, and {main.name} has a collection past_orders, too" in str(problem)

@@ -32,6 +32,7 @@ def test_id_in_the_sort_key_is_not_enough_with_children_and_the_message_says_why
     assert "account_id" in problem.what
     assert "_id in SK does not help" in problem.what
     assert "{_id} into PK" in problem.suggestion
+    assert "leave the array in its document" in problem.suggestion
 
 
 def test_key_without_id_and_unique_index_is_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from docferry.core.namespaces import MARK
 from docferry.core.settings import CollectionSettings
 from docferry.ports.flows import SourceCatalog, SourceFacts
 
@@ -23,7 +24,8 @@ def fates_of(settings: Sequence[CollectionSettings], facts: Sequence[SourceFacts
     found: list[str] = []
     for one in facts:
         found += [f"{one.name}: {line}" for line in (*_of_collection(one), *_of_indexes(one))]
-    return found + list(_beside({one.name for one in settings}, catalog.collections))
+    there = {name.replace(MARK, ".", 1): kind for name, kind in catalog.collections.items()}
+    return found + list(_beside({one.name for one in settings}, there))
 
 
 def _of_collection(facts: SourceFacts) -> Iterator[str]:

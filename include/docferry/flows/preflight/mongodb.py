@@ -188,7 +188,10 @@ def _shared_key(where: str, fields: Sequence[str], rest: Sequence[str]) -> Probl
             f"its children live in the partition of their parent, so PK alone must tell documents apart: it is made of {named}, "
             f"and no unique index covers that; {', '.join(rest)} in SK does not help"
         )
-        advice = "put {_id} into PK, or create the unique index (full, not partial)"
+        advice = (
+            "put {_id} into PK, or create the unique index (full, not partial); or leave the array in its document (no children), "
+            "for PK and SK together tell documents apart"
+        )
         return Problem(where=where, what=what, suggestion=advice)
     what = f"two documents could have the same key: it is made of {named}, and no unique index covers that"
     advice = "create the unique index (full, not partial), or put {_id} into the key"

@@ -256,7 +256,7 @@ class FakeSink:
         fields: Sequence[str],
     ) -> None:
         mine = _values(document, fields)
-        for other, data in there.items():
+        for other, data in list(there.items()):  # a gate's writes come from many threads
             if other != place and _values(held := bson.decode(data, BSON_OPTIONS), fields) == mine:
                 error = DuplicateKey(f"the unique index on {', '.join(fields)} holds the same for another document")
                 error.path, error.holder = ", ".join(fields), id_bytes(held["_id"])
