@@ -2,7 +2,7 @@
 
 **Enter when** dual writes have soaked, the last full validation found all equal, no dead letter is open, no call of the
 application is left that DynamoDB could not answer (`docferry mode`), in processes that have ended, too, or they are waived by
-their shape; and at least `reads` of its reads have been compared, of which at most 1 % differ. With `dry_run` nobody is asked,
+their shape; and at least `reads` of its reads have been compared, of which at most 1 % differ. With `dry_run` no person is asked,
 the run says for each share whether anything is in the way (a missing approval, too), and changes nothing.
 
 **Steps**

@@ -189,8 +189,8 @@ def _shared_key(where: str, fields: Sequence[str], rest: Sequence[str]) -> Probl
             f"and no unique index covers that; {', '.join(rest)} in SK does not help"
         )
         advice = (
-            "put {_id} into PK, or create the unique index (full, not partial); or leave the array in its document (no children), "
-            "for PK and SK together tell documents apart"
+            "put {_id} into PK, or create the unique index (full, not partial); or leave the array in its document "
+            "(no children): then PK and SK tell documents apart together"
         )
         return Problem(where=where, what=what, suggestion=advice)
     what = f"two documents could have the same key: it is made of {named}, and no unique index covers that"
