@@ -44,6 +44,10 @@ def check_stream(migration: Migration, source: Source) -> list[Problem]:
             return []
     except AccessDenied as error:
         advice = "grant docferry's user the role read on the database, or the actions find and changeStream"
+        if migration.namespaces.several:
+            advice = (
+                "of several databases it is the cluster's: grant readAnyDatabase, or what `docferry privileges` prints"
+            )
         return [Problem(where="source", what=f"does not let us follow its change stream: {error}", suggestion=advice)]
     except RequestRefused as error:
         advice = "look at the names of fields in the keys; please report a name that MongoDB takes and we do not"
