@@ -5,24 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from docferry import wiring
-from docferry.client import DualWriteManager
 from docferry.client.transport.sync_driver import run
-from docferry.core.cutover.instances import INSTANCES, Instance
-from docferry.core.cutover.journal import EntryKind, LaneName
+from docferry.core.cutover.instances import INSTANCES
 from docferry.core.cutover.modes import Mode
-from docferry.errors import FenceFailed, HoldFailed, MigrationError, MoveRefused, PreflightFailed
-from docferry.flows.cutover import hold_watch as guard
+from docferry.errors import HoldFailed, MigrationError, MoveRefused, PreflightFailed
 from docferry.flows.cutover.return_evidence import WITHOUT_VALIDATION
-from docferry.flows.fence.fence import fence
 from docferry.flows.fence.record import Recorded, recorded_fence
-from docferry.flows.ledger.modes import change_mode, instance_in, mode_record, read_mode
+from docferry.flows.ledger.modes import read_mode
 from docferry.flows.ledger.reigns import read_reigns
-from docferry.flows.ledger.times import now_ms
-from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig, eventually
 from support.client.rig import MODES, set_mode
 from support.client.traffic import Traffic, in_dynamodb, in_mongodb
@@ -30,6 +23,7 @@ from support.cutover.switching import (
     READS,
     approved,
     as_before,
+    gone_like,
     job_of,
     more,
     newest_version,
@@ -140,53 +134,6 @@ def test_instance_that_does_not_acknowledge_is_named_and_everything_goes_back(ri
         as_before(rig, manager)
 
 
-def test_transaction_that_keeps_the_fence_down_is_named_and_everything_goes_back(
-    rig: Rig, own_stack: SandboxStack
-) -> None:
-    with wiring.connect(rig.file) as manager, own_stack.mongo.client("app") as app, app.start_session() as session:
-        ready(rig)
-        with session.start_transaction():
-            app[rig.migration.source.database]["orders"].find_one({}, session=session)
-            with pytest.raises((HoldFailed, FenceFailed), match="transaction"):
-                switch(rig, quick(rig))
-            session.abort_transaction()
-        as_before(rig, manager)
-
-
-def test_difference_that_is_found_while_writes_wait_sends_everything_back(rig: Rig) -> None:
-    with wiring.connect(rig.file) as manager:
-        ready(rig)
-        counts: Any = lambda: manager.get_metrics()["counts"]  # noqa: E731
-        change = {"$set": {"status": "idle"}, "$inc": {"visits": 1}}
-        eventually(  # what replication must still write would mend what is planted
-            lambda: manager["users"].update_one({"username": "users-0"}, change) and counts().get("dual_put.written"),
-            "a dual put to be written",
-        )
-        key = {"PK": {"S": "USER#users-0"}, "SK": {"S": "PROFILE"}}
-
-        def plant() -> None:
-            rig.dynamodb.update_item(
-                TableName=rig.table, Key=key, UpdateExpression="SET #s = :x", ExpressionAttributeNames={"#s": "status"},
-                ExpressionAttributeValues={":x": {"S": "wrong"}},
-            )  # fmt: skip
-
-        plant()
-        with pytest.raises(HoldFailed, match=r"1 difference\(s\).*users .*status"):
-            switch(rig)
-        as_before(rig, manager)
-
-
-def test_hold_that_nobody_ends_is_put_back_by_whoever_watches(rig: Rig) -> None:
-    with wiring.connect(rig.file) as manager:
-        ready(rig)
-        job, before = job_of(rig), mode_record(rig.ledger)
-        held = READS.hold(Mode.DYNAMODB_ONLY, int(time.time() * 1000) + 300)
-        change_mode(rig.ledger, before, replace(held, epoch=2), job.identity, "and then it died")
-        fence(job, 5.0)
-        assert guard.watch_hold(job, 10.0)
-        as_before(rig, manager)
-
-
 def test_vanished_instance_is_out_waited_or_waived_by_name(rig: Rig) -> None:
     with wiring.connect(rig.file) as manager:
         ready(rig)
@@ -200,17 +147,6 @@ def test_vanished_instance_is_out_waited_or_waived_by_name(rig: Rig) -> None:
         assert report.after == "MONGO_ONLY"
 
 
-def test_vanished_instance_with_a_journal_is_sealed_and_not_out_waited(rig: Rig) -> None:
-    with wiring.connect(rig.file) as manager:
-        ready(rig)
-        switch(rig)
-        gone = gone_like(rig, manager)
-        rig.ledger.write(INSTANCES, "gone", gone.to_body(), expect=None)
-        assert switch_back(rig).after == "MONGO_ONLY"
-        slots = [rig.journal.read(LaneName("gone", lane), 0, 10) for lane in range(gone.lanes)]
-        assert [[entry.kind for _, entry in found] for found in slots] == [[EntryKind.SEAL]] * gone.lanes
-
-
 def test_way_back_without_journals_says_that_it_is_not_proved(rig: Rig) -> None:
     with wiring.connect(rig.file) as manager, Traffic(manager) as traffic:
         ready(rig)
@@ -222,13 +158,6 @@ def test_way_back_without_journals_says_that_it_is_not_proved(rig: Rig) -> None:
         more(traffic)
     assert (report.evidence[:10], traffic.errors) == ("not proved", [])
     assert in_mongodb(rig.database) == traffic.acknowledged()
-
-
-def gone_like(rig: Rig, manager: DualWriteManager) -> Instance:
-    """As if another process had vanished."""
-    record = rig.ledger.read(INSTANCES, manager.instance)
-    assert record is not None
-    return replace(instance_in(record), id="gone", mark="elsewhere", until_ms=now_ms() - 5_000)
 
 
 def test_unique_index_that_no_key_stands_for_keeps_dynamodb_from_leading_unless_it_is_waived(rig: Rig) -> None:

@@ -17,6 +17,7 @@ from docferry.adapters.mongodb.leader import MongoLeader
 from docferry.adapters.mongodb.sink import MongoSink
 from docferry.adapters.mongodb.users import MongoClients
 from docferry.client import DualWriteManager
+from docferry.core.cutover.instances import INSTANCES, Instance
 from docferry.core.cutover.modes import Mode
 from docferry.core.versions import parse_version
 from docferry.errors import Stopped
@@ -27,7 +28,8 @@ from docferry.flows.cutover.to_mongodb import switch_to_mongodb
 from docferry.flows.fence.record import Recorded, recorded_fence
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger import approvals, modes
-from docferry.flows.ledger.modes import read_mode
+from docferry.flows.ledger.modes import instance_in, read_mode
+from docferry.flows.ledger.times import now_ms
 from docferry.flows.reverse.follower import reverse
 from docferry.sandbox import SandboxStack
 from docferry.testing.jobs import make_job
@@ -175,3 +177,10 @@ def quick(rig: Rig, **cutover_settings: Any) -> Job:
     job = job_of(rig)
     settings = replace(job.migration.cutover, **{"hold_s": 3.0, "drain_s": 1.5, **cutover_settings})
     return replace(job, migration=replace(job.migration, cutover=settings))
+
+
+def gone_like(rig: Rig, manager: DualWriteManager) -> Instance:
+    """As if another process had vanished."""
+    record = rig.ledger.read(INSTANCES, manager.instance)
+    assert record is not None
+    return replace(instance_in(record), id="gone", mark="elsewhere", until_ms=now_ms() - 5_000)
