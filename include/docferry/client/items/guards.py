@@ -28,6 +28,8 @@ class GuardChanges:
 
     gained: dict[ItemKey, Guard] = field(default_factory=dict)
     given: dict[ItemKey, Guard] = field(default_factory=dict)
+    held: frozenset[ItemKey] = frozenset()
+    """All that it held before."""
 
     @property
     def keys(self) -> list[ItemKey]:
@@ -43,6 +45,7 @@ def guard_changes(mapping: DocumentMapping, before: Document | None, after: Docu
     return GuardChanges(
         gained={key: one for key, one in new.items() if key not in old},
         given={key: one for key, one in old.items() if key not in new},
+        held=frozenset(old),
     )
 
 
@@ -55,8 +58,12 @@ def is_own(guard: Item | None, document: Document | None) -> bool:
     """Whether a guard is live, and this document's."""
     if guard is None or document is None or is_tombstone(guard):
         return False
+    return is_id(guard, document["_id"])
+
+
+def is_id(guard: Item, document_id: Any) -> bool:
     owner = item_id(guard)
-    return owner is not None and same(bson.decode(owner, BSON_OPTIONS)[""], document["_id"])
+    return owner is not None and same(bson.decode(owner, BSON_OPTIONS)[""], document_id)
 
 
 def taken(collection: str, guard: Guard) -> KeyTaken:
@@ -67,33 +74,56 @@ def taken(collection: str, guard: Guard) -> KeyTaken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedGuard:
-    """One guard of a transaction. `put` is its request, `version` what was read there; `gained`: it is to be live.
+    """One guard of a transaction. `put` is its request, `there` what was read there; `gained`: it is to be live.
 
-    `error`: it is another document's, which must give it up in the same transaction.
+    `error`: it is another document's, which must give it up in the same transaction. `put` None: it was to be given up, and is
+    not the document's own: it is left, as long as all documents of the transaction have read it so.
     """
 
     table: str
     key: ItemKey = field(repr=False)
-    put: dict[str, Any] = field(repr=False)
-    version: str
-    gained: KeyTaken | None
+    put: dict[str, Any] | None = field(repr=False)
+    there: Item | None = field(repr=False)
+    gained: KeyTaken | None = None
     error: KeyTaken | None = None
 
+    @property
+    def version(self) -> str:
+        return self.there["_v"]["S"] if self.there is not None else ""
 
-def netted(guards: Sequence[PreparedGuard]) -> Iterator[dict[str, Any]]:
-    """The requests of a transaction's guards, one for each.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValueHolder:
+    """A document of a transaction: the guards that it held when it was read."""
+
+    collection: str
+    id: Any = field(repr=False)
+    held: frozenset[ItemKey] = field(repr=False)
+
+    def has_changed(self, guard: PreparedGuard) -> bool:
+        """Whether a guard is this document's that was none of its when it was read."""
+        there = guard.there
+        mine = there is not None and guard.error is not None and guard.error.collection == self.collection
+        return mine and guard.key not in self.held and is_id(there or {}, self.id)
+
+
+def netted(guards: Sequence[PreparedGuard], holders: Sequence[ValueHolder]) -> Iterator[dict[str, Any]]:
+    """The requests of a transaction's guards, one for each; `holders` are its documents.
 
     Raises: KeyTaken, if two documents gain one value, or one that neither has; ConditionFailed, if a guard was read in two ways.
     """
     by_key: dict[tuple[str, ItemKey], list[PreparedGuard]] = {}
     for one in guards:
         by_key.setdefault((one.table, one.key), []).append(one)
-    for found in by_key.values():
-        gains = [one for one in found if one.gained is not None]
-        if len({one.version for one in found}) > 1:
+    for named in by_key.values():
+        if len({one.version for one in named}) > 1:
             raise ConditionFailed("a guard was written while it was read")
+        found = [one for one in named if one.put is not None]
+        gains = [one for one in found if one.gained is not None]
         if len(gains) > 1 and gains[-1].gained is not None:
             raise gains[-1].gained
-        if len(gains) == len(found) and gains[0].error is not None:
+        if gains and len(gains) == len(found) and gains[0].error is not None:
+            if any(one.has_changed(gains[0]) for one in holders):
+                raise ConditionFailed("a document of the transaction has changed since it was read")
             raise gains[0].error
-        yield (gains or found)[0].put
+        yield from (one.put for one in (gains or found)[:1] if one.put is not None)

@@ -23,6 +23,7 @@ from typing import Any
 from docferry.client.items.guards import (
     GuardChanges,
     PreparedGuard,
+    ValueHolder,
     guard_changes,
     is_anothers,
     is_own,
@@ -62,6 +63,7 @@ class PreparedItems:
     keys: Sequence[ItemKey] = field(repr=False)
     wrote: Sequence[Wrote] = field(repr=False)
     guards: Sequence[PreparedGuard] = ()
+    holder: ValueHolder | None = None
 
 
 def requests_of(prepared: Sequence[PreparedItems]) -> list[dict[str, Any]]:
@@ -70,7 +72,8 @@ def requests_of(prepared: Sequence[PreparedItems]) -> list[dict[str, Any]]:
     Raises: KeyTaken; ConditionFailed: read again.
     """
     puts = [put for one in prepared for put in one.puts]
-    return [*puts, *netted([guard for one in prepared for guard in one.guards])]
+    holders = [one.holder for one in prepared if one.holder is not None]
+    return [*puts, *netted([guard for one in prepared for guard in one.guards], holders)]
 
 
 class Putter:
@@ -179,6 +182,9 @@ class Putter:
         self._refuse_too_many(len(wanted) + len(guards))
         return PreparedItems(
             guards=guards,
+            holder=ValueHolder(collection=self._mapping.collection, id=past["_id"], held=changes.held)
+            if past
+            else None,
             collection=self._mapping.collection,
             keys=[key_of(item) for item in wanted],
             puts=[self._as_read(item, there.get(key_of(item))) for item in wanted],
@@ -231,18 +237,17 @@ class Putter:
         for key in changes.keys:
             there = stored.get(key)
             gained = changes.gained.get(key)
-            if gained is None and not is_own(there, before):
+            table = self._mapping.table
+            if gained is not None:
+                put, told = self._as_read(live[key], there), taken(name, gained)
+                error = told if is_anothers(there, before) else None
+                yield PreparedGuard(table=table, key=key, put=put, there=there, gained=told, error=error)
+            elif there is not None and is_own(there, before):
+                put = self._as_read(tombstone(there, version, self._ttl), there)
+                yield PreparedGuard(table=table, key=key, put=put, there=there)
+            else:
                 self._count("guards.not_its_own")
-                continue
-            item = live[key] if gained is not None else tombstone(there or {}, version, self._ttl)
-            yield PreparedGuard(
-                table=self._mapping.table,
-                key=key,
-                put=self._as_read(item, there),
-                version=there["_v"]["S"] if there is not None else "",
-                gained=taken(name, gained) if gained is not None else None,
-                error=taken(name, gained) if gained is not None and is_anothers(there, before) else None,
-            )
+                yield PreparedGuard(table=table, key=key, put=None, there=there)
 
     def _refuse_too_many(self, items: int) -> None:
         most = self.most_items
