@@ -2,6 +2,7 @@
 
 While DynamoDB leads, a write reads its document consistently and writes it in a transaction; each root that is written takes its
 entry in every index with it, because `_v` changes. A read by an index reads keys there, and then the documents, consistently.
+An insert and a delete read and write a guard for each unique value, in the same transaction.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ def read_by_index(sizes: CollectionSizes, index: str, results: float) -> Units:
 def insert(sizes: CollectionSizes) -> Units:
     """One new document."""
     return Units(
-        write_reads=NOTHING_THERE,
+        write_reads=NOTHING_THERE + sizes.guards,
         writes=TRANSACTION * sizes.put_units,
         index_writes={one.name: one.entries * one.put_units for one in sizes.indexes},
         dual=sizes.dual_units,
@@ -128,7 +129,7 @@ def insert(sizes: CollectionSizes) -> Units:
 
 
 def update(sizes: CollectionSizes, moved: Mapping[str, float] | None = None) -> Units:
-    """One document of which the root changes, and no child. A key that moves is deleted and put in its index."""
+    """One document of which the root changes, no child and no unique value. A key that moves is deleted and put in its index."""
     moved = moved or {}
     return Units(
         write_reads=sizes.read_units,
@@ -147,7 +148,7 @@ def _rewritten(index: IndexSizes, moved: float) -> float:
 def delete(sizes: CollectionSizes) -> Units:
     """One document, whose items become tombstones, which are in no index."""
     return Units(
-        write_reads=sizes.read_units,
+        write_reads=sizes.read_units + sizes.guards,
         writes=TRANSACTION * sizes.put_units,
         index_writes={one.name: one.entries * one.put_units for one in sizes.indexes},
         dual=sizes.dual_units,

@@ -42,6 +42,8 @@ class CollectionSizes:
     `items` of a document, and their mean bytes; write units of plain puts of all of them (`put_units`), of the root alone
     (`root_units`); read units of one consistent read of a document (`read_units`), of each of its items apart (`get_units`).
     `transactional`: of the documents, how many have several items. `sampled` 0: nothing is known, all means are 0.
+    `guards` of the items keep values unique: they are loaded, followed and validated as the others, and neither read with their
+    document nor put by a dual write.
     """
 
     collection: str
@@ -56,6 +58,7 @@ class CollectionSizes:
     root_units: float = 0.0
     read_units: float = 0.0
     get_units: float = 0.0
+    guards: float = 0.0
     indexes: Sequence[IndexSizes] = ()
 
     @property
@@ -72,6 +75,7 @@ def measure(
     indexes: Iterable[str],
     refused: int,
     held: Held = whole,
+    is_guard: Callable[[Item], bool] = lambda item: False,
 ) -> CollectionSizes:
     """`sample`: the items of each document, in wire form, the root first; without those of `refused` documents. `held`: what
     indexes project."""
@@ -81,6 +85,7 @@ def measure(
         )
     count = len(sample)
     sizes = [[item_bytes(dict(item)) for item in one] for one in sample]
+    own = [[item_bytes(dict(item)) for item in one if not is_guard(item)] for one in sample]
     puts = [sum(map(write_units, one)) for one in sizes]
     total = sum(map(len, sizes))
     return CollectionSizes(
@@ -93,10 +98,11 @@ def measure(
         item_bytes=sum(map(sum, sizes)) / total,
         put_units=sum(puts) / count,
         # Several items are put in one transaction, which costs twice as much; one is put alone.
-        dual_units=sum(units * (2 if len(one) > 1 else 1) for units, one in zip(puts, sizes, strict=True)) / count,
+        dual_units=sum(sum(map(write_units, one)) * (2 if len(one) > 1 else 1) for one in own) / count,
         root_units=sum(write_units(one[0]) for one in sizes) / count,
-        read_units=sum(read_units(sum(one), "strong") for one in sizes) / count,
+        read_units=sum(read_units(sum(one), "strong") for one in own) / count,
         get_units=sum(read_units(size, "strong") for one in sizes for size in one) / count,
+        guards=(total - sum(map(len, own))) / count,
         indexes=tuple(filter(None, (_index(name, sample, held) for name in indexes))),
     )
 

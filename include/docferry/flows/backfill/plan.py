@@ -9,7 +9,7 @@ from typing import Any
 from docferry.config import Migration
 from docferry.core.limits import item_write_units
 from docferry.core.mapping.items import check_size
-from docferry.core.mapping.raw import decode_document
+from docferry.core.mapping.raw import encode_raw
 from docferry.core.settings import CollectionSettings
 from docferry.errors import (
     DocumentError,
@@ -123,7 +123,7 @@ def _plan_collection(job: Job, settings: CollectionSettings) -> CollectionPlan:
     units = items = refused = 0
     for raw in sample:
         try:
-            encoded = mapping.encode(decode_document(raw), 0)
+            encoded = encode_raw(mapping, raw, 0)
             for item in encoded:
                 check_size(item)
         except DocumentError:

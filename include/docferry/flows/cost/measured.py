@@ -11,8 +11,8 @@ from docferry.config import Migration
 from docferry.core.cost.calls import CallRates, only_counted
 from docferry.core.cost.sizes import CollectionSizes, measure
 from docferry.core.cost.sizes import Item as CostItem
-from docferry.core.mapping.items import Item, check_size
-from docferry.core.mapping.raw import decode_document
+from docferry.core.mapping.items import Item, check_size, is_guard
+from docferry.core.mapping.raw import encode_raw
 from docferry.core.settings import CollectionSettings, TableSettings
 from docferry.errors import AccessDenied, DocumentError, RequestRefused
 from docferry.ports.analyze import AnalysisSource
@@ -34,7 +34,7 @@ def _measured(migration: Migration, settings: CollectionSettings, source: Source
     refused = 0
     for data in raw:
         try:
-            items = mapping.encode(decode_document(data), 1)
+            items = encode_raw(mapping, data, 1)
             for item in items:
                 check_size(item)
         except DocumentError:
@@ -43,8 +43,9 @@ def _measured(migration: Migration, settings: CollectionSettings, source: Source
         stored.append(items)
     table = migration.table(settings.table)
     return measure(
-        settings.name, settings.table, facts.documents, stored, table.indexes, refused, partial(_projected, table)
-    )
+        settings.name, settings.table, facts.documents, stored, table.indexes, refused, partial(_projected, table),
+        is_guard=lambda item: is_guard(dict(item)),
+    )  # fmt: skip
 
 
 def _projected(table: TableSettings, index: str, item: CostItem) -> CostItem:
