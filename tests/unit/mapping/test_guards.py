@@ -113,7 +113,7 @@ def test_values_for_which_a_key_has_no_room_are_digests_and_differ_still() -> No
 
 def test_the_fields_of_indexes_and_of_their_filters_are_whole_in_a_pre_image() -> None:
     one = UniqueSettings(name="n", key={"a.b": 1}, partial={"$and": [{"c.d": 1}, {"e": {"$exists": True}}]})
-    assert by(one).key_fields.whole == ("a", "c", "e")
+    assert by(one).key_fields.whole == ("_id", "a", "c", "e")
 
 
 # --- a change --------------------------------------------------------------------------------------------------------

@@ -100,6 +100,8 @@ class DocumentMapping:
         self.root = compile_item(settings.item, self._system, settings, children=children)
         self.children = {plan.entity: plan for plan in children.values()}
         self.unique = {plan.entity: plan for plan in compile_guards(settings)}
+        whole = {name for plan in self.unique.values() for name in fields_needed(plan.settings)}
+        self.guard_fields = tuple(name.encode() for name in sorted(whole | {"_id"}))
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -146,8 +148,8 @@ class DocumentMapping:
         """What of a document must be known to tell the keys of its items."""
         root = self.root.pk.fields | self.root.sk.fields
         children = {".".join(plan.path): tuple(sorted(plan.sk.fields - {"index"})) for plan in self.children.values()}
-        whole = {name for plan in self.unique.values() for name in fields_needed(plan.settings)}
-        return KeyFields(tuple(sorted(root)), children, tuple(sorted(whole)))
+        whole = tuple(name.decode() for name in self.guard_fields) if self.unique else ()
+        return KeyFields(tuple(sorted(root)), children, whole)
 
     def keys(self, document: Document) -> list[ItemKey]:
         """The keys of a document's items, root first, guards left out, without encoding its content. Raises as `encode` does."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import bson
@@ -48,6 +49,16 @@ def encode_decoded(mapping: DocumentMapping, data: bytes, document: dict[str, An
     items = mapping.encode(document, version)
     _refuse_too_large(mapping, items, len(data))
     return [*items, *mapping.guard_items(document, version)] if mapping.unique else items
+
+
+def guards_in(mapping: DocumentMapping, data: bytes, version: int) -> list[Item]:
+    """The guard items alone, of a document whose other items are made without decoding it. Raises DocumentError."""
+    fields = []
+    for name in mapping.guard_fields:
+        with suppress(KeyError):
+            kind, value = find_value(data, name)
+            fields.append((kind, name, value))
+    return mapping.guard_items(decode_document(document_of(*fields)), version)
 
 
 def _refuse_too_large(mapping: DocumentMapping, items: Sequence[Item], document_bytes: int) -> None:

@@ -14,9 +14,9 @@ from dataclasses import replace
 from typing import Any
 
 from docferry.core.mapping.change_writes import DecodedChange
-from docferry.core.mapping.items import Item, key_of, tombstone
+from docferry.core.mapping.items import Item, is_guard, key_of, tombstone
 from docferry.core.mapping.learnt.transcoder import Transcoder
-from docferry.core.mapping.raw import encode_raw, id_of, id_text
+from docferry.core.mapping.raw import encode_raw, guards_in, id_of, id_text
 from docferry.core.versions import snapshot_version
 from docferry.errors import (
     ConditionFailed,
@@ -194,15 +194,19 @@ class ChunkLoader:
 
     def _pack(self, data: bytes, page: LoadPage) -> tuple[Sequence[Packed], Sequence[Item]]:
         """A document's items ready to be sent, and as the mapping made them, unless the transcoder did without it."""
-        if not (self.conditional or self.mapping.unique):
+        if not self.conditional:
             packed = self.transcoder.pack(data, page.version)
             if packed is not None:
-                return (Packed(*packed),), ()
-        made = without_taken(encode_raw(self.mapping, data, page.version), page.keys)
-        items = self.target.pack(made, self.mapping.table)
-        if len(made) == 1:
+                guards = guards_in(self.mapping, data, page.version) if self.mapping.unique else []
+                return (Packed(*packed), *self._packed(guards, page)[0]), ()
+        items = encode_raw(self.mapping, data, page.version)
+        if len(items) == 1 or is_guard(items[1]):
             self.transcoder.learn(data)
-        return items, made
+        return self._packed(items, page)
+
+    def _packed(self, items: Sequence[Item], page: LoadPage) -> tuple[Sequence[Packed], Sequence[Item]]:
+        made = without_taken(items, page.keys)
+        return self.target.pack(made, self.mapping.table), made
 
     async def _write(self, part: LoadPart) -> Written:
         table = self.mapping.table
