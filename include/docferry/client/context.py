@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
+from weakref import WeakKeyDictionary
 
+from docferry.client.items.optimistic import OptimisticTransaction, TransactionPutter, TransactionReader
 from docferry.client.items.putter import Putter
 from docferry.client.items.reader import DocumentReader
+from docferry.client.journal.lanes import InstanceLanes
 from docferry.client.journal.write import WriteJournal
 from docferry.client.membership import Membership
 from docferry.client.metrics import Metered
@@ -45,24 +48,45 @@ class ClientContext:
     strict: bool = False
     """While MongoDB leads, what DynamoDB could not do later is refused."""
 
+    sessions: MutableMapping[Any, OptimisticTransaction] = field(default_factory=WeakKeyDictionary, repr=False)
+    """The transactions of DynamoDB's that are open, by pymongo's sessions."""
+    transaction: OptimisticTransaction | None = None
+    """In which reads and writes are made."""
+
+    def within(self, session: Any) -> ClientContext:
+        """The same, in the transaction that a session has open; without one as it is."""
+        if session is None or not session.in_transaction or session not in self.sessions:
+            return self
+        return replace(self, transaction=self.sessions[session])
+
     def mapping(self, collection: str) -> DocumentMapping | None:
         return self.mappings.get(collection)
 
     def reader(self, mapping: DocumentMapping, *, beside: bool = False) -> DocumentReader:
+        if self.transaction is not None:
+            return TransactionReader(mapping, self.calls, self.transaction, count=self.metrics.count)
         return DocumentReader(mapping, self.beside if beside else self.calls, count=self.metrics.count)
 
     def putter(self, mapping: DocumentMapping, *, beside: bool = False) -> Putter:
         if beside:
             return Putter(mapping, self.beside, self.membership.check)
+        if self.transaction is not None:
+            return TransactionPutter(mapping, self.calls, self.membership.check, self.transaction)
         lanes = self.membership.lanes
-        journal = None if lanes is None else WriteJournal(table=self.journal, migration=self.migration, lanes=lanes)
+        journal = None if lanes is None else self.journal_of(lanes)
         return Putter(mapping, self.calls, self.membership.check, journal, self.metrics.count)
+
+    def journal_of(self, lanes: InstanceLanes) -> WriteJournal:
+        return WriteJournal(table=self.journal, migration=self.migration, lanes=lanes)
 
     def plan(self, mapping: DocumentMapping, query: Mapping[str, Any], sort: Sort = ()) -> Plan:
         """How DynamoDB answers a query. Raises CallRefused."""
         compiled = compile_filter(query)
         ours = [one for one in self.patterns if one.collection == mapping.collection]
-        return Plan(plan_read(mapping, ours, query, compiled.equalities, sort), compiled)
+        where = plan_read(mapping, ours, query, compiled.equalities, sort)
+        if where.query is not None and self.transaction is not None and self.transaction.writes_to(mapping.collection):
+            where = replace(where, query=replace(where.query, sorted=False))  # what it has written comes in no order
+        return Plan(where, compiled)
 
 
 @dataclass(frozen=True, slots=True)

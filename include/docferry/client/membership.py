@@ -106,7 +106,7 @@ class Membership:
         self._in_flight: dict[int, int] = {}
         self.tally = Tally()
         self._closing, self._wake = threading.Event(), threading.Event()
-        self._lanes = InstanceLanes(self._id, self._wake.set, self._open_journal)
+        self.own_lanes = InstanceLanes(self._id, self._wake.set, self._open_journal)
         self._thread: threading.Thread | None = None
         self.trouble: MigrationError | None = None
 
@@ -154,13 +154,13 @@ class Membership:
         self._deadline = 0.0
         with self._asking:
             # What may still arrive is made impossible first; a process that cannot do so does not say that it has ended.
-            if self._record is not None and self._lanes.close(every=self._state.journal):
+            if self._record is not None and self.own_lanes.close(every=self._state.journal):
                 self._write_instance(self._acknowledged, ended=True)
 
     def _register(self) -> None:
         """Under the epoch of now: while it is being written, the mode may not change."""
         self._sent.clear()
-        self._lanes = InstanceLanes(self._id, self._wake.set, self._open_journal)
+        self.own_lanes = InstanceLanes(self._id, self._wake.set, self._open_journal)
         while True:
             asked = time.monotonic()
             mode = self._ledger.read(*MODE)
@@ -179,7 +179,7 @@ class Membership:
                 continue
             self._acknowledged = state.epoch
             self._begin_term(asked)
-            self._lanes.grant(body["lanes"])
+            self.own_lanes.grant(body["lanes"])
             return
 
     def after_fork(self) -> None:
@@ -228,7 +228,7 @@ class Membership:
     def _begun(self) -> WriteTicket | None:
         with self._lock:
             state = self._state
-            if self._lanes.abandoned:  # another instance begins in its place
+            if self.own_lanes.abandoned:  # another instance begins in its place
                 return None
             held = state.mode is Mode.HOLD
             if time.monotonic() <= self._deadline:
@@ -264,7 +264,7 @@ class Membership:
     def lanes(self) -> InstanceLanes | None:
         """The journal's lanes, for the write that is carried out; None if it needs no entry."""
         begun = _carried_out.get()
-        return self._lanes if begun is not None and begun.state.journal else None
+        return self.own_lanes if begun is not None and begun.state.journal else None
 
     def look(self) -> ModeState:
         """Ask the ledger for the mode now. Raises StoreError."""
@@ -300,15 +300,15 @@ class Membership:
             return
         now = time.monotonic()
         over, late = now > self._deadline, now - self._renewed > self._reader.renewal_s(self._lease_s)
-        late = late or self._lanes.wanted > self._lanes.granted > 0
+        late = late or self.own_lanes.wanted > self.own_lanes.granted > 0
         with self._lock:
             epoch = self._state.epoch
             if any(begun < epoch for begun in self._in_flight):
                 epoch = self._acknowledged
         held = epoch != self._acknowledged and self._state.mode is Mode.HOLD
-        if held and not self._lanes.close(every=self._state.journal):
+        if held and not self.own_lanes.close(every=self._state.journal):
             epoch = self._acknowledged
-        if self._lanes.abandoned:
+        if self.own_lanes.abandoned:
             self._strike_off()
         elif over or late or epoch != self._acknowledged:
             self._write_instance(epoch, ended=False, unchanged=[mode] if over and mode else [])
@@ -331,7 +331,7 @@ class Membership:
             return
         self._sent.clear()
         self._record, self._acknowledged, self._renewed = written, epoch, asked
-        self._lanes.grant(body["lanes"])
+        self.own_lanes.grant(body["lanes"])
         if ended:
             self._deadline = 0.0
         elif unchanged:
@@ -382,8 +382,8 @@ class Membership:
             counts=self.tally.counts,
             unserved=self.tally.unserved,
             examples=self.tally.examples,
-            lanes=self._lanes.wanted,
-            at=self._lanes.at,
+            lanes=self.own_lanes.wanted,
+            at=self.own_lanes.at,
             expires_s=now // 1000 + KEPT_S if self._state.mode is Mode.FINAL else 0,
         )
 

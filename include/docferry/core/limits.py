@@ -18,6 +18,7 @@ BATCH_BYTES = 15_000_000
 """Of a BatchWriteItem on the wire. AWS takes 16 MB; as JSON, a list of small numbers is three times its size."""
 BATCH_GET_KEYS = 100
 TRANSACTION_ITEMS = 100
+TRANSACTION_BYTES = 4 * 1024 * 1024
 NUMBER_DIGITS = 38
 NUMBER_MAX_ADJUSTED = 125
 NUMBER_MIN_ADJUSTED = -130

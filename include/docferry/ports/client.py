@@ -96,8 +96,8 @@ class ApplicationDatabase(Protocol):
     def whole(self, method: str, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """A write by a method of pymongo's client."""
 
-    def session_begun(self) -> None:
-        """Raises: CallRefused, where there are none."""
+    def session_begun(self, session: Any) -> None:
+        """Raises: CallRefused, for one that DynamoDB knows nothing like, where that leads."""
 
     def transaction_begun(self, session: Any) -> None: ...
 
@@ -234,6 +234,12 @@ class MongoCalls(Protocol):
 
     def transaction_refused(self, message: str) -> Exception:
         """What MongoDB says where a transaction has not happened, and may be begun anew (TransientTransactionError)."""
+
+    def write_conflict(self, message: str) -> Exception:
+        """What MongoDB says where a transaction has met another, and may be begun anew (TransientTransactionError)."""
+
+    def commit_unknown(self, message: str) -> Exception:
+        """What pymongo says where a commit may have happened, and may be made again (UnknownTransactionCommitResult)."""
 
     def invalid_operation(self, message: str) -> Exception: ...
 

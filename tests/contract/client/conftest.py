@@ -13,6 +13,7 @@ from support.client.cases import CASES
 from support.client.delegated import DELEGATED
 from support.client.many import MANY
 from support.client.rig import MODES, Asynchronous, Blocking, Db, Plain, application, connected, set_mode
+from support.client.transactions import TRANSACTIONS
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def expected(stack: SandboxStack) -> Callable[[str], list[Any]]:
             plain = Plain(stack.env()["DOCFERRY_APP_MONGO_URI"], f"plain{uuid.uuid4().hex[:8]}")
             plain.database["users"].create_index("username", unique=True)
             plain.database["users"].create_index("email", unique=True, sparse=True)
-            found[case] = (CASES | DELEGATED | MANY)[case](plain)
+            found[case] = (CASES | DELEGATED | MANY | TRANSACTIONS)[case](plain)
             plain.close()
         return found[case]
 

@@ -23,6 +23,7 @@ from support.client.rig import (
     outcome,
     set_mode,
 )
+from support.client.transactions import TRANSACTIONS
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -44,6 +45,18 @@ def test_call_of_several_documents_has_pymongos_outcome_under_each_leader(
         return  # what such calls write comes there by replication, of which there is none here
     empty(rig)
     assert MANY[case](db) == expected(case)
+
+
+@pytest.mark.parametrize("case", TRANSACTIONS)
+def test_transaction_has_pymongos_outcome_under_each_leader(
+    served: tuple[Rig, Db], expected: Callable[[str], list[Any]], case: str
+) -> None:
+    rig, db = served
+    assert not isinstance(db, Plain)
+    if db.manager.get_metrics()["configuration"]["mode"] == "DYNAMODB_READS":
+        return  # what a session writes comes to DynamoDB by replication, of which there is none here
+    empty(rig)
+    assert TRANSACTIONS[case](db) == expected(case)
 
 
 def cursor_idioms(orders: Any) -> list[Any]:

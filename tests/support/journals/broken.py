@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from docferry.client import membership
 from docferry.client.journal.lanes import InstanceLanes
-from docferry.client.journal.write import WriteJournal
+from docferry.client.journal.write import CommitTicket, WriteJournal
 from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.journal import Answer, Lane, LaneName
 from docferry.flows.cutover import to_mongodb
@@ -85,12 +85,18 @@ def entry_follows_its_write(patch: Patch) -> None:
     together = WriteJournal._try
 
     async def apart(
-        self: WriteJournal, lane: Lane, calls: DynamoCalls, guard: Guard, puts: Sequence[dict[str, Any]], wrote: Any
+        self: WriteJournal,
+        lane: Lane,
+        calls: DynamoCalls,
+        guard: Guard,
+        requests: Sequence[dict[str, Any]],
+        wrote: Any,
+        ticket: CommitTicket | None,
     ) -> Answer:
-        request = {"TransactItems": [{"Put": put} for put in puts], "ClientRequestToken": uuid.uuid4().hex}
+        request = {"TransactItems": list(requests), "ClientRequestToken": uuid.uuid4().hex}
         await calls.call("TransactWriteItems", request, guard)
         await calls.sleep(0.5)
-        return await together(self, lane, calls, guard, [], wrote)
+        return await together(self, lane, calls, guard, [], wrote, ticket)
 
     patch.setattr(WriteJournal, "_try", apart)
 

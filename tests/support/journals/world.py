@@ -116,10 +116,10 @@ class Process:
         theirs = copied.membership
         for name in ("_id", "_state", "_record", "_acknowledged", "_deadline", "_term", "_renewed"):
             setattr(theirs, name, getattr(mine, name))
-        theirs._lanes = InstanceLanes(mine.id, theirs._wake.set, theirs._open_journal)
-        theirs._lanes.grant(mine._lanes.granted)
-        theirs._lanes.wanted = mine._lanes.wanted
-        for lane, original in zip(theirs._lanes._all, mine._lanes._all, strict=True):
+        theirs.own_lanes = InstanceLanes(mine.id, theirs._wake.set, theirs._open_journal)
+        theirs.own_lanes.grant(mine.own_lanes.granted)
+        theirs.own_lanes.wanted = mine.own_lanes.wanted
+        for lane, original in zip(theirs.own_lanes._all, mine.own_lanes._all, strict=True):
             lane.last, lane.unanswered = original.last, set(original.unanswered)
         theirs._thread = threading.Thread(target=theirs._follow)
         theirs._thread.start()

@@ -10,7 +10,7 @@ import pytest
 from docferry.client.transport.sync_driver import run
 from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.modes import MODE, Mode, ModeState
-from docferry.errors import CallRefused, WritesFenced, WriteUnconfirmed
+from docferry.errors import WritesFenced, WriteUnconfirmed
 from docferry.flows.ledger.modes import list_instances
 from support.backfill.rig import eventually
 from support.client.doors import MANY, MONGO, Client, DriverError, TransientError
@@ -102,10 +102,10 @@ def test_its_next_operation_after_a_change_of_the_mode_ends_it_as_one_that_may_b
     assert (client.session.committed, client.session.aborted) == (0, 1)
 
 
-def test_it_is_refused_before_its_commit_once_dynamodb_leads(client: InTransaction) -> None:
+def test_it_ends_before_its_commit_once_dynamodb_leads_and_may_begin_anew_there(client: InTransaction) -> None:
     client.change()
     client.lead(ModeState(mode=Mode.DYNAMODB_ONLY, epoch=5, floor=1))
-    with pytest.raises(CallRefused):
+    with pytest.raises(TransientError):
         client.commit()
     assert (client.session.committed, client.session.aborted) == (0, 1)
 

@@ -68,7 +68,7 @@ def lanes(number: int = 1) -> InstanceLanes:
 
 def commit(calls: Calls, of: InstanceLanes) -> None:
     journal = WriteJournal(table="LedgerJournal", migration="shop", lanes=of)
-    run(journal.commit(calls, lambda: None, PUTS, []))
+    run(journal.commit(calls, lambda: None, [{"Put": put} for put in PUTS], []))
 
 
 def lane_of(of: InstanceLanes) -> Lane:

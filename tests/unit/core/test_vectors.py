@@ -196,7 +196,7 @@ def test_instance_registers_acknowledges_and_ends_as_said(monkeypatch: pytest.Mo
     eventually_said(steps[4])
     for step in steps[5:8]:
         if step is steps[7]:
-            for lane, last in zip(member._lanes._all, (7, 2), strict=True):
+            for lane, last in zip(member.own_lanes._all, (7, 2), strict=True):
                 lane.last = last
         life.set_mode(state_of(step["mode"]))
         eventually_said(step)

@@ -147,9 +147,7 @@ class _Named:
         )
         call, about = queries.raw.distinct, SERVED_CALLS["distinct"]
         given = {name: value for name, value in asked.items() if value is not None}
-        found: list[Any] = await self._delegated.run(
-            self._known, "distinct", about, call, (key, filter), given, later if session is None else None
-        )
+        found: list[Any] = await self._delegated.run(self._known, "distinct", about, call, (key, filter), given, later)
         return found
 
     def _find_asked(self, method: str, call: Callable[..., Any], arguments: Sequence[Any]) -> Coroutine[Any, Any, Any]:

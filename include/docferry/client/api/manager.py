@@ -22,7 +22,7 @@ from docferry.client.writes.delegated import DelegatedCalls
 from docferry.client.writes.gate import WriteGate
 from docferry.client.writes.route import CollectionCalls
 from docferry.client.writes.transactions import Transactions
-from docferry.core.access.calls import CLIENT_CALLS, DATABASE_CALLS, SESSIONS
+from docferry.core.access.calls import CLIENT_CALLS, DATABASE_CALLS
 from docferry.errors import CallRefused
 from docferry.ports.client import AskedOptions
 
@@ -175,12 +175,13 @@ class _Manager:
         """A write by a method of pymongo's client."""
         return self._run(self._delegated.run("", method, CLIENT_CALLS[method], call, arguments, options))
 
-    def session_begun(self) -> None:
-        """Raises: CallRefused, once DynamoDB leads."""
+    def session_begun(self, session: Any) -> None:
+        """Raises: CallRefused, for a session of snapshots, once DynamoDB leads."""
         self._parts.membership.join()
-        if self._parts.strict or self._parts.membership.state.leader.dynamodb_leads:
-            what = "sessions and transactions of MongoDB are not to be had while DynamoDB leads"
-            raise CallRefused(what=what, suggestion=SESSIONS.instead)
+        leads = self._parts.strict or self._parts.membership.state.leader.dynamodb_leads
+        if leads and session.options.snapshot:
+            what = "a session that reads a snapshot, and DynamoDB leads"
+            raise CallRefused(what=what, suggestion="read in a transaction: what it has read belongs together")
 
     def transaction_begun(self, session: Any) -> None:
         self._transactions.begun(session)

@@ -31,7 +31,7 @@ from docferry.client.items.guards import (
     taken,
 )
 from docferry.client.items.reader import DocumentReader, StoredDocument
-from docferry.client.journal.write import WriteJournal
+from docferry.client.journal.write import CommitTicket, WriteJournal
 from docferry.core.compare.diff import is_tombstone
 from docferry.core.cutover.journal import ENTRY_ITEMS, Wrote
 from docferry.core.limits import TRANSACTION_ITEMS
@@ -67,13 +67,14 @@ class PreparedItems:
 
 
 def requests_of(prepared: Sequence[PreparedItems]) -> list[dict[str, Any]]:
-    """The puts of one transaction, of any collections: a guard that one document gives up and another gains is put once.
+    """One transaction, of any collections: a guard that one document gives up and another gains is put once.
 
     Raises: KeyTaken; ConditionFailed: read again.
     """
     puts = [put for one in prepared for put in one.puts]
     holders = [one.holder for one in prepared if one.holder is not None]
-    return [*puts, *netted([guard for one in prepared for guard in one.guards], holders)]
+    guards = netted([guard for one in prepared for guard in one.guards], holders)
+    return [{"Put": put} for put in (*puts, *guards)]
 
 
 class Putter:
@@ -135,13 +136,21 @@ class Putter:
         if not items or len(items) > TRANSACTION_ITEMS:
             return PutOutcome.TOO_MANY if items else PutOutcome.NOTHING
         puts = [
-            self._put(item, "attribute_not_exists(#v) OR #v < :v", {"#v": "_v"}, {":v": item["_v"]}) for item in items
+            self._put(
+                item,
+                {
+                    "ConditionExpression": "attribute_not_exists(#v) OR #v < :v",
+                    "ExpressionAttributeNames": {"#v": "_v"},
+                    "ExpressionAttributeValues": {":v": item["_v"]},
+                },
+            )
+            for item in items
         ]
         try:
             if len(puts) == 1:
                 await self._calls.call("PutItem", puts[0], self._guard)
             else:
-                await self._transact(puts)
+                await self._transact([{"Put": put} for put in puts])
         except ConditionFailed:
             return PutOutcome.SUPERSEDED
         return PutOutcome.WRITTEN
@@ -191,19 +200,28 @@ class Putter:
             wrote=[self._wrote(item) for item in wanted if self._is_root(item)],
         )
 
-    async def commit(self, prepared: Sequence[PreparedItems]) -> None:
-        """Write what was prepared, of any collection: all or none.
+    async def commit(
+        self,
+        prepared: Sequence[PreparedItems],
+        checks: Sequence[dict[str, Any]] = (),
+        ticket: CommitTicket | None = None,
+    ) -> None:
+        """Write what was prepared, of any collection, if all `checks` hold: all or none.
 
         Raises: KeyTaken, if a value of a unique index is another document's; ConditionFailed, if another writer was quicker: read
                 again; InstanceStruck: nothing was written; StoreError.
         """
-        puts = requests_of(prepared)
+        requests = [*requests_of(prepared), *checks]
         if self._journal is None:
-            await self._transact(puts)
+            await self._transact(requests, ticket)
         else:
-            await self._journal.commit(
-                self._calls, self._guard, puts, [wrote for one in prepared for wrote in one.wrote]
-            )
+            wrote = [wrote for one in prepared for wrote in one.wrote]
+            await self._journal.commit(self._calls, self._guard, requests, wrote, ticket)
+
+    def check(self, found: StoredDocument) -> dict[str, Any]:
+        """A request of a transaction: the root's place is as it was found."""
+        key = {"TableName": self._mapping.table, "Key": self._mapping.layout.wire_key(found.key)}
+        return {"ConditionCheck": key | self._condition(found.all.get(found.key))}
 
     def _is_root(self, item: Item) -> bool:
         return bool(item["entityType"]["S"] == self._mapping.root.entity)
@@ -258,31 +276,37 @@ class Putter:
             )
 
     def _as_read(self, item: Item, there: Item | None) -> dict[str, Any]:
+        return self._put(item, self._condition(there))
+
+    def _condition(self, there: Item | None) -> dict[str, Any]:
+        """That a place is as it was read."""
         if there is None:
             name = self._mapping.layout.name_of("PK")
             if name == "PK":
-                return self._put(item, "attribute_not_exists(PK)", {}, {})
-            return self._put(item, "attribute_not_exists(#k)", {"#k": str(name)}, {})
+                return {"ConditionExpression": "attribute_not_exists(PK)"}
+            return {"ConditionExpression": "attribute_not_exists(#k)", "ExpressionAttributeNames": {"#k": str(name)}}
         if "_v" not in there:
-            return self._put(item, "attribute_not_exists(#v)", {"#v": "_v"}, {})
-        return self._put(item, "#v = :v", {"#v": "_v"}, {":v": there["_v"]})
+            return {"ConditionExpression": "attribute_not_exists(#v)", "ExpressionAttributeNames": {"#v": "_v"}}
+        values = {":v": there["_v"]}
+        return {
+            "ConditionExpression": "#v = :v",
+            "ExpressionAttributeNames": {"#v": "_v"},
+            "ExpressionAttributeValues": values,
+        }
 
     # --- the request -------------------------------------------------------------------------------------------------
 
-    def _put(self, item: Item, condition: str, names: dict[str, str], values: Item) -> dict[str, Any]:
-        stored = self._mapping.layout.stored(item)
-        put: dict[str, Any] = {"TableName": self._mapping.table, "Item": stored, "ConditionExpression": condition}
-        if names:
-            put["ExpressionAttributeNames"] = names
-        if values:
-            put["ExpressionAttributeValues"] = values
-        return put
+    def _put(self, item: Item, condition: dict[str, Any]) -> dict[str, Any]:
+        return {"TableName": self._mapping.table, "Item": self._mapping.layout.stored(item), **condition}
 
-    async def _transact(self, puts: Sequence[dict[str, Any]]) -> None:
+    async def _transact(self, requests: Sequence[dict[str, Any]], ticket: CommitTicket | None = None) -> None:
         """All or none. The token makes a request whose answer was lost the same one when it is sent again."""
-        if not puts:
+        if not requests:
             raise InvariantBroken("a write without an item")
-        request = {"TransactItems": [{"Put": put} for put in puts], "ClientRequestToken": str(uuid.uuid4())}
+        token = str(uuid.uuid4())
+        request = {"TransactItems": list(requests), "ClientRequestToken": token}
+        if ticket is not None:
+            ticket.nonce, ticket.request = token, request
         await self._calls.call("TransactWriteItems", request, self._guard)
 
 

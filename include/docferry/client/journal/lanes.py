@@ -55,6 +55,15 @@ class InstanceLanes:
         self.abandoned = True
         self._wake()
 
+    def void(self, name: LaneName, slot: int) -> str:
+        """The nonce of a void for one slot, which the lane's next write knows for its own if it meets it there."""
+        nonce = uuid.uuid4().hex
+        with self._lock:
+            for lane in self._all:
+                if lane.name == name and lane.next == slot:
+                    lane.send(nonce)
+        return nonce
+
     def give_back(self, lane: Lane) -> None:
         with self._lock:
             self._busy.discard(lane.name.number)

@@ -35,6 +35,11 @@ class Query:
     limit: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def session(self) -> Any:
+        """pymongo's; None for none."""
+        return self.options.get("session")
+
 
 @dataclass(frozen=True, slots=True)
 class Answered:
@@ -145,6 +150,9 @@ class Queries:
             return None, False
         if leader.dynamodb_leads:
             return await self._from_dynamodb(query, self._served(query), method), False
+        if query.session is not None:  # what a session of MongoDB's sees, MongoDB knows
+            self.note(state, query, method)
+            return None, False
         share_key = self._share_key(query)
         if share_key is None:
             members.tally.count_unserved(shape_of(self._name, method, query.filter, _unknown(query)))
@@ -178,7 +186,7 @@ class Queries:
         if unknown := _unknown(query):
             raise CallRefused(what=f"DynamoDB knows no {', '.join(unknown)}", suggestion="leave it out")
         project({"_id": 0}, query.projection)
-        return self._parts.plan(self._mapping, query.filter, query.sort)
+        return self._parts.within(query.session).plan(self._mapping, query.filter, query.sort)
 
     async def _if_dynamodb_can(self, query: Query, plan: Plan, method: str) -> list[Document] | None:
         """What DynamoDB has; None where MongoDB must be asked: nothing found, not whole, or no answer."""
@@ -202,7 +210,9 @@ class Queries:
 
     async def _collect(self, mapping: DocumentMapping, query: Query, plan: Plan) -> list[Document]:
         """All that match, in order; reading stops at the limit where DynamoDB gives the order that was asked for."""
-        reader = self._parts.reader(mapping, beside=not self._parts.membership.state.leader.dynamodb_leads)
+        reader = self._parts.within(query.session).reader(
+            mapping, beside=not self._parts.membership.state.leader.dynamodb_leads
+        )
         in_order = not query.sort or (plan.where.query is not None and plan.where.query.sorted)
         enough = query.skip + query.limit if query.limit and in_order else None
         found: list[Document] = []
@@ -224,6 +234,6 @@ def _unknown(query: Query) -> list[str]:
 
 _HARMLESS = frozenset({
     "batch_size", "max_time_ms", "maxTimeMS", "max_await_time_ms", "no_cursor_timeout", "comment", "allow_disk_use",
-    "allow_partial_results", "oplog_replay",
+    "allow_partial_results", "oplog_replay", "session",
 })  # fmt: skip
 """What tells MongoDB how to work, not what to find."""

@@ -14,6 +14,7 @@ from docferry.client.context import ClientContext
 from docferry.client.writes.coming import ComingWrites
 from docferry.client.writes.delegated import DelegatedCalls, Later
 from docferry.client.writes.leading import Change, LeadingWrites, pairs_of, updating
+from docferry.client.writes.within import within
 from docferry.core.access.calls import SERVED_CALLS
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document
@@ -22,7 +23,7 @@ from docferry.core.mql.updates import Updating, check_replacement, replacement_u
 from docferry.ports.client import BulkRequest
 
 _TAKEN = frozenset({
-    "filter", "update", "replacement", "upsert", "projection", "sort", "return_document", "session", "requests", "ordered",
+    "filter", "update", "replacement", "upsert", "projection", "sort", "return_document", "requests", "ordered",
 })  # fmt: skip
 """Arguments of the calls themselves; what is left are options."""
 
@@ -40,17 +41,17 @@ class ManyCalls:
         stored: Callable[[Document], Document],
     ) -> None:
         """`stored`: what there is to insert of a document, with its `_id`."""
-        self._name, self._mongo, self._border = name, parts.mongo, parts.border
+        self._parts, self._name, self._mongo, self._border = parts, name, parts.mongo, parts.border
         self._delegated, self._leading, self._coming, self._stored = delegated, leading, coming, stored
 
     async def call(self, method: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
         """A method of pymongo's collection, of `SERVED_CALLS`."""
         asked = self._mongo.arguments_of(method, arguments, options)
         call, about = getattr(self._mongo.raw(self._name), method), SERVED_CALLS[method]
-        if asked.get("session") is not None:
-            return await self._delegated.run(self._name, method, about, call, arguments, options)
+        session = asked.pop("session", None)
         left = {name: value for name, value in asked.items() if name not in _TAKEN}
-        later = Later(lambda state: self._note(state, method, asked, left), self._of(method, asked, left))
+        dynamodb = self._of(method, asked, left) if session is None else self._in_session(session, method, asked)
+        later = Later(lambda state: self._note(state, method, asked, left), dynamodb)
         return await self._delegated.run(self._name, method, about, call, arguments, options, later)
 
     # --- while MongoDB leads -----------------------------------------------------------------------------------------
@@ -70,6 +71,14 @@ class ManyCalls:
             self._coming.note(state, method, self._inside(asked["filter"]), change, left)
 
     # --- once DynamoDB leads -----------------------------------------------------------------------------------------
+
+    def _in_session(self, session: Any, method: str, asked: Mapping[str, Any]) -> Callable[[ModeState], Awaitable[Any]]:
+        async def dynamodb(state: ModeState) -> Any:
+            parts, delegated = within(self._parts, session, state)
+            writes = LeadingWrites(parts, self._name), ComingWrites(parts, self._name)
+            return await ManyCalls(parts, self._name, delegated, *writes, self._stored).call(method, (), asked)
+
+        return dynamodb
 
     def _of(
         self, method: str, asked: Mapping[str, Any], left: Mapping[str, Any]

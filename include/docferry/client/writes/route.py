@@ -15,12 +15,13 @@ from bson.objectid import ObjectId
 
 from docferry.client.context import ClientContext, Sort
 from docferry.client.writes.coming import ComingWrites
-from docferry.client.writes.delegated import DelegatedCalls
+from docferry.client.writes.delegated import DelegatedCalls, Later
 from docferry.client.writes.dual import DualWrites
 from docferry.client.writes.gate import WriteGate
 from docferry.client.writes.leading import LeadingChange, LeadingWrites, pairs_of, updating
 from docferry.client.writes.many import ManyCalls
 from docferry.client.writes.transactions import Transactions
+from docferry.client.writes.within import within
 from docferry.core.access.calls import SESSIONS
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document
@@ -28,12 +29,14 @@ from docferry.core.mql.projection import project
 from docferry.core.mql.updates import check_replacement, replacement_upserted
 from docferry.ports.client import MongoResult
 
+_OF_THE_CALL = frozenset({"projection", "sort", "upsert", "return_document"})
+
 
 class CollectionCalls:
     """The calls of one collection."""
 
     def __init__(self, parts: ClientContext, name: str, delegated: DelegatedCalls | None = None) -> None:
-        self._name, self._mongo, self._border = name, parts.mongo, parts.border
+        self._parts, self._name, self._mongo, self._border = parts, name, parts.mongo, parts.border
         if delegated is None:
             gate = WriteGate(parts)
             delegated = DelegatedCalls(parts, gate, Transactions(parts, gate))
@@ -53,8 +56,8 @@ class CollectionCalls:
     # --- writes ------------------------------------------------------------------------------------------------------
 
     async def insert_one(self, document: Document, **options: Any) -> Any:
-        if self._is_mongodbs(options):
-            return await self._mongodbs("insert_one", (document,), options)
+        if self._has_session(options):
+            return await self._in_session("insert_one", (document,), options)
         self._coming.require_storable(partial(self._require_storable, document))
         sent = self._sent(document)
 
@@ -71,8 +74,8 @@ class CollectionCalls:
         return await self._gate.write("insert_one", mongo, dynamodb)
 
     async def insert_many(self, documents: Iterable[Document], ordered: bool = True, **options: Any) -> Any:
-        if self._is_mongodbs(options):
-            return await self._mongodbs("insert_many", (documents, ordered), options)
+        if self._has_session(options):
+            return await self._in_session("insert_many", (documents, ordered), options)
         documents = self._mongo.listed(documents)
         for one in documents:
             self._coming.require_storable(partial(self._require_storable, one))
@@ -120,8 +123,8 @@ class CollectionCalls:
     async def update_one(
         self, query: Mapping[str, Any], update: Mapping[str, Any], upsert: bool = False, **options: Any
     ) -> Any:
-        if self._is_mongodbs(options):
-            return await self._mongodbs("update_one", (query, update, upsert), options)
+        if self._has_session(options):
+            return await self._in_session("update_one", (query, update, upsert), options)
         query, update, options = self._change(query, update, options)
 
         async def mongo(state: ModeState) -> Any:
@@ -140,8 +143,8 @@ class CollectionCalls:
     async def replace_one(
         self, query: Mapping[str, Any], replacement: Mapping[str, Any], upsert: bool = False, **options: Any
     ) -> Any:
-        if self._is_mongodbs(options):
-            return await self._mongodbs("replace_one", (query, replacement, upsert), options)
+        if self._has_session(options):
+            return await self._in_session("replace_one", (query, replacement, upsert), options)
         query, replacement, options = self._change(query, replacement, options)
 
         async def mongo(state: ModeState) -> Any:
@@ -163,8 +166,8 @@ class CollectionCalls:
         return self._given(await self._gate.write("replace_one", mongo, dynamodb))
 
     async def delete_one(self, query: Mapping[str, Any], **options: Any) -> Any:
-        if self._is_mongodbs(options):
-            return await self._mongodbs("delete_one", (query,), options)
+        if self._has_session(options):
+            return await self._in_session("delete_one", (query,), options)
         query, _, options = self._change(query, None, options)
 
         async def mongo(state: ModeState) -> Any:
@@ -196,8 +199,8 @@ class CollectionCalls:
         **options: Any,
     ) -> Any:
         asked = {"projection": projection, "sort": sort, "upsert": upsert, "return_document": return_document}
-        if self._is_mongodbs(options):
-            return await self._mongodbs("find_one_and_update", (query, update), asked | options)
+        if self._has_session(options):
+            return await self._in_session("find_one_and_update", (query, update), asked | options)
         query, update, options = self._change(query, update, options)
 
         async def mongo(state: ModeState) -> Any:
@@ -245,15 +248,34 @@ class CollectionCalls:
         self._leading.require_storable(self._with_id(document))
 
     @staticmethod
-    def _is_mongodbs(options: dict[str, Any]) -> bool:
-        """Whether this is MongoDB's alone: a session's write is not told to DynamoDB."""
+    def _has_session(options: dict[str, Any]) -> bool:
+        """Whether a session makes this call: its write is not told to DynamoDB while MongoDB leads."""
         if "session" in options and options["session"] is None:
             del options["session"]
         return "session" in options
 
-    async def _mongodbs(self, method: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
-        """pymongo's own call, left to replication."""
-        return await self._delegated.collection(self._name, method, SESSIONS, arguments, options)
+    async def _in_session(self, method: str, arguments: Sequence[Any], options: dict[str, Any]) -> Any:
+        """By a session: pymongo's own call while MongoDB leads, left to replication; afterwards in its transaction."""
+        session = options["session"]
+        left = {name: value for name, value in options.items() if name != "session"}
+
+        async def dynamodb(state: ModeState) -> Any:
+            parts, delegated = within(self._parts, session, state)
+            return await getattr(CollectionCalls(parts, self._name, delegated), method)(*arguments, **left)
+
+        call = getattr(self._mongo.raw(self._name), method)
+        later = Later(lambda state: self._note(state, method, arguments, left), dynamodb)
+        return await self._delegated.run(self._name, method, SESSIONS, call, arguments, options, later)
+
+    def _note(self, state: ModeState, method: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> None:
+        """What pymongo will not take is not looked into."""
+        if method.startswith("insert") or not isinstance(arguments[0], Mapping):
+            return
+        change = arguments[1] if method in ("update_one", "find_one_and_update") else None
+        options = {name: value for name, value in options.items() if name not in _OF_THE_CALL}
+        self._coming.note(
+            state, method, self._border.to_internal(arguments[0]), self._border.to_internal(change), options
+        )
 
     def _given(self, result: Any) -> Any:
         """An update's result to the application."""

@@ -21,8 +21,9 @@ class ApplicationSession(ClientSession):
     application: ApplicationDatabase
 
     def start_transaction(self, *arguments: Any, **options: Any) -> Any:
+        begun = super().start_transaction(*arguments, **options)
         self.application.transaction_begun(self)
-        return super().start_transaction(*arguments, **options)
+        return begun
 
     def commit_transaction(self) -> None:
         self.application.commit_transaction(self, super().commit_transaction)
@@ -34,8 +35,9 @@ class AsyncApplicationSession(AsyncClientSession):
     application: ApplicationDatabase
 
     async def start_transaction(self, *arguments: Any, **options: Any) -> Any:
+        begun = await super().start_transaction(*arguments, **options)
         self.application.transaction_begun(self)
-        return await super().start_transaction(*arguments, **options)
+        return begun
 
     async def commit_transaction(self) -> None:
         await self.application.commit_transaction(self, super().commit_transaction)
@@ -71,7 +73,7 @@ class _Application:
     def start_session(self, *arguments: Any, **options: Any) -> Any:
         found = super().start_session(*arguments, **options)  # type: ignore[misc]
         if self.application is not None:
-            self.application.session_begun()
+            self.application.session_begun(found)
             found.__class__ = self._session  # pymongo makes sessions of no other class
             found.application = self.application
         return found

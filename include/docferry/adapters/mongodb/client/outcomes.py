@@ -16,7 +16,7 @@ from docferry.core.namespaces import Namespaces
 from docferry.errors import KeyTaken
 from docferry.ports.client import BulkRequest
 
-NO_SUCH_TRANSACTION = 251
+NO_SUCH_TRANSACTION, WRITE_CONFLICT = 251, 112
 """Source: mongo/src/mongo/base/error_codes.yml (6.0)."""
 
 
@@ -117,8 +117,18 @@ class MongoOutcomes:
         return next((one for one in (*arguments, *options.values()) if isinstance(one, kinds)), None)
 
     def transaction_refused(self, message: str) -> Exception:
-        details = {"code": NO_SUCH_TRANSACTION, "errmsg": message, "errorLabels": ["TransientTransactionError"]}
-        return pymongo_errors.OperationFailure(message, NO_SUCH_TRANSACTION, details)
+        return _transient(message, NO_SUCH_TRANSACTION, "NoSuchTransaction")
+
+    def write_conflict(self, message: str) -> Exception:
+        return _transient(message, WRITE_CONFLICT, "WriteConflict")
+
+    def commit_unknown(self, message: str) -> Exception:
+        return pymongo_errors.ConnectionFailure(message, ["UnknownTransactionCommitResult"])
 
     def invalid_operation(self, message: str) -> Exception:
         return pymongo_errors.InvalidOperation(message)
+
+
+def _transient(message: str, code: int, name: str) -> Exception:
+    details = {"code": code, "codeName": name, "errmsg": message, "errorLabels": ["TransientTransactionError"]}
+    return pymongo_errors.OperationFailure(message, code, details)
