@@ -54,8 +54,12 @@ class ClientContext:
     """In which reads and writes are made."""
 
     def within(self, session: Any) -> ClientContext:
-        """The same, in the transaction that a session has open; without one as it is."""
-        if session is None or not session.in_transaction or session not in self.sessions:
+        """The same, in the transaction that a session has open; without one as it is. Raises what pymongo does for an ended one."""
+        if session is None:
+            return self
+        if session.has_ended:
+            raise self.mongo.invalid_operation("Cannot use ended session")
+        if not session.in_transaction or session not in self.sessions:
             return self
         return replace(self, transaction=self.sessions[session])
 
