@@ -54,7 +54,7 @@ class ClientContext:
     """In which reads and writes are made."""
 
     def within(self, session: Any) -> ClientContext:
-        """The same, in the transaction that a session has open; without one as it is. Raises what pymongo does for an ended one."""
+        """The same, in the transaction that a session has open; without one as it is. Raises InvalidOperation if it has ended."""
         if session is None:
             return self
         if session.has_ended:

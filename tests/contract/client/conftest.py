@@ -13,7 +13,7 @@ from support.client.cases import CASES
 from support.client.delegated import DELEGATED
 from support.client.many import MANY
 from support.client.rig import MODES, Asynchronous, Blocking, Db, Plain, application, connected, set_mode
-from support.client.transactions import TRANSACTIONS
+from support.transactions.cases import TRANSACTIONS
 
 
 @pytest.fixture(scope="module")

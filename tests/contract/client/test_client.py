@@ -23,7 +23,7 @@ from support.client.rig import (
     outcome,
     set_mode,
 )
-from support.client.transactions import TRANSACTIONS
+from support.transactions.cases import TRANSACTIONS
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -20,8 +20,8 @@ from docferry import wiring
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig, eventually, rig_of
-from support.client.bank import ACCOUNTS, EACH, TREE, Clerks
 from support.client.rig import connected, set_mode
+from support.transactions.bank import ACCOUNTS, EACH, TREE, Clerks
 
 CLERKS = 8
 LED = ModeState(mode=Mode.DYNAMODB_ONLY, epoch=1, journal=True)

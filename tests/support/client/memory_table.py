@@ -6,6 +6,7 @@ import copy
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from docferry.core.limits import TRANSACTION_ITEMS
 from docferry.core.mapping.items import Item, ItemKey, key_of
 from docferry.errors import ConditionFailed
 from docferry.ports.flows import Guard
@@ -25,10 +26,17 @@ class MemoryTable:
         self.items: dict[ItemKey, Item] = {}
         self.gate = gate
         self.transactions: list[list[Item]] = []
+        self.asked: list[str] = []
+        self.lost: Callable[[str], Exception | None] = lambda operation: None
+        """The error that comes instead of the answer to what has been done."""
 
     async def call(self, operation: str, request: Mapping[str, Any], guard: Guard | None = None) -> dict[str, Any]:
         await self.gate()
-        return copy.deepcopy(getattr(self, f"_{operation}")(request))
+        self.asked.append(operation)
+        answer: dict[str, Any] = copy.deepcopy(getattr(self, f"_{operation}")(request))
+        if (error := self.lost(operation)) is not None:
+            raise error
+        return answer
 
     async def sleep(self, seconds: float) -> None:
         await self.gate()
@@ -56,18 +64,28 @@ class MemoryTable:
         return {"Responses": {table: found}}
 
     def _TransactWriteItems(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        puts = [one["Put"] for one in request["TransactItems"]]
-        assert len({key_of(put["Item"]) for put in puts}) == len(puts), "a transaction may not name a place twice"
-        if not all(map(self._holds, puts)):
+        asked = [one for several in request["TransactItems"] for one in several.values()]
+        puts = [one["Put"] for one in request["TransactItems"] if "Put" in one]
+        assert len({_place(one) for one in asked}) == len(asked) <= TRANSACTION_ITEMS, (
+            "each place once, and not too many"
+        )
+        if not all(map(self._holds, asked)):
             raise ConditionFailed("an item is not as it was read", operation="TransactWriteItems")
         for put in puts:
             self.put(put["Item"])
         self.transactions.append([put["Item"] for put in puts])
         return {}
 
-    def _holds(self, put: Mapping[str, Any]) -> bool:
-        there = self.items.get(key_of(put["Item"]))
-        if put["ConditionExpression"] == "#v = :v":
-            return there is not None and there["_v"] == put["ExpressionAttributeValues"][":v"]
-        assert put["ConditionExpression"] == "attribute_not_exists(PK)", put
+    def _PutItem(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        return self._TransactWriteItems({"TransactItems": [{"Put": request}]})
+
+    def _holds(self, asked: Mapping[str, Any]) -> bool:
+        there = self.items.get(_place(asked))
+        if asked["ConditionExpression"] == "#v = :v":
+            return there is not None and there["_v"] == asked["ExpressionAttributeValues"][":v"]
+        assert asked["ConditionExpression"] == "attribute_not_exists(PK)", asked
         return there is None
+
+
+def _place(asked: Mapping[str, Any]) -> ItemKey:
+    return key_of(asked.get("Item") or asked["Key"])

@@ -17,7 +17,7 @@ from docferry.config import parse_migration
 from docferry.core.limits import TRANSACTION_ITEMS
 from docferry.errors import CallRefused, ConditionFailed, KeyTaken, TimedOut
 from docferry.testing.fakes import FakeJournal
-from support.client.memory import MemoryDynamoDB
+from support.client.memory_table import MemoryTable, at_once
 
 MAPPING = parse_migration(b"""
 migration: bank
@@ -44,7 +44,7 @@ class Ended(Conflict):
 class Account:
     """The accounts as one transaction sees them."""
 
-    def __init__(self, calls: MemoryDynamoDB, journal: WriteJournal | None = None) -> None:
+    def __init__(self, calls: MemoryTable, journal: WriteJournal | None = None) -> None:
         self.calls, self.journal, self.led = calls, journal, True
         self.transaction = OptimisticTransaction(calls, lambda: self.led, Conflict, Ended)
         self.reader = TransactionReader(MAPPING, calls, self.transaction)
@@ -66,16 +66,16 @@ class Account:
         )
 
 
-def bank(calls: MemoryDynamoDB) -> MemoryDynamoDB:
-    pause, calls.pause = calls.pause, MemoryDynamoDB().pause
+def bank(calls: MemoryTable) -> MemoryTable:
+    gate, calls.gate = calls.gate, at_once
     for number in range(ACCOUNTS):
         run(Putter(MAPPING, calls, lambda: None).replace(None, {"_id": number, "n": EACH}, 5))
-    calls.pause = pause
+    calls.gate = gate
     return calls
 
 
-def balances(calls: MemoryDynamoDB) -> list[int | None]:
-    calls.pause = MemoryDynamoDB().pause
+def balances(calls: MemoryTable) -> list[int | None]:
+    calls.gate = at_once
     reader = DocumentReader(MAPPING, calls)
     found = [
         reader.document(place) for place in run(reader.places([MAPPING.root_key({"_id": n}) for n in range(ACCOUNTS)]))
@@ -87,7 +87,7 @@ def balances(calls: MemoryDynamoDB) -> list[int | None]:
 
 
 def test_its_own_reads_see_its_writes_and_others_do_not_until_it_is_committed() -> None:
-    calls = bank(MemoryDynamoDB())
+    calls = bank(MemoryTable())
     one, other = Account(calls), Account(calls)
 
     async def work() -> list[Any]:
@@ -102,7 +102,7 @@ def test_its_own_reads_see_its_writes_and_others_do_not_until_it_is_committed() 
 
 
 def test_commit_is_one_request_with_a_check_of_what_was_read_and_not_changed() -> None:
-    calls = bank(MemoryDynamoDB())
+    calls = bank(MemoryTable())
     one = Account(calls)
 
     async def work() -> None:
@@ -120,7 +120,7 @@ def test_commit_is_one_request_with_a_check_of_what_was_read_and_not_changed() -
 
 @pytest.mark.parametrize("number", [0, 9], ids=["there", "not there"])
 def test_what_was_read_and_is_changed_by_another_prevents_the_commit(number: int) -> None:
-    calls = bank(MemoryDynamoDB())
+    calls = bank(MemoryTable())
     one, other = Account(calls), Account(calls)
 
     async def work() -> None:
@@ -136,7 +136,7 @@ def test_what_was_read_and_is_changed_by_another_prevents_the_commit(number: int
 
 
 def test_read_tells_nothing_that_does_not_fit_to_what_was_read_before() -> None:
-    calls = bank(MemoryDynamoDB())
+    calls = bank(MemoryTable())
     one, other = Account(calls), Account(calls)
 
     async def work() -> None:
@@ -153,7 +153,7 @@ def test_read_tells_nothing_that_does_not_fit_to_what_was_read_before() -> None:
 
 
 def test_document_moves_to_another_key_and_what_is_there_is_not_overwritten() -> None:
-    calls = bank(MemoryDynamoDB())
+    calls = bank(MemoryTable())
     one = Account(calls)
 
     async def taken() -> None:
@@ -171,7 +171,7 @@ def test_document_moves_to_another_key_and_what_is_there_is_not_overwritten() ->
 
 
 def test_removed_document_comes_back_and_a_new_one_goes() -> None:
-    calls = bank(MemoryDynamoDB())
+    calls = bank(MemoryTable())
     one = Account(calls)
 
     async def work() -> None:
@@ -183,11 +183,11 @@ def test_removed_document_comes_back_and_a_new_one_goes() -> None:
 
     run(work())
     assert balances(calls)[0] == 4
-    assert ("Bank", "ACCOUNT#9", "ACCOUNT") not in calls.items
+    assert ("ACCOUNT#9", "ACCOUNT") not in calls.items
 
 
 def test_more_than_a_transaction_takes_is_refused_before_anything_is_written() -> None:
-    calls = bank(MemoryDynamoDB())
+    calls = bank(MemoryTable())
     one = Account(calls)
 
     async def work(number: int) -> None:
@@ -205,7 +205,7 @@ def test_more_than_a_transaction_takes_is_refused_before_anything_is_written() -
 
 
 def test_it_ends_with_the_mode_and_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = bank(MemoryDynamoDB())
+    calls = bank(MemoryTable())
     for late in (False, True):
         one = Account(calls)
         run(one.put(0, 1))
@@ -219,7 +219,7 @@ def test_it_ends_with_the_mode_and_with_its_time(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("arrived", [True, False])
 def test_commit_without_an_answer_is_settled_by_its_slot_of_the_journal(arrived: bool) -> None:
-    calls = bank(MemoryDynamoDB())
+    calls = bank(MemoryTable())
     lanes = InstanceLanes("one", lambda: None, FakeJournal)
     lanes.grant(1)
     journal = WriteJournal(table="LedgerJournal", migration="bank", lanes=lanes)
@@ -270,7 +270,7 @@ def interleaved(random: Random, works: list[Coroutine[Any, Any, None]]) -> None:
             works.remove(one)
 
 
-async def until_committed(calls: MemoryDynamoDB, change: Change) -> None:
+async def until_committed(calls: MemoryTable, change: Change) -> None:
     for _ in range(60):
         one = Account(calls)
         try:
@@ -284,7 +284,7 @@ async def until_committed(calls: MemoryDynamoDB, change: Change) -> None:
 
 def world(seed: int) -> list[str]:
     """What went wrong among transfers, withdrawals from two accounts together, and those who read all."""
-    random, calls = Random(seed), bank(MemoryDynamoDB(_another))
+    random, calls = Random(seed), bank(MemoryTable(_another))
     wrong: list[str] = []
 
     async def transfer(one: Account) -> None:

@@ -1,0 +1,1 @@
+"""Transactions: cases for each client, a bank, and a DynamoDB in memory."""
