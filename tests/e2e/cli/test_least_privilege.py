@@ -38,9 +38,10 @@ SPARE: dict[Actor, set[str]] = {
         "Backups ListBackups", "BackupsOfTables DeleteBackup", "BackupsOfTables RestoreTableFromBackup", "Ledger DeleteItem",
     },
     Actor.APPLICATION: _LOOKED_UP,
-    Actor.APPLICATION_LEADING: _LOOKED_UP | {"Journal GetItem", "LedgerMode ConditionCheckItem", "Owners GetItem"},
+    Actor.APPLICATION_LEADING: _LOOKED_UP
+    | {"Items ConditionCheckItem", "Journal GetItem", "LedgerMode ConditionCheckItem", "Owners GetItem"},
 }  # fmt: skip
-"""Allowed, and not needed on this way: what a replica, a replay, a deleted point or a scan that the file allows would need."""
+"""Allowed, and not needed on this way: what a replica, a replay, a deleted point, an allowed scan or a transaction would need."""
 
 
 class Guarded:

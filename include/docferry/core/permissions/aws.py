@@ -260,6 +260,7 @@ def _application(of: Resources, place: AwsAccount) -> Iterator[Statement]:
 
 def _application_leading(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     yield from _application(of, place)
+    yield _items(of, place, "ConditionCheckItem")  # of what a transaction has read and does not change
     yield from _journal(of, place, "GetItem", "PutItem")
 
 
