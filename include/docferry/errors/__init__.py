@@ -41,6 +41,7 @@ MigrationError(retryable=False)
 ├ DocumentNotFound                          nothing is there to be updated; nothing was written
 ├ NotAsExpected                             the document is not as the write expects it; nothing was written
 ├ UpdateRefused(code)                       the write error that MongoDB gives for the same update
+│  └ ExpressionRefused                      the error that MongoDB gives for evaluating the same expression
 ├ Stopped                                   asked to stop; a re-run continues
 └ InvariantBroken                           our bug; never caught
 
@@ -59,6 +60,7 @@ from docferry.errors.base import (
 from docferry.errors.calls import (
     CallRefused,
     DocumentNotFound,
+    ExpressionRefused,
     InstanceStruck,
     KeyTaken,
     LeaderUnknown,
@@ -134,6 +136,7 @@ __all__ = [
     "DrillFailed",
     "DuplicateKey",
     "EstateDrift",
+    "ExpressionRefused",
     "FenceBroken",
     "FenceFailed",
     "HoldFailed",

@@ -88,3 +88,7 @@ class UpdateRefused(MigrationError):
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class ExpressionRefused(UpdateRefused):
+    """MongoDB refuses to evaluate an expression over this document. `code` is MongoDB's own."""

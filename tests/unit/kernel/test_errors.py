@@ -36,6 +36,7 @@ ARGUMENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "NoAccessPattern": (("users by visits", "declare an index"), {}),
     "ScanTooLarge": (("what", "instead"), {}),
     "UpdateRefused": ((14, "not a number"), {}),
+    "ExpressionRefused": ((14, "not a number"), {}),
     "ValidationFailed": (("they differ", {"missing": 1}), {}),
 }
 

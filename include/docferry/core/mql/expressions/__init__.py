@@ -1,0 +1,24 @@
+"""MongoDB's aggregation expressions over values in hand: a stated set, meant exactly; others are refused by name. Pure."""
+
+from docferry.core.mql.expressions import (  # noqa: F401 - each registers its operators
+    accumulating,
+    arrays,
+    conversions,
+    dates,
+    logic,
+    numbers,
+    objects,
+    texts,
+)
+from docferry.core.mql.expressions.compiling import (
+    Evaluate,
+    Scope,
+    compile_expression,
+    is_constant,
+    known,
+    scope_of,
+    value_at,
+    variables_of,
+)
+
+__all__ = ["Evaluate", "Scope", "compile_expression", "is_constant", "known", "scope_of", "value_at", "variables_of"]
