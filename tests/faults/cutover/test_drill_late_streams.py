@@ -7,7 +7,6 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from docferry.adapters.aws.streams import DynamoStreams
@@ -17,7 +16,7 @@ from docferry.ports.flows import StreamPage, StreamRecord
 from docferry.sandbox import SandboxStack
 from support.backfill import rig as backfill_rig
 from support.client.drill import Returning, change_leader
-from support.client.faulty import assert_nothing_failed, assert_nothing_lost, faulty, judge, ready_to_switch
+from support.client.faulty import PATIENT, assert_nothing_failed, assert_nothing_lost, faulty, judge, ready_to_switch
 from support.replicate.rig import Following
 
 pytestmark = pytest.mark.cutover
@@ -60,8 +59,7 @@ def test_way_back_behind_pages_that_are_empty_for_two_minutes_loses_nothing(
         first_seen = seen
 
     monkeypatch.setattr(backfill_rig, "DynamoStreams", Late)
-    settings: dict[str, Any] = {"hold_s": 20.0, "drain_s": 14.0}
-    with faulty(own_stack, tmp_path, cutover=settings) as (rig, processes):
+    with faulty(own_stack, tmp_path, cutover=PATIENT) as (rig, processes):
         with Following(rig) as following:
             following.await_all()
             ready_to_switch(rig, processes)

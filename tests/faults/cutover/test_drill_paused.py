@@ -25,7 +25,7 @@ from docferry.sandbox import SandboxStack
 from docferry.wiring import who
 from support.backfill.rig import Rig, eventually
 from support.client.drill import Processes, Returning, change_leader
-from support.client.faulty import approve_again, assert_nothing_lost, failures, faulty, judge, ready_to_switch
+from support.client.faulty import PATIENT, approve_again, assert_nothing_lost, failures, faulty, judge, ready_to_switch
 from support.replicate.rig import Following
 
 pytestmark = pytest.mark.cutover
@@ -144,7 +144,7 @@ def test_silent_dynamodb_fails_no_request_while_mongodb_leads_and_puts_a_hold_ba
 def test_silent_dynamodb_that_leads_fails_requests_loudly_and_loses_nothing(
     own_stack: SandboxStack, tmp_path: Path
 ) -> None:
-    with faulty(own_stack, tmp_path) as (rig, processes):
+    with faulty(own_stack, tmp_path, cutover=PATIENT) as (rig, processes):
         with Following(rig) as following:
             following.await_all()
             ready_to_switch(rig, processes)
