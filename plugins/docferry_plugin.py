@@ -11,9 +11,19 @@ from airflow.plugins_manager import AirflowPlugin
 
 
 class DocferryPlugin(AirflowPlugin):
-    """Registers the listener that makes the pools our DAGs name, and the pages and links of the analysis' reports."""
+    """Registers the listener that makes the pools our DAGs name, the control room, and the pages and links of reports."""
 
     name = "docferry"
+    # Without the slash at its end the address is taken for one of Airflow's own pages.
+    external_views = [  # noqa: RUF012 - Airflow's own kind
+        {
+            "name": "Migrations",
+            "href": "migrations/",
+            "destination": "nav",
+            "url_route": "migrations",
+            "nav_top_level": True,
+        },
+    ]
 
     @cached_property
     def listeners(self) -> list[object]:  # type: ignore[override] # imported when Airflow asks, not while it parses
@@ -29,6 +39,10 @@ class DocferryPlugin(AirflowPlugin):
 
     @cached_property
     def fastapi_apps(self) -> list[object]:  # type: ignore[override] # the API server alone asks for it
+        from docferry_airflow.control_room import web
         from docferry_airflow.reports import PREFIX, make_app
 
-        return [{"app": make_app(), "url_prefix": PREFIX, "name": "docferry"}]
+        return [
+            {"app": make_app(), "url_prefix": PREFIX, "name": "docferry"},
+            {"app": web.make_app(), "url_prefix": web.PREFIX, "name": "docferry control room"},
+        ]

@@ -23,11 +23,11 @@ from docferry.cli.common import (
 )
 from docferry.config import Migration
 from docferry.core.access.advice import advice_on
-from docferry.core.cutover.instances import Instance
+from docferry.core.cutover.instances import Instance, unserved_by
 from docferry.core.cutover.modes import Mode
 from docferry.errors import PreflightFailed, Problem
 from docferry.flows.cutover import flip
-from docferry.flows.cutover.flip_evidence import USUAL, FlipBounds, unserved_by
+from docferry.flows.cutover.flip_evidence import USUAL, FlipBounds
 from docferry.flows.cutover.hold import SwitchReport
 from docferry.flows.cutover.hold_watch import WATCH_S, end_dead_hold, watch_hold
 from docferry.flows.cutover.rollback import finalize, plan_finalize, plan_rollback, plan_ways_back, roll_back

@@ -26,6 +26,7 @@ from docferry.rehearsal.shop import COLLECTIONS
 from docferry.sandbox import SandboxStack
 from docferry.sandbox.airflow_api import AirflowApi, TaskState
 from pymongo import MongoClient
+from support.airflow.control_room import PAGE, open_room, pictures_of
 from support.airflow.grid import find_browser, look, trigger_by_clicks
 from support.airflow.standalone import (
     DATABASE,
@@ -179,6 +180,53 @@ def read_page(url: str, token: str) -> str:
     with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
         assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
         return str(answer.read().decode())
+
+
+# --- the control room -------------------------------------------------------------------------------------------------
+
+
+def test_the_control_room_shows_where_the_migration_stands_and_starts_a_phase(
+    loaded: Loaded, standalone: Standalone, tmp_path: Path
+) -> None:
+    require_browser()
+    before = len(loaded.api.runs("shop.provision"))
+    with open_room(loaded.api) as room:
+        seen = room.text()
+        assert all(name in seen for name in ("MongoDB", "MONGO_ONLY", *COLLECTIONS))
+        assert f"{PLAN.users:,}" in seen
+        assert "EQUAL" in seen
+        pictures = pictures_of(room, Path(os.environ.get("DOCFERRY_ROOM_PICTURES", tmp_path)))
+        assert re.match(r"Started: manual__", room.start("provision"))
+        assert room.complaints == []
+    assert all(path.stat().st_size > 10_000 for path in pictures)
+    runs = loaded.api.runs("shop.provision")
+    assert len(runs) == before + 1
+    assert runs[0]["triggering_user_name"] == "admin"
+    assert loaded.api.wait_for_run("shop.provision", runs[0]["dag_run_id"], timeout_s=WAIT_S) == "success"
+
+
+def test_a_viewer_sees_the_control_room_and_can_start_nothing(loaded: Loaded, standalone: Standalone) -> None:
+    require_browser()
+    before = len(loaded.api.runs("shop.provision"))
+    with open_room(standalone.viewer) as room:
+        assert "Not started: you may not do this" in room.start("provision")
+    assert len(loaded.api.runs("shop.provision")) == before
+
+
+@pytest.mark.parametrize("path", ["", "room.js", "room.css", "forms.js", "api/shop.playbook", "api/none.playbook"])
+def test_every_address_of_the_control_room_refuses_who_is_not_logged_in(standalone: Standalone, path: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{standalone.api.url}{PAGE}{path}", timeout=WAIT_S)
+    assert refused.value.code == 401
+
+
+def test_the_control_room_takes_no_writes(standalone: Standalone) -> None:
+    cookie = {"Cookie": f"_token={standalone.api.access_token()}", "Origin": "https://elsewhere.example"}
+    for path in ("", "api/shop.playbook"):
+        request = urllib.request.Request(f"{standalone.api.url}{PAGE}{path}", data=b"{}", headers=cookie)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=WAIT_S)
+        assert refused.value.code == 405
 
 
 def require_browser() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -45,6 +46,7 @@ SETTINGS = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
     "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
+    "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,viewer:viewer",
 }
 
 
@@ -76,6 +78,12 @@ class Standalone:
     @property
     def api(self) -> AirflowApi:
         return self.airflow.api
+
+    @property
+    def viewer(self) -> AirflowApi:
+        """The API as one sees it who may look at everything and do nothing. Airflow makes the password."""
+        passwords = json.loads((self.airflow.home / "passwords.json").read_text())
+        return AirflowApi(self.api.url, "viewer", passwords["viewer"])
 
     @property
     def database(self) -> Any:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from docferry.core.access.read_plan import shape_of
-from docferry.core.cutover.instances import INSTANCES, Instance
+from docferry.core.cutover.instances import INSTANCES, Instance, unserved_by
 from docferry.core.cutover.latency import TOOK, bucket_of, percentile_ms
 from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.errors import SteppedBack
 from docferry.flows.cutover import flip
-from docferry.flows.cutover.flip_evidence import USUAL, FlipBounds, counts_of, unserved_by
+from docferry.flows.cutover.flip_evidence import USUAL, FlipBounds, counts_of
 from docferry.flows.cutover.flip_reasons import compared
 from docferry.flows.cutover.refusals import Asked
 from docferry.flows.ledger.modes import list_moves, read_mode

@@ -5,9 +5,9 @@ from __future__ import annotations
 from docferry.client.membership import Membership
 from docferry.config import load_migration
 from docferry.core.analyze.facts import QueryShape
+from docferry.core.cutover.instances import unserved_by
 from docferry.core.source.calls import CallVerdict
 from docferry.core.source.shapes import call_of_shape, counted_in, seen_of, shown
-from docferry.flows.cutover.flip_evidence import unserved_by
 from docferry.flows.ledger.modes import list_instances
 from docferry.rehearsal.trial import trial_of
 from docferry.testing.fakes import FakeLedger

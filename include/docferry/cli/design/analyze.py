@@ -23,6 +23,7 @@ from docferry.config.price_book import load_bill, load_price_book
 from docferry.core.analyze.facts import QueryShape
 from docferry.core.analyze.query_shapes import shapes_of_log
 from docferry.core.analyze.report import Report
+from docferry.core.cutover.instances import unserved_by
 from docferry.core.source.table import findings_body, findings_text, source_files, summary
 from docferry.errors import ConfigError, Problem
 from docferry.flows.analyze.analyze import analyze
@@ -30,7 +31,6 @@ from docferry.flows.analyze.budget import ReadBudget
 from docferry.flows.analyze.job import Analysis
 from docferry.flows.analyze.prove import CALLS
 from docferry.flows.analyze.source import SourceCalls
-from docferry.flows.cutover.flip_evidence import unserved_by
 from docferry.flows.ledger.modes import list_instances
 from docferry.rehearsal.judged import calls_in, is_served, judged, with_counted, with_source
 from docferry.wiring import MONGO_URI, analysis_directory, analysis_source

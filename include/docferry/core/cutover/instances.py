@@ -7,6 +7,7 @@ leader changes, because a DynamoDB stream has no watermark.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -100,3 +101,11 @@ def instance_of(key: str, body: Mapping[str, Any]) -> Instance:
         indexes=str(body.get("indexes", "")),
         expires_s=int(body.get(EXPIRES, 0)),
     )
+
+
+def unserved_by(instances: Sequence[Instance], waived: Sequence[str]) -> Counter[str]:
+    """The shapes of calls that DynamoDB could not have answered, of ended processes, too: what they called is called again."""
+    shapes: Counter[str] = Counter()
+    for one in instances:
+        shapes.update({shape: count for shape, count in one.unserved.items() if shape not in waived})
+    return shapes

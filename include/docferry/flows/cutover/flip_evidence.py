@@ -128,11 +128,3 @@ def _took(one: Instance) -> Iterator[tuple[str, int, int]]:
         if name.startswith(TOOK):
             database, _, bucket = name.removeprefix(TOOK).rpartition(".")
             yield database, int(bucket), count
-
-
-def unserved_by(instances: Sequence[Instance], waived: Sequence[str]) -> Counter[str]:
-    """The shapes of calls that DynamoDB could not have answered, of ended processes, too: what they called is called again."""
-    shapes: Counter[str] = Counter()
-    for one in instances:
-        shapes.update({shape: count for shape, count in one.unserved.items() if shape not in waived})
-    return shapes

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from docferry.core.cutover.instances import Instance
+from docferry.core.cutover.instances import Instance, unserved_by
 from docferry.errors import Problem
-from docferry.flows.cutover.flip_evidence import counts_of, unserved_by
+from docferry.flows.cutover.flip_evidence import counts_of
 from docferry.flows.cutover.refusals import Asked
 from docferry.flows.ledger.modes import list_instances, live_instances, read_mode
 from docferry.flows.preflight.thresholds import COMPARED_WITHIN_S

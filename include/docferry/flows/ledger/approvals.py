@@ -13,7 +13,7 @@ from docferry.errors import ConditionFailed, PreflightFailed, Problem
 from docferry.flows.ledger.modes import read_mode
 from docferry.flows.ledger.reports import Direction, RecordedReport, latest_report
 from docferry.flows.ledger.times import now_ms
-from docferry.ports.flows import Ledger
+from docferry.ports.flows import Ledger, Record
 
 APPROVALS = "approvals"
 FLIP_READS, STOP_MONGO_WRITES, FINALIZE = "flip_reads", "stop_mongo_writes", "finalize"
@@ -91,8 +91,15 @@ def approve(ledger: Ledger, phase: str, evidence: str, by: str, why: str) -> App
 def approval_of(ledger: Ledger, phase: str, evidence: str) -> Approval | None:
     """The approval of a phase on this evidence, if there is one."""
     record = ledger.read(APPROVALS, f"{phase}#{evidence}")
-    if record is None:
-        return None
+    return None if record is None else _approval_in(record)
+
+
+def list_approvals(ledger: Ledger) -> list[Approval]:
+    """All that were ever given."""
+    return [_approval_in(record) for record in ledger.list(APPROVALS)]
+
+
+def _approval_in(record: Record) -> Approval:
     body = record.body
     return Approval(
         phase=body["phase"], evidence=body["evidence"], by=body["by"], why=body["why"], at_ms=int(body["at"])

@@ -24,14 +24,14 @@ def status_of(migration: Migration, ledger: Ledger) -> dict[str, Any]:
         "mode": str(read_mode(ledger)),
         "instances": [describe_instance(one) for one in list_instances(ledger) if not one.ended],
         "stream_position": encode_time(position.time) if position else None,
-        "replication": _replication(ledger),
-        "reverse": _reverse(ledger),
+        "replication": replication_of(ledger),
+        "reverse": reverse_of(ledger),
         "mapping_changed": changed_since(migration, ledger),
         "collections": [_collection(name, ledger, lives_s) for name in migration.mappings],
     }
 
 
-def _replication(ledger: Ledger) -> dict[str, Any] | None:
+def replication_of(ledger: Ledger) -> dict[str, Any] | None:
     """How far replication is, as of its last checkpoint `at_ms`; `lag_s` None is unknown. None: it never ran. `first` counts,
     since the last change of mode, what had not been written to DynamoDB before: by writers without the library, and failed puts.
     """
@@ -54,7 +54,7 @@ def _replication(ledger: Ledger) -> dict[str, Any] | None:
     }
 
 
-def _reverse(ledger: Ledger) -> dict[str, Any] | None:
+def reverse_of(ledger: Ledger) -> dict[str, Any] | None:
     """How far reverse replication is, as of its last checkpoint `at_ms`. None: no start is recorded."""
     state = read_reverse(ledger)
     if not state.started:

@@ -1,0 +1,101 @@
+"""The control room, as a FastAPI application of Airflow's API server: one page, and what the ledger says of a migration.
+
+All of it is read-only. What a person does on the page (start a phase, answer an approval) the page asks of Airflow's own API,
+with the person's own cookie: so Airflow decides who may, and notes who did. An app of a plugin inherits no authentication, so
+each route here names its own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from docferry.config import Migration
+    from docferry.ports.flows import Ledger
+
+PREFIX = "/migrations"
+PAGE = Path(__file__).parent / "page"
+FILES = {"index.html": "text/html", "room.css": "text/css", "room.js": "text/javascript", "forms.js": "text/javascript"}
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+OF = ".playbook"
+"""The DAG that stands for a migration: who may see it may see the migration."""
+OPEN_S = 60.0
+"""For so long a connection of Airflow is not asked for again."""
+_opening = threading.Lock()
+
+
+def make_app() -> Any:
+    """The page and its data. Each route refuses who is not logged in, and the data who may not see the migration's DAG."""
+    # No public names: tests/airflow/control_room sees that they still refuse.
+    from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
+    from docferry.errors import MigrationError
+    from fastapi import Depends, FastAPI, HTTPException
+    from fastapi.responses import FileResponse, JSONResponse
+
+    app = FastAPI(title="docferry", docs_url=None, redoc_url=None, openapi_url=None, dependencies=[Depends(get_user)])
+
+    @app.get("/api/{dag_id}", dependencies=[Depends(requires_access_dag("GET"))])
+    def room(dag_id: str) -> JSONResponse:
+        from docferry.flows.reporting.room import room_of
+
+        migration = _migration_of(dag_id)
+        if migration is None:
+            raise HTTPException(404, f"{dag_id} is no DAG of a migration whose file is good")
+        try:
+            return JSONResponse(room_of(migration, _ledger_of(migration)), headers=HEADERS)
+        except MigrationError as error:
+            raise HTTPException(503, f"{type(error).__name__}: {error}") from error
+
+    @app.get("/")
+    def front() -> FileResponse:
+        return page("index.html")
+
+    @app.get("/{file}")
+    def page(file: str) -> FileResponse:
+        if file not in FILES:
+            raise HTTPException(404, "there is no such page")
+        return FileResponse(PAGE / file, media_type=FILES[file], headers=HEADERS)
+
+    return app
+
+
+def _migration_of(dag_id: str) -> Migration | None:
+    from docferry_airflow.dag_factory import directories, migrations
+
+    files = tuple(sorted((str(path), path.stat().st_mtime_ns) for one in directories() for path in one.glob("*.y*ml")))
+    return next((one for one in _read(files, migrations) if f"{one.name}{OF}" == dag_id), None)
+
+
+@lru_cache(maxsize=1)
+def _read(files: tuple[tuple[str, int], ...], read: Any) -> tuple[Migration, ...]:
+    """The migrations, read again when a file has changed."""
+    found: tuple[Migration, ...] = read()
+    return found
+
+
+def _ledger_of(migration: Migration) -> Ledger:
+    with _opening:
+        return _opened(migration.path, migration.digest, int(time.monotonic() / OPEN_S))
+
+
+@lru_cache(maxsize=64)
+def _opened(path: str, digest: str, moment: int) -> Ledger:
+    from docferry.config import load_migration
+
+    from docferry_airflow.hooks.connections import connections_from_airflow
+
+    migration = load_migration(path)
+    return connections_from_airflow(migration).ledger(migration)
