@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from docferry.client.items.putter import PutOutcome, Putter
 from docferry.client.transport.sync_driver import run
+from docferry.client.writes.dual import DualWrites
+from docferry.core.cutover.modes import ModeState
 from docferry.core.versions import version_text
 from docferry.errors import ConditionFailed, LeaseLost
+from docferry.ports.client import MongoResult
 from docferry.ports.flows import Guard
 from docferry.testing.vectors_documents import USER, VERSION, mapping
 
@@ -75,3 +79,31 @@ def test_single_item_is_not_sent_by_a_process_whose_lease_is_over() -> None:
     with pytest.raises(LeaseLost):
         run(Putter(mapping("users"), calls, lost).put_newer(dict(ALONE), VERSION))
     assert calls.asked == []
+
+
+class Counting:
+    """The metrics, and MongoDB that acknowledges."""
+
+    majority = True
+
+    def __init__(self) -> None:
+        self.counted: list[str] = []
+
+    def count(self, name: str, number: int = 1) -> None:
+        self.counted.append(name)
+
+    def record(self, *about: Any) -> None: ...
+
+    async def run(self, collection: str, method: str, *arguments: Any, **options: Any) -> MongoResult:
+        return MongoResult(value=SimpleNamespace(upserted_id=1))
+
+
+@pytest.mark.parametrize(("field", "told"), [("username", 0), ("email", 1)])
+def test_document_without_a_key_is_told_before_dynamodb_is_written_at_all(field: str, told: int) -> None:
+    there: Any = Counting()
+    parts: Any = SimpleNamespace(mongo=there, metrics=there, mapping=mapping)
+    dual = DualWrites(parts, "users")
+    run(dual.put(ModeState(), MongoResult(value=None), {"_id": 1, field: "ann"}))
+    run(dual.update(ModeState(), "update_one", {field: "ann"}, {"$set": {"n": 1}}, True, {}))
+    run(dual.update(ModeState(), "replace_one", {"_id": 1}, {field: "ann"}, True, {}))
+    assert there.counted == ["dead_letter.coming.users"] * 3 * told

@@ -14,6 +14,7 @@ from typing import Any
 from docferry.client.context import DYNAMODB, MONGO, ClientContext, Plan, Sort, timed
 from docferry.client.reads.read_share import ReadShare
 from docferry.client.reads.shadow import Shadow
+from docferry.core.access.calls import instead_of_options
 from docferry.core.access.read_plan import shape_of
 from docferry.core.bson_codec.order import ABSENT, equality_key
 from docferry.core.cutover.modes import Mode, ModeState
@@ -184,7 +185,7 @@ class Queries:
                 suggestion="add it to the file's collections",
             )
         if unknown := _unknown(query):
-            raise CallRefused(what=f"DynamoDB knows no {', '.join(unknown)}", suggestion="leave it out")
+            raise CallRefused(what=f"DynamoDB knows no {', '.join(unknown)}", suggestion=instead_of_options(unknown))
         project({"_id": 0}, query.projection)
         return self._parts.within(query.session).plan(self._mapping, query.filter, query.sort)
 
@@ -204,6 +205,8 @@ class Queries:
 
     async def _from_dynamodb(self, query: Query, plan: Plan, method: str) -> list[Document]:
         assert self._mapping is not None
+        if query.options.get("hint") is not None:
+            self._metrics.count("hint.passed_over")
         with timed(self._metrics, DYNAMODB, method):
             found = await self._collect(self._mapping, query, plan)
         return [project(document, query.projection) for document in found]
@@ -234,6 +237,6 @@ def _unknown(query: Query) -> list[str]:
 
 _HARMLESS = frozenset({
     "batch_size", "max_time_ms", "maxTimeMS", "max_await_time_ms", "no_cursor_timeout", "comment", "allow_disk_use",
-    "allow_partial_results", "oplog_replay", "session",
+    "allow_partial_results", "oplog_replay", "session", "hint",
 })  # fmt: skip
 """What tells MongoDB how to work, not what to find."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from docferry.client.context import ClientContext, Plan, Sort
 from docferry.client.reads.read_share import ReadShare
+from docferry.core.access.calls import instead_of_options
 from docferry.core.access.read_plan import shape_of
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mql.update_operators import OPERATORS
@@ -16,11 +17,6 @@ _KNOWN_OPTIONS = frozenset({
     "array_filters", "sort", "hint", "comment", "bypass_document_validation", "max_time_ms", "maxTimeMS",
 })  # fmt: skip
 """Options that DynamoDB takes, or need not know: they say who asks, for how long, by which of MongoDB's indexes."""
-_INSTEAD: Mapping[str, str] = {
-    "collation": "store the text as it is to be compared (in lower case, say) in a field of its own, and ask for that",
-    "let": "write the values into the query and the update",
-    "a pipeline": "read the document, change it and replace it, with the values that were read in the query",
-}
 _KNOWN = frozenset(OPERATORS) | {"$rename"}
 
 
@@ -79,12 +75,9 @@ class ComingWrites:
     def require_known(self, method: str, change: Any, options: Mapping[str, Any]) -> None:
         """Raises: CallRefused, naming what DynamoDB does not know of an update and its options."""
         if needs := sorted(unknown(change, options)):
-            advice = "; ".join(
-                dict.fromkeys(_INSTEAD.get(one, "use $set, $unset, $inc and their kin") for one in needs)
-            )
             raise CallRefused(
                 what=f"{self._name}.{method} with {', '.join(needs)} cannot be done while DynamoDB leads",
-                suggestion=advice,
+                suggestion=instead_of_options(needs),
             )
 
     def take(self, method: str, change: Any, options: Mapping[str, Any]) -> None:

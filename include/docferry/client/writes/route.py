@@ -22,13 +22,14 @@ from docferry.client.writes.leading import LeadingChange, LeadingWrites, pairs_o
 from docferry.client.writes.many import ManyCalls
 from docferry.client.writes.transactions import Transactions
 from docferry.client.writes.within import within
-from docferry.core.access.calls import SESSIONS
+from docferry.core.access.calls import Call
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document
 from docferry.core.mql.projection import project
 from docferry.core.mql.updates import check_replacement, replacement_upserted
 from docferry.ports.client import MongoResult
 
+_WRITES = Call("", writes=True)
 _OF_THE_CALL = frozenset({"projection", "sort", "upsert", "return_document"})
 
 
@@ -265,7 +266,7 @@ class CollectionCalls:
 
         call = getattr(self._mongo.raw(self._name), method)
         later = Later(lambda state: self._note(state, method, arguments, left), dynamodb)
-        return await self._delegated.run(self._name, method, SESSIONS, call, arguments, options, later)
+        return await self._delegated.run(self._name, method, _WRITES, call, arguments, options, later)
 
     def _note(self, state: ModeState, method: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> None:
         """What pymongo will not take is not looked into."""

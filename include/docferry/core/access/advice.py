@@ -14,7 +14,7 @@ from docferry.core.access.calls import (
     CURSOR_CALLS,
     DATABASE_CALLS,
     SERVED_CALLS,
-    SESSIONS,
+    instead_of_options,
 )
 from docferry.core.access.read_plan import suggestion
 from docferry.core.mapping.mapping import DocumentMapping
@@ -32,15 +32,13 @@ def advice_on(shape: str, mappings: Mapping[str, DocumentMapping]) -> str:
         return UNTOLD
     collection, method = found["collection"], found["method"]
     options = (found["options"] or "").split(", ") if found["options"] else []
-    if "session" in options:
-        return SESSIONS.instead
     table = {**CLIENT_CALLS, **DATABASE_CALLS} if collection == "database" else {**CURSOR_CALLS, **COLLECTION_CALLS}
     if method in table and method not in SERVED_CALLS:
         return table[method].instead
     if collection not in mappings:
         return f"add {collection} to the file's collections"
     if options:
-        return f"do without {', '.join(options)}: read the document, and compute or change it in the application"
+        return instead_of_options(options)
     fields = [one.split(" ")[0] for one in found["fields"].split(", ")]
     return suggestion(mappings[collection], dict.fromkeys(filter(_is_named, fields), True))
 

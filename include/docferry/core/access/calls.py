@@ -8,7 +8,7 @@ Nothing here is done by DynamoDB: while MongoDB leads these calls are pymongo's 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,9 @@ class Call:
 
 
 _READ = "query by an access pattern, and compute in the application"
-_INDEXES = "leave it to the migration file: DynamoDB's indexes are declared there"
+_INDEXES = (
+    "leave the call out where DynamoDB leads: its indexes are the migration file's, and docferry provision makes them"
+)
 _ADMIN = "leave it to the migration: tables and collections are its file's"
 _MANY = "find the documents by a key or an access pattern, and write them one by one"
 
@@ -79,10 +81,25 @@ CURSOR_CALLS: Mapping[str, Call] = {
     "distinct": Call(_READ),
     "explain": Call("docferry's analysis says which key or index a query goes by"),
 }
-SESSIONS = Call(
-    "write one document at a time, keep what belongs together in one document, or use DynamoDBClient.transact",
-    writes=True,
-)
+_COMPARED = "store the text as it is to be compared (in lower case, say) in a field of its own, and ask for that"
+_OPTIONS: Mapping[str, str] = {
+    "collation": _COMPARED,
+    "session": "nothing: sessions and transactions are DynamoDB's once it leads",
+    "let": "write the values into the query and the update",
+    "a pipeline": "read the document, change it and replace it, with the values that were read in the query",
+    "min": "ask for the range in the query",
+    "max": "ask for the range in the query",
+    "cursor_type": "ask for what is behind the last one by a sort key, or read DynamoDB Streams",
+    "read_preference": "leave it out: each read sees what was written last",
+    "return_key": "leave it out, and project the fields",
+    "show_record_id": "leave it out: documents have no record id there",
+}
+
+
+def instead_of_options(options: Iterable[str]) -> str:
+    """What to do without options, or kinds of updates, that DynamoDB does not know."""
+    return "; ".join(dict.fromkeys(_OPTIONS.get(one, f"do without {one}") for one in options))
+
 
 READING_COMMANDS = frozenset({
     "find", "getmore", "count", "distinct", "explain", "dbstats", "collstats", "datasize", "validate", "top", "features",
@@ -145,7 +162,7 @@ _BY_FILTER = frozenset({
     "update_one", "replace_one", "delete_one", "find_one_and_update", "update_many", "delete_many", "find_one_and_replace",
     "find_one_and_delete", "find", "find_one", "count_documents", "find_raw_batches", "explain",
 })  # fmt: skip
-_TELLING = frozenset({"session", "upsert", "collation", "array_filters", "hint", "let", "sort"})
+_TELLING = frozenset({"upsert", "collation", "array_filters", "hint", "let", "sort"})
 
 
 def _stages(pipeline: Any) -> str:
