@@ -56,7 +56,7 @@ class Books:
 def books(rig: Rig) -> Books:
     client = boto3.client("dynamodb", endpoint_url=rig.env["AWS_ENDPOINT_URL_DYNAMODB"])
     plain, balances, transfers = TypeDeserializer().deserialize, {}, {}
-    pages = client.get_paginator("scan").paginate(TableName=next(iter(rig.migration.tables)), ConsistentRead=True)
+    pages = client.get_paginator("scan").paginate(TableName=rig.table, ConsistentRead=True)
     for item in (item for page in pages for item in page["Items"]):
         found = {name: plain(value) for name, value in item.items()}
         kind, _, name = found["PK"].partition("#")
