@@ -38,6 +38,7 @@ collections:
     item: {entity: DOC, key: {PK: "DOC#{name}", SK: ROOT}}
     children:
       parts: {entity: PART, key: {SK: "PART#{kind}#{index:03d}"}}
+    unique: {mail_1: [mail]}
   rows:
     item: {entity: ROW, key: {PK: "ROW#{name}", SK: ROW}}
 """)
@@ -52,6 +53,11 @@ STEPS = {
 
 class Diverged(AssertionError):
     """MongoDB is not what DynamoDB is, or was what no client wrote."""
+
+
+def _items(mapping: DocumentMapping, document: Document, version: int) -> list[Item]:
+    """With its guards, of which the stream tells, too."""
+    return [*mapping.encode(document, version), *mapping.guard_items(document, version)]
 
 
 class Gates:
@@ -160,7 +166,7 @@ class World:
         mapping = self._mapping(collection)
         self.version += 1
         before = [
-            item for key in changes if (one := self.live.get((collection, key))) for item in mapping.encode(one, 1)
+            item for key in changes if (one := self.live.get((collection, key))) for item in _items(mapping, one, 1)
         ]
         puts: dict[ItemKey, Item] = {}
         for key, document in changes.items():
@@ -168,7 +174,7 @@ class World:
             if document is not None:
                 self.live[collection, key] = document
                 self.written[collection].append(document)
-                puts |= {key_of(item): item for item in mapping.encode(document, self.version)}
+                puts |= {key_of(item): item for item in _items(mapping, document, self.version)}
         gone = [item for item in before if key_of(item) not in puts]
         if self.random.random() < 0.8:
             graves = [tombstone(item, self.version, TTL) for item in gone]

@@ -154,6 +154,10 @@ def test_a_guard_to_give_up_that_is_anothers_is_left_and_counted() -> None:
     assert users.counted == ["guards.not_its_own"]
 
 
+def test_a_dual_put_writes_no_guard() -> None:
+    assert [is_guard(item) for item in Users().putter.items({**ANN, "tags": [1]}, 7)] == [False]
+
+
 def test_guards_count_among_the_items_of_a_transaction() -> None:
     with pytest.raises(CallRefused, match="103 items of one document, and a transaction takes 100"):
         Users({**ANN, "tags": list(range(100))})

@@ -40,7 +40,9 @@ def _lines(design: Design, source: str, target: str, region: str) -> Iterator[st
         yield ""
         yield "cutover:"
         yield from _comment(
-            "Unique indexes that the table's key does not keep: nothing enforces them once DynamoDB leads.", "  "
+            "Unique indexes that the table's key does not keep, and that nothing enforces once DynamoDB leads. To keep one, "
+            "name it under its collection instead (unique: {name of the index: [fields]}).",
+            "  ",
         )
         yield f"  waived_unique: [{', '.join(_q(one) for one in waived)}]"
     yield ""
