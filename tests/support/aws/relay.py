@@ -29,6 +29,7 @@ class Relay:
     def __init__(self, upstream: str) -> None:
         parts = urlsplit(upstream)
         self._upstream = (parts.hostname or "", parts.port or 80)
+        self._own = threading.local()
         self._server = _Server(("127.0.0.1", 0), _handler(self._answer))
 
     def __enter__(self) -> Self:
@@ -46,15 +47,25 @@ class Relay:
     def _answer(self, headers: Mapping[str, str], sent: bytes) -> Answer:
         return self._pass_on(headers, sent)
 
+    def _connection(self) -> HTTPConnection:
+        """One for each client's connection, which has a thread of its own."""
+        if not hasattr(self._own, "connection"):
+            self._own.connection = HTTPConnection(*self._upstream, timeout=60)
+        found: HTTPConnection = self._own.connection
+        return found
+
     def _pass_on(self, headers: Mapping[str, str], sent: bytes) -> Answer:
-        connection = HTTPConnection(*self._upstream, timeout=60)
         passed = {
             name: value for name, value in headers.items() if name.lower() not in ("content-length", "connection")
         }
-        connection.request("POST", "/", sent, passed)
-        answer = connection.getresponse()
-        content = answer.read()
-        connection.close()
+        connection = self._connection()
+        try:
+            connection.request("POST", "/", sent, passed)
+            answer = connection.getresponse()
+            content = answer.read()
+        except OSError:
+            connection.close()  # the next request opens it again
+            raise
         kept = ("content-type", "x-amz-crc32", "x-amzn-requestid")
         return answer.status, {name: value for name, value in answer.getheaders() if name.lower() in kept}, content
 
