@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from docferry.client.transport import circuit_breaker
 from docferry.config.price_book import load_price_book
 from docferry.core.cost.calls import CallRates, IndexReads
 from docferry.core.cost.dry_run import dry_run_cost
@@ -165,16 +166,16 @@ class Day:
 
 
 def by_rules(meter: Meter, table: str, journal: str) -> tuple[float, float]:
-    """Read and write units of the application's requests: of the journal only entries, which are in transactions. A dual put
-    that is given up, as on a busy machine, is carried out all the same."""
-    writes = meter.write_units[table] + meter.in_transactions[journal] - meter.unheard[table]
-    return meter.read_units[table], writes
+    """Read and write units of the application's requests: of the journal only entries, which are in transactions."""
+    return meter.read_units[table], meter.write_units[table] + meter.in_transactions[journal]
 
 
 @pytest.mark.parametrize("mode", ["DYNAMODB_ONLY", "DUAL_WRITE", "DYNAMODB_READS 100"])
 def test_forecast_of_a_day_of_client_traffic_agrees_with_what_it_consumed(
     mode: str, rig: Rig, meter: Meter, stack: SandboxStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # What is given up on a busy machine is carried out all the same, and its answer, with what it cost, is not heard.
+    monkeypatch.setattr(circuit_breaker, "TIMEOUT_S", 30.0)
     rig.load()
     set_mode(rig, replace(MODES[mode], journal=mode == "DYNAMODB_ONLY"))
     connected(rig, monkeypatch, stack)
