@@ -95,6 +95,7 @@ for migration in migrations():
             task_id="read_mongodb",
             mongo_conn_id=migration.source.connection,
             database=migration.source.database,
+            elsewhere=migration.namespaces.elsewhere,
             pool=MONGO_READ,
             **BUDGET,
         )

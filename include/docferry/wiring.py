@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -26,13 +26,9 @@ from docferry.adapters.aws.ledger import DynamoLedger
 from docferry.adapters.aws.rollback_points.backups import DynamoBackups, ExternalSnapshots
 from docferry.adapters.aws.rollback_points.s3 import S3Files
 from docferry.adapters.aws.streams import DynamoStreams
-from docferry.adapters.javascript.parsers import javascript_parsers
-from docferry.adapters.local.analysis_files import AnalysisDirectory
-from docferry.adapters.local.application import SourceDirectory
 from docferry.adapters.local.fence_command import About, with_command
 from docferry.adapters.local.point_files import DirectoryFiles
 from docferry.adapters.local.process import identity
-from docferry.adapters.mongodb.analysis import MongoAnalysis
 from docferry.adapters.mongodb.client.calls import AsyncMongoCalls, SyncMongoCalls, codec_options_of
 from docferry.adapters.mongodb.database import MongoDatabase
 from docferry.adapters.mongodb.fence import MongoFence
@@ -41,8 +37,6 @@ from docferry.adapters.mongodb.sink import MongoSink
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.adapters.mongodb.tools import ProcessTools
 from docferry.adapters.mongodb.users import MongoClients
-from docferry.adapters.price_list import ADDRESS, fetch_offer
-from docferry.adapters.sketches import sketches
 from docferry.client.api.manager import AsyncDualWriteManager, DualWriteManager
 from docferry.client.context import ClientContext
 from docferry.client.following import replicated_by
@@ -55,24 +49,18 @@ from docferry.client.transport.counted import CountedCalls
 from docferry.client.transport.dax_route import RoutedCalls
 from docferry.client.type_border import TypeBorder
 from docferry.config import Migration, load_migration
-from docferry.core.cost.price_list import DAX, DYNAMODB, ListedPrices, read_offer
 from docferry.core.estate.plan import desired_estate
 from docferry.core.estate.values import DesiredEstate
-from docferry.core.namespaces import Namespaces
-from docferry.core.source.program.python import parse_python
 from docferry.errors import ConfigError, Problem
 from docferry.flows.kernel.job import Job, Ports, Run
 from docferry.flows.ledger.mapping_fingerprint import indexes_digest, require_mapping
 from docferry.flows.ledger.rooms.owners import require_owned
-from docferry.ports.analyze import Sketches, SourceParser, SourceTree
 from docferry.ports.client import DynamoCalls, Metrics
 from docferry.ports.flows import Fence, Identity, Progress, StopSignal, Target
 from docferry.ports.rollback_points import PointFiles, PointPorts
 
 T = TypeVar("T")
 MONGO_URI = "DOCFERRY_MONGO_URI"
-PRICE_LIST = ADDRESS
-"""Where AWS publishes its prices."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,61 +328,3 @@ def desired(migration: Migration) -> DesiredEstate:
     """What AWS should hold for a migration."""
     tables, ledger, journal = migration.tables, migration.ledger, migration.cutover.journal
     return desired_estate(tables, ledger, migration.target, migration.dax, journal=journal, owner=migration.name)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnalysisPorts:
-    """MongoDB for an analysis, and sketches."""
-
-    source: MongoAnalysis
-    sketches: Sketches
-
-
-def analysis_source(uri: str, database: str) -> AnalysisPorts:
-    """How an analysis reaches MongoDB. Raises ConfigError without a URI, or without the extra `analyze`."""
-    if not uri.strip():
-        problem = Problem(
-            where=MONGO_URI, what="is not set", suggestion="export it: mongodb://user:password@host/?replicaSet=..."
-        )
-        raise ConfigError("environment", [problem])
-    return AnalysisPorts(source=MongoAnalysis(clean_uri(uri), database), sketches=sketches())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApplicationPorts:
-    """An application's source, and what reads its files: ending -> parser."""
-
-    tree: SourceTree
-    parsers: Mapping[str, SourceParser]
-
-
-def application_source(directory: Path) -> ApplicationPorts:
-    """How an application's source is read. Raises ConfigError for what is no directory, or without the extra `analyze`."""
-    parsers: Mapping[str, SourceParser] = {".py": parse_python, **javascript_parsers()}
-    return ApplicationPorts(tree=SourceDirectory(directory, parsers), parsers=parsers)
-
-
-def analysis_directory(path: Path) -> AnalysisDirectory:
-    """Where an analysis leaves its report and the file that it proposes."""
-    return AnalysisDirectory(path)
-
-
-def call_counter(uri: str, where: Namespaces) -> MongoAnalysis:
-    """MongoDB as it counts calls."""
-    return MongoAnalysis(clean_uri(uri), where)
-
-
-def mongo_source(uri: str, migration: Migration) -> MongoSource:
-    """MongoDB alone, where nothing of AWS is asked."""
-    return MongoSource(clean_uri(uri), migration.namespaces)
-
-
-def listed_prices(region: str, address: str) -> list[ListedPrices]:
-    """AWS's public price lists of DynamoDB and DAX in one region; DAX's is left out where the region has none.
-
-    Raises: Unavailable, ConfigError.
-    """
-    lists = [read_offer(fetch_offer(DYNAMODB, region, address), DYNAMODB)]
-    with suppress(ConfigError):
-        lists.append(read_offer(fetch_offer(DAX, region, address), DAX))
-    return lists

@@ -24,6 +24,19 @@ class Namespaces:
         """Of one database, by its name alone."""
         return Namespaces(place) if isinstance(place, str) else place
 
+    @staticmethod
+    def named(default: str, others: Mapping[str, Iterable[str]], taken: Iterable[str]) -> Namespaces:
+        """Names for the collections of other databases: their own, or with the database before it where that is `taken`."""
+        known, elsewhere = set(taken), dict[str, tuple[str, str]]()
+        for database, collections in others.items():
+            for collection in collections:
+                name = collection
+                while name in known:
+                    name = f"{database}_{name}"
+                known.add(name)
+                elsewhere[name] = (database, collection)
+        return Namespaces(default, elsewhere)
+
     def __str__(self) -> str:
         return ", ".join(self.databases)
 

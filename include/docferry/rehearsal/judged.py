@@ -16,7 +16,7 @@ from docferry.core.source.table import findings_tables, summary
 from docferry.flows.analyze.source import SourceCalls, SourceScan, read_source
 from docferry.ports.flows import Progress, StopSignal
 from docferry.rehearsal.trial import trial_of
-from docferry.wiring import application_source
+from docferry.wiring_design import application_source
 
 
 def calls_in(directory: Path, seen: Sequence[QueryShape], progress: Progress, stop: StopSignal) -> SourceCalls:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ class AnalyzeOperator(BaseOperator):
 
     :param mongo_conn_id: The connection to MongoDB.
     :param database: The database to look at.
+    :param elsewhere: Collections of other databases: their names here -> database and collection.
     :param collections: Only these; none means all.
     :param documents: Read at most so many documents of a collection.
     :param minutes: Read for at most so long.
@@ -38,6 +39,7 @@ class AnalyzeOperator(BaseOperator):
         *,
         mongo_conn_id: str,
         database: str,
+        elsewhere: Mapping[str, Sequence[str]] | None = None,
         collections: Sequence[str] | str = (),
         documents: int | str = 20_000,
         minutes: float | str = 30.0,
@@ -45,16 +47,17 @@ class AnalyzeOperator(BaseOperator):
     ) -> None:
         kwargs.setdefault("retry_policy", RetryByErrorType())
         super().__init__(**kwargs)
-        self.mongo_conn_id, self.database = mongo_conn_id, database
+        self.mongo_conn_id, self.database, self.elsewhere = mongo_conn_id, database, dict(elsewhere or {})
         self.collections, self.documents, self.minutes = collections, documents, minutes
         self._stop: threading.Event | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         from docferry.config.price_book import load_price_book
+        from docferry.core.namespaces import Namespaces
         from docferry.flows.analyze.analyze import analyze
         from docferry.flows.analyze.budget import ReadBudget
         from docferry.flows.analyze.job import Analysis
-        from docferry.wiring import analysis_directory, analysis_source
+        from docferry.wiring_design import analysis_directory, analysis_source
 
         from docferry_airflow.hooks.connections import mongo_uri_from_airflow
 
@@ -63,10 +66,12 @@ class AnalyzeOperator(BaseOperator):
         run = context["dag_run"]
         directory = directory_of(run.dag_id, run.run_id)
         uri = mongo_uri_from_airflow(self.mongo_conn_id, "the run's form")
-        found = analysis_source(uri, self.database)
+        elsewhere = {name: (database, collection) for name, (database, collection) in self.elsewhere.items()}
+        found = analysis_source(uri, Namespaces(self.database, elsewhere))
         with closing(found.source):
             job = Analysis(
                 database=self.database,
+                elsewhere=elsewhere,
                 source=found.source,
                 sketches=found.sketches,
                 progress=TaskProgress(self.log),
@@ -107,7 +112,7 @@ class ProveOperator(MigrationOperator):
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.config.price_book import load_price_book
         from docferry.core.analyze.proof_report import first_lines, proof_files
-        from docferry.wiring import analysis_directory
+        from docferry.wiring_design import analysis_directory
         from docferry.wiring_proof import proof_job, run_proof
 
         if not self.enabled:

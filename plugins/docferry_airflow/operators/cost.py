@@ -43,7 +43,7 @@ class CostOperator(MigrationOperator):
         from docferry.core.cost.forecast import Workload
         from docferry.core.cost.report import first_lines, report_files, summary
         from docferry.flows.cost.forecasting import forecast_of
-        from docferry.wiring import analysis_directory, call_counter
+        from docferry.wiring_design import analysis_directory, call_counter
 
         migration = work.migration
         book = load_price_book(Path(self.price_book) if self.price_book else None)

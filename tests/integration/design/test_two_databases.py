@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from docferry import wiring
+from docferry.adapters.mongodb.analysis import MongoAnalysis
+from docferry.adapters.mongodb.source import MongoSource
+from docferry.adapters.sketches import sketches
+from docferry.config import parse_migration
+from docferry.config.price_book import load_price_book
+from docferry.errors import StreamEnded
+from docferry.flows.analyze.analyze import analyze
+from docferry.flows.analyze.job import Analysis
 from docferry.flows.preflight.check import check_migration
 from docferry.flows.preflight.names import check_names
 from docferry.sandbox import SandboxStack
-from support.backfill.rig import Rig
+from support.backfill.rig import Quiet, Rig, eventually
 from support.client.rig import MODES, connected, set_mode
 from support.design.archive import databases, drop, entry, order, past, two_rig
 from support.replicate.rig import follow
@@ -111,3 +122,73 @@ def test_name_that_both_databases_have_is_refused(rig: Rig) -> None:
     (problem,) = check_names(rig.migration, source)
     assert f"there is no collection audit.log in the database {other.name}" in str(problem)
     assert replace(rig.migration.namespaces, elsewhere={}).databases == (main.name,)
+
+
+def test_end_of_a_collection_in_the_other_database_ends_the_stream_and_nothing_elsewhere_does(rig: Rig) -> None:
+    _, other = databases(rig)
+    source = rig.job().source
+    fields = {name: mapping.key_fields for name, mapping in rig.migration.mappings.items()}
+    with closing(source.follow(source.stream_position(), fields)) as feed:
+        elsewhere = rig.mongo[f"{other.name}x"]
+        elsewhere["orders"].insert_one({"_id": 1})
+        rig.mongo.drop_database(elsewhere.name)
+        other["beside"].insert_one({})
+        other.drop_collection("beside")
+        other["orders"].delete_one({"_id": 1})
+        other["orders"].rename("moved")
+        seen: list[tuple[str, str]] = []
+
+        def ended() -> StreamEnded | None:
+            try:
+                seen.extend((one.collection, one.operation) for one in feed.read(0.2).changes)
+            except StreamEnded as found:
+                return found
+            return None
+
+        found = eventually(ended, "the stream to end")
+    assert found is not None
+    assert seen == [("past_orders", "delete")]
+    assert (found.reason, found.collections) == ("rename", ("past_orders",))
+
+
+def test_asynchronous_client_has_both(rig: Rig) -> None:
+    main, other = databases(rig)
+
+    async def work() -> None:
+        async with await wiring.connect_async(rig.file) as manager:
+            theirs = manager.client[other.name]
+            await theirs["orders"].update_one({"_id": 7}, {"$set": {"year": 7}})
+            await manager["orders"].update_one({"_id": 7}, {"$set": {"total": 700}})
+            assert await theirs.orders.find_one({"_id": 7}) == past(7, year=7)
+            assert await theirs.list_collection_names() == await manager.in_database(other.name).list_collection_names()
+
+    rig.load()
+    set_mode(rig, MODES["DUAL_WRITE"])
+    asyncio.run(work())
+    assert main["orders"].find_one({"_id": 7}) == order(7, total=700)
+    assert other["orders"].find_one({"_id": 7}) == past(7, year=7)
+    assert rig.scan()["PAST#~i7", "DATA"]["year"] == {"N": "7"}
+
+
+def test_analysis_of_both_proposes_a_file_that_names_them(rig: Rig) -> None:
+    main, other = databases(rig)
+    uri = rig.env["DOCFERRY_MONGO_URI"]
+    with closing(MongoAnalysis(uri, main.name)) as source:
+        source.look_in([other.name])
+        job = Analysis(
+            database=main.name,
+            elsewhere=source.where.elsewhere,
+            source=source,
+            sketches=sketches(),
+            progress=Quiet(),
+            stop=threading.Event(),
+        )
+        report, text = analyze(job, load_price_book())
+    assert [one.documents for one in report.facts.collections] == [12, 12, 12]
+    proposed = parse_migration(text.encode())
+    both = f"{other.name}_orders"
+    assert proposed.namespaces.elsewhere == {both: (other.name, "orders"), "audit.log": (other.name, "audit.log")}
+    assert check_migration(proposed, MongoSource(uri, proposed.namespaces)).problems == []
+    facts = report.facts.collection(both)
+    assert facts is not None
+    assert any(one.path.startswith("lines") for one in facts.paths), "the other database's orders"

@@ -12,7 +12,7 @@ from textwrap import dedent
 from docferry.core.source.calls import DriverCall
 from docferry.core.source.program.finding import find_calls
 from docferry.core.source.shapes import shown
-from docferry.wiring import application_source
+from docferry.wiring_design import application_source
 
 from support.place import ROOT
 

@@ -31,3 +31,14 @@ def test_collection_of_the_default_database_that_bears_a_files_name_is_another_o
     assert (HERE.shown("past_orders"), HERE.shown("x"), str(HERE)) == ("past.orders", "main.x", "main, past, old")
     assert HERE.several
     assert not Namespaces.at("main").several
+
+
+def test_collections_of_other_databases_get_names_that_nothing_else_has() -> None:
+    found = Namespaces.named("live", {"past": ["orders", "log"], "old": ["orders", "past_orders", "log"]}, ["orders"])
+    assert found.elsewhere == {
+        "past_orders": ("past", "orders"),
+        "log": ("past", "log"),
+        "old_orders": ("old", "orders"),
+        "old_past_orders": ("old", "past_orders"),
+        "old_log": ("old", "log"),
+    }

@@ -12,7 +12,7 @@ from docferry.core.source.calls import JudgedCall
 from docferry.flows.analyze.source import SourceScan, read_source
 from docferry.rehearsal.trial import trial_of
 from docferry.testing.jobs import Quiet
-from docferry.wiring import application_source
+from docferry.wiring_design import application_source
 from support.source.calls import APPLICATIONS, SHOP, Expected, expected_of, marks_in
 
 NAMES = ["python", "javascript"]

@@ -42,6 +42,22 @@ class MongoAnalysis:
     def __repr__(self) -> str:
         return f"MongoAnalysis({str(self._where)!r})"
 
+    @property
+    def where(self) -> Namespaces:
+        return self._where
+
+    def look_in(self, databases: Sequence[str]) -> None:
+        """In these, too; names that two of them have are told apart."""
+        with mongo_errors("listCollections"):
+            there = {one: self._names(one) for one in (self._where.default, *databases)}
+        self._where = Namespaces.named(
+            self._where.default, {one: there[one] for one in databases}, there[self._where.default]
+        )
+
+    def _names(self, database: str) -> list[str]:
+        names = self._database(database).list_collection_names()
+        return sorted(one for one in names if not one.startswith("system.") and one != COLLECTION)
+
     def _database(self, name: str) -> Database[Any]:
         return self._client.get_database(name, read_preference=ReadPreference.SECONDARY_PREFERRED)
 
@@ -170,10 +186,12 @@ class MongoAnalysis:
     def profiled(self) -> Iterator[Mapping[str, Any]]:
         with mongo_errors("read system.profile"):
             # Each member has its own; the application's calls are the primary's.
-            yield from self._primary["system.profile"].find({}, sort=[("$natural", -1)], limit=_PROFILED)
+            for name in self._where.databases:
+                database = self._client.get_database(name, read_preference=ReadPreference.PRIMARY_PREFERRED)
+                yield from database["system.profile"].find({}, sort=[("$natural", -1)], limit=_PROFILED)
 
     def running(self) -> Sequence[Mapping[str, Any]]:
-        match = {"ns": {"$regex": f"^{re.escape(self._where.default)}\\."}}
+        match = {"ns": {"$regex": f"^({'|'.join(map(re.escape, self._where.databases))})\\."}}
         with mongo_errors("$currentOp"):
             stages: list[dict[str, Any]] = [
                 {"$currentOp": {"allUsers": True, "idleConnections": False}},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from docferry.core.analyze.facts import QueryShape
 from docferry.core.analyze.query_shapes import shapes_of_log
 from docferry.core.analyze.report import Report
 from docferry.core.cutover.instances import unserved_by
+from docferry.core.namespaces import Namespaces
 from docferry.core.source.table import findings_body, findings_text, source_files, summary
 from docferry.errors import ConfigError, Problem
 from docferry.flows.analyze.analyze import analyze
@@ -33,7 +35,8 @@ from docferry.flows.analyze.prove import CALLS
 from docferry.flows.analyze.source import SourceCalls
 from docferry.flows.ledger.modes import list_instances
 from docferry.rehearsal.judged import calls_in, is_served, judged, with_counted, with_source
-from docferry.wiring import MONGO_URI, analysis_directory, analysis_source
+from docferry.wiring import MONGO_URI
+from docferry.wiring_design import analysis_directory, analysis_source
 
 
 def add_to(group: click.Group) -> None:
@@ -46,6 +49,7 @@ _existing = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command("analyze")
 @click.option("--database", default="", help="The MongoDB database to look at.")
+@click.option("--also", multiple=True, metavar="DATABASE", help="One more, for the same file and cutover. Repeatable.")
 @click.option(
     "--source",
     "directory",
@@ -108,6 +112,7 @@ _existing = click.Path(exists=True, dir_okay=False, path_type=Path)
 @explained
 def analyze_command(
     database: str,
+    also: tuple[str, ...],
     directory: Path | None,
     file: Path | None,
     counted: bool,
@@ -141,10 +146,12 @@ def analyze_command(
     book, bill = load_price_book(price_book), load_bill(mongodb_bill)
     out = out or Path(f"analysis-{database}")
     with stop_on_signals() as stop, CliProgress() as progress:
-        found = analysis_source(os.environ.get(MONGO_URI, ""), database)
+        found = analysis_source(os.environ.get(MONGO_URI, ""), database, _others(database, also, profile_seconds))
         with closing(found.source):
+            where = found.source.where
             job = Analysis(
                 database=database,
+                elsewhere=where.elsewhere,
                 source=found.source,
                 sketches=found.sketches,
                 progress=progress,
@@ -154,7 +161,7 @@ def analyze_command(
                 state=analysis_directory(out).state,
                 profiler=analysis_directory(out).profiler,
                 profile_s=profile_seconds,
-                shapes=[shape for log in logs for shape in _shapes(log, database)],
+                shapes=[shape for log in logs for shape in _shapes(log, where)],
             )
             report, text = analyze(job, book, bill)
         found_calls = None
@@ -200,7 +207,16 @@ def _source_alone(directory: Path | None, file: Path | None, counted: bool, out:
     return 0 if is_served(found) else EXIT_DIFFERENT
 
 
-def _shapes(log: Path, database: str) -> list[QueryShape]:
+def _others(database: str, also: Sequence[str], profile_seconds: float) -> list[str]:
+    others = [one for one in dict.fromkeys(also) if one != database]
+    if others and profile_seconds:
+        advice = "switch it on by hand in each database (db.setProfilingLevel), or look at one database at a time"
+        what = "switches on the profiler of one database, and --also names more"
+        raise ConfigError("docferry analyze", [Problem(where="--profile-seconds", what=what, suggestion=advice)])
+    return others
+
+
+def _shapes(log: Path, database: Namespaces) -> list[QueryShape]:
     if log.suffix == ".gz":
         with gzip.open(log, "rt", errors="replace") as lines:
             return shapes_of_log(lines, database)

@@ -26,7 +26,8 @@ from docferry.errors import ConfigError, Problem
 from docferry.flows.cost.actual import consumed
 from docferry.flows.cost.forecasting import is_complete, priced_design, with_counted
 from docferry.flows.cost.measured import SAMPLE, CallCounts, count_calls, measure_collections
-from docferry.wiring import MONGO_URI, PRICE_LIST, analysis_directory, call_counter, listed_prices, mongo_source
+from docferry.wiring import MONGO_URI
+from docferry.wiring_design import PRICE_LIST, analysis_directory, call_counter, listed_prices, mongo_source
 
 
 def add_to(group: click.Group) -> None:

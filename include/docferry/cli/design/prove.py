@@ -11,7 +11,8 @@ from docferry.core.analyze.proof import ModelProof
 from docferry.core.analyze.proof_report import first_lines, proof_files
 from docferry.errors import ConfigError, Problem
 from docferry.flows.analyze.prove import DOCUMENTS, clean
-from docferry.wiring import analysis_directory, connections_from_environment
+from docferry.wiring import connections_from_environment
+from docferry.wiring_design import analysis_directory
 from docferry.wiring_proof import proof_job, run_proof
 
 

@@ -87,6 +87,7 @@ class Design:
     patterns: Sequence[PatternDesign]
     choices: Sequence[Choice]
     left_out: Mapping[str, str] = field(default_factory=dict)
+    elsewhere: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def indexes(self) -> tuple[str, ...]:
@@ -112,6 +113,7 @@ def design_of(facts: DatabaseFacts) -> Design:
         patterns=_named_apart(patterns),
         choices=choices,
         left_out=left_out,
+        elsewhere=facts.elsewhere,
     )
 
 

@@ -211,6 +211,8 @@ class DatabaseFacts:
     """A database as it was found."""
 
     database: str
+    elsewhere: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Collections of other databases: their name here -> (database, collection)."""
     server: str
     began: str
     seconds: float

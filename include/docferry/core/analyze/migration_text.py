@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from docferry.core.analyze.design import Choice, CollectionDesign, Design
+from docferry.core.namespaces import Namespaces
 
 WIDTH = 118
 
@@ -24,7 +25,7 @@ def migration_text(
 
 def _lines(design: Design, source: str, target: str, region: str) -> Iterator[str]:
     yield from _comment(
-        f"Proposed by docferry analyze for the database {design.database}. Read it, change it, then: docferry check.",
+        f"Proposed by docferry analyze for the database {_databases(design)}. Read it, change it, then: docferry check.",
         "",
     )
     yield f"migration: {_q(design.migration)}"
@@ -62,9 +63,17 @@ def _lines(design: Design, source: str, target: str, region: str) -> Iterator[st
         yield f"  {_q(pattern.name)}: {_flow(parts)}"
 
 
+def _databases(design: Design) -> str:
+    return str(Namespaces(design.database, design.elsewhere))
+
+
 def _collection(one: CollectionDesign, design: Design) -> Iterator[str]:
     yield f"  {_q(one.name)}:"
     yield from _choices(design.choices, one.name, "    ")
+    if one.name in design.elsewhere:
+        database, collection = design.elsewhere[one.name]
+        yield f"    database: {_q(database)}"
+        yield from [f"    collection: {_q(collection)}"] if collection != one.name else []
     yield f"    table: {_q(design.table)}"
     yield "    item:"
     yield f"      entity: {_q(one.entity)}"

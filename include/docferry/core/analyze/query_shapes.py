@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from docferry.core.analyze.facts import QueryShape
+from docferry.core.namespaces import Namespaces
 
 Kind = Literal["find", "count", "distinct", "aggregate", "insert", "update", "delete", "findAndModify"]
 _RANGE = frozenset({"$gt", "$gte", "$lt", "$lte"})
@@ -20,17 +21,18 @@ OURS = "docferry"
 """Calls of docferry itself are no traffic of the application."""
 
 
-def shape_of(entry: Mapping[str, Any], database: str, source: str) -> QueryShape | None:
+def shape_of(entry: Mapping[str, Any], where: Namespaces | str, source: str) -> QueryShape | None:
     """The shape of one entry of `system.profile`, `$currentOp`, or a slow-query log (`attr`); None: no call of the
-    application on a collection of this database."""
+    application on a collection of this database, or of these."""
+    where = Namespaces.at(where)
     namespace = str(entry.get("ns", ""))
-    prefix, _, collection = namespace.partition(".")
+    database, _, collection = namespace.partition(".")
     command = entry.get("command") or entry.get("originatingCommand") or {}
-    if prefix != database or not collection or collection.startswith(("system.", "$cmd")):
+    if database not in where.databases or not collection or collection.startswith(("system.", "$cmd")):
         return None
     if not isinstance(command, Mapping) or OURS in str(entry.get("appName", "")):
         return None
-    shape = _command_shape(collection, str(entry.get("op", entry.get("type", ""))), command)
+    shape = _command_shape(where.name_of(database, collection), str(entry.get("op", entry.get("type", ""))), command)
     if shape is None:
         return None
     return replace(
@@ -42,7 +44,7 @@ def shape_of(entry: Mapping[str, Any], database: str, source: str) -> QueryShape
     )
 
 
-def shapes_of_log(lines: Iterable[str], database: str) -> list[QueryShape]:
+def shapes_of_log(lines: Iterable[str], where: Namespaces | str) -> list[QueryShape]:
     """Shapes of MongoDB's structured log (one JSON document a line); lines of other kinds are passed over."""
     found = []
     for line in lines:
@@ -52,7 +54,7 @@ def shapes_of_log(lines: Iterable[str], database: str) -> list[QueryShape]:
             entry = json.loads(line)
         except ValueError:
             continue  # a line that was cut off: it is no entry
-        shape = shape_of(entry.get("attr", {}), database, "slow-query log")
+        shape = shape_of(entry.get("attr", {}), where, "slow-query log")
         if shape is not None:
             found.append(shape)
     return found

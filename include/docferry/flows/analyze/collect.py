@@ -14,6 +14,7 @@ from docferry.core.analyze.query_shapes import added_up, shape_of
 from docferry.core.limits import ITEM_BYTES, item_bytes
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import decode_document
+from docferry.core.namespaces import MARK
 from docferry.errors import DocumentError
 from docferry.flows.analyze.budget import Spent
 from docferry.flows.analyze.job import GRANT, Analysis, Missing
@@ -36,10 +37,12 @@ def collect(job: Analysis) -> Collected:
     Each finished collection is kept in the job's state; those of an earlier run of the same analysis are not read again.
     Raises: Stopped; Unavailable, AccessDenied if not even the collections can be listed.
     """
-    job.progress.say(f"analyzing {job.database}: reads only, secondary preferred; {job.budget}")
+    job.progress.say(f"analyzing {job.where}: reads only, secondary preferred; {job.budget}")
     missing = Missing()
     spent = Spent(job.budget, job.source.ping_ms, job.stop, job.progress.say)
-    names = [one for one in job.source.collections() if not job.collections or one["name"] in job.collections]
+    # Of another database only what has a name here.
+    known = [one for one in job.source.collections() if MARK not in one["name"]]
+    names = [one for one in known if not job.collections or one["name"] in job.collections]
     server = job.source.server()
     run, earlier = resumed(job, server, spent, missing)
     put_back(job)
@@ -61,6 +64,7 @@ def collect(job: Analysis) -> Collected:
     job.progress.advance("collections", len(names), len(names))
     facts_of_all = DatabaseFacts(
         database=job.database,
+        elsewhere=dict(job.elsewhere),
         server=server,
         began=run.began,
         seconds=spent.seconds,
@@ -218,6 +222,6 @@ def _calls(job: Analysis, missing: Missing) -> list[QueryShape]:
         [],
     )
     running = missing.ask("$currentOp", "calls that run at this moment", GRANT, job.source.running, [])
-    shapes = [shape_of(entry, job.database, "profiler") for entry in entries]
-    shapes += [shape_of(entry, job.database, "$currentOp") for entry in running]
+    shapes = [shape_of(entry, job.where, "profiler") for entry in entries]
+    shapes += [shape_of(entry, job.where, "$currentOp") for entry in running]
     return added_up([*(one for one in shapes if one is not None), *job.shapes])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from docferry.core.analyze.facts import MissingFact, QueryShape
+from docferry.core.namespaces import Namespaces
 from docferry.errors import AccessDenied, RequestRefused
 from docferry.flows.analyze.budget import ReadBudget
 from docferry.ports.analyze import AnalysisSource, AnalysisState, ProfilerMemory, Sketches
@@ -18,9 +19,10 @@ GRANT = "db.grantRolesToUser('<user>', [{role: 'clusterMonitor', db: 'admin'}])"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
-    """What an analysis needs. `collections`: only these; empty: all."""
+    """What an analysis needs. `collections`: only these; empty: all. `elsewhere`: those of other databases than `database`."""
 
     database: str
+    elsewhere: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     source: AnalysisSource
     sketches: Sketches
     progress: Progress
@@ -34,6 +36,10 @@ class Analysis:
     """For so long the profiler is switched on first; 0: it is left as it is."""
     shapes: Sequence[QueryShape] = ()
     """Shapes from elsewhere: logs that were given as files."""
+
+    @property
+    def where(self) -> Namespaces:
+        return Namespaces(self.database, self.elsewhere)
 
 
 class Missing:

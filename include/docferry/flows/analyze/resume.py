@@ -23,7 +23,7 @@ def resumed(
     What an unfinished collection has cost an earlier run is not known any more: it is read again, and counted then.
     """
     run = AnalysisRun(
-        database=job.database,
+        database=str(job.where),
         server=server,
         collections=tuple(job.collections),
         documents=job.budget.documents,
