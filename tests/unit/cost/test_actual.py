@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from docferry.config.price_book import load_price_book
 from docferry.core.cost.actual import Consumed, actual, deviation
-from docferry.core.cost.calls import CallRates
+from docferry.core.cost.calls import CallRates, IndexReads
 from docferry.core.cost.forecast import Workload
 from docferry.core.cutover.instances import Instance
 from docferry.flows.cost.actual import consumed
@@ -83,10 +83,20 @@ def test_the_application_is_held_against_its_counted_calls(world: World) -> None
     instance(world, "a", dynamodb__find_one=100, capacity__read_units=150, capacity__write_units=200)
     instance(world, "b", dynamodb__update_one=50, dynamodb__put=30, dynamodb__find_one__failed=9, mongodb__find=7)
     row = rows(world, {"docs": CallRates(by_key=1, update=1)})["the application"]
-    assert row.work == "100 reads, 50 writes, 30 dual puts"
+    assert row.work == "100 reads, 50 writes, 30 dual puts, 0 comparisons"
     assert (row.read_units, row.write_units) == (150, 200)
     assert row.forecast_reads == 100 + 50, "an update reads first"
     assert row.forecast_writes == 50 * (2 + 2) + 30, "a transaction with an entry in the journal; a plain put"
+
+
+def test_comparisons_of_reads_are_forecast_by_the_documents_that_they_read(world: World) -> None:
+    instance(
+        world, "a", dynamodb__put=1, capacity__read_units=60, shadow__equal=18, shadow__mismatch=2, shadow__skipped=5
+    )
+    by_index = {"GSI1": IndexReads(calls=1, results=5)}
+    row = rows(world, {"docs": CallRates(by_key=1, by_index=by_index, update=1)})["the application"]
+    assert row.work.endswith("20 comparisons")
+    assert row.forecast_reads == 20 * (1 + 5) / 2, "a read gives three documents in the mean"
 
 
 def test_a_table_says_how_far_both_are_apart_and_what_it_costs() -> None:

@@ -244,8 +244,8 @@ class DualWriteManager(_Manager):
 
     def close(self) -> None:
         """Leave the migration; connections are closed."""
+        self._shadow.close()  # first: what it has read is among the counts that leaving notes
         self._parts.membership.leave()
-        self._shadow.close()
         run(self._parts.mongo.close())
         run(self._parts.calls.close())
         run(self._parts.beside.close())
@@ -275,8 +275,8 @@ class AsyncDualWriteManager(_Manager):
 
     async def close(self) -> None:
         """Leave the migration; connections are closed."""
+        self._shadow.close()  # first: what it has read is among the counts that leaving notes
         self._parts.membership.leave()
-        self._shadow.close()
         await self._parts.mongo.close()
         await self._parts.calls.close()
         await self._parts.beside.close()

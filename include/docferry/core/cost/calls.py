@@ -117,6 +117,12 @@ def read_by_index(sizes: CollectionSizes, index: str, results: float) -> Units:
     return Units(index_reads={index: read}, reads=results * sizes.read_units)
 
 
+def compared(sizes: CollectionSizes, rates: CallRates) -> Units:
+    """The comparisons of these reads while MongoDB leads: each document that MongoDB gives is read by its key."""
+    documents = rates.by_key + sum(one.calls * one.results for one in rates.by_index.values())
+    return Units(reads=sizes.read_units).times(documents)
+
+
 def insert(sizes: CollectionSizes) -> Units:
     """One new document."""
     return Units(

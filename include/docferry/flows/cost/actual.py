@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from docferry.core.cost.actual import Actual, Consumed, actual, each
-from docferry.core.cost.calls import CallRates, added, insert, of_all
+from docferry.core.cost.calls import CallRates, added, compared, insert, of_all
 from docferry.core.cost.prices import PriceBook
 from docferry.core.cost.sizes import CollectionSizes
 from docferry.core.cost.units import READ_UNIT_BYTES
@@ -22,6 +22,7 @@ READ_UNITS, WRITE_UNITS = "capacity.read_units", "capacity.write_units"
 """As `client.transport.counted` names them."""
 READS = frozenset({"dynamodb.find", "dynamodb.find_one"})
 DUAL_PUT = "dynamodb.put"
+COMPARED = ("shadow.equal", "shadow.mismatch")
 NO_WRITES = frozenset({*READS, DUAL_PUT, "dynamodb.get", "dynamodb.query", "dynamodb.batch_get", "dynamodb.scan"})
 
 
@@ -124,6 +125,8 @@ def _application(job: Job, sizes: Sequence[CollectionSizes], rates: Mapping[str,
     writes = sum(number for name, number in calls.items() if name not in NO_WRITES)
     a_read = added(of_all(one, rate).times(share) for one, rate, share in _reads(sizes, rates))
     a_write = added(of_all(one, rate).times(share) for one, rate, share in _writes(sizes, rates))
+    a_comparison = added(compared(one, rate).times(share) for one, rate, share in _reads(sizes, rates))
+    comparisons = sum(counts.get(name, 0) for name in COMPARED)
     journal = 2.0 if job.migration.cutover.journal else 0.0
     of_reads, of_writes = each(a_read, reads), each(a_write, writes)
     dual = puts * (a_write.dual + sum(a_write.index_writes.values()))
@@ -131,9 +134,9 @@ def _application(job: Job, sizes: Sequence[CollectionSizes], rates: Mapping[str,
         what="the application",
         read_units=float(counts.get(READ_UNITS, 0)),
         write_units=float(counts.get(WRITE_UNITS, 0)),
-        forecast_reads=(of_reads[0] + of_writes[0]) or None,
+        forecast_reads=(of_reads[0] + of_writes[0] + a_comparison.reads * comparisons) or None,
         forecast_writes=(of_writes[1] + writes * journal + dual) or None,
-        work=f"{reads:,} reads, {writes:,} writes, {puts:,} dual puts",
+        work=f"{reads:,} reads, {writes:,} writes, {puts:,} dual puts, {comparisons:,} comparisons",
     )
 
 
