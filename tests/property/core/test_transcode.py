@@ -13,7 +13,7 @@ from typing import Any
 
 import bson
 import pytest
-from bson import Decimal128, Int64, ObjectId
+from bson import DBRef, Decimal128, Int64, ObjectId
 from bson.datetime_ms import DatetimeMS
 from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.limits import ITEM_BYTES
@@ -269,6 +269,14 @@ def test_children_and_types_that_are_rare_are_not_learnt() -> None:
     transcoder = Transcoder(USERS)
     for more in ({"addresses": [{"type": "home"}]}, {"raw": b"x"}, {"never": DatetimeMS(2**60)}):
         data = bson.encode({"_id": ObjectId(), "username": "ann", **more})
+        transcoder.learn(data)
+        assert transcoder.pack(data, VERSION) is None
+
+
+def test_what_is_inside_a_reference_is_left_to_the_mapping() -> None:
+    for inner in ([Int64(1)], {"deep": [Int64(1)]}, Int64(1)):
+        transcoder = Transcoder(GENERIC)
+        data = bson.encode({"_id": 1, "owner": DBRef("users", inner)})
         transcoder.learn(data)
         assert transcoder.pack(data, VERSION) is None
 

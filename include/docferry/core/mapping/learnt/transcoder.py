@@ -382,11 +382,16 @@ def _marked(data: bytes, slots: Sequence[_Slot], base: int) -> tuple[dict[str, A
     for slot, mark in zip(slots, marks, strict=True):
         inner: Any = document
         for step in slot.path[:-1]:
-            inner = inner[step]
-        if type(inner) not in (dict, list):
-            raise NotSimple  # a DBRef looks like a document in BSON
+            inner = _part_of(inner, step)
+        _part_of(inner, slot.path[-1])
         inner[slot.path[-1]] = mark
     return document, marks
+
+
+def _part_of(whole: Any, step: str | int) -> Any:
+    if type(whole) not in (dict, list):  # a DBRef looks like a document in BSON
+        raise NotSimple
+    return whole[step]
 
 
 def _form(text: str, places: dict[str, int]) -> Form:
