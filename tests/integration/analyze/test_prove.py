@@ -222,13 +222,12 @@ def test_two_processes_do_not_prove_in_one_directory(tmp_path: Path) -> None:
 def test_a_model_with_keys_and_indexes_of_its_own_is_proved(stack: SandboxStack, tmp_path: Path) -> None:
     rig = films_rig(stack.env(), tmp_path)
     try:
-        told = prove(stack, rig.file, tmp_path / "out", "--calls", "3", code=1)
+        told = prove(stack, rig.file, tmp_path / "out", "--calls", "3")
     finally:
         end(rig)
-    assert (told["ok"], told["failed"], told["different"]) == (False, 1, 0)
     found = {one["name"]: one for one in json.loads((tmp_path / "out" / "proof.json").read_text())["patterns"]}
+    assert {name: one["failed"] for name, one in found.items() if one["failed"]} == {}
+    assert (told["ok"], told["failed"], told["different"]) == (True, 0, 0)
     assert found["films_of_genre"]["same"] == found["person"]["same"] == 3
-    assert (
-        "leads to 3 partitions" in found["films_in_language"]["failed"]
-    )  # the client refuses it, and so the proof says so
+    assert found["films_in_language"]["same"] == 3, "over shards, of an index with conditions"
     assert dynamodb_scratch(stack) == []

@@ -12,7 +12,9 @@ from docferry.config import Migration
 from docferry.core.access.patterns import Pattern
 from docferry.core.analyze.proof import LoadedSample
 from docferry.core.cost.sizes import CollectionSizes, measure
+from docferry.core.mapping.item_plan import holds
 from docferry.core.mapping.items import Item, check_size
+from docferry.core.mapping.key_templates import lookup
 from docferry.core.mapping.raw import decode_document
 from docferry.errors import DocumentError, RefusedByStore
 from docferry.ports.analyze import AnalysisSource
@@ -158,7 +160,7 @@ def _elements(pattern: Pattern, document: Mapping[str, Any]) -> Iterator[Mapping
 
 
 def _values(pattern: Pattern, element: Mapping[str, Any]) -> dict[str, Any] | None:
-    if any(at(element, ".".join(path)) != wanted for path, wanted in pattern.when):
+    if not all(holds(lookup(element, path), wanted) for path, wanted in pattern.when):
         return None
     values: dict[str, Any] = {}
     for one in pattern.parameters:
