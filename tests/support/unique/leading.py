@@ -215,7 +215,7 @@ async def _apart(self: Putter, prepared: list[PreparedItems]) -> None:
     """Documents in one request, their guards in another."""
     puts = requests_of(prepared)
     for part in (True, False):
-        if some := [put for put in puts if is_guard(put["Item"]) is part]:
+        if some := [put for put in puts if is_guard(put["Put"]["Item"]) is part]:
             await self._transact(some)
 
 

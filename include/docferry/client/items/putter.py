@@ -180,7 +180,7 @@ class Putter:
                     raise KeyTaken(self._mapping.collection, self._mapping.key_values(after))
                 there |= place.all
                 stored = max(stored, place.version)
-        past = self._reader.document(before) if before else None
+        past = self._reader.document(before) if before and self._mapping.unique else None
         with self._naming():
             changes = guard_changes(self._mapping, past, after)
         stored_guards = await self._reader.stored(changes.keys) if changes.keys else {}
@@ -189,12 +189,11 @@ class Putter:
         wanted = self._wanted(before, after, version)
         guards = list(self._guards(changes, stored_guards, past, after, version))
         self._refuse_too_many(len(wanted) + len(guards))
+        name = self._mapping.collection
         return PreparedItems(
             guards=guards,
-            holder=ValueHolder(collection=self._mapping.collection, id=past["_id"], held=changes.held)
-            if past
-            else None,
-            collection=self._mapping.collection,
+            holder=ValueHolder(collection=name, id=past["_id"], held=changes.held) if past else None,
+            collection=name,
             keys=[key_of(item) for item in wanted],
             puts=[self._as_read(item, there.get(key_of(item))) for item in wanted],
             wrote=[self._wrote(item) for item in wanted if self._is_root(item)],
