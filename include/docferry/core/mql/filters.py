@@ -2,8 +2,8 @@
 
 $eq $ne $gt $gte $lt $lte $in $nin $exists $not $and $or $nor $size $all $elemMatch $type, and a plain value for equality.
 Paths are dotted and look into arrays as MongoDB's do. Comparisons stay within one type (numbers are one); null matches what
-is missing. Two documents are equal whatever the order of their fields, which DynamoDB does not keep. Not here: regular
-expressions, $expr, $where, $mod, $comment, text, geography, bits, collations.
+is missing. Two documents are equal whatever the order of their fields, which DynamoDB does not keep. $expr knows
+the operators of `core.mql.expressions`. Not here: regular expressions, $where, $mod, $comment, text, geography, bits, collations.
 
 Source: MongoDB 6.0 manual, "Query and Projection Operators", read 2026-11-24; held against a real mongod by property tests.
 """
@@ -28,6 +28,7 @@ from docferry.core.bson_codec.order import (
     order_key,
 )
 from docferry.core.bson_codec.references import fields_of
+from docferry.core.mql.expression_filter import ExpressionNode, bound
 from docferry.core.mql.values import (
     TYPE_CODES,
     Document,
@@ -84,13 +85,13 @@ class Filter:
         return next(iter(found), None)
 
 
-def compile_filter(query: Mapping[str, Any]) -> Filter:
-    """Compile a query as pymongo's `find` takes it.
+def compile_filter(query: Mapping[str, Any], variables: Mapping[str, Any] | None = None) -> Filter:
+    """Compile a query as pymongo's `find` takes it. `variables` are those that `$expr` knows, by their names without $$.
 
     Raises: CallRefused, naming an operator that is not supported, or one whose operand MongoDB would not take.
     """
     pinned: Pinned = []
-    root = _every_field(as_bson(query), pinned)
+    root = _every_field(bound(as_bson(query), variables, _LOGICAL), pinned)
     return Filter(root=root, pinned=tuple(pinned))
 
 
@@ -168,7 +169,7 @@ _INSTEAD: Final[Mapping[str, str]] = {
     "$regex": "ask for a prefix by a range ($gte 'ann', $lt 'ano'), or store what is searched for in a field of its own",
     "$text": "ask a search service beside DynamoDB, which has no full text",
     "$where": "store what is computed in a field, and ask for that",
-    "$expr": "store what is computed in a field, and ask for that",
+    "$expr": "give it at the top level of the query, or below $and, $or and $nor",
     "$mod": "store the remainder in a field, and ask for that",
     "$comment": "give the comment as an option of the call",
     **dict.fromkeys(
@@ -188,7 +189,9 @@ def _every_field(query: Document, pinned: Pinned | None) -> Node:
     """All conditions of a query document. `pinned` collects equalities; None where an equality pins nothing."""
     nodes: list[Node] = []
     for name, value in query.items():
-        if name in _LOGICAL:
+        if isinstance(value, ExpressionNode):
+            nodes.append(value)
+        elif name in _LOGICAL:
             nodes.append(_LOGICAL[name](name, value, pinned))
         elif name[:1] == "$":
             raise _refuse(f"the query operator {name}", name)
