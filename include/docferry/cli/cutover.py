@@ -40,7 +40,6 @@ from docferry.flows.ledger.modes import describe_instance, list_instances, list_
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.mongodb_clients import foreigners
 from docferry.flows.watch.ready import STRAYS, WATCH
-from docferry.wiring import who
 
 
 def add_to(group: click.Group) -> None:
@@ -122,7 +121,14 @@ def clients(file: str, seconds: float, as_json: bool) -> int:
 @click.command()
 @file_argument
 @click.argument("phase", type=click.Choice(approvals.PHASES))
-@click.option("--why", required=True, help="Kept with the approval.")
+@click.option(
+    "--as",
+    "person",
+    required=True,
+    metavar="NAME",
+    help="The person who approves, as in cutover.approvers.",
+)
+@click.option("--why", required=True, help="Kept with the approval; the ticket, if there is one.")
 @click.option(
     "--evidence",
     default="",
@@ -131,13 +137,15 @@ def clients(file: str, seconds: float, as_json: bool) -> int:
 )
 @json_option
 @explained
-def approve(file: str, phase: str, why: str, evidence: str, as_json: bool) -> None:
+def approve(file: str, phase: str, person: str, why: str, evidence: str, as_json: bool) -> None:
     """Allow a phase that changes who serves, on the evidence of a validation report."""
     migration, connections = open_migration(file)
     ledger = connections.ledger(migration)
     report = approvals.evidence_of(ledger)
-    found = approvals.approve(ledger, phase, evidence or report.digest, who().name, why)
+    found = approvals.approve(ledger, phase, evidence or report.digest, person.strip(), why, migration.cutover)
+    lacking = approvals.unapproved(ledger, phase, found.evidence, migration.cutover)
     text = f"{phase} is approved by {found.by} on report {found.evidence[:12]}: {report.equal}"
+    text += f"\n{lacking}" if lacking else ""
     show(found.to_dict(), as_json, text)
 
 

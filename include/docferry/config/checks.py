@@ -95,7 +95,11 @@ class SettingsChecker:
             yield self._problem(
                 at, f"{cutover.drain_s} leaves nothing of hold_s for the fence", "make it less than hold_s"
             )
-        for key in ("app_users", "waived_writers", "waived_readers"):
+        if cutover.four_eyes and len(set(cutover.approvers)) == 1:
+            yield self._problem(
+                ("cutover", "approvers"), "names one person, and four_eyes asks for two", "name another"
+            )
+        for key in ("app_users", "waived_writers", "waived_readers", "approvers"):
             names = getattr(cutover, key)
             if not all(name.strip() for name in names):
                 yield self._problem(("cutover", key), "holds a name that is empty", "remove it")

@@ -216,6 +216,8 @@ class CutoverSettings(_Strict):
     `waived_unique` are unique indexes (`<collection>.<field>`, several fields joined by `,`) that nothing enforces once
     DynamoDB leads. `journal`: each write of a leading DynamoDB has an entry in table `<ledger.table>Journal`, which proves the
     way back; without it the way back is not proved.
+    `approvers`: the users whose approvals count, by the names that Airflow knows them by (none: all count). `four_eyes`: a phase
+    needs the approvals of two persons.
     """
 
     app_users: tuple[str, ...] = ()
@@ -228,6 +230,8 @@ class CutoverSettings(_Strict):
     waived_readers: tuple[str, ...] = ()
     waived_unique: tuple[str, ...] = ()
     journal: bool = True
+    approvers: tuple[str, ...] = ()
+    four_eyes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,6 +50,7 @@ SOAK_S = 1.0
 REHEARSED = ("--reads", "0", "--slower", "0")
 """A drill has few keys, of which a small share may hold none, and soaks for a second; an emulator's latency says nothing."""
 WHY = "a rehearsal"
+WHO = "the drill"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,11 +214,11 @@ class Walk:
         self.run("dual-write", "--compare", "20")
         goes_on()
         self.run("validate")
-        self.run("approve", "flip_reads", "--why", WHY)
+        self.run("approve", "flip_reads", "--as", WHO, "--why", WHY)
         for percent in ramp:
             self.run("flip-reads", "--percent", str(percent), "--soak", str(SOAK_S), *REHEARSED)
             goes_on()
-        self.run("approve", "stop_mongo_writes", "--why", WHY)
+        self.run("approve", "stop_mongo_writes", "--as", WHO, "--why", WHY)
         self.switches.append(self.run("stop-mongo-writes", *words))
 
     def to_mongodb(self, *words: str) -> None:

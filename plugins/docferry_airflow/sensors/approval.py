@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseSensorOperator, Param
@@ -10,7 +10,12 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from docferry.config import Migration
+    from docferry.core.settings import CutoverSettings
+    from docferry.errors import Problem
+    from docferry.flows.ledger.approvals import Approval
     from docferry.flows.ledger.reports import RecordedReport
+    from docferry.ports.flows import Ledger
 
 APPROVE, REJECT = "Approve", "Reject"
 LEAST_WHY = 5
@@ -42,7 +47,7 @@ class PhaseApprovalSensor(BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         super().execute(context)
         report = self._evidence()
-        if report is None or self._approved(report) is not None:
+        if report is None or self._lacking(report) is None:
             return self._summary(report)
         return self._ask(context, report)
 
@@ -57,14 +62,15 @@ class PhaseApprovalSensor(BaseSensorOperator):
             ti_id=context["ti"].id,
             options=[APPROVE, REJECT],
             subject=f"{self.phase}: may it go on?",
-            body=_body(self.phase, report, now_ms()),
+            body=_body(self.phase, report, now_ms(), self._given(report), self._room()),
             params={"why": Param("", type="string", description=f"{WHY} Kept with the approval.").serialize()},
         )
         raise TaskAwaitingInput(method_name="execute_complete", timeout=None)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """The answer, checked against the evidence of now: it may have aged, and then it is asked for anew."""
-        from docferry.flows.ledger.approvals import approve
+        from docferry.errors import PreflightFailed
+        from docferry.flows.ledger.approvals import IN_AIRFLOW, approve
 
         if "error" in event:
             raise AirflowFailException(f"{self.phase}: the approval could not be asked for: {event['error']}")
@@ -83,16 +89,37 @@ class PhaseApprovalSensor(BaseSensorOperator):
                 "%s: %s approved without a reason, so the question is asked again. %s", self.phase, by, WHY
             )
             self._ask(context, report)
-        approve(self._ledger(), self.phase, shown, f"{by} (Airflow)", why)
+        try:
+            approve(self._ledger(), self.phase, shown, f"{by}{IN_AIRFLOW}", why, self._cutover())
+        except PreflightFailed as refused:
+            self.log.warning(
+                "%s: the answer of %s does not count, so the question is asked again: %s", self.phase, by, refused
+            )
+            self._ask(context, report)
+        if (lacking := self._lacking(report)) is not None:
+            self.log.info("%s: %s approved; %s", self.phase, by, lacking)
+            self._ask(context, report)
         return self._summary(report)
 
-    def _ledger(self) -> Any:
+    def _migration(self) -> Migration:
         from docferry.config import load_migration
 
+        return load_migration(self.migration_file)
+
+    def _ledger(self) -> Ledger:
         from docferry_airflow.hooks.connections import connections_from_airflow
 
-        migration = load_migration(self.migration_file)
+        migration = self._migration()
         return connections_from_airflow(migration).ledger(migration)
+
+    def _cutover(self) -> CutoverSettings:
+        return self._migration().cutover
+
+    def _room(self) -> Mapping[str, Any]:
+        """Where the migration stands, as the control room shows it."""
+        from docferry.flows.reporting.room import room_of
+
+        return room_of(self._migration(), self._ledger())
 
     def _evidence(self) -> RecordedReport | None:
         from docferry.errors import PreflightFailed
@@ -104,28 +131,64 @@ class PhaseApprovalSensor(BaseSensorOperator):
             self.log.info("waiting for evidence: %s", missing)
             return None
 
-    def _approved(self, report: RecordedReport) -> Any:
-        from docferry.flows.ledger.approvals import approval_of
+    def _lacking(self, report: RecordedReport) -> Problem | None:
+        from docferry.flows.ledger.approvals import unapproved
 
-        return approval_of(self._ledger(), self.phase, report.digest)
+        return unapproved(self._ledger(), self.phase, report.digest, self._cutover())
+
+    def _given(self, report: RecordedReport) -> list[Approval]:
+        from docferry.flows.ledger.approvals import approvals_of
+
+        return approvals_of(self._ledger(), self.phase, report.digest)
 
     def _summary(self, report: RecordedReport | None) -> dict[str, Any]:
-        found = self._approved(report) if report is not None else None
-        return found.to_dict() if found is not None else {}
+        """The last approval that was needed."""
+        found = self._given(report) if report is not None else []
+        return found[-1].to_dict() if found else {}
 
 
-def _body(phase: str, report: RecordedReport, now_ms: int) -> str:
+def _body(phase: str, report: RecordedReport, now_ms: int, given: Sequence[Approval], room: Mapping[str, Any]) -> str:
     """The evidence, for the person who decides. `now_ms` is when the question is asked: it may stay open for hours."""
     from docferry.flows.ledger.reports import shown_ms
 
     made = f"{shown_ms(report.at_ms)}, {_age(now_ms - report.at_ms)} before this question was asked"
     rows = "\n".join(f"| {one.collection} | {one.documents:,} | {one.items:,} |" for one in report.collections)
+    facts = "\n".join(f"| {what} | {how} |" for what, how in _facts(room))
+    before = "".join(f"{one.by} has approved it: {one.why}. A second person's approval is needed.\n\n" for one in given)
     return (
+        f"{before}{NEXT.get(phase, '')}\n\n"
         f"All compared documents are equal: {report.equal}.\n\n"
         f"The report was made at {made}.\n\n"
         f"| collection | documents | items |\n| --- | --- | --- |\n{rows}\n\n"
+        f"| when this was asked | |\n| --- | --- |\n{facts}\n\n"
         f"Report {report.digest[:12]}. After a newer validation, {phase} needs a new approval. {WHY}"
     )
+
+
+NEXT: Mapping[str, str] = {
+    "flip_reads": "After this, reads come from DynamoDB, a share at a time; each share is watched, and steps back by itself if "
+    "reads differ. MongoDB keeps leading: the DAG rollback puts all reads back at once, and nothing can be lost.",
+    "stop_mongo_writes": "After this, DynamoDB leads: writes wait for some seconds, then go to DynamoDB alone, and MongoDB "
+    "follows. The DAG rollback makes MongoDB lead again, with everything that was written meanwhile.",
+    "finalize": "After this there is no way back: MongoDB no longer follows DynamoDB, and is left as it is.",
+}
+"""What happens next, and how to go back: for the person who signs."""
+
+
+def _facts(room: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What may have changed since the report."""
+    app, leads = room["application"], room["leads"]
+    yield "leads", f"{leads['leader']} ({leads['mode']})"
+    state = room["reverse"] if leads["leader"] == "DynamoDB" else room["replication"]
+    if state is None or not state["fresh"] or state.get("lag_s") is None:
+        yield "replication", "how far it is behind is not known"
+    else:
+        yield "replication", f"{state['lag_s']:.0f} s behind"
+    yield "dead letters", f"{sum(one['letters'] for one in room['collections']):,}"
+    yield "stray writes", f"{room['strays']:,}"
+    yield "processes of the application", f"{app['live']:,}"
+    yield "compared reads", f"{app['reads_equal']:,} equal, {app['reads_different']:,} different"
+    yield "calls that DynamoDB cannot answer", f"{len(room['unserved']):,} kinds"
 
 
 def _age(ms: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from docferry.flows.ledger import approvals
 from docferry.flows.ledger.reports import CollectionResult, ValidationReport, record_report, shown_ms
 from docferry.flows.ledger.times import now_ms
 from docferry.testing.fakes import FakeLedger
+from support.mappings import SHOP
 
 pytestmark = pytest.mark.usefixtures("airflow_home")
 
@@ -47,11 +49,13 @@ def asked(monkeypatch: pytest.MonkeyPatch, airflow_home: Path) -> Asked:
     return made
 
 
-def sensor_of(ledger: FakeLedger, monkeypatch: pytest.MonkeyPatch) -> Any:
+def sensor_of(ledger: FakeLedger, monkeypatch: pytest.MonkeyPatch, **cutover: Any) -> Any:
     from docferry_airflow.sensors.approval import PhaseApprovalSensor
 
+    migration = replace(SHOP, cutover=replace(SHOP.cutover, **cutover))
     sensor = PhaseApprovalSensor(task_id="wait_for_approval", migration_file="none.yaml", phase=PHASE, mode="poke")
     monkeypatch.setattr(sensor, "_ledger", lambda: ledger)
+    monkeypatch.setattr(sensor, "_migration", lambda: migration)
     return sensor
 
 
@@ -75,8 +79,8 @@ def validated(age_s: float = 0) -> FakeLedger:
     return ledger
 
 
-def answer(why: str, chosen: str = "Approve") -> dict[str, Any]:
-    return {"chosen_options": [chosen], "params_input": {"why": why}, "responded_by_user": {"name": "maria"}}
+def answer(why: str, chosen: str = "Approve", by: str = "maria") -> dict[str, Any]:
+    return {"chosen_options": [chosen], "params_input": {"why": why}, "responded_by_user": {"name": by}}
 
 
 def parked(call: Any, *arguments: Any) -> None:
@@ -114,10 +118,10 @@ def test_approval_without_a_reason_is_asked_for_again_and_then_counts(
     parked(sensor.execute_complete, asked.context, answer(why))
     assert len(asked.questions) == 2
     digest = approvals.evidence_of(ledger).digest
-    assert approvals.approval_of(ledger, PHASE, digest) is None
+    assert approvals.approvals_of(ledger, PHASE, digest) == []
 
     sensor.execute_complete(asked.context, answer("all is equal"))
-    found = approvals.require_approval(ledger, PHASE)
+    (found,) = approvals.approvals_of(ledger, PHASE, digest)
     assert (found.by, found.why) == ("maria (Airflow)", "all is equal")
 
 
@@ -128,3 +132,36 @@ def test_rejection_needs_no_reason_and_ends_the_run(asked: Asked, monkeypatch: p
     parked(sensor.execute, asked.context)
     with pytest.raises(AirflowFailException, match="flip_reads was rejected by maria"):
         sensor.execute_complete(asked.context, answer("", "Reject"))
+
+
+def test_question_says_what_happens_next_how_to_go_back_and_where_the_migration_stands(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parked(sensor_of(validated(), monkeypatch).execute, asked.context)
+    facts = ("| leads | MongoDB (MONGO_ONLY) |", "is not known", "| dead letters | 0 |")
+    for told in ("reads come from DynamoDB", "rollback", *facts):
+        assert told in asked.body
+
+
+def test_answer_of_a_person_whom_the_file_does_not_name_does_not_count(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = validated()
+    sensor = sensor_of(ledger, monkeypatch, approvers=("anna",))
+    parked(sensor.execute, asked.context)
+    parked(sensor.execute_complete, asked.context, answer("all is equal", by="maria"))
+    assert approvals.list_approvals(ledger) == []
+    assert sensor.execute_complete(asked.context, answer("all is equal", by="anna"))["by"] == "anna (Airflow)"
+
+
+def test_four_eyes_are_those_of_two_persons(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = validated()
+    sensor = sensor_of(ledger, monkeypatch, four_eyes=True)
+    parked(sensor.execute, asked.context)
+    for _ in range(2):
+        parked(sensor.execute_complete, asked.context, answer("all is equal", by="maria"))
+        assert "maria (Airflow) has approved it: all is equal." in asked.body
+    assert sensor.execute_complete(asked.context, answer("I agree", by="anna"))["by"] == "anna (Airflow)"
+    assert {one.person for one in approvals.list_approvals(ledger)} == {"maria", "anna"}
+    sensor.execute(asked.context)  # and is not asked again
+    assert len(asked.questions) == 3

@@ -95,11 +95,11 @@ def test_way_there_and_back_by_commands(rig: Rig) -> None:
             assert run(rig, "validate")["ok"]
             refused = run(rig, "flip-reads", "--percent", "10", code=3)
             assert "flip_reads: has no approval" in refused["message"]
-            assert run(rig, "approve", "flip_reads", "--why", "all equal")["phase"] == "flip_reads"
+            assert run(rig, "approve", "flip_reads", "--as", "maria", "--why", "all equal")["phase"] == "flip_reads"
             few = ("--soak", "2", "--reads", "1", "--slower", "0")
             assert run(rig, "flip-reads", "--percent", "10", *few)["mode"] == "DYNAMODB_READS (10 %)"
             assert run(rig, "flip-reads", "--percent", "100", *few)["mode"] == "DYNAMODB_READS (100 %)"
-            run(rig, "approve", "stop_mongo_writes", "--why", "it is time")
+            run(rig, "approve", "stop_mongo_writes", "--as", "maria", "--why", "it is time")
             assert run(rig, "clients", "--seconds", "1")["foreign_writers"] == 0
             assert run(rig, "stop-mongo-writes", "--dry-run") == {"ready": True}
             switched = run(rig, "stop-mongo-writes")

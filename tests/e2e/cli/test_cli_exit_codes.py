@@ -23,7 +23,7 @@ __all__ = ["fresh", "shop"]
 
 pytestmark = pytest.mark.xdist_group("cli")
 NEEDED = {
-    "approve": ("flip_reads", "--why", "it is equal"),
+    "approve": ("flip_reads", "--as", "maria", "--why", "it is equal"),
     "flip-reads": ("--percent", "1"),
     "finalize": ("--confirm", "cli"),
 }

@@ -11,7 +11,8 @@ from docferry.flows.cutover.refusals import Asked
 from docferry.flows.fence.ready import LATE_LIFT, late_lift, long_transactions, no_fence
 from docferry.flows.fence.record import LIFT_S, Recorded
 from docferry.flows.kernel.retry import retrying
-from docferry.flows.ledger.approvals import approval_of, no_evidence
+from docferry.flows.ledger import approvals
+from docferry.flows.ledger.approvals import no_evidence
 from docferry.flows.ledger.dead_letters import list_letters
 from docferry.flows.ledger.load_headers import LoadHeaders
 from docferry.flows.ledger.mapping_fingerprint import changed_mappings, indexes_digest
@@ -63,9 +64,11 @@ def unapproved(phase: str) -> Callable[[Asked], Iterator[Problem]]:
 
     def find(asked: Asked) -> Iterator[Problem]:
         report = latest_report(asked.job.ledger)
-        if report is not None and report.ok and approval_of(asked.job.ledger, phase, report.digest) is None:
-            what = f"has no approval on the last validation report ({report.digest[:12]})"
-            yield Problem(where=phase, what=what, suggestion=f"docferry approve FILE {phase}")
+        if report is None or not report.ok:
+            return
+        lacking = approvals.unapproved(asked.job.ledger, phase, report.digest, asked.job.migration.cutover)
+        if lacking is not None:
+            yield lacking
 
     return find
 

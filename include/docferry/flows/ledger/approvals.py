@@ -5,10 +5,12 @@ The evidence is the last full validation: its digest is part of the record's key
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from docferry.core.cutover.modes import ModeState
+from docferry.core.settings import CutoverSettings
 from docferry.errors import ConditionFailed, PreflightFailed, Problem
 from docferry.flows.ledger.modes import read_mode
 from docferry.flows.ledger.reports import Direction, RecordedReport, latest_report
@@ -21,6 +23,12 @@ PHASES = (FLIP_READS, STOP_MONGO_WRITES, FINALIZE)
 """The phases that change who serves, and the one that gives up the way back."""
 
 
+ANYBODY = CutoverSettings()
+"""Without a word in the file every person's approval counts, and one is enough."""
+IN_AIRFLOW = " (Airflow)"
+"""Behind the name of who answered in Airflow, which knows its users."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:
     """One approval."""
@@ -30,6 +38,11 @@ class Approval:
     by: str
     why: str
     at_ms: int
+
+    @property
+    def person(self) -> str:
+        """Who it was, wherever it was said."""
+        return self.by.removesuffix(IN_AIRFLOW)
 
     def to_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
@@ -66,32 +79,40 @@ def of_another_leader(report: RecordedReport, mode: ModeState) -> str:
     return f"the last one judged the database that leads now: the mode is {mode}"
 
 
-def approve(ledger: Ledger, phase: str, evidence: str, by: str, why: str) -> Approval:
-    """Record an approval of a phase on this evidence; the first one stays.
+def approve(
+    ledger: Ledger, phase: str, evidence: str, by: str, why: str, cutover: CutoverSettings = ANYBODY
+) -> Approval:
+    """Record a person's approval of a phase on this evidence; the first one of each person stays.
 
-    Raises: PreflightFailed, if the evidence is not the last report any more, or the phase is none.
+    Raises: PreflightFailed, if the evidence is not the last report any more, the phase is none, or the person is not one of
+            the file's approvers.
     """
+    found = Approval(phase=phase, evidence=evidence, by=by, why=why, at_ms=now_ms())
     problems = []
     if phase not in PHASES:
         problems.append(Problem(where="phase", what=f"there is no {phase} to approve", suggestion=", ".join(PHASES)))
+    if cutover.approvers and found.person not in cutover.approvers:
+        what = f"{found.person} is none of those whose approval counts"
+        problems.append(
+            Problem(where="cutover.approvers", what=what, suggestion=f"ask one of {', '.join(cutover.approvers)}")
+        )
     if evidence != evidence_of(ledger).digest:
         what = f"{evidence} is not the last validation report"
         problems.append(Problem(where="evidence", what=what, suggestion="look at the newer one, then approve that"))
     if problems:
         raise PreflightFailed("the approval", problems)
-    found = Approval(phase=phase, evidence=evidence, by=by, why=why, at_ms=now_ms())
     body = {"phase": phase, "evidence": evidence, "by": by, "why": why, "at": found.at_ms}
-    try:
-        ledger.write(APPROVALS, f"{phase}#{evidence}", body, expect=None)
-    except ConditionFailed:
-        return approval_of(ledger, phase, evidence) or found
-    return found
+    before = [one for one in approvals_of(ledger, phase, evidence) if one.person == found.person]
+    if not before:
+        with suppress(ConditionFailed):  # said twice at one time
+            ledger.write(APPROVALS, f"{phase}#{evidence}#{found.person}", body, expect=None)
+    return before[0] if before else found
 
 
-def approval_of(ledger: Ledger, phase: str, evidence: str) -> Approval | None:
-    """The approval of a phase on this evidence, if there is one."""
-    record = ledger.read(APPROVALS, f"{phase}#{evidence}")
-    return None if record is None else _approval_in(record)
+def approvals_of(ledger: Ledger, phase: str, evidence: str) -> list[Approval]:
+    """The approvals of a phase on this evidence, first one first."""
+    found = [_approval_in(record) for record in ledger.list(APPROVALS, f"{phase}#{evidence}")]
+    return sorted((one for one in found if one.evidence == evidence), key=lambda one: one.at_ms)
 
 
 def list_approvals(ledger: Ledger) -> list[Approval]:
@@ -99,20 +120,23 @@ def list_approvals(ledger: Ledger) -> list[Approval]:
     return [_approval_in(record) for record in ledger.list(APPROVALS)]
 
 
+def unapproved(ledger: Ledger, phase: str, evidence: str, cutover: CutoverSettings = ANYBODY) -> Problem | None:
+    """What a phase lacks of approvals on this evidence; None if it may go on. The file of now says whose count."""
+    given = [
+        one for one in approvals_of(ledger, phase, evidence) if not cutover.approvers or one.person in cutover.approvers
+    ]
+    people = list(dict.fromkeys(one.person for one in given))
+    if len(people) >= (2 if cutover.four_eyes else 1):
+        return None
+    has = f"the approval of {people[0]} alone" if people else "no approval"
+    what = f"has {has} on the last validation report ({evidence[:12]})"
+    if people:
+        what += ", and needs a second person's"
+    return Problem(where=phase, what=what, suggestion=f"docferry approve FILE {phase} --as NAME")
+
+
 def _approval_in(record: Record) -> Approval:
     body = record.body
     return Approval(
         phase=body["phase"], evidence=body["evidence"], by=body["by"], why=body["why"], at_ms=int(body["at"])
     )
-
-
-def require_approval(ledger: Ledger, phase: str) -> Approval:
-    """The approval of a phase on the evidence of now. Raises PreflightFailed if there is none."""
-    evidence = evidence_of(ledger).digest
-    found = approval_of(ledger, phase, evidence)
-    if found is None:
-        what = f"has no approval on the last validation report ({evidence[:12]})"
-        raise PreflightFailed(
-            f"the phase {phase}", [Problem(where=phase, what=what, suggestion=f"docferry approve FILE {phase}")]
-        )
-    return found
