@@ -26,7 +26,8 @@ from docferry.client.metrics import Metered, NoMetrics
 from docferry.client.reads.shadow import Shadow
 from docferry.config import Migration
 from docferry.core.cutover.modes import Mode, ModeState
-from docferry.core.mql.updates import apply_update
+from docferry.core.mql.filters import compile_filter
+from docferry.core.mql.updates import Updating
 from docferry.core.source.calls import CallVerdict, DriverCall, JudgedCall
 from docferry.core.source.program.drivers import snake_case
 from docferry.core.source.stand_ins import FILLS, filled, filled_option, key_filter, new_document
@@ -313,6 +314,6 @@ def _require_update(call: DriverCall) -> None:
     if call.update is None or call.method not in ("update_one", "find_one_and_update", "update_many"):
         return
     try:
-        apply_update({"_id": 0}, filled(call.update), now=_NOW)
+        Updating(query=compile_filter({}), update=filled(call.update), now=_NOW).apply({"_id": 0})
     except UpdateRefused:
         return  # of this document; MongoDB, too, says so of one that does not fit

@@ -30,6 +30,7 @@ from support.examples import examples
 from support.mongodb_cases import draws
 from support.mongodb_cases.cases import ANN, APPLIED, FOUND, NOW, PASSED_OVER, REFUSED_UPDATES, SHOWN, Document
 from support.mongodb_cases.elements import ELEMENTS, element_updates
+from support.mongodb_cases.pipelines import PIPED, piped_updates
 
 Things = Collection[Document]
 Outcome = bytes | int
@@ -136,6 +137,22 @@ def test_update_of_elements_leaves_what_mongodb_leaves(
 def apply_nothing(update: Document, filters: list[Document]) -> None:
     """What of an update is refused before any document is looked at."""
     parse_update(update, NOW, False, parse_array_filters(filters))
+
+
+@given(cases=st.lists(piped_updates(), min_size=1, max_size=6))
+@examples(2)
+def test_update_by_a_pipeline_leaves_what_mongodb_leaves(
+    things: Things, cases: list[tuple[Document, list[Document]]]
+) -> None:
+    stored = fill(things, [document for document, _ in cases])
+    theirs = written(things, [UpdateOne({"_id": index}, stages) for index, (_, stages) in enumerate(cases)])
+    for document, (_, stages), theirs_one in zip(stored, cases, theirs, strict=True):
+        by = Updating(query=compile_filter({}), update=stages, now=NOW)
+        try:
+            ours = outcome(lambda document=document, by=by: by.apply(document))  # type: ignore[misc]
+        except CallRefused:
+            continue
+        assert canonical(ours) == canonical(theirs_one), (document, stages, *shown([ours, theirs_one]))
 
 
 @given(query=draws.queries, update=draws.updates())
@@ -298,6 +315,20 @@ def test_mongodb_updates_elements_as_the_named_cases_say(things: Things) -> None
         except OperationFailure as refused:
             left = refused.code
         assert left == after, (document, query, update, filters)
+
+
+def test_mongodb_updates_by_pipelines_as_the_named_cases_say(things: Things) -> None:
+    for document, stages, after in PIPED:
+        fill(things, [document])
+        try:
+            things.update_one({"_id": 0}, stages)
+            left: Any = things.find_one({}, {"_id": 0})
+        except OperationFailure as refused:
+            left = refused.code
+        if "$$NOW" in str(stages):
+            assert type(left["a"]) is type(NOW)
+        else:
+            assert left == after, (document, stages)
 
 
 def test_mongodb_projects_as_the_named_cases_say(things: Things) -> None:

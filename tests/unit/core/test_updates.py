@@ -12,9 +12,10 @@ from docferry.core.mql.updates import Updating, apply_update, check_replacement
 from docferry.errors import CallRefused, UpdateRefused
 from support.mongodb_cases.cases import APPLIED, NOW, REFUSED_UPDATES, Document
 from support.mongodb_cases.elements import ELEMENTS
+from support.mongodb_cases.pipelines import PIPED
 
 NOT_HERE: list[tuple[Any, str]] = [
-    ([{"$set": {"a": 1}}], "pipeline"),
+    ([{"$match": {"a": 1}}], "pipeline"),
     ({"$pull": {"a": {"b": {"$regex": "x"}}}}, r"\$regex"),
 ]
 
@@ -53,10 +54,27 @@ def test_position_that_several_conditions_give_differently_is_refused() -> None:
         found.position({"a": [1, 2], "b": [5]})
 
 
+@pytest.mark.parametrize(("document", "stages", "after"), PIPED, ids=str)
+def test_update_by_a_pipeline_makes_what_mongodb_makes(
+    document: Document, stages: list[Document], after: Document | int
+) -> None:
+    by = Updating(query=compile_filter({}), update=stages, now=NOW)
+    try:
+        made: Any = by.apply({"_id": 0, **document})
+    except UpdateRefused as refused:
+        made = refused.code
+    assert made == (after if isinstance(after, int) else {"_id": 0, **after})
+
+
+def test_update_by_a_pipeline_inserts_what_the_query_pins_and_it_computes() -> None:
+    by = Updating(query=compile_filter({"_id": 1, "a": 2}), update=[{"$set": {"b": {"$add": ["$a", 1]}}}], now=NOW)
+    assert list(by.inserted().items()) == [("_id", 1), ("a", 2), ("b", 3)]
+
+
 @pytest.mark.parametrize(("update", "name"), NOT_HERE, ids=str)
 def test_update_with_anything_else_is_refused_by_name(update: Any, name: str) -> None:
     with pytest.raises(CallRefused, match=name):
-        apply_update({"a": [1]}, update, now=NOW)
+        Updating(query=compile_filter({}), update=update, now=NOW).apply({"a": [1]})
 
 
 def test_order_of_fields_which_dynamodb_does_not_keep_makes_no_difference() -> None:

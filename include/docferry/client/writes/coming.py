@@ -7,9 +7,11 @@ from typing import Any
 
 from docferry.client.context import ClientContext, Plan, Sort
 from docferry.client.reads.read_share import ReadShare
+from docferry.client.writes.leading import now
 from docferry.core.access.calls import instead_of_options
 from docferry.core.access.read_plan import shape_of
 from docferry.core.cutover.modes import ModeState
+from docferry.core.mql.pipelines import update_pipeline
 from docferry.core.mql.update_operators import OPERATORS
 from docferry.errors import CallRefused
 
@@ -93,7 +95,10 @@ def unknown(change: Any, options: Mapping[str, Any]) -> Iterator[str]:
         if value is not None and name not in _KNOWN_OPTIONS:
             yield name
     if isinstance(change, list | tuple):
-        yield "a pipeline"
+        try:
+            update_pipeline(change, now=now())
+        except CallRefused as refused:
+            yield refused.what
     elif isinstance(change, Mapping):
         yield from _operators(change)
 

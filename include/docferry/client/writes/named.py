@@ -22,7 +22,7 @@ from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mql.filters import Filter, compile_filter
-from docferry.core.mql.updates import apply_update, check_insert
+from docferry.core.mql.updates import Updating, check_insert
 from docferry.errors import CallRefused, DocumentNotFound, InstanceStruck, KeyTaken, NotAsExpected
 
 T = TypeVar("T")
@@ -152,7 +152,8 @@ class NamedWrites:
             return lambda: self._change(pattern, asked, expected, None)
         change = border.to_internal(write.change)
         moment = now.replace(tzinfo=None, microsecond=now.microsecond // 1000 * 1000)
-        return lambda: self._change(pattern, asked, expected, lambda one: apply_update(one, change, now=moment))
+        by = Updating(query=compile_filter(asked.query), update=change, now=moment)
+        return lambda: self._change(pattern, asked, expected, by.apply)
 
     async def _put(self, mapping: DocumentMapping, document: Document) -> _Step:
         reader = self._parts.reader(mapping)

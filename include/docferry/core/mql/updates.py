@@ -1,8 +1,8 @@
 """MongoDB's updates of one document, for a stated set of operators, meant exactly; all others are refused by name.
 
 $set $unset $inc $mul $bit $min $max $rename $push ($each $position $slice $sort) $pull $pullAll $addToSet ($each) $pop
-$currentDate $setOnInsert. Paths are dotted and may name elements of an array: by a number, `$`, `$[]`, `$[name]`. Not here:
-pipelines.
+$currentDate $setOnInsert. Paths are dotted and may name elements of an array: by a number, `$`, `$[]`, `$[name]`. Pipelines
+are those of `pipelines.UPDATE_STAGES`.
 
 Paths are worked on in MongoDB's order: names by their bytes, numbers by value. So new fields come in that order.
 
@@ -23,10 +23,12 @@ from docferry.core.bson_codec.options import BSON_OPTIONS
 from docferry.core.bson_codec.order import ABSENT, same
 from docferry.core.mql.array_filters import parse_array_filters
 from docferry.core.mql.filters import Filter, compile_filter
+from docferry.core.mql.pipelines import update_pipeline
 from docferry.core.mql.update_errors import (
     BAD_VALUE,
     CANNOT_BACKFILL_ARRAY,
     DOLLAR_PREFIXED_FIELD_NAME,
+    FAILED_TO_PARSE,
     IMMUTABLE_FIELD,
     INVALID_ID_FIELD,
     NOT_SINGLE_VALUE_FIELD,
@@ -46,12 +48,15 @@ class Updating:
     """One update as an application asks for it, for whichever documents match its query."""
 
     query: Filter = field(repr=False)
-    update: Mapping[str, Any] = field(repr=False)
+    update: Mapping[str, Any] | Sequence[Any] = field(repr=False)
+    """Operators, or a pipeline."""
     now: datetime
     array_filters: Sequence[Any] | None = field(default=None, repr=False)
 
     def apply(self, document: Document) -> Document:
         """As `apply_update`."""
+        if not isinstance(self.update, Mapping):
+            return self._through(document)
         return apply_update(document, self.update, now=self.now, array_filters=self.array_filters, query=self.query)
 
     def inserted(self) -> Document:
@@ -60,12 +65,27 @@ class Updating:
         The caller makes an `_id` where there is none.
         Raises: as `apply_update`.
         """
+        if not isinstance(self.update, Mapping):
+            return self._through(_insertable(_seed(self.query.pinned)))
         # MongoDB refuses an update for itself before it looks at the query.
-        parse_update(_operators(self.update), self.now, True, parse_array_filters(self.array_filters))
+        parse_update(self.update, self.now, True, parse_array_filters(self.array_filters))
         seed = _seed(self.query.pinned)
         return _insertable(
             apply_update(seed, self.update, now=self.now, inserting=True, array_filters=self.array_filters)
         )
+
+    def _through(self, document: Document) -> Document:
+        """What the pipeline makes of it."""
+        if self.array_filters:
+            raise UpdateRefused(FAILED_TO_PARSE, "arrayFilters may not be specified for pipeline-style updates")
+        make = update_pipeline(self.update, now=self.now)  # type: ignore[arg-type]
+        computed = make(document)
+        if isinstance(computed.get("_id"), list):
+            raise _id_is_an_array()
+        made = check_replacement(document, _insertable(computed))
+        if "_id" in document and "_id" in computed and not _same_bits(computed, document):
+            raise CallRefused("a pipeline that makes of an _id an equal number of another type", "leave _id as it is")
+        return document if bson.encode(made) == bson.encode(document) else made
 
 
 def apply_update(
@@ -84,7 +104,7 @@ def apply_update(
     Raises: UpdateRefused with MongoDB's code; CallRefused for what is not supported.
     """
     filters = parse_array_filters(array_filters)
-    plan = parse_update(_operators(update), now, inserting, filters)
+    plan = parse_update(update, now, inserting, filters)
     before = bson.encode(document)
     working: Document = _unfolded(document)
     steps = Steps(working, filters, lambda: query.position(document) if query is not None else None)
@@ -98,12 +118,6 @@ def apply_update(
             raise _immutable(f"Performing an update on the path '{'.'.join(path)}' would modify")
     after = bson.encode(working)
     return document if after == before else bson.decode(after, BSON_OPTIONS)
-
-
-def _operators(update: Any) -> Mapping[str, Any]:
-    if not isinstance(update, Mapping):
-        raise CallRefused("an update that is a pipeline", SUGGESTION)
-    return update
 
 
 def check_replacement(document: Mapping[str, Any], replacement: Mapping[str, Any]) -> Document:
@@ -144,8 +158,12 @@ def check_insert(document: Document) -> Document:
             it fills in.
     """
     if isinstance(document["_id"], list):  # an upsert says so with another code
-        raise UpdateRefused(INVALID_ID_FIELD, "The '_id' value cannot be of type array")
+        raise _id_is_an_array()
     return _insertable(document)
+
+
+def _id_is_an_array() -> UpdateRefused:
+    return UpdateRefused(INVALID_ID_FIELD, "The '_id' value cannot be of type array")
 
 
 def _apply(root: Document, path: Path, change: Change) -> None:
