@@ -87,6 +87,7 @@ def changed_elements(db: Db) -> list[Any]:
         db.call("orders", "insert_one", order(number, items=items, flags=6))
     one, second = {"_id": order(0)["_id"]}, {"_id": order(1)["_id"]}
     update = partial(partial, db.call, "orders", "update_one")
+    made = {"userId": ANN, "createdAt": order(8)["createdAt"], "items": [], "n": {"$add": [1, 1]}}
     few, none = [{"x.quantity": {"$lt": 3}}], {"_id": order(7)["_id"]}
     return [
         outcome(update({**one, "items.sku": "b"}, {"$inc": {"items.$.quantity": 10}})),
@@ -98,6 +99,9 @@ def changed_elements(db: Db) -> list[Any]:
         outcome(update(one, {"$set": {"items.$[x].sku": ""}}, array_filters={"x": 1})),
         outcome(update(none, {"$set": {"items.$[].sku": ""}}, upsert=True)),
         outcome(update(one, {"$set": {"hinted": 1}}, hint="_id_")),
+        outcome(update(one, [{"$set": {"total": {"$sum": "$items.quantity"}}}, {"$unset": "flags"}])),
+        outcome(update(one, [{"$set": {"_id": 1}}])),
+        outcome(update({"_id": order(8)["_id"]}, [{"$set": made}], upsert=True)),
         outcome(
             lambda: db.call(
                 "orders", "find_one_and_update", {**second, "items.sku": "b"}, {"$set": {"items.$.sku": "d"}},
