@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from docferry.testing.vectors_documents import documents, keys, types
+from docferry.testing.vectors_guards import guards
 from docferry.testing.vectors_journal import journal
 from docferry.testing.vectors_ledger import ledger, modes, versions
 from docferry.testing.vectors_writes import writes
@@ -28,6 +29,7 @@ FILES: Final[Mapping[str, Callable[[], Any]]] = {
     "ledger": ledger,
     "writes": writes,
     "journal": journal,
+    "guards": guards,
 }
 
 
