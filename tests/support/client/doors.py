@@ -75,6 +75,8 @@ class Door:
     def transaction_refused(self, message: str) -> Exception:
         return TransientError(message)
 
+    write_conflict = transaction_refused
+
     async def leader(self, migration: str) -> Marker | None:
         assert migration == "shop"
         self.asked += 1

@@ -178,3 +178,66 @@ def test_transaction_without_anything_of_this_migration_is_mongodbs_own(client: 
     client.lead(HOLD)
     client.commit()
     assert client.session.committed == 1
+
+
+# --- once DynamoDB leads ---------------------------------------------------------------------------------------------
+
+LED = ModeState(mode=Mode.DYNAMODB_ONLY, epoch=5, floor=1)
+HELD = ModeState(mode=Mode.HOLD, epoch=6, behind=Mode.DYNAMODB_ONLY, ahead=Mode.MONGO_ONLY, deadline_ms=2**53)
+BACK = ModeState(mode=Mode.MONGO_ONLY, epoch=7)
+
+
+class Optimistic(InTransaction):
+    def write(self, error: Exception | None = None) -> str:
+        async def mongo(state: ModeState) -> str:
+            raise AssertionError("MongoDB does not lead")
+
+        async def dynamodb(state: ModeState) -> str:
+            if error is not None:
+                raise error
+            return f"written under {state.epoch}"
+
+        return run(self.transactions.write(self.session, "update_one", mongo, dynamodb))
+
+
+@pytest.fixture
+def led() -> Iterator[Optimistic]:
+    made = Optimistic()
+    made.member.join()
+    made.lead(LED)
+    yield made
+    made.member.leave()
+
+
+def test_transaction_of_dynamodb_is_committed_under_its_mode_and_nothing_is_in_flight_before(led: Optimistic) -> None:
+    assert led.write() == led.write() == "written under 5"
+    led.commit()
+    led.commit()  # pymongo, too, takes it twice
+    led.write()
+    led.lead(HELD)
+    eventually(lambda: led.acknowledged() == HELD.epoch, "the hold to be acknowledged")
+
+
+@pytest.mark.parametrize("state", [HELD, BACK], ids=["hold", "another mode"])
+@pytest.mark.parametrize("by", ["write", "commit"])
+def test_transaction_of_dynamodb_is_not_committed_across_a_change_of_the_mode(
+    led: Optimistic, state: ModeState, by: str
+) -> None:
+    led.write()
+    led.lead(state)
+    with pytest.raises(TransientError):
+        getattr(led, by)()
+
+
+def test_error_ends_a_transaction_of_dynamodb(led: Optimistic) -> None:
+    with pytest.raises(DriverError):
+        led.write(DriverError("refused"))
+    with pytest.raises(TransientError, match="DriverError"):
+        led.commit()
+
+
+def test_transaction_that_has_begun_in_mongodb_reads_nothing_of_dynamodb(client: InTransaction) -> None:
+    client.transactions.read(client.session)
+    client.lead(LED)
+    with pytest.raises(TransientError):
+        client.transactions.read(client.session)
