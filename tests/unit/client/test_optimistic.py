@@ -323,7 +323,7 @@ def test_no_order_of_requests_loses_money_or_shows_a_total_that_never_was() -> N
 def test_without_its_rules_it_does(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if broken == "reads are not looked at again":
 
-        async def nothing(self: OptimisticTransaction) -> None: ...
+        async def nothing(self: OptimisticTransaction, last: Any) -> None: ...
 
         monkeypatch.setattr(OptimisticTransaction, "_look_again", nothing)
     else:

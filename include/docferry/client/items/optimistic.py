@@ -97,20 +97,22 @@ class OptimisticTransaction:
 
     async def remember(self, mapping: DocumentMapping, found: Sequence[StoredDocument]) -> None:
         """What has just been read. Raises what `conflict` makes, if it, or what was read before, has changed meanwhile."""
-        new = 0
+        new: list[_Place] = []
         for one in found:
             place = (mapping.collection, one.key)
             known = self._read.setdefault(place, (mapping, one))[1]
-            new += known is one
+            if known is one:
+                new.append(place)
             if known.version != one.version:
                 raise self._changed(mapping)
-        if new and len(self._read) > 1:
-            await self._look_again()
+        if new:
+            await self._look_again(new[0] if len(new) == 1 else None)
 
-    async def _look_again(self) -> None:
-        mappings = {mapping.collection: mapping for mapping, _ in self._read.values()}
-        for name, mapping in mappings.items():
-            known = {key: one.all.get(key) for (of, key), (_, one) in self._read.items() if of == name}
+    async def _look_again(self, last: _Place | None) -> None:
+        """At all but `last`, which was read alone, and after all others."""
+        before = {place: found for place, found in self._read.items() if place != last}
+        for name, mapping in {mapping.collection: mapping for mapping, _ in before.values()}.items():
+            known = {key: one.all.get(key) for (of, key), (_, one) in before.items() if of == name}
             there = await DocumentReader(mapping, self._calls).stored(list(known))
             if any(_version(there.get(key)) != _version(item) for key, item in known.items()):
                 raise self._changed(mapping)

@@ -148,11 +148,15 @@ class Transactions:
             known.optimistic = OptimisticTransaction(
                 self._parts.calls,
                 lambda: self._members.state.epoch == known.epoch,
-                self._mongo.write_conflict,
+                self._conflict,
                 self._mongo.transaction_refused,
             )
             self._parts.sessions[session] = known.optimistic
         return known.optimistic
+
+    def _conflict(self, message: str) -> Exception:
+        self._parts.metrics.count("transaction.conflict")
+        return self._mongo.write_conflict(message)
 
     async def _commit_optimistic(
         self, session: Any, known: _Transaction, transaction: OptimisticTransaction, commit: Callable[[], Any]
@@ -180,7 +184,7 @@ class Transactions:
         try:
             await transaction.commit(self._parts.putter, state.floor, known.ticket)
         except ConditionFailed as error:
-            raise self._mongo.write_conflict(f"a document was changed by others meanwhile: {_NOTHING}") from error
+            raise self._conflict(f"a document was changed by others meanwhile: {_NOTHING}") from error
         except KeyTaken as error:
             raise self._mongo.duplicate_key(error) from error
         except (*MAY_HAVE_HAPPENED, KeyboardInterrupt, CancelledError) as error:
@@ -202,7 +206,7 @@ class Transactions:
         except MAY_HAVE_HAPPENED as error:
             raise self._mongo.commit_unknown(f"whether it was committed is not known yet ({error})") from error
         if not known.committed:
-            raise self._mongo.write_conflict(f"the commit has not happened: {_NOTHING}")
+            raise self._conflict(f"the commit has not happened: {_NOTHING}")
 
     # --- what holds for both -----------------------------------------------------------------------------------------
 
