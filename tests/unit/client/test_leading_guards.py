@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from docferry.client.items.optimistic import OptimisticTransaction, TransactionPutter, TransactionReader
 from docferry.client.items.putter import Putter
 from docferry.client.items.reader import DocumentReader
+from docferry.client.journal.write import CommitTicket
 from docferry.client.transport.sync_driver import run
 from docferry.config import parse_migration
 from docferry.core.mapping.items import Item, is_guard, tombstone
@@ -152,6 +154,45 @@ def test_a_guard_to_give_up_that_is_anothers_is_left_and_counted() -> None:
     users.change(("ann", {**ANN, "mail": "new@x"}))
     assert users.guards()["mail_1#ann@x"] == "9"
     assert users.counted == ["guards.not_its_own"]
+
+
+class InTransaction:
+    """The users as one optimistic transaction sees them."""
+
+    def __init__(self, users: Users) -> None:
+        self.users = users
+        self.transaction = OptimisticTransaction(users.table, lambda: True, Conflict, Conflict)
+        self.reader = TransactionReader(MAPPING, users.table, self.transaction)
+        self.putter = TransactionPutter(MAPPING, users.table, lambda: None, self.transaction)
+
+    async def change(self, name: str, **fields: Any) -> None:
+        place = await self.reader.place((f"USER#{name}", "PROFILE"))
+        document = self.reader.document(place) or {"name": name}
+        await self.putter.replace(place, {**document, **fields}, FLOOR)
+
+    async def commit(self) -> None:
+        await self.transaction.commit(lambda mapping: self.users.putter, FLOOR, CommitTicket())
+
+
+class Conflict(Exception):
+    """It may be begun anew."""
+
+
+def test_a_transaction_of_several_calls_may_pass_values_on_and_is_refused_at_its_commit_for_one_of_another() -> None:
+    users = Users(ANN, BOB)
+
+    async def work(*changes: tuple[str, str]) -> None:
+        one = InTransaction(users)
+        for name, mail in changes:
+            await one.change(name, mail=mail)
+        await one.commit()
+
+    run(work(("ann", ""), ("bob", "ann@x"), ("ann", "bob@x")))
+    assert users.guards() == {"mail_1#bob@x": "1", "mail_1#ann@x": "2", "_id_#~i1": "1", "_id_#~i2": "2"}
+    before = dict(users.table.items)
+    with pytest.raises(KeyTaken):
+        run(work(("ann", "new@x"), ("bob", "bob@x"), ("ann", "bob@x")))
+    assert users.table.items == before
 
 
 def test_a_dual_put_writes_no_guard() -> None:

@@ -24,7 +24,7 @@ from docferry.flows.ledger.load_headers import (
     LoadHeaders,
 )
 from docferry.flows.ledger.rooms.owners import require_owned
-from docferry.flows.preflight.mongodb import require_source
+from docferry.flows.preflight.mongodb import require_indexes, require_source
 from docferry.ports.flows import (
     Ledger,
 )
@@ -86,6 +86,7 @@ class BackfillPlan:
 def plan_backfill(job: Job, only: Sequence[str] = ()) -> BackfillPlan:
     """The plan, from samples. Reads only. Raises PreflightFailed if the servers cannot do it."""
     require_source(job.migration, job.source)
+    require_indexes(job.migration, job.source)
     require_owned(job.migration, job.ledger, lambda table: job.estate.fetch_table(table))
     plans = tuple(_plan_collection(job, settings) for settings in chosen(job.migration, only))
     budget = budget_of(job.migration)

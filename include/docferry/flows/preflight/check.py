@@ -11,7 +11,7 @@ from docferry.flows.ledger.mapping_fingerprint import changed_mappings
 from docferry.flows.ledger.rooms.owners import not_owned
 from docferry.flows.preflight.fates import fates_of
 from docferry.flows.preflight.fields import FieldSeen, look_at_fields, look_at_transforms
-from docferry.flows.preflight.mongodb import check_stream, collection_problems, server_problems
+from docferry.flows.preflight.mongodb import check_stream, collection_problems, index_problems, server_problems
 from docferry.flows.preflight.names import check_names
 from docferry.flows.preflight.permissions import PermissionReport, permissions_of
 from docferry.flows.preflight.wide import wide_notes
@@ -58,7 +58,8 @@ def check_migration(migration: Migration, source: Source) -> CheckReport:
     facts = source.facts_of([settings.name for settings in migration.collections])
     report = CheckReport(problems=list(server_problems(source.server_facts())))
     served = not report.problems
-    report.problems += [*collection_problems(migration, facts), *check_names(migration, source)]
+    report.problems += [*collection_problems(migration, facts), *index_problems(migration, facts)]
+    report.problems += check_names(migration, source)
     report.problems += check_stream(migration, source)
     if served:
         wrong, report.fields = look_at_fields(migration, source)

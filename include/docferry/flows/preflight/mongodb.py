@@ -27,8 +27,23 @@ def collection_problems(migration: Migration, facts: Sequence[SourceFacts]) -> I
     """What `check_source` finds in the collections, whose facts are in the order of the file."""
     for settings, one in zip(migration.collections, facts, strict=True):
         yield from _collection_problems(settings, one)
+
+
+def index_problems(migration: Migration, facts: Sequence[SourceFacts]) -> Iterator[Problem]:
+    """Of files that name unique indexes: where MongoDB has others, and which of its are neither named nor waived. What follows
+    MongoDB goes on all the same: its application may make an index at any time."""
+    for settings, one in zip(migration.collections, facts, strict=True):
         if settings.unique:
+            yield from unlike_indexes(settings, one)
             yield from not_kept(settings, migration.cutover.waived_unique, one)
+
+
+def require_indexes(migration: Migration, source: Source) -> None:
+    """Raises PreflightFailed with all of them."""
+    if any(settings.unique for settings in migration.collections):
+        facts = source.facts_of([settings.name for settings in migration.collections])
+        if problems := list(index_problems(migration, facts)):
+            raise PreflightFailed(f"{migration.name}: unique indexes", problems)
 
 
 def check_stream(migration: Migration, source: Source) -> list[Problem]:
@@ -139,7 +154,6 @@ def _collection_problems(settings: CollectionSettings, facts: SourceFacts) -> It
         )
     if facts.kind != "collection":
         return  # a collection that is missing is an empty one
-    yield from unlike_indexes(settings, facts)
     fields, rest = (
         parse_template(one).fields if one else frozenset() for one in map(settings.item.key.get, ("PK", "SK"))
     )
