@@ -31,7 +31,7 @@ pytestmark = pytest.mark.cutover
 _LOOKED_UP = {"Items BatchGetItem", "Items GetItem", "Items Scan"}
 SPARE: dict[Actor, set[str]] = {
     Actor.PROVISION: {"Owners DeleteItem", "Tables TagResource", "Tables UpdateTable"},
-    Actor.LOAD: {"Ledger DeleteItem"},
+    Actor.LOAD: {"Items BatchGetItem", "Items Query", "Ledger DeleteItem", "Streams GetRecords"},
     Actor.VALIDATE: {"Items DeleteItem", "Items PutItem", "Items Query", "Ledger DeleteItem"},
     Actor.REVERSE: {"Items PutItem", "Ledger DeleteItem"},
     Actor.POINTS: {
@@ -41,7 +41,8 @@ SPARE: dict[Actor, set[str]] = {
     Actor.APPLICATION_LEADING: _LOOKED_UP
     | {"Items ConditionCheckItem", "Journal GetItem", "LedgerMode ConditionCheckItem", "Owners GetItem"},
 }  # fmt: skip
-"""Allowed, and not needed on this way: what a replica, a replay, a deleted point, an allowed scan or a transaction would need."""
+"""Allowed, and not needed on this way: what a replica, a replay, a deleted point, an allowed scan, a transaction or a late
+write after the way back would need."""
 
 
 class Guarded:

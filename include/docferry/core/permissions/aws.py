@@ -185,8 +185,10 @@ def _dax(of: Resources, place: AwsAccount) -> Iterator[Statement]:
 def _load(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     yield _owners(of, place, "GetItem")
     yield _estate(of, place)
-    yield _items(of, place, "BatchWriteItem", "PutItem")
+    # After a way back replication watches DynamoDB: its streams, and the items that they tell of.
+    yield _items(of, place, "BatchGetItem", "BatchWriteItem", "PutItem", "Query")
     yield _ledger(of, place, (*_LEDGER_READ, *_LEDGER_WRITE))
+    yield _streams(of, place, "DescribeStream", "GetRecords", "GetShardIterator")
 
 
 def _validate(of: Resources, place: AwsAccount) -> Iterator[Statement]:
