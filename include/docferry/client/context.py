@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -25,6 +26,12 @@ from docferry.ports.client import DynamoCalls, MongoCalls
 
 MONGO, DYNAMODB = "mongodb", "dynamodb"
 Sort = Sequence[tuple[str, int]]
+
+
+def now() -> datetime:
+    """As MongoDB keeps it: UTC, milliseconds."""
+    found = datetime.now(UTC).replace(tzinfo=None)
+    return found.replace(microsecond=found.microsecond // 1000 * 1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +90,15 @@ class ClientContext:
     def journal_of(self, lanes: InstanceLanes) -> WriteJournal:
         return WriteJournal(table=self.journal, migration=self.migration, lanes=lanes)
 
-    def plan(self, mapping: DocumentMapping, query: Mapping[str, Any], sort: Sort = ()) -> Plan:
-        """How DynamoDB answers a query. Raises CallRefused."""
-        compiled = compile_filter(query)
+    def plan(
+        self,
+        mapping: DocumentMapping,
+        query: Mapping[str, Any],
+        sort: Sort = (),
+        variables: Mapping[str, Any] | None = None,
+    ) -> Plan:
+        """How DynamoDB answers a query; `variables` are what its `$expr` knows. Raises CallRefused."""
+        compiled = compile_filter(query, variables)
         ours = [one for one in self.patterns if one.collection == mapping.collection]
         where = plan_read(mapping, ours, query, compiled.equalities, sort)
         if where.query is not None and self.transaction is not None and self.transaction.writes_to(mapping.collection):

@@ -44,7 +44,8 @@ NOWHERE = "mongodb://%2Fdev%2Fnull%2Fdocferry-trial.sock/?connect=false&serverSe
 LEASE_S = 86_400.0
 _NOT_LOOKED_INTO = {
     "bulk_write": "its requests are not looked into: each is served as the same call by itself is",
-    "aggregate": "its pipeline is not looked into",
+    "aggregate": "its pipeline is not looked into: it is served if its first $match leads to a key, an index or an allowed scan, "
+    "and its stages and expressions are those of docs/client.md",
 }
 _NOW = datetime(2024, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 

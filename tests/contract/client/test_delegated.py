@@ -77,7 +77,7 @@ def test_call_is_counted_by_its_shape_beside_dynamodb(served: Served) -> None:
         return
     tally = manager.parts.membership.tally
     before = tally.unserved
-    answer(db, manager.orders.aggregate([{"$match": {"status": "secret"}}, {"$count": "n"}]))
+    answer(db, manager.orders.aggregate([{"$match": {"n": "secret"}}, {"$count": "n"}]))
     answer(db, manager.orders.delete_many({"n": "secret"}))
     answer(db, manager.orders.distinct("status", {"n": "secret"}))
     answer(db, manager.command("ping"))
@@ -85,7 +85,7 @@ def test_call_is_counted_by_its_shape_beside_dynamodb(served: Served) -> None:
     answer(db, manager.orders.delete_one({"n": "secret"}))
     found = {name for name, number in tally.unserved.items() if number > before.get(name, 0)}
     counted = {
-        "orders.aggregate($match(status), $count)", "orders.delete_many(n)", "orders.distinct status(n)",
+        "orders.aggregate($match(n), $count)", "orders.delete_many(n)", "orders.distinct status(n)",
         "database.command(ping)",
         "orders.update_one(n; collation)", "orders.delete_one(n)",
     }  # fmt: skip

@@ -188,10 +188,64 @@ def distinct_values(db: Db) -> list[Any]:
     ]  # fmt: skip
 
 
+def aggregations(db: Db) -> list[Any]:
+    for number in range(6):
+        items = [{"sku": f"s{number % 2}", "n": number}, {"sku": "s2", "n": 1.5}]
+        db.call(
+            "orders", "insert_one", order(number, status="paid" if number % 3 else "pending", items=items, n=number)
+        )
+    paid = {"$match": {"status": "paid"}}
+    call = partial(partial, db.call, "orders", "aggregate")
+    return [
+        outcome(
+            call(
+                [
+                    {"$match": MINE},
+                    {"$group": {"_id": "$status", "n": {"$sum": "$n"}, "of": {"$count": {}}}},
+                    {"$sort": {"_id": 1}},
+                ]
+            )
+        ),
+        outcome(
+            call(
+                [
+                    paid,
+                    {"$unwind": "$items"},
+                    {"$group": {"_id": "$items.sku", "n": {"$avg": "$items.n"}}},
+                    {"$sort": {"_id": 1}},
+                ]
+            )
+        ),
+        outcome(
+            call(
+                [
+                    paid,
+                    {"$sort": {"n": -1}},
+                    {"$skip": 1},
+                    {"$limit": 2},
+                    {"$project": {"n": 1, "twice": {"$multiply": ["$n", 2]}}},
+                ]
+            )
+        ),
+        outcome(
+            call(
+                [{"$match": {"_id": order(4)["_id"], "$expr": {"$gt": ["$n", "$$least"]}}}, {"$count": "n"}],
+                let={"least": 3},
+                hint="_id_",
+            )
+        ),
+        outcome(
+            call([{"$match": {"status": "none"}}, {"$count": "n"}], batchSize=1, allowDiskUse=True, comment="a word")
+        ),
+        outcome(call([paid, {"$set": {"x": {"$divide": ["$n", 0]}}}])),
+        outcome(call({"$match": {}})),
+    ]
+
+
 MANY: dict[str, Case] = {
     one.__name__: one
     for one in (
         changes_of_many, changed_elements, removals_of_many,
-        update_that_fails_on_its_way, replaced_and_removed, bulks, distinct_values,
+        update_that_fails_on_its_way, replaced_and_removed, bulks, distinct_values, aggregations,
     )
 }  # fmt: skip

@@ -20,11 +20,10 @@ class MemoryTable:
     """DynamoCalls over one table. `gate` is waited for before each call. Versions of one place rise, or it raises
     AssertionError."""
 
-    blocking = False
-
     def __init__(self, gate: Callable[[], Awaitable[None]] = at_once) -> None:
         self.items: dict[ItemKey, Item] = {}
         self.gate = gate
+        self.blocking = gate is at_once
         self.transactions: list[list[Item]] = []
         self.asked: list[str] = []
         self.lost: Callable[[str], Exception | None] = lambda operation: None

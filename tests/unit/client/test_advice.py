@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from docferry.config import load_migration
 from docferry.core.access.advice import UNTOLD, advice_on
-from docferry.core.access.calls import COLLECTION_CALLS, DATABASE_CALLS, shape_of_call
+from docferry.core.access.calls import COLLECTION_CALLS, DATABASE_CALLS, SERVED_CALLS, shape_of_call
 from support.place import ROOT
 
 MAPPINGS = load_migration(ROOT / "include" / "migrations" / "shop.yaml").mappings
@@ -25,7 +25,7 @@ MAPPINGS = load_migration(ROOT / "include" / "migrations" / "shop.yaml").mapping
         ("letters.find_one(_id)", "add letters to the file's collections"),
         ("orders.distinct status(n)", "pin _id, or give orders an index whose partition key is made of n"),
         ("orders.delete_many(userId; collation, let)", "store the text as it is to be compared"),
-        ("orders.aggregate($match(a, b), $group)", COLLECTION_CALLS["aggregate"].instead),
+        ("orders.aggregate($match(a, b), $group)", SERVED_CALLS["aggregate"].instead),
         ("database.command(ping)", DATABASE_CALLS["command"].instead),
         ("users.find(" + "a" * 189, "pin username"),
         ("other shapes", UNTOLD),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 import pytest
@@ -15,6 +16,9 @@ from docferry.core.access.calls import (
     shape_of_call,
     writes,
 )
+from docferry.core.mql.expressions import known
+from docferry.core.mql.pipelines import STAGES
+from docferry.core.mql.pipelines.grouping import ACCUMULATORS
 from pymongo import InsertOne, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.cursor import AsyncCursor
@@ -22,6 +26,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.collection import Collection
 from pymongo.cursor import Cursor
 from pymongo.database import Database
+from support.place import ROOT
 
 
 def public(kind: type) -> set[str]:
@@ -93,3 +98,11 @@ def test_shape_tells_names_and_no_value(method: str, arguments: Any, options: An
 )  # fmt: skip
 def test_what_may_change_anything_is_known_by_the_call(method: str, argument: Any, expected: bool) -> None:
     assert writes(method, DATABASE_CALLS[method], (argument,)) is expected
+
+
+def test_page_names_what_aggregations_know_and_no_more() -> None:
+    page = (ROOT / "docs" / "client.md").read_text()
+    section = page.partition("## Aggregations once DynamoDB leads")[2].partition("\n## ")[0]
+    served, _, refused = section.partition("Not served")
+    assert set(re.findall(r"\$\w+", served)) - {"$expr"} == {*known(), *STAGES, *ACCUMULATORS}
+    assert not set(re.findall(r"\$\w+", refused)) & set(STAGES)

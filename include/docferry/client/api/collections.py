@@ -11,11 +11,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from docferry.client.api.cursors import AsyncCursor, Cursor, by_id, query_of, sort_of
+from docferry.client.api.listed import AsyncListedCursor, ListedCursor
+from docferry.client.context import now
+from docferry.client.reads.aggregate import Aggregation, Aggregations
 from docferry.client.reads.route import Queries
 from docferry.client.transport.sync_driver import run
 from docferry.client.writes.delegated import DelegatedCalls, Later
 from docferry.client.writes.route import CollectionCalls
 from docferry.core.access.calls import COLLECTION_CALLS, CURSOR_CALLS, SERVED_CALLS
+from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document
 
 if TYPE_CHECKING:
@@ -60,6 +64,7 @@ class _Named:
         self.database, self.name = manager, name
         self._known = manager.parts.mongo.name_of(name)
         self._calls, self.queries, self._delegated = calls, queries, delegated
+        self._aggregations = Aggregations(manager.parts, name)
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -133,9 +138,40 @@ class _Named:
     def _asked(self, method: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> Coroutine[Any, Any, Any]:
         if method == "distinct":
             return self._distinct(*arguments, **options)
+        if method == "estimated_document_count":
+            return self._estimate(*arguments, **options)
+        if method == "aggregate":
+            return self._aggregate(*arguments, **options)
         if method in SERVED_CALLS:
             return self._calls.many.call(method, arguments, options)
         return self._delegated.collection(self._known, method, COLLECTION_CALLS[method], arguments, options)
+
+    async def _estimate(self, comment: Any = None, **options: Any) -> int:
+        """Once DynamoDB leads, of a scan that the file allows: exact."""
+        queries, query = self.queries, query_of(({},), {**options, "comment": comment})
+        method = "estimated_document_count"
+        call, about = queries.raw.estimated_document_count, SERVED_CALLS[method]
+
+        later = Later(lambda state: queries.note(state, query, method), lambda _: queries.counted(query))
+        given = options if comment is None else {**options, "comment": comment}
+        return int(
+            await self._delegated.run(self._known, method, about, call, (), given, later if queries.may_scan else None)
+        )
+
+    async def _aggregate(
+        self, pipeline: Any, session: Any = None, let: Any = None, comment: Any = None, **options: Any
+    ) -> Any:
+        asked = Aggregation(pipeline=pipeline, session=session, let=let, options=options, now=now())
+        found = self._aggregations
+
+        async def dynamodb(_: ModeState) -> Any:
+            return self._listed(await found.documents(asked), session)
+
+        later = Later(lambda state: found.note(state, asked), dynamodb)
+        named = {"session": session, "let": let, "comment": comment, **options}
+        given = {name: value for name, value in named.items() if value is not None}
+        call, about = self.queries.raw.aggregate, SERVED_CALLS["aggregate"]
+        return await self._delegated.run(self._known, "aggregate", about, call, (pipeline,), given, later)
 
     async def _distinct(
         self, key: str, filter: Any = None, session: Any = None, comment: Any = None, hint: Any = None, **options: Any
@@ -188,6 +224,8 @@ class _Named:
 class Collection(_Named):
     """One collection, for a synchronous application. Methods are pymongo's."""
 
+    _listed = ListedCursor
+
     def _delegate(self, method: str, *arguments: Any, **options: Any) -> Any:
         return run(self._asked(method, arguments, options))
 
@@ -230,6 +268,8 @@ class Collection(_Named):
 
 class AsyncCollection(_Named):
     """One collection, for an asynchronous application. Methods are pymongo's."""
+
+    _listed = AsyncListedCursor
 
     def _delegate(self, method: str, *arguments: Any, **options: Any) -> Any:
         return self._asked(method, arguments, options)

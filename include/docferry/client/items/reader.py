@@ -9,10 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import ceil
 from typing import Any
 
 from docferry.client.items.scan import TableScan
+from docferry.client.transport.together import together
 from docferry.core.access.conditions import key_condition, partition_condition
 from docferry.core.access.read_plan import IndexQuery, ReadPlan
 from docferry.core.bson_codec.order import order_key
@@ -113,16 +115,15 @@ class DocumentReader:
     async def places(self, keys: Sequence[ItemKey]) -> list[StoredDocument]:
         """What lies under each of these root keys, in their order."""
         if self._mapping.children:
-            return [await self.place(key) for key in keys]
+            return await together(self._calls, [partial(self.place, key) for key in keys])
         items = await self.stored(keys)
         return [self._found(key, [items[key]] if key in items else []) for key in keys]
 
     async def stored(self, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
         """The items that there are under these keys, tombstones too."""
-        items: dict[ItemKey, Item] = {}
-        for start in range(0, len(keys), BATCH_GET_KEYS):
-            items.update(await self._batch(keys[start : start + BATCH_GET_KEYS]))
-        return items
+        parts = [keys[start : start + BATCH_GET_KEYS] for start in range(0, len(keys), BATCH_GET_KEYS)]
+        read = await together(self._calls, [partial(self._batch, part) for part in parts])
+        return {key: item for part in read for key, item in part.items()}
 
     async def place(self, key: ItemKey) -> StoredDocument:
         """What lies under one root key. Raises TornRead if its items do not fit together, read after read."""

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
-from docferry.client.context import DYNAMODB, MONGO, ClientContext, Plan, Sort, timed
+from docferry.client.context import DYNAMODB, MONGO, ClientContext, Plan, Sort, now, timed
 from docferry.client.reads.read_share import ReadShare
 from docferry.client.reads.shadow import Shadow
 from docferry.core.access.calls import instead_of_options
-from docferry.core.access.read_plan import shape_of
+from docferry.core.access.read_plan import most_read_units, shape_of
 from docferry.core.bson_codec.order import ABSENT, equality_key
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.core.mapping.items import Document
 from docferry.core.mapping.mapping import DocumentMapping
+from docferry.core.mql.expressions import variables_of
 from docferry.core.mql.projection import project, sort_documents
-from docferry.core.mql.values import values_at
-from docferry.errors import CallRefused, MigrationError
+from docferry.core.mql.values import as_bson, values_at
+from docferry.errors import CallRefused, ExpressionRefused, MigrationError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,7 @@ class Query:
     skip: int = 0
     limit: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
+    now: datetime = field(default_factory=now)
 
     @property
     def session(self) -> Any:
@@ -65,6 +68,11 @@ class Queries:
     def raw(self) -> Any:
         """pymongo's own collection."""
         return self._parts.mongo.raw(self._name)
+
+    @property
+    def may_scan(self) -> bool:
+        """Whether the file allows scans of this collection."""
+        return self._mapping is not None and most_read_units(self._mapping) > 0
 
     def is_mongodbs(self) -> bool:
         """Whether no read is asked of DynamoDB, nor compared: then nothing has to be known of it."""
@@ -111,9 +119,13 @@ class Queries:
         members.join()
         state = members.state
         if state.leader.dynamodb_leads:
-            return len(await self._from_dynamodb(query, self._served(query), "find"))
+            return await self.counted(query)
         self.note(state, query, "count_documents")
         return int(await self.alone("count_documents", call))
+
+    async def counted(self, query: Query) -> int:
+        """How many documents match, of DynamoDB."""
+        return len(await self._from_dynamodb(query, self._served(query), "find"))
 
     async def distinct(self, key: str, query: Query) -> list[Any]:
         """Of DynamoDB: each value at a path, an array's elements for the array."""
@@ -187,7 +199,16 @@ class Queries:
         if unknown := _unknown(query):
             raise CallRefused(what=f"DynamoDB knows no {', '.join(unknown)}", suggestion=instead_of_options(unknown))
         project({"_id": 0}, query.projection)
-        return self._parts.within(query.session).plan(self._mapping, query.filter, query.sort)
+        let = self._border.to_internal(query.options.get("let"))
+        try:
+            variables = {**variables_of(as_bson(let) if let else None, now=query.now), "NOW": query.now}
+        except ExpressionRefused as error:
+            raise self._refusal(error) from error
+        return self._parts.within(query.session).plan(self._mapping, query.filter, query.sort, variables)
+
+    def _refusal(self, error: ExpressionRefused) -> Exception:
+        """As pymongo raises what MongoDB refuses to evaluate."""
+        return self._parts.mongo.of_command(self._parts.mongo.write_error(error.code, str(error)))
 
     async def _if_dynamodb_can(self, query: Query, plan: Plan, method: str) -> list[Document] | None:
         """What DynamoDB has; None where MongoDB must be asked: nothing found, not whole, or no answer."""
@@ -208,7 +229,10 @@ class Queries:
         if query.options.get("hint") is not None:
             self._metrics.count("hint.passed_over")
         with timed(self._metrics, DYNAMODB, method):
-            found = await self._collect(self._mapping, query, plan)
+            try:
+                found = await self._collect(self._mapping, query, plan)
+            except ExpressionRefused as error:
+                raise self._refusal(error) from error
         return [project(document, query.projection) for document in found]
 
     async def _collect(self, mapping: DocumentMapping, query: Query, plan: Plan) -> list[Document]:
@@ -237,6 +261,6 @@ def _unknown(query: Query) -> list[str]:
 
 _HARMLESS = frozenset({
     "batch_size", "max_time_ms", "maxTimeMS", "max_await_time_ms", "no_cursor_timeout", "comment", "allow_disk_use",
-    "allow_partial_results", "oplog_replay", "session", "hint",
+    "allow_partial_results", "oplog_replay", "session", "hint", "let",
 })  # fmt: skip
-"""What tells MongoDB how to work, not what to find."""
+"""What tells MongoDB how to work, and what is served."""

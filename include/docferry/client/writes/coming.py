@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from docferry.client.context import ClientContext, Plan, Sort
+from docferry.client.context import ClientContext, Plan, Sort, now
 from docferry.client.reads.read_share import ReadShare
-from docferry.client.writes.leading import now
 from docferry.core.access.calls import instead_of_options
 from docferry.core.access.read_plan import shape_of
 from docferry.core.cutover.modes import ModeState

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
 from bson.objectid import ObjectId
 
-from docferry.client.context import ClientContext, Plan, Sort
+from docferry.client.context import ClientContext, Plan, Sort, now
 from docferry.client.items.reader import StoredDocument
 from docferry.core.backoff import Backoff
 from docferry.core.compare.diff import compare_values
@@ -36,12 +35,6 @@ class LeadingChange:
 
     before: Document | None
     after: Document | None
-
-
-def now() -> datetime:
-    """As MongoDB keeps it: UTC, milliseconds."""
-    found = datetime.now(UTC).replace(tzinfo=None)
-    return found.replace(microsecond=found.microsecond // 1000 * 1000)
 
 
 async def until_taken(

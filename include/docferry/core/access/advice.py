@@ -33,6 +33,8 @@ def advice_on(shape: str, mappings: Mapping[str, DocumentMapping]) -> str:
     collection, method = found["collection"], found["method"]
     options = (found["options"] or "").split(", ") if found["options"] else []
     table = {**CLIENT_CALLS, **DATABASE_CALLS} if collection == "database" else {**CURSOR_CALLS, **COLLECTION_CALLS}
+    if method == "aggregate" and collection != "database":
+        return SERVED_CALLS[method].instead
     if method in table and method not in SERVED_CALLS:
         return table[method].instead
     if collection not in mappings:

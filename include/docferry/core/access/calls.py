@@ -24,6 +24,10 @@ class Call:
 
 
 _READ = "query by an access pattern, and compute in the application"
+_AGGREGATE = (
+    "let its first $match lead to a key, an index or a scan that the file allows, use the stages and expressions that "
+    "docs/client.md names, and compute the rest in the application"
+)
 _INDEXES = (
     "leave the call out where DynamoDB leads: its indexes are the migration file's, and docferry provision makes them"
 )
@@ -31,10 +35,8 @@ _ADMIN = "leave it to the migration: tables and collections are its file's"
 _MANY = "find the documents by a key or an access pattern, and write them one by one"
 
 COLLECTION_CALLS: Mapping[str, Call] = {
-    "aggregate": Call(_READ),  # writes with $out and $merge
     "aggregate_raw_batches": Call(_READ),
     "find_raw_batches": Call("find"),
-    "estimated_document_count": Call("keep a counter of your own, or ask DynamoDB's DescribeTable"),
     "watch": Call("DynamoDB Streams"),
     "create_index": Call(_INDEXES, writes=True),
     "create_indexes": Call(_INDEXES, writes=True),
@@ -52,6 +54,8 @@ COLLECTION_CALLS: Mapping[str, Call] = {
     "rename": Call(_ADMIN, writes=True),
 }
 SERVED_CALLS: Mapping[str, Call] = {
+    "estimated_document_count": Call("keep a counter of your own, or ask DynamoDB's DescribeTable"),
+    "aggregate": Call(_AGGREGATE),  # writes with $out and $merge
     "distinct": Call(_READ),
     "bulk_write": Call("write the documents one by one, or with insert_many", writes=True),
     "update_many": Call(_MANY, writes=True),
@@ -62,7 +66,7 @@ SERVED_CALLS: Mapping[str, Call] = {
 """MongoDB's alone while it leads, and DynamoDB's afterwards, where a key or an index leads to the documents. `instead` is for
 those with a session."""
 DATABASE_CALLS: Mapping[str, Call] = {
-    "aggregate": Call(_READ),  # as above
+    "aggregate": Call(_READ),  # as a collection's
     "command": Call("call what the command does by the collection's own methods", writes=True),
     "cursor_command": Call("call what the command does by the collection's own methods", writes=True),
     "create_collection": Call(_ADMIN, writes=True),

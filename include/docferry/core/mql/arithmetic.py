@@ -5,6 +5,7 @@ Source: MongoDB 6.0 manual, "$inc" and "$mul", read 2026-11-24; held against a r
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from decimal import Decimal
@@ -57,6 +58,23 @@ def combine(operation: ArithmeticOperation, one: Any, other: Any) -> Any:
         raise OverflowError
     either_long = isinstance(one, Int64) or isinstance(other, Int64)
     return Int64(result) if either_long or not INT32_MIN <= result <= INT32_MAX else result
+
+
+def whole_part(value: Any) -> int | None:
+    """A number cut off to a 64-bit integer; None for what is no number, not finite, or does not fit."""
+    if not is_number(value):
+        return None
+    number = value.to_decimal() if isinstance(value, Decimal128) else value
+    if isinstance(number, float | Decimal) and not math.isfinite(number):
+        return None
+    whole = int(number)
+    return whole if INT64_MIN <= whole <= INT64_MAX else None
+
+
+def remainder(value: Any, divisor: int) -> int | None:
+    """What is left of a number's whole part, with the sign of the number as in C; None for what has none."""
+    whole = whole_part(value)
+    return None if whole is None else int(math.copysign(1, whole)) * (abs(whole) % abs(divisor))
 
 
 def _as_decimal(value: Any) -> Decimal:

@@ -1,9 +1,9 @@
 """MongoDB's query language over one document: a stated set of operators, meant exactly; all others are refused by name.
 
-$eq $ne $gt $gte $lt $lte $in $nin $exists $not $and $or $nor $size $all $elemMatch $type, and a plain value for equality.
+$eq $ne $gt $gte $lt $lte $in $nin $exists $not $and $or $nor $size $mod $all $elemMatch $type, and a plain value for equality.
 Paths are dotted and look into arrays as MongoDB's do. Comparisons stay within one type (numbers are one); null matches what
 is missing. Two documents are equal whatever the order of their fields, which DynamoDB does not keep. $expr knows
-the operators of `core.mql.expressions`. Not here: regular expressions, $where, $mod, $comment, text, geography, bits, collations.
+the operators of `core.mql.expressions`. Not here: regular expressions, $where, $comment, text, geography, bits, collations.
 
 Source: MongoDB 6.0 manual, "Query and Projection Operators", read 2026-11-24; held against a real mongod by property tests.
 """
@@ -28,6 +28,7 @@ from docferry.core.bson_codec.order import (
     order_key,
 )
 from docferry.core.bson_codec.references import fields_of
+from docferry.core.mql.arithmetic import remainder, whole_part
 from docferry.core.mql.expression_filter import ExpressionNode, bound
 from docferry.core.mql.values import (
     TYPE_CODES,
@@ -46,7 +47,7 @@ Test = Callable[[Any], bool]
 Pinned = list[tuple[str, Any]]
 
 SUGGESTION: Final = (
-    "use $eq $ne $gt $gte $lt $lte $in $nin $exists $not $and $or $nor $size $all $elemMatch or $type, as MongoDB takes them, "
+    "use $eq $ne $gt $gte $lt $lte $in $nin $exists $not $and $or $nor $size $mod $all $elemMatch or $type, as MongoDB does, "
     "or filter in the application"
 )
 
@@ -170,7 +171,6 @@ _INSTEAD: Final[Mapping[str, str]] = {
     "$text": "ask a search service beside DynamoDB, which has no full text",
     "$where": "store what is computed in a field, and ask for that",
     "$expr": "give it at the top level of the query, or below $and, $or and $nor",
-    "$mod": "store the remainder in a field, and ask for that",
     "$comment": "give the comment as an option of the call",
     **dict.fromkeys(
         ("$near", "$nearSphere", "$geoWithin", "$geoIntersects"),
@@ -362,6 +362,13 @@ def _as_fields(value: Any) -> Mapping[str, Any] | None:
     return {str(index): inner for index, inner in enumerate(value)} if isinstance(value, list) else fields_of(value)
 
 
+def _mod(name: str, wanted: Any, pinned: Pinned | None) -> Node:
+    parts = [whole_part(one) for one in wanted] if isinstance(wanted, list) and len(wanted) == 2 else [None]
+    if None in parts or not parts[0]:
+        raise _refuse("$mod with anything but a divisor and a remainder")
+    return _leaf(name, lambda value: remainder(value, parts[0] or 1) == parts[1])
+
+
 def _type(name: str, wanted: Any, pinned: Pinned | None) -> Node:
     codes: set[int] = set()
     for one in wanted if isinstance(wanted, list) else [wanted]:
@@ -386,6 +393,7 @@ _OPERATORS: Final[Mapping[str, Callable[[str, Any, Pinned | None], Node]]] = {
     "$exists": _exists,
     "$not": _not,
     "$size": _size,
+    "$mod": _mod,
     "$all": _all,
     "$elemMatch": _elem_match,
     "$type": _type,

@@ -39,6 +39,11 @@ class Pipeline:
     variables: Mapping[str, Any] = field(repr=False)
     now: datetime
 
+    @property
+    def known(self) -> Mapping[str, Any]:
+        """The variables that `$expr` in `match` knows."""
+        return {**self.variables, "NOW": self.now}
+
     def run(self, documents: Iterable[Document], most_bytes: int = MOST_BYTES) -> list[Document]:
         """Of documents that `match` finds, to what comes out. A stage may hold so many bytes, and so may the result."""
         made: Iterable[Document] = documents
