@@ -143,5 +143,13 @@ def test_a_document_that_cannot_be_stored_has_no_guard() -> None:
     assert len(guards) == 3
 
 
+def test_a_document_whose_guards_cannot_be_told_is_buried_all_the_same() -> None:
+    mapping = by(UniqueSettings(name="n", key={"a": 1, "b": 1}))
+    before = bson.encode({**ANN, "a": [1], "b": [2]})  # MongoDB has no such index, or it would have refused that
+    writes = DecodedChange.of(mapping, None, before, 0xB).writes("_ttl")
+    assert len(writes.first) == 1
+    assert writes.root is not None
+
+
 def test_a_moved_table_key_touches_no_guard() -> None:
     assert guards_written(change(ANN, {**ANN, "name": "anna"}), ("name",)) == {}

@@ -10,6 +10,7 @@ Guards are items of their document, too: those of values that a change gives up 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from docferry.core.mapping.items import Document, Item, ItemKey, is_guard, key_of, tombstone
@@ -122,11 +123,11 @@ def _stubs(mapping: DocumentMapping, document: Document | None) -> list[Item]:
     """What a document's items are called; none where it cannot be told: then it has a dead letter, and no items."""
     if document is None:
         return []
-    try:
-        stubs = mapping.stubs(document)
-        return [*stubs, *mapping.guard_items(document)] if stubs else []
-    except DocumentError:
-        return []
+    stubs: list[Item] = []
+    with suppress(DocumentError):
+        stubs += mapping.stubs(document)
+        stubs += mapping.guard_items(document) if stubs else []
+    return stubs
 
 
 def _is_touched(mapping: DocumentMapping, child: Item, touched: Collection[str]) -> bool:
