@@ -117,6 +117,7 @@ def compile_index(settings: UniqueSettings) -> IndexEntries:
     for name, path in zip(settings.fields, paths, strict=True):
         if not all(path) or any(step.isdigit() or "$**" in step for step in path):
             raise ValueError(f"'{name}' is no plain path")
+    fields_needed(settings)
     partial = compile_filter(filter_in(settings)) if settings.partial is not None else None
     return IndexEntries(settings, paths, partial)
 
@@ -150,7 +151,7 @@ def unlike(settings: UniqueSettings, index: Mapping[str, Any] | None) -> str:
 
 
 def fields_needed(settings: UniqueSettings) -> frozenset[str]:
-    """The fields of the top level that decide about a document's entries."""
+    """The fields of the top level that decide about a document's entries. Raises: ValueError for a filter of another form."""
     named = {name.partition(".")[0] for name in settings.fields}
     return frozenset(named | set(_named_in(settings.partial or {})))
 
@@ -159,6 +160,8 @@ def _named_in(query: Mapping[str, Any]) -> Iterator[str]:
     for name, value in query.items():
         if name[:1] != "$":
             yield name.partition(".")[0]
-        else:
+        elif name in ("$and", "$or") and isinstance(value, list):
             for clause in value:
                 yield from _named_in(clause)
+        else:
+            raise ValueError(f"has a filter with {name}, which is no filter of an index")
