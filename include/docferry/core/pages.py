@@ -67,7 +67,10 @@ def month_bars(months: Sequence[tuple[str, float, str]]) -> str:
 
 
 def _html_table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{_e(cell)}</th>' for cell in table.head)
+    head = "".join(
+        f'<th scope="col"{" class=n" if n in table.numbers else ""}>{_e(cell)}</th>'
+        for n, cell in enumerate(table.head)
+    )
     rows = "".join(
         "<tr>"
         + "".join(
@@ -113,6 +116,7 @@ table{border-collapse:collapse;width:100%;font-size:13px}
 th,td{text-align:left;vertical-align:top;padding:5px 10px 5px 0;border-bottom:1px solid var(--line)}
 td{overflow-wrap:anywhere;min-width:56px}
 .n{text-align:right;font-variant-numeric:tabular-nums}
+td.n{white-space:nowrap}
 th{color:var(--soft);font-weight:600}
 .bars{width:100%;max-width:560px;font:13px system-ui,sans-serif;margin:8px 0}
 .bars text{fill:var(--ink)}

@@ -116,6 +116,13 @@ class Looked:
     errors: list[str]
     requests: list[str]
     printed: bytes
+    broken: int
+
+
+BROKEN = """[...document.querySelectorAll('td.n')].filter(cell => {
+  const text = document.createRange(); text.selectNodeContents(cell);
+  return new Set([...text.getClientRects()].map(one => one.top)).size > 1 }).length"""
+"""Numbers that are set in two lines."""
 
 
 def look(browser: Browser, page_file: Path, width: int, scheme: Any) -> Looked:
@@ -136,6 +143,7 @@ def look(browser: Browser, page_file: Path, width: int, scheme: Any) -> Looked:
         errors=errors,
         requests=requests,
         printed=page.pdf(format="A4"),
+        broken=page.evaluate(BROKEN),
     )
     context.close()
     return looked
@@ -151,6 +159,7 @@ def test_page_fits_is_quiet_and_asks_for_nothing(browser: Browser, directory: Pa
     for one in (light, dark):
         assert one.title.startswith("docferry: ")
         assert one.errors == []
+        assert one.broken == 0, "a number in two lines is read as two"
         assert one.requests == [(directory / page).as_uri()]
         assert one.printed.startswith(b"%PDF")
     assert len(light.printed) > 10_000
