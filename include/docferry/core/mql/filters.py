@@ -38,6 +38,7 @@ from docferry.core.mql.values import (
     is_expression,
     is_true,
     places_at,
+    reach,
     type_code,
     whole_number,
 )
@@ -122,6 +123,9 @@ class _Leaf:
     element: Test | None = None
 
     def matches(self, document: Mapping[str, Any]) -> bool:
+        _, value = reach(document, self.path)
+        if not isinstance(value, list):  # most are none, and cost no generator
+            return self.holds(value)
         return any(self.holds(value) for _, value in places_at(document, self.path, self.leaf_arrays))
 
     def positions(self, document: Mapping[str, Any]) -> Iterator[int]:

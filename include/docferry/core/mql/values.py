@@ -79,7 +79,7 @@ def values_at(document: Mapping[str, Any], path: Path, leaf_arrays: bool) -> Ite
 
 def places_at(document: Mapping[str, Any], path: Path, leaf_arrays: bool) -> Iterator[tuple[int | None, Any]]:
     """As `values_at`, each with its place in the outermost array that stood for its elements; None if there was none."""
-    at, value = _reach(document, path)
+    at, value = reach(document, path)
     if not isinstance(value, list):
         yield None, value
     elif at + 1 < len(path):
@@ -90,7 +90,7 @@ def places_at(document: Mapping[str, Any], path: Path, leaf_arrays: bool) -> Ite
         yield None, value
 
 
-def _reach(document: Mapping[str, Any], path: Path) -> tuple[int, Any]:
+def reach(document: Mapping[str, Any], path: Path) -> tuple[int, Any]:
     """(index of the last part used, what is there): the end of the path, or the first array on it."""
     value: Any = ABSENT
     for at, part in enumerate(path):
