@@ -34,11 +34,11 @@ from docferry.core.mql.values import (
     TYPE_CODES,
     Document,
     Path,
+    any_at,
     as_bson,
     is_expression,
     is_true,
     places_at,
-    reach,
     type_code,
     whole_number,
 )
@@ -123,10 +123,7 @@ class _Leaf:
     element: Test | None = None
 
     def matches(self, document: Mapping[str, Any]) -> bool:
-        _, value = reach(document, self.path)
-        if not isinstance(value, list):  # most are none, and cost no generator
-            return self.holds(value)
-        return any(self.holds(value) for _, value in places_at(document, self.path, self.leaf_arrays))
+        return any_at(document, self.path, self.leaf_arrays, self.holds)
 
     def positions(self, document: Mapping[str, Any]) -> Iterator[int]:
         places = places_at(document, self.path, self.leaf_arrays)

@@ -7,7 +7,7 @@ Source: MongoDB 6.0 manual, "BSON Types" and "Query an Array", read 2026-11-24; 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import bson
@@ -77,9 +77,17 @@ def values_at(document: Mapping[str, Any], path: Path, leaf_arrays: bool) -> Ite
     return (value for _, value in places_at(document, path, leaf_arrays))
 
 
+def any_at(document: Mapping[str, Any], path: Path, leaf_arrays: bool, holds: Callable[[Any], bool]) -> bool:
+    """Whether any of `values_at` meets a condition."""
+    _, value = _reach(document, path)
+    if not isinstance(value, list):  # most are none, and cost no generator
+        return holds(value)
+    return any(holds(value) for _, value in places_at(document, path, leaf_arrays))
+
+
 def places_at(document: Mapping[str, Any], path: Path, leaf_arrays: bool) -> Iterator[tuple[int | None, Any]]:
     """As `values_at`, each with its place in the outermost array that stood for its elements; None if there was none."""
-    at, value = reach(document, path)
+    at, value = _reach(document, path)
     if not isinstance(value, list):
         yield None, value
     elif at + 1 < len(path):
@@ -90,7 +98,7 @@ def places_at(document: Mapping[str, Any], path: Path, leaf_arrays: bool) -> Ite
         yield None, value
 
 
-def reach(document: Mapping[str, Any], path: Path) -> tuple[int, Any]:
+def _reach(document: Mapping[str, Any], path: Path) -> tuple[int, Any]:
     """(index of the last part used, what is there): the end of the path, or the first array on it."""
     value: Any = ABSENT
     for at, part in enumerate(path):
