@@ -73,10 +73,9 @@ class Filter:
         return found
 
     def position(self, document: Mapping[str, Any]) -> int | None:
-        """Which element of an array the positional `$` of an update stands for, in a document that matches; None: no condition
-        was met by an element.
+        """Which element of an array an update's `$` stands for, in a document that matches; None: no condition was met by one.
 
-        Raises: CallRefused, if the conditions were met by elements at several places: MongoDB leaves open which one it is.
+        Raises: CallRefused, if they were met by elements at several places: MongoDB leaves open which one it is.
         """
         found = set(self.root.positions(document))
         if len(found) > 1:
@@ -159,9 +158,8 @@ class _Several:
         return self.of(node.matches(document) for node in self.nodes)
 
     def positions(self, document: Mapping[str, Any]) -> Iterator[int]:
-        for node in self.nodes:
-            if node.matches(document):
-                yield from node.positions(document)
+        for node in (one for one in self.nodes if one.matches(document)):
+            yield from node.positions(document)
 
     def holds(self, value: Any) -> bool:
         return self.of(node.holds(value) for node in self.nodes)
