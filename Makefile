@@ -76,7 +76,7 @@ check: venv ## lint, formatting, types, layers (2 minutes)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-cutover: venv ## changing who leads, at length: through faults, by commands, and by DAGs (long; not in make test)
+cutover: venv ## changing who leads, at length: through faults, by commands, and by DAGs (over an hour; not in make test)
 	@$(BIN)/python -m pytest $(CUTOVER)
 
 soak: venv ## convergence at length: 20,000 runs in memory, 200 on real servers (DOCFERRY_SOAK_RUNS, _REAL_RUNS, _SEED=n|random), and ten drills (DOCFERRY_DRILL_RUNS)
