@@ -46,7 +46,7 @@ class Pair:
         asyncio.run(self.follow())
         self.stored = dict(self.target.tables[TABLE])
 
-    async def follow(self) -> None:
+    async def follow(self) -> Lanes:
         """Apply the stream from its beginning."""
         work = Applying(
             migration=MIGRATION, source=self.source, ledger=self.ledger, target=self.target, budget=NoLimit(),
@@ -61,6 +61,7 @@ class Pair:
         await lanes.end()
         if lanes.failure is not None:
             raise lanes.failure
+        return lanes
 
     def repair(self) -> _Repair:
         job = make_job(
@@ -160,6 +161,17 @@ def test_writes_of_a_change_without_images_bear_two_versions() -> None:
     buried = change.burial(TTL, RefusedByStore("no"))
     then, now = version_of(time, 0), snapshot_version(time)
     assert [parse_version(one["_v"]["S"]) for one in buried.first] == [then, now, now]
+
+
+def test_a_change_whose_document_a_dual_write_has_put_is_not_the_first_to_be_written_for_its_guards() -> None:
+    pair = Pair()
+    time = pair.source.put(DOCS, {"_id": 2, "name": "c"})
+    dual = MAPPING.encode({"_id": 2, "name": "c"}, version_of(time, 0))
+    asyncio.run(pair.target.put_newer(TABLE, dual, NoLimit(), lambda: None))
+    lanes = asyncio.run(pair.follow())
+    assert ("UNIQUE#docs._id_#~i2", "UNIQUE") in pair.live()
+    assert lanes.first == {}
+    pair.assert_equal()
 
 
 def test_insert_that_came_without_images_is_stored() -> None:

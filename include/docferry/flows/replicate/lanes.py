@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from docferry.config import Migration
 from docferry.core.backoff import Backoff
 from docferry.core.mapping.change_writes import DecodedChange, Writes
+from docferry.core.mapping.items import is_guard
 from docferry.core.mapping.raw import id_document, id_name
 from docferry.core.versions import snapshot_version
 from docferry.errors import ConditionFailed, DocumentError, ImagesLost, MigrationError, Unforeseen
@@ -210,7 +211,8 @@ class Lanes:
         return replace(change, after=found[0] if found else None), version
 
     async def _write(self, collection: str, writes: Writes, or_same: bool = False) -> bool:
-        """Whether anything was written, or all of it is older than what is stored."""
+        """Whether anything was written, or all of it is older than what is stored. Guards do not count: a dual write leaves
+        them to us."""
         table = self.mappings[collection].table
         old = total = 0
         for items in (writes.first, [writes.root] if writes.root is not None else []):
@@ -219,8 +221,9 @@ class Lanes:
             written = await self.work.target.put_newer(table, items, self.work.budget, self.work.guard, or_same=or_same)
             for refused in written.refused.values():
                 raise refused
-            old += len(written.superseded)
-            total += len(items)
+            own = {index for index, item in enumerate(items) if not is_guard(item)}
+            old += len(written.superseded & own)
+            total += len(own)
         return old < total
 
     async def _bury(self, change: ChangeEvent, version: int, writes: Writes, name: str) -> ChangeOutcome:
