@@ -101,6 +101,9 @@ def changed_elements(db: Db) -> list[Any]:
         outcome(update(one, {"$set": {"hinted": 1}}, hint="_id_")),
         outcome(update(one, [{"$set": {"total": {"$sum": "$items.quantity"}}}, {"$unset": "flags"}])),
         outcome(update(one, [{"$set": {"_id": 1}}])),
+        outcome(update({**one, "$expr": {"$eq": ["$total", "$$n"]}}, [{"$set": {"total": "$$m"}}], let={"n": 32, "m": 33})),
+        outcome(update({**one, "$expr": {"$gt": ["$total", "$$sum"]}}, {"$inc": {"total": 1}}, let={"sum": 40})),
+        outcome(lambda: db.call("orders", "delete_one", {**one, "$expr": {"$lt": ["$total", "$$sum"]}}, let={"sum": 2})),
         outcome(update({"_id": order(8)["_id"]}, [{"$set": made}], upsert=True)),
         outcome(
             lambda: db.call(

@@ -24,7 +24,7 @@ MAPPINGS = load_migration(ROOT / "include" / "migrations" / "shop.yaml").mapping
         ("users.find_one(username; session)", "nothing: sessions"),
         ("letters.find_one(_id)", "add letters to the file's collections"),
         ("orders.distinct status(n)", "pin _id, or give orders an index whose partition key is made of n"),
-        ("orders.delete_many(userId; collation, let)", "store the text as it is to be compared"),
+        ("orders.delete_many(userId; collation, hint)", "store the text as it is to be compared"),
         ("orders.aggregate($match(a, b), $group)", SERVED_CALLS["aggregate"].instead),
         ("database.command(ping)", DATABASE_CALLS["command"].instead),
         ("users.find(" + "a" * 189, "pin username"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -16,9 +17,11 @@ from docferry.core.compare.diff import compare_values
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document, ItemKey
 from docferry.core.mapping.mapping import DocumentMapping
+from docferry.core.mql.expressions import variables_of
 from docferry.core.mql.filters import compile_filter
 from docferry.core.mql.projection import sort_documents
 from docferry.core.mql.updates import Updating, check_insert
+from docferry.core.mql.values import as_bson
 from docferry.errors import CallRefused, ConditionFailed, KeyTaken, RetryExhausted, Unavailable, UpdateRefused
 
 T = TypeVar("T")
@@ -66,7 +69,15 @@ async def until_taken(
 
 def updating(query: Mapping[str, Any], update: Mapping[str, Any], options: Mapping[str, Any]) -> Updating:
     """An update as of now. Raises: CallRefused, for a query that DynamoDB does not answer."""
-    return Updating(query=compile_filter(query), update=update, now=now(), array_filters=options.get("array_filters"))
+    at, let = now(), options.get("let")
+    known, filters = variables_in(options, at), options.get("array_filters")
+    return Updating(query=compile_filter(query, known), update=update, now=at, array_filters=filters, let=let)
+
+
+def variables_in(options: Mapping[str, Any], at: datetime) -> Mapping[str, Any]:
+    """What the query's $expr knows, by the call's option `let`. Raises: UpdateRefused; CallRefused."""
+    let = options.get("let")
+    return {**variables_of(as_bson(let) if let else None, now=at), "NOW": at}
 
 
 def pairs_of(sort: Any) -> list[tuple[str, int]]:
@@ -120,10 +131,14 @@ class LeadingWrites:
         change: Change | None,
         otherwise: Callable[[], Document] | None,
         sort: Sort = (),
+        known: Mapping[str, Any] | None = None,
     ) -> LeadingChange:
-        """Change the first document that matches (`change` None removes it), or insert what `otherwise` makes."""
+        """Change the first document that matches (`change` None removes it), or insert what `otherwise` makes.
+
+        `known` are the variables of the query.
+        """
         mapping = self._require_mapping()
-        plan = self._parts.plan(mapping, query, sort)
+        plan = self._parts.plan(mapping, query, sort, known)
         putter = self._parts.putter(mapping)
 
         async def attempt() -> LeadingChange:
@@ -150,10 +165,11 @@ class LeadingWrites:
         change: Change | None,
         otherwise: Callable[[], Document] | None,
         sort: Sort = (),
+        known: Mapping[str, Any] | None = None,
     ) -> LeadingChange:
         """As `change`, for calls that give back a document: of these pymongo raises MongoDB's refusals as those of a command."""
         try:
-            return await self.change(state, query, change, otherwise, sort)
+            return await self.change(state, query, change, otherwise, sort, known)
         except Exception as error:
             told = self._parts.mongo.of_command(error)
             if told is error:
@@ -170,16 +186,18 @@ class LeadingWrites:
         await self.insert(state, made)
         return made
 
-    def require_plan(self, query: Mapping[str, Any]) -> Plan:
+    def require_plan(self, query: Mapping[str, Any], known: Mapping[str, Any] | None = None) -> Plan:
         """How the documents are found. Raises: CallRefused."""
-        return self._parts.plan(self._require_mapping(), query)
+        return self._parts.plan(self._require_mapping(), query, (), known)
 
-    async def change_all(self, state: ModeState, query: Mapping[str, Any], change: Change | None) -> tuple[int, int]:
+    async def change_all(
+        self, state: ModeState, query: Mapping[str, Any], change: Change | None, known: Mapping[str, Any] | None = None
+    ) -> tuple[int, int]:
         """Change all documents that match (`change` None removes them), each by itself: how many matched, how many were changed.
 
         Raises as `change`, with a note of how many were changed before.
         """
-        mapping, plan = self._require_mapping(), self.require_plan(query)
+        mapping, plan = self._require_mapping(), self.require_plan(query, known)
         reader = self._parts.reader(mapping)
         keys: dict[ItemKey, None] = {}
         async for found in reader.find(plan.where):

@@ -7,19 +7,20 @@ index, and changed one after the other, each by itself, as MongoDB does; a call 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from docferry.client.context import ClientContext
+from docferry.client.context import ClientContext, now
 from docferry.client.writes.coming import ComingWrites
 from docferry.client.writes.delegated import DelegatedCalls, Later
-from docferry.client.writes.leading import Change, LeadingWrites, pairs_of, updating
+from docferry.client.writes.leading import Change, LeadingWrites, pairs_of, updating, variables_in
 from docferry.client.writes.within import within
 from docferry.core.access.calls import SERVED_CALLS
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document
 from docferry.core.mql.projection import project
-from docferry.core.mql.updates import Updating, check_replacement, replacement_upserted
+from docferry.core.mql.updates import check_replacement, replacement_upserted
 from docferry.ports.client import BulkRequest
 
 _TAKEN = frozenset({
@@ -100,30 +101,34 @@ class ManyCalls:
     async def _all(
         self, state: ModeState, method: str, query: Any, update: Any, upsert: bool, options: Mapping[str, Any]
     ) -> Any:
-        query = self._inside(query)
+        query, options = self._inside(query), self._options(options)
+        known = variables_in(options, now())
         if method == "delete_many":
-            removed, _ = await self._leading.change_all(state, query, None)
+            removed, _ = await self._leading.change_all(state, query, None, known)
             return self._mongo.deleted(removed)
         self._mongo.require_update(update)
-        asked = self._updating(query, self._inside(update), options)
-        matched, modified = await self._leading.change_all(state, query, asked.apply)
+        asked = updating(query, self._inside(update), options)
+        matched, modified = await self._leading.change_all(state, query, asked.apply, known)
         if matched or not upsert:
             return self._mongo.updated(matched=matched, modified=modified)
         made = await self._leading.insert_made(state, asked.inserted)
         return self._mongo.updated(matched=0, modified=0, upserted_id=self._border.value_to_application(made["_id"]))
 
-    def _updating(self, query: Any, update: Any, options: Mapping[str, Any]) -> Updating:
-        filters = options.get("array_filters")
-        if filters is not None:
-            self._mongo.require_option("array_filters", filters)
-        return updating(query, update, {"array_filters": self._inside(filters)} if filters is not None else {})
+    def _options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Those that a write needs, with BSON's types."""
+        found = {name: options[name] for name in ("array_filters", "let", "sort") if options.get(name) is not None}
+        for name in found.keys() - {"sort"}:
+            self._mongo.require_option(name, found[name])
+            found[name] = self._inside(found[name])
+        return found
 
     async def _find_one(self, state: ModeState, method: str, asked: Mapping[str, Any]) -> Document | None:
         query, change, otherwise = self._inside(asked["filter"]), None, None
         if method == "find_one_and_replace":
             self._mongo.require_replacement(asked["replacement"])
             change, otherwise = _replacing(query, self._inside(asked["replacement"]), asked.get("upsert", False))
-        found = await self._leading.change_and_give(state, query, change, otherwise, pairs_of(asked.get("sort")))
+        known = variables_in(self._options(asked), now())
+        found = await self._leading.change_and_give(state, query, change, otherwise, pairs_of(asked.get("sort")), known)
         document = found.after if asked.get("return_document") else found.before
         return self._border.to_application(project(document, asked.get("projection"))) if document is not None else None
 
@@ -132,6 +137,7 @@ class ManyCalls:
     ) -> Any:
         """Nothing is written if one of them cannot be done at all."""
         self._coming.take("bulk_write", None, left)
+        requests = [replace(one, options={**one.options, "let": left.get("let")}) for one in requests]
         for one in requests:
             self._require_possible(one)
         done = _Done()
@@ -169,15 +175,16 @@ class ManyCalls:
             await self._change_one(state, one, index, done)
 
     async def _change_one(self, state: ModeState, one: BulkRequest, index: int, done: _Done) -> None:
-        query, changed = self._inside(one.query), self._inside(one.change)
+        query, changed, options = self._inside(one.query), self._inside(one.change), self._options(one.options)
         change: Change | None = None
         otherwise: Callable[[], Document] | None = None
         if one.method == "replace_one":
             change, otherwise = _replacing(query, changed, one.upsert)
         elif one.method == "update_one":
-            asked = self._updating(query, changed, one.options)
+            asked = updating(query, changed, options)
             change, otherwise = asked.apply, asked.inserted if one.upsert else None
-        found = await self._leading.change(state, query, change, otherwise, pairs_of(one.options.get("sort")))
+        sort, known = pairs_of(options.get("sort")), variables_in(options, now())
+        found = await self._leading.change(state, query, change, otherwise, sort, known)
         if one.method == "delete_one":
             done.add(nRemoved=int(found.before is not None))
         elif found.before is not None:

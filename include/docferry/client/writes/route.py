@@ -13,12 +13,12 @@ from typing import Any
 
 from bson.objectid import ObjectId
 
-from docferry.client.context import ClientContext, Sort
+from docferry.client.context import ClientContext, Sort, now
 from docferry.client.writes.coming import ComingWrites
 from docferry.client.writes.delegated import DelegatedCalls, Later
 from docferry.client.writes.dual import DualWrites
 from docferry.client.writes.gate import WriteGate
-from docferry.client.writes.leading import LeadingChange, LeadingWrites, pairs_of, updating
+from docferry.client.writes.leading import LeadingChange, LeadingWrites, pairs_of, updating, variables_in
 from docferry.client.writes.many import ManyCalls
 from docferry.client.writes.transactions import Transactions
 from docferry.client.writes.within import within
@@ -136,7 +136,8 @@ class CollectionCalls:
             self._mongo.require_update(update)
             self._coming.take("update_one", update, options)
             asked, sort = updating(query, update, options), pairs_of(options.get("sort"))
-            found = await self._leading.change(state, query, asked.apply, asked.inserted if upsert else None, sort)
+            known, otherwise = variables_in(options, asked.now), asked.inserted if upsert else None
+            found = await self._leading.change(state, query, asked.apply, otherwise, sort, known)
             return self._update_result(found)
 
         return self._given(await self._gate.write("update_one", mongo, dynamodb))
@@ -161,6 +162,7 @@ class CollectionCalls:
                 lambda document: check_replacement(document, replacement),
                 (lambda: replacement_upserted(query, replacement)) if upsert else None,
                 pairs_of(options.get("sort")),
+                variables_in(options, now()),
             )
             return self._update_result(found)
 
@@ -183,7 +185,7 @@ class CollectionCalls:
 
         async def dynamodb(state: ModeState) -> Any:
             self._coming.take("delete_one", None, options)
-            removed = await self._leading.change(state, query, None, None)
+            removed = await self._leading.change(state, query, None, None, known=variables_in(options, now()))
             return self._mongo.deleted(int(removed.before is not None))
 
         return await self._gate.write("delete_one", mongo, dynamodb)
@@ -213,7 +215,7 @@ class CollectionCalls:
             self._coming.take("find_one_and_update", update, options)
             by = updating(query, update, options)
             found = await self._leading.change_and_give(
-                state, query, by.apply, by.inserted if upsert else None, sort or ()
+                state, query, by.apply, by.inserted if upsert else None, sort or (), variables_in(options, by.now)
             )
             document = found.after if return_document else found.before
             return project(document, projection) if document is not None else None

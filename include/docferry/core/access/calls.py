@@ -89,7 +89,6 @@ _COMPARED = "store the text as it is to be compared (in lower case, say) in a fi
 _OPTIONS: Mapping[str, str] = {
     "collation": _COMPARED,
     "session": "nothing: sessions and transactions are DynamoDB's once it leads",
-    "let": "write the values into the query and the update",
     "a pipeline": "read the document, change it and replace it, with the values that were read in the query",
     "min": "ask for the range in the query",
     "max": "ask for the range in the query",

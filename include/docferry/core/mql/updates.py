@@ -52,6 +52,7 @@ class Updating:
     """Operators, or a pipeline."""
     now: datetime
     array_filters: Sequence[Any] | None = field(default=None, repr=False)
+    let: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def apply(self, document: Document) -> Document:
         """As `apply_update`."""
@@ -78,7 +79,7 @@ class Updating:
         """What the pipeline makes of it."""
         if self.array_filters:
             raise UpdateRefused(FAILED_TO_PARSE, "arrayFilters may not be specified for pipeline-style updates")
-        make = update_pipeline(self.update, now=self.now)  # type: ignore[arg-type]
+        make = update_pipeline(self.update, now=self.now, let=self.let)  # type: ignore[arg-type]
         computed = make(document)
         if isinstance(computed.get("_id"), list):
             raise _id_is_an_array()
