@@ -308,6 +308,7 @@ def _client(
         membership=membership,
         metrics=Metered(metrics or default_metrics(), membership),
         border=TypeBorder(codec_options or codec_options_of(connections.mongo_uri)),
+        waived_unique=migration.cutover.waived_unique,
         strict=strict is not None,
     )
     return _Client(

@@ -52,6 +52,8 @@ class ClientContext:
     border: TypeBorder = field(default_factory=TypeBorder)
     cached: DynamoCalls | None = None
     """Where reads go that may be a moment old; None: to `calls`."""
+    waived_unique: Sequence[str] = ()
+    """Unique indexes that nothing enforces once DynamoDB leads, as the file's `cutover.waived_unique`."""
     strict: bool = False
     """While MongoDB leads, what DynamoDB could not do later is refused."""
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from docferry.client import Delete, Put, Update
 from docferry.errors import CallRefused, DocumentNotFound, NotAsExpected
+from pymongo import IndexModel
 from pymongo.errors import DuplicateKeyError, WriteError
 from support.client.cases import ANN, BOB
 from support.client.direct import Asking, numbers, order, product, served, shop, user
@@ -106,3 +107,15 @@ def test_transaction_that_cannot_be_is_refused(shop: Asking) -> None:
         shop.transact([Put(collection="orders", document=order(number)) for number in range(1, 29)]
                       + [Put(collection="orders", document=order(30, items=order(1)["items"] * 45))])  # fmt: skip
     assert [item["PK"]["S"] for item in shop.items()] == ["USER#ann", "USER#ann"]
+
+
+def test_an_application_that_asks_for_its_indexes_starts_and_one_that_asks_for_what_is_not_kept_is_told(
+    shop: Asking,
+) -> None:
+    assert shop.db.call("orders", "create_index", [("status", 1), ("total", -1)], sparse=True) == "status_1_total_-1"
+    assert shop.db.call("users", "create_index", "username", unique=True) == "username_1"
+    assert shop.db.call("orders", "create_indexes", [IndexModel("a"), IndexModel("b", name="by b")]) == ["a_1", "by b"]
+    with pytest.raises(CallRefused, match="total_1 is unique"):
+        shop.db.call("orders", "create_index", "total", unique=True)
+    with pytest.raises(CallRefused, match="lets documents expire"):
+        shop.db.call("orders", "create_index", "at", expireAfterSeconds=60)

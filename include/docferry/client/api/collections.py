@@ -7,6 +7,7 @@ is MongoDB's alone (`core.access.calls`), and pymongo does it.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from docferry.client.transport.sync_driver import run
 from docferry.client.writes.delegated import DelegatedCalls, Later
 from docferry.client.writes.route import CollectionCalls
 from docferry.core.access.calls import COLLECTION_CALLS, CURSOR_CALLS, SERVED_CALLS
+from docferry.core.access.index_calls import INDEX_CALLS, PASSED_OVER, indexes_asked, needed
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document
 
@@ -142,6 +144,8 @@ class _Named:
             return self._estimate(*arguments, **options)
         if method == "aggregate":
             return self._aggregate(*arguments, **options)
+        if method in INDEX_CALLS:
+            return self._index(method, arguments, options)
         if method in SERVED_CALLS:
             return self._calls.many.call(method, arguments, options)
         return self._delegated.collection(self._known, method, COLLECTION_CALLS[method], arguments, options)
@@ -157,6 +161,23 @@ class _Named:
         return int(
             await self._delegated.run(self._known, method, about, call, (), given, later if queries.may_scan else None)
         )
+
+    async def _index(self, method: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
+        """MongoDB's while it leads; afterwards passed over, where DynamoDB needs no such index or keeps what it keeps."""
+        about, kept = COLLECTION_CALLS[method], self.queries.kept
+        asked = indexes_asked(method, arguments, options)
+        lacking = list(needed(asked, kept)) if asked and kept is not None else [about.instead]
+        if lacking:
+            about = replace(about, instead="; ".join(lacking))
+            return await self._delegated.collection(self._known, method, about, arguments, options)
+
+        async def passed_over(_: ModeState) -> Any:
+            self.queries.pass_over(PASSED_OVER, len(asked))
+            names = [one.name for one in asked]
+            return names if method == "create_indexes" else names[0]
+
+        call, later = getattr(self.queries.raw, method), Later(lambda _: None, passed_over)
+        return await self._delegated.run(self._known, method, about, call, arguments, options, later)
 
     async def _aggregate(
         self, pipeline: Any, session: Any = None, let: Any = None, comment: Any = None, **options: Any

@@ -16,6 +16,7 @@ from docferry.client.context import DYNAMODB, MONGO, ClientContext, Plan, Sort, 
 from docferry.client.reads.read_share import ReadShare
 from docferry.client.reads.shadow import Shadow
 from docferry.core.access.calls import instead_of_options
+from docferry.core.access.index_calls import Kept
 from docferry.core.access.read_plan import most_read_units, shape_of
 from docferry.core.bson_codec.order import ABSENT, equality_key
 from docferry.core.cutover.modes import Mode, ModeState
@@ -73,6 +74,22 @@ class Queries:
     def may_scan(self) -> bool:
         """Whether the file allows scans of this collection."""
         return self._mapping is not None and most_read_units(self._mapping) > 0
+
+    @property
+    def kept(self) -> Kept | None:
+        """What DynamoDB keeps unique of this collection; None: it is not migrated."""
+        if self._mapping is None:
+            return None
+        waived = [one.partition(".") for one in self._parts.waived_unique]
+        return Kept(
+            key=frozenset(self._mapping.key_fields.root),
+            guards=self._mapping.settings.unique,
+            waived=frozenset(frozenset(fields.split(",")) for name, _, fields in waived if name == self._name),
+        )
+
+    def pass_over(self, what: str, number: int) -> None:
+        """Count what was asked for and is not needed."""
+        self._metrics.count(what, number)
 
     def is_mongodbs(self) -> bool:
         """Whether no read is asked of DynamoDB, nor compared: then nothing has to be known of it."""
