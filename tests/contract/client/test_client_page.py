@@ -38,7 +38,7 @@ def test_code_of_the_page_runs(
     assert names["ann"]["status"] == "idle"
     assert [one["createdAt"].day for one in names["newest"]] == [3, 2]
     assert (names["taken"], names["refused"], names["no_ghost"], names["still_paid"]) == (True, 14, True, True)
-    assert "access pattern" in names["advice"]
+    assert "let the file allow scans" in names["advice"]
     assert [one["createdAt"].day for one in names["page"].documents + names["rest"].documents] == [3, 2, 1]
     assert [one and one["username"] for one in names["some"]] == ["ann", None]
     assert "dynamodb find_one" in capsys.readouterr().out

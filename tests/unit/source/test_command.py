@@ -32,7 +32,7 @@ def test_report_of_an_application(tmp_path: Path) -> None:
     for name in ("source.html", "source.md"):
         text = (tmp_path / name).read_text()
         assert "shop" in text
-        assert "regular expression" in text
+        assert "needs an access pattern" in text
     assert json.loads((tmp_path / "source.json").read_text())["calls"] == told["calls"]
     assert "<script" not in (tmp_path / "source.html").read_text()
 

@@ -147,8 +147,14 @@ class _Named:
         if method in INDEX_CALLS:
             return self._index(method, arguments, options)
         if method in SERVED_CALLS:
-            return self._calls.many.call(method, arguments, options)
+            called = self._calls.many.call(method, arguments, options)
+            return self._if_acknowledged(called) if method.startswith("find_one_and_") else called
         return self._delegated.collection(self._known, method, COLLECTION_CALLS[method], arguments, options)
+
+    async def _if_acknowledged(self, call: Coroutine[Any, Any, Any]) -> Any:
+        """What a write gives back: nothing under write concern 0, as in pymongo."""
+        found = await call
+        return found if self.write_concern.acknowledged else None
 
     async def _estimate(self, comment: Any = None, **options: Any) -> int:
         """Once DynamoDB leads, of a scan that the file allows: exact."""
@@ -281,7 +287,8 @@ class Collection(_Named):
         self, filter: Any, update: Any, projection: Any = None, sort: Any = None, *more: Any, **options: Any
     ) -> Any:
         named = _named("find_one_and_update", more, options)
-        return run(self._calls.find_one_and_update(filter, update, projection=projection, sort=_pairs(sort), **named))
+        call = self._calls.find_one_and_update(filter, update, projection=projection, sort=_pairs(sort), **named)
+        return run(self._if_acknowledged(call))
 
     def delete_one(self, filter: Any, *more: Any, **options: Any) -> Any:
         return run(self._calls.delete_one(filter, **_named("delete_one", more, options)))
@@ -326,7 +333,8 @@ class AsyncCollection(_Named):
         self, filter: Any, update: Any, projection: Any = None, sort: Any = None, *more: Any, **options: Any
     ) -> Any:
         named = _named("find_one_and_update", more, options)
-        return await self._calls.find_one_and_update(filter, update, projection=projection, sort=_pairs(sort), **named)
+        call = self._calls.find_one_and_update(filter, update, projection=projection, sort=_pairs(sort), **named)
+        return await self._if_acknowledged(call)
 
     async def delete_one(self, filter: Any, *more: Any, **options: Any) -> Any:
         return await self._calls.delete_one(filter, **_named("delete_one", more, options))

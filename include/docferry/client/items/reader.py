@@ -217,6 +217,22 @@ class DocumentReader:
             pause_s = 0.05 if not idle else min(1.0, pause_s * 2 + 0.05)
         return found
 
+    async def count(self, query: IndexQuery) -> int:
+        """How many documents a query of the table's own partitions leads to: DynamoDB counts, and sends none."""
+        alive = "#e = :e AND attribute_not_exists(#d) AND (attribute_not_exists(#t) OR #t > :now)"
+        counted = 0
+        for partition in (query.partition, *query.others):
+            condition = key_condition(self._layout, partition, query)
+            condition["ExpressionAttributeNames"] |= {"#e": KIND, "#d": "_deleted", "#t": self._ttl}
+            condition["ExpressionAttributeValues"] |= {
+                ":e": {"S": self._mapping.root.entity},
+                ":now": {"N": str(time.time())},
+            }
+            request = {"TableName": self._mapping.table, "ConsistentRead": self._consistent, "Select": "COUNT"}
+            async for reply in self._replies({**request, **condition, "FilterExpression": alive}):
+                counted += int(reply["Count"])
+        return counted
+
     async def _pages(self, query: IndexQuery) -> AsyncIterator[list[StoredDocument]]:
         """What a partition holds of root items, a page at a time, in its order.
 

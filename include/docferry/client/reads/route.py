@@ -12,12 +12,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from bson.objectid import ObjectId
+
 from docferry.client.context import DYNAMODB, MONGO, ClientContext, Plan, Sort, now, timed
 from docferry.client.reads.read_share import ReadShare
 from docferry.client.reads.shadow import Shadow
 from docferry.core.access.calls import instead_of_options
 from docferry.core.access.index_calls import Kept
-from docferry.core.access.read_plan import most_read_units, shape_of
+from docferry.core.access.read_plan import IndexQuery, most_read_units, shape_of
 from docferry.core.bson_codec.order import ABSENT, equality_key
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.core.mapping.items import Document
@@ -142,7 +144,24 @@ class Queries:
 
     async def counted(self, query: Query) -> int:
         """How many documents match, of DynamoDB."""
-        return len(await self._from_dynamodb(query, self._served(query), "find"))
+        plan = self._served(query)
+        whole = self._whole_partition(query, plan)
+        if whole is None:
+            return len(await self._from_dynamodb(query, plan, "find"))
+        assert self._mapping is not None
+        with timed(self._metrics, DYNAMODB, "find"):
+            found = await self._parts.reader(self._mapping).count(whole)
+        return max(0, min(found - query.skip, query.limit or found))
+
+    def _whole_partition(self, query: Query, plan: Plan) -> IndexQuery | None:
+        """The partition of the table that holds what matches, and nothing else: DynamoDB can count it. An index lags, so what it
+        names is looked at; so is what a transaction sees."""
+        where = plan.where.query
+        if where is None or where.index or query.session is not None or self._mapping is None:
+            return None
+        plain = all(isinstance(one, str | int | ObjectId) and one != "" for one in query.filter.values())
+        pinned = set(query.filter) == set(self._mapping.root.pk.fields)
+        return where if plain and pinned and where.low is None and where.high is None else None
 
     async def distinct(self, key: str, query: Query) -> list[Any]:
         """Of DynamoDB: each value at a path, an array's elements for the array."""

@@ -1,9 +1,9 @@
 """MongoDB's query language over one document: a stated set of operators, meant exactly; all others are refused by name.
 
-$eq $ne $gt $gte $lt $lte $in $nin $exists $not $and $or $nor $size $mod $all $elemMatch $type, and a plain value for equality.
-Paths are dotted and look into arrays as MongoDB's do. Comparisons stay within one type (numbers are one); null matches what
-is missing. Two documents are equal whatever the order of their fields, which DynamoDB does not keep. $expr knows
-the operators of `core.mql.expressions`. Not here: regular expressions, $where, $comment, text, geography, bits, collations.
+$eq $ne $gt $gte $lt $lte $in $nin $exists $not $and $or $nor $size $mod $regex $all $elemMatch $type $expr, and a plain value.
+Paths are dotted and look into arrays as MongoDB's do. Comparisons stay within one type (numbers are one); null matches what is
+missing. Two documents are equal whatever the order of their fields, which DynamoDB does not keep. $expr knows the operators of
+`core.mql.expressions`, $regex a part of PCRE. Not here: $where, $comment, text, geography, bits, collations.
 
 Source: MongoDB 6.0 manual, "Query and Projection Operators", read 2026-11-24; held against a real mongod by property tests.
 """
@@ -30,6 +30,7 @@ from docferry.core.bson_codec.order import (
 from docferry.core.bson_codec.references import fields_of
 from docferry.core.mql.arithmetic import remainder, whole_part
 from docferry.core.mql.expression_filter import ExpressionNode, bound
+from docferry.core.mql.expressions.patterns import matcher, with_options
 from docferry.core.mql.values import (
     TYPE_CODES,
     Document,
@@ -48,7 +49,7 @@ Test = Callable[[Any], bool]
 Pinned = list[tuple[str, Any]]
 
 SUGGESTION: Final = (
-    "use $eq $ne $gt $gte $lt $lte $in $nin $exists $not $and $or $nor $size $mod $all $elemMatch or $type, as MongoDB does, "
+    "use $eq $ne $gt $gte $lt $lte $in $nin $exists $not $and $or $nor $size $mod $regex $all $elemMatch $type, as MongoDB does, "
     "or filter in the application"
 )
 
@@ -165,16 +166,13 @@ class _Several:
         return self.of(node.holds(value) for node in self.nodes)
 
 
+_PLACES: Final = ("$near", "$nearSphere", "$geoWithin", "$geoIntersects")
 _INSTEAD: Final[Mapping[str, str]] = {
-    "$regex": "ask for a prefix by a range ($gte 'ann', $lt 'ano'), or store what is searched for in a field of its own",
     "$text": "ask a search service beside DynamoDB, which has no full text",
     "$where": "store what is computed in a field, and ask for that",
     "$expr": "give it at the top level of the query, or below $and, $or and $nor",
     "$comment": "give the comment as an option of the call",
-    **dict.fromkeys(
-        ("$near", "$nearSphere", "$geoWithin", "$geoIntersects"),
-        "store a geohash in a field, and ask for it or for a range",
-    ),
+    **dict.fromkeys(_PLACES, "store a geohash in a field, and ask for it or for a range"),
 }
 
 
@@ -223,7 +221,7 @@ _LOGICAL: Final[Mapping[str, Callable[[str, Any, Pinned | None], Node]]] = {"$an
 
 def _field(name: str, value: Any, pinned: Pinned | None) -> Node:
     if isinstance(value, Regex):
-        raise _refuse("a regular expression in a query", "$regex")
+        return _leaf(name, matcher(value))
     if is_expression(value):
         return _operators(name, value, pinned)
     return _equality(name, value, pinned)
@@ -231,7 +229,7 @@ def _field(name: str, value: Any, pinned: Pinned | None) -> Node:
 
 def _operators(name: str, expression: Document, pinned: Pinned | None) -> Node:
     nodes: list[Node] = []
-    for word, operand in expression.items():
+    for word, operand in with_options(expression).items():
         parse = _OPERATORS.get(word)
         if parse is None:
             raise _refuse(f"the query operator {word}", word)
@@ -297,14 +295,15 @@ def _not_equal(name: str, wanted: Any, pinned: Pinned | None) -> Node:
 def _in(name: str, wanted: Any, pinned: Pinned | None) -> Node:
     if not isinstance(wanted, list):
         raise _refuse("$in or $nin with anything but an array")
-    if any(isinstance(value, Regex) or is_expression(value) for value in wanted):
-        raise _refuse("a regular expression or an operator inside $in or $nin")
-    keys = {equality_key(value) for value in wanted}
+    if any(is_expression(value) for value in wanted):
+        raise _refuse("an operator inside $in or $nin")
+    tests = [matcher(value) for value in wanted if isinstance(value, Regex)]
+    keys = {equality_key(value) for value in wanted if not isinstance(value, Regex)}
     if (RANK_OF_NULL,) in keys:
         keys.add((RANK_OF_ABSENT,))
-    if pinned is not None and len(wanted) == 1:
+    if pinned is not None and len(wanted) == 1 and not tests:
         pinned.append((name, wanted[0]))
-    return _leaf(name, lambda value: equality_key(value) in keys)
+    return _leaf(name, lambda value: equality_key(value) in keys or any(test(value) for test in tests))
 
 
 def _not_in(name: str, wanted: Any, pinned: Pinned | None) -> Node:
@@ -318,7 +317,7 @@ def _exists(name: str, wanted: Any, pinned: Pinned | None) -> Node:
 
 def _not(name: str, expression: Any, pinned: Pinned | None) -> Node:
     if isinstance(expression, Regex):
-        raise _refuse("a regular expression in a query", "$regex")
+        return _Not(_leaf(name, matcher(expression)))
     if not is_expression(expression):
         raise _refuse("$not with anything but a document of operators")
     return _Not(_operators(name, expression, None))
@@ -336,9 +335,9 @@ def _all(name: str, wanted: Any, pinned: Pinned | None) -> Node:
         raise _refuse("$all with anything but an array")
     if wanted and all(isinstance(value, dict) and next(iter(value), "") == "$elemMatch" for value in wanted):
         return _Several(all, tuple(_operators(name, value, None) for value in wanted))
-    if any(isinstance(value, Regex) or is_expression(value) for value in wanted):
-        raise _refuse("a regular expression or an operator other than $elemMatch inside $all")
-    nodes = tuple(_equality(name, value, pinned) for value in wanted)
+    if any(is_expression(value) for value in wanted):
+        raise _refuse("an operator other than $elemMatch inside $all")
+    nodes = tuple(_field(name, value, pinned) for value in wanted)
     return _Several(all if nodes else any, nodes)
 
 
@@ -391,6 +390,7 @@ _OPERATORS: Final[Mapping[str, Callable[[str, Any, Pinned | None], Node]]] = {
     "$nin": _not_in,
     "$exists": _exists,
     "$not": _not,
+    "$regex": lambda name, wanted, pinned: _leaf(name, matcher(wanted)),
     "$size": _size,
     "$mod": _mod,
     "$all": _all,

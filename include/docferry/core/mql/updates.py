@@ -83,7 +83,11 @@ class Updating:
         computed = make(document)
         if isinstance(computed.get("_id"), list):
             raise _id_is_an_array()
-        made = check_replacement(document, _insertable(computed))
+        named = {
+            name: one for name, one in computed.items() if name[:1] == "$"
+        }  # which a pipeline may make, and nothing else
+        plain = {name: one for name, one in computed.items() if name not in named}
+        made = {**check_replacement(document, _insertable(plain)), **named}
         if "_id" in document and "_id" in computed and not _same_bits(computed, document):
             raise CallRefused("a pipeline that makes of an _id an equal number of another type", "leave _id as it is")
         return document if bson.encode(made) == bson.encode(document) else made
