@@ -61,6 +61,6 @@ def test_an_index_that_decides_what_is_stored_or_found_is_passed_over_only_if_it
     assert (told in found[0]) if told else found == []
 
 
-@pytest.mark.parametrize("keys", [None, 5, [5], [("a",)]])
+@pytest.mark.parametrize("keys", [None, [], {}, 5, [5], [("a",)]])
 def test_what_names_no_index_is_left_to_pymongo(keys: Any) -> None:
     assert indexes_asked("create_index", (keys,), {}) == []

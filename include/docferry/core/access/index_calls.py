@@ -55,7 +55,8 @@ def indexes_asked(method: str, arguments: Sequence[Any], options: Mapping[str, A
     try:
         if method == "create_indexes":
             return [AskedIndex(fields=dict(one.document["key"]), options=one.document) for one in asked]
-        return [AskedIndex(fields=dict(_ways(asked)), options=options)]
+        fields = dict(_ways(asked))
+        return [AskedIndex(fields=fields, options=options)] if fields else []
     except (TypeError, AttributeError, LookupError):
         return []
 
