@@ -59,11 +59,10 @@ def books(rig: Rig) -> Books:
     pages = client.get_paginator("scan").paginate(TableName=rig.table, ConsistentRead=True)
     for item in (item for page in pages for item in page["Items"]):
         found = {name: plain(value) for name, value in item.items()}
-        kind, _, name = found["PK"].partition("#")
-        if kind == "ACCOUNT":
-            balances[int(name)] = int(found["balance"])
+        if found["entityType"] == "ACCOUNT":
+            balances[int(found["_id"])] = int(found["balance"])
         else:
-            transfers[name] = (int(found["source"]), int(found["target"]), int(found["amount"]))
+            transfers[found["_id"]] = (int(found["source"]), int(found["target"]), int(found["amount"]))
     return Books(balances, transfers)
 
 
