@@ -21,6 +21,7 @@ _REQUESTS: Mapping[str, type] = {
     "insertOne": InsertOne, "updateOne": UpdateOne, "updateMany": UpdateMany, "replaceOne": ReplaceOne, "deleteOne": DeleteOne,
     "deleteMany": DeleteMany,
 }  # fmt: skip
+_OF_OPTIONS = frozenset({"readConcern", "writeConcern", "readPreference", "maxCommitTimeMS"})
 _RENAMED = {"fieldName": "key", "indexName": "name"}
 
 
@@ -50,6 +51,9 @@ def arguments_of(method: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     """By pymongo's names; sessions are put in by who knows them."""
     found: dict[str, Any] = {}
     for name, value in asked.items():
+        if name in _OF_OPTIONS:
+            found |= options_of({name: value})
+            continue
         key = _RENAMED.get(name, snake(name))
         if name == "requests":
             value = [_request(one) for one in value]

@@ -60,6 +60,11 @@ class SpecificationCase:
         }
         return made | {one["collectionName"] for one in self.data()}
 
+    @property
+    def breaks_server(self) -> bool:
+        """Whether it makes MongoDB fail, which nobody meets once DynamoDB leads."""
+        return any(one["name"] == "failPoint" for one in self.test["operations"])
+
     def runs_on(self, version: tuple[int, ...]) -> bool:
         meets = all(_any_meets(one.get("runOnRequirements"), version) for one in (self.file, self.test))
         return meets and "skipReason" not in self.test

@@ -130,7 +130,9 @@ class ManyCalls:
         known = variables_in(self._options(asked), now())
         found = await self._leading.change_and_give(state, query, change, otherwise, pairs_of(asked.get("sort")), known)
         document = found.after if asked.get("return_document") else found.before
-        return self._border.to_application(project(document, asked.get("projection"))) if document is not None else None
+        if document is None or not self._mongo.raw(self._name).write_concern.acknowledged:
+            return None
+        return self._border.to_application(project(document, asked.get("projection")))
 
     async def _bulk(
         self, state: ModeState, requests: Sequence[BulkRequest], ordered: bool, left: Mapping[str, Any]

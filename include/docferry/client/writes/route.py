@@ -218,7 +218,9 @@ class CollectionCalls:
                 state, query, by.apply, by.inserted if upsert else None, sort or (), variables_in(options, by.now)
             )
             document = found.after if return_document else found.before
-            return project(document, projection) if document is not None else None
+            if document is None or not self._mongo.raw(self._name).write_concern.acknowledged:
+                return None
+            return project(document, projection)
 
         return self._border.to_application(await self._gate.write("find_one_and_update", mongo, dynamodb))
 

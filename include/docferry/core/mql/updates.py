@@ -83,11 +83,7 @@ class Updating:
         computed = make(document)
         if isinstance(computed.get("_id"), list):
             raise _id_is_an_array()
-        named = {
-            name: one for name, one in computed.items() if name[:1] == "$"
-        }  # which a pipeline may make, and nothing else
-        plain = {name: one for name, one in computed.items() if name not in named}
-        made = {**check_replacement(document, _insertable(plain)), **named}
+        made = _under_its_id(document, as_bson(computed))
         if "_id" in document and "_id" in computed and not _same_bits(computed, document):
             raise CallRefused("a pipeline that makes of an _id an equal number of another type", "leave _id as it is")
         return document if bson.encode(made) == bson.encode(document) else made
@@ -140,6 +136,10 @@ def check_replacement(document: Mapping[str, Any], replacement: Mapping[str, Any
             DOLLAR_PREFIXED_FIELD_NAME,
             f"The dollar ($) prefixed field '{dollar}' is not allowed in the context of an update's replacement document",
         )
+    return _under_its_id(document, new)
+
+
+def _under_its_id(document: Mapping[str, Any], new: Document) -> Document:
     if "_id" in document:
         if "_id" in new and not same(new["_id"], document["_id"]):
             raise _immutable("After applying the update,", " was found to have been altered")
