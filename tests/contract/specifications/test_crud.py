@@ -169,7 +169,9 @@ def test_once_dynamodb_leads_nothing_is_answered_wrongly(
 
         served = [one for one in cases[suite] if not one.breaks_server]
         ours = judged(served, run)
-    passed = [name for name, said in theirs.items() if not said and name in ours and name not in SERVER_FAILS | SERVED_SOONER]
+    passed = [
+        name for name, said in theirs.items() if not said and name in ours and name not in SERVER_FAILS | SERVED_SOONER
+    ]
     refused = {name: said for name in passed if (said := ours[name]).startswith(("CallRefused", "NoAccessPattern"))}
     wrong = {name: said for name in passed if (said := ours[name]) and name not in refused}
     print(f"\n{suite}: DYNAMODB_ONLY {len(passed) - len(refused) - len(wrong)} of {len(passed)} pass")
