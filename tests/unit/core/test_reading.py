@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pytest
 from docferry.client.items.reader import PATIENCE, DocumentReader
 from docferry.client.transport.metered import MeasuredCalls
 from docferry.client.transport.sync_driver import run
+from docferry.client.transport.together import together
 from docferry.config import load_migration
 from docferry.core.mapping.items import ItemKey, key_of
 from docferry.errors import InvariantBroken, RetryExhausted
@@ -74,3 +77,27 @@ def test_cost_is_added_up_over_all_tables() -> None:
 def test_answer_without_its_cost_cannot_be_capped() -> None:
     with pytest.raises(InvariantBroken, match="what it has cost"):
         run(DocumentReader(PRODUCTS, MeasuredCalls(Unhurried(100))).places(keys(3)))
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_reads_at_once_come_in_their_order_and_the_first_error_is_raised(blocking: bool) -> None:
+    calls = Unhurried()
+    calls.blocking = blocking
+    ended: list[int] = []
+
+    async def read(number: int) -> int:
+        ended.append(number)
+        if number in (3, 5):
+            raise RetryExhausted("Query", number, 0.0, "")
+        return number
+
+    def asked(numbers: range) -> Any:
+        made = together(calls, [partial(read, one) for one in numbers])
+        return run(made) if blocking else asyncio.run(made)
+
+    assert asked(range(3)) == [0, 1, 2]
+    ended.clear()
+    with pytest.raises(RetryExhausted) as caught:
+        asked(range(20))
+    assert caught.value.attempts == 3
+    assert set(ended) >= set(range(4))

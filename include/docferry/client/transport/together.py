@@ -18,7 +18,7 @@ MOST = 8
 
 
 async def together(calls: DynamoCalls, asked: Sequence[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
-    """The results of all, in their order; the first error is raised when all have ended. `calls` is what they ask."""
+    """The results of all, in their order; the first error is raised once all that were begun have ended. They ask `calls`."""
     if len(asked) < 2:
         return [await one() for one in asked]
     if calls.blocking:

@@ -15,7 +15,8 @@ from docferry.core.mql.update_operators import OPERATORS
 from docferry.errors import CallRefused
 
 _KNOWN_OPTIONS = frozenset({
-    "array_filters", "let", "sort", "hint", "comment", "bypass_document_validation", "max_time_ms", "maxTimeMS",
+    "array_filters", "let", "sort", "hint", "comment", "bypass_document_validation",
+    "bypassDocumentValidation", "max_time_ms", "maxTimeMS",
 })  # fmt: skip
 """Options that DynamoDB takes, or need not know: they say who asks, for how long, by which of MongoDB's indexes."""
 _KNOWN = frozenset(OPERATORS) | {"$rename"}
