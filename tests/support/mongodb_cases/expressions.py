@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from bson import Decimal128, Int64, ObjectId
+from bson import Decimal128, Int64, ObjectId, Regex
 from hypothesis import strategies as st
 
 NUMBERS = st.one_of(
@@ -287,6 +287,9 @@ CASES: list[Any] = [
     "$$REMOVE",
     "$a.0",
     {"$add": ["$s", 1]},
+    {"$regexMatch": {"input": "$s", "regex": "^a.*C$", "options": "i"}},
+    {"$regexMatch": {"input": "$none", "regex": Regex("x")}},
+    {"$regexMatch": {"input": "$n", "regex": "x"}},
     {"$divide": [1, 0]},
     {"$arrayElemAt": ["$s", 0]},
     {"$gt": [{"$literal": {"a": 1}}, {"$literal": {"a": 0.5}}]},

@@ -110,8 +110,13 @@ class Queries:
         with timed(self._metrics, MONGO, method):
             document = await call()
         if compare:  # from here on: who wants some documents never reads to the end
-            self._shadow.offer(self._name, query.filter)
+            self._offer(query)
         return Answered(None, document)
+
+    def _offer(self, query: Query) -> None:
+        """To be compared, unless its filter has variables, which are not told."""
+        if query.options.get("let") is None:
+            self._shadow.offer(self._name, query.filter)
 
     def fetch(self, raw: Any) -> Coroutine[Any, Any, Any]:
         """The next document of pymongo's cursor; None at the end."""
@@ -257,7 +262,7 @@ class Queries:
             self._metrics.count("read.not_found")
             return None
         self._metrics.count("read.served")
-        self._shadow.offer(self._name, query.filter)
+        self._offer(query)
         return found
 
     async def _from_dynamodb(self, query: Query, plan: Plan, method: str) -> list[Document]:

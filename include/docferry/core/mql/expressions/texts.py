@@ -8,7 +8,20 @@ from typing import Any
 from bson import Code
 
 from docferry.core.bson_codec.order import ABSENT
-from docferry.core.mql.expressions.compiling import is_nullish, named_operator, operator, refuse, shown
+from docferry.core.mql.expressions.compiling import (
+    Evaluate,
+    Scope,
+    arguments,
+    compile_expression,
+    is_constant,
+    is_nullish,
+    named_operator,
+    operator,
+    refuse,
+    shown,
+    special,
+)
+from docferry.core.mql.expressions.patterns import matcher, with_options
 from docferry.core.mql.values import whole_number
 from docferry.errors import ExpressionRefused
 
@@ -146,6 +159,26 @@ def _ltrim(input: Any, chars: Any) -> Any:
 def _rtrim(input: Any, chars: Any) -> Any:
     found = _trimmed("$rtrim", input, chars)
     return found and found[0].rstrip(found[1]) if found is None or found[1] else found[0]
+
+
+@special("$regexMatch")
+def _regex_match(name: str, operand: Any) -> Evaluate:
+    given = arguments(name, operand, ("input", "regex"), ("options",))
+    if not all(map(is_constant, (given["regex"], given.get("options", "")))):
+        raise refuse("$regexMatch with a regex that is not constant")
+    wanted, letters = (_constant(given.get(one)) for one in ("regex", "options"))
+    asked = {"$regex": wanted} | ({"$options": letters} if letters is not None else {})
+    source, test = compile_expression(given["input"]), matcher(with_options(asked)["$regex"])
+
+    def evaluate(scope: Scope) -> bool:
+        value = source(scope)
+        return False if is_nullish(value) else test(_text(51104, name, value))
+
+    return evaluate
+
+
+def _constant(raw: Any) -> Any:
+    return raw["$literal"] if isinstance(raw, dict) else raw
 
 
 @operator("$indexOfCP", 2, 4)
