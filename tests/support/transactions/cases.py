@@ -13,6 +13,7 @@ from pymongo import DeleteOne, InsertOne, UpdateOne
 from support.client.cases import ANN, BOB, order, user
 from support.client.rig import Asynchronous, Db, Plain, outcome
 
+EACH = {"$group": {"_id": "$status", "n": {"$sum": "$n"}}}
 Case = Callable[[Db], list[Any]]
 
 
@@ -73,6 +74,7 @@ def committed(db: Db) -> list[Any]:
             InsertOne(user("bob", BOB)), UpdateOne({"username": "bob"}, {"$set": {"visits": 3}}), DeleteOne({"username": "eve"}),
         ]).bulk_api_result["nModified"]),
         outcome(lambda: sorted(one.call("orders", "distinct", "status", {"userId": ANN}))),
+        outcome(lambda: sorted(one.call("orders", "aggregate", [{"$match": {"userId": ANN}}, EACH]), key=str)),
         one.session.in_transaction,
         outcome(lambda: one.do("commit_transaction")),
         outcome(lambda: one.do("commit_transaction")),
