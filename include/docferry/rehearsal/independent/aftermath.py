@@ -12,10 +12,12 @@ from docferry.rehearsal.independent.history import HistoryVerdict, Replayed, Sto
 from docferry.rehearsal.independent.item_check import compare_all
 from docferry.rehearsal.independent.judge import read_documents, scan_table
 from docferry.rehearsal.independent.replay import Document
-from docferry.rehearsal.independent.shop_items import SHOP
+from docferry.rehearsal.independent.shop_items import SHOP, in_key
 from docferry.rehearsal.independent.verdict import Item, Verdict, id_key
 
 COLLECTIONS = ("users", "orders")
+GUARD = "UNIQUE#users.email_1"
+"""What keeps the e-mail addresses of the shop's users unique: an item for each."""
 
 
 def compare_with_mongodb(replayed: Replayed, database: Any) -> None:
@@ -69,6 +71,22 @@ def compare_with_dynamodb(replayed: Replayed, client: Any, table: str) -> None:
         if any("drill" in item for item in left):
             replayed.verdict.resurrected.append(f"{keys}: no process wrote it")
     _compare_counters(replayed, values)
+
+
+def compare_guards(verdict: HistoryVerdict, items: Sequence[Item]) -> None:
+    """Add to the verdict every e-mail address that two users have, and every guard that is not exactly its user's."""
+    there = [item for item in items if "_deleted" not in item]
+    holders: dict[str, list[str]] = defaultdict(list)
+    for item in there:
+        if item.get("entityType") == {"S": "USER_PROFILE"} and item.get("email", {}).get("S"):
+            holders[f"{GUARD}#{in_key(item['email']['S'])}"].append(json.dumps(item["_id"]))
+    guards = {item["PK"]["S"]: json.dumps(item["_id"]) for item in there if item.get("entityType") == {"S": GUARD}}
+    for key, users in holders.items():
+        if len(users) > 1:
+            verdict.resurrected.append(f"{key}: {len(users)} users have it")
+        elif guards.get(key) != users[0]:
+            verdict.lost.append(f"{key}: nothing keeps it unique")
+    verdict.resurrected += [f"{key}: no user has it" for key in guards.keys() - holders.keys()]
 
 
 def _compare_items(story: Story, found: Sequence[Item], verdict: HistoryVerdict) -> None:
