@@ -26,9 +26,10 @@ from docferry.client.metrics import Metered, NoMetrics
 from docferry.client.reads.shadow import Shadow
 from docferry.config import Migration
 from docferry.core.cutover.modes import Mode, ModeState
+from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mql.filters import compile_filter
 from docferry.core.mql.updates import Updating
-from docferry.core.source.calls import CallVerdict, DriverCall, JudgedCall
+from docferry.core.source.calls import SOME, CallVerdict, DriverCall, JudgedCall
 from docferry.core.source.program.drivers import snake_case
 from docferry.core.source.stand_ins import FILLS, filled, filled_option, key_filter, new_document
 from docferry.errors import CallRefused, DocumentError, NoAccessPattern, UpdateRefused
@@ -44,8 +45,8 @@ NOWHERE = "mongodb://%2Fdev%2Fnull%2Fdocferry-trial.sock/?connect=false&serverSe
 LEASE_S = 86_400.0
 _NOT_LOOKED_INTO = {
     "bulk_write": "its requests are not looked into: each is served as the same call by itself is",
-    "aggregate": "its pipeline is not looked into: it is served if its first $match leads to a key, an index or an allowed scan, "
-    "and its stages and expressions are those of docs/client.md",
+    "aggregate": "its pipeline cannot be known from the source: it is served if its first $match leads to a key, an index or an "
+    "allowed scan, and its stages and expressions are those of docs/client.md",
 }
 _NOW = datetime(2024, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 
@@ -169,7 +170,8 @@ class Trial:
             return JudgedCall(call=call, verdict=CallVerdict.UNKNOWN, why=f"what it is given cannot be known: {error}")
         if judged.verdict is CallVerdict.REFUSED:
             return judged
-        unknown = _NOT_LOOKED_INTO.get(call.method, "") if call.filter is not None else call.unknown
+        known = call.filter is not None and call.pipeline is None
+        unknown = _NOT_LOOKED_INTO.get(call.method, "") if known else "" if call.filter is not None else call.unknown
         return JudgedCall(call=call, verdict=CallVerdict.UNKNOWN, why=unknown) if unknown else judged
 
     def _best(self, call: DriverCall) -> JudgedCall:
@@ -177,7 +179,11 @@ class Trial:
         mapping = self._migration.mappings.get(call.collection or "")
         first: JudgedCall | None = None
         for fill in FILLS if mapping is not None and call.filter is not None else FILLS[:1]:
-            asked = replace(call, filter=key_filter(mapping) if call.filter is None else fill(mapping, call.filter))
+            asked = replace(
+                call,
+                filter=key_filter(mapping) if call.filter is None else fill(mapping, call.filter),
+                pipeline=None if call.pipeline is None else [_stage(one, fill, mapping) for one in call.pipeline],
+            )
             judged = self._judged(
                 call, replace(asked, documents=tuple(new_document(mapping, one) for one in call.documents))
             )
@@ -276,7 +282,19 @@ _FILTERED = frozenset({
 _UPDATING = frozenset({"update_one", "update_many", "replace_one", "find_one_and_update", "find_one_and_replace"})
 
 
+def _stage(
+    stage: Mapping[str, Any], fill: Callable[..., dict[str, Any]], mapping: DocumentMapping | None
+) -> dict[str, Any]:
+    """Without holes."""
+    ((name, asked),) = stage.items()
+    if name in ("$limit", "$skip"):
+        return {name: 1 if asked is SOME else asked}
+    return {name: fill(mapping, asked) if name == "$match" else filled(asked)}
+
+
 def _arguments(call: DriverCall) -> tuple[Any, ...]:
+    if call.method == "aggregate" and call.pipeline is not None:
+        return (list(call.pipeline),)
     query = call.filter if call.filter is not None else {}
     if call.method in _UPDATING:
         return query, _update(call)

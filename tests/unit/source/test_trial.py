@@ -113,3 +113,27 @@ SHAPES = {
 def test_shape_that_the_client_counted_is_judged_as_the_call(shop: Trial, shape: str) -> None:
     found = shop.judge(call_of_counted(shape, 7))
     assert (found.verdict, found.call.calls) == (SHAPES[shape], 7)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "verdict", "says"),
+    [
+        ([{"$match": {"status": SOME}}, {"$group": {"_id": "$userId"}}, {"$limit": SOME}], CallVerdict.SERVED, ""),
+        ([{"$match": {"total": {"$gt": SOME}}}, {"$count": "n"}], CallVerdict.PATTERN, "scan: {allowed: true"),
+        ([{"$match": {"status": SOME}}, {"$lookup": {"from": "users"}}], CallVerdict.REFUSED, "$lookup"),
+        (None, CallVerdict.UNKNOWN, "its first $match"),
+    ],
+)
+def test_aggregation_is_judged_by_its_stages(
+    shop: Trial, pipeline: list[dict[str, Any]] | None, verdict: CallVerdict, says: str
+) -> None:
+    found = shop.judge(DriverCall(method="aggregate", collection="orders", pipeline=pipeline))
+    assert found.verdict is verdict
+    assert says in f"{found.why} {found.advice}"
+
+
+def test_scan_that_the_file_allows_serves_what_no_key_leads_to() -> None:
+    allowed = migration(("  products:\n", "  products:\n    scan: {allowed: true}\n"))
+    with trial_of(allowed) as trial:
+        found = trial.judge(find({"price": {"$gt": SOME}}, "products"))
+    assert (found.verdict, found.by) == (CallVerdict.SERVED, "a scan")

@@ -29,7 +29,7 @@ class DriverCall:
 
     `collection` None and `filter` None are not known, and `unknown` says why. `options` are pymongo's own. `cursor` are methods
     of the cursor that are more than sort, skip, limit and projection. `of`: "collection", or "database" for one of its methods.
-    `documents` are what is inserted, an `update` of None is not known or none is given.
+    `documents` are what is inserted, an `update` or a `pipeline` of None is not known or none is given.
     """
 
     file: str = ""
@@ -42,6 +42,7 @@ class DriverCall:
     filter: Mapping[str, Any] | None = field(default_factory=dict, repr=False)
     update: Any = field(default=None, repr=False)
     projection: Any = field(default=None, repr=False)
+    pipeline: Sequence[Mapping[str, Any]] | None = field(default=None, repr=False)
     sort: Sequence[tuple[str, int]] = ()
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     cursor: Sequence[str] = ()

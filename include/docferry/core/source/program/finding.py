@@ -72,6 +72,7 @@ def _finished(found: FoundCall, program: Program) -> DriverCall:
         filter=query,
         update=_update(found),
         projection=_known(found.projection),
+        pipeline=_stages(found.pipeline),
         sort=tuple((found.names.get(name, name), way) for name, way in found.sort),
         options={name: plain_of(value) for name, value in found.options.items()},
         cursor=tuple(one for one in found.cursor if not one.startswith("where ") and one != "populate"),
@@ -94,6 +95,18 @@ def _update(found: FoundCall) -> Any:
 def _known(value: Value | None) -> Any:
     made = plain_of(value) if value is not None else None
     return None if made is SOME else made
+
+
+def _stages(value: Value | None) -> list[dict[str, Any]] | None:
+    """None: a stage, or what it is to do, is not known."""
+    made = _known(value)
+    if not isinstance(made, list) or not all(isinstance(one, dict) and len(one) == 1 for one in made):
+        return None
+    for stage in made:
+        ((name, asked),) = stage.items()
+        if (asked is SOME and name not in ("$limit", "$skip")) or (name == "$match" and _is_unknown_part(asked)):
+            return None
+    return made
 
 
 def _has_holes(query: Mapping[str, Any]) -> bool:

@@ -61,6 +61,10 @@ def _projection(found: FoundCall, value: Value) -> None:
         found.projection = value
 
 
+def _pipeline(found: FoundCall, value: Value) -> None:
+    found.pipeline = value
+
+
 def _document(found: FoundCall, value: Value) -> None:
     found.documents = list(value.values) if isinstance(value, Several) else [value]
 
@@ -93,6 +97,7 @@ _ROLES: Mapping[str, Callable[[FoundCall, Value], None]] = {
     "id": _id,
     "update": _update,
     "projection": _projection,
+    "pipeline": _pipeline,
     "document": _document,
     "documents": _document,
     "options": _options,

@@ -166,6 +166,7 @@ class FoundCall:
     filter: Value = field(default_factory=lambda: Fields({}))
     update: Value | None = None
     projection: Value | None = None
+    pipeline: Value | None = None
     sort: list[tuple[str, int]] = field(default_factory=list)
     options: dict[str, Value] = field(default_factory=dict)
     cursor: list[str] = field(default_factory=list)
