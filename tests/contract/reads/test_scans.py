@@ -13,13 +13,18 @@ from docferry.client.api.manager import DualWriteManager
 from docferry.errors import NoAccessPattern, ScanTooLarge
 from docferry.sandbox import SandboxStack
 from pymongo import DeleteOne, UpdateMany
-from support.backfill.rig import Rig, rig_of
+from support.backfill.rig import Rig, eventually, rig_of
 from support.client.rig import MODES, Asynchronous, connected, set_mode
 
 PERSON = {
     "entity": "PERSON",
     "key": {"PK": "PERSON#{name}", "SK": "PERSON"},
     "index": {"GSI1": {"PK": "CITY#{city}", "SK": "{name}"}},
+}
+SPREAD = {
+    "entity": "SPREAD",
+    "key": {"PK": "SPREAD#{_id}", "SK": "SPREAD"},
+    "index": {"GSI1": {"PK": "S#{status}#{_id:shard(4)}", "SK": "{n:number}"}},
 }
 PHONE = {"entity": "PHONE", "key": {"SK": "PHONE#{index:03d}"}}
 TREE: dict[str, Any] = {
@@ -28,9 +33,11 @@ TREE: dict[str, Any] = {
     "collections": {
         "people": {"table": "Shared", "item": PERSON, "children": {"phones": PHONE}, "scan": {"allowed": True}},
         "others": {"table": "Shared"},
+        "spread": {"table": "Shared", "item": SPREAD},
         "closed": {"table": "Shared", "scan": {"allowed": False}},
         "bounded": {"table": "Shared", "scan": {"allowed": True, "most_read_units": 3}},
     },
+    "access_patterns": {"spread_by_status": {"collection": "spread", "index": "GSI1", "PK": "S#{status}"}},
 }
 PEOPLE = [
     {"_id": ObjectId(), "name": name, "age": age, "city": city, "phones": [{"n": one} for one in range(age % 3)]}
@@ -128,5 +135,25 @@ def test_asynchronous_application_scans_too(rig: Rig, db: DualWriteManager) -> N
     try:
         assert names(client.call("people", "find", {"age": {"$lt": 40}}, sort=[("age", 1)])) == ["dan", "bob", "ann"]
         assert client.call("people", "update_many", {}, {"$set": {"seen": True}}).modified_count == 4
+    finally:
+        client.close()
+
+
+def test_partitions_of_a_spread_key_are_read_at_once_and_no_further_than_asked(rig: Rig, db: DualWriteManager) -> None:
+    spread = db["spread"]
+    spread.insert_many([{"_id": number, "status": "new", "n": number} for number in range(40)])
+    asked = {"status": "new"}
+
+    def found() -> list[int]:
+        return [one["n"] for one in spread.find(asked).sort("n", -1)]
+
+    eventually(lambda: found() == list(range(39, -1, -1)), "the index to name all")
+    assert len(list(spread.find(asked).limit(5))) == 5
+    total = [{"$match": asked}, {"$group": {"_id": None, "n": {"$sum": "$n"}}}]
+    assert list(spread.aggregate(total)) == [{"_id": None, "n": 780}]
+    client = Asynchronous(rig)
+    try:
+        assert client.call("spread", "count_documents", asked) == 40
+        assert client.call("spread", "aggregate", total) == [{"_id": None, "n": 780}]
     finally:
         client.close()

@@ -195,13 +195,13 @@ class TransactionReader(DocumentReader):
         super().__init__(mapping, calls)
         self._table, self._transaction = DocumentReader(mapping, calls, count=count), transaction
 
-    async def find(self, plan: ReadPlan) -> AsyncIterator[StoredDocument]:
+    async def find(self, plan: ReadPlan, *, whole: bool = False) -> AsyncIterator[StoredDocument]:
         """As a DocumentReader, and what the transaction has written, in no order: what does not match is the caller's to see."""
         self._transaction.require_open()
         if plan.query is None and not plan.scan:
             found = await self.places(plan.keys)
         else:
-            read = [one async for one in self._table.find(plan)]
+            read = [one async for one in self._table.find(plan, whole=True)]
             await self._transaction.remember(self._mapping, read)
             found = [self._transaction.seen(self._mapping, one.key) or one for one in read]
         keys = {one.key for one in found}

@@ -77,8 +77,9 @@ class DocumentReader:
         """The document; None if there is none."""
         return self._mapping.decode(found.live).document if found.live else None
 
-    async def find(self, plan: ReadPlan) -> AsyncIterator[StoredDocument]:
-        """All documents that a plan leads to, in its order; by a scan, in that of `_id`.
+    async def find(self, plan: ReadPlan, *, whole: bool = False) -> AsyncIterator[StoredDocument]:
+        """All documents that a plan leads to, in its order; by a scan, in that of `_id`. `whole`: the caller reads to the end,
+        so that several partitions are read at once.
 
         Raises: StoreError, RetryExhausted, TornRead; ScanTooLarge, before any is given.
         """
@@ -91,7 +92,7 @@ class DocumentReader:
                 if found.live:
                     yield found
             return
-        async for page in self._pages(plan.query):
+        async for page in self._pages(plan.query, whole=whole):
             for found in page:
                 if found.live:
                     yield found
@@ -233,7 +234,21 @@ class DocumentReader:
                 counted += int(reply["Count"])
         return counted
 
-    async def _pages(self, query: IndexQuery) -> AsyncIterator[list[StoredDocument]]:
+    async def _pages(self, query: IndexQuery, *, whole: bool) -> AsyncIterator[list[StoredDocument]]:
+        partitions = (query.partition, *query.others)
+        if whole and len(partitions) > 1:
+            for pages in await together(self._calls, [partial(self._read, query, one) for one in partitions]):
+                for page in pages:
+                    yield page
+            return
+        for one in partitions:
+            async for page in self._pages_of(query, one):
+                yield page
+
+    async def _read(self, query: IndexQuery, partition: str) -> list[list[StoredDocument]]:
+        return [page async for page in self._pages_of(query, partition)]
+
+    async def _pages_of(self, query: IndexQuery, partition: str) -> AsyncIterator[list[StoredDocument]]:
         """What a partition holds of root items, a page at a time, in its order.
 
         Of the table's own, where documents are one item, the items themselves; else their keys, by which they are read. An
@@ -253,12 +268,11 @@ class DocumentReader:
             names = {f"#k{place}": name for place, name in enumerate(layout.key_names)} | ({"#e": KIND} if told else {})
             request["ProjectionExpression"] = ", ".join(names)
         entity = {"S": self._mapping.root.entity}
-        for partition in (query.partition, *query.others):
-            condition = key_condition(layout, partition, query)
-            condition["ExpressionAttributeNames"] |= names
-            async for reply in self._replies({**request, **condition}):
-                items = [item for item in reply["Items"] if not told or item.get(KIND) == entity]
-                if whole:
-                    yield [self._found(layout.key_of(item), [layout.read(item)]) for item in items]
-                else:
-                    yield await self.places([layout.key_of(item) for item in items])
+        condition = key_condition(layout, partition, query)
+        condition["ExpressionAttributeNames"] |= names
+        async for reply in self._replies({**request, **condition}):
+            items = [item for item in reply["Items"] if not told or item.get(KIND) == entity]
+            if whole:
+                yield [self._found(layout.key_of(item), [layout.read(item)]) for item in items]
+            else:
+                yield await self.places([layout.key_of(item) for item in items])

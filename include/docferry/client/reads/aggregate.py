@@ -72,7 +72,7 @@ class Aggregations:
             self._parts.metrics.count("hint.passed_over")
         reader, memory = self._parts.within(asked.session).reader(mapping), Memory()
         found: list[Document] = []
-        async for place in reader.find(plan.where):
+        async for place in reader.find(plan.where, whole=True):
             document = reader.document(place)
             if document is not None and plan.filter.matches(document):
                 memory.hold(document)

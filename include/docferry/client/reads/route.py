@@ -284,7 +284,7 @@ class Queries:
         in_order = not query.sort or (plan.where.query is not None and plan.where.query.sorted)
         enough = query.skip + query.limit if query.limit and in_order else None
         found: list[Document] = []
-        async for place in reader.find(plan.where):
+        async for place in reader.find(plan.where, whole=enough is None):
             document = reader.document(place)
             if document is not None and plan.filter.matches(document):
                 found.append(document)
