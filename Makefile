@@ -9,8 +9,8 @@ APPROVE ?= demo
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.docferry-ready
 
-# As many tests at a time as there are cores.
-JOBS   ?= $(shell nproc)
+# Tests of servers wait as much as they work: three at a time for two cores.
+JOBS   ?= $(shell echo $$(( ($$(nproc) * 3 + 1) / 2 )))
 # Tests that measure time: nothing else runs beside them.
 ALONE   = $(shell grep -rl --include='test_*.py' 'pytest.mark.alone' tests)
 # Changing who leads, at length and through faults: more minutes than the tests of every change have.

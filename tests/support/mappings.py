@@ -120,6 +120,7 @@ REVERSIBLE = {
     "designed": _difficult.mapping("designed"),
     "alone": _difficult.mapping("alone"),
     "turned": _difficult.mapping("turned"),
-    "computed": _difficult.mapping("computed"),
     "sharded": _difficult.mapping("sharded"),
 }
+OF_NUMBERS = _difficult.mapping("computed")
+"""Its keys take numbers alone, so that not every drawn document has any."""

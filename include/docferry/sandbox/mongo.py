@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from pymongo import MongoClient
-from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
+from pymongo.errors import AutoReconnect, ConfigurationError, OperationFailure, PyMongoError
 
 from docferry.errors import InvariantBroken, RequestRefused, Unavailable
 from docferry.sandbox.mongo_setup import (
@@ -273,7 +273,7 @@ class SandboxReplicaSet:
                 with client.start_session() as session:
                     session.advance_cluster_time(now)
                     client.admin.command("ping", session=session)
-            except AutoReconnect:
+            except (AutoReconnect, ConfigurationError):  # it does not answer, or not as a member of a set yet
                 return False
             except OperationFailure as error:
                 if error.code in (18, 211):  # Nor has it read the users yet, perhaps.

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from bson.timestamp import Timestamp
 from docferry.core.mapping.change_writes import DecodedChange, Writes
 from docferry.core.mapping.items import Item, is_guard, key_of
+from docferry.core.mapping.mapping import DocumentMapping, KeyFields
 from docferry.core.mapping.raw import id_name
 from docferry.flows.ledger.dead_letters import close_letter, read_letter
 from docferry.flows.replicate.lanes import Applying, Lanes
@@ -135,7 +136,7 @@ def rule_broken(patch: Any, broken: str) -> Iterator[None]:
     with patch.context() as inner:
         inner.setattr("docferry.flows.validate.repair._Repair", PatientRepair)
         if broken == "no values in a pre-image":
-            inner.setattr("docferry.core.mapping.mapping.fields_needed", lambda settings: ())
+            inner.setattr(DocumentMapping, "key_fields", property(_without_values))
         if broken == "a digest of versions":
             inner.setattr("docferry.core.mapping.mapping.digest", digest_of_versions)
         yield
@@ -161,3 +162,11 @@ def calls_inline(patch: Any) -> Iterator[None]:
         inner.setattr("docferry.flows.validate.repair.unless_stopped", unless_stopped)
         inner.setattr(asyncio, "to_thread", to_thread)
         yield
+
+
+_KEY_FIELDS = DocumentMapping.key_fields
+
+
+def _without_values(mapping: DocumentMapping) -> KeyFields:
+    found: KeyFields = _KEY_FIELDS.__get__(mapping)
+    return replace(found, whole=())

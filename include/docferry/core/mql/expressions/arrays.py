@@ -72,7 +72,7 @@ def _last(value: Any) -> Any:
 
 
 @operator("$concatArrays", 0, any_number=True)
-def _concat_arrays(*values: Any) -> Any:
+def _concat_arrays(values: Iterable[Any]) -> Any:
     found: list[Any] = []
     for one in values:
         if is_nullish(one):
@@ -235,7 +235,7 @@ def _in_order(found: dict[Any, Any]) -> list[Any]:
 
 
 @operator("$setUnion", 0, any_number=True)
-def _set_union(*values: Any) -> Any:
+def _set_union(values: Iterable[Any]) -> Any:
     found: list[Any] = []
     for one in values:
         if is_nullish(one):
@@ -245,14 +245,16 @@ def _set_union(*values: Any) -> Any:
 
 
 @operator("$setIntersection", 0, any_number=True)
-def _set_intersection(*values: Any) -> Any:
-    if any(map(is_nullish, values)):
-        for one in values:
-            if is_nullish(one):
-                return None
-            _list(17047, "$setIntersection", one)
-    first, *others = [distinct(_list(17047, "$setIntersection", one)) for one in values] or [{}]
-    return _in_order({key: one for key, one in first.items() if all(key in other for other in others)})
+def _set_intersection(values: Iterable[Any]) -> Any:
+    found: dict[Any, Any] | None = None
+    for one in values:
+        if is_nullish(one):
+            return None
+        own = distinct(_list(17047, "$setIntersection", one))
+        found = own if found is None else {key: value for key, value in found.items() if key in own}
+        if not found:
+            break
+    return _in_order(found or {})
 
 
 @operator("$setDifference", 2)
@@ -270,7 +272,7 @@ def _set_is_subset(one: Any, other: Any) -> bool:
 
 
 @operator("$setEquals", 2, any_number=True)
-def _set_equals(*values: Any) -> bool:
+def _set_equals(values: Iterable[Any]) -> bool:
     first, *others = [distinct(_list(17044, "$setEquals", one)).keys() for one in values]
     return all(first == other for other in others)
 

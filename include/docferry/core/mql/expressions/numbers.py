@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal, InvalidOperation
 from typing import Any, Final
@@ -85,7 +85,7 @@ def _numbers(code: int, name: str, values: Sequence[Any]) -> bool:
 
 
 @operator("$add", 0, any_number=True)
-def _add(*values: Any) -> Any:
+def _add(values: Iterable[Any]) -> Any:
     date: Any = None
     numbers: list[Any] = []
     for one in values:
@@ -158,18 +158,16 @@ def _subtract(one: Any, other: Any) -> Any:
 
 
 @operator("$multiply", 0, any_number=True)
-def _multiply(*values: Any) -> Any:
+def _multiply(values: Iterable[Any]) -> Any:
+    found: Any = None
     for one in values:
         if is_nullish(one):
             return None
         if not is_number(one):
             raise ExpressionRefused(14, f"$multiply only supports numeric types, not {shown(one)}")
-    if not values:
-        return 1
-    found = values[0]
-    for one in values[1:]:
-        found = _combined((found, one), CONTEXT.multiply, lambda first, second: first * second)
-    return found
+        both = (found, one)
+        found = one if found is None else _combined(both, CONTEXT.multiply, lambda first, second: first * second)
+    return 1 if found is None else found
 
 
 def _combined(pair: tuple[Any, Any], decimal: Callable[..., Decimal], plain: Callable[[Any, Any], Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from docferry.core.bson_codec.order import ABSENT
@@ -21,7 +22,7 @@ from docferry.errors import ExpressionRefused
 
 
 @operator("$mergeObjects", 0, any_number=True)
-def _merge_objects(*values: Any) -> dict[str, Any]:
+def _merge_objects(values: Iterable[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for one in values:
         if is_nullish(one):

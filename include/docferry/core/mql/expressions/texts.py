@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -60,7 +61,7 @@ def _whole(code: int, name: str, value: Any) -> int:
 
 
 @operator("$concat", 0, any_number=True)
-def _concat(*values: Any) -> Any:
+def _concat(values: Iterable[Any]) -> Any:
     found: list[str] = []
     for one in values:
         if is_nullish(one):
