@@ -73,7 +73,7 @@ class SandboxReplicaSet:
         # Letters and digits only: safe in a URI and in a shell.
         self._passwords: dict[User, str] = {user: secrets.token_hex(16) for user in ROLES}
         self._clients: dict[int, Client] = {}
-        self._users_exist = False
+        self._users_exist = self._closed = False
 
     def _member(self, index: int, *, arbiter: bool) -> Member:
         return Member(index, self.directory / f"mongod-{index}", ReservedPort(), arbiter)
@@ -112,6 +112,7 @@ class SandboxReplicaSet:
 
     def close(self) -> None:
         """Stop every process. Idempotent. The data is not needed again, so a clean shutdown is not waited for."""
+        self._closed = True
         for member in self._members:
             if member.paused and member.process is not None:
                 member.process.resume()  # Or its client would wait for an answer to its goodbye.
@@ -306,6 +307,8 @@ class SandboxReplicaSet:
         return bool(hello.get("isWritablePrimary") or hello.get("secondary") or hello.get("arbiterOnly"))
 
     def _primaries(self) -> list[int]:
+        if self._closed:  # by another thread: none will come
+            raise Unavailable("the replica set was closed meanwhile")
         return [m.index for m in self._members if (hello := self._hello(m)) and hello.get("isWritablePrimary")]
 
     def _applied(self, index: int) -> Any:
