@@ -62,7 +62,7 @@ flow: venv ## all tests of one room, as `make flow F=reverse` (half a minute to 
 	@test -n "$(filter $(F),$(ROOMS))" || { echo "make flow F=ROOM, where ROOM is one of: $(ROOMS)"; exit 2; }
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile $(filter-out tests/support/%,$(wildcard tests/*/$(F)))
 
-test: venv ## the tests, on all cores, from nothing; all but those of `make cutover` (PYTEST="-k word -x": more words for pytest; 15 minutes on two cores)
+test: venv ## the tests, on all cores, from nothing; all but those of `make cutover` (PYTEST="-k word -x": more words for pytest; 20 minutes on two cores)
 	@echo "==> fetching mongod and the emulators, if they are not cached"
 	@$(BIN)/python -c 'from docferry.sandbox import tools as t; t.ensure_mongod(print); t.ensure_ministack(print); t.ensure_moto(print)'
 	@echo "==> running the tests"

@@ -22,10 +22,21 @@ from docferry.core.access.read_plan import ReadPlan, plan_read
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mql.filters import Filter, compile_filter
 from docferry.core.settings import AccessPattern
+from docferry.errors import ExpressionRefused
 from docferry.ports.client import DynamoCalls, MongoCalls
 
 MONGO, DYNAMODB = "mongodb", "dynamodb"
 Sort = Sequence[tuple[str, int]]
+
+
+def sort_of(
+    key: str | Sequence[str | tuple[str, int]] | Mapping[str, int] | None, direction: int | None = None
+) -> Sort:
+    """A sort as pymongo takes it: a document, pairs, names; None for none."""
+    if isinstance(key, str):
+        return ((key, direction or 1),)
+    pairs = key.items() if isinstance(key, Mapping) else key or ()
+    return tuple((one, 1) if isinstance(one, str) else (one[0], one[1]) for one in pairs)
 
 
 def now() -> datetime:
@@ -71,6 +82,10 @@ class ClientContext:
         if not session.in_transaction or session not in self.sessions:
             return self
         return replace(self, transaction=self.sessions[session])
+
+    def evaluation_refused(self, error: ExpressionRefused) -> Exception:
+        """As pymongo raises what MongoDB refuses to evaluate."""
+        return self.mongo.of_command(self.mongo.write_error(error.code, str(error)))
 
     def mapping(self, collection: str) -> DocumentMapping | None:
         return self.mappings.get(collection)

@@ -11,9 +11,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from docferry.client.api.cursors import AsyncCursor, Cursor, by_id, query_of, sort_of
+from docferry.client.api.cursors import AsyncCursor, Cursor, by_id, query_of
 from docferry.client.api.listed import AsyncListedCursor, ListedCursor
-from docferry.client.context import now
+from docferry.client.context import now, sort_of
 from docferry.client.reads.aggregate import Aggregation, Aggregations
 from docferry.client.reads.route import Queries
 from docferry.client.transport.sync_driver import run
@@ -178,7 +178,7 @@ class _Named:
             return await self._delegated.collection(self._known, method, about, arguments, options)
 
         async def passed_over(_: ModeState) -> Any:
-            self.queries.pass_over(PASSED_OVER, len(asked))
+            self.database.parts.metrics.count(PASSED_OVER, len(asked))
             names = [one.name for one in asked]
             return names if method == "create_indexes" else names[0]
 

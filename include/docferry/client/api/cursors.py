@@ -11,7 +11,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-from docferry.client.context import Sort
+from docferry.client.context import sort_of
 from docferry.client.reads.route import Queries, Query
 from docferry.client.transport.sync_driver import run
 from docferry.core.mapping.items import Document
@@ -32,14 +32,6 @@ class Searched(Protocol):
 
     def delegate_find(self, method: str, call: Callable[..., Any], arguments: Sequence[Any]) -> Any:
         """What a cursor does in MongoDB alone."""
-
-
-def sort_of(key: str | Sequence[str | tuple[str, int]] | Mapping[str, int], direction: int | None = None) -> Sort:
-    """A sort as pymongo takes it."""
-    if isinstance(key, str):
-        return ((key, direction or 1),)
-    pairs = key.items() if isinstance(key, Mapping) else key
-    return tuple((one, 1) if isinstance(one, str) else (one[0], one[1]) for one in pairs)
 
 
 def query_of(arguments: Sequence[Any], options: Mapping[str, Any]) -> Query:

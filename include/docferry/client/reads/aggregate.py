@@ -62,8 +62,7 @@ class Aggregations:
             with timed(self._parts.metrics, DYNAMODB, "aggregate"):
                 found = await self._run(asked)
         except ExpressionRefused as error:
-            mongo = self._parts.mongo
-            raise mongo.of_command(mongo.write_error(error.code, str(error))) from error
+            raise self._parts.evaluation_refused(error) from error
         return [self._parts.border.to_application(one) for one in found]
 
     async def _run(self, asked: Aggregation) -> list[Document]:
@@ -94,4 +93,4 @@ class Aggregations:
             [border.to_internal(one) for one in asked.pipeline], now=asked.now, let=border.to_internal(asked.let)
         )
         within = self._parts.within(asked.session)
-        return self._mapping, pipeline, within.plan(self._mapping, pipeline.match, variables=pipeline.known)
+        return self._mapping, pipeline, within.plan(self._mapping, pipeline.match, variables=pipeline.variables)

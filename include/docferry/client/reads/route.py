@@ -26,7 +26,7 @@ from docferry.core.mapping.items import Document
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mql.expressions import variables_of
 from docferry.core.mql.projection import project, sort_documents
-from docferry.core.mql.values import as_bson, values_at
+from docferry.core.mql.values import values_at
 from docferry.errors import CallRefused, ExpressionRefused, MigrationError
 
 
@@ -88,10 +88,6 @@ class Queries:
             guards=self._mapping.settings.unique,
             waived=frozenset(frozenset(fields.split(",")) for name, _, fields in waived if name == self._name),
         )
-
-    def pass_over(self, what: str, number: int) -> None:
-        """Count what was asked for and is not needed."""
-        self._metrics.count(what, number)
 
     def is_mongodbs(self) -> bool:
         """Whether no read is asked of DynamoDB, nor compared: then nothing has to be known of it."""
@@ -240,16 +236,11 @@ class Queries:
         if unknown := _unknown(query):
             raise CallRefused(what=f"DynamoDB knows no {', '.join(unknown)}", suggestion=instead_of_options(unknown))
         project({"_id": 0}, query.projection)
-        let = self._border.to_internal(query.options.get("let"))
         try:
-            variables = {**variables_of(as_bson(let) if let else None, now=query.now), "NOW": query.now}
+            variables = variables_of(self._border.to_internal(query.options.get("let")), now=query.now)
         except ExpressionRefused as error:
-            raise self._refusal(error) from error
+            raise self._parts.evaluation_refused(error) from error
         return self._parts.within(query.session).plan(self._mapping, query.filter, query.sort, variables)
-
-    def _refusal(self, error: ExpressionRefused) -> Exception:
-        """As pymongo raises what MongoDB refuses to evaluate."""
-        return self._parts.mongo.of_command(self._parts.mongo.write_error(error.code, str(error)))
 
     async def _if_dynamodb_can(self, query: Query, plan: Plan, method: str) -> list[Document] | None:
         """What DynamoDB has; None where MongoDB must be asked: nothing found, not whole, or no answer."""
@@ -273,7 +264,7 @@ class Queries:
             try:
                 found = await self._collect(self._mapping, query, plan)
             except ExpressionRefused as error:
-                raise self._refusal(error) from error
+                raise self._parts.evaluation_refused(error) from error
         return [project(document, query.projection) for document in found]
 
     async def _collect(self, mapping: DocumentMapping, query: Query, plan: Plan) -> list[Document]:

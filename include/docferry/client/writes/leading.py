@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,7 +20,6 @@ from docferry.core.mql.expressions import variables_of
 from docferry.core.mql.filters import compile_filter
 from docferry.core.mql.projection import sort_documents
 from docferry.core.mql.updates import Updating, check_insert
-from docferry.core.mql.values import as_bson
 from docferry.errors import CallRefused, ConditionFailed, KeyTaken, RetryExhausted, Unavailable, UpdateRefused
 
 T = TypeVar("T")
@@ -69,23 +67,9 @@ async def until_taken(
 
 def updating(query: Mapping[str, Any], update: Mapping[str, Any], options: Mapping[str, Any]) -> Updating:
     """An update as of now. Raises: CallRefused, for a query that DynamoDB does not answer."""
-    at, let = now(), options.get("let")
-    known, filters = variables_in(options, at), options.get("array_filters")
-    return Updating(query=compile_filter(query, known), update=update, now=at, array_filters=filters, let=let)
-
-
-def variables_in(options: Mapping[str, Any], at: datetime) -> Mapping[str, Any]:
-    """What the query's $expr knows, by the call's option `let`. Raises: UpdateRefused; CallRefused."""
-    let = options.get("let")
-    return {**variables_of(as_bson(let) if let else None, now=at), "NOW": at}
-
-
-def pairs_of(sort: Any) -> list[tuple[str, int]]:
-    """A sort as pymongo takes it: a document, pairs, names; None for none."""
-    if isinstance(sort, str):
-        return [(sort, 1)]
-    pairs = sort.items() if isinstance(sort, Mapping) else sort or ()
-    return [(one, 1) if isinstance(one, str) else (one[0], one[1]) for one in pairs]
+    at, let, filters = now(), options.get("let"), options.get("array_filters")
+    known = compile_filter(query, variables_of(let, now=at))
+    return Updating(query=known, update=update, now=at, array_filters=filters, let=let)
 
 
 class LeadingWrites:

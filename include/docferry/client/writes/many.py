@@ -11,14 +11,15 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from docferry.client.context import ClientContext, now
+from docferry.client.context import ClientContext, now, sort_of
 from docferry.client.writes.coming import ComingWrites
 from docferry.client.writes.delegated import DelegatedCalls, Later
-from docferry.client.writes.leading import Change, LeadingWrites, pairs_of, updating, variables_in
+from docferry.client.writes.leading import Change, LeadingWrites, updating
 from docferry.client.writes.within import within
 from docferry.core.access.calls import SERVED_CALLS
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document
+from docferry.core.mql.expressions import variables_of
 from docferry.core.mql.projection import project
 from docferry.core.mql.updates import check_replacement, replacement_upserted
 from docferry.ports.client import BulkRequest
@@ -102,12 +103,13 @@ class ManyCalls:
         self, state: ModeState, method: str, query: Any, update: Any, upsert: bool, options: Mapping[str, Any]
     ) -> Any:
         query, options = self._inside(query), self._options(options)
-        known = variables_in(options, now())
+        let = options.get("let")
         if method == "delete_many":
-            removed, _ = await self._leading.change_all(state, query, None, known)
+            removed, _ = await self._leading.change_all(state, query, None, variables_of(let, now=now()))
             return self._mongo.deleted(removed)
         self._mongo.require_update(update)
         asked = updating(query, self._inside(update), options)
+        known = variables_of(let, now=asked.now)
         matched, modified = await self._leading.change_all(state, query, asked.apply, known)
         if matched or not upsert:
             return self._mongo.updated(matched=matched, modified=modified)
@@ -127,12 +129,10 @@ class ManyCalls:
         if method == "find_one_and_replace":
             self._mongo.require_replacement(asked["replacement"])
             change, otherwise = _replacing(query, self._inside(asked["replacement"]), asked.get("upsert", False))
-        known = variables_in(self._options(asked), now())
-        found = await self._leading.change_and_give(state, query, change, otherwise, pairs_of(asked.get("sort")), known)
+        known = variables_of(self._options(asked).get("let"), now=now())
+        found = await self._leading.change_and_give(state, query, change, otherwise, sort_of(asked.get("sort")), known)
         document = found.after if asked.get("return_document") else found.before
-        if document is None or not self._mongo.raw(self._name).write_concern.acknowledged:
-            return None
-        return self._border.to_application(project(document, asked.get("projection")))
+        return self._border.to_application(project(document, asked.get("projection"))) if document is not None else None
 
     async def _bulk(
         self, state: ModeState, requests: Sequence[BulkRequest], ordered: bool, left: Mapping[str, Any]
@@ -180,12 +180,13 @@ class ManyCalls:
         query, changed, options = self._inside(one.query), self._inside(one.change), self._options(one.options)
         change: Change | None = None
         otherwise: Callable[[], Document] | None = None
+        at = now()
         if one.method == "replace_one":
             change, otherwise = _replacing(query, changed, one.upsert)
         elif one.method == "update_one":
             asked = updating(query, changed, options)
-            change, otherwise = asked.apply, asked.inserted if one.upsert else None
-        sort, known = pairs_of(options.get("sort")), variables_in(options, now())
+            change, otherwise, at = asked.apply, asked.inserted if one.upsert else None, asked.now
+        sort, known = sort_of(options.get("sort")), variables_of(options.get("let"), now=at)
         found = await self._leading.change(state, query, change, otherwise, sort, known)
         if one.method == "delete_one":
             done.add(nRemoved=int(found.before is not None))

@@ -13,18 +13,19 @@ from typing import Any
 
 from bson.objectid import ObjectId
 
-from docferry.client.context import ClientContext, Sort, now
+from docferry.client.context import ClientContext, Sort, now, sort_of
 from docferry.client.writes.coming import ComingWrites
 from docferry.client.writes.delegated import DelegatedCalls, Later
 from docferry.client.writes.dual import DualWrites
 from docferry.client.writes.gate import WriteGate
-from docferry.client.writes.leading import LeadingChange, LeadingWrites, pairs_of, updating, variables_in
+from docferry.client.writes.leading import LeadingChange, LeadingWrites, updating
 from docferry.client.writes.many import ManyCalls
 from docferry.client.writes.transactions import Transactions
 from docferry.client.writes.within import within
 from docferry.core.access.calls import Call
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document
+from docferry.core.mql.expressions import variables_of
 from docferry.core.mql.projection import project
 from docferry.core.mql.updates import check_replacement, replacement_upserted
 from docferry.ports.client import MongoResult
@@ -135,8 +136,8 @@ class CollectionCalls:
         async def dynamodb(state: ModeState) -> Any:
             self._mongo.require_update(update)
             self._coming.take("update_one", update, options)
-            asked, sort = updating(query, update, options), pairs_of(options.get("sort"))
-            known, otherwise = variables_in(options, asked.now), asked.inserted if upsert else None
+            asked, sort = updating(query, update, options), sort_of(options.get("sort"))
+            known, otherwise = variables_of(options.get("let"), now=asked.now), asked.inserted if upsert else None
             found = await self._leading.change(state, query, asked.apply, otherwise, sort, known)
             return self._update_result(found)
 
@@ -161,8 +162,8 @@ class CollectionCalls:
                 query,
                 lambda document: check_replacement(document, replacement),
                 (lambda: replacement_upserted(query, replacement)) if upsert else None,
-                pairs_of(options.get("sort")),
-                variables_in(options, now()),
+                sort_of(options.get("sort")),
+                variables_of(options.get("let"), now=now()),
             )
             return self._update_result(found)
 
@@ -185,7 +186,8 @@ class CollectionCalls:
 
         async def dynamodb(state: ModeState) -> Any:
             self._coming.take("delete_one", None, options)
-            removed = await self._leading.change(state, query, None, None, known=variables_in(options, now()))
+            known = variables_of(options.get("let"), now=now())
+            removed = await self._leading.change(state, query, None, None, known=known)
             return self._mongo.deleted(int(removed.before is not None))
 
         return await self._gate.write("delete_one", mongo, dynamodb)
@@ -214,13 +216,10 @@ class CollectionCalls:
             self._mongo.require_update(update)
             self._coming.take("find_one_and_update", update, options)
             by = updating(query, update, options)
-            found = await self._leading.change_and_give(
-                state, query, by.apply, by.inserted if upsert else None, sort or (), variables_in(options, by.now)
-            )
+            known, otherwise = variables_of(options.get("let"), now=by.now), by.inserted if upsert else None
+            found = await self._leading.change_and_give(state, query, by.apply, otherwise, sort or (), known)
             document = found.after if return_document else found.before
-            if document is None or not self._mongo.raw(self._name).write_concern.acknowledged:
-                return None
-            return project(document, projection)
+            return project(document, projection) if document is not None else None
 
         return self._border.to_application(await self._gate.write("find_one_and_update", mongo, dynamodb))
 

@@ -18,7 +18,7 @@ from bson.decimal128 import Decimal128
 from docferry.core.bson_codec.references import fields_of
 from docferry.core.limits import PARTITION_KEY_BYTES
 from docferry.core.mapping.items import GUARD, Document, Item, ItemKey
-from docferry.core.mapping.key_templates import parse_template, render_value
+from docferry.core.mapping.key_templates import render_value, table_key_fields
 from docferry.core.mql.index_entries import EMPTY_ARRAY, Entry, IndexEntries, compile_index
 from docferry.core.settings import CollectionSettings, UniqueSettings
 
@@ -118,7 +118,7 @@ def _digest_text(text: str) -> str:
 
 def compile_guards(collection: CollectionSettings) -> tuple[GuardPlan, ...]:
     """Of the unique indexes for which the table key does not stand already. Raises as `compile_index` does."""
-    key = frozenset().union(*(parse_template(one).fields for one in collection.item.key.values()))
+    key = table_key_fields(collection.item.key)
     found = [one for one in collection.unique if not key <= set(one.fields)]
     return tuple(
         GuardPlan(

@@ -294,6 +294,11 @@ def typed_text(kind: KeyType, value: Any, order: Order) -> str | None:
     return base64_text(value) if type(value) is bytes and value else None
 
 
+def table_key_fields(key: Mapping[str, str]) -> frozenset[str]:
+    """The fields, as dotted paths, that the templates of a table key are made of."""
+    return frozenset().union(*(parse_template(one).fields for one in key.values()))
+
+
 def parse_key(source: str | None, kind: KeyType = "S") -> Template:
     """The template of a key attribute of that type; None is the sort key that a table has not. Raises ValueError."""
     if source is None:

@@ -150,6 +150,10 @@ class LoadHeaders:
         record = self._ledger.read(BACKFILL, collection)
         return header_in(record) if record is not None else None
 
+    def all(self) -> dict[str, LoadHeader]:
+        """Those that were ever claimed, by collection."""
+        return {record.key: header_in(record) for record in self._ledger.list(BACKFILL)}
+
     def write(self, header: LoadHeader) -> LoadHeader:
         """Make it the collection's header. Raises ConditionFailed if the stored one is not the one that was read."""
         before = header.record.body if header.record is not None else {}

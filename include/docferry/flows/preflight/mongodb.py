@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 
 from docferry.config import Migration
-from docferry.core.mapping.key_templates import parse_template
+from docferry.core.mapping.key_templates import parse_template, table_key_fields
 from docferry.core.mql.index_entries import unlike
 from docferry.core.settings import CollectionSettings
 from docferry.errors import AccessDenied, PreflightFailed, Problem, RequestRefused
@@ -184,7 +184,7 @@ def unlike_indexes(settings: CollectionSettings, facts: SourceFacts) -> Iterator
 def not_kept(settings: CollectionSettings, waived: Collection[str], facts: SourceFacts) -> Iterator[Problem]:
     """MongoDB's unique indexes that nothing keeps once DynamoDB leads: no guard, and no table key. `_id` counts only where the
     file names any: others have always taken it for kept."""
-    key = frozenset().union(*(parse_template(one).fields for one in settings.item.key.values()))
+    key = table_key_fields(settings.item.key)
     kept = {frozenset(one.fields) for one in settings.unique}
     for unique in dict.fromkeys((*facts.unique, *facts.partly_unique)):
         name = f"{settings.name}.{','.join(sorted(unique))}"

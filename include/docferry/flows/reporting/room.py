@@ -1,6 +1,7 @@
 """What the night's page shows of a migration, from the ledger alone: no document, no secret. Reads only.
 
-One query for each section of the ledger; the chunks of a collection are listed only while it is loaded.
+One query for each section of the ledger, of which dead letters have one for each collection; the chunks of a collection are
+listed only while it is loaded.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from docferry.core.cutover.modes import Mode, ModeState
 from docferry.errors import TableMissing
 from docferry.flows.ledger.approvals import list_approvals
 from docferry.flows.ledger.dead_letters import list_letters
-from docferry.flows.ledger.load_headers import NEW, Counts, LoadHeaders, list_chunks
+from docferry.flows.ledger.load_headers import NEW, Counts, LoadHeader, LoadHeaders, list_chunks
 from docferry.flows.ledger.modes import describe_instance, list_instances, list_moves, read_mode
 from docferry.flows.ledger.reports import RecordedReport, latest_report
 from docferry.flows.ledger.rooms.spent import list_spent
@@ -44,7 +45,8 @@ def room_of(migration: Migration, ledger: Ledger) -> dict[str, Any]:
 def _room(migration: Migration, ledger: Ledger) -> dict[str, Any]:
     now, mode = now_ms(), read_mode(ledger)
     instances, report = list_instances(ledger), latest_report(ledger)
-    collections = [_collection(name, ledger, report, now) for name in migration.mappings]
+    headers = LoadHeaders(ledger).all()
+    collections = [_collection(name, headers.get(name), ledger, report, now) for name in migration.mappings]
     return {
         "migration": migration.name,
         "at_ms": now,
@@ -83,8 +85,9 @@ def _seen(state: dict[str, Any] | None, now: int) -> dict[str, Any] | None:
     return {**state, "noted_s": age_s, "fresh": age_s is not None and age_s <= SEEN_S}
 
 
-def _collection(name: str, ledger: Ledger, report: RecordedReport | None, now: int) -> dict[str, Any]:
-    header = LoadHeaders(ledger).read(name)
+def _collection(
+    name: str, header: LoadHeader | None, ledger: Ledger, report: RecordedReport | None, now: int
+) -> dict[str, Any]:
     chunks = [] if header is None or header.complete else list_chunks(ledger, name)
     counts = header.counts if header and header.complete else sum((one.counts for one in chunks), Counts())
     expected = sum(one.expected for one in chunks) or counts.read

@@ -20,6 +20,7 @@ from bson import Regex
 
 from docferry.core.bson_codec.order import ABSENT
 from docferry.core.bson_codec.references import fields_of
+from docferry.core.mql.values import as_bson
 from docferry.errors import CallRefused
 
 Scope = Mapping[str, Any]
@@ -44,8 +45,12 @@ def scope_of(document: Mapping[str, Any], *, now: datetime, variables: Mapping[s
 
 
 def variables_of(let: Mapping[str, Any] | None, *, now: datetime) -> dict[str, Any]:
-    """The variables of a call's option `let`, whose values are expressions over no document. Raises: as evaluating."""
-    return {name: compile_expression(one)(scope_of({}, now=now)) for name, one in (let or {}).items()}
+    """What a call's expressions know: NOW, and the variables of its option `let`, whose values are expressions over no document.
+
+    Raises: as evaluating.
+    """
+    given = as_bson(let) if let else {}
+    return {name: compile_expression(one)(scope_of({}, now=now)) for name, one in given.items()} | {"NOW": now}
 
 
 def compile_expression(raw: Any) -> Evaluate:

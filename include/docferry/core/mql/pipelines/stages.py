@@ -32,17 +32,12 @@ from docferry.errors import CallRefused
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """`match` is the filter of the first stage, {} without one; `stages` is what follows it. `variables` are of `let`."""
+    """`match` is the filter of the first stage, {} without one; `stages` what follows it; `variables` are known to all of it."""
 
     match: Mapping[str, Any] = field(repr=False)
     stages: Sequence[Stage] = field(repr=False)
     variables: Mapping[str, Any] = field(repr=False)
     now: datetime
-
-    @property
-    def known(self) -> Mapping[str, Any]:
-        """The variables that `$expr` in `match` knows."""
-        return {**self.variables, "NOW": self.now}
 
     def run(self, documents: Iterable[Document], most_bytes: int = MOST_BYTES) -> list[Document]:
         """Of documents that `match` finds, to what comes out. A stage may hold so many bytes, and so may the result."""
@@ -56,14 +51,13 @@ class Pipeline:
 def compile_pipeline(stages: Sequence[Any], *, now: datetime, let: Mapping[str, Any] | None = None) -> Pipeline:
     """Raises: CallRefused for a stage, an operator or an accumulator that is not known here, by name."""
     asked = [_named(one) for one in as_bson({"": list(stages)})[""]]
-    variables = variables_of(as_bson(let) if let else None, now=now)
+    variables = variables_of(let, now=now)
     match = asked[0][1] if asked and asked[0][0] == "$match" else {}
     rest = asked[1:] if asked and asked[0][0] == "$match" else asked
     if not isinstance(match, dict):
         raise _refuse("$match with anything but a document")
-    known = {**variables, "NOW": now}
     return Pipeline(
-        match, [_match(one, known) if name == "$match" else STAGES[name](one) for name, one in rest], variables, now
+        match, [_match(one, variables) if name == "$match" else STAGES[name](one) for name, one in rest], variables, now
     )
 
 
