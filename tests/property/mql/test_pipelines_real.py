@@ -158,6 +158,13 @@ CASES: list[Documents] = [
     [{"$replaceRoot": {"newRoot": {"$mergeObjects": ["$$ROOT", {"n": "$$least"}]}}}],
     [{"$replaceWith": "$note"}],
     [{"$addFields": {"x": {"y": 1, "z": "$user"}}}],
+    [
+        {"$addFields": {"x": {"$add": ["$total", 1]}}},
+        {"$match": {"user": "ann"}},
+    ],  # of another user it cannot be computed
+    [{"$set": {"x": {"$size": "$note"}}}, {"$match": {"$expr": {"$eq": ["$user", "nobody"]}}}],
+    [{"$set": {"user": {"$toUpper": "$user"}}}, {"$match": {"user": "ANN"}}],
+    [{"$project": {"user": 1, "x": {"$toInt": "$total"}}}, {"$match": {"user": "ann"}}],
 ]
 
 

@@ -252,8 +252,6 @@ def _set_intersection(values: Iterable[Any]) -> Any:
             return None
         own = distinct(_list(17047, "$setIntersection", one))
         found = own if found is None else {key: value for key, value in found.items() if key in own}
-        if not found:
-            break
     return _in_order(found or {})
 
 

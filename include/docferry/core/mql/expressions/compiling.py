@@ -155,17 +155,20 @@ def value_at(value: Any, names: Sequence[str]) -> Any:
 # --- kinds of operators ----------------------------------------------------------------------------------------------
 
 
-def operator(name: str, least: int = 1, most: int | None = None, *, any_number: bool = False) -> Callable[[F], F]:
+def operator(
+    name: str, least: int = 1, most: int | None = None, *, any_number: bool = False, in_turn: bool = False
+) -> Callable[[F], F]:
     """Register a function of values as an operator of so many operands (`most` None: as `least`).
 
-    One of `any_number` gets an iterator: as MongoDB's, it may have its answer before it has looked at all of them.
+    One of `any_number`, or that takes them `in_turn`, gets an iterator: as MongoDB's, it may have its answer before it has
+    looked at all of them.
     """
     top = None if any_number else least if most is None else most
 
     def register(function: F) -> F:
         def make(word: str, operand: Any) -> Evaluate:
             parts = [compile_expression(one) for one in operands(word, operand, least, top)]
-            if any_number:
+            if any_number or in_turn:
                 return lambda scope: function(part(scope) for part in parts)
             return lambda scope: function(*(part(scope) for part in parts))
 

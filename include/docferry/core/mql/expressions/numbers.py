@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal, InvalidOperation
 from typing import Any, Final
@@ -250,20 +250,20 @@ def _whole(name: str, value: Any, of_double: Callable[[float], int], rounding: s
     return value
 
 
-@operator("$round", 1, 2)
-def _round(value: Any, place: Any = 0) -> Any:
-    return _to_place("$round", value, place, ROUND_HALF_EVEN)
+@operator("$round", 1, 2, in_turn=True)
+def _round(values: Iterator[Any]) -> Any:
+    return _to_place("$round", values, ROUND_HALF_EVEN)
 
 
-@operator("$trunc", 1, 2)
-def _trunc(value: Any, place: Any = 0) -> Any:
-    return _to_place("$trunc", value, place, ROUND_DOWN)
+@operator("$trunc", 1, 2, in_turn=True)
+def _trunc(values: Iterator[Any]) -> Any:
+    return _to_place("$trunc", values, ROUND_DOWN)
 
 
-def _to_place(name: str, value: Any, place: Any, rounding: str) -> Any:
-    if is_nullish(value) or is_nullish(place):
+def _to_place(name: str, values: Iterator[Any], rounding: str) -> Any:
+    value = next(values)
+    if not _numbers(51081, name, (value,)) or is_nullish(place := next(values, 0)):
         return None
-    _numbers(51081, name, (value,))
     at = whole_number(place)
     if at is None or not -20 <= at <= 100:
         raise ExpressionRefused(

@@ -24,6 +24,7 @@ from docferry.core.mql.expressions import Scope, scope_of, variables_of
 from docferry.core.mql.filters import compile_filter
 from docferry.core.mql.pipelines.grouping import ACCUMULATORS, Stage, group
 from docferry.core.mql.pipelines.memory import MOST_BYTES, Memory
+from docferry.core.mql.pipelines.moving import matches_first
 from docferry.core.mql.pipelines.shaping import Shape, add_fields, project_stage, replace_root, replace_with, unset
 from docferry.core.mql.projection import sort_documents
 from docferry.core.mql.values import Document, as_bson, whole_number
@@ -53,7 +54,7 @@ def compile_pipeline(stages: Sequence[Any], *, now: datetime, let: Mapping[str, 
     asked = [_named(one) for one in as_bson({"": list(stages)})[""]]
     variables = variables_of(let, now=now)
     match = asked[0][1] if asked and asked[0][0] == "$match" else {}
-    rest = asked[1:] if asked and asked[0][0] == "$match" else asked
+    rest = matches_first(asked[1:] if asked and asked[0][0] == "$match" else asked)
     if not isinstance(match, dict):
         raise _refuse("$match with anything but a document")
     return Pipeline(
