@@ -39,6 +39,8 @@ class PhaseApprovalSensor(BaseSensorOperator):
         super().__init__(**kwargs)
         self.migration_file = migration_file
         self.phase = phase
+        self._read: Migration | None = None
+        self._opened: Ledger | None = None
 
     def poke(self, context: Context) -> bool:
         """Whether there is evidence to decide on: a full validation that found all equal."""
@@ -102,15 +104,20 @@ class PhaseApprovalSensor(BaseSensorOperator):
         return self._summary(report)
 
     def _migration(self) -> Migration:
+        """Read once in a process: each look of this sensor is one."""
         from docferry.config import load_migration
 
-        return load_migration(self.migration_file)
+        if self._read is None:
+            self._read = load_migration(self.migration_file)
+        return self._read
 
     def _ledger(self) -> Ledger:
+        """The same."""
         from docferry_airflow.hooks.connections import connections_from_airflow
 
-        migration = self._migration()
-        return connections_from_airflow(migration).ledger(migration)
+        if self._opened is None:
+            self._opened = connections_from_airflow(self._migration()).ledger(self._migration())
+        return self._opened
 
     def _cutover(self) -> CutoverSettings:
         return self._migration().cutover
