@@ -32,7 +32,8 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="session")
 def stack() -> Iterator[SandboxStack]:
     """MongoDB and AWS for the whole session: tests use databases and tables of their own."""
-    with SandboxStack() as opened:
+    # What expires goes within a second, in every run, and not within a minute, in one run of fifty.
+    with SandboxStack(mongo={"parameters": {"ttlMonitorSleepSecs": "1"}}) as opened:
         yield opened
 
 

@@ -79,7 +79,7 @@ def test_point_restored_beside_is_equal_document_for_document_with_options_and_i
     ttl = shape["orders"][2][1]
     assert ttl["expireAfterSeconds"] == 60
     ttl["expireAfterSeconds"] = NEVER_EXPIRES_S
-    assert report.resting == ("orders.createdAt_1",)
+    assert report.resting == ("orders.keptUntil_1",)
     assert shapes(beside) == shape
     assert contents(odd.database)["users"] == []
     (table,) = report.tables.values()

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -83,7 +84,8 @@ def fill(database: Any) -> None:
         [("email", 1), ("createdAt", -1)], name="by mail", partialFilterExpression={"status": "active"}
     )
     database["products"].create_index([("name", "text"), ("description", "text")], weights={"name": 3})
-    database["orders"].create_index("createdAt", expireAfterSeconds=60)
+    database["orders"].update_many({}, {"$set": {"keptUntil": datetime(2099, 1, 1)}})  # none expires beneath a test
+    database["orders"].create_index("keptUntil", expireAfterSeconds=60)
     database["orders"].create_index("note", collation={"locale": "de", "strength": 1})
     database.create_collection("odd/ü &x", changeStreamPreAndPostImages={"enabled": True})
     database["odd/ü &x"].insert_many([{"_id": one, "n": number} for number, one in enumerate(IDS)])
