@@ -18,7 +18,7 @@ CUTOVER = $(shell grep -rl --include='test_*.py' 'pytest.mark.cutover' tests)
 ROOMS   = $(sort $(notdir $(shell find tests -mindepth 2 -maxdepth 2 -type d -not -path 'tests/support*' -not -name '__pycache__')))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv unit contract floor flow demo stop test cutover soak check bench lock clean
+.PHONY: help venv unit contract floor flow demo stop test cutover soak check bench docs lock clean
 
 help: ## show this
 	@echo "docferry: make TARGET"
@@ -93,6 +93,10 @@ soak: venv ## convergence at length: 20,000 runs in memory, 200 on real servers 
 
 bench: venv ## how fast it is, against the playbook's loop and boto3; and what the client costs over the calls that it makes
 	@kept=0; for one in backfill validate replicate client; do $(BIN)/python -m benchmarks.$$one || kept=1; done; exit $$kept
+
+docs: venv ## the pages as a site in build/docs, to be read offline; a broken link fails
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html -d build/docs-cache docs build/docs
+	@echo "build/docs/index.html"
 
 lock: venv ## resolve requirements*.txt anew into requirements.lock
 	$(BIN)/uv pip compile --quiet --no-header --universal --python-version 3.11 requirements-dev.txt -o requirements.lock
