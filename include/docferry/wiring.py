@@ -18,6 +18,7 @@ from bson.codec_options import CodecOptions
 
 from docferry.adapters.aws.client_dax import AsyncDaxCalls, SyncDaxCalls, opener
 from docferry.adapters.aws.client_dynamodb import AsyncCalls, SyncCalls
+from docferry.adapters.aws.control.account import require_account
 from docferry.adapters.aws.dynamodb import DynamoTarget
 from docferry.adapters.aws.dynamodb_http import DynamoHttp
 from docferry.adapters.aws.estate import AwsEstate
@@ -69,9 +70,21 @@ class Connections:
 
     mongo_uri: str = field(repr=False)
     session: boto3.Session = field(repr=False)
+    _accounts: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mongo_uri", clean_uri(self.mongo_uri))
+
+    def aws(self, migration: Migration) -> boto3.Session:
+        """The only way to AWS: through here nothing reaches an account that is not the one that the file names, if it names one.
+
+        Raises: PreflightFailed; StoreError, if STS does not tell whose the credentials are.
+        """
+        account = migration.target.account
+        if account and account not in self._accounts:
+            require_account(self.session._session, account, migration.target.region)
+            self._accounts.add(account)
+        return self.session
 
     def source(self, migration: Migration) -> MongoSource:
         return MongoSource(self.mongo_uri, migration.namespaces)
@@ -91,7 +104,7 @@ class Connections:
         return MongoSink(self.mongo_uri, migration.namespaces, migration.name)
 
     def streams(self, migration: Migration) -> DynamoStreams:
-        return DynamoStreams(self.session, migration.layouts)
+        return DynamoStreams(self.aws(migration), migration.layouts)
 
     @property
     def has_aws(self) -> bool:
@@ -99,17 +112,17 @@ class Connections:
         return self.session.get_credentials() is not None
 
     def ledger(self, migration: Migration, config: Config | None = None) -> DynamoLedger:
-        return DynamoLedger(self.session, migration.ledger.table, migration.name, config)
+        return DynamoLedger(self.aws(migration), migration.ledger.table, migration.name, config)
 
     def journal(self, migration: Migration) -> DynamoJournal:
-        return DynamoJournal(self.session, migration.ledger.journal_table, migration.name)
+        return DynamoJournal(self.aws(migration), migration.ledger.journal_table, migration.name)
 
     def estate(self, migration: Migration) -> AwsEstate:
-        return AwsEstate(self.session._session, migration.target.region)
+        return AwsEstate(self.aws(migration)._session, migration.target.region)
 
     def target(self, migration: Migration) -> DynamoTarget:
         """Belongs to the event loop that first uses it; close it there."""
-        return DynamoTarget(DynamoHttp(self.session), migration.backfill.concurrency, migration.layouts)
+        return DynamoTarget(DynamoHttp(self.aws(migration)), migration.backfill.concurrency, migration.layouts)
 
     @contextmanager
     def job(
@@ -165,9 +178,11 @@ class Connections:
     def points(self, migration: Migration) -> PointPorts:
         """All that rollback points reach. What it opens, it opens when it is needed, and closes."""
 
+        session = self.aws(migration)
+
         def files(to: str) -> PointFiles:
             if to.startswith("s3://"):
-                return S3Files(self.session, to, migration.name)
+                return S3Files(session, to, migration.name)
             return DirectoryFiles(to, migration.name)
 
         @contextmanager
@@ -178,8 +193,8 @@ class Connections:
         return PointPorts(
             database=database,
             files=files,
-            backups=DynamoBackups(self.session),
-            snapshots=ExternalSnapshots(self.session),
+            backups=DynamoBackups(session),
+            snapshots=ExternalSnapshots(session),
             tools=ProcessTools(self.mongo_uri),
         )
 
@@ -283,15 +298,16 @@ def _client(
         raise ConfigError("connect", [problem])
     migration = load_migration(file)
     connections = connections_from_environment(migration)
+    session = connections.aws(migration)
 
     def ledger() -> DynamoLedger:
-        return DynamoLedger(connections.session, migration.ledger.table, migration.name, HASTY)
+        return DynamoLedger(session, migration.ledger.table, migration.name, HASTY)
 
     require_mapping(migration, ledger())
     require_owned(migration, ledger())
 
     def journal() -> DynamoJournal:
-        return DynamoJournal(connections.session, migration.ledger.journal_table, migration.name, HASTY)
+        return DynamoJournal(session, migration.ledger.journal_table, migration.name, HASTY)
 
     indexes = indexes_digest(migration.collections)
     membership = Membership(ledger, who, open_journal=journal, region=migration.target.region, indexes=indexes)
@@ -301,9 +317,9 @@ def _client(
         mappings=migration.mappings,
         patterns=migration.access_patterns,
         mongo=SyncMongoCalls(connections.mongo_uri, migration.namespaces),
-        calls=CountedCalls(SyncCalls(connections.session), membership.tally.count),
+        calls=CountedCalls(SyncCalls(session), membership.tally.count),
         beside=CircuitBreaker(
-            CountedCalls(SyncCalls(connections.session, hurried.BACKOFF, hurried.TIMEOUT_S), membership.tally.count)
+            CountedCalls(SyncCalls(session, hurried.BACKOFF, hurried.TIMEOUT_S), membership.tally.count)
         ),
         membership=membership,
         metrics=Metered(metrics or default_metrics(), membership),
@@ -315,8 +331,8 @@ def _client(
         parts=parts,
         shadow=Shadow(parts, migration.validate.masked, replicated_by(ledger)),
         uri=connections.mongo_uri,
-        session=connections.session,
-        open_dax=opener(connections.session, migration.dax, migration.target.region) if migration.dax else None,
+        session=session,
+        open_dax=opener(session, migration.dax, migration.target.region) if migration.dax else None,
     )
 
 

@@ -36,7 +36,7 @@ def proof_job(
     pattern_s: float = PATTERN_S,
 ) -> Iterator[ProofJob]:
     """A proof in `directory`, where its manifest is. Its connections are closed at the end."""
-    session = connections.session
+    session = connections.aws(migration)
 
     def open_reads(copy: Migration, entry_bytes: Mapping[tuple[str, str], float]) -> ModelReads:
         return MeasuredReads(copy.mappings, copy.access_patterns, AsyncCalls(session), entry_bytes)

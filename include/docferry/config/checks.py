@@ -151,6 +151,10 @@ class SettingsChecker:
 
     def _target(self) -> Iterator[Problem]:
         target = self.file.target
+        if not re.fullmatch(r"(\d{12})?", target.account):
+            yield self._problem(
+                ("target", "account"), f"'{target.account}' is no AWS account", "twelve digits, in quotes"
+            )
         for path, region in [
             (("target", "region"), target.region),
             *((("target", "replicas", index), region) for index, region in enumerate(target.replicas)),

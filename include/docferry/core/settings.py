@@ -35,10 +35,14 @@ class SourceSettings(_Strict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSettings(_Strict):
-    """AWS. Replicas are regions; they are added after the load, because bulk puts refuse global tables."""
+    """AWS. Replicas are regions; they are added after the load, because bulk puts refuse global tables.
+
+    `account`: twelve digits; credentials of another account are refused before anything is asked of it. '' is any.
+    """
 
     connection: str = "aws_default"
     region: str = "us-east-1"
+    account: str = ""
     replicas: tuple[str, ...] = ()
 
 

@@ -129,6 +129,7 @@ WRONG: dict[str, tuple[str, str, str, int, str]] = {
     "name of the migration": ("migration: small", "migration: 'a b'", "migration", 1, "allowed"),
     "region": ("{database: d}", "{database: d}\ntarget: {region: mars}", "target.region", 3, "eu-west-1"),
     "own region as replica": ("{database: d}", "{database: d}\ntarget: {replicas: [us-east-1]}", "target.replicas", 3, "leave"),
+    "account": ("{database: d}", "{database: d}\ntarget: {account: '12345'}", "target.account", 3, "twelve digits"),
     "replica twice": ("{database: d}", "{database: d}\ntarget: {replicas: [eu-west-1, eu-west-1]}", "target.replicas", 3, ""),
     "provisioned without capacity": ("[GSI1]}", "[GSI1], billing: provisioned}", "tables.Tab", 4, "capacity"),
     "capacity on demand": ("[GSI1]}", "[GSI1], capacity: {read_units: 1, write_units: 1}}", "tables.Tab.capacity", 4, "remove"),
