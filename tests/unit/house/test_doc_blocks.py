@@ -18,7 +18,7 @@ from docferry.config import load_migration
 from support.house.text import CURRENT_PAGES, PACKAGE, blocks, name
 from support.place import ROOT
 
-LANGUAGES = {"python", "yaml", "json", "sh", "console", "mermaid", "text"}
+LANGUAGES = {"python", "yaml", "json", "ini", "sh", "console", "mermaid", "text"}
 TOP_LEVEL_AWAIT = 0x2000
 WHOLE = {
     "migration": "example",

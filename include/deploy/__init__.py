@@ -1,0 +1,1 @@
+"""`make dist`: what each kind of Airflow takes. Of the repository, not of the wheel."""
