@@ -261,15 +261,12 @@ class SandboxReplicaSet:
         """
         if member.arbiter:
             return
-        now = wait_until(
-            # It signs no time at all as long as it has no keys.
-            lambda: self._append_noop("clock").get("$clusterTime"),
-            timeout_s=START_TIMEOUT_S,
-            what="the cluster's time",
-        )
         client = self.member_client(member.index)
 
         def accepted() -> bool:
+            now = self._append_noop("clock").get("$clusterTime")
+            if now is None:  # it signs no time at all as long as it has no keys
+                return False
             try:
                 with client.start_session() as session:
                     session.advance_cluster_time(now)
@@ -283,7 +280,8 @@ class SandboxReplicaSet:
             return True
 
         what = f"{member.name} to know the cluster's time"
-        wait_until(accepted, timeout_s=START_TIMEOUT_S, what=what, child=member.process)
+        # One answer takes up to 30 s: so long the member waits for a key that it lacks.
+        wait_until(accepted, timeout_s=3 * START_TIMEOUT_S, what=what, child=member.process)
 
     def _running(self, member: Member) -> ChildProcess:
         if member.process is None or not member.process.is_alive():
