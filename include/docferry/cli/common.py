@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from docferry.flows.cost.counting import counted
 from docferry.flows.kernel.job import Job
 from docferry.ports.flows import Target
 from docferry.wiring import Connections, connections_from_environment, who
+from docferry.wiring_metrics import measured
 
 T = TypeVar("T")
 EXIT_DIFFERENT = EXIT_UNHEALTHY = 1
@@ -178,6 +179,43 @@ def opened_job(file: str) -> Iterator[tuple[Job, Connections]]:
         migration, connections = open_migration(file)
         with connections.job(migration, who(), progress, stop) as job:
             yield job, connections
+
+
+_PORT = click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65_535),
+    metavar="PORT",
+    help="Serve metrics for Prometheus while this runs.",
+)
+_HOST = click.option("--metrics-host", default="127.0.0.1", metavar="ADDRESS", help="On which address. [127.0.0.1]")
+
+
+def metrics_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of what runs long: its `metrics` are for `measured_job`."""
+
+    @wraps(command)
+    def run(*args: Any, metrics_port: int | None, metrics_host: str, **options: Any) -> Any:
+        return command(*args, metrics=MetricsPage(metrics_port, metrics_host), **options)
+
+    return _PORT(_HOST(run))
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsPage:
+    """Where metrics are served; `port` None: nowhere."""
+
+    port: int | None
+    host: str
+
+
+@contextmanager
+def measured_job(file: str, metrics: MetricsPage) -> Iterator[tuple[Job, Connections]]:
+    """As `opened_job`; metrics are measured and published meanwhile."""
+    with (
+        opened_job(file) as (job, connections),
+        measured(connections, job, port=metrics.port, host=metrics.host),
+    ):
+        yield job, connections
 
 
 def run_counted(

@@ -16,10 +16,13 @@ from docferry.cli import cutover as cli_cutover
 from docferry.cli.common import (
     EXIT_REFUSED,
     CliProgress,
+    MetricsPage,
     dry_option,
     explained,
     file_argument,
     json_option,
+    measured_job,
+    metrics_options,
     only_option,
     open_migration,
     opened_job,
@@ -191,6 +194,7 @@ def _provisioned(
     help="Load anew what is complete, under live traffic: after a lost stream position, a drop or a rename.",
 )
 @price_book_option
+@metrics_options
 @json_option
 @explained
 def backfill_command(
@@ -200,10 +204,11 @@ def backfill_command(
     waive_oplog_window: bool,
     again: bool,
     price_book: Path | None,
+    metrics: MetricsPage,
     as_json: bool,
 ) -> None:
     """Load the collections. Run again to continue; what is complete stays untouched."""
-    with opened_job(file) as (job, connections):
+    with opened_job(file) if dry_run else measured_job(file, metrics) as (job, connections):
         if not dry_run:
             wait_for_majority(job.source, job.progress, job.stop, "the load")
         if again and not dry_run:
@@ -227,11 +232,14 @@ def backfill_command(
 @file_argument
 @click.option("--for", "for_s", type=click.FloatRange(0), metavar="SECONDS", help="End after so long.")
 @click.option("--until-caught-up", is_flag=True, help="End when everything up to the time of the start is applied.")
+@metrics_options
 @json_option
 @explained
-def replicate_command(file: str, for_s: float | None, until_caught_up: bool, as_json: bool) -> None:
+def replicate_command(
+    file: str, for_s: float | None, until_caught_up: bool, metrics: MetricsPage, as_json: bool
+) -> None:
     """Follow MongoDB's change stream from where the backfill began, or from where it was left. Ctrl-C ends it."""
-    with opened_job(file) as (job, connections):
+    with measured_job(file, metrics) as (job, connections):
         until = job.source.cluster_time() if until_caught_up else None
         with cli_cutover.second_guard(job):
             report = run_counted(
@@ -253,11 +261,12 @@ def replicate_command(file: str, for_s: float | None, until_caught_up: bool, as_
 @file_argument
 @click.option("--for", "for_s", type=click.FloatRange(0), metavar="SECONDS", help="End after so long.")
 @click.option("--until-caught-up", is_flag=True, help="End when what had been written at the start is applied.")
+@metrics_options
 @json_option
 @explained
-def reverse_command(file: str, for_s: float | None, until_caught_up: bool, as_json: bool) -> None:
+def reverse_command(file: str, for_s: float | None, until_caught_up: bool, metrics: MetricsPage, as_json: bool) -> None:
     """Make MongoDB follow DynamoDB's streams, while DynamoDB leads, from where it began to. Ctrl-C ends it."""
-    with opened_job(file) as (job, connections):
+    with measured_job(file, metrics) as (job, connections):
         with cli_cutover.second_guard(job):
             report: ReverseReport = run_counted(
                 connections,

@@ -11,11 +11,14 @@ from docferry import errors
 from docferry.cli.common import (
     EXIT_DIFFERENT,
     EXIT_REFUSED,
+    MetricsPage,
     answer,
     dry_option,
     explained,
     file_argument,
     json_option,
+    measured_job,
+    metrics_options,
     only_option,
     opened_job,
     run_counted,
@@ -44,11 +47,12 @@ def add_to(group: click.Group) -> None:
 @file_argument
 @only_option
 @click.option("--sample", type=click.IntRange(1), help="Compare this many random documents of each collection.")
+@metrics_options
 @json_option
 @explained
-def validate_command(file: str, only: tuple[str, ...], sample: int | None, as_json: bool) -> int:
+def validate_command(file: str, only: tuple[str, ...], sample: int | None, metrics: MetricsPage, as_json: bool) -> int:
     """Compare both databases, in both directions, field by field."""
-    with opened_job(file) as (job, connections):
+    with measured_job(file, metrics) as (job, connections):
         report = run_counted(connections, job, "validate", lambda target: validate(job, target, only, sample))
     show(report.to_dict(), as_json, report.render())
     return 0 if report.ok else EXIT_DIFFERENT

@@ -41,6 +41,7 @@ class Migration:
     validate: s.ValidateSettings
     cutover: s.CutoverSettings
     rollback_points: s.RollbackPointSettings | None
+    monitoring: s.MonitoringSettings | None = None
     to_create: frozenset[str] = frozenset()
     """Collections that need not exist yet: provision makes them."""
     mappings: Mapping[str, DocumentMapping] = field(compare=False, repr=False)
@@ -101,6 +102,7 @@ def build(file: MigrationFile, source: str, digest: str) -> Migration:
         validate=file.validate_,
         cutover=file.cutover,
         rollback_points=file.rollback_points,
+        monitoring=file.monitoring,
         to_create=frozenset(name for name, one in file.collections.items() if one is not None and one.create),
         mappings={settings.name: compiled(settings) for settings in collections},
     )

@@ -29,6 +29,7 @@ _RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {
     },
     "validate_": {"first_differences": (0, 100_000), "settle_s": (0, 3_600)},
     "dax": {"nodes": (1, 11)},
+    "monitoring": {"every_s": (10, 3_600)},
     "cutover": {"hold_s": (1, 300), "drain_s": (0, 300), "watch_s": (0, 86_400)},
 }
 _SCAN: Mapping[str, tuple[float, float]] = {"most_read_units": (1, 100_000)}

@@ -178,6 +178,7 @@ class MigrationFile(_Model):
     validate_: s.ValidateSettings = Field(default_factory=s.ValidateSettings, alias="validate")
     cutover: s.CutoverSettings = Field(default_factory=s.CutoverSettings)
     rollback_points: s.RollbackPointSettings | None = None
+    monitoring: s.MonitoringSettings | None = None
 
 
 def read_schema(tree: Any, lines: Lines) -> tuple[MigrationFile | None, list[Problem], list[Path_]]:
@@ -350,6 +351,7 @@ _SHAPES: dict[str, type] = {
     "cutover": s.CutoverSettings,
     "fence": s.ExternalFence,
     "rollback_points": s.RollbackPointSettings,
+    "monitoring": s.MonitoringSettings,
     "capacity": s.Capacity,
     "item": ItemFile,
     "scan": s.ScanSettings,

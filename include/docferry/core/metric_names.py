@@ -91,7 +91,7 @@ DOCUMENT_RATE = MetricName(
     unit=Unit.COUNT_PER_SECOND,
     what="documents that a flow deals with a second; of replication, changes",
     dimension="Flow",
-    values=("backfill", "replicate", "reverse", "validate"),
+    values=("backfill", "replicate", "reverse"),
 )
 DEAD_LETTERS = MetricName(
     name="DeadLetters",
@@ -120,17 +120,24 @@ HOLD_OVERDUE = MetricName(
 HELD_TIME = MetricName(
     name="HeldTime",
     unit=Unit.MILLISECONDS,
-    what="how long the application's writes have waited for changes of leader",
+    what="how long the application's writes have waited for changes of leader so far, all processes together",
 )
 GUARD_CONFLICTS = MetricName(
     name="GuardConflicts",
     unit=Unit.COUNT,
-    what="guards of unique values that did not belong to the document that was to give them up",
+    what="guards of unique values so far that were not those of the document that was to give them up",
 )
 STRAY_WRITES = MetricName(
     name="StrayWrites",
     unit=Unit.COUNT,
-    what="writes that have reached the database that does not lead",
+    what="writes so far that have reached the database that does not lead",
+)
+CALLS = MetricName(
+    name="Calls",
+    unit=Unit.COUNT,
+    what="the application's calls, by database",
+    dimension="Database",
+    values=("DynamoDB", "MongoDB"),
 )
 FAILED_CALLS = MetricName(
     name="FailedCalls",
@@ -142,7 +149,7 @@ FAILED_CALLS = MetricName(
 UNSERVED_CALLS = MetricName(
     name="UnservedCalls",
     unit=Unit.COUNT,
-    what="the application's calls that DynamoDB cannot answer as the file stands",
+    what="the application's calls so far that DynamoDB cannot answer as the file stands",
 )
 
 METRICS = (
@@ -159,6 +166,7 @@ METRICS = (
     HELD_TIME,
     GUARD_CONFLICTS,
     STRAY_WRITES,
+    CALLS,
     FAILED_CALLS,
     UNSERVED_CALLS,
 )

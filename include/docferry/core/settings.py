@@ -251,6 +251,19 @@ class RollbackPointSettings(_Strict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MonitoringSettings(_Strict):
+    """Metrics of the migration in CloudWatch's namespace MongoDB-Migration.
+
+    `cloudwatch`: flows publish. `application`: so does each of the application's processes, in a thread beside its calls, unless
+    it gives `connect` other metrics. `every_s`: how often.
+    """
+
+    cloudwatch: bool = True
+    application: bool = False
+    every_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ItemSettings:
     """One kind of item. Templates are source text here; `core.mapping` compiles them.
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -91,10 +91,19 @@ class Work:
     stop: threading.Event
     run: str
 
-    def job(self) -> AbstractContextManager[Job]:
+    @contextmanager
+    def job(self) -> Iterator[Job]:
         """The library's job; its connections are closed at the end. What a load claims belongs to the DAG run: all tasks of
-        a run share it."""
-        return self.connections.job(self.migration, self.identity, self.progress, self.stop, self.run)
+        a run share it. Metrics are measured meanwhile, as the file and Airflow's own configuration say."""
+        from docferry.wiring_metrics import measured
+
+        from docferry_airflow.stats import airflow_stats
+
+        with (
+            self.connections.job(self.migration, self.identity, self.progress, self.stop, self.run) as job,
+            measured(self.connections, job, local=airflow_stats()),
+        ):
+            yield job
 
     def with_target(self, flow: Callable[[Target], Coroutine[Any, Any, T]]) -> T:
         """Run an asynchronous flow to its end; its connections live as long as its event loop."""

@@ -85,6 +85,15 @@ def test_without_a_journal_nobody_reaches_for_one() -> None:
     assert "Journal" in statements(Actor.APPLICATION_LEADING)
 
 
+def test_metrics_are_published_in_their_namespace_alone_by_those_whom_the_file_names() -> None:
+    (flows,) = [one for one in statements(Actor.REVERSE, FILE + "monitoring: {}\n").values() if one["Sid"] == "Metrics"]
+    assert flows["Action"] == ["cloudwatch:PutMetricData"]
+    assert flows["Condition"] == {"StringEquals": {"cloudwatch:namespace": "MongoDB-Migration"}}
+    assert "Metrics" not in statements(Actor.APPLICATION_LEADING, FILE + "monitoring: {}\n")
+    assert "Metrics" in statements(Actor.APPLICATION_LEADING, FILE + "monitoring: {application: true}\n")
+    assert not any("Metrics" in statements(actor) for actor in Actor)
+
+
 def test_a_viewer_and_an_approver_reach_no_document() -> None:
     for actor in (Actor.VIEWER, Actor.APPROVER):
         for one in statements(actor).values():

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from docferry.core.estate.tags import SCRATCH
+from docferry.core.metric_names import NAMESPACE
 
 
 class Actor(StrEnum):
@@ -74,6 +75,8 @@ class Resources:
     dax_role: str = ""
     bucket: str = ""
     prefix: str = ""
+    cloudwatch: bool = False
+    application_cloudwatch: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,12 +192,14 @@ def _load(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     yield _items(of, place, "BatchGetItem", "BatchWriteItem", "PutItem", "Query")
     yield _ledger(of, place, (*_LEDGER_READ, *_LEDGER_WRITE))
     yield _streams(of, place, "DescribeStream", "GetRecords", "GetShardIterator")
+    yield from _metrics(of.cloudwatch)
 
 
 def _validate(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     yield _owners(of, place, "GetItem")
     yield _items(of, place, "BatchGetItem", "DeleteItem", "PutItem", "Query", "Scan")
     yield _ledger(of, place, (*_LEDGER_READ, *_LEDGER_WRITE))
+    yield from _metrics(of.cloudwatch)
 
 
 def _cutover(of: Resources, place: AwsAccount) -> Iterator[Statement]:
@@ -204,6 +209,7 @@ def _cutover(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     yield _ledger(of, place, (*_LEDGER_READ, "PutItem"))
     yield from _journal(of, place, "Query")
     yield _streams(of, place, "DescribeStream", "GetShardIterator")
+    yield from _metrics(of.cloudwatch)
 
 
 def _reverse(of: Resources, place: AwsAccount) -> Iterator[Statement]:
@@ -213,6 +219,7 @@ def _reverse(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     yield _ledger(of, place, (*_LEDGER_READ, *_LEDGER_WRITE))
     yield from _journal(of, place, "Query")
     yield _streams(of, place, "DescribeStream", "GetRecords", "GetShardIterator")
+    yield from _metrics(of.cloudwatch)
 
 
 def _points(of: Resources, place: AwsAccount) -> Iterator[Statement]:
@@ -239,6 +246,7 @@ def _points(of: Resources, place: AwsAccount) -> Iterator[Statement]:
             actions=("s3:ListBucket", "s3:ListBucketMultipartUploads"),
             resources=(f"arn:{place.partition}:s3:::{of.bucket}",),
         )
+    yield from _metrics(of.cloudwatch)
 
 
 def _approver(of: Resources, place: AwsAccount) -> Iterator[Statement]:
@@ -258,6 +266,7 @@ def _application(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     yield _ledger(of, place, ("GetItem",))
     yield _ledger(of, place, ("PutItem",), sections=("instances",))
     yield _ledger(of, place, ("ConditionCheckItem",), sections=("mode",))
+    yield from _metrics(of.application_cloudwatch)
 
 
 def _application_leading(of: Resources, place: AwsAccount) -> Iterator[Statement]:
@@ -341,6 +350,13 @@ def _owners(of: Resources, place: AwsAccount, *actions: str) -> Statement:
 def _journal(of: Resources, place: AwsAccount, *actions: str) -> Iterator[Statement]:
     if of.journal:
         yield Statement(sid="Journal", actions=_dynamodb(*actions), resources=_tables((of.journal,), place, ()))
+
+
+def _metrics(publishes: bool) -> Iterator[Statement]:
+    """PutMetricData knows no resource; the namespace is its bound."""
+    if publishes:
+        bound = {"StringEquals": {"cloudwatch:namespace": NAMESPACE}}
+        yield Statement(sid="Metrics", actions=("cloudwatch:PutMetricData",), resources=("*",), condition=bound)
 
 
 def _service_role(sid: str, service: str, place: AwsAccount) -> Statement:

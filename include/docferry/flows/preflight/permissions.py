@@ -43,6 +43,8 @@ def resources_of(migration: Migration) -> Resources:
         dax_role=dax.role_arn if dax else "",
         bucket=bucket,
         prefix=prefix,
+        cloudwatch=migration.monitoring is not None and migration.monitoring.cloudwatch,
+        application_cloudwatch=migration.monitoring is not None and migration.monitoring.application,
     )
 
 

@@ -1,0 +1,1 @@
+"""What publishes metrics in AWS: CloudWatch."""
