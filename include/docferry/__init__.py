@@ -9,10 +9,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing is most of what `import docferry` would cost
     from docferry.core.transform import Transform
     from docferry.wiring import connect, connect_async
+    from docferry.wiring_metrics import embedded_metrics
 
     __version__: str
 
-__all__ = ["Transform", "__version__", "connect", "connect_async"]
+__all__ = ["Transform", "__version__", "connect", "connect_async", "embedded_metrics"]
 
 
 def __getattr__(name: str) -> object:
@@ -25,6 +26,10 @@ def __getattr__(name: str) -> object:
         from docferry.core.transform import Transform
 
         return Transform
+    if name == "embedded_metrics":
+        from docferry.wiring_metrics import embedded_metrics
+
+        return embedded_metrics
     if name in __all__:
         from docferry import wiring
 

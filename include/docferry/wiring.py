@@ -24,6 +24,7 @@ from docferry.adapters.aws.dynamodb_http import DynamoHttp
 from docferry.adapters.aws.estate import AwsEstate
 from docferry.adapters.aws.journal import DynamoJournal
 from docferry.adapters.aws.ledger import DynamoLedger
+from docferry.adapters.aws.metrics.cloudwatch import CloudWatchMetrics
 from docferry.adapters.aws.rollback_points.backups import DynamoBackups, ExternalSnapshots
 from docferry.adapters.aws.rollback_points.s3 import S3Files
 from docferry.adapters.aws.streams import DynamoStreams
@@ -42,7 +43,8 @@ from docferry.client.api.manager import AsyncDualWriteManager, DualWriteManager
 from docferry.client.context import ClientContext
 from docferry.client.following import replicated_by
 from docferry.client.membership import Membership
-from docferry.client.metrics import Metered, default_metrics
+from docferry.client.metrics.metered import Metered, default_metrics
+from docferry.client.metrics.summed import SummedMetrics
 from docferry.client.reads.shadow import Shadow
 from docferry.client.transport import circuit_breaker as hurried
 from docferry.client.transport.circuit_breaker import CircuitBreaker
@@ -322,7 +324,7 @@ def _client(
             CountedCalls(SyncCalls(session, hurried.BACKOFF, hurried.TIMEOUT_S), membership.tally.count)
         ),
         membership=membership,
-        metrics=Metered(metrics or default_metrics(), membership),
+        metrics=Metered(metrics or _metrics_of(migration, connections), membership),
         border=TypeBorder(codec_options or codec_options_of(connections.mongo_uri)),
         waived_unique=migration.cutover.waived_unique,
         strict=strict is not None,
@@ -334,6 +336,15 @@ def _client(
         session=session,
         open_dax=opener(session, migration.dax, migration.target.region) if migration.dax else None,
     )
+
+
+def _metrics_of(migration: Migration, connections: Connections) -> Metrics:
+    """CloudWatch, where the file says so; else OpenTelemetry, where its API is."""
+    settings = migration.monitoring
+    if settings is None or not settings.application:
+        return default_metrics()
+    sink = CloudWatchMetrics(connections.session, migration.target.region)
+    return SummedMetrics(migration.name, sink, settings.every_s)
 
 
 def who(name: str = "") -> Identity:

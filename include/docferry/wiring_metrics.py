@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO
 
 from docferry.adapters.aws.metrics.cloudwatch import CloudWatchMetrics
 from docferry.adapters.local.scrape import ScrapedMetrics
+from docferry.client.metrics.summed import EmbeddedMetrics, SummedMetrics
+from docferry.config import load_migration
+from docferry.core.settings import MonitoringSettings
 from docferry.flows.kernel.job import Job
 from docferry.flows.reporting.monitor import monitored
 from docferry.ports.metrics import MetricSink
@@ -35,3 +40,11 @@ def measured(
             sinks.append(page)
         with monitored(job, shared=shared, local=sinks):
             yield
+
+
+def embedded_metrics(file: str | Path, stream: IO[str]) -> SummedMetrics:
+    """For `docferry.connect(file, metrics=...)`: the application's latencies and failures as lines on a stream of its own, in
+    CloudWatch's embedded metric format, as often as the file's `monitoring.every_s` says. Raises ConfigError."""
+    migration = load_migration(file)
+    every_s = (migration.monitoring or MonitoringSettings()).every_s
+    return SummedMetrics(migration.name, EmbeddedMetrics(stream), every_s)

@@ -16,7 +16,7 @@ from docferry.client.items.reader import DocumentReader
 from docferry.client.journal.lanes import InstanceLanes
 from docferry.client.journal.write import WriteJournal
 from docferry.client.membership import Membership
-from docferry.client.metrics import Metered
+from docferry.client.metrics.metered import Metered
 from docferry.client.type_border import TypeBorder
 from docferry.core.access.read_plan import ReadPlan, plan_read
 from docferry.core.mapping.mapping import DocumentMapping

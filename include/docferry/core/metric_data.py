@@ -1,4 +1,4 @@
-"""Measurements, and how they are told: to PutMetricData, in as many requests as its limits ask for, and to Prometheus. Pure.
+"""Measurements, and how they are told: to PutMetricData in as many requests as its limits ask for, to logs, to Prometheus. Pure.
 
 Source: https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricData.html (1,000 metrics and 1 MB a request,
 150 different values a metric); from memory, not read today. Requests stay far below the megabyte.
@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from docferry.core.metric_names import MIGRATION, MetricName, Unit
+from docferry.core.metric_names import MIGRATION, NAMESPACE, MetricName, Unit
 
 MOST_METRICS = 1_000
 MOST_VALUES = 150
@@ -72,6 +72,50 @@ def _data(migration: str, measurements: Iterable[Measurement], at: datetime) -> 
                 "Values": [value for value, _ in part],
                 "Counts": [count for _, count in part],
             }
+
+
+# --- embedded metric format ------------------------------------------------------------------------------------------
+
+MOST_EMBEDDED = 100
+"""Values of one metric in a line."""
+
+
+def embedded_lines(migration: str, measurements: Iterable[Measurement], at_ms: int) -> Iterator[str]:
+    """A line for each measurement in CloudWatch's embedded metric format.
+
+    A line holds 100 values of a metric at most: of more, as many are told as come nearest to their distribution.
+    Source: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html,
+    from memory, not read today.
+    """
+    for one in measurements:
+        dimensions = one.metric.dimensions(migration, one.label)
+        told = {
+            "Namespace": NAMESPACE,
+            "Dimensions": [list(dimensions)],
+            "Metrics": [{"Name": one.metric.name, "Unit": str(one.metric.unit)}],
+        }
+        values = _spread(one.counts)
+        yield json.dumps(
+            {
+                "_aws": {"Timestamp": at_ms, "CloudWatchMetrics": [told]},
+                **dimensions,
+                one.metric.name: values if len(values) > 1 else values[0],
+            }
+        )
+
+
+def _spread(counts: Mapping[float, float]) -> list[float]:
+    """All values, or of more than 100 those in the middle of each of 100 equal parts."""
+    total, most = sum(counts.values()), MOST_EMBEDDED
+    if total <= most:
+        return [value for value, count in sorted(counts.items()) for _ in range(int(count))]
+    found: list[float] = []
+    seen = 0.0
+    for value, count in sorted(counts.items()):
+        seen += count
+        while len(found) < most and (len(found) + 0.5) * total / most <= seen:
+            found.append(value)
+    return found
 
 
 # --- Prometheus ------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from docferry.adapters.mongodb.client.driver import ApplicationClient
 from docferry.client.api.manager import DualWriteManager
 from docferry.client.context import ClientContext
 from docferry.client.membership import Membership
-from docferry.client.metrics import Metered, NoMetrics
+from docferry.client.metrics.metered import Metered, NoMetrics
 from docferry.client.reads.shadow import Shadow
 from docferry.config import Migration
 from docferry.core.cutover.modes import Mode, ModeState

@@ -9,8 +9,18 @@ import urllib.request
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import docferry
 import pytest
-from docferry.core.metric_names import METRICS, NAMESPACE, REPLICATION_LAG, MetricName
+from docferry.client.metrics.summed import SummedMetrics
+from docferry.core.metric_names import (
+    CALLS,
+    FAILED_CALLS,
+    METRICS,
+    NAMESPACE,
+    QUERY_LATENCY,
+    REPLICATION_LAG,
+    MetricName,
+)
 from prometheus_client.parser import text_string_to_metric_families
 from support.backfill.rig import eventually, session_of
 from support.cli.shop import Shop, finish, shop
@@ -118,3 +128,22 @@ def scraped(url: str) -> str:
             return str(reply.read().decode())
     except OSError:  # nothing was measured yet: 503
         return ""
+
+
+def test_an_application_publishes_its_latencies_and_failures_by_database(
+    watched: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched.change_file(monitoring={"application": True})
+    for name, value in watched.env.items():
+        monkeypatch.setenv(name, value)
+    db = docferry.connect(watched.file)
+    metrics = db._parts.metrics._metrics
+    assert isinstance(metrics, SummedMetrics)
+    db.users.find_one({"username": "nobody"})
+    db.close()
+    metrics.close()
+    cloudwatch = client(watched, "cloudwatch")
+    labels = {"Migration": "cli", "Database": "MongoDB"}
+    assert {named(metric, "MongoDB") for metric in (QUERY_LATENCY, CALLS, FAILED_CALLS)} <= published(cloudwatch)
+    assert value_of(cloudwatch, "QueryLatency", labels) > 0
+    assert value_of(cloudwatch, "FailedCalls", labels) == 0

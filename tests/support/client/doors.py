@@ -9,7 +9,7 @@ from typing import Any
 
 from docferry.client.context import ClientContext
 from docferry.client.membership import Membership
-from docferry.client.metrics import Metered, default_metrics
+from docferry.client.metrics.metered import Metered, default_metrics
 from docferry.client.transport.sync_driver import run
 from docferry.client.writes.delegated import DelegatedCalls
 from docferry.client.writes.gate import WriteGate

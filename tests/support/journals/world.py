@@ -18,7 +18,7 @@ from typing import Any
 from docferry.client.context import ClientContext
 from docferry.client.journal.lanes import InstanceLanes
 from docferry.client.membership import Membership
-from docferry.client.metrics import Metered, NoMetrics
+from docferry.client.metrics.metered import Metered, NoMetrics
 from docferry.client.writes.route import CollectionCalls
 from docferry.config import parse_migration
 from docferry.core.cutover.modes import MODE, Mode, ModeState

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from docferry.client.context import ClientContext
 from docferry.client.membership import Membership
-from docferry.client.metrics import Metered
+from docferry.client.metrics.metered import Metered
 from docferry.client.reads.named import NamedReads
 from docferry.client.transport.through import ThroughCalls, units_told
 from docferry.core.access.conditions import partition_condition
