@@ -18,6 +18,7 @@ from docferry.config.transforms import find_transform
 from docferry.core import settings as s
 from docferry.core.mapping.items import KIND
 from docferry.core.mapping.mapping import DocumentMapping
+from docferry.core.mapping.overflow import fitting_of
 from docferry.core.mapping.table_layout import TableLayout
 from docferry.core.namespaces import Namespaces
 from docferry.errors import ConfigError, Problem
@@ -67,9 +68,13 @@ class Migration:
 
     @property
     def layouts(self) -> dict[str, TableLayout]:
-        """Of the tables whose keys are not plain."""
+        """Of the tables that do not keep every item as it is everywhere else."""
         found = {
-            table.name: TableLayout(table.key, {index: one.key for index, one in table.designs.items()})
+            table.name: TableLayout(
+                table.key,
+                {index: one.key for index, one in table.designs.items()},
+                fitting_of(one for one in self.collections if one.table == table.name),
+            )
             for table in self.tables
         }
         return {name: layout for name, layout in found.items() if not layout.plain}
@@ -140,6 +145,7 @@ def collection_settings(file: MigrationFile, name: str) -> s.CollectionSettings:
         unmapped=collection.unmapped,
         transform=collection.transform,
         scan=collection.scan,
+        overflow=collection.overflow,
         generic=collection.item is None,
         index_names=tuple(made.indexes),
         ttl_attribute=made.ttl_attribute,

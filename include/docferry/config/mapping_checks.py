@@ -21,6 +21,7 @@ from docferry.core.compare.key_sets import disjoint, first_word
 from docferry.core.mapping.guards import compile_guards
 from docferry.core.mapping.items import SYSTEM
 from docferry.core.mapping.key_templates import Template, parse_key, parse_template, without_shard
+from docferry.core.mapping.overflow import PACKED
 from docferry.core.settings import PLAIN_KEY, KeyDesign
 from docferry.errors import Problem
 
@@ -74,7 +75,7 @@ class MappingChecker:
             close = difflib.get_close_matches(table, self.file.tables, n=1)
             hint = f"did you mean {close[0]}?" if close else "add it under tables"
             return [self._problem((*path, "table"), f"there is no table {table}", hint)]
-        found = list(self._transform(path, collection))
+        found = [*self._transform(path, collection), *self._overflow(path, collection, table)]
         found += unique_problems(path, collection_settings(self.file, name), self.lines)
         if collection.item is None:
             return [*found, *self._generic(path, name, collection, self.file.tables[table].key_design)]
@@ -91,6 +92,17 @@ class MappingChecker:
         except ValueError as error:
             hint = "name a docferry.Transform of a module that Airflow and the application can import: transform: module:name"
             yield self._problem((*path, "transform"), str(error), hint)
+
+    def _overflow(self, path: Path_, collection: CollectionFile, table: str) -> Iterator[Problem]:
+        """The attribute that holds what is compressed needs its name for itself."""
+        if collection.overflow is None:
+            return
+        made = self.file.tables[table]
+        items = {"item": collection.item} | {f"children.{name}": one for name, one in collection.children.items()}
+        named = [where for where, one in items.items() if one is not None and PACKED in one.attributes]
+        if named or PACKED in {*key_names(made), made.ttl_attribute}:
+            what = f"keeps what it compresses in {PACKED}, and {named[0] if named else f'table {table}'} has that name, too"
+            yield self._problem((*path, "overflow"), what, "give the other attribute another name")
 
     def _place(self, path: Path_, name: str, collection: CollectionFile) -> Iterator[Problem]:
         """Of a collection in another database."""

@@ -153,6 +153,7 @@ class CollectionFile(_Model):
     children: dict[str, ItemFile] = Field(default_factory=dict)
     unmapped: s.Unmapped = "keep"
     scan: s.ScanSettings | None = None
+    overflow: s.Overflow | None = None
     create: bool = False
     transform: Transform = None
     unique: dict[str, Annotated[UniqueFile, BeforeValidator(_unique)]] = Field(default_factory=dict)

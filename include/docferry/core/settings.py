@@ -16,6 +16,8 @@ Fence = Literal["auto", "write_block", "revoke"]
 PointMethod = Literal["dump", "mongodump", "snapshot"]
 KeyType = Literal["S", "N", "B"]
 Projection = Literal["ALL", "KEYS_ONLY", "INCLUDE"]
+Overflow = Literal["compress"]
+"""What becomes of an item over 400 KB; without a word its document is a dead letter."""
 
 
 class _Strict:
@@ -342,6 +344,7 @@ class CollectionSettings:
     transform: TransformSettings | None = None
     unique: tuple[UniqueSettings, ...] = ()
     scan: ScanSettings | None = None
+    overflow: Overflow | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

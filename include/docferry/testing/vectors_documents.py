@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -20,6 +21,7 @@ from docferry.core.mapping.digest import digest
 from docferry.core.mapping.items import Document, Item, tombstone
 from docferry.core.mapping.key_templates import parse_key
 from docferry.core.mapping.mapping import DocumentMapping
+from docferry.core.mapping.overflow import PACKED
 from docferry.core.settings import KeyType
 from docferry.core.versions import version_text
 from docferry.errors import KeyNotRepresentable
@@ -262,6 +264,14 @@ DOCUMENTS: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
     ("events", {"_id": OID, "_v": "ours", "_t": 1, "": 2, "~x": 3}),
 )
 
+FRAME: Final = (
+    "ASi1L/1k2wBNCQDiTzMkEK3WAeSWRMx2NHEXecOtQQ7jnpuKsAkbGIGDuy8BElVVVRXcc+rSphAJCePt8AyUzHu4IbMFCBP+7W3Z6DyCiL0ydS"
+    "3lAGg4HM5zAQLQTRwHLugolqY+cNQ0lS39br3y+wpKqUapxhqNrQS2FEspGgzF+EdkdqbpfzkS8e2i7F8nH34ayogS4wNayHvUEJKu4YcCLQQP"
+    "xLhPL8SsYSxtCunHkdM0GRaaGji7c/Teappz6mu5Ft6wv9A0lZ9JRT5tGuFIOl8c6KXpS/QSJSBAAoKUOj4INEZAcNcuGl9ccBRSj8vb2A6TPD"
+    "AQtEMCvgPwxsaVbEMCOmka75AkGB3CIIAoKaQINgZ9RQhVuGlltjACK24YKgF6xhFfva9vQzbdTkAESg5wmqy4"
+)
+"""One frame that holds what the first user holds: a library of another version makes another, which says the same."""
+
 
 def documents() -> Any:
     """Documents and their items, both ways; what a digest is made of; which items fit together."""
@@ -272,7 +282,27 @@ def documents() -> Any:
         "digest": _digest(),
         "together": _together(),
         "designed": _designed(),
+        "compressed": _compressed(),
     }
+
+
+def compressing() -> DocumentMapping:
+    """Of `users`, which compresses what is too large."""
+    return DocumentMapping(replace(mapping("users").settings, overflow="compress"))
+
+
+def _compressed() -> dict[str, Any]:
+    """An item as it is kept that would be too large, as it is whole, and its document; and what is no item any more."""
+    document = {**USER, "_id": 7, PACKED: 1, "addresses": []}
+    (item,) = compressing().encode(document, VERSION)
+    kept = {
+        name: value
+        for name, value in item.items()
+        if name in ("PK", "SK", "entityType", "_id", "_v") or name[:3] == "GSI"
+    }
+    stored = kept | {PACKED: {"B": FRAME}}
+    unreadable = [stored | {PACKED: {"B": one}} for one in (f"Ag{FRAME[2:]}", FRAME[:-8], "")]
+    return {"document": extended(document), "stored": stored, "item": item, "unreadable": unreadable}
 
 
 def _designed() -> dict[str, Any]:

@@ -11,6 +11,7 @@ import copy
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -23,7 +24,9 @@ from docferry.adapters.mongodb.change_stream import MongoFeed
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.core.mapping.items import Item
 from docferry.core.mapping.mapping import KeyFields
+from docferry.core.mapping.overflow import fitting_of
 from docferry.core.mapping.raw import id_bytes
+from docferry.core.mapping.table_layout import TableLayout
 from docferry.errors import ConditionFailed
 from docferry.ports.flows import Bounds, StreamPosition
 from pymongo import MongoClient, WriteConcern
@@ -36,6 +39,11 @@ MAJORITY = WriteConcern(w="majority")
 APART = 100_000
 """Ids between two runs."""
 BATCH_EVENTS = 4
+OVER_BYTES = 130
+_FITTING = fitting_of(MIGRATION.collections)
+assert _FITTING is not None
+LAYOUT = TableLayout(fitting=replace(_FITTING, over=OVER_BYTES))
+"""About half of the documents are compressed, and come to be so or not by a change."""
 NEWER = {
     "ConditionExpression": "attribute_not_exists(#v) OR #v < :v",
     "ExpressionAttributeNames": {"#v": "_v"},
@@ -118,7 +126,8 @@ class RealSide:
         bounds: Bounds,
         random: Random,
     ) -> None:
-        self.source, self.ledger, self.target = servers.source, ledger, DynamoTarget(http)
+        self.source, self.ledger = servers.source, ledger
+        self.target = DynamoTarget(http, layouts={TABLE: LAYOUT})
         self.ids, self.names, self.bounds = ids, names, bounds
         self.mails = names
         self._servers, self._http, self._random = servers, http, random
@@ -175,7 +184,7 @@ class RealSide:
 
     async def transact(self, items: Sequence[Item], conditional: bool) -> None:
         puts = [
-            {"TableName": TABLE, "Item": item}
+            {"TableName": TABLE, "Item": LAYOUT.stored(item)}
             | (NEWER | {"ExpressionAttributeValues": {":v": item["_v"]}} if conditional else {})
             for item in items
         ]

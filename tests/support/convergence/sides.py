@@ -24,6 +24,7 @@ backfill: {budget_wcu: 0}
 collections:
   docs:
     table: Converging
+    overflow: compress
     item: {entity: DOC, key: {PK: "DOC#{name}", SK: ROOT}}
     children:
       parts: {entity: PART, key: {SK: "PART#{kind}#{index:03d}"}}

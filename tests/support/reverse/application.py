@@ -55,7 +55,8 @@ class Application:
         items = {key_of(item): item for item in (mapping.encode(after, self.version) if after else [])}
         for old in mapping.encode(before, 0) if before else []:
             items.setdefault(key_of(old), tombstone(old, self.version, "_ttl"))
-        puts = [{"Put": {"TableName": self.rig.table, "Item": _boto(item)}} for item in items.values()]
+        stored = map(mapping.layout.stored, items.values())
+        puts = [{"Put": {"TableName": self.rig.table, "Item": _boto(item)}} for item in stored]
         self.rig.dynamodb.transact_write_items(TransactItems=puts)
         self.writes += [Write(self.rig.table, key, self.version) for key in items]
         if before is not None:

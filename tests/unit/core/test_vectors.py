@@ -20,11 +20,12 @@ from docferry.core.cutover.modes import MODE, ModeState, state_of
 from docferry.core.mapping.digest import digest
 from docferry.core.mapping.items import key_of
 from docferry.core.versions import parse_version, version_of, version_time
+from docferry.errors import ItemsUnreadable
 from docferry.ports.flows import Identity
 from docferry.testing.fakes import FakeJournal, FakeLedger
 from docferry.testing.strategies import canonical_bson
 from docferry.testing.vectors import FILES, text_of
-from docferry.testing.vectors_documents import DESIGNED, from_extended, mapping
+from docferry.testing.vectors_documents import DESIGNED, compressing, from_extended, mapping
 from docferry.testing.vectors_ledger import ID
 from support.backfill.rig import eventually
 from support.place import ROOT
@@ -88,6 +89,17 @@ def test_document_of_a_table_that_names_its_keys_itself_is_read_back() -> None:
         items = [designed.layout.read(item) for item in one["items"]]
         assert items == one["ours"]
         assert same(designed.decode(items).document, one["document"]), one
+
+
+def test_compressed_item_is_read_back_and_one_that_cannot_be_is_no_document() -> None:
+    said = read("documents")["compressed"]
+    users = compressing()
+    found = users.layout.read(said["stored"])
+    assert found == said["item"]
+    assert same(users.decode([found]).document, said["document"])
+    for one in said["unreadable"]:
+        with pytest.raises(ItemsUnreadable):
+            users.decode([users.layout.read(one)])
 
 
 def test_digest_does_not_depend_on_spelling_order_or_version() -> None:

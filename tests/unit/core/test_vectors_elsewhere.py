@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+import zstandard
 from docferry.rehearsal.independent import protocol
+from docferry.rehearsal.independent.compressed import whole
 from support.place import ROOT
 
 VECTORS = ROOT / "docs" / "vectors"
@@ -64,6 +68,18 @@ def test_items_of_a_table_that_names_its_keys_itself() -> None:
         assert found == one["ours"], one
         assert protocol.is_whole(found), one
         assert [protocol.ours(item, table)["PK"] for item in one["tombstones"]] == [item["PK"] for item in found]
+
+
+def test_compressed_items() -> None:
+    said = read("documents")["compressed"]
+
+    def in_boto3(item: dict[str, Any]) -> dict[str, Any]:
+        return {**item, "_z": {"B": base64.b64decode(item["_z"]["B"] + "==")}}
+
+    assert whole(in_boto3(said["stored"])) == said["item"]
+    for one in said["unreadable"]:
+        with pytest.raises((ValueError, zstandard.ZstdError)):
+            whole(in_boto3(one))
 
 
 def test_flags_of_a_mode() -> None:

@@ -68,6 +68,7 @@ OTHER: Mapping[type, Mapping[str, Any]] = {
         "key": s.KeyDesign(PK=s.KeyAttribute(name="PK"), SK=s.KeyAttribute(name="SK", type="N")),
         "index_keys": {"GSI1": s.KeyDesign(PK=s.KeyAttribute(name="email"))},
         "unique": (s.UniqueSettings(name="email_1", key={"email": 1}),),
+        "overflow": "compress",
     },
 }
 """Another value of each field that decides about items."""
@@ -78,7 +79,7 @@ DECIDE_NOTHING: Mapping[type, tuple[str, ...]] = {
     CollectionSettings: ("generic", "without_kind", "scan"),
     s.ScanSettings: ("allowed", "most_read_units"),
     s.SourceSettings: ("connection", "database"),
-    s.TargetSettings: ("connection", "region", "replicas"),
+    s.TargetSettings: ("connection", "region", "replicas", "account"),
     s.Capacity: ("read_units", "write_units", "max_read_units", "max_write_units", "target_percent"),
     s.IndexSettings: ("key", "projection", "include"),
     # A table's keys, indexes and ttl_attribute are in each collection's settings, too, and decide there.

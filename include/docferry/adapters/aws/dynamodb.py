@@ -12,7 +12,7 @@ import orjson
 
 from docferry.adapters.aws.dynamodb_http import BACKOFF, DynamoHttp
 from docferry.adapters.aws.errors import TOO_LARGE
-from docferry.core.limits import BATCH_BYTES, BATCH_GET_KEYS, BATCH_ITEMS, ITEM_BYTES, item_bytes, write_units
+from docferry.core.limits import BATCH_BYTES, BATCH_GET_KEYS, BATCH_ITEMS, item_bytes, write_units
 from docferry.core.mapping.items import Item, ItemKey, check_size, key_of
 from docferry.core.mapping.table_layout import PLAIN, TableLayout
 from docferry.errors import ConditionFailed, DocumentError, RefusedByStore, RequestRefused
@@ -39,13 +39,15 @@ MOST_FACTOR = 21.0
 
 
 def _pack(item: Item, layout: TableLayout = PLAIN) -> Packed:
-    stored = item if layout.plain else layout.stored(item)
+    stored = item if layout.plain else layout.named(item)
     try:
         body = orjson.dumps(stored)
+        if len(body) > layout.most_bytes:  # JSON is never shorter than the item, so this is rarely needed
+            stored = layout.stored(item)
+            check_size(stored, item["SK"]["S"])
+            body = orjson.dumps(stored)
     except (TypeError, UnicodeEncodeError) as error:
         raise RefusedByStore(f"cannot be written as JSON: {type(error).__name__}", path=item["SK"]["S"]) from error
-    if len(body) > ITEM_BYTES:  # JSON is never shorter than the item, so this is rarely needed
-        check_size(stored, item["SK"]["S"])
     return Packed((item["PK"]["S"], item["SK"]["S"]), body)
 
 
@@ -87,7 +89,7 @@ class DynamoTarget:
     def __init__(
         self, http: DynamoHttp, concurrency: int = 24, layouts: Mapping[str, TableLayout] | None = None
     ) -> None:
-        """`layouts` are those of tables whose keys are not plain."""
+        """`layouts` are those of tables that are not plain."""
         self._http, self._layouts = http, layouts or {}
         self._slots = asyncio.Semaphore(concurrency)
         self._indexes = 1.0

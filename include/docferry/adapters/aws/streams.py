@@ -30,7 +30,7 @@ class DynamoStreams:
     """Streams over a boto3 session; safe to use from several threads."""
 
     def __init__(self, session: boto3.Session, layouts: Mapping[str, TableLayout] | None = None) -> None:
-        """`layouts` are those of tables whose keys are not plain."""
+        """`layouts` are those of tables that are not plain."""
         self._layouts = layouts or {}
         self._tables = aws_client(session.client, "dynamodb", config=_PATIENT)
         self._streams = aws_client(session.client, "dynamodbstreams", config=_PATIENT)

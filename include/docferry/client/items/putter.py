@@ -34,7 +34,7 @@ from docferry.client.items.reader import DocumentReader, StoredDocument
 from docferry.client.journal.write import CommitTicket, WriteJournal
 from docferry.core.compare.diff import is_tombstone
 from docferry.core.cutover.journal import ENTRY_ITEMS, Wrote
-from docferry.core.limits import TRANSACTION_ITEMS
+from docferry.core.limits import ITEM_BYTES, TRANSACTION_BYTES, TRANSACTION_ITEMS, item_bytes
 from docferry.core.mapping.items import VOLATILE, Document, Item, ItemKey, key_of, tombstone
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.versions import version_in
@@ -50,7 +50,7 @@ class PutOutcome(StrEnum):
     SUPERSEDED = (
         "superseded"  # something newer is stored, or the same: by replication, or by a first attempt without an answer
     )
-    TOO_MANY = "too_many"  # more items than a transaction takes
+    TOO_MANY = "too_many"  # more items than a transaction takes, or more bytes
     NOTHING = "nothing"  # the document has no items: it is a dead letter
 
 
@@ -146,6 +146,8 @@ class Putter:
             )
             for item in items
         ]
+        if _bytes_of(puts) > TRANSACTION_BYTES:
+            return PutOutcome.TOO_MANY
         try:
             if len(puts) == 1:
                 await self._calls.call("PutItem", puts[0], self._guard)
@@ -208,9 +210,15 @@ class Putter:
         """Write what was prepared, of any collection, if all `checks` hold: all or none.
 
         Raises: KeyTaken, if a value of a unique index is another document's; ConditionFailed, if another writer was quicker: read
-                again; InstanceStruck: nothing was written; StoreError.
+                again; CallRefused, if it takes more than 4 MB; InstanceStruck: nothing was written; StoreError.
         """
-        requests = [*requests_of(prepared), *checks]
+        puts = requests_of(prepared)
+        if (size := _bytes_of([one["Put"] for one in puts])) > TRANSACTION_BYTES:
+            raise CallRefused(
+                what=f"this write takes {size} bytes, and a transaction {TRANSACTION_BYTES}. Nothing was written",
+                suggestion="change fewer elements at once, or smaller ones",
+            )
+        requests = [*puts, *checks]
         if self._journal is None:
             await self._transact(requests, ticket)
         else:
@@ -307,6 +315,12 @@ class Putter:
         if ticket is not None:
             ticket.nonce, ticket.request = token, request
         await self._calls.call("TransactWriteItems", request, self._guard)
+
+
+def _bytes_of(puts: Sequence[Mapping[str, Any]]) -> int:
+    """How much a transaction holds; 0 if that is too few items to be too much, which need not be counted."""
+    few = len(puts) <= TRANSACTION_BYTES // ITEM_BYTES
+    return 0 if few else sum(item_bytes(put["Item"]) for put in puts)
 
 
 def _same(item: Item, other: Item | None) -> bool:

@@ -26,6 +26,7 @@ from docferry.core.compare.masking import MASKED, Masks, is_masked, is_masked_ke
 from docferry.core.mapping.item_plan import ItemPlan
 from docferry.core.mapping.items import Item, key_of
 from docferry.core.mapping.mapping import DocumentMapping
+from docferry.core.mapping.overflow import PACKED
 from docferry.core.mql.values import bson_type
 
 
@@ -35,6 +36,8 @@ class Told(Enum):
     MISSING = "missing"
     AN_ITEM = "an item"
     A_VERSION = "a version"
+    READABLE = "fields that can be read"
+    UNREADABLE = "compressed, and cannot be read"
 
 
 MISSING, AN_ITEM, A_VERSION = Told.MISSING, Told.AN_ITEM, Told.A_VERSION
@@ -96,6 +99,9 @@ def compare_item(mapping: DocumentMapping, expected: Item, stored: Item | None) 
     prefix = _prefix(plan, expected)
     if stored is None or is_tombstone(stored):
         yield prefix.rstrip("."), AN_ITEM, MISSING
+        return
+    if mapping.settings.overflow is not None and PACKED in stored:
+        yield prefix + PACKED, Told.READABLE, Told.UNREADABLE
         return
     yield from _compare_attributes(plan, prefix, expected, stored)
 

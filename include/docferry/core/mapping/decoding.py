@@ -15,9 +15,9 @@ from docferry.core.bson_codec.names import unescape_name
 from docferry.core.bson_codec.references import reference_of
 from docferry.core.mapping.item_plan import ItemPlan
 from docferry.core.mapping.items import Document, Item
-from docferry.errors import (
-    InvariantBroken,
-)
+from docferry.core.mapping.key_templates import render_value
+from docferry.core.mapping.overflow import PACKED
+from docferry.errors import InvariantBroken, ItemsUnreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,8 @@ def decode_items(
 ) -> Decoded:
     """The document of some items in wire form, in any order; `children` are plans by entity, `system` names of our own.
 
-    Raises: InvariantBroken if there is no root item among them, or it has no `_id`.
+    Raises: InvariantBroken if there is no root item among them, or it has no `_id`; ItemsUnreadable, with the document's id, if
+            one of them was fitted and what it holds cannot be read.
     """
     roots = [item for item in items if item.get("entityType", {}).get("S") == root_plan.entity]
     if len(roots) != 1:
@@ -75,6 +76,9 @@ def decode_items(
     document: Document = {}
     id_node = tree.root.get("_id")
     document["_id"] = decode_value(root["_id"], id_node, tree, "oid")
+    if PACKED in system and any(PACKED in item for item in items):
+        text = f"{collection}: what an item of the document holds compressed cannot be read"
+        raise ItemsUnreadable(text, namespace=collection, id=render_value(document["_id"]), path=PACKED)
     misfits = _read_fields(root_plan, root, document, tree, system)
     arrays: dict[tuple[str, ...], list[tuple[Decimal, Document]]] = {}
     for item in items:

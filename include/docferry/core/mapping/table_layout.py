@@ -1,8 +1,9 @@
-"""How a table keeps an item: its key attributes have the file's names and types. Pure.
+"""How a table keeps an item: its key attributes have the file's names and types, and what is over 400 KB is fitted. Pure.
 
 All other code knows one form of an item: `PK` and `SK`, and `XPK` and `XSK` of index X, always texts; empty is the sort key
 of a table or an index that has none. A number stands there as DynamoDB writes it, bytes in base64. `stored` and `read` lead
-from this form to the table's and back; of a table with plain keys both are the same.
+from this form to the table's and back; of a table with plain keys both are the same, but for an item that is too large
+(`core.mapping.overflow`).
 """
 
 from __future__ import annotations
@@ -12,29 +13,40 @@ from decimal import Decimal
 from typing import Any, Final
 
 from docferry.core.bson_codec.plain import AttributeValue, plain_number
+from docferry.core.limits import ITEM_BYTES, item_bytes
 from docferry.core.mapping.items import Item, ItemKey
+from docferry.core.mapping.overflow import Fitting, fitting_of
 from docferry.core.settings import PLAIN_KEY, CollectionSettings, KeyAttribute, KeyDesign, KeyType
 
 
 class TableLayout:
-    """The key attributes of one table and its indexes. Immutable; `plain` if they are as they are everywhere else."""
+    """The key attributes of one table and its indexes, and what is fitted. Immutable; `plain` if every item is kept as it is
+    everywhere else; `most_bytes`: no item is fitted that has not more."""
 
-    __slots__ = ("_key", "_ours", "_theirs", "plain")
+    __slots__ = ("_fitting", "_key", "_ours", "_theirs", "most_bytes", "plain")
 
-    def __init__(self, key: KeyDesign = PLAIN_KEY, index_keys: Mapping[str, KeyDesign] | None = None) -> None:
-        self._key = key
+    def __init__(
+        self,
+        key: KeyDesign = PLAIN_KEY,
+        index_keys: Mapping[str, KeyDesign] | None = None,
+        fitting: Fitting | None = None,
+    ) -> None:
+        self._key, self._fitting = key, fitting
+        self.most_bytes = ITEM_BYTES if fitting is None else fitting.over
         ours: dict[str, KeyAttribute | None] = {"PK": key.PK, "SK": key.SK}
         for index, design in (index_keys or {}).items():
             ours |= {f"{index}PK": design.PK, f"{index}SK": design.SK}
         self._ours = {name: one for name, one in ours.items() if one != KeyAttribute(name=name)}
         self._theirs = {one.name: (name, one.type) for name, one in self._ours.items() if one is not None}
-        self.plain = not self._ours
+        self.plain = not self._ours and fitting is None
 
     def __repr__(self) -> str:
         return f"TableLayout({self.key_names})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, TableLayout) and (self._key, self._ours) == (other._key, other._ours)
+        if not isinstance(other, TableLayout):
+            return False
+        return (self._key, self._ours, self._fitting) == (other._key, other._ours, other._fitting)
 
     def __hash__(self) -> int:
         return hash(self._key)
@@ -53,7 +65,18 @@ class TableLayout:
 
     def stored(self, item: Item) -> Item:
         """An item as the table keeps it."""
-        if self.plain:
+        return item if self.plain else self.named(self.fitted(item))
+
+    def fitted(self, item: Item) -> Item:
+        """An item as the table keeps it, under our own names: what counts bytes asks for it."""
+        fitting = self._fitting
+        if fitting is None or not fitting.covers(item) or item_bytes(self.named(item)) <= fitting.over:
+            return item
+        return fitting.fitted(item)
+
+    def named(self, item: Item) -> Item:
+        """An item with the table's own names, whatever its size."""
+        if not self._ours:
             return item
         found: Item = {}
         for name, value in item.items():
@@ -69,6 +92,10 @@ class TableLayout:
         """The same back. What another program has put under one of our own names is read as the field of that name."""
         if self.plain:
             return item
+        found = self._renamed(item) if self._ours else item
+        return found if self._fitting is None else self._fitting.whole(found)
+
+    def _renamed(self, item: Item) -> Item:
         found: Item = {}
         for name, value in item.items():
             if name in self._theirs:
@@ -120,7 +147,7 @@ def _text(kind: KeyType, value: str) -> str:
 
 def layout_of(settings: CollectionSettings) -> TableLayout:
     """The layout of a collection's table."""
-    return TableLayout(settings.key, settings.index_keys)
+    return TableLayout(settings.key, settings.index_keys, fitting_of([settings]))
 
 
 PLAIN: Final = TableLayout()

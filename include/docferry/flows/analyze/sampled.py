@@ -13,8 +13,9 @@ from docferry.core.access.patterns import Pattern
 from docferry.core.analyze.proof import LoadedSample
 from docferry.core.cost.sizes import CollectionSizes, measure
 from docferry.core.mapping.item_plan import holds
-from docferry.core.mapping.items import Item, check_size
+from docferry.core.mapping.items import Item
 from docferry.core.mapping.key_templates import lookup
+from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import decode_document
 from docferry.errors import DocumentError, RefusedByStore
 from docferry.ports.analyze import AnalysisSource
@@ -79,7 +80,7 @@ async def load_sample(
     for page in source.sample(collection, documents, total):
         guard()
         size += sum(map(len, page))
-        batch = [one for raw in page if (one := _items(found, mapping.encode, raw)) is not None]
+        batch = [one for raw in page if (one := _items(found, mapping, raw)) is not None]
         stored += batch
         await _put(migration, target, mapping.table, batch, guard)
         if len(found.documents) >= documents or size > MOST_BYTES:
@@ -91,15 +92,11 @@ async def load_sample(
     return found
 
 
-def _items(
-    found: SampledCollection, encode: Callable[[dict[str, Any], int], Sequence[Item]], raw: bytes
-) -> list[Item] | None:
+def _items(found: SampledCollection, mapping: DocumentMapping, raw: bytes) -> list[Item] | None:
     document: dict[str, Any] = {}
     try:
         document = decode_document(raw)
-        items = list(encode(document, VERSION))
-        for item in items:
-            check_size(item)
+        items = mapping.fitted(mapping.encode(document, VERSION))
     except DocumentError:
         found.refused.append(document.get("_id"))
         return None

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from docferry.core.limits import ITEM_BYTES
 from docferry.core.mapping.change_writes import DecodedChange
 from docferry.core.mapping.items import Item, is_guard, key_of, tombstone
 from docferry.core.mapping.learnt.transcoder import Transcoder
@@ -200,7 +201,7 @@ class ChunkLoader:
                 guards = guards_in(self.mapping, data, page.version) if self.mapping.unique else []
                 return (Packed(*packed), *self._packed(guards, page)[0]), ()
         items = encode_raw(self.mapping, data, page.version)
-        if len(items) == 1 or is_guard(items[1]):
+        if (len(items) == 1 or is_guard(items[1])) and len(data) <= ITEM_BYTES:  # a larger one may be compressed
             self.transcoder.learn(data)
         return self._packed(items, page)
 

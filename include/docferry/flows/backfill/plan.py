@@ -8,7 +8,7 @@ from typing import Any
 
 from docferry.config import Migration
 from docferry.core.limits import item_write_units
-from docferry.core.mapping.items import check_size
+from docferry.core.mapping.overflow import PACKED
 from docferry.core.mapping.raw import encode_raw
 from docferry.core.settings import CollectionSettings
 from docferry.errors import (
@@ -43,6 +43,7 @@ class CollectionPlan:
     write_units: int
     chunks: int
     unstorable_in_sample: int
+    compressed_in_sample: int
     sample: int
     state: str
 
@@ -121,16 +122,15 @@ def _plan_collection(job: Job, settings: CollectionSettings) -> CollectionPlan:
     facts = job.source.collection_facts(settings.name)
     mapping = job.migration.mapping(settings.name)
     sample = job.source.sample_documents(settings.name, PLAN_SAMPLE) if facts.documents else []
-    units = items = refused = 0
+    units = items = refused = compressed = 0
     for raw in sample:
         try:
-            encoded = encode_raw(mapping, raw, 0)
-            for item in encoded:
-                check_size(item)
+            encoded = mapping.fitted(encode_raw(mapping, raw, 0))
         except DocumentError:
             refused += 1
             continue
         items += len(encoded)
+        compressed += any(PACKED in item for item in encoded) and mapping.settings.overflow is not None
         units += sum(item_write_units(item) for item in encoded)
     scale = facts.documents / len(sample) if sample else 0.0
     return CollectionPlan(
@@ -141,6 +141,7 @@ def _plan_collection(job: Job, settings: CollectionSettings) -> CollectionPlan:
         write_units=round(units * scale),
         chunks=chunk_count(facts.documents, job.migration),
         unstorable_in_sample=refused,
+        compressed_in_sample=compressed,
         sample=len(sample),
         state=_state_of(job.ledger, settings.name),
     )

@@ -11,7 +11,7 @@ from docferry.config import Migration
 from docferry.core.cost.calls import CallRates, only_counted
 from docferry.core.cost.sizes import CollectionSizes, measure
 from docferry.core.cost.sizes import Item as CostItem
-from docferry.core.mapping.items import Item, check_size, is_guard
+from docferry.core.mapping.items import Item, is_guard
 from docferry.core.mapping.raw import encode_raw
 from docferry.core.settings import CollectionSettings, TableSettings
 from docferry.errors import AccessDenied, DocumentError, RequestRefused
@@ -34,9 +34,7 @@ def _measured(migration: Migration, settings: CollectionSettings, source: Source
     refused = 0
     for data in raw:
         try:
-            items = encode_raw(mapping, data, 1)
-            for item in items:
-                check_size(item)
+            items = mapping.fitted(encode_raw(mapping, data, 1))
         except DocumentError:
             refused += 1
             continue

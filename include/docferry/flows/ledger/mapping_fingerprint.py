@@ -47,6 +47,7 @@ FIRST: Mapping[type, Mapping[str, Any]] = {
         "index_keys": {},
         "transform": None,
         "unique": (),
+        "overflow": None,
     },
     TransformSettings: {"use": None, "version": 1},
     KeyDesign: {"PK": None, "SK": None},

@@ -23,7 +23,7 @@ from bson.timestamp import Timestamp
 from docferry.core.compare.diff import is_tombstone
 from docferry.core.compare.masking import shown_id
 from docferry.core.cutover.permitted import Flow
-from docferry.core.mapping.items import Item, ItemKey, check_size, is_guard, key_of, tombstone
+from docferry.core.mapping.items import Item, ItemKey, is_guard, key_of, tombstone
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import decode_document, encode_raw, id_of, id_text
 from docferry.core.versions import parse_version, snapshot_version, version_in, version_time
@@ -203,8 +203,7 @@ class _Repair:
     @staticmethod
     def _encode(mapping: DocumentMapping, data: bytes, version: int) -> list[Item]:
         items = encode_raw(mapping, data, version)
-        for item in items:
-            check_size(item)
+        mapping.check_sizes(items)
         return items
 
     async def _put_items(self, mapping: DocumentMapping, items: Sequence[Item]) -> list[ItemKey]:

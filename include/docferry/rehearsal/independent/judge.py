@@ -1,4 +1,4 @@
-"""Compares MongoDB with DynamoDB without docferry: pymongo, boto3, bson and the standard library.
+"""Compares MongoDB with DynamoDB without docferry: pymongo, boto3, bson, zstandard and the standard library.
 
 The playbook's tables are written down in this folder once more, by hand: key formats, attributes, indexes, children.
 Two judges:
@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from docferry.rehearsal.independent.compressed import whole
 from docferry.rehearsal.independent.item_check import Expected, compare_all
 from docferry.rehearsal.independent.shop_items import RESERVED, SHOP, in_key, kept_fields
 from docferry.rehearsal.independent.type_hints import Unreadable, read_value
@@ -39,10 +40,10 @@ def read_documents(database: Any, collection: str) -> Iterator[Document]:
 
 
 def scan_table(client: Any, table: str) -> list[Item]:
-    """Every item of a table."""
+    """Every item of a table, whole."""
     items: list[Item] = []
     for page in client.get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
-        items += page["Items"]
+        items += map(whole, page["Items"])
     return items
 
 

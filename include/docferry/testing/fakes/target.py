@@ -7,7 +7,7 @@ import json
 import time
 import zlib
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from random import Random
@@ -134,7 +134,7 @@ class FakeTarget:
     async def put_newer(
         self, table: str, items: Sequence[Item], budget: Budget, guard: Guard, *, or_same: bool = False
     ) -> Written:
-        refused = _too_large(items)
+        refused = _too_large(map(self.layouts.get(table, PLAIN).fitted, items))
         superseded: set[int] = set()
         units = 0.0
         for position, item in enumerate(items):
@@ -234,7 +234,7 @@ def _read_units(items: Sequence[Item]) -> float:
     return max(1.0, -(-sum(map(item_bytes, items)) // READ_UNIT_BYTES))
 
 
-def _too_large(items: Sequence[Item]) -> dict[int, DocumentError]:
+def _too_large(items: Iterable[Item]) -> dict[int, DocumentError]:
     refused: dict[int, DocumentError] = {}
     for position, item in enumerate(items):
         try:
