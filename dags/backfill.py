@@ -9,7 +9,7 @@ afterwards must fit into the oplog: the first task says so, and refuses if it ta
    ranges of `_id`; each mapped task loads one and is named after it.
 3. `report_totals` adds up.
 
-**Done when** the run succeeds: for each collection read = written + superseded + dead letters.
+**Done when** the run succeeds: for each collection read = written + superseded + dead letters + outside the filter.
 
 **If it fails** clear the failed tasks or start a new run: both continue from the checkpoints in the ledger. Another run that
 is still at work is named. Dead letters: `docferry dead-letters` lists, shows and replays them.

@@ -252,7 +252,8 @@ def replicate_command(
     lag = "unknown" if report.lag_s is None else f"{report.lag_s:.0f} s"
     text = (
         f"{report.events:,} events = {report.written:,} written + {report.superseded:,} superseded + {report.dead:,} dead "
-        f"letters + {report.passed:,} without images, loaded anew since; {report.rate:,.0f} events/s; lag {lag}"
+        f"letters + {report.passed:,} without images, loaded anew since + {report.outside:,} outside the filters; "
+        f"{report.rate:,.0f} events/s; lag {lag}"
     )
     show(body, as_json, text)
 

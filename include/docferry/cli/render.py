@@ -31,21 +31,13 @@ def plan_text(plan: BackfillPlan) -> str:
     """What a load would do."""
     rows = [
         (
-            one.collection, one.state, one.documents, one.items, one.write_units, one.chunks, one.unstorable_in_sample,
-            one.compressed_in_sample,
+            *(one.collection, one.state, one.documents, one.outside, one.items, one.write_units, one.chunks),
+            *(one.unstorable_in_sample, one.compressed_in_sample),
         )
         for one in plan.collections
-    ]  # fmt: skip
-    names = (
-        "collection",
-        "state",
-        "documents",
-        "items",
-        "WRU with indexes",
-        "chunks",
-        "unstorable in sample",
-        "compressed",
-    )
+    ]
+    counts = ("documents", "outside", "items", "WRU with indexes", "chunks", "unstorable in sample", "compressed")
+    names = ("collection", "state", *counts)
     end = (
         f"{plan.write_units} write units, {plan.hours:.2f} h at {plan.budget_wcu:.0f} WCU/s; the oplog reaches back about "
         f"{plan.oplog_window_hours:.1f} h: {'fits' if plan.fits else 'DOES NOT FIT into half of it'}. Nothing was written."
@@ -62,6 +54,7 @@ def load_text(reports: Sequence[CollectionReport]) -> str:
             one.counts.written,
             one.counts.superseded,
             one.counts.dead,
+            one.counts.outside,
             one.counts.items,
             one.counts.units,
             f"{one.rate:.0f}/s",
@@ -69,10 +62,10 @@ def load_text(reports: Sequence[CollectionReport]) -> str:
         )
         for one in reports
     ]
-    names = ("collection", "read", "written", "superseded", "dead letters", "items", "WCU", "rate", "")
+    names = ("collection", "read", "written", "superseded", "dead letters", "outside", "items", "WCU", "rate", "")
     waits = [f"{one.collection}: {one.waits}; replication begins then" for one in reports if one.waits]
     return "\n".join([
-        table_text(names, rows) + "read = written + superseded + dead letters, for each collection", *waits
+        table_text(names, rows) + "read = written + superseded + dead letters + outside (the filter), for each collection", *waits
     ])  # fmt: skip
 
 

@@ -120,19 +120,28 @@ class ClientContext:
         where = plan_read(mapping, ours, query, compiled.equalities, sort)
         if where.query is not None and self.transaction is not None and self.transaction.writes_to(mapping.collection):
             where = replace(where, query=replace(where.query, sorted=False))  # what it has written comes in no order
-        return Plan(where, compiled)
+        return Plan(where, compiled, _is_partial(mapping, query, where, compiled))
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Where to look, and what to check on what is found."""
+    """Where to look, and what to check on what is found. `partial`: documents may match that are outside the collection's filter,
+    and so MongoDB's alone."""
 
     where: ReadPlan
     filter: Filter = field(repr=False)
+    partial: bool = False
 
     @property
     def share_key(self) -> str:
         return self.where.share_key
+
+
+def _is_partial(mapping: DocumentMapping, query: Mapping[str, Any], where: ReadPlan, compiled: Filter) -> bool:
+    """One table key leads to one document: what is found there is the answer, and what is not MongoDB is asked for."""
+    if mapping.filter is None or (where.query is None and len(where.keys) == 1):
+        return False
+    return not mapping.filter.is_implied_by(query, compiled.equalities)
 
 
 class timed:

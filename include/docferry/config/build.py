@@ -146,6 +146,7 @@ def collection_settings(file: MigrationFile, name: str) -> s.CollectionSettings:
         transform=collection.transform,
         scan=collection.scan,
         overflow=collection.overflow,
+        filter=collection.filter,
         generic=collection.item is None,
         index_names=tuple(made.indexes),
         ttl_attribute=made.ttl_attribute,

@@ -10,6 +10,7 @@ from itertools import chain, combinations
 from typing import NamedTuple
 
 from docferry.config.build import collection_settings
+from docferry.config.filter_checks import filter_problems
 from docferry.config.names import bad_collection_name, bad_database_name
 from docferry.config.schema import CollectionFile, ItemFile, MigrationFile, PatternFile
 from docferry.config.table_checks import key_names
@@ -76,7 +77,8 @@ class MappingChecker:
             hint = f"did you mean {close[0]}?" if close else "add it under tables"
             return [self._problem((*path, "table"), f"there is no table {table}", hint)]
         found = [*self._transform(path, collection), *self._overflow(path, collection, table)]
-        found += unique_problems(path, collection_settings(self.file, name), self.lines)
+        settings = collection_settings(self.file, name)
+        found += [*unique_problems(path, settings, self.lines), *filter_problems(path, settings, self.lines)]
         if collection.item is None:
             return [*found, *self._generic(path, name, collection, self.file.tables[table].key_design)]
         found += self._item((*path, "item"), collection.item, table, child=False)

@@ -157,6 +157,7 @@ class CollectionFile(_Model):
     create: bool = False
     transform: Transform = None
     unique: dict[str, Annotated[UniqueFile, BeforeValidator(_unique)]] = Field(default_factory=dict)
+    filter: dict[str, Any] = Field(default_factory=dict)
 
 
 class PatternFile(_Model):

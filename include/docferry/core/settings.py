@@ -325,7 +325,7 @@ class CollectionSettings:
     `database` and `collection` say where it is if that is another database than the file's own; else both are empty.
     `key` and, of indexes that do not have the plain ones, `index_keys` are the key attributes of its table. `without_kind` are
     the indexes that do not project `entityType`: what they name is told apart in the table. `unique` are MongoDB's unique indexes
-    that are kept. `scan` None: as not allowed.
+    that are kept. `scan` None: as not allowed. `filter`: which of its documents are migrated, as the file has it; empty: all.
     """
 
     name: str
@@ -345,6 +345,7 @@ class CollectionSettings:
     unique: tuple[UniqueSettings, ...] = ()
     scan: ScanSettings | None = None
     overflow: Overflow | None = None
+    filter: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ MigrationError(retryable=False)
 ├ DocumentError(namespace, id, path)        dead-lettered and counted; the run fails above a threshold
 │  ├ UnsupportedType · UnmappedField · TooDeep · ItemTooLarge
 │  ├ KeyNotRepresentable · KeyTooLong · KeyCollision · ImagesLost · RefusedByStore · Unforeseen · TransformFailed
+│  ├ OutsideFilter · FilterUndecided · FilterCrossed       of a collection of which a part is migrated
 │  └ DuplicateKey · TornDocument · ItemsUnreadable        on the way back to MongoDB
 ├ StoreError(operation, code)               adapters only, raise … from
 │  ├ TransientStoreError(retryable=True)    Unavailable · TimedOut · IteratorExpired
@@ -76,12 +77,15 @@ from docferry.errors.calls import (
 from docferry.errors.documents import (
     DocumentError,
     DuplicateKey,
+    FilterCrossed,
+    FilterUndecided,
     ImagesLost,
     ItemsUnreadable,
     ItemTooLarge,
     KeyCollision,
     KeyNotRepresentable,
     KeyTooLong,
+    OutsideFilter,
     RefusedByStore,
     TooDeep,
     TornDocument,
@@ -139,6 +143,8 @@ __all__ = [
     "ExpressionRefused",
     "FenceBroken",
     "FenceFailed",
+    "FilterCrossed",
+    "FilterUndecided",
     "HoldFailed",
     "ImagesLost",
     "InstanceStruck",
@@ -160,6 +166,7 @@ __all__ = [
     "NoAccessPattern",
     "NotApplied",
     "NotAsExpected",
+    "OutsideFilter",
     "PermanentStoreError",
     "PointFailed",
     "PreflightFailed",

@@ -60,6 +60,18 @@ class TransformFailed(DocumentError):
     """The collection's own transform raised, or does not give this document back as it is."""
 
 
+class OutsideFilter(DocumentError):
+    """A document that the collection's filter leaves out: it stays MongoDB's alone, and is counted by itself."""
+
+
+class FilterUndecided(DocumentError):
+    """An array in a field of the collection's filter: the document is neither in nor out."""
+
+
+class FilterCrossed(DocumentError):
+    """A change has carried a document over the border of the collection's filter, whose fields were not to change."""
+
+
 class Unforeseen(DocumentError):
     """A bug of ours that this one document, or this one change of it, brings out at each attempt."""
 

@@ -113,7 +113,7 @@ class LoadRangeOperator(MigrationOperator):
 
 
 class FinishCollectionOperator(MigrationOperator):
-    """Add up a collection's chunks: read = written + superseded + dead-lettered, or the task fails.
+    """Add up a collection's chunks: read = written + superseded + dead-lettered + outside the filter, or the task fails.
 
     :param collection: The collection.
     """
@@ -129,8 +129,16 @@ class FinishCollectionOperator(MigrationOperator):
             report = finish(job, self.collection)
         counts = report.counts
         self.log.info(
-            "%s: %s documents read = %s written + %s superseded + %s dead letters; %s items, %.0f documents/s%s",
-            *(self.collection, f"{counts.read:,}", f"{counts.written:,}", counts.superseded, counts.dead),
+            "%s: %s documents read = %s written + %s superseded + %s dead letters + %s outside the filter; %s items, "
+            "%.0f documents/s%s",
+            *(
+                self.collection,
+                f"{counts.read:,}",
+                f"{counts.written:,}",
+                counts.superseded,
+                counts.dead,
+                counts.outside,
+            ),
             *(f"{counts.items:,}", report.rate, " (loaded before)" if report.already_complete else ""),
         )
         return report.to_dict()
@@ -150,8 +158,8 @@ class ReportOperator(MigrationOperator):
         for one in status["collections"]:
             self.log.info(
                 "%(collection)s: %(state)s, %(read)d documents read = %(written)d written + %(superseded)d superseded "
-                "+ %(dead)d dead letters; %(items)d items in %(chunks_done)d of %(chunks)d chunks; "
-                "%(dead_letters_open)d dead letters are open",
+                "+ %(dead)d dead letters + %(outside)d outside the filter; %(items)d items in %(chunks_done)d of %(chunks)d "
+                "chunks; %(dead_letters_open)d dead letters are open",
                 one,
             )
         with work.job() as job:

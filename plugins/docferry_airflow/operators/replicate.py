@@ -39,8 +39,9 @@ class ReplicateOperator(MigrationOperator):
             )
         summary = report.to_dict()
         self.log.info(
-            "%s events = %s written + %s superseded + %s dead letters + %s without images, loaded anew since; lag %s",
-            *(report.events, report.written, report.superseded, report.dead, report.passed),
+            "%s events = %s written + %s superseded + %s dead letters + %s without images, loaded anew since + %s outside the "
+            "filters; lag %s",
+            *(report.events, report.written, report.superseded, report.dead, report.passed, report.outside),
             "unknown" if report.lag_s is None else f"{report.lag_s:.0f} s",
         )
         return summary

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 
 import pytest
+from docferry.core.mapping.document_filter import compile_document_filter
 from docferry.core.mapping.items import Item
 from docferry.core.mapping.mapping import DocumentMapping
 from support.convergence.rules import BROKEN, calls_inline, rule_broken
@@ -63,6 +64,30 @@ def test_a_collection_with_a_transform_converges(runner: asyncio.Runner, monkeyp
     with rule_broken(monkeypatch, ""):
         for seed in range(SEED, SEED + RUNS_TO_BREAK):
             fake_run(runner, seed)
+
+
+def test_a_part_of_a_collection_converges_though_documents_cross_its_border(
+    runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: Counter[str] = Counter()
+    monkeypatch.setattr(MAPPING, "filter", compile_document_filter({"active": True}))
+    with rule_broken(monkeypatch, ""):
+        for seed in range(SEED, SEED + RUNS_TO_BREAK):
+            seen += fake_run(runner, seed)
+    assert min(seen["letter stored"], seen["letter outside"]) > ENOUGH_TO_SEE, seen
+
+
+@pytest.mark.parametrize("rule", ["no values in a pre-image", "a letter closed by its own event"])
+def test_a_part_of_a_collection_needs_each_rule(
+    rule: str, runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def until_one_diverges() -> None:
+        for seed in range(RUNS_TO_BREAK):
+            fake_run(runner, seed, rule)
+
+    monkeypatch.setattr(MAPPING, "filter", compile_document_filter({"active": True}))
+    with rule_broken(monkeypatch, rule), pytest.raises(Diverged):
+        until_one_diverges()
 
 
 def test_a_transform_needs_all_items_written_at_each_change(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from bson.timestamp import Timestamp
 from docferry.client.items.putter import PutOutcome, Putter
 from docferry.client.transport.sync_driver import run
 from docferry.client.writes.dual import DualWrites
-from docferry.core.cutover.modes import ModeState
+from docferry.core.cutover.modes import Mode, ModeState
+from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.versions import version_text
 from docferry.errors import ConditionFailed, LeaseLost
-from docferry.ports.client import MongoResult
+from docferry.ports.client import MongoResult, WriteReply
 from docferry.ports.flows import Guard
 from docferry.testing.vectors_documents import USER, VERSION, mapping
 
@@ -107,3 +110,27 @@ def test_document_without_a_key_is_told_before_dynamodb_is_written_at_all(field:
     run(dual.update(ModeState(), "update_one", {field: "ann"}, {"$set": {"n": 1}}, True, {}))
     run(dual.update(ModeState(), "replace_one", {"_id": 1}, {field: "ann"}, True, {}))
     assert there.counted == ["dead_letter.coming.users"] * 3 * told
+
+
+INSIDE, OUTSIDE = {**ALONE, "status": "active"}, {**ALONE, "status": "gone"}
+
+
+@pytest.mark.parametrize(("document", "asked"), [(INSIDE, 2), (OUTSIDE, 0)])
+def test_a_write_outside_the_filter_stays_mongodbs_alone_and_is_counted(document: dict[str, Any], asked: int) -> None:
+    mine = DocumentMapping(replace(mapping("users").settings, filter={"status": "active"}))
+    there: Any = Counting()
+    calls = Recorder()
+    parts: Any = SimpleNamespace(
+        mongo=there, metrics=there, mapping=lambda name: mine, putter=lambda of, beside: Putter(of, calls, lambda: None)
+    )
+    dual = DualWrites(parts, "users")
+    proved = MongoResult(
+        value=None, replies=(WriteReply(time=Timestamp(9, 1), changed=1, retried=False),), before=Timestamp(8, 1)
+    )
+    writing = ModeState(mode=Mode.DUAL_WRITE, epoch=1)
+    for state in (ModeState(), writing):
+        run(dual.put(state, proved, dict(document)))
+    run(dual.bury(writing, proved, dict(document)))
+    assert len(calls.asked) == asked
+    assert there.counted.count("outside_filter.users") == (0 if asked else 3)
+    assert not any("dead_letter" in name or "failed" in name for name in there.counted)

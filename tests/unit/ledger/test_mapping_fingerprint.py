@@ -69,6 +69,7 @@ OTHER: Mapping[type, Mapping[str, Any]] = {
         "index_keys": {"GSI1": s.KeyDesign(PK=s.KeyAttribute(name="email"))},
         "unique": (s.UniqueSettings(name="email_1", key={"email": 1}),),
         "overflow": "compress",
+        "filter": {"region": "eu"},
     },
 }
 """Another value of each field that decides about items."""

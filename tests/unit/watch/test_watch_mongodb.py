@@ -26,6 +26,7 @@ from docferry.flows.watch.watching import watched
 from docferry.testing.fakes import FakeLedger, FakeSource, FakeTarget
 from docferry.testing.jobs import make_job
 from support.cutover.jobs import MIGRATION, set_mode
+from support.filtered.world import with_filter
 
 T = TypeVar("T")
 LEAST_S = 900.0
@@ -237,3 +238,19 @@ def test_health_says_whether_somebody_watches(silent_s: int, status: Status) -> 
     began = {"begun": now_ms() - silent_s * 1000}
     world.ledger.write("watch", "mongodb", {**record.body, **began}, expect=record)
     assert health_of(world.job, ["watch"]).parts["watch"].status is status
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "strays"),
+    [("b", "b", 0), ("b", "a", 1), ("a", "b", 1), ("a", "a", 1), ("b", None, 0), (None, "b", 0), (None, "a", 1)],
+)
+def test_a_write_outside_the_filter_of_a_collection_is_no_stray(
+    before: str | None, after: str | None, strays: int
+) -> None:
+    world = World()
+    world.job = replace(world.job, migration=with_filter(world.job.migration, "users", {"name": "a"}))
+    if before is not None:
+        world.source.put("users", {"_id": 2, "name": before})
+    world.source.write_as_other("users", 2, None if after is None else {"_id": 2, "name": after, "n": 1})
+    world.look()
+    assert len(list_strays(world.ledger)) == strays

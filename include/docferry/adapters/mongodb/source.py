@@ -39,6 +39,9 @@ _AS_RAW: Mapping[str, Any] = {
 _LAG_TIME_MS = 4_000
 """How long a secondary may take to show a snapshot; a page takes milliseconds, so one that does not is behind."""
 _MAX_TIME_MS = 20_000
+_SAMPLE_TIME_MS = 30_000
+_BINARY = {"locale": "simple"}
+"""A collection may have another collation of its own."""
 _PASS_OVER_S = 60.0
 _AT_ONCE = 8
 LEAST_TIMEOUT_S = 5.0
@@ -259,12 +262,18 @@ class MongoSource:
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
-    def longer_than(self, collection: str, arrays: Sequence[str], most: int, for_s: float) -> int | None:
+    def longer_than(
+        self, collection: str, arrays: Sequence[str], most: int, for_s: float, only: Mapping[str, Any] | None = None
+    ) -> int | None:
         total = {"$add": [_subdocuments(path) for path in arrays]}
-        stages: list[dict[str, Any]] = [{"$match": {"$expr": {"$gt": [total, most]}}}, {"$count": "n"}]
+        return self.count(collection, {**(only or {}), "$expr": {"$gt": [total, most]}}, for_s)
+
+    def count(self, collection: str, only: Mapping[str, Any], for_s: float) -> int | None:
+        stages: list[dict[str, Any]] = [{"$match": dict(only)}, {"$count": "n"}]
+        options: dict[str, Any] = {"maxTimeMS": int(for_s * 1_000), "collation": _BINARY}
         try:
-            with mongo_errors(f"count long arrays of {collection}"):
-                found = self._collection(collection).aggregate(stages, maxTimeMS=int(for_s * 1_000))
+            with mongo_errors(f"count documents of {collection}"):
+                found = self._collection(collection).aggregate(stages, **options)
                 return next((int(one["n"]) for one in found), 0)
         except errors.TimedOut:
             return None
@@ -275,10 +284,12 @@ class MongoSource:
         with mongo_errors("sample ids"):
             return [id_of(bytes(document.raw)) for document in raw.aggregate(pipeline, allowDiskUse=True)]
 
-    def sample_documents(self, collection: str, size: int) -> list[bytes]:
+    def sample_documents(self, collection: str, size: int, only: Mapping[str, Any] | None = None) -> list[bytes]:
         raw = self._collection(collection, _RAW)
+        stages: list[dict[str, Any]] = [{"$match": dict(only)}] if only else []
+        options: dict[str, Any] = {"maxTimeMS": _SAMPLE_TIME_MS, "collation": _BINARY} if only else {}
         with mongo_errors("sample documents"):
-            return [bytes(document.raw) for document in raw.aggregate([{"$sample": {"size": size}}])]
+            return [bytes(one.raw) for one in raw.aggregate([*stages, {"$sample": {"size": size}}], **options)]
 
     def read_page(self, collection: str, bounds: Bounds, after: bytes | None, limit: int, at: Timestamp) -> list[bytes]:
         at_max_key = id_bytes(MaxKey())

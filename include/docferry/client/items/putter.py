@@ -38,7 +38,7 @@ from docferry.core.limits import ITEM_BYTES, TRANSACTION_BYTES, TRANSACTION_ITEM
 from docferry.core.mapping.items import VOLATILE, Document, Item, ItemKey, key_of, tombstone
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.versions import version_in
-from docferry.errors import CallRefused, ConditionFailed, DocumentError, InvariantBroken, KeyTaken
+from docferry.errors import CallRefused, ConditionFailed, DocumentError, InvariantBroken, KeyTaken, OutsideFilter
 from docferry.ports.client import DynamoCalls
 from docferry.ports.flows import Guard
 
@@ -118,6 +118,12 @@ class Putter:
     def _naming(self) -> Iterator[None]:
         try:
             yield
+        except OutsideFilter as error:
+            what = (
+                f"this document of {self._mapping.collection} would be outside the part that is migrated, by {error.path} "
+                "(collections.<name>.filter): DynamoDB does not take it, and nothing was written"
+            )
+            raise OutsideFilter(what, namespace=self._mapping.collection, path=error.path) from error
         except DocumentError as error:
             what = f"DynamoDB cannot hold this document of {self._mapping.collection}: {error}"
             raise type(error)(what, namespace=self._mapping.collection, path=error.path) from error

@@ -47,14 +47,15 @@ class Aggregations:
         if not self._parts.strict and not state.write_to_dynamodb:
             return
         try:
-            self._planned(asked)
+            if not self._planned(asked)[2].partial:
+                return
         except CallRefused:
             if self._parts.strict:
                 raise
-            shape = shape_of_call(self._name, "aggregate", (asked.pipeline,), {})
-            self._parts.membership.tally.count_unserved(shape)
         except ExpressionRefused:
             return  # MongoDB refuses it, too
+        shape = shape_of_call(self._name, "aggregate", (asked.pipeline,), {})
+        self._parts.membership.tally.count_unserved(shape)
 
     async def documents(self, asked: Aggregation) -> list[Document]:
         """What comes out. Raises: CallRefused; what pymongo raises where MongoDB refuses."""

@@ -28,6 +28,7 @@ class ReadShare:
     def __init__(self, mapping: DocumentMapping) -> None:
         self._mapping = mapping
         self._decide = {".".join(path) for index in mapping.root.indexes for path, _ in index.when}
+        self._decide |= set(mapping.filter.fields) if mapping.filter is not None else set()
         self._templates: dict[Shape, Template | None] = {}
 
     def __repr__(self) -> str:

@@ -17,7 +17,7 @@ from bson.objectid import ObjectId
 from docferry.client.context import DYNAMODB, MONGO, ClientContext, Plan, Sort, now, timed
 from docferry.client.reads.read_share import ReadShare
 from docferry.client.reads.shadow import Shadow
-from docferry.core.access.calls import instead_of_options
+from docferry.core.access.calls import BEYOND_FILTER, instead_of_options
 from docferry.core.access.index_calls import Kept
 from docferry.core.access.read_plan import IndexQuery, most_read_units, shape_of
 from docferry.core.bson_codec.order import ABSENT, equality_key
@@ -181,7 +181,7 @@ class Queries:
         if self._parts.strict:
             self._served(query)
         if state.write_to_dynamodb and self._share_key(query) is None:
-            self._parts.membership.tally.count_unserved(shape_of(self._name, method, query.filter, _unknown(query)))
+            self._parts.membership.tally.count_unserved(shape_of(self._name, method, query.filter, self._needs(query)))
 
     def _taken(self, query: Query) -> Query:
         return query if self._border.open else replace(query, filter=self._border.to_internal(query.filter))
@@ -205,7 +205,7 @@ class Queries:
             return None, False
         share_key = self._share_key(query)
         if share_key is None:
-            members.tally.count_unserved(shape_of(self._name, method, query.filter, _unknown(query)))
+            members.tally.count_unserved(shape_of(self._name, method, query.filter, self._needs(query)))
         elif state.chosen(share_key):
             if leader is Mode.DUAL_WRITE:
                 return None, True
@@ -220,11 +220,21 @@ class Queries:
         return self._read_share.of(query.filter, lambda: self._plan(query))
 
     def _plan(self, query: Query) -> Plan | None:
-        """None: DynamoDB cannot answer this."""
+        """None: DynamoDB cannot answer this, or not all of it."""
         try:
-            return self._served(query)
+            plan = self._served(query)
         except CallRefused:
             return None
+        return None if plan.partial else plan
+
+    def _needs(self, query: Query) -> list[str]:
+        """What keeps DynamoDB from answering, if it is not the want of a key."""
+        if self._mapping is None or self._mapping.filter is None:
+            return _unknown(query)
+        try:
+            return [BEYOND_FILTER] if self._served(query).partial else []
+        except CallRefused:
+            return _unknown(query)
 
     def _served(self, query: Query) -> Plan:
         """Raises CallRefused."""

@@ -183,6 +183,8 @@ class Shadow:
             while (expected := await cursor.fetch()) is not None:
                 seen = True
                 try:
+                    if mapping.filter is not None and not mapping.filter.holds(expected):
+                        continue
                     key = mapping.root_key(expected)
                 except DocumentError:
                     continue  # a dead letter: no flip while one is open

@@ -7,7 +7,7 @@ from typing import Any
 
 from docferry.client.context import ClientContext, Plan, Sort, now
 from docferry.client.reads.read_share import ReadShare
-from docferry.core.access.calls import instead_of_options
+from docferry.core.access.calls import BEYOND_FILTER, instead_of_options
 from docferry.core.access.read_plan import shape_of
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mql.pipelines import update_pipeline
@@ -43,6 +43,8 @@ class ComingWrites:
         if not state.write_to_dynamodb:
             return
         needs = list(unknown(change, options))
+        if not needs and self._is_beyond(query):
+            needs = [BEYOND_FILTER]
         if needs or not self._is_found(query):
             self._parts.membership.tally.count_unserved(shape_of(self._name, method, query, needs))
 
@@ -52,6 +54,13 @@ class ComingWrites:
             if self._mapping is None:
                 raise self._unmapped()
             storable()
+
+    def _is_beyond(self, query: Mapping[str, Any]) -> bool:
+        """Whether it may be for documents, too, that the collection's filter leaves out."""
+        if self._mapping is None or self._mapping.filter is None:
+            return False
+        plan = self._planned(query)
+        return plan is not None and plan.partial
 
     def _is_found(self, query: Mapping[str, Any]) -> bool:
         if self._share is None:

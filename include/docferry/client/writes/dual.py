@@ -15,7 +15,7 @@ from docferry.core.mapping.items import Document
 from docferry.core.mql.updates import replacement_upserted
 from docferry.core.mql.values import as_bson, empty_timestamp
 from docferry.core.versions import snapshot_version, version_of
-from docferry.errors import CallRefused, DocumentError, MigrationError, UpdateRefused
+from docferry.errors import CallRefused, DocumentError, MigrationError, OutsideFilter, UpdateRefused
 from docferry.ports.client import MongoResult
 
 _CHOOSE = ("sort", "collation", "hint", "let", "comment")
@@ -38,6 +38,8 @@ class DualWrites:
         self._mapping = parts.mapping(name)
         root = self._mapping.root if self._mapping is not None else None
         self._key_fields = {path.partition(".")[0] for path in root.pk.fields | root.sk.fields} if root else set[str]()
+        if self._mapping is not None and self._mapping.filter is not None:
+            self._key_fields |= self._mapping.filter.top_fields
 
     def __repr__(self) -> str:
         return f"DualWrites({self._name!r})"
@@ -169,7 +171,12 @@ class DualWrites:
             return
         try:
             document = inserted()
-            self._mapping.root_key(as_bson({name: document[name] for name in self._key_fields if name in document}))
+            known = as_bson({name: document[name] for name in self._key_fields if name in document})
+            if self._mapping.filter is not None:
+                self._mapping.filter.require(known)
+            self._mapping.root_key(known)
+        except OutsideFilter:
+            self._metrics.count(f"outside_filter.{self._name}")
         except DocumentError:
             self._metrics.count(f"dead_letter.coming.{self._name}")
         except (CallRefused, UpdateRefused):
@@ -182,10 +189,21 @@ class DualWrites:
 
     async def bury(self, state: ModeState, result: MongoResult, document: Document) -> None:
         own = result.proved
+        if self._is_outside(document):
+            self._metrics.count(f"outside_filter.{self._name}")
+            return
         if own is None:
             self._metrics.count("dual_put.unproved")
             return
         await self._dual(lambda putter: putter.bury_newer(document, version_of(own, 0)))
+
+    def _is_outside(self, document: Document) -> bool:
+        """Whether it is MongoDB's alone. What cannot be told is not: replication tells of it."""
+        part = self._mapping.filter if self._mapping is not None else None
+        try:
+            return part is not None and not part.holds(document)
+        except DocumentError:
+            return False
 
     async def _dual(self, put: Callable[[Putter], Awaitable[PutOutcome]]) -> None:
         """A failed dual put does not fail the call: it is counted, and replication writes it (docs/architecture.md, "Modes")."""
@@ -193,6 +211,9 @@ class DualWrites:
         try:
             with timed(self._metrics, DYNAMODB, "put"):
                 outcome = await put(self._parts.putter(self._mapping, beside=True))
+        except OutsideFilter:
+            self._metrics.count(f"outside_filter.{self._name}")
+            return
         except MigrationError as error:
             if isinstance(error, DocumentError):
                 self._metrics.count(f"dead_letter.coming.{self._name}")

@@ -86,7 +86,10 @@ CURSOR_CALLS: Mapping[str, Call] = {
     "explain": Call("docferry's analysis says which key or index a query goes by"),
 }
 _COMPARED = "store the text as it is to be compared (in lower case, say) in a field of its own, and ask for that"
+BEYOND_FILTER = "beyond the filter"
+"""In the shape of a call that may find documents, too, which the collection's filter leaves to MongoDB alone."""
 _OPTIONS: Mapping[str, str] = {
+    BEYOND_FILTER: "ask for the filter's fields, too: once DynamoDB leads this would find only what is migrated",
     "collation": _COMPARED,
     "session": "nothing: sessions and transactions are DynamoDB's once it leads",
     "a pipeline": "read the document, change it and replace it, with the values that were read in the query",

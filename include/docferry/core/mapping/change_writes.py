@@ -2,7 +2,8 @@
 
 The items that an update did not touch stay as they are; the root is written at every change, last, with the digest of all
 children. Items that the document no longer has become tombstones with the change's version. A document that cannot be
-stored has no items any more: whatever its old and its new keys name is buried, and readers find it in MongoDB.
+stored has no items any more: whatever its old and its new keys name is buried, and readers find it in MongoDB. So is one that
+a change carries over the border of the collection's filter, either way: its fields were not to change, and a person looks.
 
 Guards are items of their document, too: those of values that a change gives up become tombstones, those that it gains are put.
 """
@@ -16,16 +17,18 @@ from dataclasses import dataclass, field
 from docferry.core.mapping.items import Document, Item, ItemKey, is_guard, key_of, tombstone
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import decode_document, encode_decoded
-from docferry.errors import DocumentError
+from docferry.errors import DocumentError, FilterCrossed, OutsideFilter
 
 
 @dataclass(frozen=True, slots=True)
 class Writes:
-    """Items to be put where nothing newer is stored: `first` in any order, then `root`. `error`: a dead letter, first of all."""
+    """Items to be put where nothing newer is stored: `first` in any order, then `root`. `error`: a dead letter, first of all.
+    `outside`: there is nothing to do, for the filter leaves the document out."""
 
     first: Sequence[Item]
     root: Item | None
     error: DocumentError | None = None
+    outside: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +36,9 @@ class DecodedChange:
     """One change of a document, whose images are decoded once.
 
     `raw` and `document` are the whole document behind the change (None: it is gone, or, with `unreadable`, is no valid BSON);
-    `old` is what its items in front of the change are called. `version` is the change's, `read_version` that of `document`: a
-    later one if the change came without its images, and the document was read afterwards.
+    `old` is what its items in front of the change are called, `was_outside` whether it was outside the collection's filter, and
+    so had none (None: there was no document, or that is not known). `version` is the change's, `read_version` that of
+    `document`: a later one if the change came without its images, and the document was read afterwards.
     """
 
     mapping: DocumentMapping
@@ -44,6 +48,7 @@ class DecodedChange:
     document: Document | None = field(repr=False)
     unreadable: DocumentError | None
     old: Sequence[Item] = field(repr=False)
+    was_outside: bool | None = None
 
     @classmethod
     def of(
@@ -57,6 +62,7 @@ class DecodedChange:
         """`before` are the key fields in front of the change, None if there was no document or they are not known."""
         document, unreadable = _decoded(after)
         past, _ = _decoded(before)
+        was_outside = None if past is None else _is_outside(mapping, past)
         return cls(
             mapping=mapping,
             version=version,
@@ -64,21 +70,37 @@ class DecodedChange:
             raw=after,
             document=document,
             unreadable=unreadable,
-            old=_stubs(mapping, past),
+            old=() if was_outside else _stubs(mapping, past),
+            was_outside=was_outside,
         )
 
+    @property
+    def outside(self) -> bool:
+        """Whether the filter leaves the document out, before the change and behind it."""
+        if self.raw is None:
+            return self.was_outside is True
+        return self.was_outside is not False and self.document is not None and _is_outside(self.mapping, self.document)
+
     def writes(self, ttl_attribute: str, touched: Collection[str] | None = None) -> Writes:
-        """`touched` are the paths that an update names; None means that all items are written.
+        """`touched` are the paths that an update names; None means that all items are written. A document whose state in front
+        of the change is not known is taken for one that was where it is now.
 
         The keys in front of the change are buried with its own version: later they may have become another's.
         """
+        if self.outside:
+            return Writes((), None, outside=True)
         if self.raw is None:
             graves = list(self._graves((), ttl_attribute))
             return Writes(graves[1:], graves[0] if graves else None)
         try:
             root, *children = self._items(self.raw)
+        except OutsideFilter as error:
+            return self.burial(ttl_attribute, self._crossed("has left", error.path))
         except DocumentError as error:
             return self.burial(ttl_attribute, error)
+        if self.was_outside:
+            assert self.mapping.filter is not None
+            return self.burial(ttl_attribute, self._crossed("has come into", ", ".join(self.mapping.filter.fields)))
         kept = {key_of(child) for child in children} | {key_of(root)}
         graves = list(self._graves(kept, ttl_attribute))
         if touched is not None and self.mapping.transform is None:  # which may make any item of any field
@@ -102,12 +124,27 @@ class DecodedChange:
             raise self.unreadable
         return encode_decoded(self.mapping, raw, self.document, self.read_version)
 
+    @staticmethod
+    def _crossed(how: str, path: str) -> FilterCrossed:
+        what = (
+            f"by a change of {path} the document {how} what the collection's filter names, whose fields must not change"
+        )
+        return FilterCrossed(f"{what}; a replay takes it as it is now", path=path)
+
     def _is_touched(self, item: Item, touched: Collection[str]) -> bool:
         """A guard that was there before says the same still."""
         return not is_guard(item) and _is_touched(self.mapping, item, touched)
 
     def _graves(self, kept: Collection[ItemKey], ttl_attribute: str) -> Iterator[Item]:
         return (tombstone(stub, self.version, ttl_attribute) for stub in self.old if key_of(stub) not in kept)
+
+
+def _is_outside(mapping: DocumentMapping, document: Document) -> bool:
+    """What cannot be told is not: its dead letter names it."""
+    try:
+        return mapping.filter is not None and not mapping.filter.holds(document)
+    except DocumentError:
+        return False
 
 
 def _decoded(image: bytes | None) -> tuple[Document | None, DocumentError | None]:

@@ -34,6 +34,7 @@ from docferry.core.bson_codec.plain import AttributeValue, from_plain, to_plain
 from docferry.core.bson_codec.references import fields_of
 from docferry.core.mapping.decoding import Decoded, decode_items
 from docferry.core.mapping.digest import digest
+from docferry.core.mapping.document_filter import compile_document_filter
 from docferry.core.mapping.guards import Guard, compile_guards, guard_item
 from docferry.core.mapping.item_plan import (
     Branch,
@@ -104,6 +105,7 @@ class DocumentMapping:
         self.unique = {plan.entity: plan for plan in compile_guards(settings)}
         whole = {name for plan in self.unique.values() for name in fields_needed(plan.settings)}
         self.guard_fields = tuple(name.encode() for name in sorted(whole | {"_id"}))
+        self.filter = compile_document_filter(settings.filter)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -118,9 +120,12 @@ class DocumentMapping:
     def encode(self, document: Document, version: int) -> list[Item]:
         """The items of a document in wire form, root first. Pure.
 
-        Raises: DocumentError (its path, and the document's id) if the document cannot be stored.
+        Raises: DocumentError (its path, and the document's id) if the document cannot be stored; OutsideFilter, one of them, if
+                it is none that is migrated.
         """
         try:
+            if self.filter is not None:
+                self.filter.require(document)
             return self._encode(document, version) if self.transform is None else self._transformed(document, version)
         except DocumentError as error:
             error.namespace = error.namespace or self.collection
@@ -154,11 +159,12 @@ class DocumentMapping:
 
     @property
     def key_fields(self) -> KeyFields:
-        """What of a document must be known to tell the keys of its items."""
+        """What of a document must be known to tell the keys of its items, and whether it has any."""
         root = self.root.pk.fields | self.root.sk.fields
         children = {".".join(plan.path): tuple(sorted(plan.sk.fields - {"index"})) for plan in self.children.values()}
-        whole = tuple(name.decode() for name in self.guard_fields) if self.unique else ()
-        return KeyFields(tuple(sorted(root)), children, whole)
+        whole = {name.decode() for name in self.guard_fields} if self.unique else set()
+        whole |= self.filter.top_fields if self.filter is not None else set()
+        return KeyFields(tuple(sorted(root)), children, tuple(sorted(whole)))
 
     def keys(self, document: Document) -> list[ItemKey]:
         """The keys of a document's items, root first, guards left out, without encoding its content. Raises as `encode` does."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -21,7 +21,7 @@ from docferry.core.limits import ITEM_BYTES, SORT_KEY_BYTES
 from docferry.core.mapping.items import Item
 from docferry.core.mapping.key_templates import render_value
 from docferry.core.mapping.mapping import DocumentMapping
-from docferry.errors import UnsupportedType
+from docferry.errors import DocumentError, OutsideFilter, UnsupportedType
 
 SURELY_SMALL = 800
 """A document this short makes no item over 400 KB, even if every second byte were a field with a hint: the hint's pointer
@@ -53,12 +53,34 @@ def encode_decoded(mapping: DocumentMapping, data: bytes, document: dict[str, An
 
 def guards_in(mapping: DocumentMapping, data: bytes, version: int) -> list[Item]:
     """The guard items alone, of a document whose other items are made without decoding it. Raises DocumentError."""
+    return mapping.guard_items(_only(data, mapping.guard_fields), version)
+
+
+def require_inside(mapping: DocumentMapping, data: bytes) -> None:
+    """Raises: OutsideFilter for a document that is none to be migrated; FilterUndecided, UnsupportedType."""
+    if mapping.filter is not None:
+        mapping.filter.require(_only(data, [name.encode() for name in mapping.filter.top_fields]))
+
+
+def is_outside(mapping: DocumentMapping, data: bytes) -> bool:
+    """Whether a document is surely none that is migrated. One of which that cannot be told has a dead letter."""
+    try:
+        require_inside(mapping, data)
+    except OutsideFilter:
+        return True
+    except DocumentError:
+        return False
+    return False
+
+
+def _only(data: bytes, names: Iterable[bytes]) -> dict[str, Any]:
+    """Some fields of the top level, decoded."""
     fields = []
-    for name in mapping.guard_fields:
+    for name in names:
         with suppress(KeyError):
             kind, value = find_value(data, name)
             fields.append((kind, name, value))
-    return mapping.guard_items(decode_document(document_of(*fields)), version)
+    return decode_document(document_of(*fields))
 
 
 def _refuse_too_large(mapping: DocumentMapping, items: Sequence[Item], document_bytes: int) -> None:

@@ -8,7 +8,7 @@ Order of things, and why:
    a snapshot not before the stream position; that time is the version of everything in it. After a page's items are
    acknowledged and its dead letters are in the ledger, the chunk's checkpoint may move past it. So a killed process
    loses nothing: its pages are read again, and each document is counted once.
-4. `finish.finish` adds up the chunks. `read = written + superseded + dead-lettered`, or the run has failed.
+4. `finish.finish` adds up the chunks. `read = written + superseded + dead-lettered + outside`, or the run has failed.
 
 The bulk mode writes without conditions, and the ledger allows it only while the collection has no other writer: once
 replication has begun, every load is conditional (a put wins only where nothing newer is stored).

@@ -17,7 +17,7 @@ from docferry.core.limits import ITEM_BYTES
 from docferry.core.mapping.change_writes import DecodedChange
 from docferry.core.mapping.items import Item, is_guard, key_of, tombstone
 from docferry.core.mapping.learnt.transcoder import Transcoder
-from docferry.core.mapping.raw import encode_raw, guards_in, id_of, id_text
+from docferry.core.mapping.raw import encode_raw, guards_in, id_of, id_text, require_inside
 from docferry.core.versions import snapshot_version
 from docferry.errors import (
     ConditionFailed,
@@ -25,6 +25,7 @@ from docferry.errors import (
     InvariantBroken,
     LeaseLost,
     MigrationError,
+    OutsideFilter,
     Stopped,
     TooManyDeadLetters,
     Unavailable,
@@ -183,6 +184,9 @@ class ChunkLoader:
             try:
                 items, made = self._pack(data, page)
                 refuse_shared_keys(items, page.keys, self.collection)
+            except OutsideFilter:
+                page.outside += 1
+                continue
             except DocumentError as error:
                 error.namespace, error.id = self.collection, error.id or id_text(data)
                 page.errors[position] = error
@@ -195,6 +199,7 @@ class ChunkLoader:
 
     def _pack(self, data: bytes, page: LoadPage) -> tuple[Sequence[Packed], Sequence[Item]]:
         """A document's items ready to be sent, and as the mapping made them, unless the transcoder did without it."""
+        require_inside(self.mapping, data)
         if not self.conditional:
             packed = self.transcoder.pack(data, page.version)
             if packed is not None:
@@ -260,9 +265,10 @@ class ChunkLoader:
         old = superseded(page, written, dead) if self.conditional else 0
         stored = Counts(
             read=len(page.raw),
-            written=len(page.raw) - len(dead) - old,
+            written=len(page.raw) - len(dead) - old - page.outside,
             superseded=old,
             dead=len(dead),
+            outside=page.outside,
             items=sum(owner not in dead for owner in owners) if dead else len(owners),
             units=round(sum(one.units for one in written)),
         )

@@ -76,9 +76,10 @@ def finish(job: Job, collection: str) -> CollectionReport:
     total = sum((chunk.counts for chunk in chunks), Counts())
     total.check(collection)
     settings = job.migration.backfill
-    if total.dead > allowed_dead(settings, total.read):
+    documents = total.migrated
+    if total.dead > allowed_dead(settings, documents):
         release_run(job, collection)
-        raise TooManyDeadLetters(collection, total.dead, total.read, allowed_dead(settings, total.read) / total.read)
+        raise TooManyDeadLetters(collection, total.dead, documents, allowed_dead(settings, documents) / documents)
     finished = replace(
         header,
         state=COMPLETE,

@@ -33,6 +33,7 @@ class LoadPage:
     parts: list[LoadPart] = field(default_factory=list)
     writes: list[asyncio.Task[Written]] = field(default_factory=list)
     errors: dict[int, DocumentError] = field(default_factory=dict)
+    outside: int = 0
     keys: set[ItemKey] = field(default_factory=set)
 
     def is_written(self) -> bool:

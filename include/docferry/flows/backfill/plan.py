@@ -18,6 +18,7 @@ from docferry.errors import (
     TableMissing,
 )
 from docferry.flows.kernel.job import Job
+from docferry.flows.kernel.migrated import count_migrated, sample_migrated
 from docferry.flows.ledger.budget import budget_of
 from docferry.flows.ledger.load_headers import (
     NEW,
@@ -34,7 +35,7 @@ PLAN_SAMPLE = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionPlan:
-    """What loading one collection will take, from a sample of its documents."""
+    """What loading one collection will take, from a sample of its documents. `outside`: read, and left out by its filter."""
 
     collection: str
     table: str
@@ -46,6 +47,7 @@ class CollectionPlan:
     compressed_in_sample: int
     sample: int
     state: str
+    outside: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +123,8 @@ def chosen(migration: Migration, only: Sequence[str]) -> list[CollectionSettings
 def _plan_collection(job: Job, settings: CollectionSettings) -> CollectionPlan:
     facts = job.source.collection_facts(settings.name)
     mapping = job.migration.mapping(settings.name)
-    sample = job.source.sample_documents(settings.name, PLAN_SAMPLE) if facts.documents else []
+    documents = count_migrated(job.source, mapping, facts.documents)
+    sample = sample_migrated(job.source, mapping, PLAN_SAMPLE) if documents else []
     units = items = refused = compressed = 0
     for raw in sample:
         try:
@@ -132,11 +135,12 @@ def _plan_collection(job: Job, settings: CollectionSettings) -> CollectionPlan:
         items += len(encoded)
         compressed += any(PACKED in item for item in encoded) and mapping.settings.overflow is not None
         units += sum(item_write_units(item) for item in encoded)
-    scale = facts.documents / len(sample) if sample else 0.0
+    scale = documents / len(sample) if sample else 0.0
     return CollectionPlan(
         collection=settings.name,
         table=settings.table,
-        documents=facts.documents,
+        documents=documents,
+        outside=max(0, facts.documents - documents),
         items=round(items * scale),
         write_units=round(units * scale),
         chunks=chunk_count(facts.documents, job.migration),

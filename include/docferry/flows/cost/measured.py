@@ -15,6 +15,7 @@ from docferry.core.mapping.items import Item, is_guard
 from docferry.core.mapping.raw import encode_raw
 from docferry.core.settings import CollectionSettings, TableSettings
 from docferry.errors import AccessDenied, DocumentError, RequestRefused
+from docferry.flows.kernel.migrated import count_migrated, sample_migrated
 from docferry.ports.analyze import AnalysisSource
 from docferry.ports.flows import Source
 
@@ -28,8 +29,9 @@ def measure_collections(migration: Migration, source: Source, sample: int = SAMP
 
 def _measured(migration: Migration, settings: CollectionSettings, source: Source, sample: int) -> CollectionSizes:
     facts = source.collection_facts(settings.name)
-    raw = source.sample_documents(settings.name, sample) if facts.documents else []
     mapping = migration.mapping(settings.name)
+    documents = count_migrated(source, mapping, facts.documents)
+    raw = sample_migrated(source, mapping, sample) if documents else []
     stored: list[Sequence[Item]] = []
     refused = 0
     for data in raw:
@@ -41,7 +43,7 @@ def _measured(migration: Migration, settings: CollectionSettings, source: Source
         stored.append(items)
     table = migration.table(settings.table)
     return measure(
-        settings.name, settings.table, facts.documents, stored, table.indexes, refused, partial(_projected, table),
+        settings.name, settings.table, documents, stored, table.indexes, refused, partial(_projected, table),
         is_guard=lambda item: is_guard(dict(item)),
     )  # fmt: skip
 

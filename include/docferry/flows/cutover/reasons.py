@@ -279,12 +279,14 @@ def no_journal_client(asked: Asked) -> Iterator[Problem]:
 
 
 def other_indexes_in_client(asked: Asked) -> Iterator[Problem]:
-    """Processes that would write without guards, or with those of other indexes, once DynamoDB leads."""
+    """Processes that would write without guards, with those of other indexes, or past a filter once DynamoDB leads."""
     job = asked.job
     mine = indexes_digest(job.migration.collections)
     for one in live_instances(job.ledger, job.identity):
         if one.indexes != mine:
-            what = "runs with a migration file that names other unique indexes (or a docferry that knows none)"
+            what = (
+                "runs with a migration file that names other unique indexes or filters (or a docferry that knows none)"
+            )
             advice = "restart it with this file, and this docferry"
             yield Problem(where=f"instance {one.name}", what=what, suggestion=advice)
 

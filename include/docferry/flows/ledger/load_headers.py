@@ -27,19 +27,28 @@ PENDING, DONE = "pending", "done"
 BULK, CONDITIONAL = "bulk", "conditional"
 """How a collection is loaded: without conditions while there is no other writer, else each put only over what is older."""
 
-COUNTERS = ("read", "written", "superseded", "dead", "items", "units")
+COUNTERS = ("read", "written", "superseded", "dead", "outside", "items", "units")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """What became of documents. `read = written + superseded + dead`, always; items and units are what it took."""
+    """What became of documents. `read = written + superseded + dead + outside`, always; items and units are what it took.
+
+    `outside` are those that the collection's filter leaves out.
+    """
 
     read: int = 0
     written: int = 0
     superseded: int = 0
     dead: int = 0
+    outside: int = 0
     items: int = 0
     units: int = 0
+
+    @property
+    def migrated(self) -> int:
+        """Of those that were read, how many are to be stored."""
+        return self.read - self.outside
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(**{name: getattr(self, name) + getattr(other, name) for name in COUNTERS})
@@ -49,9 +58,10 @@ class Counts:
 
     def check(self, subject: str) -> None:
         """Raises InvariantBroken if a document is unaccounted for."""
-        if self.read != self.written + self.superseded + self.dead:
+        if self.read != self.written + self.superseded + self.dead + self.outside:
             raise InvariantBroken(
-                f"{subject}: {self.read} read, but {self.written} written, {self.superseded} superseded, {self.dead} dead"
+                f"{subject}: {self.read} read, but {self.written} written, {self.superseded} superseded, {self.dead} dead, "
+                f"{self.outside} outside the filter"
             )
 
     def to_dict(self) -> dict[str, int]:

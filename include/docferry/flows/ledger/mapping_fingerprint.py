@@ -48,6 +48,7 @@ FIRST: Mapping[type, Mapping[str, Any]] = {
         "transform": None,
         "unique": (),
         "overflow": None,
+        "filter": {},
     },
     TransformSettings: {"use": None, "version": 1},
     KeyDesign: {"PK": None, "SK": None},
@@ -68,8 +69,9 @@ _Settings = CollectionSettings | ItemSettings | KeyDesign | KeyAttribute | Trans
 
 
 def indexes_digest(collections: Sequence[CollectionSettings]) -> str:
-    """Of the unique indexes that a file names; "" if it names none."""
+    """Of the unique indexes and the filters that a file names; "" if it names none."""
     named = {one.name: _plain(one.unique) for one in collections if one.unique}
+    named |= {f"{one.name} filter": _plain(one.filter) for one in collections if one.filter}
     return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16] if named else ""
 
 

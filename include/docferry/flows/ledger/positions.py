@@ -59,7 +59,7 @@ class ReplicationState:
 
 
 MOST_TOKEN_BYTES = 250_000
-COUNTED = ("events", "written", "superseded", "dead", "passed")
+COUNTED = ("events", "written", "superseded", "dead", "passed", "outside")
 """What replication counts: events are the sum of the others."""
 
 

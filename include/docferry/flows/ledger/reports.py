@@ -44,7 +44,8 @@ JUDGED = {
 
 @dataclass(slots=True, kw_only=True)
 class CollectionResult:
-    """What validating one collection found. `unstorable` documents have a dead letter and rightly no items.
+    """What validating one collection found. `unstorable` documents have a dead letter and rightly no items; those `outside` the
+    collection's filter have none either, and are not among the `documents`.
 
     In reverse, `documents` are those of DynamoDB (of a sample: the sampled ones), and mismatches count documents: `extra` ones
     are in MongoDB alone, of `unaccounted` ones the items make no document.
@@ -56,6 +57,7 @@ class CollectionResult:
     documents: int = 0
     items: int = 0
     unstorable: int = 0
+    outside: int = 0
     missing: int = 0
     different: int = 0
     extra: int = 0
@@ -221,7 +223,7 @@ class ValidationReport:
 
     def render(self) -> str:
         """The report for a person."""
-        names = ("documents", "items", "unstorable", "missing", "different", "extra", "unaccounted")
+        names = ("documents", "items", "unstorable", "missing", "different", "extra", "unaccounted", "outside")
         lines = [JUDGED[self.direction], f"{'collection':<20}" + "".join(f"{name:>13}" for name in names)]
         for one in self.collections:
             lines.append(f"{one.collection:<20}" + "".join(f"{getattr(one, name):>13}" for name in names))

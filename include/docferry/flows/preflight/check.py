@@ -10,7 +10,7 @@ from docferry.errors import Problem, StoreError, TableMissing
 from docferry.flows.ledger.mapping_fingerprint import changed_mappings
 from docferry.flows.ledger.rooms.owners import not_owned
 from docferry.flows.preflight.fates import fates_of
-from docferry.flows.preflight.fields import FieldSeen, look_at_fields, look_at_transforms
+from docferry.flows.preflight.fields import FieldSeen, look_at_fields, look_at_filters, look_at_transforms
 from docferry.flows.preflight.mongodb import check_stream, collection_problems, index_problems, server_problems
 from docferry.flows.preflight.names import check_names
 from docferry.flows.preflight.permissions import PermissionReport, permissions_of
@@ -64,6 +64,9 @@ def check_migration(migration: Migration, source: Source) -> CheckReport:
     if served:
         wrong, report.fields = look_at_fields(migration, source)
         report.problems += [*wrong, *look_at_transforms(migration, source)]
+        split, told = look_at_filters(migration, source, facts)
+        report.problems += split
+        report.notes += told
     report.notes += [*fates_of(migration.collections, facts, source.catalog()), *wide_notes(migration, source)]
     return report
 

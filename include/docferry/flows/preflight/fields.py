@@ -1,4 +1,5 @@
-"""What a sample of documents says of the fields that a mapping names: how many have each, of which types, and which none has."""
+"""What a sample of documents says of the fields that a mapping names: how many have each, of which types, and which none has;
+and of a collection of which a part is migrated, how much that is, and by which index."""
 
 from __future__ import annotations
 
@@ -9,18 +10,22 @@ from typing import Any
 
 from docferry.config import Migration
 from docferry.core.bson_codec.references import fields_of
+from docferry.core.mapping.document_filter import DocumentFilter
 from docferry.core.mapping.item_plan import elements_of
 from docferry.core.mapping.key_templates import MISSING, Placeholder, Template, lookup, parse_key, parse_template
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import decode_document
 from docferry.core.mql.values import bson_type
 from docferry.core.settings import PLAIN_KEY, CollectionSettings, ItemSettings, KeyDesign, KeyType
-from docferry.errors import DocumentError, Problem, TransformFailed
+from docferry.errors import DocumentError, FilterUndecided, Problem, TransformFailed
+from docferry.flows.kernel.migrated import sample_migrated
 from docferry.flows.preflight.names import closest
-from docferry.ports.flows import Source
+from docferry.ports.flows import Source, SourceFacts
 
 SAMPLE = 100
 """Documents of a collection. A field that none of them has, less than 5 % of all have (with a chance of more than 99 %)."""
+FILTER_SAMPLE = 300
+"""Of a collection of which a part is migrated: a part of a hundredth should be among them."""
 DEEP = 4
 """So many levels of names are looked through for the one that was meant."""
 
@@ -62,7 +67,8 @@ def look_at_fields(migration: Migration, source: Source) -> tuple[list[Problem],
     for settings in migration.collections:
         if settings.generic:
             continue  # its key is made of _id alone
-        found = list(_fields(settings, list(_decoded(source.sample_documents(settings.name, SAMPLE)))))
+        sample = sample_migrated(source, migration.mapping(settings.name), SAMPLE)
+        found = list(_fields(settings, list(_decoded(sample))))
         problems += [_nowhere(one) for one in found if one.needed and not one.have]
         seen += [one for one in found if one.have or not one.needed]
     return problems, seen
@@ -73,7 +79,7 @@ def look_at_transforms(migration: Migration, source: Source) -> Iterator[Problem
     for settings in migration.collections:
         if settings.transform is None:
             continue
-        sample = list(_decoded(source.sample_documents(settings.name, SAMPLE)))
+        sample = list(_decoded(sample_migrated(source, migration.mapping(settings.name), SAMPLE)))
         failed = [error for one in sample if (error := _failed(migration.mapping(settings.name), one))]
         if failed:
             what = (
@@ -201,3 +207,87 @@ def _names(document: Mapping[str, Any], prefix: str = "", deep: int = DEEP) -> I
         yield prefix + name
         if deep > 1 and (fields := fields_of(value)):
             yield from _names(fields, f"{prefix}{name}.", deep - 1)
+
+
+# --- filters ---------------------------------------------------------------------------------------------------------
+
+
+def look_at_filters(
+    migration: Migration, source: Source, facts: Sequence[SourceFacts]
+) -> tuple[list[Problem], list[str]]:
+    """(documents that would be neither in nor out, what is to be known). Reads only. Raises StoreError."""
+    problems: list[Problem] = []
+    notes: list[str] = []
+    for one in facts:
+        mapping = migration.mapping(one.name)
+        if mapping.filter is None or one.kind != "collection":
+            continue
+        where = f"collections.{one.name}.filter"
+        found = _Sampled(mapping.filter)
+        for data in source.sample_documents(one.name, FILTER_SAMPLE):
+            found.see(mapping, data)
+        if found.undecided:
+            what = f"{found.undecided} of {found.sampled} sampled documents have an array there: they are neither in nor out"
+            advice = "filter by a field that holds one value: each of these would be a dead letter"
+            problems.append(Problem(where=where, what=what, suggestion=advice))
+        notes += [f"{where}: {line}" for line in (*found.lines(), *_of_indexes(mapping.filter, one))]
+    return problems, notes
+
+
+class _Sampled:
+    """Sampled documents, and where the filter puts them."""
+
+    def __init__(self, by: DocumentFilter) -> None:
+        self._by = by
+        self.inside = self.outside = self.undecided = 0
+        self._types: dict[str, tuple[Counter[str], Counter[str]]] = {name: (Counter(), Counter()) for name in by.fields}
+
+    @property
+    def sampled(self) -> int:
+        return self.inside + self.outside + self.undecided
+
+    def see(self, mapping: DocumentMapping, data: bytes) -> None:
+        try:
+            document = decode_document(data)
+            inside = self._by.holds(document)
+        except FilterUndecided:
+            self.undecided += 1
+            return
+        except DocumentError:
+            return  # a dead letter, told by the load
+        self.inside += inside
+        self.outside += not inside
+        for name, (within, without) in self._types.items():
+            (within if inside else without)[_type_at(document, name)] += 1
+
+    def lines(self) -> Iterator[str]:
+        if not self.sampled:
+            return
+        yield f"{self.inside} of {self.sampled} sampled documents are migrated, {self.outside} stay MongoDB's alone"
+        if not self.inside:
+            names = ", ".join(self._by.fields)
+            yield f"no sampled document is within it, by {names}: compare its values with MongoDB's, types included"
+        for name, (within, without) in self._types.items():
+            parts = [(title, kinds) for title, kinds in (("migrated", within), ("not", without)) if kinds]
+            told = "; ".join(
+                f"{title}: {', '.join(f'{n} {kind}' for kind, n in kinds.most_common())}" for title, kinds in parts
+            )
+            yield f"{name} is, of those {told}"
+
+
+def _type_at(document: Mapping[str, Any], name: str) -> str:
+    value = lookup(document, tuple(name.split(".")))
+    return "missing" if value is MISSING else bson_type(value)
+
+
+def _of_indexes(by: DocumentFilter, facts: SourceFacts) -> Iterator[str]:
+    """An index that begins with one of the fields serves counts and samples; the load reads all of the collection in any case."""
+    for index in facts.indexes:
+        first = next(iter(index["key"].items()))
+        plain = first[1] in (1, -1) and not index.get("sparse") and "partialFilterExpression" not in index
+        if first[0] in by.fields and plain:
+            return
+    yield (
+        f"no index of MongoDB begins with {' or '.join(by.fields)}: counting and sampling what is migrated read all of the "
+        "collection, for a minute at most, and then estimate"
+    )

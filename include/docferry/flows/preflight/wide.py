@@ -24,7 +24,9 @@ def wide_documents(migration: Migration, source: Source, for_s: float) -> Iterat
     for settings in migration.collections:
         if settings.children:
             most = MOST_CHILDREN - len(compile_guards(settings))
-            yield settings.name, most, source.longer_than(settings.name, tuple(settings.children), most, for_s)
+            part = migration.mapping(settings.name).filter
+            only = part.query if part is not None else None
+            yield settings.name, most, source.longer_than(settings.name, tuple(settings.children), most, for_s, only)
 
 
 def wide_notes(migration: Migration, source: Source) -> Iterator[str]:

@@ -177,8 +177,10 @@ class Lanes:
             writes = decoded.burial(ttl, error)
         if writes.error is not None:
             return await self._bury(change, version, writes, name)
-        if letter is not None and letter < version:
+        if letter is not None and letter < version and (change.after is None or not writes.outside):
             await in_thread(self._close_letter, change.collection, name, version)
+        if writes.outside:
+            return ChangeOutcome.OUTSIDE
         return ChangeOutcome.WRITTEN if wrote else ChangeOutcome.SUPERSEDED
 
     def _ttl_of(self, change: ChangeEvent) -> str:

@@ -23,11 +23,13 @@ class ChangeOutcome(Enum):
     DEAD = auto()
     PASSED = auto()
     """It came without images, and its collection has been loaded anew since."""
+    OUTSIDE = auto()
+    """Of a document that the collection's filter leaves out."""
 
 
 @dataclass(slots=True, kw_only=True)
 class ReplicationReport(StreamReport[ChangeOutcome]):
-    """What one run did: events = written + superseded + dead + passed.
+    """What one run did: events = written + superseded + dead + passed + outside.
 
     `lag_s` is MongoDB's time minus the time up to which everything is applied; `position` that time.
     """
@@ -55,6 +57,10 @@ class ReplicationReport(StreamReport[ChangeOutcome]):
     @property
     def passed(self) -> int:
         return self.books[ChangeOutcome.PASSED]
+
+    @property
+    def outside(self) -> int:
+        return self.books[ChangeOutcome.OUTSIDE]
 
     def to_dict(self) -> dict[str, Any]:
         return StreamReport.to_dict(self) | {

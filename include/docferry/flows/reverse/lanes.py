@@ -5,6 +5,7 @@ another attempt at it. What a lane does:
 
 - Live root at the place: MongoDB's copy becomes that document, if it is another.
 - No live root: MongoDB's copy goes, but only while it maps to that very place: else its document has moved.
+- A document that the collection's filter leaves out is MongoDB's alone: it is neither replaced nor removed.
 - Items that do not fit together are read again; a unique index that is in the way is waited for, after the document that
   holds it had its turn. Both have a bound, then there is a dead letter, and the lane goes on; as after an error that nothing
   foresees.
@@ -21,12 +22,13 @@ from docferry.core.backoff import Backoff
 from docferry.core.compare.diff import is_tombstone
 from docferry.core.mapping.items import ItemKey
 from docferry.core.mapping.mapping import DocumentMapping
-from docferry.core.mapping.raw import id_name, same_content
+from docferry.core.mapping.raw import id_name, is_outside, same_content
 from docferry.errors import (
     ConditionFailed,
     DocumentError,
     DuplicateKey,
     ItemsUnreadable,
+    OutsideFilter,
     Stopped,
     TornDocument,
     TransientStoreError,
@@ -231,12 +233,17 @@ class ReverseLanes:
         data = await self._read_whole(place)
         collection = place.mapping.collection
         current = await in_thread(self.work.sink.current, collection, place.id, stop=self.work.stop)
+        apart = current is not None and is_outside(place.mapping, current)
         if data is None:
-            if current is None or not self._maps_to(current, place):
+            if current is None or apart or not self._maps_to(current, place):
                 return ShardOutcome.SAME
             self.work.guard()
             await to_its_end(self.work.sink.delete, collection, place.id)
             return ShardOutcome.REMOVED
+        if apart:
+            raise OutsideFilter(
+                "MongoDB holds another document of this _id, outside the collection's filter", path="_id"
+            )
         if current is not None and same_content(current, data):
             return ShardOutcome.SAME
         self.work.guard()

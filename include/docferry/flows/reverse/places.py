@@ -17,7 +17,7 @@ from docferry.core.compare.diff import is_tombstone
 from docferry.core.mapping.digest import digest
 from docferry.core.mapping.items import Item, ItemKey, is_guard, key_of
 from docferry.core.mapping.mapping import DocumentMapping
-from docferry.core.mapping.raw import decode_document, id_name, id_of, item_id
+from docferry.core.mapping.raw import decode_document, id_name, id_of, item_id, require_inside
 from docferry.errors import DocumentError, ItemsUnreadable, MigrationError, TornDocument
 from docferry.ports.flows import StreamRecord, Target
 
@@ -115,7 +115,7 @@ def document_in(place: Place, items: Sequence[Item]) -> bytes | None:
     """The document that these items of a place make, as BSON; None if no live root of it is among them.
 
     Raises: TornDocument if they do not fit together (it was written while it was read, perhaps, or they are not all: look
-            again); ItemsUnreadable, naming no content.
+            again); ItemsUnreadable, naming no content; OutsideFilter: a writer has put there what is not to be migrated.
     """
     mapping = place.mapping
     live = [item for item in items if not is_tombstone(item) and is_of(item, place)]
@@ -129,6 +129,7 @@ def document_in(place: Place, items: Sequence[Item]) -> bytes | None:
     data = _encoded(mapping, [roots[0], *children])
     if not maps_to(data, place):
         raise ItemsUnreadable("by its content the document would have another key than its items have", path="PK")
+    require_inside(mapping, data)
     return data
 
 

@@ -59,7 +59,9 @@ def plan_point(job: Job, name: str = "", snapshot: str = "") -> str:
     goes = "is verified" if snapshot else f"goes to {_place(job, name)}"
     what = f"{snapshot or job.migration.source.database} {goes}"
     tables = ", ".join(table.name for table in job.migration.tables)
-    return f"{name}: {what} (method {settings_of(job).method}), and DynamoDB backs up {tables}"
+    filtered = ", ".join(one.name for one in job.migration.collections if one.filter)
+    whole = f"; of {filtered} MongoDB's part holds all documents, those outside the filter, too" if filtered else ""
+    return f"{name}: {what} (method {settings_of(job).method}), and DynamoDB backs up {tables}{whole}"
 
 
 def _place(job: Job, name: str) -> str:

@@ -17,7 +17,7 @@ from docferry.core.mapping.change_writes import DecodedChange
 from docferry.core.mapping.items import Item, ItemKey, key_of
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import encode_raw, id_of, id_text
-from docferry.errors import DocumentError, PreflightFailed, Problem, ResumeTokenLost, StreamEnded
+from docferry.errors import DocumentError, OutsideFilter, PreflightFailed, Problem, ResumeTokenLost, StreamEnded
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.positions import recorded_position
@@ -53,8 +53,10 @@ class ChangedDocuments:
             raise PreflightFailed(
                 "the documents changed since", [Problem(where="validate", what=what, suggestion="validate")]
             )
-        self.ids.setdefault(change.collection, {})[change.id] = None
         decoded = DecodedChange.of(mapping, change.after, change.before, change.version)
+        if decoded.outside and not change.images_lost:
+            return
+        self.ids.setdefault(change.collection, {})[change.id] = None
         self.keys.setdefault(mapping.table, {}).update(dict.fromkeys(decoded.keys()))
 
 
@@ -172,6 +174,8 @@ async def _compare_page(
     for data in await in_thread(read_ids, job, name, ids, at, stop=job.stop):
         try:
             expected.append((data, encode_raw(mapping, data, 0)))
+        except OutsideFilter:
+            continue  # it has no items: those that it may have had are looked for by their keys
         except DocumentError as error:
             compared.differs(name, id_of(data), [_unstorable(name, shown_id(id_text(data), masked), error)])
     keys = {key_of(item): None for _, items in expected for item in items}  # a request may not name one twice

@@ -21,7 +21,7 @@ from docferry.core.mapping.items import Item, ItemKey, key_of
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import encode_raw, id_of, id_text, item_id
 from docferry.core.versions import snapshot_version
-from docferry.errors import DocumentError
+from docferry.errors import DocumentError, OutsideFilter
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread, unless_stopped
 from docferry.flows.ledger.dead_letters import read_letter
@@ -97,7 +97,8 @@ class ForwardValidation(Validation):
 
     def count(self, mapping: DocumentMapping, page: DocumentPage) -> None:
         result = self.so_far.results[mapping.collection]
-        result.documents += len(page.raw)
+        result.documents += len(page.raw) - page.outside
+        result.outside += page.outside
         result.items += page.items
         result.unstorable += page.unstorable
         self.so_far.expected.setdefault(mapping.table, KeySum()).add_sum(page.sums)
@@ -109,6 +110,9 @@ class ForwardValidation(Validation):
         for data in page.raw:
             try:
                 items = encode_raw(mapping, data, version)
+            except OutsideFilter:
+                page.outside += 1
+                continue
             except DocumentError:
                 await self._unstorable(mapping, data, page)
                 continue

@@ -25,7 +25,7 @@ from docferry.core.mapping.items import Item, ItemKey, key_of
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import encode_raw, id_of, id_text
 from docferry.core.versions import parse_version, snapshot_version, version_time
-from docferry.errors import DocumentError
+from docferry.errors import DocumentError, OutsideFilter
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.dead_letters import read_letter
 from docferry.flows.ledger.positions import ReplicationState, read_replication
@@ -198,6 +198,8 @@ class Generations(Judging):
         """Everything in which the stored items are not those of the document, but for items that are newer."""
         try:
             items = encode_raw(mapping, data, 0)
+        except OutsideFilter:
+            return _Look()  # it has left since: the items that it had must go, which is looked for by their keys
         except DocumentError as error:
             return await self._compare_unstorable(mapping, data, error)
         mine = [stored.get(key_of(item)) for item in items]

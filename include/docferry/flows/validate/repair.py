@@ -27,7 +27,7 @@ from docferry.core.mapping.items import Item, ItemKey, is_guard, key_of, tombsto
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import decode_document, encode_raw, id_of, id_text
 from docferry.core.versions import parse_version, snapshot_version, version_in, version_time
-from docferry.errors import DocumentError, InvariantBroken, Stopped
+from docferry.errors import DocumentError, InvariantBroken, OutsideFilter, Stopped
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread, unless_stopped
@@ -50,7 +50,7 @@ TIME_PASSES_WITHIN_S = 25.0
 
 @dataclass(slots=True, kw_only=True)
 class RepairReport:
-    """What was done. Documents: read = written + superseded + dead-lettered.
+    """What was done. Documents: read = written + superseded + dead-lettered + outside the collection's filter.
 
     A document is superseded if all of its items are newer in DynamoDB; `items_superseded` counts the items of any.
     `kept` are items that were extra a moment ago, and now belong to a document or cannot be judged. `led` are documents and items
@@ -64,6 +64,7 @@ class RepairReport:
     items_superseded: int = 0
     stuck: int = 0
     dead: int = 0
+    outside: int = 0
     kept: int = 0
     led: int = 0
     tombstones: int = 0
@@ -73,10 +74,9 @@ class RepairReport:
 
     def check(self) -> None:
         """Raises InvariantBroken if a document is unaccounted for."""
-        if self.documents != self.written + self.superseded + self.dead:
-            raise InvariantBroken(
-                f"repair: {self.documents} read, {self.written} + {self.superseded} + {self.dead} accounted for"
-            )
+        accounted = self.written + self.superseded + self.dead + self.outside
+        if self.documents != accounted:
+            raise InvariantBroken(f"repair: {self.documents} read, {accounted} accounted for")
 
     @property
     def complete(self) -> bool:
@@ -162,13 +162,18 @@ class _Repair:
         return await in_thread(read_reigns, self.job.ledger, stop=self.job.stop)
 
     async def put(self, mapping: DocumentMapping, raw: Sequence[bytes], version: int) -> None:
-        """Put these documents' items; one that cannot be stored gets a dead letter, and what is there of it is buried."""
+        """Put these documents' items; one that cannot be stored gets a dead letter, and what is there of it is buried, as is what
+        is there of one outside the collection's filter."""
         dead: list[bytes] = []
+        outside: list[bytes] = []
         for data in raw:
             self.report.documents += 1
             try:
                 items = self._encode(mapping, data, version)
                 newer = await self._put_items(mapping, items)
+            except OutsideFilter:
+                outside.append(data)
+                continue
             except DocumentError as error:
                 error.id = error.id or id_text(data)
                 await asyncio.to_thread(open_letter, self.job.ledger, mapping.collection, error, data, version)
@@ -181,7 +186,8 @@ class _Repair:
             else:
                 self.report.written += 1
         self.report.dead += len(dead)
-        for data in dead:
+        self.report.outside += len(outside)
+        for data in (*dead, *outside):
             await self._bury_document(mapping, data)
 
     async def time_after(self, times: Sequence[Timestamp]) -> None:
@@ -232,7 +238,7 @@ class _Repair:
             )
 
     async def _bury_document(self, mapping: DocumentMapping, data: bytes) -> None:
-        """What is stored of a document that has a dead letter now: readers go to MongoDB for it.
+        """What is stored of a document that has a dead letter now, or is none that is migrated: readers go to MongoDB for it.
 
         The tombstones are of now, so the document must be the same now: were it mended since it was read, or gone and its
         key another's, they would win over the items that replication has put since, and nothing would bring those back.

@@ -24,22 +24,24 @@ from docferry.ports.flows import Guard, Target
 
 @dataclass(slots=True, kw_only=True)
 class ReplayReport:
-    """What replaying dead letters did: letters = stored + gone + still_dead + superseded + changed.
+    """What replaying dead letters did: letters = stored + gone + outside + still_dead + superseded + changed.
 
-    `superseded`: all of the document's items were newer already, and nothing was written. `changed`: the letter was
-    replaced meanwhile, and stays.
+    `outside`: the collection's filter leaves the document out, and nothing is stored of it. `superseded`: all of the document's
+    items were newer already, and nothing was written. `changed`: the letter was replaced meanwhile, and stays.
     """
 
     letters: int = 0
     stored: int = 0
     gone: int = 0
+    outside: int = 0
     still_dead: int = 0
     superseded: int = 0
     changed: int = 0
 
     def check(self) -> None:
         """Raises InvariantBroken if a letter is unaccounted for."""
-        if self.letters != self.stored + self.gone + self.still_dead + self.superseded + self.changed:
+        accounted = self.stored + self.gone + self.outside + self.still_dead + self.superseded + self.changed
+        if self.letters != accounted:
             raise InvariantBroken(f"replay: {self.letters} letters do not add up: {self.to_dict()}")
 
     def to_dict(self) -> dict[str, int]:
@@ -109,4 +111,6 @@ async def _put_as_of_now(replay: _Replay, id_data: bytes, letter_version: int) -
     await mending._Repair(job, replay.target, done, replay.leased).put(replay.mapping, raw, version)
     if not raw:
         return "gone", version
+    if done.outside:
+        return "outside", version
     return "still_dead" if done.dead else "superseded" if done.superseded else "stored", version

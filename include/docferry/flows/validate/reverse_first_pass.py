@@ -20,7 +20,7 @@ from docferry.core.cutover.modes import Mode
 from docferry.core.cutover.permitted import Flow
 from docferry.core.mapping.items import Item, is_guard
 from docferry.core.mapping.mapping import DocumentMapping
-from docferry.core.mapping.raw import id_name, id_of
+from docferry.core.mapping.raw import id_name, id_of, is_outside
 from docferry.errors import PreflightFailed
 from docferry.flows.ledger.modes import not_permitted, read_mode
 from docferry.flows.ledger.reports import Direction
@@ -129,12 +129,16 @@ class ReverseValidation(Validation):
     # --- MongoDB -> DynamoDB -----------------------------------------------------------------------------------------
 
     async def compare(self, mapping: DocumentMapping, page: DocumentPage) -> DocumentPage:
-        await (self._require_roots if self.sample is None else self._compare_sampled)(mapping, page.raw)
+        migrated = [data for data in page.raw if not is_outside(mapping, data)]
+        page.outside = len(page.raw) - len(migrated)
+        await (self._require_roots if self.sample is None else self._compare_sampled)(mapping, migrated)
         return page
 
     def count(self, mapping: DocumentMapping, page: DocumentPage) -> None:
+        result = self.so_far.results[mapping.collection]
+        result.outside += page.outside
         if self.sample is not None:
-            self.so_far.results[mapping.collection].documents += len(page.raw)
+            result.documents += len(page.raw) - page.outside
 
     async def _require_roots(self, mapping: DocumentMapping, page: Sequence[bytes]) -> None:
         """Suspect every document that has no live root item where it maps to. What that one holds, the scan has compared."""

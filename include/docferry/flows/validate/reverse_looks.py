@@ -16,7 +16,7 @@ from docferry.core.compare.diff import MISSING, Difference, DifferenceKind, comp
 from docferry.core.compare.masking import Masks, is_masked, shown_id, shown_key, shown_strange_key
 from docferry.core.mapping.items import Item, ItemKey, key_of
 from docferry.core.mapping.mapping import DocumentMapping
-from docferry.core.mapping.raw import decode_document, id_name, id_of
+from docferry.core.mapping.raw import decode_document, id_name, id_of, is_outside
 from docferry.errors import DocumentError, ItemsUnreadable
 from docferry.flows.reverse.places import Place, document_in, is_of, items_at, places_of
 from docferry.flows.validate.common import mark_of
@@ -110,10 +110,12 @@ def differences_of_copy(
 ) -> list[Difference]:
     """Everything in which MongoDB's copy of one document is not what DynamoDB holds at the places that may be its own.
 
-    A document that is alive at two places differs at one of them: MongoDB cannot hold both.
+    A document that is alive at two places differs at one of them: MongoDB cannot hold both. A copy outside the collection's
+    filter is MongoDB's alone, if DynamoDB holds none of its id.
     """
+    apart = copy is not None and is_outside(mapping, copy)
     found = [difference for one in held for difference in _at_one_place(one, copy, masked)]
-    if copy is not None and not any(one.is_live for one in held):
+    if copy is not None and not apart and not any(one.is_live for one in held):
         key = held[-1].key if held else ("", "")
         found.append(
             _difference(mapping, id_data, key, DifferenceKind.EXTRA, masked, told=("no document", "a document"))

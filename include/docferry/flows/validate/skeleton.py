@@ -51,6 +51,7 @@ class DocumentPage:
     at: Timestamp
     items: int = 0
     unstorable: int = 0
+    outside: int = 0
     sums: KeySum = field(default_factory=KeySum)
     suspects: list[Suspect] = field(default_factory=list)
 
@@ -145,7 +146,7 @@ class Validation(ABC):
             started = time.monotonic()
             result = self.so_far.results[mapping.collection]
             total = (await self.aside(self.job.source.collection_facts, mapping.collection)).documents
-            read = result.documents if self.so_far.after is not None else 0
+            read = result.documents + result.outside if self.so_far.after is not None else 0
 
             async def work(page: DocumentPage, mapping: DocumentMapping = mapping) -> DocumentPage:
                 return await self.compare(mapping, page)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from bson.timestamp import Timestamp
 
 from docferry.core.cutover.modes import ModeState
-from docferry.core.mapping.raw import id_name
+from docferry.core.mapping.raw import id_name, is_outside
 from docferry.core.versions import version_time
 from docferry.errors import ConditionFailed, DocumentError, ResumeTokenLost, TornDocument
 from docferry.flows.kernel.job import Job
@@ -77,7 +77,8 @@ class MongoWatch:
             await self._begin_anew(watch, error)
             return
         for write in batch.writes:
-            await self._note(write)
+            if not self._is_apart(write):
+                await self._note(write)
         seen_ms = max(watch.seen_ms, _seen_ms(watch, batch.position.time))
         await self._write_down(replace(watch, position=batch.position, seen_ms=seen_ms), bool(batch.writes))
 
@@ -168,6 +169,14 @@ class MongoWatch:
                 f"ALARM: {stray.operation} of {stray.collection} {stray.id[:60]} in MongoDB at {stray.at} by a client other "
                 "than docferry, while DynamoDB leads: both copies are kept (docferry strays)"
             )
+
+    def _is_apart(self, write: OthersWrite) -> bool:
+        """Whether it is of a document that the collection's filter leaves out, before and behind it: that is MongoDB's alone. One
+        whose image is missing may be any."""
+        mapping = self.job.migration.mappings.get(write.collection)
+        images = [one for one in (write.before, write.after) if one is not None]
+        wanted = 2 if write.operation in ("update", "replace") else 1
+        return mapping is not None and len(images) == wanted and all(is_outside(mapping, one) for one in images)
 
     async def _held(self, write: OthersWrite) -> tuple[bytes | None, str]:
         """What DynamoDB holds of the document now; it is looked for where MongoDB's copies say that it is."""

@@ -215,15 +215,20 @@ class Source(Protocol):
     def oplog_window_s(self) -> float:
         """How far back the oplog reaches, in seconds."""
 
-    def longer_than(self, collection: str, arrays: Sequence[str], most: int, for_s: float) -> int | None:
-        """How many documents hold more than `most` subdocuments in these arrays together, of arrays of nothing else. None if
-        that could not be counted in so many seconds."""
+    def longer_than(
+        self, collection: str, arrays: Sequence[str], most: int, for_s: float, only: Mapping[str, Any] | None = None
+    ) -> int | None:
+        """How many documents (that match `only`, compared binary) hold more than `most` subdocuments in these arrays together,
+        of arrays of nothing else. None if that could not be counted in so many seconds."""
+
+    def count(self, collection: str, only: Mapping[str, Any], for_s: float) -> int | None:
+        """How many documents match, compared binary; None if that could not be counted in so many seconds."""
 
     def sample_ids(self, collection: str, size: int) -> list[bytes]:
         """Up to `size` random ids in index order."""
 
-    def sample_documents(self, collection: str, size: int) -> list[bytes]:
-        """Up to `size` random documents."""
+    def sample_documents(self, collection: str, size: int, only: Mapping[str, Any] | None = None) -> list[bytes]:
+        """Up to `size` random documents (that match `only`, compared binary). Raises TimedOut if that takes too long."""
 
     def read_page(self, collection: str, bounds: Bounds, after: bytes | None, limit: int, at: Timestamp) -> list[bytes]:
         """The next up to `limit` documents after id `after`, as they were at `at`. Empty only at the end of the range.

@@ -15,6 +15,7 @@ from docferry.core.mapping.item_plan import elements_of
 from docferry.core.mapping.key_templates import lookup
 from docferry.core.mapping.mapping import KeyFields
 from docferry.core.mapping.raw import id_bytes, id_of
+from docferry.core.mql.filters import compile_filter
 from docferry.errors import (
     RequestRefused,
     ResumeTokenLost,
@@ -258,11 +259,13 @@ class FakeSource:
         self.faults.before()
         return self.window_s
 
-    def longer_than(self, collection: str, arrays: Sequence[str], most: int, for_s: float) -> int | None:
+    def longer_than(
+        self, collection: str, arrays: Sequence[str], most: int, for_s: float, only: Mapping[str, Any] | None = None
+    ) -> int | None:
         self.faults.before()
         if for_s < self.scan_s:
             return None
-        documents = [bson.decode(data, BSON_OPTIONS) for data in self._at(collection, self._now)]
+        documents = [bson.decode(data, BSON_OPTIONS) for data in self._matching(collection, only)]
         paths = [tuple(path.split(".")) for path in arrays]
         return sum(sum(len(elements_of(lookup(one, path))) for path in paths) > most for one in documents)
 
@@ -270,9 +273,13 @@ class FakeSource:
         self.faults.before()
         return [id_of(document) for document in self._sample(collection, size)]
 
-    def sample_documents(self, collection: str, size: int) -> list[bytes]:
+    def count(self, collection: str, only: Mapping[str, Any], for_s: float) -> int | None:
         self.faults.before()
-        return self._sample(collection, size)
+        return None if for_s < self.scan_s else len(self._matching(collection, only))
+
+    def sample_documents(self, collection: str, size: int, only: Mapping[str, Any] | None = None) -> list[bytes]:
+        self.faults.before()
+        return self._sample(collection, size, only)
 
     def read_page(self, collection: str, bounds: Bounds, after: bytes | None, limit: int, at: Timestamp) -> list[bytes]:
         self.faults.before()
@@ -308,8 +315,16 @@ class FakeSource:
             found += [data for data in last if data is not None]
         return sorted(found, key=_order)
 
-    def _sample(self, collection: str, size: int) -> list[bytes]:
+    def _matching(self, collection: str, only: Mapping[str, Any] | None) -> list[bytes]:
         found = self._at(collection, self._now)
+        wanted = compile_filter(only) if only else None
+        if wanted is None:
+            return found
+        documents: list[dict[str, Any]] = [bson.decode(data, BSON_OPTIONS) for data in found]
+        return [data for data, document in zip(found, documents, strict=True) if wanted.matches(document)]
+
+    def _sample(self, collection: str, size: int, only: Mapping[str, Any] | None = None) -> list[bytes]:
+        found = self._matching(collection, only)
         picked = self._random.sample(range(len(found)), min(size, len(found)))
         return [found[position] for position in sorted(picked)]
 
