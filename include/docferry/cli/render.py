@@ -31,13 +31,13 @@ def plan_text(plan: BackfillPlan) -> str:
     """What a load would do."""
     rows = [
         (
-            *(one.collection, one.state, one.documents, one.outside, one.items, one.write_units, one.chunks),
-            *(one.unstorable_in_sample, one.compressed_in_sample),
+            *(one.collection, one.state, one.documents, one.outside, one.items, one.guards, one.write_units),
+            *(one.chunks, one.unstorable_in_sample, one.compressed_in_sample),
         )
         for one in plan.collections
     ]
-    counts = ("documents", "outside", "items", "WRU with indexes", "chunks", "unstorable in sample", "compressed")
-    names = ("collection", "state", *counts)
+    of_items = ("items", "guards", "WRU with indexes", "chunks", "unstorable in sample", "compressed")
+    names = ("collection", "state", "documents", "outside", *of_items)
     end = (
         f"{plan.write_units} write units, {plan.hours:.2f} h at {plan.budget_wcu:.0f} WCU/s; the oplog reaches back about "
         f"{plan.oplog_window_hours:.1f} h: {'fits' if plan.fits else 'DOES NOT FIT into half of it'}. Nothing was written."

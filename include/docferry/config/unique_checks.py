@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from docferry.config.yaml_lines import Lines, Path_, problem_at
+from docferry.core.mapping.guards import guard_name_problem
 from docferry.core.mql.index_entries import compile_index
 from docferry.core.settings import CollectionSettings
 from docferry.errors import CallRefused, Problem
 
-NAME_BYTES = 300
-"""Of a collection and its index together: the rest of the key is for values."""
+_RENAME = (
+    "give the index in MongoDB a short name without # { } and ~, and name that; or waive it: cutover.waived_unique"
+)
 _WAIVE = "leave it out here, and waive it: cutover.waived_unique"
 
 
@@ -30,11 +31,8 @@ def unique_problems(path: Path_, settings: CollectionSettings, lines: Lines) -> 
         yield problem_at(lines, at, what, "set unmapped: keep, or waive the indexes")
     for one in settings.unique:
         place: Path_ = (*at, one.name)
-        if not one.name or re.search(r"[#{}~]", settings.name + one.name):
-            what = f"'{settings.name}.{one.name}' cannot stand in a key, which it is to begin"
-            yield problem_at(lines, place, what, "give the index in MongoDB a name without # { } and ~, and name that")
-        elif len(f"{settings.name}{one.name}".encode()) > NAME_BYTES:
-            yield problem_at(lines, place, f"its name is too long for a key: at most {NAME_BYTES} bytes", _WAIVE)
+        if wrong := guard_name_problem(settings.name, one.name):
+            yield problem_at(lines, place, wrong, _RENAME)
         try:
             compile_index(one)
         except (ValueError, CallRefused) as error:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from docferry.config import parse_migration
+from docferry.config.price_book import load_price_book
+from docferry.core.analyze.design import design_of
+from docferry.core.analyze.facts import CollectionFacts, DatabaseFacts, IndexFacts, PathFacts
+from docferry.core.analyze.price import price_of
 from docferry.core.cost import calls
+from docferry.core.cost.forecast import Workload, forecast
 from docferry.core.cost.sizes import CollectionSizes
 from docferry.flows.backfill.plan import plan_backfill
+from docferry.flows.cost.dry_run import dry_run_of
+from docferry.flows.cost.forecasting import priced_design
 from docferry.flows.cost.measured import measure_collections
 from docferry.testing.fakes import FakeLedger, FakeSource
 from docferry.testing.jobs import make_job
@@ -47,7 +56,7 @@ def test_an_insert_and_a_delete_read_and_write_them_and_an_update_does_not() -> 
 
 
 def test_the_plan_of_a_load_counts_them() -> None:
-    def planned(**unique: Any) -> int:
+    def planned(**unique: Any) -> tuple[int, int]:
         source = FakeSource({"users": USERS})
         source.unique["users"] = (frozenset({"name"}),)
         source.indexes["users"] = (
@@ -56,6 +65,34 @@ def test_the_plan_of_a_load_counts_them() -> None:
         )
         job = make_job(migration=migration(**unique), source=source, ledger=FakeLedger())
         (one,) = plan_backfill(job).collections
-        return one.items
+        return one.items, one.guards
 
-    assert planned(unique=UNIQUE) == planned() + 6
+    assert planned() == (4, 0)
+    assert planned(unique=UNIQUE) == (10, 6)
+
+
+def test_what_is_priced_says_what_guards_take_and_what_was_assumed() -> None:
+    source, book = FakeSource({"users": USERS}), load_price_book()
+    bare, guarded = (dry_run_of(migration(**unique), source, book) for unique in ({}, {"unique": UNIQUE}))
+    assert bare.load_guards == 0
+    assert guarded.load_guards == pytest.approx(6 * book.write_request_million / 1e6)
+    assert guarded.load == pytest.approx(bare.load + guarded.load_guards)
+    assert "and guards" in guarded.lines()[0]
+    told = forecast(priced_design(migration(unique=UNIQUE)), [sizes(unique=UNIQUE)], Workload(), book).guessed
+    assert any(one.startswith("users: no update changes a unique value") for one in told)
+
+
+def test_the_analysis_prices_the_guards_that_it_proposes() -> None:
+    mail = IndexFacts(name="mail_1", keys=(("mail", "1"),), unique=True)
+    path = PathFacts(path="mail", present=0.5, types={"string": 1.0})
+    users = CollectionFacts(name="users", kind="collection", documents=1_000_000, average_bytes=300.0, paths=(path,))
+    lines = {}
+    for name, indexes in (("bare", ()), ("guarded", (mail,))):
+        facts = DatabaseFacts(
+            database="d", server="MongoDB 6.0", began="2026-11-30", seconds=1.0, documents_read=1, bytes_read=1, yielded_s=0.0,
+            collections=(replace(users, indexes=indexes),),
+        )  # fmt: skip
+        price = price_of(facts, design_of(facts), load_price_book())
+        lines[name] = {one.what: one.quantity for one in price.once.lines}
+    assert lines["guarded"]["users, guards of unique indexes: load"] == 0.5  # million units
+    assert not any("guards" in one for one in lines["bare"])

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from docferry.core.analyze.facts import CollectionFacts, DatabaseFacts, IndexFacts, PathFacts, QueryShape
+from docferry.core.analyze.proposals import ScanDesign, UniqueDesign, scan_lines, scans_of, uniques_of
 from docferry.core.analyze.risks import hot_values
 
 MOST_INDEXES = 20
@@ -64,7 +65,18 @@ class CollectionDesign:
     indexes: Sequence[IndexDesign] = ()
     children: Sequence[ChildDesign] = ()
     types: Mapping[str, str] = field(default_factory=dict)
-    waived_unique: Sequence[str] = ()
+    unique: Sequence[UniqueDesign] = ()
+    scan: ScanDesign | None = None
+    documents: int = 0
+
+    @property
+    def waived_unique(self) -> tuple[str, ...]:
+        """As `cutover.waived_unique` has them."""
+        return tuple(f"{self.name}.{','.join(one.fields)}" for one in self.unique if one.waived)
+
+    @property
+    def guarded(self) -> tuple[UniqueDesign, ...]:
+        return tuple(one for one in self.unique if one.settings is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +113,8 @@ def design_of(facts: DatabaseFacts) -> Design:
     left_out = {one.name: _why_left_out(one) for one in facts.collections if one not in wanted}
     entities = _entities([one.name for one in wanted])
     choices: list[Choice] = []
-    designs = [_Designer(one, entities[one.name], facts, choices).design() for one in wanted]
-    table = _camel(facts.database)
+    table, scans = _camel(facts.database), scans_of(wanted)
+    designs = [_Designer(one, entities[one.name], facts, choices).design(scans.get(one.name), table) for one in wanted]
     choices.append(_one_table(facts, designs, table))
     patterns = [pattern for one in designs for pattern in _patterns(one)]
     return Design(
@@ -123,9 +135,16 @@ class _Designer:
     def __init__(self, facts: CollectionFacts, entity: str, database: DatabaseFacts, choices: list[Choice]) -> None:
         self.facts, self.entity, self.database, self.choices = facts, entity, database, choices
 
-    def design(self) -> CollectionDesign:
+    def design(self, scan: ScanDesign | None, table: str) -> CollectionDesign:
         key = self._key()
         children = tuple(self._children())
+        uniques = uniques_of(self.facts, key)
+        for one in uniques:
+            how = "waived" if one.waived else "kept by guards" if one.settings else "kept by the table's key"
+            self._choose(f"unique index {one.name}", how, one.why)
+        if scan is not None:
+            why = " ".join(list(scan_lines(self.facts.name, scan, self.facts.documents, table))[:-1])
+            self._choose("scan", f"not allowed; small enough for {scan.said}", why.removeprefix("scan: "))
         return CollectionDesign(
             name=self.facts.name,
             entity=self.entity,
@@ -134,7 +153,9 @@ class _Designer:
             indexes=tuple(self._indexes(key)),
             children=children,
             types=dict(self._types({child.path for child in children})),
-            waived_unique=tuple(self._waived(key)),
+            unique=uniques,
+            scan=scan,
+            documents=self.facts.documents,
         )
 
     # --- the table's key ---------------------------------------------------------------------------------------------
@@ -254,7 +275,7 @@ class _Designer:
         path = self.facts.path(name)
         return path is not None and bool(SIMPLE_PATH.match(name)) and path.type in SORTS and not path.mixed
 
-    # --- children, types, unique indexes -----------------------------------------------------------------------------
+    # --- children, types ---------------------------------------------------------------------------------------------
 
     def _children(self) -> Iterator[ChildDesign]:
         taken: set[str] = set()
@@ -295,11 +316,6 @@ class _Designer:
                 continue
             if path.path != "_id" and path.type in TYPES and path.types.get(path.type, 0) >= 0.9:
                 yield path.path, TYPES[path.type]
-
-    def _waived(self, key: str) -> Iterator[str]:
-        for index in self.facts.indexes:
-            if index.unique and index.name != "_id_" and index.fields != (key,):
-                yield f"{self.facts.name}.{','.join(index.fields)}"
 
     def _choose(self, topic: str, chosen: str, why: str, lost: Sequence[str] = ()) -> None:
         self.choices.append(Choice(collection=self.facts.name, topic=topic, chosen=chosen, why=why, lost=tuple(lost)))

@@ -38,6 +38,7 @@ def _of_the_file(proposed: File, written: File) -> Iterator[FileDifference]:
     told = {
         "tables": _tables,
         "unique indexes that are waived": _waived,
+        "unique indexes that are kept by guards": _guarded,
         "access patterns": _patterns,
     }
     for topic, tell in told.items():
@@ -50,6 +51,11 @@ def _tables(file: File) -> str:
 
 def _waived(file: File) -> str:
     return ", ".join(sorted(file.get("cutover", {}).get("waived_unique", ())))
+
+
+def _guarded(file: File) -> str:
+    found = ((name, one or {}) for name, one in file.get("collections", {}).items())
+    return ", ".join(sorted(f"{name}.{index}" for name, one in found for index in one.get("unique", {})))
 
 
 def _patterns(file: File) -> str:

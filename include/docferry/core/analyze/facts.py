@@ -94,6 +94,8 @@ class IndexFacts:
     unique: bool = False
     sparse: bool = False
     partial: bool = False
+    partial_filter: str = ""
+    """Of a partial one: its filter, as extended JSON."""
     ttl_s: int | None = None
     collation: bool = False
     uses: int | None = None

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from docferry.core.analyze.design import Choice, CollectionDesign, Design
+from docferry.core.analyze.proposals import UniqueDesign, scan_lines
 from docferry.core.namespaces import Namespaces
 
 WIDTH = 118
@@ -41,8 +42,8 @@ def _lines(design: Design, source: str, target: str, region: str) -> Iterator[st
         yield ""
         yield "cutover:"
         yield from _comment(
-            "Unique indexes that the table's key does not keep, and that nothing enforces once DynamoDB leads. To keep one, "
-            "name it under its collection instead (unique: {name of the index: [fields]}).",
+            "Unique indexes that neither the table's key nor a guard can keep: nothing enforces them once DynamoDB leads. Why "
+            "so stands at each collection.",
             "  ",
         )
         yield f"  waived_unique: [{', '.join(_q(one) for one in waived)}]"
@@ -88,11 +89,26 @@ def _collection(one: CollectionDesign, design: Design) -> Iterator[str]:
         yield "    children:"
         for child in one.children:
             yield f"      {_q(child.path)}: {{entity: {_q(child.entity)}, key: {_flow({'SK': child.sk})}}}"
+    if one.guarded:
+        yield "    unique:"
+        yield from (f"      {_q(index.name)}: {_unique(index)}" for index in one.guarded)
+    if one.scan is not None:
+        for line in scan_lines(one.name, one.scan, one.documents, design.table):
+            yield from _comment(line, "    ")
+
+
+def _unique(index: UniqueDesign) -> str:
+    """JSON, which is YAML."""
+    assert index.settings is not None
+    said: dict[str, Any] = {"key": dict(index.settings.key)}
+    said |= {"sparse": True} if index.settings.sparse else {}
+    said |= {"partial": index.settings.partial} if index.settings.partial is not None else {}
+    return json.dumps(said, ensure_ascii=True)
 
 
 def _choices(choices: Sequence[Choice], collection: str, indent: str) -> Iterator[str]:
     for one in choices:
-        if one.collection == collection:
+        if one.collection == collection and one.topic != "scan":
             yield from _comment(f"{one.topic}: {one.chosen}. {one.why}", indent)
             for lost in one.lost:
                 yield from _comment(f"  not {lost}", indent)

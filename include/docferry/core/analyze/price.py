@@ -19,6 +19,10 @@ VERSION_BYTES = 120
 """What `_v`, `_t`, the keys and `entityType` add to an item, about."""
 
 
+GUARD_BYTES = 250
+"""Of an item that keeps a value unique, about: its key, twice in words, and the document's `_id`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
     """The bill of a proposal. `guessed`: what had to be assumed, in words."""
@@ -43,6 +47,7 @@ def price_of(
     """What the design costs a month, and the migration once."""
     guessed: list[str] = []
     tables = [_table(one, facts.collection(one.name), guessed) for one in design.collections]
+    tables += [_guards(one, facts.collection(one.name), guessed) for one in design.collections if one.guarded]
     load = EstateLoad(tables=tuple(table for table in tables if table is not None))
     once = migration_cost(load, book, plan or MigrationPlan())
     if bill is None:
@@ -90,6 +95,19 @@ def _table(design: CollectionDesign, facts: CollectionFacts | None, guessed: lis
             for one in design.indexes
         ),
     )
+
+
+def _guards(design: CollectionDesign, facts: CollectionFacts | None, guessed: list[str]) -> TableLoad | None:
+    """An item for each value of a unique index: loaded and stored. Which of the writes touch one MongoDB does not count."""
+    if facts is None:
+        return None
+    guessed.append(
+        f"{facts.name}: guards cost nothing by writes, of which it is not known how many insert, delete or change a unique "
+        "value (docferry cost --workload)"
+    )
+    values = sum(_share(facts, one.fields[0]) for one in design.guarded)
+    name = f"{design.name}, guards of unique indexes"
+    return TableLoad(name=name, items=facts.documents * values, item_bytes=GUARD_BYTES, writes=0.0, reads=0.0)
 
 
 def _share(facts: CollectionFacts, field: str) -> float:

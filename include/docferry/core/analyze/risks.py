@@ -228,8 +228,7 @@ def _index(facts: CollectionFacts, index: IndexFacts) -> Iterator[Risk]:
             what=f"keeps {', '.join(index.fields)} unique"
             + (" in a part of the documents" if index.partial or index.sparse else ""),
             evidence=_uses(index.uses, index.since),
-            advice="the table's key keeps it if it is made of it; else name the index in the file (collections.<name>.unique), "
-            "or leave it waived",
+            advice="the proposed file says how it is kept, by the table's key or by an item of each value (unique), and why",
         )
 
 

@@ -18,13 +18,15 @@ from docferry.core.cost.workload import GB, CostLine
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DryRunCost:
-    """USD. `load`: of this load by batch puts, indexes included; `load_indexes`: what of it indexes take. `month`: storage,
+    """USD. `load`: of this load by batch puts, indexes included; `load_indexes` and `load_guards`: what of it indexes, and the
+    guards of unique values, take. `month`: storage,
     point-in-time recovery, DAX and replicas, line by line. `backup`: a month of one backup of each table. `images`: at most, of
     a month of MongoDB's images on each member; None: not known."""
 
     book: str
     load: float
     load_indexes: float
+    load_guards: float
     month: Sequence[CostLine]
     backup: float
     images: float | None = None
@@ -45,6 +47,7 @@ class DryRunCost:
             "book": self.book,
             "load_usd": round(self.load, 6),
             "load_indexes_usd": round(self.load_indexes, 6),
+            "load_guards_usd": round(self.load_guards, 6),
             "month_usd": round(self.month_usd, 4),
             "indexes_month_usd": round(self.indexes_usd, 4),
             "backup_month_usd": round(self.backup, 4),
@@ -53,10 +56,11 @@ class DryRunCost:
 
     def lines(self) -> list[str]:
         """For people."""
+        guards = f" and guards {self.load_guards:,.2f}" if self.load_guards else ""
         told = [
-            f"Money ({self.book}): this load {self.load:,.2f} USD, of which indexes {self.load_indexes:,.2f}; what lies there "
-            f"then {self.month_usd:,.2f} USD a month without any request, of which indexes {self.indexes_usd:,.2f}; a backup of "
-            f"each table {self.backup:,.2f} USD a month."
+            f"Money ({self.book}): this load {self.load:,.2f} USD, of which indexes {self.load_indexes:,.2f}{guards}; what lies "
+            f"there then {self.month_usd:,.2f} USD a month without any request, of which indexes {self.indexes_usd:,.2f}; a "
+            f"backup of each table {self.backup:,.2f} USD a month."
         ]
         told += [f"  {one.what}: {one.usd:,.2f} USD a month" for one in self.month if one.usd >= 0.005]
         if self.images is not None:
@@ -84,18 +88,21 @@ def dry_run_cost(
     collections = [CollectionForecast(sizes=one, rates=CallRates(), units=Units()) for one in sizes]
     load = estate_load(design, collections, Workload())
     price = book.write_request_million / 1e6
-    units, in_indexes = 0.0, 0.0
+    units, in_indexes, in_guards = 0.0, 0.0, 0.0
     for table in load.tables:
         all_of_it = load_units(table)
         share = sum(index_load_units(table).values()) / all_of_it if all_of_it else 0.0
         now = all_of_it if loaded is None else loaded.get(table.name, 0.0)
         units, in_indexes = units + now, in_indexes + now * share
+        guards = sum(one.stored * one.guards for one in sizes if one.table == table.name)
+        in_guards += now * guards / all_of_it if all_of_it else 0.0
     # On demand: where nothing is asked, nothing is paid for requests.
     month = [line for line in monthly_cost(load, book, "on_demand").lines if line.usd]
     return DryRunCost(
         book=book.title,
         load=units * price,
         load_indexes=in_indexes * price,
+        load_guards=in_guards * price,
         month=tuple(month),
         backup=sum(map(stored_gb, load.tables)) * book.backup_warm_gb_month,
         images=None if image_bytes is None else image_bytes / GB * book.block_storage_gb_month,

@@ -116,6 +116,10 @@ def forecast(
     guessed = [*workload.notes, *_not_known(sizes, workload.rates)]
     if book.region != design.region:
         guessed.append(f"the prices are those of {book.region}, the tables will be in {design.region}")
+    if guarded := [one.collection for one in sizes if one.guards]:
+        guessed.append(
+            f"{', '.join(guarded)}: no update changes a unique value; one that does costs 4 write and 2 read units more for each"
+        )
     collections = [_collection(one, workload.rates) for one in sizes]
     load = estate_load(design, collections, workload)
     plan = workload.plan if design.journal else replace(workload.plan, journal_units=0.0)

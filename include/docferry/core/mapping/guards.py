@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -110,6 +111,19 @@ def _number_text(value: Any) -> str:
 
 INTEGER_DIGITS: Final = 19
 """A whole number with no more is written out in an index's text; a greater one with an exponent."""
+
+
+def guard_name_problem(collection: str, index: str) -> str:
+    """Why no guard's key can begin with these names; '' if it can."""
+    if not index or re.search(r"[#{}~]", collection + index):
+        return f"'{collection}.{index}' cannot stand in a key, which it is to begin"
+    if len(f"{collection}{index}".encode()) > NAME_BYTES:
+        return f"its name is too long for a key: at most {NAME_BYTES} bytes"
+    return ""
+
+
+NAME_BYTES: Final = 300
+"""Of a collection and its index together: the rest of the key is for values."""
 
 
 def _digest_text(text: str) -> str:

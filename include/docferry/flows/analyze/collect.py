@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from bson import json_util
+
 from docferry.config import parse_migration
 from docferry.core.analyze.facts import CollectionFacts, DatabaseFacts, IndexFacts, QueryShape
 from docferry.core.analyze.profile import Profile
@@ -201,11 +203,16 @@ def _index(entry: Mapping[str, Any], uses: Mapping[str, tuple[int, str]]) -> Ind
         unique=bool(entry.get("unique")) or list(entry["key"]) == ["_id"],
         sparse=bool(entry.get("sparse")),
         partial="partialFilterExpression" in entry,
+        partial_filter=_extended_json(entry.get("partialFilterExpression")),
         ttl_s=int(entry["expireAfterSeconds"]) if "expireAfterSeconds" in entry else None,
         collation="collation" in entry,
         uses=count,
         since=since,
     )
+
+
+def _extended_json(query: Mapping[str, Any] | None) -> str:
+    return "" if query is None else json_util.dumps(query, json_options=json_util.RELAXED_JSON_OPTIONS)
 
 
 def _way(way: Any) -> str:

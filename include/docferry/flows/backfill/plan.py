@@ -8,6 +8,7 @@ from typing import Any
 
 from docferry.config import Migration
 from docferry.core.limits import item_write_units
+from docferry.core.mapping.items import is_guard
 from docferry.core.mapping.overflow import PACKED
 from docferry.core.mapping.raw import encode_raw
 from docferry.core.settings import CollectionSettings
@@ -35,7 +36,8 @@ PLAN_SAMPLE = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionPlan:
-    """What loading one collection will take, from a sample of its documents. `outside`: read, and left out by its filter."""
+    """What loading one collection will take, from a sample of its documents. `outside`: read, and left out by its filter;
+    `guards`: of the items, those that keep values unique, a write unit each."""
 
     collection: str
     table: str
@@ -48,6 +50,7 @@ class CollectionPlan:
     sample: int
     state: str
     outside: int = 0
+    guards: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +128,7 @@ def _plan_collection(job: Job, settings: CollectionSettings) -> CollectionPlan:
     mapping = job.migration.mapping(settings.name)
     documents = count_migrated(job.source, mapping, facts.documents)
     sample = sample_migrated(job.source, mapping, PLAN_SAMPLE) if documents else []
-    units = items = refused = compressed = 0
+    units = items = refused = compressed = guards = 0
     for raw in sample:
         try:
             encoded = mapping.fitted(encode_raw(mapping, raw, 0))
@@ -134,6 +137,7 @@ def _plan_collection(job: Job, settings: CollectionSettings) -> CollectionPlan:
             continue
         items += len(encoded)
         compressed += any(PACKED in item for item in encoded) and mapping.settings.overflow is not None
+        guards += sum(map(is_guard, encoded))
         units += sum(item_write_units(item) for item in encoded)
     scale = documents / len(sample) if sample else 0.0
     return CollectionPlan(
@@ -142,6 +146,7 @@ def _plan_collection(job: Job, settings: CollectionSettings) -> CollectionPlan:
         documents=documents,
         outside=max(0, facts.documents - documents),
         items=round(items * scale),
+        guards=round(guards * scale),
         write_units=round(units * scale),
         chunks=chunk_count(facts.documents, job.migration),
         unstorable_in_sample=refused,
