@@ -19,6 +19,7 @@ class Flow(StrEnum):
 
     LOAD = "the load"
     REPAIR = "repair"
+    REPAIR_GUARDS = "repair of guards"
     REPLAY = "replaying dead letters"
     REPLICATE = "replication"
     REVERSE = "reverse replication"
@@ -48,6 +49,7 @@ _LEADS = Refusal(
 )
 _FORWARD = {Mode.HOLD: _BEING_CHANGED, Mode.DYNAMODB_ONLY: _LEADS, Mode.FINAL: _OVER}
 """Whatever writes to DynamoDB what MongoDB holds: by its version it would win over what the application has written since."""
+_MENDED = Refusal("MongoDB leads", "docferry repair")
 _STOP_FIRST = "go to MONGO_ONLY first (docferry rollback), and stop the application"
 _USED = Refusal("the application writes to both databases, and MongoDB leads", _STOP_FIRST)
 _TO_REVERSE = Refusal("MongoDB leads", "docferry replicate")
@@ -55,6 +57,13 @@ _TO_REVERSE = Refusal("MongoDB leads", "docferry replicate")
 REFUSED: Mapping[Flow, Mapping[Mode, Refusal]] = {
     Flow.LOAD: _FORWARD,
     Flow.REPAIR: _FORWARD,
+    Flow.REPAIR_GUARDS: {
+        Mode.MONGO_ONLY: _MENDED,
+        Mode.DUAL_WRITE: _MENDED,
+        Mode.DYNAMODB_READS: _MENDED,
+        Mode.HOLD: _BEING_CHANGED,
+        Mode.FINAL: _OVER,
+    },
     Flow.REPLAY: _FORWARD,
     # What one direction writes shows in the stream that the other one follows.
     Flow.REPLICATE: {

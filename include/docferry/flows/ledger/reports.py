@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -84,7 +84,8 @@ class ValidationReport:
     """The outcome. `differences` are the first ones only; the counts are of all.
 
     `suspects`, `extra_keys` and `foreign_keys` are what repair works on: documents by collection, keys by table, and
-    `versions` are those that their items have now. They are no part of what is shown.
+    `versions` are those that their items have now; `guards` (while DynamoDB leads) the wrong ones by collection, each with the
+    id of the document that lacks it, or that it names. They are no part of what is shown.
 
     `led` of the mismatches are documents and items that DynamoDB was given while it led, and MongoDB does not hold so: that may
     be the only copy, so repair leaves it.
@@ -106,6 +107,7 @@ class ValidationReport:
     extra_keys: Mapping[str, tuple[ItemKey, ...]] = field(repr=False)
     foreign_keys: Mapping[str, tuple[ItemKey, ...]] = field(repr=False)
     versions: frozenset[str] = field(repr=False)
+    guards: Mapping[str, Sequence[tuple[bytes, ItemKey]]] = field(default_factory=dict, repr=False)
     only: tuple[str, ...] = ()
     led: int = 0
     pending_keys: int = 0

@@ -24,16 +24,18 @@ LEASE_S = 60.0
 
 
 @asynccontextmanager
-async def writing(ledger: Ledger, identity: Identity, what: str, stop: StopSignal) -> AsyncIterator[Guard]:
+async def writing(
+    ledger: Ledger, identity: Identity, what: str, stop: StopSignal, flow: Flow = Flow.REPAIR
+) -> AsyncIterator[Guard]:
     """Hold the lease `what` while the block reads and writes documents; the guard raises once it is lost.
 
-    Raises: LeaseHeld if another process is at it; PreflightFailed unless MongoDB leads; Stopped.
+    Raises: LeaseHeld if another process is at it; PreflightFailed unless the mode permits `flow`; Stopped.
     """
     if stop.is_set():
         raise Stopped(f"asked to stop before the {what} began; nothing was changed")
     lease = await asyncio.to_thread(take_or_create, ledger, WRITERS, what, identity, LEASE_S)
     async with held_async(lease, stop):
-        await asyncio.to_thread(require_permitted, ledger, Flow.REPAIR, f"the {what}")
+        await asyncio.to_thread(require_permitted, ledger, flow, f"the {what}")
         yield lease.check
 
 

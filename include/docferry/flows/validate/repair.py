@@ -5,6 +5,8 @@ stored `_v` is smaller. An extra item becomes a tombstone of its own version, if
 a snapshot of now: another document may have taken its key since, and whatever that one's writers bring is newer. What it
 held is kept in the ledger first (section `replaced`), because a mistake in this step must not lose anything either.
 
+While DynamoDB leads, its documents are right, and guards alone are mended, by what they hold (`guards.mending`).
+
 What DynamoDB was given while it led, and was not written since, is neither overwritten nor buried: MongoDB may never have
 got it, and then it is the only copy. A person writes to MongoDB what is right.
 """
@@ -22,6 +24,7 @@ from bson.timestamp import Timestamp
 
 from docferry.core.compare.diff import is_tombstone
 from docferry.core.compare.masking import shown_id
+from docferry.core.cutover.modes import Mode
 from docferry.core.cutover.permitted import Flow
 from docferry.core.mapping.items import Item, ItemKey, is_guard, key_of, tombstone
 from docferry.core.mapping.mapping import DocumentMapping
@@ -33,7 +36,7 @@ from docferry.flows.kernel.retry import retrying
 from docferry.flows.kernel.threads import in_thread, unless_stopped
 from docferry.flows.ledger.budget import LedgerBudget, budget_of
 from docferry.flows.ledger.dead_letters import letter_key, open_letter
-from docferry.flows.ledger.modes import require_permitted
+from docferry.flows.ledger.modes import read_mode, require_permitted
 from docferry.flows.ledger.positions import recorded_position
 from docferry.flows.ledger.reigns import Reigns, read_reigns
 from docferry.flows.ledger.rooms.owners import read_neighbours
@@ -41,6 +44,7 @@ from docferry.flows.ledger.rooms.validation import keep_replaced
 from docferry.flows.ledger.writers import writing
 from docferry.flows.validate.common import keys_accounted_for, keys_of, read_ids
 from docferry.flows.validate.first_pass import ValidationReport, validate
+from docferry.flows.validate.guards.mending import GuardMending
 from docferry.ports.flows import Guard, Target
 
 BATCH_DOCUMENTS = 200
@@ -53,8 +57,9 @@ class RepairReport:
     """What was done. Documents: read = written + superseded + dead-lettered + outside the collection's filter.
 
     A document is superseded if all of its items are newer in DynamoDB; `items_superseded` counts the items of any.
-    `kept` are items that were extra a moment ago, and now belong to a document or cannot be judged. `led` are documents and items
-    of which DynamoDB holds what it was given while it led: it may be the only copy, and is left. `stuck` of the superseded
+    `guards` were put while DynamoDB leads, for documents that lacked them. `kept` are items that were extra a moment ago, and now
+    belong to a document or cannot be judged; of guards, those of values that two documents hold, too. `led` are documents and
+    items of which DynamoDB holds what it was given while it led: it may be the only copy, and is left. `stuck` of the superseded
     items bear a `_v` that docferry cannot have written, or of a time to come: nothing that MongoDB does is newer.
     """
 
@@ -65,6 +70,7 @@ class RepairReport:
     stuck: int = 0
     dead: int = 0
     outside: int = 0
+    guards: int = 0
     kept: int = 0
     led: int = 0
     tombstones: int = 0
@@ -102,19 +108,41 @@ async def repair(job: Job, target: Target, only: Sequence[str] = (), dry_run: bo
     Items of no collection are buried only if all collections were compared: one of another collection may have lost the
     name that says so, and its document mends it.
 
-    Raises: as `validate`, PreflightFailed while DynamoDB leads, LeaseHeld if another repair is under way, and InvariantBroken
-            if a document is unaccounted for.
+    While DynamoDB leads guards alone are mended, where the file names unique indexes.
+
+    Raises: as `validate`, PreflightFailed while DynamoDB leads and there are no guards, LeaseHeld if another repair is under way,
+            and InvariantBroken if a document is unaccounted for.
     """
-    await in_thread(require_permitted, job.ledger, Flow.REPAIR, stop=job.stop)
+    leading = any(one.unique for one in job.migration.mappings.values()) and await in_thread(_leads, job, stop=job.stop)
+    flow = Flow.REPAIR_GUARDS if leading else Flow.REPAIR
+    await in_thread(require_permitted, job.ledger, flow, stop=job.stop)
     before = await validate(job, target, only, record=not dry_run)
     report = RepairReport(dry_run=dry_run, before=before, led=before.led)
     if dry_run:
         return report
-    if any(any(found.values()) for found in (before.suspects, before.extra_keys, before.foreign_keys)):
+    if leading:
+        await _mend_guards(job, target, before, report)
+    elif any(any(found.values()) for found in (before.suspects, before.extra_keys, before.foreign_keys)):
         async with writing(job.ledger, job.identity, "repair", job.stop) as leased:
             await _mend(_Repair(job, target, report, leased), before, bool(only))
     report.check()
     return report
+
+
+def _leads(job: Job) -> bool:
+    return read_mode(job.ledger).mode is Mode.DYNAMODB_ONLY
+
+
+async def _mend_guards(job: Job, target: Target, before: ValidationReport, report: RepairReport) -> None:
+    if not before.guards:
+        return
+    async with writing(job.ledger, job.identity, "repair", job.stop, Flow.REPAIR_GUARDS) as leased:
+        work = GuardMending(job, target, leased)
+        for collection, wrong in before.guards.items():
+            mapping = job.migration.mapping(collection)
+            await work.documents(mapping, sorted({id_data for id_data, _ in wrong if id_data}))
+            await work.without_holder(mapping.table, [key for _, key in wrong])
+    report.guards, report.tombstones, report.kept = work.done.put, work.done.buried, work.done.kept
 
 
 async def _mend(work: _Repair, before: ValidationReport, only_some: bool) -> None:

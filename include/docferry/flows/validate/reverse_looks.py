@@ -13,13 +13,15 @@ from typing import Any
 
 from docferry.core.bson_codec.deprecated_types import refuse_deprecated
 from docferry.core.compare.diff import MISSING, Difference, DifferenceKind, compare_values, is_tombstone, shown
-from docferry.core.compare.masking import Masks, is_masked, shown_id, shown_key, shown_strange_key
+from docferry.core.compare.masking import Masks, is_masked, shown_id, shown_key, shown_key_of, shown_strange_key
 from docferry.core.mapping.items import Item, ItemKey, key_of
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import decode_document, id_name, id_of, is_outside
 from docferry.errors import DocumentError, ItemsUnreadable
-from docferry.flows.reverse.places import Place, document_in, is_of, items_at, places_of
-from docferry.flows.validate.common import mark_of
+from docferry.flows.kernel.job import Job
+from docferry.flows.ledger.reverse_letters import list_reverse_letters
+from docferry.flows.reverse.places import Place, document_in, is_of, items_at, place_of, places_of, root_place
+from docferry.flows.validate.common import mark_of, read_ids
 from docferry.flows.validate.judging import NO_COLLECTION
 from docferry.ports.flows import StreamRecord, Target
 
@@ -165,6 +167,65 @@ def _difference(
         kind=kind, collection=mapping.collection, id=shown_id(id_name(id_data), masked), pk=pk, sk=sk, path=path,
         expected=told[0], actual=told[1],
     )  # fmt: skip
+
+
+# --- guards ----------------------------------------------------------------------------------------------------------
+
+
+def guard_keys_of(held: Held) -> frozenset[ItemKey]:
+    """What a document that DynamoDB holds has of unique values, by the keys of their guards. One that cannot be told of is an
+    unreadable document, and found as such."""
+    mapping = held.place.mapping
+    if held.data is None or not mapping.unique:
+        return frozenset()
+    try:
+        return frozenset(mapping.guards(decode_document(held.data)))
+    except DocumentError:
+        return frozenset()
+
+
+def places_of_guard(job: Job, mapping: DocumentMapping, ids: Sequence[bytes]) -> list[Place]:
+    """Where the documents of these ids may be: where MongoDB's copies are, and where a dead letter of the way back says. Raises
+    StoreError."""
+    copies = read_ids(job, mapping.collection, ids)
+    found = [place for copy in copies if (place := root_place(mapping, copy)) is not None]
+    for letter in list_reverse_letters(job.ledger):
+        if letter.collection == mapping.collection and letter.id_data in ids:
+            found.append(place_of(mapping, letter.id_data, letter.key))
+    return found
+
+
+def is_guard_of(item: Item | None, place: Place) -> bool:
+    """Whether a guard is alive, and says that the document of this place holds its value."""
+    return item is not None and not is_tombstone(item) and is_of(item, place)
+
+
+def differences_of_guard(
+    mapping: DocumentMapping, id_data: bytes, key: ItemKey, item: Item | None, holders: Sequence[Held], masked: Masks
+) -> list[Difference]:
+    """In what a guard is not that of the documents which hold its value now: of one, or of none."""
+    entity = next(name for name in mapping.unique if key[0].startswith(f"{name}#"))
+    names = sorted({one.place.name for one in holders})
+    shown = [shown_id(name, masked) for name in names]
+    live = item is not None and not is_tombstone(item)
+    if len(names) > 1:
+        told = (DifferenceKind.UNACCOUNTED, "one document with this value", f"{len(names)}: {', '.join(shown)}")
+    elif names and not live:
+        told = (DifferenceKind.MISSING, "a guard", MISSING.value)
+    elif names and not is_guard_of(item, holders[0].place):
+        told = (DifferenceKind.DIFFERENT, f"a guard of {shown[0]}", "a guard of another document")
+    elif not names and live:
+        told = (DifferenceKind.EXTRA, "no guard", "a guard")
+    else:
+        return []
+    kind, expected, actual = told
+    pk, sk = shown_key_of(mapping, entity, key, masked)
+    return [
+        Difference(
+            kind=kind, collection=mapping.collection, id=shown_id(id_name(id_data), masked), pk=pk, sk=sk,
+            path="_id" if kind is DifferenceKind.DIFFERENT else "", expected=expected, actual=actual,
+        )
+    ]  # fmt: skip
 
 
 def strange_item(

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from docferry.core.compare.diff import Difference, is_tombstone
-from docferry.core.mapping.items import Item, key_of
+from docferry.core.mapping.items import GUARD, Item, ItemKey, key_of
 from docferry.core.mapping.mapping import DocumentMapping
-from docferry.core.mapping.raw import id_name
+from docferry.core.mapping.raw import id_name, item_id
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.modes import CLOCKS_S
 from docferry.flows.ledger.reports import shown_ms
@@ -30,8 +30,11 @@ from docferry.flows.validate.reverse_looks import (
     Held,
     by_id,
     differences_of_copy,
+    differences_of_guard,
+    guard_keys_of,
     held_at,
     named_by,
+    places_of_guard,
     strange_item,
 )
 from docferry.flows.validate.suspects import Suspect, Suspects
@@ -173,8 +176,10 @@ class ReverseGenerations(Judging):
         return by_id(await self.aside(read_ids, self.job, mapping.collection, [one.id for one in page]))
 
     async def _look_at_items(self, table: str, page: Sequence[Suspect]) -> None:
-        """Items that name no document. Once gone, or mended, they are none."""
+        """Items that name no document. Once gone, or mended, they are none. Guards name one, and are looked at by themselves."""
         self.judged.rechecked += len(page)
+        await self._look_at_guards(table, [one for one in page if _is_of_a_guard(one)])
+        page = [one for one in page if not _is_of_a_guard(one)]
         entities = self.job.migration.entities(table)
         stored = await self.target.get_all(table, [one.key for one in page if one.key is not None])
         looked_ms = now_ms()
@@ -186,6 +191,22 @@ class ReverseGenerations(Judging):
                 continue
             strange = strange_item(list(entities.values()), item, named, self.masked)
             self._note(one, [strange], mark_of(b"", [item]), looked_ms)
+
+    async def _look_at_guards(self, table: str, page: Sequence[Suspect]) -> None:
+        """A guard is read, and then the documents that may hold its value: the one that it names, and the one that lacks it."""
+        stored = await self.target.get_all(table, [one.key for one in page if one.key is not None])
+        for one in page:
+            assert one.key is not None
+            mapping, item = self.job.migration.mapping(one.collection), stored.get(one.key)
+            named = item_id(item) if item is not None and not is_tombstone(item) else None
+            ids = list(dict.fromkeys(id_data for id_data in (one.id, named) if id_data))
+            places = await self.aside(places_of_guard, self.job, mapping, ids)
+            held = await held_at(self.target, [*places, *(place_of(mapping, one.id, key) for key in one.keys)])
+            looked_ms = now_ms()
+            holders = [each for each in held if one.key in guard_keys_of(each)]
+            found = differences_of_guard(mapping, one.id, one.key, item, holders, self.masked)
+            mark = mark_of(b"".join(sorted(each.mark for each in held)), [item])
+            self._note(one, found, mark, looked_ms)
 
     # --- judging -----------------------------------------------------------------------------------------------------
 
@@ -216,6 +237,22 @@ def add_document(suspects: Suspects, mapping: DocumentMapping, id_data: bytes, p
     suspects.add(suspect)
     known = suspects.by_name.get(suspect.name, suspect)
     known.keys = tuple(dict.fromkeys((*known.keys, *keys)))
+
+
+def add_guard(
+    suspects: Suspects, mapping: DocumentMapping, id_data: bytes, key: ItemKey, place: Place | None = None
+) -> None:
+    """A guard that is not that of a document which holds its value; `id_data` is whose it should be, or says that it is."""
+    keys = ((place.pk, place.sk),) if place is not None else ()
+    suspects.add(
+        Suspect(
+            table=mapping.table, collection=mapping.collection, id=id_data, key=key, keys=keys, first_seen_ms=now_ms()
+        )
+    )
+
+
+def _is_of_a_guard(one: Suspect) -> bool:
+    return one.key is not None and one.key[0].startswith(f"{GUARD}#")
 
 
 def add_item(suspects: Suspects, table: str, collection: str, item: Item) -> None:

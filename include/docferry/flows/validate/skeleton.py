@@ -20,7 +20,7 @@ from bson.timestamp import Timestamp
 from docferry.core.compare.diff import Difference
 from docferry.core.compare.keysum import KeySum
 from docferry.core.compare.ownership import Neighbours
-from docferry.core.mapping.items import Item, ItemKey
+from docferry.core.mapping.items import GUARD, Item, ItemKey
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.raw import id_of
 from docferry.errors import PreflightFailed, Problem, Stopped
@@ -257,10 +257,11 @@ class Validation(ABC):
         return self._report(judged)
 
     def _report(self, judged: Judged) -> ValidationReport:
-        """What repair works on is told only where DynamoDB is judged: MongoDB's copies follow by themselves."""
+        """What repair works on is told only where DynamoDB is judged, and of guards: MongoDB's copies follow by themselves."""
         wrong: dict[str, set[bytes]] = {name: set() for name in self.mappings}
         extra: dict[str, list[ItemKey]] = {}
         foreign: dict[str, list[ItemKey]] = {}
+        guards: dict[str, list[tuple[bytes, ItemKey]]] = {}
         found: list[Difference] = []
         pending_keys = led = 0
         differing = judged.mismatches + judged.pending
@@ -281,6 +282,8 @@ class Validation(ABC):
             led += one.led
             if one.led:
                 continue
+            if one.key is not None and one.key[0].startswith(f"{GUARD}#") and result is not None:
+                guards.setdefault(one.collection, []).append((one.id, one.key))
             if one.key is None:
                 wrong[one.collection].add(one.id)
             else:
@@ -298,6 +301,7 @@ class Validation(ABC):
             differences=tuple(found[: self.job.migration.validate.first_differences]),
             suspects={name: frozenset(ids) for name, ids in wrong.items()} if forward else {},
             extra_keys={table: tuple(keys) for table, keys in extra.items()} if forward else {},
+            guards={} if forward else guards,
             foreign_keys={table: tuple(keys) for table, keys in foreign.items()},
             led=led,
             versions=frozenset(judged.versions),

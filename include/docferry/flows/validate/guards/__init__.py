@@ -1,0 +1,1 @@
+"""Guards while DynamoDB leads: mended from the documents that DynamoDB itself holds."""
