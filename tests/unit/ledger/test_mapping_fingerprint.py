@@ -91,6 +91,7 @@ DECIDE_NOTHING: Mapping[type, tuple[str, ...]] = {
     s.TableSettings: ("name", "key", "indexes", "designs"),
     s.DaxSettings: tuple(one.name for one in fields(s.DaxSettings)),
     s.LedgerSettings: ("table",),
+    s.MonitoringSettings: ("cloudwatch", "application", "every_s"),
     s.BackfillSettings: (
         "chunk_documents", "page_documents", "max_tasks", "budget_wcu", "dead_letter_share", "dead_letter_count", "lease_s",
         "concurrency", "late_writes_s",
