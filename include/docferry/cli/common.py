@@ -24,6 +24,7 @@ from docferry import errors
 from docferry.config import Migration, load_migration
 from docferry.flows.cost.counting import counted
 from docferry.flows.kernel.job import Job
+from docferry.flows.ledger.budget import limit_reads
 from docferry.ports.flows import Target
 from docferry.wiring import Connections, connections_from_environment, who
 from docferry.wiring_metrics import measured
@@ -218,6 +219,11 @@ def measured_job(file: str, metrics: MetricsPage) -> Iterator[tuple[Job, Connect
         yield job, connections
 
 
+def _limited(job: Job, target: Target, flow: Callable[[Target], Coroutine[Any, Any, T]]) -> Coroutine[Any, Any, T]:
+    limit_reads(job, target)
+    return flow(target)
+
+
 def run_counted(
     connections: Connections,
     job: Job,
@@ -226,7 +232,8 @@ def run_counted(
     *,
     dry: bool = False,
 ) -> T:
-    """Run a flow to its end; what it consumes is kept in the ledger under its name, but by a dry run, which changes nothing."""
+    """Run a flow to its end; what it consumes is kept in the ledger under its name, but by a dry run, which changes nothing else
+    there than the share of reads that it takes."""
     if dry:
-        return connections.run(job.migration, flow)
+        return connections.run(job.migration, lambda target: _limited(job, target, flow))
     return connections.run(job.migration, lambda target: counted(job, target, name, flow(target)))

@@ -40,7 +40,8 @@ def plan_text(plan: BackfillPlan) -> str:
     names = ("collection", "state", "documents", "outside", *of_items)
     end = (
         f"{plan.write_units} write units, {plan.hours:.2f} h at {plan.budget_wcu:.0f} WCU/s; the oplog reaches back about "
-        f"{plan.oplog_window_hours:.1f} h: {'fits' if plan.fits else 'DOES NOT FIT into half of it'}. Nothing was written."
+        f"{plan.oplog_window_hours:.1f} h: {'fits' if plan.fits else 'DOES NOT FIT into half of it'}. "
+        f"Validation and the way back read {plan.budget_rcu:,.0f} RCU/s at most. Nothing was written."
     )
     return table_text(names, rows) + end
 

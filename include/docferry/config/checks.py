@@ -27,7 +27,7 @@ _RANGES: Mapping[str, Mapping[str, tuple[float, float]]] = {
         "concurrency": (1, 1_000),
         "late_writes_s": (0, 3_600),
     },
-    "validate_": {"first_differences": (0, 100_000), "settle_s": (0, 3_600)},
+    "validate_": {"first_differences": (0, 100_000), "settle_s": (0, 3_600), "budget_rcu": (0, 10_000_000)},
     "dax": {"nodes": (1, 11)},
     "monitoring": {"every_s": (10, 3_600)},
     "cutover": {"hold_s": (1, 300), "drain_s": (0, 300), "watch_s": (0, 86_400)},

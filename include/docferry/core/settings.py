@@ -188,12 +188,15 @@ class ValidateSettings(_Strict):
     """What a validation report shows. `masked` names document paths whose values stay out of it.
 
     `settle_s`: how long something must stay different, after replication has passed it, until it is a mismatch.
+    `budget_rcu`: read units a second that validation, repair, purge, their dry runs and reverse replication together take from
+    DynamoDB (None: a quarter of what the smallest table has, 0: no limit).
     """
 
     masked: tuple[str, ...] = ()
     first_differences: int = 100
     settle_s: float = 30.0
     schedule: str | None = "0 2 * * *"
+    budget_rcu: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,34 @@ async def put(target: Target, table: str, *items: Item) -> Written:
     return await target.put_all(table, target.pack(items), NoLimit(), no_guard)
 
 
+class Counting(NoLimit):
+    def __init__(self) -> None:
+        self.taken = self.net = 0.0
+
+    async def take(self, units: float) -> None:
+        self.taken += units
+        self.net += units
+
+    def settle(self, estimated: float, consumed: float) -> None:
+        self.net += consumed - estimated
+
+
+def test_each_read_takes_its_share_first_and_pays_what_it_cost(run: Run) -> None:
+    async def use(target: Target, table: str) -> None:
+        await put(target, table, *(item(f"p{number}", x={"S": "x" * 3_000}) for number in range(20)))
+        budget, before = Counting(), replace(target.spent)
+        target.limit_reads(budget)
+        for _ in range(3):
+            await target.get_all(table, [("p1", "DATA")])
+            await target.scan(table, 0, 1, None)
+            await _drained(target.partition(table, "p2"))
+        spent = target.spent - before
+        assert budget.taken >= 9
+        assert budget.net == spent.read_units or spent.untold
+
+    run(use)
+
+
 def test_a_refused_put_is_paid_for_without_its_index(run: Run) -> None:
     async def use(target: Target, table: str) -> None:
         old = item("q", version=5, GSI1PK={"S": "a"}, GSI1SK={"S": "b"}, x={"S": "x" * 1500})

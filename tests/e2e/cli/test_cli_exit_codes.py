@@ -42,11 +42,16 @@ def test_1_if_the_databases_differ_until_repaired(fresh: Shop) -> None:
     assert ran.json["ok"] is False
     assert {one["path"] for one in ran.json["differences"]} == {"currency"}
     assert "DIFFERENT" in fresh.run("status").out
-    before = fresh.dump(), fresh.dump(fresh.ledger)
+    before = fresh.dump(), records_of(fresh)
     refused(fresh.run("repair", "--dry-run"), 1)
-    assert (fresh.dump(), fresh.dump(fresh.ledger)) == before
+    assert (fresh.dump(), records_of(fresh)) == before
     assert fresh.run("repair").code == 0
     assert fresh.run("validate").code == 0
+
+
+def records_of(shop: Shop) -> dict[Any, Any]:
+    """The ledger, but for the rates: a dry run, too, takes its share of the reads."""
+    return {key: item for key, item in shop.dump(shop.ledger).items() if not key[0].endswith("#budget")}
 
 
 def test_1_if_repair_leaves_what_is_newer(fresh: Shop) -> None:

@@ -67,6 +67,9 @@ class GatedTarget:
     def spent(self) -> SpentUnits:
         return self.side.target.spent
 
+    def limit_reads(self, budget: Budget) -> None:
+        self.side.target.limit_reads(budget)
+
     def pack(self, items: Sequence[Item], table: str = "") -> list[Packed]:
         return self.side.target.pack(items, table)
 

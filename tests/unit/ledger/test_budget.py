@@ -9,8 +9,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from docferry.config import parse_migration
 from docferry.errors import ConditionFailed, Stopped
-from docferry.flows.ledger.budget import BUDGET, LONGEST_QUEUE_S, LedgerBudget, Passing
+from docferry.flows.ledger.budget import (
+    BUDGET,
+    LONGEST_QUEUE_S,
+    READS,
+    WRITES,
+    LedgerBudget,
+    Passing,
+    read_budget_of,
+)
 from docferry.ports.flows import Record
 from docferry.testing.fakes import FakeLedger
 
@@ -187,3 +196,52 @@ def test_who_waits_for_its_share_ends_when_asked_to_stop() -> None:
             await task
 
     asyncio.run(one())
+
+
+@pytest.mark.parametrize(
+    ("tables", "more", "rate"),
+    [
+        ("{T: {}}", "", 3_000),
+        ("{T: {}, U: {billing: provisioned, capacity: {read_units: 40, write_units: 1}}}", "", 10),
+        (
+            "{T: {billing: provisioned, capacity: {read_units: 40, write_units: 1, max_read_units: 400}}}",
+            "",
+            100,
+        ),
+        ("{T: {billing: provisioned, capacity: {read_units: 1, write_units: 1}}}", "", 1),
+        ("{T: {}}", "validate: {budget_rcu: 500}", 500),
+        ("{T: {}}", "validate: {budget_rcu: 0}", 0),
+    ],
+)
+def test_reads_leave_three_quarters_of_the_smallest_table_to_the_application(
+    tables: str, more: str, rate: float
+) -> None:
+    text = f"migration: m\nsource: {{database: d}}\ntables: {tables}\ncollections: {{docs: {{table: Tab}}}}\n{more}\n"
+    text = text.replace("T: {", "Tab: {").replace("U: {", "Use: {")
+    assert read_budget_of(parse_migration(text.encode(), "file")) == rate
+
+
+def test_tasks_that_read_share_one_rate_apart_from_that_of_writes() -> None:
+    """Each page is as large as a scan's may be, and is known to be so afterwards only."""
+    time, ledger = Time(), FakeLedger()
+    read: list[float] = []
+
+    async def task() -> None:
+        budget = LedgerBudget(ledger, READS, RATE, threading.Event(), time.passing())
+        while True:
+            await budget.take(1.0)
+            budget.settle(1.0, 256.0)
+            read.append(256.0)
+
+    async def all_of_them() -> None:
+        tasks = [asyncio.create_task(task()) for _ in range(8)]
+        await asyncio.sleep(0)
+        await time.run(60.0)
+        for one in tasks:
+            one.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(all_of_them())
+    assert 0.8 * RATE * 60 <= sum(read) <= RATE * 60 + 8 * 256 + RATE
+    assert ledger.read(BUDGET, READS) is not None
+    assert ledger.read(BUDGET, WRITES) is None

@@ -96,7 +96,8 @@ DECIDE_NOTHING: Mapping[type, tuple[str, ...]] = {
         "chunk_documents", "page_documents", "max_tasks", "budget_wcu", "dead_letter_share", "dead_letter_count", "lease_s",
         "concurrency", "late_writes_s",
     ),
-    s.ValidateSettings: ("masked", "first_differences", "settle_s", "schedule"),
+    s.ValidateSettings: ("masked", "first_differences", "settle_s", "schedule", "budget_rcu"),
+    s.MonitoringSettings: ("cloudwatch", "application", "every_s"),
     s.ExternalFence: tuple(one.name for one in fields(s.ExternalFence)),
     s.CutoverSettings: tuple(one.name for one in fields(s.CutoverSettings)),  # who leads, and when: never what is stored
     s.RollbackPointSettings: ("method", "to"),

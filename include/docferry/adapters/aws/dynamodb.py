@@ -94,6 +94,9 @@ class DynamoTarget:
         self._slots = asyncio.Semaphore(concurrency)
         self._indexes = 1.0
         self._spent = SpentUnits()
+        self._reads: Budget | None = None
+        self._cost: dict[str, float] = {}
+        """What a read of each kind has cost of late: an estimate of the next one."""
 
     def __repr__(self) -> str:
         return f"DynamoTarget({self._http!r})"
@@ -265,14 +268,24 @@ class DynamoTarget:
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
+    def limit_reads(self, budget: Budget) -> None:
+        """See the port."""
+        self._reads = budget
+
     async def _read(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
-        """The reply; what it tells of capacity is counted."""
+        """The reply; what it tells of capacity is counted. A page costs more than was taken: the next ones wait for that."""
+        reads, estimate = self._reads, self._cost.get(operation, 1.0)
+        if reads is not None:
+            await reads.take(estimate)
         async with self._slots:
             body = orjson.dumps({**request, "ReturnConsumedCapacity": "TOTAL"})
             reply: dict[str, Any] = orjson.loads(await self._http.call(operation, body))
         consumed = _consumed(reply)
         self._spent.read_units += consumed or 0.0
         self._spent.untold += consumed is None
+        if reads is not None and consumed is not None:
+            reads.settle(estimate, consumed)
+            self._cost[operation] = estimate + (consumed - estimate) * 0.2
         return reply
 
     async def get_all(self, table: str, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:

@@ -20,7 +20,7 @@ from docferry.errors import (
 )
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.migrated import count_migrated, sample_migrated
-from docferry.flows.ledger.budget import budget_of
+from docferry.flows.ledger.budget import budget_of, read_budget_of
 from docferry.flows.ledger.load_headers import (
     NEW,
     LoadHeaders,
@@ -60,6 +60,7 @@ class BackfillPlan:
     migration: str
     collections: tuple[CollectionPlan, ...]
     budget_wcu: float
+    budget_rcu: float
     hours: float
     oplog_window_hours: float
 
@@ -83,6 +84,7 @@ class BackfillPlan:
             ],
             "write_units": self.write_units,
             "budget_wcu": self.budget_wcu,
+            "budget_rcu": self.budget_rcu,
             "hours": round(self.hours, 4),
             "oplog_window_hours": round(self.oplog_window_hours, 4),
             "fits": self.fits,
@@ -102,6 +104,7 @@ def plan_backfill(job: Job, only: Sequence[str] = ()) -> BackfillPlan:
         migration=job.migration.name,
         collections=plans,
         budget_wcu=budget,
+        budget_rcu=read_budget_of(job.migration),
         hours=hours,
         oplog_window_hours=job.source.oplog_window_s() / 3600,
     )

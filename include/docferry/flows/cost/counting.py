@@ -12,10 +12,13 @@ from docferry.config.price_book import load_price_book
 from docferry.errors import StoreError
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
+from docferry.flows.ledger.budget import limit_reads
 from docferry.flows.ledger.rooms.spent import SpentBook
 from docferry.ports.flows import SpentUnits, Target
 
 T = TypeVar("T")
+LIMITED = frozenset({"validate", "repair", "replay", "purge", "reverse"})
+"""Flows whose reads keep to the common rate. A change of leader does not: the application's writes wait for it."""
 KEEP_S, LAST_S = 30.0, 5.0
 """Between two entries; and how long the last one may take."""
 
@@ -25,6 +28,8 @@ async def counted(job: Job, target: Target, flow: str, run: Coroutine[Any, Any, 
 
     The books never decide what becomes of a flow: what cannot be kept at its end is said, and `docferry cost --actual` lacks it.
     """
+    if flow in LIMITED:
+        limit_reads(job, target)
     book, before = SpentBook(job.ledger, flow, target.spent), replace(target.spent)
     keeping = asyncio.create_task(_keep(book))
     try:

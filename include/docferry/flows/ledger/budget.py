@@ -1,4 +1,4 @@
-"""One rate of writing for all tasks of a migration, given out by a record of the ledger."""
+"""One rate of writing, and one of reading, for all tasks of a migration, given out by a record of the ledger each."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from docferry.config import Migration
-from docferry.core.limits import NEW_TABLE_WRU_PER_S
+from docferry.core.limits import NEW_TABLE_RRU_PER_S, NEW_TABLE_WRU_PER_S
+from docferry.core.settings import TableSettings
 from docferry.errors import ConditionFailed, Stopped
+from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.times import now_ms
-from docferry.ports.flows import Ledger, Record, StopSignal
+from docferry.ports.flows import Ledger, Record, StopSignal, Target
 
 BUDGET = "budget"
+WRITES, READS = "wcu", "rcu"
+"""The two rates."""
+READ_SHARE = 0.25
+"""Of a table's read capacity: the application has the rest, so that a scan of all items does not throttle it."""
 LONGEST_QUEUE_S = 60.0
 """Nothing is reserved further ahead: a task that finds such a queue asks again later."""
 CLOCKS_S = 5.0
@@ -47,8 +53,29 @@ def budget_of(migration: Migration) -> float:
     return float(sum(NEW_TABLE_WRU_PER_S * (1 + len(table.indexes)) for table in migration.tables))
 
 
+def read_budget_of(migration: Migration) -> float:
+    """Read units a second: the file's, or a share of what the smallest table has, because tables are scanned one after the other.
+    0 is no limit."""
+    if migration.validate.budget_rcu is not None:
+        return float(migration.validate.budget_rcu)
+    return max(1.0, READ_SHARE * min(map(_read_capacity, migration.tables)))
+
+
+def _read_capacity(table: TableSettings) -> float:
+    """Read units a second that a table has: a new one on demand, or as it is provisioned, up to where autoscaling takes it."""
+    capacity = table.capacity
+    if capacity is None:
+        return NEW_TABLE_RRU_PER_S
+    return float(capacity.max_read_units or capacity.read_units)
+
+
+def limit_reads(job: Job, target: Target) -> None:
+    """From now on the target's reads wait for their share of the rate that all tasks have together."""
+    target.limit_reads(LedgerBudget(job.ledger, READS, read_budget_of(job.migration), job.stop))
+
+
 class LedgerBudget:
-    """A share of one rate, in write units a second, that every task of a migration takes from the same record.
+    """A share of one rate, in units a second, that every task of a migration takes from the same record.
 
     The record holds the time up to which the rate has been given out. A task reserves a slice and waits until it begins.
     Slices grow from a fiftieth to half a second's worth while one follows close upon the other, so that a task with little
@@ -99,7 +126,7 @@ class LedgerBudget:
         begins = self._passing.monotonic() + (begins_ms - self._passing.now_ms()) / 1000
         while (left := begins - self._passing.monotonic()) > 0:
             if self._stop.is_set():
-                raise Stopped("asked to stop while waiting for write capacity; run again to continue")
+                raise Stopped("asked to stop while waiting for capacity; run again to continue")
             await self._passing.sleep(min(left, 0.5))
         self._reserved = self._passing.monotonic()
 

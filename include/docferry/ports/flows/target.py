@@ -15,10 +15,10 @@ class Budget(Protocol):
     """A share of the one rate that all tasks of a migration keep to."""
 
     async def take(self, units: float) -> None:
-        """Wait until this many write units may be spent."""
+        """Wait until this many units may be spent."""
 
     def settle(self, estimated: float, consumed: float) -> None:
-        """Tell what a write really cost."""
+        """Tell what a request really cost."""
 
 
 Guard = Callable[[], None]
@@ -114,6 +114,9 @@ class Target(Protocol):
     @property
     def spent(self) -> SpentUnits:
         """What all requests have consumed so far."""
+
+    def limit_reads(self, budget: Budget) -> None:
+        """From now on each read waits until its units may be spent."""
 
     def pack(self, items: Sequence[Item], table: str = "") -> list[Packed]:
         """A document's items, ready to be sent to a table: done at once, while they are in the processor's cache.

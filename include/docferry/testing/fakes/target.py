@@ -68,8 +68,19 @@ class FakeTarget:
 
     def __post_init__(self) -> None:
         self._random = Random(self.seed)  # noqa: S311 - repeatable, not secret
+        self._reads: Budget | None = None
         self._running = asyncio.Event()
         self._running.set()
+
+    def limit_reads(self, budget: Budget) -> None:
+        self._reads = budget
+
+    async def _took(self, consumed: float) -> None:
+        """So many read units."""
+        if self._reads is not None:
+            await self._reads.take(1.0)
+            self._reads.settle(1.0, consumed)
+        self.spent.read_units += consumed
 
     def create_table(self, name: str) -> None:
         self.tables.setdefault(name, {})
@@ -182,7 +193,7 @@ class FakeTarget:
                 text = "BatchGetItem: the keys contain duplicates"
                 raise RequestRefused(text, operation="BatchGetItem", code="ValidationException")
             found.update({key: _normalised(stored[key]) for key in batch if key in stored})
-            self.spent.read_units += sum(_read_units([stored[key]] if key in stored else []) for key in batch)
+            await self._took(sum(_read_units([stored[key]] if key in stored else []) for key in batch))
         return found
 
     async def scan(
@@ -194,7 +205,7 @@ class FakeTarget:
         begin += start is not None and begin < len(keys) and keys[begin] == key_of(start)
         page = keys[begin : begin + self.page_items]
         items = [_normalised(stored[key]) for key in page]
-        self.spent.read_units += _read_units(items)
+        await self._took(_read_units(items))
         if attributes:
             items = [{name: value for name, value in item.items() if name in attributes} for item in items]
         more = begin + len(page) < len(keys)
@@ -203,7 +214,7 @@ class FakeTarget:
     async def partition(self, table: str, partition_key: str) -> AsyncIterator[Item]:
         stored = await self._request("Query", table)
         keys = sorted((key for key in stored if key[0] == partition_key), key=lambda key: key[1].encode())
-        self.spent.read_units += _read_units([stored[key] for key in keys])
+        await self._took(_read_units([stored[key] for key in keys]))
         for key in keys:
             yield _normalised(stored[key])
 
