@@ -3,7 +3,8 @@
 The items that an update did not touch stay as they are; the root is written at every change, last, with the digest of all
 children. Items that the document no longer has become tombstones with the change's version. A document that cannot be
 stored has no items any more: whatever its old and its new keys name is buried, and readers find it in MongoDB. So is one that
-a change carries over the border of the collection's filter, either way: its fields were not to change, and a person looks.
+a change carries out of the collection's filter. One that it carries in is stored; but the filter's fields were not to change:
+either way there is a dead letter, and a person looks.
 
 Guards are items of their document, too: those of values that a change gives up become tombstones, those that it gains are put.
 """
@@ -23,12 +24,14 @@ from docferry.errors import DocumentError, FilterCrossed, OutsideFilter
 @dataclass(frozen=True, slots=True)
 class Writes:
     """Items to be put where nothing newer is stored: `first` in any order, then `root`. `error`: a dead letter, first of all.
-    `outside`: there is nothing to do, for the filter leaves the document out."""
+    `outside`: there is nothing to do, for the filter leaves the document out. `finding`: a dead letter of what is stored all the
+    same."""
 
     first: Sequence[Item]
     root: Item | None
     error: DocumentError | None = None
     outside: bool = False
+    finding: DocumentError | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,15 +101,16 @@ class DecodedChange:
             return self.burial(ttl_attribute, self._crossed("has left", error.path))
         except DocumentError as error:
             return self.burial(ttl_attribute, error)
-        if self.was_outside:
-            assert self.mapping.filter is not None
-            return self.burial(ttl_attribute, self._crossed("has come into", ", ".join(self.mapping.filter.fields)))
         kept = {key_of(child) for child in children} | {key_of(root)}
         graves = list(self._graves(kept, ttl_attribute))
         if touched is not None and self.mapping.transform is None:  # which may make any item of any field
             had = {key_of(stub) for stub in self.old}
             children = [one for one in children if key_of(one) not in had or self._is_touched(one, touched)]
-        return Writes([*graves, *children], root)
+        return Writes([*graves, *children], root, finding=self._has_come_in())
+
+    def _has_come_in(self) -> FilterCrossed | None:
+        part = self.mapping.filter
+        return self._crossed("has come into", ", ".join(part.fields)) if self.was_outside and part is not None else None
 
     def burial(self, ttl_attribute: str, error: DocumentError) -> Writes:
         """Tombstones for all that can be named of a document that cannot be stored."""

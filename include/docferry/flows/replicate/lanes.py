@@ -17,7 +17,7 @@ from docferry.core.mapping.change_writes import DecodedChange, Writes
 from docferry.core.mapping.items import is_guard
 from docferry.core.mapping.raw import id_document, id_name
 from docferry.core.versions import snapshot_version
-from docferry.errors import ConditionFailed, DocumentError, ImagesLost, MigrationError, Unforeseen
+from docferry.errors import ConditionFailed, DocumentError, FilterCrossed, ImagesLost, MigrationError, Unforeseen
 from docferry.flows.kernel.books import Books
 from docferry.flows.kernel.lane_scheduler import LaneScheduler
 from docferry.flows.kernel.retry import retrying
@@ -177,10 +177,13 @@ class Lanes:
             writes = decoded.burial(ttl, error)
         if writes.error is not None:
             return await self._bury(change, version, writes, name)
-        if letter is not None and letter < version and (change.after is None or not writes.outside):
-            await in_thread(self._close_letter, change.collection, name, version)
+        if letter is not None and letter < version:
+            await in_thread(self._close_letter, change.collection, name, version, change.after is None)
         if writes.outside:
             return ChangeOutcome.OUTSIDE
+        if writes.finding is not None:
+            await self._open_letter(change, version, writes.finding, name)
+            return ChangeOutcome.DEAD
         return ChangeOutcome.WRITTEN if wrote else ChangeOutcome.SUPERSEDED
 
     def _ttl_of(self, change: ChangeEvent) -> str:
@@ -235,17 +238,23 @@ class Lanes:
         """
         error = writes.error
         assert error is not None
+        await self._open_letter(change, version, error, name)
+        await self._write(change.collection, replace(writes, error=None), or_same=True)
+        return ChangeOutcome.DEAD
+
+    async def _open_letter(self, change: ChangeEvent, version: int, error: DocumentError, name: str) -> None:
         error.namespace, error.id = change.collection, name
         document = change.after if change.after is not None else change.before or id_document(change.id)
         await in_thread(open_letter, self.work.ledger, change.collection, error, document, version)
         self._letters.setdefault(change.collection, {})[letter_key(name)] = version
-        await self._write(change.collection, replace(writes, error=None), or_same=True)
-        return ChangeOutcome.DEAD
 
-    def _close_letter(self, collection: str, name: str, version: int) -> None:
-        """A later good change of the document: only strictly later, and only the letter that was looked at."""
+    def _close_letter(self, collection: str, name: str, version: int, gone: bool) -> None:
+        """A later good change of the document: only strictly later, and only the letter that was looked at. That it has crossed
+        the filter's border stays told until a person replays it, or it is `gone`."""
         letter = read_letter(self.work.ledger, collection, name)
         if letter is not None:
+            if letter.reason == FilterCrossed.__name__ and not gone:
+                return
             try:
                 if letter.version >= version:
                     return  # a newer letter took its place: it stays known
