@@ -17,7 +17,8 @@ is still at work is named. Dead letters: `docferry dead-letters` lists, shows an
 **Roll back by** nothing: MongoDB has not been touched, and nothing reads the new tables yet.
 """
 
-from docferry_airflow.dag_factory import collection_group, flag, migrations, phase_dag, some_collections
+from docferry_airflow.dag_factory import collection_asset, collection_group, migrations, phase_dag, table_asset
+from docferry_airflow.forms import SAFETY, dry_run, flag, some_collections
 from docferry_airflow.operators.backfill import (
     FinishCollectionOperator,
     LoadRangeOperator,
@@ -29,9 +30,11 @@ from docferry_airflow.pools import DYNAMO_WRITE, MONGO_READ
 
 for migration in migrations():
     params = {
-        "dry_run": flag("Only plan."),
         "collections": some_collections(migration),
-        "waive_oplog_window": flag("Load although it takes longer than half of the oplog window."),
+        "waive_oplog_window": flag(
+            "Waive the oplog window", "Load although it takes longer than half of the oplog window.", section=SAFETY
+        ),
+        "dry_run": dry_run("Only plan."),
     }
     with phase_dag(migration, "backfill", doc=__doc__, params=params, retries=5):
         planned = PlanBackfillOperator(
@@ -60,6 +63,8 @@ for migration in migrations():
                 finished = FinishCollectionOperator(
                     task_id="finish",
                     collection=collection,
+                    inlets=[collection_asset(migration, collection)],
+                    outlets=[table_asset(migration, migration.mapping(collection).table)],
                     trigger_rule="none_failed_min_one_success",  # nothing is left to load in a second run
                 )
                 planned >> prepared >> [loaded, finished]

@@ -15,14 +15,14 @@ request: it is counted, and replication writes what is missing.
 **Roll back by** the DAG `rollback`: a change of mode, nothing is lost.
 """
 
-from airflow.sdk import Param
-from docferry_airflow.dag_factory import flag, migrations, phase_dag
+from docferry_airflow.dag_factory import migrations, phase_dag
+from docferry_airflow.forms import dry_run, number
 from docferry_airflow.operators.cutover import BeginDualWriteOperator
 
 for migration in migrations():
     params = {
-        "compare": Param(100, type="integer", minimum=0, maximum=100, description="Percent of reads compared."),
-        "dry_run": flag("Only say what would be done."),
+        "compare": number("Compared reads", 100, "Percent of the reads.", minimum=0, maximum=100),
+        "dry_run": dry_run(),
     }
     with phase_dag(migration, "dual_write", doc=__doc__, params=params):
         BeginDualWriteOperator(

@@ -20,26 +20,24 @@ client needs them.
 since.
 """
 
-from airflow.sdk import Param, chain
-from docferry_airflow.dag_factory import flag, migrations, phase_dag, unless_dry_run
+from airflow.sdk import chain
+from docferry_airflow.dag_factory import migrations, phase_dag, unless_dry_run
+from docferry_airflow.forms import confirmation, dry_run, some_of
 from docferry_airflow.operators.cutover import FinalizeOperator
 from docferry_airflow.operators.points import rollback_point, snapshot_param
 from docferry_airflow.operators.validate import ValidateOperator
 from docferry_airflow.sensors.approval import PhaseApprovalSensor
 
+WAIVED = "watch: the rest of the watch of MongoDB; strays: stray writes that are not settled. Recorded."
+
 for migration in migrations():
-    known = Param(
-        [],
-        type="array",
-        items={"enum": ["watch", "strays"]},
-        description="`watch`: the rest of the watch of MongoDB; `strays`: stray writes that are not settled. Recorded.",
-    )
     params = {
-        "confirm": Param("", type="string", description="The migration's name, typed."),
-        "waived": known,
-        "dry_run": flag("Only say what would be done."),
+        **snapshot_param(migration),
+        "waived": some_of("Waived", ["watch", "strays"], WAIVED),
+        "dry_run": dry_run(),
+        "confirm": confirmation(migration),
     }
-    with phase_dag(migration, "finalize", doc=__doc__, params=params | snapshot_param(migration)):
+    with phase_dag(migration, "finalize", doc=__doc__, params=params):
         checked = ValidateOperator(task_id="compare_every_document")
         approved = PhaseApprovalSensor(task_id="wait_for_approval", phase="finalize")
         left = FinalizeOperator(

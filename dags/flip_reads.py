@@ -21,38 +21,35 @@ the cause, validate, and start again: shares that were passed before are passed 
 """
 
 from airflow.sdk import Param, chain
-from docferry_airflow.dag_factory import flag, migrations, phase_dag, unless_dry_run
+from docferry_airflow.dag_factory import migrations, phase_dag, unless_dry_run
+from docferry_airflow.forms import HOW, SAFETY, dry_run, lines, number
 from docferry_airflow.operators.cutover import FlipReadsOperator
 from docferry_airflow.sensors.approval import PhaseApprovalSensor
 
 RAMP = (1, 10, 50, 100)
+BOUNDS = "Bounds: past one of them a share steps back"
+READS = "So many must be compared before, and a share's part of so many served; 0 waives both."
+WAIVED = "Shapes of calls that DynamoDB cannot answer, and no process makes any more, one a line. Recorded."
 
 for migration in migrations():
+    steps = Param(
+        list(RAMP),
+        type="array",
+        items={"type": "integer", "enum": list(RAMP)},
+        minItems=1,
+        title="Shares",
+        description="The shares that are taken, in this order.",
+        section=HOW,
+    )
     params = {
-        "soak_minutes": Param(10, type="number", minimum=0, maximum=24 * 60, description="How long each share soaks."),
-        "steps": Param(
-            list(RAMP),
-            type="array",
-            items={"type": "integer", "enum": list(RAMP)},
-            minItems=1,
-            description="The shares that are taken, in this order.",
+        "steps": steps,
+        "soak_minutes": number("Soak, in minutes", 10.0, "How long each share is watched.", minimum=0, maximum=24 * 60),
+        "reads": number("Reads as evidence", 300, READS, BOUNDS, minimum=0),
+        "slower": number(
+            "Slower at most", 3.0, "DynamoDB's p95 may be so many times MongoDB's; 0 waives it.", BOUNDS, minimum=0
         ),
-        "reads": Param(
-            300,
-            type="integer",
-            minimum=0,
-            description="So many must be compared before, and a share's part of so many served; 0 waives both.",
-        ),
-        "slower": Param(
-            3.0, type="number", minimum=0, description="DynamoDB's p95 may be so many times MongoDB's; 0 waives it."
-        ),
-        "waived": Param(
-            [],
-            type="array",
-            items={"type": "string"},
-            description="Shapes of calls that DynamoDB cannot answer, and no process makes any more.",
-        ),
-        "dry_run": flag("Only say what would be done."),
+        "waived": lines("Waived calls", WAIVED, SAFETY),
+        "dry_run": dry_run(),
     }
     with phase_dag(migration, "flip_reads", doc=__doc__, params=params):
         approved = PhaseApprovalSensor(task_id="wait_for_approval", phase="flip_reads")

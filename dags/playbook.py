@@ -19,11 +19,13 @@ Correct it and clear the failed task here: it starts that phase once more, and w
 leads again, by `dual_write`, `flip_reads` and `stop_mongo_writes`. Otherwise mark this run as failed.
 """
 
-from airflow.sdk import Param, chain
+from airflow.sdk import chain
 from docferry_airflow.dag_factory import migrations, phase_dag
+from docferry_airflow.forms import number
 from docferry_airflow.operators.phase import PhaseOperator
 from docferry_airflow.sensors.ledger import ApplicationRunsSensor, DynamoDBHasLedSensor, ReplicationNearSensor
 
+SOAK = "How long each share of the reads is watched."
 MONTH_S = 30 * 24 * 3600
 # Airflow now and then takes a task that looks again after seconds for one that has died: it may be tried again.
 FLIP = {name: f"{{{{ params.{name} }}}}" for name in ("soak_minutes", "reads", "slower")}
@@ -31,11 +33,11 @@ WAITS = {"poke_interval": 15, "retries": 20, "retry_exponential_backoff": False}
 
 for migration in migrations():
     params = {
-        "compare": Param(100, type="integer", minimum=0, maximum=100, description="Percent of reads compared."),
-        "soak_minutes": Param(10, type="number", minimum=0, maximum=24 * 60, description="How long each share soaks."),
-        "reads": Param(300, type="integer", minimum=0, description="As in flip_reads: how many reads are evidence."),
-        "slower": Param(3.0, type="number", minimum=0, description="As in flip_reads: the bound on the p95 of reads."),
-        "soak_hours": Param(7 * 24, type="number", minimum=0, description="How long DynamoDB leads before the end."),
+        "compare": number("Compared reads", 100, "Percent of the reads.", minimum=0, maximum=100),
+        "soak_minutes": number("Soak of a share, in minutes", 10.0, SOAK, minimum=0, maximum=24 * 60),
+        "reads": number("Reads as evidence", 300, "As in flip_reads: how many reads are evidence.", minimum=0),
+        "slower": number("Slower at most", 3.0, "As in flip_reads: the bound on the p95 of reads.", minimum=0),
+        "soak_hours": number("Soak of DynamoDB, in hours", 168.0, "How long DynamoDB leads before the end.", minimum=0),
     }
     with phase_dag(migration, "playbook", doc=__doc__, params=params):
         chain(

@@ -20,28 +20,27 @@ switched off with `db.runCommand({collMod: "users", changeStreamPreAndPostImages
 nothing follows the stream any more.
 """
 
-from airflow.sdk import Param
-from docferry_airflow.dag_factory import flag, migrations, phase_dag
+from docferry_airflow.dag_factory import migrations, phase_dag
+from docferry_airflow.forms import SAFETY, dry_run, flag, text
 from docferry_airflow.operators.cost import CostOperator
 from docferry_airflow.operators.provision import ProvisionOperator, SwitchImagesOnOperator
 from docferry_airflow.pools import MONGO_READ
 
-
-def worker_file(title: str, description: str) -> Param:
-    """A file where the workers are; it may be left out."""
-    return Param("", type="string", title=title, description=description)
-
-
+PRICES = "What it costs: files on the worker"
 COST = {
-    "price_book": worker_file("Price book", "Prices of your region; none means list prices of us-east-1."),
-    "mongodb_bill": worker_file("MongoDB's bill", "What MongoDB costs a month; none means an estimate."),
-    "workload": worker_file("Workload", "Calls a second, and the plan; none means what MongoDB counts."),
+    "price_book": text("Price book", "Prices of your region; none means list prices of us-east-1.", PRICES),
+    "mongodb_bill": text("MongoDB's bill", "What MongoDB costs a month; none means an estimate.", PRICES),
+    "workload": text("Workload", "Calls a second, and the plan; none means what MongoDB counts.", PRICES),
 }
 
 for migration in migrations():
     params = {
-        "dry_run": flag("Only show the plan."),
-        "allow_changes": flag("Also change existing resources that differ, where DynamoDB can do so in place."),
+        "dry_run": dry_run("Only show the plan."),
+        "allow_changes": flag(
+            "Allow changes",
+            "Also change existing resources that differ, where DynamoDB can do so in place.",
+            section=SAFETY,
+        ),
     }
     with phase_dag(migration, "provision", doc=__doc__, params=params | COST):
         CostOperator(

@@ -14,13 +14,18 @@ puts refuse global tables.
 **Roll back by** removing the replica by hand (`aws dynamodb update-table --replica-updates`); the first region is not affected.
 """
 
-from docferry_airflow.dag_factory import flag, migrations, phase_dag
+from docferry_airflow.dag_factory import migrations, phase_dag
+from docferry_airflow.forms import SAFETY, dry_run, flag
 from docferry_airflow.operators.provision import AddReplicasOperator
 
 for migration in migrations():
     params = {
-        "dry_run": flag("Only show the plan."),
-        "allow_changes": flag("Also change existing resources that differ, where DynamoDB can do so in place."),
+        "dry_run": dry_run("Only show the plan."),
+        "allow_changes": flag(
+            "Allow changes",
+            "Also change existing resources that differ, where DynamoDB can do so in place.",
+            section=SAFETY,
+        ),
     }
     with phase_dag(migration, "replicas", doc=__doc__, params=params):
         AddReplicasOperator(

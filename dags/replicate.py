@@ -21,15 +21,15 @@ dead-letters`.
 **Roll back by** pausing this DAG: MongoDB is not touched. Unpause it while the oplog still holds the position, and it catches up.
 """
 
-from airflow.sdk import Param
-from docferry_airflow.dag_factory import CONTINUOUS, flag, migrations, phase_dag
+from docferry_airflow.dag_factory import CONTINUOUS, collection_asset, migrations, phase_dag, table_asset
+from docferry_airflow.forms import flag, number
 from docferry_airflow.operators.replicate import ReplicateOperator
 from docferry_airflow.sensors.ledger import CollectionLoadedSensor, MongoDBLeadsSensor
 
 for migration in migrations():
     params = {
-        "minutes": Param(20, type="number", exclusiveMinimum=0, maximum=240, description="How long a run lasts."),
-        "until_caught_up": flag("End when everything up to the start of the run is applied."),
+        "minutes": number("Minutes", 20.0, "How long a run lasts.", exclusiveMinimum=0, maximum=240),
+        "until_caught_up": flag("Until caught up", "End when everything up to the start of the run is applied."),
     }
     with phase_dag(migration, "replicate", doc=__doc__, params=params, schedule=CONTINUOUS):
         loaded = CollectionLoadedSensor(task_id="wait_until_loaded", poke_interval=15, timeout=30 * 24 * 3600)
@@ -37,6 +37,8 @@ for migration in migrations():
             task_id="follow_changes",
             minutes="{{ params.minutes }}",
             until_caught_up="{{ params.until_caught_up }}",
+            inlets=[collection_asset(migration, name) for name in migration.mappings],
+            outlets=[table_asset(migration, table.name) for table in migration.tables],
         )
         leads = MongoDBLeadsSensor(task_id="wait_until_mongodb_leads", poke_interval=10, timeout=366 * 24 * 3600)
         loaded >> leads >> followed

@@ -14,13 +14,13 @@ take (a unique index) are dead letters, tried again every few seconds; they keep
 **Roll back by** pausing this DAG; unpause it within a day, and it catches up.
 """
 
-from airflow.sdk import Param
 from docferry_airflow.dag_factory import CONTINUOUS, migrations, phase_dag
+from docferry_airflow.forms import number
 from docferry_airflow.operators.reverse import ReverseOperator
 from docferry_airflow.sensors.ledger import DynamoDBLeadsSensor
 
 for migration in migrations():
-    params = {"minutes": Param(20, type="number", exclusiveMinimum=0, maximum=240, description="How long a run lasts.")}
+    params = {"minutes": number("Minutes", 20.0, "How long a run lasts.", exclusiveMinimum=0, maximum=240)}
     with phase_dag(migration, "reverse", doc=__doc__, params=params, schedule=CONTINUOUS):
         leads = DynamoDBLeadsSensor(task_id="wait_until_dynamodb_leads", poke_interval=15, timeout=30 * 24 * 3600)
         leads >> ReverseOperator(task_id="follow_streams", minutes="{{ params.minutes }}")

@@ -21,23 +21,17 @@ the error says what they lack: the DAG `dual_write` begins them.
 **Roll back by** going forward again: `dual_write`, `flip_reads`, `stop_mongo_writes`.
 """
 
-from airflow.sdk import Param
-from docferry_airflow.dag_factory import flag, migrations, phase_dag
+from docferry_airflow.dag_factory import migrations, phase_dag
+from docferry_airflow.forms import SAFETY, dry_run, lines, one_of
 from docferry_airflow.operators.cutover import ASK, DUAL_WRITE, MONGO_ONLY, HowFarOperator, RollbackOperator
 
+WAIVED = "Instances (ids) that are known to be gone; in an emergency validation, watch, strays. One a line; recorded."
+
 for migration in migrations():
-    gone = Param(
-        [],
-        type="array",
-        items={"type": "string"},
-        description="Instances (ids) that are known to be gone; in an emergency `validation`, `watch`, `strays`. Recorded.",
-    )
     params = {
-        "to": Param(
-            ASK, enum=[ASK, MONGO_ONLY, DUAL_WRITE], description="How far; or be asked, and see what it would do."
-        ),
-        "dry_run": flag("Only say what would be done."),
-        "waived": gone,
+        "to": one_of("How far", (ASK, MONGO_ONLY, DUAL_WRITE), "How far; or be asked, and see what it would do."),
+        "waived": lines("Waived", WAIVED, SAFETY),
+        "dry_run": dry_run(),
     }
     given = {"plan_only": "{{ params.dry_run }}", "waived": "{{ params.waived }}"}
     with phase_dag(migration, "rollback", doc=__doc__, params=params):

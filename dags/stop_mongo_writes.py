@@ -24,7 +24,8 @@ its way refuses the switch for 15 minutes; `waived: [lift]` says that you know i
 """
 
 from airflow.sdk import chain
-from docferry_airflow.dag_factory import flag, migrations, phase_dag, unless_dry_run
+from docferry_airflow.dag_factory import migrations, phase_dag, unless_dry_run
+from docferry_airflow.forms import dry_run
 from docferry_airflow.operators.cutover import SwitchToDynamoDBOperator, WatchHoldOperator
 from docferry_airflow.operators.points import rollback_point, snapshot_param, switch_waivers_param
 from docferry_airflow.operators.validate import ValidateOperator
@@ -34,7 +35,7 @@ for migration in migrations():
     params = {
         **snapshot_param(migration),
         "waived": switch_waivers_param(),
-        "dry_run": flag("Only say what would be done."),
+        "dry_run": dry_run(),
     }
     with phase_dag(migration, "stop_mongo_writes", doc=__doc__, params=params):
         checked = ValidateOperator(task_id="compare_every_document")

@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 
 from airflow.sdk import Param
 from docferry_airflow.dag_factory import dag_without_file, migrations, phase_dag
+from docferry_airflow.forms import SCOPE, flag, number
 from docferry_airflow.operators.analyze import AnalyzeOperator, ProveOperator
 from docferry_airflow.pools import DYNAMO_WRITE, MONGO_READ
 
@@ -36,19 +37,14 @@ def form(names: Sequence[str] = ()) -> dict[str, Param]:
             type="array",
             items={"type": "string"},
             title="Collections",
+            section=SCOPE,
             description="Only these collections; none means all.",
             **known,
         ),
-        "documents": Param(
-            20_000,
-            type="integer",
-            minimum=1,
-            title="Documents a collection",
-            description="Read at most so many documents of each collection.",
+        "documents": number(
+            "Documents a collection", 20_000, "Read at most so many documents of each collection.", minimum=1
         ),
-        "minutes": Param(
-            30, type="number", exclusiveMinimum=0, title="Minutes", description="Read for at most so long altogether."
-        ),
+        "minutes": number("Minutes", 30.0, "Read for at most so long altogether.", exclusiveMinimum=0),
     }
 
 
@@ -59,9 +55,12 @@ WHERE = {
         type="string",
         minLength=1,
         title="Connection",
+        section=SCOPE,
         description="The Airflow connection to MongoDB.",
     ),
-    "database": Param("", type="string", minLength=1, title="Database", description="The MongoDB database to look at."),
+    "database": Param(
+        "", type="string", minLength=1, title="Database", section=SCOPE, description="The MongoDB database to look at."
+    ),
 }
 
 with dag_without_file("analyze", doc=__doc__, params=WHERE | form()):
@@ -74,19 +73,12 @@ with dag_without_file("analyze", doc=__doc__, params=WHERE | form()):
     )
 
 PROOF = {
-    "prove": Param(
-        True,
-        type="boolean",
-        title="Prove the model",
-        description="Load a sample into scratch tables, and ask the file's access patterns on both sides.",
+    "prove": flag(
+        "Prove the model",
+        "Load a sample into scratch tables, and ask the file's access patterns on both sides.",
+        on=True,
     ),
-    "calls": Param(
-        100,
-        type="integer",
-        minimum=1,
-        title="Calls",
-        description="How often each access pattern is asked for the proof.",
-    ),
+    "calls": number("Calls", 100, "How often each access pattern is asked for the proof.", minimum=1),
 }
 
 for migration in migrations():

@@ -14,11 +14,11 @@ shop, lets an application of many processes read and write all the while, and ki
 **Roll back by** nothing: the stack is gone when the run ends.
 """
 
-from airflow.sdk import Param
 from docferry_airflow.dag_factory import migrations, phase_dag
+from docferry_airflow.forms import number
 from docferry_airflow.operators.drill import DrillOperator
 
 for migration in migrations():
-    params = {"processes": Param(8, type="integer", minimum=2, maximum=64, description="Of the application.")}
+    params = {"processes": number("Processes", 8, "Of the application.", minimum=2, maximum=64)}
     with phase_dag(migration, "drill", doc=__doc__, params=params, retries=0):
         DrillOperator(task_id="there_and_back_and_there_again", processes="{{ params.processes }}")

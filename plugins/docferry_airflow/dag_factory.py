@@ -14,10 +14,13 @@ from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from airflow.sdk import DAG, BaseOperator, CronTriggerTimetable, Param, TaskGroup
+from airflow.sdk import DAG, Asset, BaseOperator, CronTriggerTimetable, Param, TaskGroup
 from docferry.config import Migration, load_migration, migration_files
 from docferry.errors import ConfigError, MigrationError, Problem
+
+from docferry_airflow.notifying import missing_providers, on_failure
 
 DIRECTORIES = "DOCFERRY_MIGRATIONS"
 DEFAULT_DIRECTORY = Path(__file__).resolve().parents[2] / "include" / "migrations"
@@ -29,6 +32,16 @@ CONTINUOUS = "@continuous"
 CONTINUOUS_SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 """Without a start, the first run's interval begins and ends at one moment; the second run then begins there, too, and Airflow
 takes it for the first and never makes it."""
+
+ORDER = (
+    "playbook", "analyze", "drill", "provision", "backfill", "replicate", "validate", "replicas", "dual_write", "flip_reads",
+    "stop_mongo_writes", "reverse", "rollback", "finalize",
+    "health", "clients", "dead_letters", "repair", "load_again", "points", "purge",
+)  # fmt: skip
+"""In which the list of DAGs names them, migration after migration: the playbook's, then what looks and mends."""
+
+MENDING = "mending"
+"""The tag of DAGs that are no phase: they look, or mend."""
 
 ON_REQUEST = ("manual", "operator_triggered")
 """Kinds of run that a person asked for. Never Airflow's own backfill or a schedule."""
@@ -56,6 +69,8 @@ def find_migrations() -> Found:
         try:
             migration = load_migration(path)
             _refuse_second(migration, good.get(migration.name))
+            if missing := list(missing_providers(migration)):
+                raise ConfigError(migration.path, missing)
         except MigrationError as error:
             errors.append(error)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one file must not hide the others
@@ -106,6 +121,7 @@ def phase_dag(
     params: Mapping[str, Param],
     schedule: str | None = None,
     retries: int = 3,
+    tags: Sequence[str] = (),
 ) -> DAG:
     """The DAG `<migration>.<phase>`, for a `with` statement.
 
@@ -113,15 +129,18 @@ def phase_dag(
     :param params: What the person who starts a run may choose.
     :param schedule: Cron, or CONTINUOUS: one run after the other; None means only on request.
     :param retries: How often a task is tried again; which errors are worth it is for their type to say.
+    :param tags: Besides `docferry`, the migration and the phase.
     """
+    told = any("failure" in one.when for one in migration.notify)
+    defaults = {"on_failure_callback": on_failure(migration.path)} if told else {}
     return _dag(
         f"{migration.name}.{phase}",
-        {"docferry", migration.name, phase},
-        {"migration_file": migration.path, "retries": retries},
+        {"docferry", migration.name, phase, *tags},
+        {"migration_file": migration.path, "retries": retries, **defaults},
         doc=doc,
         params=params,
         schedule=schedule,
-        dag_display_name=f"{migration.name}: {phase}",
+        dag_display_name=f"{migration.name} {ORDER.index(phase):02d} {phase}",
     )
 
 
@@ -177,12 +196,37 @@ def _run_types() -> list[Any]:
     return [DagRunType(kind) for kind in ON_REQUEST]
 
 
+def collection_asset(migration: Migration, collection: str) -> Asset:
+    """A collection, on Airflow's page of assets."""
+    database, name = migration.namespaces.place_of(collection)
+    return Asset(
+        name=f"MongoDB {migration.source.connection} {database}.{name}",
+        uri=f"mongodb://{migration.source.connection}/{database}/{quote(name, safe='')}",
+        group="docferry",
+    )
+
+
+def table_asset(migration: Migration, table: str) -> Asset:
+    """A table of DynamoDB, which has an event each time that a load or replication has written to it."""
+    region = migration.target.region
+    return Asset(name=f"DynamoDB {region} {table}", uri=f"dynamodb://{region}/{table}", group="docferry")
+
+
 def collection_group(collection: str) -> TaskGroup:
     """The task group of a collection. Its id is the name, and where Airflow refuses that, something like it."""
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", collection)
     # Two names may become one by the replacement: the digest keeps them apart.
     suffix = "" if plain == collection else "_" + blake2b(collection.encode(), digest_size=3).hexdigest()
     return TaskGroup(group_id=plain[:180] + suffix, group_display_name=collection)
+
+
+def chosen_task(chosen: str, tasks: Sequence[BaseOperator]) -> BaseOperator:
+    """A first task, for a DAG whose tasks are one thing each: it leaves out all but the one of this name."""
+    from airflow.providers.standard.operators.python import BranchPythonOperator
+
+    first = BranchPythonOperator(task_id="choose", python_callable=lambda name: name, op_args=[chosen])
+    first >> list(tasks)
+    return first
 
 
 def unless_dry_run() -> BaseOperator:
@@ -196,20 +240,3 @@ def unless_dry_run() -> BaseOperator:
         op_args=["{{ params.dry_run }}"],
         ignore_downstream_trigger_rules=False,
     )
-
-
-def flag(description: str, on: bool = False) -> Param:
-    """A switch; off until a person turns it on, or the other way round."""
-    return Param(on, type="boolean", description=description)
-
-
-def some_collections(migration: Migration) -> Param:
-    """A choice of collections; none chosen means all."""
-    names: Sequence[str] = list(migration.mappings)
-    items = {"type": "string", "enum": names}
-    return Param([], type="array", items=items, examples=names, description="Only these collections; none means all.")
-
-
-def whole_number(description: str) -> Param:
-    """A number that may be left out."""
-    return Param(None, type=["null", "integer"], minimum=1, description=description)

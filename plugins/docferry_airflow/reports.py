@@ -61,6 +61,18 @@ class ReportLink(BaseOperatorLink):
         return base + path_of(ti_key.dag_id, ti_key.run_id, getattr(operator, "report_file", "report.html"))
 
 
+class RoomLink(BaseOperatorLink):
+    """The button `Control room` on the page of each task: collections, dead letters, and who did what."""
+
+    name = "Control room"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        from airflow.sdk.configuration import conf
+
+        base = str(conf.get("api", "base_url", fallback="")).rstrip("/")
+        return f"{base}/migrations/#{quote(ti_key.dag_id.rpartition('.')[0], safe='')}"
+
+
 def make_app() -> Any:
     """The pages, as a FastAPI application of Airflow's API server."""
     # No public name for what asks who may see a DAG: tests/airflow/analyze/test_analyze_run.py sees that it still refuses.

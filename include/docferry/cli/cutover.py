@@ -27,6 +27,7 @@ from docferry.core.cutover.instances import Instance, unserved_by
 from docferry.core.cutover.modes import Mode
 from docferry.errors import PreflightFailed, Problem
 from docferry.flows.cutover import flip
+from docferry.flows.cutover.approving import fresh_evidence, give_approval
 from docferry.flows.cutover.flip_evidence import USUAL, FlipBounds
 from docferry.flows.cutover.hold import SwitchReport
 from docferry.flows.cutover.hold_watch import WATCH_S, end_dead_hold, watch_hold
@@ -141,8 +142,8 @@ def approve(file: str, phase: str, person: str, why: str, evidence: str, as_json
     """Allow a phase that changes who serves, on the evidence of a validation report."""
     migration, connections = open_migration(file)
     ledger = connections.ledger(migration)
-    report = approvals.evidence_of(ledger)
-    found = approvals.approve(ledger, phase, evidence or report.digest, person.strip(), why, migration.cutover)
+    report = fresh_evidence(ledger)
+    found = give_approval(ledger, phase, evidence or report.digest, person.strip(), why, migration.cutover)
     lacking = approvals.unapproved(ledger, phase, found.evidence, migration.cutover)
     text = f"{phase} is approved by {found.by} on report {found.evidence[:12]}: {report.equal}"
     text += f"\n{lacking}" if lacking else ""

@@ -34,7 +34,7 @@ from docferry.cli.common import (
 from docferry.cli.render import load_text, plan_text, reverse_text
 from docferry.config import Migration, load_migration
 from docferry.config.price_book import load_price_book
-from docferry.flows.backfill.again import begin_again
+from docferry.flows.backfill.again import begin_again, plan_again
 from docferry.flows.backfill.finish import CollectionReport
 from docferry.flows.backfill.load import backfill_collection
 from docferry.flows.backfill.plan import plan_backfill, require_window
@@ -53,6 +53,7 @@ from docferry.flows.provision.release import release_tables
 from docferry.flows.provision.report import ProvisionReport, render_plan
 from docferry.flows.provision.run import add_replicas, ownership, provision
 from docferry.flows.replicate.follower import replicate
+from docferry.flows.reporting.history import with_history
 from docferry.flows.reverse.follower import reverse
 from docferry.flows.reverse.report import ReverseReport
 from docferry.flows.watch.watching import watched
@@ -211,8 +212,8 @@ def backfill_command(
     with opened_job(file) if dry_run else measured_job(file, metrics) as (job, connections):
         if not dry_run:
             wait_for_majority(job.source, job.progress, job.stop, "the load")
-        if again and not dry_run:
-            begin_again(job, only)
+        if again:
+            (plan_again if dry_run else begin_again)(job, only)
         plan = plan_backfill(job, only)
         if dry_run:
             notes = changed_since(job.migration, job.ledger, only)
@@ -246,7 +247,9 @@ def replicate_command(
                 connections,
                 job,
                 "replicate",
-                lambda target: watched(job, target, replicate(job, target, for_s=for_s, until=until)),
+                lambda target: with_history(
+                    job, watched(job, target, replicate(job, target, for_s=for_s, until=until))
+                ),
             )
     body = report.to_dict()
     lag = "unknown" if report.lag_s is None else f"{report.lag_s:.0f} s"
@@ -273,7 +276,9 @@ def reverse_command(file: str, for_s: float | None, until_caught_up: bool, metri
                 connections,
                 job,
                 "reverse",
-                lambda target: watched(job, target, reverse(job, target, for_s=for_s, until_caught_up=until_caught_up)),
+                lambda target: with_history(
+                    job, watched(job, target, reverse(job, target, for_s=for_s, until_caught_up=until_caught_up))
+                ),
             )
         letters = [letter.to_dict() for letter in list_reverse_letters(job.ledger)]
     show(report.to_dict() | {"dead_letters": letters}, as_json, reverse_text(report, letters))

@@ -15,10 +15,9 @@ from docferry.cli.common import (
     opened_job,
     show,
 )
-from docferry.core.rollback_points.points import Point, date_text, time_text
 from docferry.errors import ConfigError, Problem
 from docferry.flows.kernel.job import Job
-from docferry.flows.rollback_points.job import PointList, list_points
+from docferry.flows.rollback_points.job import described, list_points, point_line
 from docferry.flows.rollback_points.make import make_point, plan_point
 from docferry.flows.rollback_points.restore import plan_restore, restore_beside
 from docferry.flows.rollback_points.restore_over_live import plan_over_live, restore_over_live
@@ -89,7 +88,7 @@ def points(
         if restore is not None:
             return _restore(job, restore, into, over_live, confirm, dry_run, as_json)
         found = list_points(job.ledger)
-    show(_listed(found), as_json, _list_text(job.migration.name, found))
+    show(found.to_dict(), as_json, found.render(job.migration.name))
     return 0
 
 
@@ -118,7 +117,7 @@ def _make(job: Job, name: str, snapshot: str, dry_run: bool, as_json: bool) -> i
         show({"would": would}, as_json, f"{would}. Nothing was made.")
         return 0
     point = make_point(job, name, snapshot)
-    show(_described(point), as_json, _line(point))
+    show(described(point), as_json, point_line(point))
     return 0
 
 
@@ -133,35 +132,3 @@ def _restore(job: Job, name: str, into: str, over_live: bool, confirm: str, dry_
         text = f"{name} would be restored into {into}. Nothing was made." if dry_run else report.render()
     show(report.to_dict(), as_json, text)
     return 0
-
-
-def _described(point: Point) -> dict[str, Any]:
-    return point.to_body() | {"documents": point.documents, "bytes": point.bytes}
-
-
-def _listed(found: PointList) -> dict[str, Any]:
-    half = [{"database": database, "point": point} for database, point in found.half]
-    return {"points": [_described(one) for one in found.points], "unfinished": list(found.unfinished), "half": half}
-
-
-def _list_text(migration: str, found: PointList) -> str:
-    lines = [f"{migration}: {len(found.points)} rollback point(s)", *map(_line, found.points)]
-    if found.unfinished:
-        names = ", ".join(found.unfinished)
-        lines.append(
-            f"unfinished, so no points: {names} (the next `--make` removes those that no process is working on)"
-        )
-    lines += [
-        f"{database} is half way to what {point} is: restore it over the live data again"
-        for database, point in found.half
-    ]
-    return "\n".join(lines)
-
-
-def _line(point: Point) -> str:
-    what = "a snapshot made elsewhere" if point.method == "snapshot" else f"{point.documents:,} documents"
-    when = f"at {date_text(point.time.time)} ({time_text(point.time)})"
-    since = {"mongodump": f"begun {when}, not of one time", "snapshot": f"recorded {when}"}.get(point.method, when)
-    checked = f"verified {date_text(point.checked_ms / 1000)}" if point.checked_ms else "verified when it was made"
-    sound = checked if point.sound else f"NOT WHAT WAS RECORDED ({checked})"
-    return f"  {point.name}: {what}, {since}, mode {point.mode}; {point.where}; {len(point.backups)} backup(s); {sound}"

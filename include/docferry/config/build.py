@@ -43,6 +43,7 @@ class Migration:
     cutover: s.CutoverSettings
     rollback_points: s.RollbackPointSettings | None
     monitoring: s.MonitoringSettings | None = None
+    notify: tuple[s.NotifySettings, ...] = ()
     to_create: frozenset[str] = frozenset()
     """Collections that need not exist yet: provision makes them."""
     mappings: Mapping[str, DocumentMapping] = field(compare=False, repr=False)
@@ -108,6 +109,7 @@ def build(file: MigrationFile, source: str, digest: str) -> Migration:
         cutover=file.cutover,
         rollback_points=file.rollback_points,
         monitoring=file.monitoring,
+        notify=file.notify,
         to_create=frozenset(name for name, one in file.collections.items() if one is not None and one.create),
         mappings={settings.name: compiled(settings) for settings in collections},
     )

@@ -50,7 +50,7 @@ class SettingsChecker:
 
     def problems(self) -> list[Problem]:
         found = [*self._secrets(), *self._tables(), *self._target(), *self._numbers(), *self._names(), *self._cutover()]
-        return found + list(self._rollback_points())
+        return [*found, *self._rollback_points(), *self._notify()]
 
     def _problem(self, path: Path_, what: str, suggestion: str = "") -> Problem:
         return problem_at(self.lines, path, what, suggestion)
@@ -123,6 +123,13 @@ class SettingsChecker:
         if cutover.hold_s < least_s:
             what = f"{cutover.hold_s:g} is too short: one run of the command, quiet_s and drain_s take {least_s:g}"
             yield self._problem(("cutover", "hold_s"), what, "make it longer, or within_s shorter")
+
+    def _notify(self) -> Iterator[Problem]:
+        forms = {"sns": (r"arn:[a-z-]+:sns:[a-z0-9-]+:\d{12}:\S+", "a topic's ARN"), "smtp": (r"\S+@\S+", "an address")}
+        for number, one in enumerate(self.file.notify):
+            form, what = forms.get(one.by, (r"\S+", "a channel"))
+            if not re.fullmatch(form, one.to):
+                yield self._problem(("notify", number, "to"), f"'{one.to}' is not {what}", f"{one.by} tells {what}")
 
     def _rollback_points(self) -> Iterator[Problem]:
         points = self.file.rollback_points

@@ -181,6 +181,7 @@ class MigrationFile(_Model):
     cutover: s.CutoverSettings = Field(default_factory=s.CutoverSettings)
     rollback_points: s.RollbackPointSettings | None = None
     monitoring: s.MonitoringSettings | None = None
+    notify: tuple[s.NotifySettings, ...] = ()
 
 
 def read_schema(tree: Any, lines: Lines) -> tuple[MigrationFile | None, list[Problem], list[Path_]]:

@@ -14,6 +14,8 @@ Unmapped = Literal["keep", "drop", "refuse"]
 Fence = Literal["auto", "write_block", "revoke"]
 """How MongoDB itself can be made to refuse writes; `auto` takes the one that will hold."""
 PointMethod = Literal["dump", "mongodump", "snapshot"]
+Channel = Literal["slack", "sns", "smtp"]
+Occasion = Literal["approval", "failure", "hold"]
 KeyType = Literal["S", "N", "B"]
 Projection = Literal["ALL", "KEYS_ONLY", "INCLUDE"]
 Overflow = Literal["compress"]
@@ -266,6 +268,20 @@ class MonitoringSettings(_Strict):
     cloudwatch: bool = True
     application: bool = False
     every_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotifySettings(_Strict):
+    """Whom Airflow tells, and when: that an approval is asked for, that a task has failed for good, that a hold was overdue.
+
+    `to` is a channel (slack), a topic's ARN (sns) or an address (smtp); `connection` an Airflow connection, the provider's
+    usual one if there is none.
+    """
+
+    by: Channel
+    to: str
+    connection: str = ""
+    when: tuple[Occasion, ...] = ("approval", "failure", "hold")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """The control room, as a FastAPI application of Airflow's API server: one page, and what the ledger says of a migration.
 
-All of it is read-only. What a person does on the page (start a phase, answer an approval) the page asks of Airflow's own API,
-with the person's own cookie: so Airflow decides who may, and notes who did. An app of a plugin inherits no authentication, so
-each route here names its own.
+What a person does on the page (start a phase, answer an approval) the page asks of Airflow's own API, with the person's own
+cookie: so Airflow decides who may, and notes who did. The one thing that is asked for here is to see the documents of dead
+letters (`letter_routes`). An app of a plugin inherits no authentication, so each route here names its own.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from docferry.config import Migration
     from docferry.ports.flows import Ledger
 
 PREFIX = "/migrations"
 PAGE = Path(__file__).parent / "page"
-FILES = {"index.html": "text/html", "room.css": "text/css", "room.js": "text/javascript", "forms.js": "text/javascript"}
+SCRIPTS = ("room.js", "forms.js", "letters.js", "charts.js")
+FILES = {"index.html": "text/html", "room.css": "text/css"} | dict.fromkeys(SCRIPTS, "text/javascript")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
@@ -41,23 +44,25 @@ def make_app() -> Any:
     """The page and its data. Each route refuses who is not logged in, and the data who may not see the migration's DAG."""
     # No public names: tests/airflow/control_room sees that they still refuse.
     from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
-    from docferry.errors import MigrationError
     from fastapi import Depends, FastAPI, HTTPException
-    from fastapi.responses import FileResponse, JSONResponse
+    from fastapi.responses import FileResponse
+
+    from docferry_airflow.control_room.letter_routes import letters
 
     app = FastAPI(title="docferry", docs_url=None, redoc_url=None, openapi_url=None, dependencies=[Depends(get_user)])
+    app.include_router(letters)
 
     @app.get("/api/{dag_id}", dependencies=[Depends(requires_access_dag("GET"))])
-    def room(dag_id: str) -> JSONResponse:
+    def room(dag_id: str) -> Any:
         from docferry.flows.reporting.room import room_of
 
-        migration = _migration_of(dag_id)
-        if migration is None:
-            raise HTTPException(404, f"{dag_id} is no DAG of a migration whose file is good")
-        try:
-            return JSONResponse(room_of(migration, _ledger_of(migration)), headers=HEADERS)
-        except MigrationError as error:
-            raise HTTPException(503, f"{type(error).__name__}: {error}") from error
+        return answer(dag_id, OF, room_of)
+
+    @app.get("/api/{dag_id}/history", dependencies=[Depends(requires_access_dag("GET"))])
+    def history(dag_id: str) -> Any:
+        from docferry.flows.reporting.history import history_of
+
+        return answer(dag_id, OF, lambda _, ledger: history_of(ledger))
 
     @app.get("/")
     def front() -> FileResponse:
@@ -72,11 +77,28 @@ def make_app() -> Any:
     return app
 
 
-def _migration_of(dag_id: str) -> Migration | None:
+def answer(dag_id: str, suffix: str, ask: Callable[[Migration, Ledger], Any]) -> Any:
+    """What is asked of the ledger of a DAG's migration, as a response. Raises HTTPException, in words for a person."""
+    from docferry.errors import MigrationError, PreflightFailed
+    from fastapi import HTTPException
+    from fastapi.responses import JSONResponse
+
+    migration = _migration_of(dag_id, suffix)
+    if migration is None:
+        raise HTTPException(404, f"{dag_id} is no DAG of a migration whose file is good")
+    try:
+        return JSONResponse(ask(migration, _ledger_of(migration)), headers=HEADERS)
+    except PreflightFailed as error:
+        raise HTTPException(409, str(error)) from error
+    except MigrationError as error:
+        raise HTTPException(503, f"{type(error).__name__}: {error}") from error
+
+
+def _migration_of(dag_id: str, suffix: str) -> Migration | None:
     from docferry_airflow.dag_factory import directories, migrations
 
     files = tuple(sorted((str(path), path.stat().st_mtime_ns) for one in directories() for path in one.glob("*.y*ml")))
-    return next((one for one in _read(files, migrations) if f"{one.name}{OF}" == dag_id), None)
+    return next((one for one in _read(files, migrations) if f"{one.name}{suffix}" == dag_id), None)
 
 
 @lru_cache(maxsize=1)

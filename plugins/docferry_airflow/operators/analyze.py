@@ -12,7 +12,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
 from docferry_airflow.operators.base import MigrationOperator, RetryByErrorType, TaskProgress, Work
-from docferry_airflow.reports import ReportLink, directory_of
+from docferry_airflow.reports import ReportLink, RoomLink, directory_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -31,7 +31,7 @@ class AnalyzeOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("mongo_conn_id", "database", "collections", "documents", "minutes")
     ui_color = "#eef3f8"
-    operator_extra_links = (ReportLink(),)
+    operator_extra_links = (ReportLink(), RoomLink())
     report_file = "report.html"
 
     def __init__(
@@ -100,7 +100,7 @@ class ProveOperator(MigrationOperator):
     """
 
     template_fields: Sequence[str] = ("migration_file", "enabled", "documents", "calls")
-    operator_extra_links = (ReportLink(),)
+    operator_extra_links = (ReportLink(), RoomLink())
     report_file = "proof.html"
 
     def __init__(

@@ -37,13 +37,14 @@ class PlanBackfillOperator(MigrationOperator):
         with work.job() as job:
             plan = plan_backfill(job, tuple(self.collections or ()))
             cost = dry_run_of(job.migration, job.source, load_price_book(), plan=plan)
-        for line in (*_plan_lines(plan), *cost.lines()):
+        for line in (*plan_lines(plan), *cost.lines()):
             self.log.info(line)
         require_window(plan, waived=bool(self.waive_oplog_window))
         return plan.to_dict() | {"cost": cost.to_dict()}
 
 
-def _plan_lines(plan: BackfillPlan) -> list[str]:
+def plan_lines(plan: BackfillPlan) -> list[str]:
+    """What a load would take, for a log."""
     lines = [
         f"{one.collection} -> {one.table}: {one.documents:,} documents, about {one.items:,} items and "
         f"{one.write_units:,} write units, {one.chunks} chunk(s), {one.state}"
@@ -152,6 +153,7 @@ class ReportOperator(MigrationOperator):
         from docferry.core.cost.actual import actual
         from docferry.flows.cost.actual import loads
         from docferry.flows.cost.measured import measure_collections
+        from docferry.flows.reporting.history import note_forecast
         from docferry.flows.reporting.status import status_of
 
         status = status_of(work.migration, work.connections.ledger(work.migration))
@@ -164,6 +166,7 @@ class ReportOperator(MigrationOperator):
             )
         with work.job() as job:
             cost = actual(load_price_book(), loads(job, measure_collections(job.migration, job.source)))
+            note_forecast(job.ledger, *cost.writes_beside_forecast)
         for line in cost.lines():
             self.log.info(line)
         return status | {"cost": cost.to_dict()}

@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.sdk import BaseOperator, RetryDecision, RetryPolicy
-from docferry.errors import LeaseLost, MigrationError, RetryExhausted
+from airflow.sdk import BaseOperator, BaseOperatorLink, RetryDecision, RetryPolicy
+from docferry.errors import LeaseLost, MigrationError, PreflightFailed, Problem, RetryExhausted
+
+from docferry_airflow.reports import RoomLink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,6 +126,7 @@ class MigrationOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("migration_file",)
     ui_color = "#eef3f8"
+    operator_extra_links: tuple[BaseOperatorLink, ...] = (RoomLink(),)
 
     def __init__(self, *, migration_file: str, **kwargs: Any) -> None:
         kwargs.setdefault("retry_policy", RetryByErrorType())
@@ -161,6 +164,13 @@ class MigrationOperator(BaseOperator):
         if self._stop is not None:
             self.log.info("asked to stop: giving back what is leased")
             self._stop.set()
+
+
+def require_typed(subject: str, typed: str, name: str) -> None:
+    """What a person types before data or leadership is changed. Raises PreflightFailed, if it is not the migration's name."""
+    if typed != name:
+        what = f"'{typed}' is not the migration's name"
+        raise PreflightFailed(subject, [Problem(where="confirm", what=what, suggestion=name)])
 
 
 def run_of(context: Context) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from docferry_airflow.operators.base import MigrationOperator, Work
-from docferry_airflow.reports import ReportLink, directory_of
+from docferry_airflow.reports import ReportLink, RoomLink, directory_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -24,7 +24,7 @@ class CostOperator(MigrationOperator):
     """
 
     template_fields: Sequence[str] = ("migration_file", "price_book", "mongodb_bill", "workload")
-    operator_extra_links = (ReportLink(),)
+    operator_extra_links = (ReportLink(), RoomLink())
     report_file = "cost.html"
 
     def __init__(self, *, price_book: str = "", mongodb_bill: str = "", workload: str = "", **kwargs: Any) -> None:

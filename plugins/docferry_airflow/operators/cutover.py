@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from docferry_airflow.operators.base import MigrationOperator, Work
+from docferry_airflow.operators.base import MigrationOperator, Work, require_typed
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -237,15 +237,12 @@ class FinalizeOperator(MigrationOperator):
         self.plan_only = plan_only
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.errors import PreflightFailed, Problem
         from docferry.flows.cutover.rollback import finalize, plan_finalize
 
         if self.plan_only:
             with work.job() as job:
                 return _told(self.log, plan_finalize(job, list(self.waived)))
-        if self.confirmed != work.migration.name:
-            what = f"'{self.confirmed}' is not the migration's name"
-            raise PreflightFailed("finalize", [Problem(where="confirm", what=what, suggestion=work.migration.name)])
+        require_typed("finalize", self.confirmed, work.migration.name)
         with work.job() as job:
             return {"mode": str(finalize(job, self.waived))}
 
@@ -259,6 +256,19 @@ class WatchHoldOperator(MigrationOperator):
     def __init__(self, *, minutes: float = 30, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.minutes = minutes
+
+    def execute(self, context: Context) -> Any:
+        from docferry.config import load_migration
+
+        from docferry_airflow.notifying import tell
+
+        found = super().execute(context)
+        if found["put_back"]:
+            lines = [
+                "Writes waited past their deadline, and the process that made them wait was gone. All is as it was before."
+            ]
+            tell(load_migration(self.migration_file), "hold", "a hold was overdue, and was put back", lines, context)
+        return found
 
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.flows.cutover.hold_watch import watch_hold

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Param
 
+from docferry_airflow.forms import some_of, text
 from docferry_airflow.operators.base import MigrationOperator, Work
 
 if TYPE_CHECKING:
@@ -18,20 +19,29 @@ class RollbackPointOperator(MigrationOperator):
 
     A retry begins a new one and removes what this one left.
 
+    :param point: Its name; empty for the time.
     :param snapshot: With `method: snapshot` in the file, the name of the snapshot that was made.
+    :param plan_only: Only say what would be made; fails with what would refuse it.
     """
 
-    template_fields: Sequence[str] = ("migration_file", "snapshot")
+    template_fields: Sequence[str] = ("migration_file", "point", "snapshot", "plan_only")
 
-    def __init__(self, *, snapshot: str = "", **kwargs: Any) -> None:
+    def __init__(self, *, point: str = "", snapshot: str = "", plan_only: bool | str = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.point = point
         self.snapshot = snapshot
+        self.plan_only = plan_only
 
     def carry_out(self, work: Work) -> dict[str, Any]:
-        from docferry.flows.rollback_points.make import make_point
+        from docferry.flows.rollback_points.make import make_point, plan_point
 
+        name = str(self.point)  # Jinja's native rendering makes a number of digits
         with work.job() as job:
-            point = make_point(job, snapshot=self.snapshot)
+            if self.plan_only:
+                would = plan_point(job, name, self.snapshot)
+                self.log.info("%s; nothing was made", would)
+                return {"would": would}
+            point = make_point(job, name, self.snapshot)
         summary = {"point": point.name, "where": point.where, "documents": point.documents, "bytes": point.bytes}
         return summary | {"backups": dict(point.backups)}
 
@@ -41,17 +51,17 @@ def snapshot_param(migration: Migration) -> dict[str, Param]:
     points = migration.rollback_points
     if points is None or points.method != "snapshot":
         return {}
-    text = "The snapshot of MongoDB that you have just made: snap-…, s3://bucket/prefix, or a path."
-    return {"snapshot": Param("", type="string", description=text)}
+    told = "The snapshot of MongoDB that you have just made: snap-…, s3://bucket/prefix, or a path."
+    return {"snapshot": text("Snapshot", told)}
 
 
 def switch_waivers_param() -> Param:
     """What the person who starts a change of leader may waive."""
-    text = (
+    told = (
         "lift: a lift of the fence that a process may have on its way, which you know to be gone; watch: the rest of the watch "
         "of DynamoDB after a way back; strays: stray writes that are not settled."
     )
-    return Param([], type="array", items={"type": "string", "enum": ["lift", "watch", "strays"]}, description=text)
+    return some_of("Waived", ["lift", "watch", "strays"], told)
 
 
 def rollback_point(migration: Migration) -> list[RollbackPointOperator]:

@@ -28,6 +28,7 @@ class ReplicateOperator(MigrationOperator):
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.flows.cutover.hold_watch import end_dead_hold
         from docferry.flows.replicate.follower import replicate
+        from docferry.flows.reporting.history import with_history
         from docferry.flows.watch.watching import watched
 
         for_s = float(self.minutes) * 60
@@ -35,7 +36,11 @@ class ReplicateOperator(MigrationOperator):
             end_dead_hold(job)
             until = job.source.cluster_time() if self.until_caught_up else None
             report: ReplicationReport = work.counted(
-                job, "replicate", lambda target: watched(job, target, replicate(job, target, for_s=for_s, until=until))
+                job,
+                "replicate",
+                lambda target: with_history(
+                    job, watched(job, target, replicate(job, target, for_s=for_s, until=until))
+                ),
             )
         summary = report.to_dict()
         self.log.info(

@@ -23,6 +23,7 @@ class ReverseOperator(MigrationOperator):
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.flows.cutover.hold_watch import end_dead_hold
         from docferry.flows.fence.watch import fence_watched
+        from docferry.flows.reporting.history import with_history
         from docferry.flows.reverse.follower import reverse
         from docferry.flows.watch.watching import watched
 
@@ -31,6 +32,8 @@ class ReverseOperator(MigrationOperator):
             with fence_watched(job):
                 for_s = float(self.minutes) * 60
                 report = work.counted(
-                    job, "reverse", lambda target: watched(job, target, reverse(job, target, for_s=for_s))
+                    job,
+                    "reverse",
+                    lambda target: with_history(job, watched(job, target, reverse(job, target, for_s=for_s))),
                 )
         return report.to_dict()

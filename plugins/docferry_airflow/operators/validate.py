@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowSkipException
 from docferry.errors import ValidationFailed
 
-from docferry_airflow.operators.base import MigrationOperator, Work
+from docferry_airflow.operators.base import MigrationOperator, Work, require_typed
 
 if TYPE_CHECKING:
     from docferry.flows.validate.first_pass import ValidationReport
@@ -54,9 +53,7 @@ def _failure(report: ValidationReport) -> str:
     wrong = {one.collection: one.mismatches for one in report.collections if one.mismatches}
     named = ", ".join(f"{count} in {name}" for name, count in wrong.items()) or "items of no collection"
     mends = (
-        "reverse replication corrects MongoDB"
-        if report.direction == "reverse"
-        else "a run with the parameter `repair` corrects them"
+        "reverse replication corrects MongoDB" if report.direction == "reverse" else "the DAG `repair` corrects them"
     )
     return f"the databases differ: {named}. `docferry validate` shows the values; {mends}"
 
@@ -80,24 +77,38 @@ def _report_lines(report: ValidationReport) -> list[str]:
 class RepairOperator(MigrationOperator):
     """Write again what is missing or different, and bury what is extra, by the version rules: nothing newer is touched.
 
-    :param enabled: Skip unless this is true.
     :param collections: Only these; empty means all.
+    :param confirmed: The migration's name, typed; not needed for a dry run.
+    :param plan_only: Compare, and only say what differs; fails with what would refuse it.
     """
 
-    template_fields: Sequence[str] = ("migration_file", "collections", "enabled")
+    template_fields: Sequence[str] = ("migration_file", "collections", "confirmed", "plan_only")
 
-    def __init__(self, *, enabled: bool | str = True, collections: Sequence[str] | str = (), **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        collections: Sequence[str] | str = (),
+        confirmed: str = "",
+        plan_only: bool | str = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.enabled = enabled
         self.collections = collections
+        self.confirmed = confirmed
+        self.plan_only = plan_only
 
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.flows.validate.repair import repair
 
-        if not self.enabled:
-            raise AirflowSkipException("repair was not asked for")
         only = tuple(self.collections or ())
+        if not self.plan_only:
+            require_typed("repair", self.confirmed, work.migration.name)
         with work.job() as job:
+            if self.plan_only:
+                found = work.with_target(lambda target: repair(job, target, only, dry_run=True)).before
+                for line in _report_lines(found) if found else ():
+                    self.log.info(line)
+                return {"found": _summary(found) if found else None}
             report = work.counted(job, "repair", lambda target: repair(job, target, only))
         summary = {name: value for name, value in report.to_dict().items() if name != "found"}
         self.log.info("repaired: %s", ", ".join(f"{name} {value}" for name, value in summary.items()))

@@ -43,7 +43,7 @@ class PhaseApprovalSensor(BaseSensorOperator):
         self._opened: Ledger | None = None
 
     def poke(self, context: Context) -> bool:
-        """Whether there is evidence to decide on: a full validation that found all equal."""
+        """Whether there is evidence to decide on: a full validation that found all equal, and is not too old."""
         return self._evidence() is not None
 
     def execute(self, context: Context) -> Any:
@@ -59,6 +59,8 @@ class PhaseApprovalSensor(BaseSensorOperator):
         from airflow.sdk.execution_time.hitl import upsert_hitl_detail
         from docferry.flows.ledger.times import now_ms
 
+        from docferry_airflow.notifying import tell
+
         context["ti"].xcom_push(key=SHOWN, value=report.digest)
         upsert_hitl_detail(
             ti_id=context["ti"].id,
@@ -67,32 +69,38 @@ class PhaseApprovalSensor(BaseSensorOperator):
             body=_body(self.phase, report, now_ms(), self._given(report), self._room()),
             params={"why": Param("", type="string", description=f"{WHY} Kept with the approval.").serialize()},
         )
+        lines = [
+            f"{report.equal} (report {report.digest[:12]}).",
+            "Answer under Required Actions, or in the control room.",
+        ]
+        tell(self._migration(), "approval", f"{self.phase} waits for an approval", lines, context)
         raise TaskAwaitingInput(method_name="execute_complete", timeout=None)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """The answer, checked against the evidence of now: it may have aged, and then it is asked for anew."""
         from docferry.errors import PreflightFailed
-        from docferry.flows.ledger.approvals import IN_AIRFLOW, approve
+        from docferry.flows.cutover.approving import give_approval
+        from docferry.flows.ledger.approvals import IN_AIRFLOW
 
         if "error" in event:
             raise AirflowFailException(f"{self.phase}: the approval could not be asked for: {event['error']}")
         by = (event.get("responded_by_user") or {}).get("name", "")
-        if event.get("chosen_options") != [APPROVE]:
-            raise AirflowFailException(f"{self.phase} was rejected by {by or 'an unknown user'}")
-        report = self._evidence()
-        if report is None:
-            raise AirflowFailException(f"{self.phase}: the evidence is gone: validate again")
-        shown = context["ti"].xcom_pull(task_ids=self.task_id, key=SHOWN)
-        if shown != report.digest:
-            raise AirflowException(f"{self.phase}: a newer validation than the one that {by} saw: it is asked anew")
         why = str((event.get("params_input") or {}).get("why", "")).strip()
+        shown = context["ti"].xcom_pull(task_ids=self.task_id, key=SHOWN)
+        if event.get("chosen_options") != [APPROVE]:
+            self._rejected(shown, by or "an unknown user", why)
+        report = self._evidence()
+        if report is None or shown != report.digest:
+            what = "is not fresh any more" if report is None else "is older than the last one"
+            self._note(shown, by, why, f"did not count: the validation that was shown {what}")
+            raise AirflowException(f"{self.phase}: the validation that {by} saw {what}: it is asked anew")
         if len(why) < LEAST_WHY:
             self.log.warning(
                 "%s: %s approved without a reason, so the question is asked again. %s", self.phase, by, WHY
             )
             self._ask(context, report)
         try:
-            approve(self._ledger(), self.phase, shown, f"{by}{IN_AIRFLOW}", why, self._cutover())
+            give_approval(self._ledger(), self.phase, shown, f"{by}{IN_AIRFLOW}", why, self._cutover())
         except PreflightFailed as refused:
             self.log.warning(
                 "%s: the answer of %s does not count, so the question is asked again: %s", self.phase, by, refused
@@ -102,6 +110,24 @@ class PhaseApprovalSensor(BaseSensorOperator):
             self.log.info("%s: %s approved; %s", self.phase, by, lacking)
             self._ask(context, report)
         return self._summary(report)
+
+    def _rejected(self, shown: str, by: str, why: str) -> NoReturn:
+        """The run ends, whether the ledger can be reached or not."""
+        from docferry.errors import StoreError
+        from docferry.flows.ledger.approvals import REJECTED
+
+        told = f"{self.phase} was rejected by {by}"
+        try:
+            self._note(shown, by, why, REJECTED)
+        except StoreError as error:
+            told += f"; this could not be noted in the ledger: {error}"
+        raise AirflowFailException(f"{told}{f': {why}' if why else ''}")
+
+    def _note(self, shown: str, by: str, why: str, what: str) -> None:
+        """An answer that gives no approval, for the audit trail."""
+        from docferry.flows.ledger.approvals import IN_AIRFLOW, note_answer
+
+        note_answer(self._ledger(), self.phase, shown, f"{by}{IN_AIRFLOW}", why, what)
 
     def _migration(self) -> Migration:
         """Read once in a process: each look of this sensor is one."""
@@ -130,10 +156,10 @@ class PhaseApprovalSensor(BaseSensorOperator):
 
     def _evidence(self) -> RecordedReport | None:
         from docferry.errors import PreflightFailed
-        from docferry.flows.ledger.approvals import evidence_of
+        from docferry.flows.cutover.approving import fresh_evidence
 
         try:
-            return evidence_of(self._ledger())
+            return fresh_evidence(self._ledger())
         except PreflightFailed as missing:
             self.log.info("waiting for evidence: %s", missing)
             return None
@@ -157,6 +183,7 @@ class PhaseApprovalSensor(BaseSensorOperator):
 def _body(phase: str, report: RecordedReport, now_ms: int, given: Sequence[Approval], room: Mapping[str, Any]) -> str:
     """The evidence, for the person who decides. `now_ms` is when the question is asked: it may stay open for hours."""
     from docferry.flows.ledger.reports import shown_ms
+    from docferry.flows.preflight.thresholds import REPORT_AGE_S
 
     made = f"{shown_ms(report.at_ms)}, {_age(now_ms - report.at_ms)} before this question was asked"
     rows = "\n".join(f"| {one.collection} | {one.documents:,} | {one.items:,} |" for one in report.collections)
@@ -168,7 +195,8 @@ def _body(phase: str, report: RecordedReport, now_ms: int, given: Sequence[Appro
         f"The report was made at {made}.\n\n"
         f"| collection | documents | items |\n| --- | --- | --- |\n{rows}\n\n"
         f"| when this was asked | |\n| --- | --- |\n{facts}\n\n"
-        f"Report {report.digest[:12]}. After a newer validation, {phase} needs a new approval. {WHY}"
+        f"Report {report.digest[:12]}. After a newer validation, and once this one is over "
+        f"{REPORT_AGE_S / 3600:.0f} hours old, {phase} needs a new approval. {WHY}"
     )
 
 

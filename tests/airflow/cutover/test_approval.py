@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from bson.timestamp import Timestamp
 from docferry.flows.ledger import approvals
+from docferry.flows.ledger.modes import read_mode
 from docferry.flows.ledger.reports import CollectionResult, ValidationReport, record_report, shown_ms
 from docferry.flows.ledger.times import now_ms
+from docferry.flows.reporting.room import room_of
 from docferry.testing.fakes import FakeLedger
 from support.mappings import SHOP
 
@@ -61,6 +63,11 @@ def sensor_of(ledger: FakeLedger, monkeypatch: pytest.MonkeyPatch, **cutover: An
 
 def validated(age_s: float = 0) -> FakeLedger:
     ledger = FakeLedger()
+    record_in(ledger, age_s)
+    return ledger
+
+
+def record_in(ledger: FakeLedger, age_s: float) -> None:
     at_ms = now_ms() - int(age_s * 1000)
     report = ValidationReport(
         migration="shop",
@@ -76,7 +83,6 @@ def validated(age_s: float = 0) -> FakeLedger:
         read_from=Timestamp(at_ms // 1000, 1),
     )
     record_report(ledger, report)
-    return ledger
 
 
 def answer(why: str, chosen: str = "Approve", by: str = "maria") -> dict[str, Any]:
@@ -97,13 +103,15 @@ def parked(call: Any, *arguments: Any) -> None:
         (118.5, "118 seconds"),
         (125, "2 minutes"),
         (3 * 3600 + 50, "3 hours"),
-        (50 * 3600, "2 days"),
+        (25 * 3600, "25 hours"),
     ],
 )
 def test_question_says_when_the_report_was_made_and_how_old_it_is(
     asked: Asked, monkeypatch: pytest.MonkeyPatch, age_s: float, age: str
 ) -> None:
     ledger = validated(age_s)
+    asked_ms = approvals.evidence_of(ledger).at_ms + int(age_s * 1000)
+    monkeypatch.setattr("docferry.flows.ledger.times.now_ms", lambda: asked_ms)
     parked(sensor_of(ledger, monkeypatch).execute, asked.context)
     assert f"{shown_ms(approvals.evidence_of(ledger).at_ms)}, {age} before" in asked.body
 
@@ -132,6 +140,43 @@ def test_rejection_needs_no_reason_and_ends_the_run(asked: Asked, monkeypatch: p
     parked(sensor.execute, asked.context)
     with pytest.raises(AirflowFailException, match="flip_reads was rejected by maria"):
         sensor.execute_complete(asked.context, answer("", "Reject"))
+
+
+def test_rejection_changes_nothing_but_the_audit_trail(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    ledger = validated()
+    sensor = sensor_of(ledger, monkeypatch)
+    parked(sensor.execute, asked.context)
+    mode, digest = read_mode(ledger), approvals.evidence_of(ledger).digest
+    with pytest.raises(AirflowFailException, match="not tonight"):
+        sensor.execute_complete(asked.context, answer("not tonight", "Reject"))
+    assert (read_mode(ledger), approvals.approvals_of(ledger, PHASE, digest)) == (mode, [])
+    (told,) = room_of(SHOP, ledger)["audit"]
+    assert (told["by"], told["why"]) == ("maria (Airflow)", "not tonight")
+    assert told["what"].endswith(": rejected")
+
+
+@pytest.mark.parametrize(
+    ("since", "why"), [("older", "is not fresh any more"), ("newer", "is older than the last one")]
+)
+def test_approval_of_evidence_that_aged_or_was_replaced_since_it_was_shown_does_not_count(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch, since: str, why: str
+) -> None:
+    from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+    ledger = validated()
+    sensor = sensor_of(ledger, monkeypatch)
+    parked(sensor.execute, asked.context)
+    if since == "newer":
+        record_in(ledger, age_s=-1)
+    else:
+        monkeypatch.setattr("docferry.flows.cutover.reasons.now_ms", lambda: now_ms() + 27 * 3_600_000)
+    with pytest.raises(AirflowException, match=f"{why}: it is asked anew") as again:
+        sensor.execute_complete(asked.context, answer("all is equal"))
+    assert not isinstance(again.value, AirflowFailException)  # it is tried again, and asks on fresh evidence
+    assert approvals.list_approvals(ledger) == []
+    assert why in room_of(SHOP, ledger)["audit"][0]["what"]
 
 
 def test_question_says_what_happens_next_how_to_go_back_and_where_the_migration_stands(

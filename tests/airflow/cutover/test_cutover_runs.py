@@ -139,6 +139,12 @@ def test_phases_take_the_application_there_and_back(rig: Rig, dags: Any) -> None
             assert read_mode(rig.ledger).mode is Mode.DUAL_WRITE
             require_equal(rig)
             assert run(dags, rig, "flip_reads", dry_run=True, reads=0)[0] == "failed", "nobody has approved it"
+            with somebody_answers(rig, "Reject", "not tonight"):
+                assert run(dags, rig, "flip_reads", reads=0)[0] == "failed"
+            assert read_mode(rig.ledger).mode is Mode.DUAL_WRITE
+            assert [(one.by, one.what) for one in approvals.list_answers(rig.ledger)] == [
+                ("maria (Airflow)", "rejected")
+            ]
             with somebody_answers(rig, "Approve", "seen and agreed") as bodies:
                 state, _ = run(dags, rig, "flip_reads", soak_minutes=0.02, reads=0, slower=0)
             assert state == "success"

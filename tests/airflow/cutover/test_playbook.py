@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -173,25 +172,3 @@ def test_soak_counts_from_when_dynamodb_began_to_lead_and_not_while_it_does_not(
     ledger.write(MOVES, f"{7:012d}", moved, expect=None)
     assert look("DynamoDBHasLedSensor", migration, ledger, hours=1.9)
     assert not look("DynamoDBHasLedSensor", migration, ledger, hours=2.1)
-
-
-# --- approvals -------------------------------------------------------------------------------------------------------
-
-
-def test_answer_to_a_report_that_is_not_the_last_one_any_more_is_asked_for_anew(
-    airflow_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from airflow.sdk.exceptions import AirflowException, AirflowFailException
-    from docferry_airflow.sensors.approval import PhaseApprovalSensor
-
-    sensor = PhaseApprovalSensor(task_id="wait_for_approval", migration_file="none.yaml", phase="flip_reads")
-    monkeypatch.setattr(sensor, "_evidence", lambda: SimpleNamespace(digest="of a newer report"))
-    ti: Any = type("Shown", (), {"xcom_pull": staticmethod(lambda **_: "of what was shown")})
-    answer = {
-        "chosen_options": ["Approve"],
-        "params_input": {"why": "it is equal"},
-        "responded_by_user": {"name": "maria"},
-    }
-    with pytest.raises(AirflowException, match="a newer validation than the one that maria saw") as again:
-        sensor.execute_complete({"ti": ti}, answer)
-    assert not isinstance(again.value, AirflowFailException)  # which would not be tried again

@@ -13,10 +13,11 @@ import pytest
 from support.airflow.home import ROOT, SETTINGS, write_migration
 from support.pace import Pace
 
+MENDING = ("repair", "dead_letters", "load_again", "purge", "points", "clients", "health")
 PHASES = (
-    "analyze", "provision", "backfill", "replicate", "validate", "replicas", "purge", "dual_write", "flip_reads",
+    "analyze", "provision", "backfill", "replicate", "validate", "replicas", "dual_write", "flip_reads",
     "stop_mongo_writes",
-    "reverse", "rollback", "finalize", "playbook", "drill",
+    "reverse", "rollback", "finalize", "playbook", "drill", *MENDING,
 )  # fmt: skip
 WITHOUT_FILE = "analyze"
 """The DAG that needs no migration file; all others are called <migration>.<phase>."""
@@ -54,6 +55,7 @@ print("RESULT" + json.dumps({
     "dags": {
         dag.dag_id: {
             "doc": dag.doc_md, "tags": sorted(dag.tags), "tasks": dag.task_ids, "owner": dag.owner,
+            "display": dag.dag_display_name,
             "max_active_runs": dag.max_active_runs, "catchup": dag.catchup, "schedule": serialized[dag.dag_id].timetable.summary,
             "dates": first_dates(serialized[dag.dag_id]),
             "run_types": sorted(dag.allowed_run_types or ()), "params": {k: p.schema for k, p in dag.params.items()},
@@ -106,9 +108,43 @@ def test_every_dag_explains_itself_and_runs_once_at_a_time(parsed: dict[str, Any
     for dag_id, dag in parsed["dags"].items():
         assert dag_id == WITHOUT_FILE or dag_id.count(".") == 1
         assert all(heading in dag["doc"] for heading in RUNBOOK), dag_id
-        assert dag["tags"] == sorted({"docferry", *dag_id.split(".")})
+        more = {"mending"} if dag_id.endswith(MENDING) else set()
+        assert dag["tags"] == sorted({"docferry", *dag_id.split("."), *more})
         assert (dag["owner"], dag["max_active_runs"], dag["catchup"]) == ("docferry", 1, False)
         assert dag["unexplained"] == []
+
+
+def test_each_parameter_has_a_title_and_a_section_of_the_form(parsed: dict[str, Any]) -> None:
+    schemas = [(dag_id, name, one) for dag_id, dag in parsed["dags"].items() for name, one in dag["params"].items()]
+    assert [(dag_id, name) for dag_id, name, one in schemas if not (one.get("title") and one.get("section"))] == []
+
+
+def test_list_of_dags_reads_in_the_playbooks_order_migration_after_migration(parsed: dict[str, Any]) -> None:
+    """Airflow lists DAGs by the names that it displays."""
+    shown = sorted((dag["display"], dag_id) for dag_id, dag in parsed["dags"].items() if dag_id.startswith("shop."))
+    order = [dag_id.partition(".")[2] for _, dag_id in shown]
+    wanted = [
+        "playbook",
+        "provision",
+        "backfill",
+        "validate",
+        "dual_write",
+        "flip_reads",
+        "stop_mongo_writes",
+        "finalize",
+    ]
+    assert [phase for phase in order if phase in wanted] == wanted
+    assert set(order[-len(MENDING) :]) == set(MENDING)
+
+
+def test_what_mends_is_a_dry_run_until_a_person_says_otherwise_and_types_what_it_is_about(
+    parsed: dict[str, Any],
+) -> None:
+    typed = {"points": "sentence", "clients": None, "health": None}
+    for phase in MENDING:
+        dag, word = parsed["dags"][f"shop.{phase}"], typed.get(phase, "confirm")
+        if word is not None:
+            assert (dag["defaults"]["dry_run"], dag["defaults"][word]) == (True, ""), phase
 
 
 def test_continuous_runs_have_logical_dates_of_their_own(parsed: dict[str, Any]) -> None:

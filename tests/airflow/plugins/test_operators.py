@@ -127,7 +127,7 @@ def test_purge_shows_the_proof_unasked_and_fails_with_what_is_missing_of_it_when
     path = str(file)
     shown = PurgeTombstonesOperator(task_id="purge", migration_file=path).execute(context())
     assert (shown["dry_run"], shown["safe"], shown["purged"]) == (True, False, 0)
-    asked = PurgeTombstonesOperator(task_id="purge", migration_file=path, prove_only=False)
+    asked = PurgeTombstonesOperator(task_id="purge", migration_file=path, confirmed="purged", prove_only=False)
     with pytest.raises(errors.PreflightFailed, match="docferry replicate"):
         asked.execute(context())
 

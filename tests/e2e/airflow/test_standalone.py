@@ -17,11 +17,9 @@ from urllib.parse import quote
 
 import pytest
 from demo.traffic import TrafficProcess
-from docferry.flows.ledger.dead_letters import list_letters
+from docferry.flows.ledger.dead_letters import list_letters, list_looks
 from docferry.flows.replicate.follower import TELL_S
 from docferry.rehearsal.independent import judge
-from docferry.rehearsal.independent.item_check import compare_all
-from docferry.rehearsal.independent.shop_items import SHOP
 from docferry.rehearsal.shop import COLLECTIONS
 from docferry.sandbox import SandboxStack
 from docferry.sandbox.airflow_api import AirflowApi, TaskState
@@ -36,7 +34,9 @@ from support.airflow.standalone import (
     Standalone,
     dynamodb_client,
     eventually,
+    judge_followed,
     open_airflow,
+    read_page,
     unstorable_ids,
     write_migration,
 )
@@ -174,14 +174,6 @@ def test_a_run_of_analyze_leads_to_its_report_which_is_shown_to_those_who_may_se
     assert missing.value.code == 404
 
 
-def read_page(url: str, token: str) -> str:
-    """As a browser asks: logged in by the cookie that the UI has."""
-    request = urllib.request.Request(url, headers={"Cookie": f"_token={token}"} if token else {})
-    with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
-        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
-        return str(answer.read().decode())
-
-
 # --- the control room -------------------------------------------------------------------------------------------------
 
 
@@ -213,11 +205,33 @@ def test_a_viewer_sees_the_control_room_and_can_start_nothing(loaded: Loaded, st
     assert len(loaded.api.runs("shop.provision")) == before
 
 
-@pytest.mark.parametrize("path", ["", "room.js", "room.css", "forms.js", "api/shop.playbook", "api/none.playbook"])
+ADDRESSES = (
+    "", "room.js", "room.css", "forms.js", "letters.js", "charts.js", "api/shop.playbook", "api/none.playbook",
+    "api/shop.playbook/history", "api/shop.dead_letters/letters",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ADDRESSES)
 def test_every_address_of_the_control_room_refuses_who_is_not_logged_in(standalone: Standalone, path: str) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"{standalone.api.url}{PAGE}{path}", timeout=WAIT_S)
     assert refused.value.code == 401
+
+
+def test_documents_of_dead_letters_are_shown_to_those_who_may_replay_them_and_the_page_says_who_looked(
+    loaded: Loaded, standalone: Standalone
+) -> None:
+    require_browser()
+    with open_room(standalone.viewer) as room:
+        assert "you may not do this" in room.documents_of_a_letter()
+    assert list_looks(standalone.ledger) == []
+    with open_room(loaded.api) as room:
+        shown = room.documents_of_a_letter()
+        room.page.get_by_text("looked at 1 dead letter").wait_for()
+        assert room.complaints == []
+    (look,) = list_looks(standalone.ledger)
+    assert look.by == "admin (Airflow)"
+    assert '"_id"' in shown
 
 
 def test_the_control_room_takes_no_writes(standalone: Standalone) -> None:
@@ -366,18 +380,6 @@ def test_after_all_of_this_nothing_is_lost(live: Live, traffic: TrafficProcess, 
     verdict = judge_followed(standalone)
     assert verdict.counts == (0, 0, 0), str(verdict)
     assert verdict.documents > 1_000
-
-
-def judge_followed(standalone: Standalone) -> judge.Verdict:
-    """The judge knows what a load leaves; here others have written, too: any version, and tombstones, which are no items."""
-    items = []
-    for item in judge.scan_table(standalone.dynamodb, TABLE):
-        assert re.fullmatch(r"[0-9a-f]{22}", item["_v"]["S"])
-        if "_deleted" not in item:
-            items.append({**item, "_v": {"S": item["_v"]["S"][:16] + "ffffff"}})
-    documents = {name: list(judge.read_documents(standalone.database, name)) for name in COLLECTIONS}
-    expected = [one for name, items_of in SHOP.items() for document in documents[name] for one in items_of(document)]
-    return compare_all(expected, items, judge.Verdict(documents=sum(map(len, documents.values()))))
 
 
 def test_no_secret_is_in_any_log_of_airflow(loaded: Loaded, standalone: Standalone, stack: SandboxStack) -> None:

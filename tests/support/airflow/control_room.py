@@ -38,6 +38,16 @@ class Room:
         form.get_by_role("status").filter(has_text="tarted").wait_for()
         return form.get_by_role("status").inner_text()
 
+    def documents_of_a_letter(self) -> str:
+        """Choose the first dead letter, and ask for its document: that, or why it is not shown."""
+        letters = self.page.get_by_role("region", name="Dead letters", exact=True)
+        letters.get_by_role("button", name="List letters").click()
+        letters.get_by_role("checkbox").first.check()
+        letters.get_by_role("button", name="Show documents").click()
+        said = letters.get_by_role("status").filter(has_text="may not").or_(letters.locator("pre")).first
+        said.wait_for()
+        return said.inner_text()
+
 
 @contextmanager
 def open_room(api: AirflowApi) -> Iterator[Room]:

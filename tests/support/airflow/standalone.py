@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,9 @@ from docferry.flows.ledger.positions import REPLICATION
 from docferry.flows.ledger.times import encode_time
 from docferry.flows.reporting.status import status_of
 from docferry.ports.flows import Ledger
+from docferry.rehearsal.independent import judge
+from docferry.rehearsal.independent.item_check import compare_all
+from docferry.rehearsal.independent.shop_items import SHOP
 from docferry.rehearsal.shop import COLLECTIONS, ShopPlan, load_shop, shop_documents
 from docferry.sandbox import SandboxStack
 from docferry.sandbox.airflow import (
@@ -227,3 +232,23 @@ def unstorable_ids() -> dict[str, list[Any]]:
         name: [entry.document["_id"] for entry in shop_documents(name, PLAN) if not entry.storable]
         for name in COLLECTIONS
     }
+
+
+def read_page(url: str, token: str) -> str:
+    """As a browser asks: logged in by the cookie that the UI has."""
+    request = urllib.request.Request(url, headers={"Cookie": f"_token={token}"} if token else {})
+    with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+        return str(answer.read().decode())
+
+
+def judge_followed(standalone: Standalone) -> judge.Verdict:
+    """The judge knows what a load leaves; here others have written, too: any version, and tombstones, which are no items."""
+    items = []
+    for item in judge.scan_table(standalone.dynamodb, TABLE):
+        assert re.fullmatch(r"[0-9a-f]{22}", item["_v"]["S"])
+        if "_deleted" not in item:
+            items.append({**item, "_v": {"S": item["_v"]["S"][:16] + "ffffff"}})
+    documents = {name: list(judge.read_documents(standalone.database, name)) for name in COLLECTIONS}
+    expected = [one for name, items_of in SHOP.items() for document in documents[name] for one in items_of(document)]
+    return compare_all(expected, items, judge.Verdict(documents=sum(map(len, documents.values()))))

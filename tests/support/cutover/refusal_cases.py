@@ -88,6 +88,10 @@ def no_majority(world: Ready) -> None:
     world.source.facts = replace(world.source.facts, write_majority_ok=False)
 
 
+def old_report(world: Ready) -> None:
+    report(world, at_ms=now_ms() - 27 * 3_600_000)
+
+
 def unapproved(world: Ready) -> None:
     for record in world.ledger.list("approvals"):
         world.ledger.delete(record)
@@ -133,6 +137,7 @@ STOP: dict[str, Break] = {
     "a watch of DynamoDB, after a way back, that is not over": watched,
     "the mode is not DYNAMODB_READS with 100 %": lambda world: world.set_mode(replace(READS, percent=50)),
     "no full validation, one that is not EQUAL, or of another leader": different,
+    "a validation that is over 26 hours old": old_report,
     "a report without a time up to which all is equal": lambda world: report(world, equal_up_to=None),
     "a collection that is not loaded": unloaded,
     "open dead letters": letter,
@@ -176,7 +181,7 @@ FLIP: dict[str, Break] = {
     "the mode is none from which DYNAMODB_READS": lambda world: world.set_mode(ALONE),
     "a collection that is not loaded": unloaded,
     "no full validation, one that is not EQUAL, or of another leader": different,
-    "a validation that is over 26 hours old": lambda world: report(world, at_ms=now_ms() - 27 * 3_600_000),
+    "a validation that is over 26 hours old": old_report,
     "open dead letters": letter,
     "replication that does not run": lambda world: world.replicator(lag_s=3_600),
     "a call that DynamoDB cannot answer": lambda world: world.instance(unserved={"users.find(x)": 1}),
@@ -200,6 +205,7 @@ END: dict[str, Break] = {
     **STRAYS,
     "the mode is none from which FINAL": lambda world: world.set_mode(READS),
     "no full validation, one that is not EQUAL": different,
+    "a validation that is over 26 hours old": old_report,
     "no approval of this evidence": unapproved,
     "a watch of MongoDB that is not over": lambda world: begin_watch(
         world.ledger, Watch(old=Old.MONGODB, begun_ms=now_ms(), least_s=900.0, floor=read_mode(world.ledger).floor)

@@ -49,7 +49,9 @@ def test_the_same_person_twice_is_one_wherever_it_was_said(ledger: FakeLedger) -
     evidence = evidence_of(ledger).digest
     two = CutoverSettings(four_eyes=True)
     approve(ledger, FLIP_READS, evidence, "anna (Airflow)", "first", two)
-    assert approve(ledger, FLIP_READS, evidence, "anna", "again", two).why == "first"
+    with pytest.raises(PreflightFailed, match="anna has approved it already"):
+        approve(ledger, FLIP_READS, evidence, "anna", "again", two)
+    assert approve(ledger, FLIP_READS, evidence, "anna", "again").why == "first"
     lacking = unapproved(ledger, FLIP_READS, evidence, two)
     assert lacking is not None
     assert "needs a second person's" in str(lacking)

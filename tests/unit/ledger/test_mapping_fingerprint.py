@@ -101,6 +101,7 @@ DECIDE_NOTHING: Mapping[type, tuple[str, ...]] = {
     s.ExternalFence: tuple(one.name for one in fields(s.ExternalFence)),
     s.CutoverSettings: tuple(one.name for one in fields(s.CutoverSettings)),  # who leads, and when: never what is stored
     s.RollbackPointSettings: ("method", "to"),
+    s.NotifySettings: ("by", "to", "connection", "when"),
     s.AccessPattern: ("name", "collection", "key", "index"),
 }  # fmt: skip
 """The other fields, which say how a migration is run, and may change between two runs. A field in neither list is not thought of

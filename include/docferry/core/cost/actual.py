@@ -36,6 +36,12 @@ class Actual:
     rows: Sequence[Consumed]
     usd: Sequence[float] = field(default=())
 
+    @property
+    def writes_beside_forecast(self) -> tuple[float, float]:
+        """Write units of what there is a forecast for, and that forecast."""
+        rows = [one for one in self.rows if one.forecast_writes is not None]
+        return sum(one.write_units for one in rows), sum(one.forecast_writes or 0.0 for one in rows)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         names = Consumed.__dataclass_fields__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 
 TOOK = "took."
@@ -14,6 +15,16 @@ def bucket_of(seconds: float) -> int:
     """The bucket k of what took at most 2^(k/2) ms, and more than the one before."""
     milliseconds = seconds * 1000
     return 0 if milliseconds <= 1 else min(MOST, math.ceil(2 * math.log2(milliseconds)))
+
+
+def took_of(counts: Mapping[str, int]) -> dict[str, Counter[int]]:
+    """What a process has counted under such names: database -> bucket -> calls."""
+    found: dict[str, Counter[int]] = {}
+    for name, count in counts.items():
+        if name.startswith(TOOK):
+            database, _, bucket = name.removeprefix(TOOK).rpartition(".")
+            found.setdefault(database, Counter())[int(bucket)] += count
+    return found
 
 
 def percentile_ms(buckets: Mapping[int, int], share: float, least: int) -> float | None:

@@ -21,12 +21,14 @@ from docferry.flows.ledger.leases import take_or_create
 from docferry.flows.ledger.load_headers import (
     CONDITIONAL,
     NEW,
+    LoadHeader,
     LoadHeaders,
 )
 from docferry.flows.ledger.mapping_fingerprint import fingerprint_of
 from docferry.flows.ledger.modes import require_permitted
 from docferry.flows.ledger.positions import (
     REPLICATION,
+    read_replication,
     replication_in,
     replication_moved,
 )
@@ -45,17 +47,12 @@ def begin_again(job: Job, only: Sequence[str] = ()) -> list[str]:
     Raises: LeaseHeld if replication or a load is running, PreflightFailed if the position is lost and not all are named, if a
             collection has no change stream images, and unless MongoDB leads.
     """
-    names = [settings.name for settings in chosen(job.migration, only)]
-    require_permitted(job.ledger, Flow.LOAD, "loading again")
-    if problems := [*check_source(job.migration, job.source), *_without_images(job, names)]:
-        raise PreflightFailed("load again", problems)
+    names = _require_again(job, only)
     lease = take_or_create(job.ledger, *REPLICATION, job.identity, job.migration.backfill.lease_s)
     changes: dict[str, Any] = {}
     try:
         lost = replication_in(lease.record).lost
-        if lost and len(names) < len(job.migration.collections):
-            what = "the stream position is lost, and with it the changes of all collections"
-            raise PreflightFailed("load again", [Problem(where="backfill", what=what, suggestion="leave out --only")])
+        _require_all_of_a_lost_position(job, names, lost)
         position = retrying("record the stream position", job.source.stream_position, job.stop)
         for name in names:
             _begin_collection_again(job, name, position.time)
@@ -64,6 +61,40 @@ def begin_again(job: Job, only: Sequence[str] = ()) -> list[str]:
     finally:
         lease.release(changes)
     return names
+
+
+def plan_again(job: Job, only: Sequence[str] = ()) -> list[str]:
+    """The collections that `begin_again` would make ready. Reads only; raises as it."""
+    names = _require_again(job, only)
+    state = read_replication(job.ledger)
+    if not state.holder.expired(job.identity):
+        raise LeaseHeld("/".join(REPLICATION), state.holder.owner, state.holder.left_s)
+    _require_all_of_a_lost_position(job, names, state.lost)
+    headers = LoadHeaders(job.ledger)
+    for header in filter(None, map(headers.read, names)):
+        _require_no_load(header, job)
+    return names
+
+
+def _require_again(job: Job, only: Sequence[str]) -> list[str]:
+    names = [settings.name for settings in chosen(job.migration, only)]
+    require_permitted(job.ledger, Flow.LOAD, "loading again")
+    if problems := [*check_source(job.migration, job.source), *_without_images(job, names)]:
+        raise PreflightFailed("load again", problems)
+    return names
+
+
+def _require_all_of_a_lost_position(job: Job, names: Sequence[str], lost: bool) -> None:
+    if lost and len(names) < len(job.migration.collections):
+        what = "the stream position is lost, and with it the changes of all collections"
+        raise PreflightFailed(
+            "load again", [Problem(where="backfill", what=what, suggestion="leave out --only: load all")]
+        )
+
+
+def _require_no_load(header: LoadHeader, job: Job) -> None:
+    if not header.complete and not header.holder.expired(job.identity):
+        raise LeaseHeld(f"the backfill of {header.collection}", header.holder.owner, header.holder.left_s)
 
 
 def _without_images(job: Job, names: Sequence[str]) -> list[Problem]:
@@ -76,8 +107,7 @@ def _begin_collection_again(job: Job, name: str, follow_from: Timestamp) -> None
     header = headers.read(name)
     if header is None:
         return  # never loaded: the usual way will do
-    if not header.complete and not header.holder.expired(job.identity):
-        raise LeaseHeld(f"the backfill of {name}", header.holder.owner, header.holder.left_s)
+    _require_no_load(header, job)
     if header.first_load_open:
         return  # a first load that has not come to its end goes on as it is
     headers.write(

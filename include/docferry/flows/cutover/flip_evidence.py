@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from docferry.core.cutover.instances import Instance
-from docferry.core.cutover.latency import TOOK, percentile_ms
+from docferry.core.cutover.latency import percentile_ms, took_of
 
 MOST_WRONG = 0.01
 """Of the reads that were compared, or answered by DynamoDB, while a share soaks."""
@@ -112,8 +112,8 @@ def counts_of(instances: Sequence[Instance]) -> ReadCounts:
 
     took: dict[str, Counter[int]] = {}
     for one in instances:
-        for database, bucket, count in _took(one):
-            took.setdefault(database, Counter())[bucket] += count
+        for database, found in took_of(one.counts).items():
+            took.setdefault(database, Counter()).update(found)
     return ReadCounts(
         served=total("read.served"),
         fell_back=total(prefix="read.fell_back."),
@@ -121,10 +121,3 @@ def counts_of(instances: Sequence[Instance]) -> ReadCounts:
         mismatches=total("shadow.mismatch"),
         took=took,
     )
-
-
-def _took(one: Instance) -> Iterator[tuple[str, int, int]]:
-    for name, count in one.counts.items():
-        if name.startswith(TOOK):
-            database, _, bucket = name.removeprefix(TOOK).rpartition(".")
-            yield database, int(bucket), count

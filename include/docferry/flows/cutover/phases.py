@@ -38,6 +38,7 @@ _EVIDENCE = Reason(
     source="the last report",
     find=reasons.evidence,
 )
+_FRESH = Reason(what="a validation that is over 26 hours old", source="the last report", find=reasons.old_evidence)
 _LOADED = Reason(what="a collection that is not loaded", source="the ledger", find=reasons.not_loaded)
 _MAPPING = Reason(
     what="a mapping that has changed since the load", source="the ledger", find=reasons.other_mapping, standing=True
@@ -77,6 +78,7 @@ STOP = Phase(
     refusals=(
         _holds(Mode.DYNAMODB_ONLY),
         _EVIDENCE,
+        _FRESH,
         Reason(what="a report without a time up to which all is equal", source="the last report", find=reasons.no_time),
         _LOADED,
         _MAPPING,
@@ -159,7 +161,7 @@ FLIP = Phase(
         _OWNED,
         _INDEXES,
         _EVIDENCE,
-        Reason(what="a validation that is over 26 hours old", source="the last report", find=reasons.old_evidence),
+        _FRESH,
         _LETTERS,
         _REPLICATION,
         Reason(
@@ -214,6 +216,7 @@ END = Phase(
     refusals=(
         _moves(Mode.FINAL),
         _EVIDENCE,
+        _FRESH,
         Reason(what="no approval of this evidence", source="the ledger", find=reasons.unapproved(FINALIZE)),
         Reason(
             what="a watch of MongoDB that is not over", source="the ledger; `--waive watch`", find=reasons.not_watched

@@ -18,7 +18,7 @@ from docferry.flows.ledger.load_headers import LoadHeaders
 from docferry.flows.ledger.mapping_fingerprint import changed_mappings, indexes_digest
 from docferry.flows.ledger.modes import live_instances, read_mode, unacknowledged
 from docferry.flows.ledger.positions import read_replication, recorded_position
-from docferry.flows.ledger.reports import latest_report
+from docferry.flows.ledger.reports import RecordedReport, latest_report
 from docferry.flows.ledger.rooms.fence import read_fence
 from docferry.flows.ledger.rooms.owners import not_owned
 from docferry.flows.ledger.rooms.reverse_stream import read_reverse
@@ -54,9 +54,17 @@ def no_time(asked: Asked) -> Iterator[Problem]:
 
 def old_evidence(asked: Asked) -> Iterator[Problem]:
     report = latest_report(asked.job.ledger)
-    age_s = (now_ms() - report.at_ms) / 1000 if report else 0.0
-    if age_s > REPORT_AGE_S:
-        yield Problem(where="full validation", what=f"is {age_s / 3600:.0f} h old", suggestion="docferry validate")
+    if report is not None and (problem := too_old(report)) is not None:
+        yield problem
+
+
+def too_old(report: RecordedReport) -> Problem | None:
+    """A report by which nothing may be decided any more, and with it the approvals that were given on it."""
+    age_s = (now_ms() - report.at_ms) / 1000
+    if age_s <= REPORT_AGE_S:
+        return None
+    what = f"is {age_s / 3600:.0f} h old, and so are the approvals that were given on it"
+    return Problem(where="full validation", what=what, suggestion="docferry validate, then approve anew")
 
 
 def unapproved(phase: str) -> Callable[[Asked], Iterator[Problem]]:

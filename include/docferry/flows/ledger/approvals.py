@@ -5,6 +5,8 @@ The evidence is the last full validation: its digest is part of the record's key
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +14,13 @@ from typing import Any
 from docferry.core.cutover.modes import ModeState
 from docferry.core.settings import CutoverSettings
 from docferry.errors import ConditionFailed, PreflightFailed, Problem
+from docferry.flows.ledger.dead_letters import bounded
 from docferry.flows.ledger.modes import read_mode
 from docferry.flows.ledger.reports import Direction, RecordedReport, latest_report
 from docferry.flows.ledger.times import now_ms
 from docferry.ports.flows import Ledger, Record
 
-APPROVALS = "approvals"
+APPROVALS, ANSWERS = "approvals", "answers"
 FLIP_READS, STOP_MONGO_WRITES, FINALIZE = "flip_reads", "stop_mongo_writes", "finalize"
 PHASES = (FLIP_READS, STOP_MONGO_WRITES, FINALIZE)
 """The phases that change who serves, and the one that gives up the way back."""
@@ -46,6 +49,21 @@ class Approval:
 
     def to_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalAnswer:
+    """An answer that gave no approval: `what` says that it was a rejection, or why it did not count."""
+
+    phase: str
+    evidence: str
+    by: str
+    why: str
+    what: str
+    at_ms: int
+
+
+REJECTED = "rejected"
 
 
 def evidence_of(ledger: Ledger) -> RecordedReport:
@@ -84,29 +102,49 @@ def approve(
 ) -> Approval:
     """Record a person's approval of a phase on this evidence; the first one of each person stays.
 
-    Raises: PreflightFailed, if the evidence is not the last report any more, the phase is none, or the person is not one of
-            the file's approvers.
+    Raises: PreflightFailed, if the evidence is not the last report any more, the phase is none, the person is not one of the
+            file's approvers, or four eyes are asked for and these two have looked before.
     """
     found = Approval(phase=phase, evidence=evidence, by=by, why=why, at_ms=now_ms())
-    problems = []
-    if phase not in PHASES:
-        problems.append(Problem(where="phase", what=f"there is no {phase} to approve", suggestion=", ".join(PHASES)))
-    if cutover.approvers and found.person not in cutover.approvers:
-        what = f"{found.person} is none of those whose approval counts"
-        problems.append(
-            Problem(where="cutover.approvers", what=what, suggestion=f"ask one of {', '.join(cutover.approvers)}")
-        )
+    before = [one for one in approvals_of(ledger, phase, evidence) if one.person == found.person]
+    problems = _not_approvable(found, before, cutover)
     if evidence != evidence_of(ledger).digest:
         what = f"{evidence} is not the last validation report"
         problems.append(Problem(where="evidence", what=what, suggestion="look at the newer one, then approve that"))
     if problems:
         raise PreflightFailed("the approval", problems)
     body = {"phase": phase, "evidence": evidence, "by": by, "why": why, "at": found.at_ms}
-    before = [one for one in approvals_of(ledger, phase, evidence) if one.person == found.person]
     if not before:
         with suppress(ConditionFailed):  # said twice at one time
             ledger.write(APPROVALS, f"{phase}#{evidence}#{found.person}", body, expect=None)
     return before[0] if before else found
+
+
+def _not_approvable(found: Approval, before: Sequence[Approval], cutover: CutoverSettings) -> list[Problem]:
+    problems = []
+    if (phase := found.phase) not in PHASES:
+        problems.append(Problem(where="phase", what=f"there is no {phase} to approve", suggestion=", ".join(PHASES)))
+    if cutover.approvers and found.person not in cutover.approvers:
+        what = f"{found.person} is none of those whose approval counts"
+        problems.append(
+            Problem(where="cutover.approvers", what=what, suggestion=f"ask one of {', '.join(cutover.approvers)}")
+        )
+    if before and cutover.four_eyes:
+        what = f"{found.person} has approved it already, and four eyes are two persons'"
+        problems.append(Problem(where=phase, what=what, suggestion="ask a second person"))
+    return problems
+
+
+def note_answer(ledger: Ledger, phase: str, evidence: str, by: str, why: str, what: str) -> None:
+    """Keep an answer that gave no approval, for the audit trail. Raises StoreError."""
+    now = now_ms()
+    body = {"phase": phase, "evidence": evidence, "by": by, "why": bounded(why), "what": bounded(what), "at": now}
+    ledger.write(ANSWERS, f"{now:013d}-{uuid.uuid4().hex[:8]}", body, expect=None)
+
+
+def list_answers(ledger: Ledger) -> list[ApprovalAnswer]:
+    """Those that gave no approval, the oldest first."""
+    return [_answer_in(record) for record in ledger.list(ANSWERS)]
 
 
 def approvals_of(ledger: Ledger, phase: str, evidence: str) -> list[Approval]:
@@ -139,4 +177,16 @@ def _approval_in(record: Record) -> Approval:
     body = record.body
     return Approval(
         phase=body["phase"], evidence=body["evidence"], by=body["by"], why=body["why"], at_ms=int(body["at"])
+    )
+
+
+def _answer_in(record: Record) -> ApprovalAnswer:
+    body = record.body
+    return ApprovalAnswer(
+        phase=body["phase"],
+        evidence=body["evidence"],
+        by=body["by"],
+        why=body["why"],
+        what=body["what"],
+        at_ms=int(body["at"]),
     )

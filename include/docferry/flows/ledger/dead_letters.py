@@ -42,6 +42,16 @@ class DeadLetter:
         """By which it is found: `letter_key` of the document's id."""
         return self.record.key
 
+    @property
+    def handle(self) -> str:
+        """What names the letter where the id of its document must not be shown."""
+        return letter_handle(self.collection, self.key)
+
+    def masked(self) -> dict[str, Any]:
+        """What may be shown to all who see the migration: neither the document, nor its id, nor a value."""
+        names = ("collection", "reason", "path", "at_ms")
+        return {"letter": self.handle} | {name: getattr(self, name) for name in names}
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "collection": self.collection,
@@ -57,6 +67,11 @@ class DeadLetter:
 HASHED, HEX = "~hash#", 64
 """How the key of a long id begins: no id's own text begins so (a string's leading `~` is escaped)."""
 ID_BYTES, SHOWN = 900, 100
+
+
+def letter_handle(collection: str, key: str) -> str:
+    """16 hex digits, for a letter whose key is the id of a document."""
+    return hashlib.sha256(f"{collection}/{key}".encode()).hexdigest()[:16]
 
 
 def letter_key(id_text: str) -> str:
@@ -217,3 +232,37 @@ def close_letter(ledger: Ledger, letter: DeadLetter) -> None:
     """Remove a letter that has been dealt with. Raises ConditionFailed if it has changed meanwhile."""
     ledger.delete(letter.record)
     _drop_parts(ledger, letter)
+
+
+LOOKS = "looks"
+"""The section that says who has looked at documents in dead letters: noted before one is shown, and never removed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookAtLetters:
+    """Who was shown the documents of which letters (by handles, of one collection), and when."""
+
+    by: str
+    collection: str
+    letters: tuple[str, ...]
+    at_ms: int
+
+
+def note_look(ledger: Ledger, by: str, collection: str, letters: tuple[str, ...]) -> None:
+    """Keep it. Raises StoreError: then nothing must be shown."""
+    at_ms = now_ms()
+    body = {"by": by, "collection": collection, "letters": list(letters), "at": at_ms}
+    ledger.write(LOOKS, f"{at_ms:013d}-{uuid.uuid4().hex[:8]}", body, expect=None)
+
+
+def list_looks(ledger: Ledger) -> list[LookAtLetters]:
+    """All of them, the oldest first."""
+    return [
+        LookAtLetters(
+            by=record.body["by"],
+            collection=record.body["collection"],
+            letters=tuple(record.body["letters"]),
+            at_ms=int(record.body["at"]),
+        )
+        for record in ledger.list(LOOKS)
+    ]

@@ -15,8 +15,8 @@ from docferry.core.access.advice import advice_on
 from docferry.core.cutover.instances import Instance, unserved_by
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.errors import TableMissing
-from docferry.flows.ledger.approvals import list_approvals
-from docferry.flows.ledger.dead_letters import list_letters
+from docferry.flows.ledger.approvals import list_answers, list_approvals
+from docferry.flows.ledger.dead_letters import list_letters, list_looks
 from docferry.flows.ledger.load_headers import NEW, Counts, LoadHeader, LoadHeaders, list_chunks
 from docferry.flows.ledger.modes import describe_instance, list_instances, list_moves, read_mode
 from docferry.flows.ledger.reports import RecordedReport, latest_report
@@ -159,9 +159,16 @@ def _spent(ledger: Ledger, loaded: int) -> dict[str, Any]:
 
 
 def _audit(ledger: Ledger) -> Iterator[dict[str, Any]]:
-    """Who changed the mode, and who allowed what."""
+    """Who changed the mode, who allowed what, who did not, and who looked at documents."""
     for move in list_moves(ledger):
         yield {"at_ms": move.at_ms, "by": move.by, "what": f"{move.before} became {move.after}", "why": move.why}
     for one in list_approvals(ledger):
         what = f"{one.phase} was approved on report {one.evidence[:12]}"
         yield {"at_ms": one.at_ms, "by": one.by, "what": what, "why": one.why}
+    for answer in list_answers(ledger):
+        what = f"the answer to {answer.phase}, on report {answer.evidence[:12]}: {answer.what}"
+        yield {"at_ms": answer.at_ms, "by": answer.by, "what": what, "why": answer.why}
+    for look in list_looks(ledger):
+        named = ", ".join(look.letters[:3]) + (" ..." if len(look.letters) > 3 else "")
+        what = f"looked at {len(look.letters)} dead letter(s) of {look.collection}: {named}"
+        yield {"at_ms": look.at_ms, "by": look.by, "what": what, "why": ""}

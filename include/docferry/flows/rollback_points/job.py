@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from docferry.core.rollback_points.points import Point
+from docferry.core.rollback_points.points import Point, date_text, time_text
 from docferry.core.settings import RollbackPointSettings
 from docferry.errors import PreflightFailed, Problem
 from docferry.flows.kernel.job import Job
@@ -28,6 +29,40 @@ class PointList:
     points: tuple[Point, ...]
     unfinished: tuple[str, ...]
     half: tuple[tuple[str, str], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        half = [{"database": database, "point": point} for database, point in self.half]
+        return {"points": [described(one) for one in self.points], "unfinished": list(self.unfinished), "half": half}
+
+    def render(self, migration: str) -> str:
+        """The list for a person."""
+        lines = [f"{migration}: {len(self.points)} rollback point(s)", *map(point_line, self.points)]
+        if self.unfinished:
+            names = ", ".join(self.unfinished)
+            lines.append(
+                f"unfinished, so no points: {names} (the next `--make` removes those that no process is working on)"
+            )
+        lines += [
+            f"{database} is half way to what {point} is: restore it over the live data again"
+            for database, point in self.half
+        ]
+        return "\n".join(lines)
+
+
+def described(point: Point) -> dict[str, Any]:
+    """A point, as plain values for JSON."""
+    return point.to_body() | {"documents": point.documents, "bytes": point.bytes}
+
+
+def point_line(point: Point) -> str:
+    """A point in a line, for a person."""
+    what = "a snapshot made elsewhere" if point.method == "snapshot" else f"{point.documents:,} documents"
+    when = f"at {date_text(point.time.time)} ({time_text(point.time)})"
+    since = {"mongodump": f"begun {when}, not of one time", "snapshot": f"recorded {when}"}.get(point.method, when)
+    checked = f"verified {date_text(point.checked_ms / 1000)}" if point.checked_ms else "verified when it was made"
+    sound = checked if point.sound else f"NOT WHAT WAS RECORDED ({checked})"
+    return f"  {point.name}: {what}, {since}, mode {point.mode}; {point.where}; {len(point.backups)} backup(s); {sound}"
 
 
 def list_points(ledger: Ledger) -> PointList:

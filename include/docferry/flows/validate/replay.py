@@ -48,21 +48,28 @@ class ReplayReport:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
+def plan_replay(job: Job, collection: str, ids: Sequence[str] = ()) -> list[DeadLetter]:
+    """The letters that would be tried. Reads only. Raises as `replay_letters`."""
+    require_permitted(job.ledger, Flow.REPLAY)
+    require_mapping(job.migration, job.ledger, [collection])
+    require_owned(job.migration, job.ledger)
+    keys, handles = set(map(letter_key, ids)), set(ids)
+    return [one for one in list_letters(job.ledger, collection) if not ids or one.key in keys or one.handle in handles]
+
+
 async def replay_letters(job: Job, target: Target, collection: str, ids: Sequence[str] = ()) -> ReplayReport:
     """Try the documents of dead letters again, as MongoDB has them now: fix the document, then replay.
+
+    `ids`: those of the documents, or the handles of letters; none means all.
 
     A letter is closed by a strictly later version only: its document has been stored, or something newer had been, or it
     is gone from MongoDB; and only if the letter has not changed meanwhile. What fails again stays, with the new reason.
 
     Raises: PreflightFailed while DynamoDB leads, and if the mapping is not the one of the load.
     """
-    await in_thread(require_permitted, job.ledger, Flow.REPLAY, stop=job.stop)
-    await in_thread(require_mapping, job.migration, job.ledger, [collection], stop=job.stop)
-    await in_thread(require_owned, job.migration, job.ledger, stop=job.stop)
+    chosen = await in_thread(plan_replay, job, collection, ids, stop=job.stop)
     mapping = job.migration.mapping(collection)
     report = ReplayReport()
-    letters, keys = await in_thread(list_letters, job.ledger, collection, stop=job.stop), set(map(letter_key, ids))
-    chosen = [letter for letter in letters if not ids or letter.key in keys]
     if chosen:
         async with writing(job.ledger, job.identity, f"replay {collection}", job.stop) as leased:
             for letter in chosen:

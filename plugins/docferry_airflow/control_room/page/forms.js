@@ -14,8 +14,8 @@ export function el(tag, attributes = {}, ...children) {
 export class Refused extends Error {}
 
 // What Airflow or the control room answers. Throws Refused, in words for a person.
-export async function ask(path, method = "GET", body = undefined) {
-  const headers = { Accept: "application/json", ...(body === undefined ? {} : { "Content-Type": "application/json" }) };
+export async function ask(path, method = "GET", body = undefined, more = {}) {
+  const headers = { Accept: "application/json", ...more, ...(body === undefined ? {} : { "Content-Type": "application/json" }) };
   let answer;
   try {
     answer = await fetch(new URL(path, document.baseURI), {
@@ -50,6 +50,10 @@ function inputOf(name, param) {
     const options = schema.enum.map((one) => el("option", { value: one, selected: one === param.value }, String(one)));
     return { id, node: el("select", { id }, options), read: (node) => node.value };
   }
+  if (types.includes("array") && schema.items?.type === "string") {
+    const node = el("textarea", { id, rows: 2 }, (param.value ?? []).join("\n"));
+    return { id, node, read: (from) => from.value.split("\n").map((one) => one.trim()).filter(Boolean) };
+  }
   const limits = kind === "number" ? { min: schema.minimum, max: schema.maximum, step: types.includes("integer") ? 1 : "any" } : {};
   const node = el("input", { id, type: kind, checked: kind === "checkbox" && param.value === true, ...limits,
     value: kind === "checkbox" ? undefined : typeof param.value === "object" ? JSON.stringify(param.value) ?? "" : param.value });
@@ -66,11 +70,12 @@ function inputOf(name, param) {
 // The form that starts a phase: its parameters, and where leadership or data change, the migration's name typed in full.
 export function startForm({ dag, params, confirm, start, close }) {
   const fields = Object.entries(params).map(([name, param]) => ({ name, param, ...inputOf(name, param) }));
-  const typed = confirm ? el("input", { type: "text", autocomplete: "off", id: `confirm-${dag}` }) : null;
+  const own = fields.find((one) => one.name === "confirm"); // the DAG itself asks for the name
+  const typed = confirm && !own ? el("input", { type: "text", autocomplete: "off", id: `confirm-${dag}` }) : null;
   const said = el("p", { role: "status" });
   const button = el("button", { type: "submit", class: confirm ? "harm" : "main" }, "Start");
   const dry = fields.find((one) => one.name === "dry_run");
-  const needed = () => typed !== null && !(dry && dry.node.checked);
+  const needed = () => typed !== null && !dry?.node.checked;
   const look = () => { button.disabled = needed() && typed.value !== confirm; };
   const submit = async (event) => {
     event.preventDefault();

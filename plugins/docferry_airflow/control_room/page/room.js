@@ -1,8 +1,10 @@
 // The control room: asks the ledger (by this app) and Airflow (by its own API) every three seconds, and shows what they say.
+import { chartsOf } from "./charts.js";
 import { ask, el, evidence, part, startForm, table } from "./forms.js";
+import { lettersOf } from "./letters.js";
 
 const EVERY_MS = 3000;
-const KEPT = 600; // points of a chart: half an hour
+const HISTORY_MS = 60_000; // points are of five minutes
 const AIRFLOW = "../api/v2/";
 const ONCE = "once", SERVES = "serves", ALWAYS = "always";
 // In the playbook's order. SERVES: it changes who serves, so the migration's name is typed. ALWAYS: it runs while it is switched on.
@@ -10,8 +12,12 @@ const PHASES = [
   ["provision", ONCE], ["backfill", ONCE], ["replicate", ALWAYS], ["validate", ONCE], ["dual_write", SERVES], ["flip_reads", SERVES],
   ["stop_mongo_writes", SERVES], ["reverse", ALWAYS], ["rollback", SERVES], ["finalize", SERVES],
 ];
+// What mends: no phase, and a dry run until a person says otherwise.
+const MENDING = ["health", "clients", "dead_letters", "repair", "load_again", "points", "purge"].map((phase) => [phase, ONCE]);
+const PAGE = 100; // Airflow gives no more at once
 const COLOURS = { success: "good", running: "warn", queued: "warn", failed: "bad" };
-const lags = new Map();
+const histories = new Map(); // migration -> { at, history }
+let span = "fine";
 const drawn = new Map(); // section -> what it was drawn from: a form that is open is not drawn anew
 let chosen = decodeURIComponent(location.hash.slice(1));
 let known = [];
@@ -30,35 +36,18 @@ function ago(seconds) {
 
 const card = (title, value, tone, ...more) => el("div", { class: "card" }, el("h3", {}, title), el("b", { class: tone }, value), ...more.map((one) => (one instanceof Node ? one : el("p", { class: "soft" }, one))));
 
-function chart(points, label) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  const most = Math.max(1, ...points.map((one) => one.lag ?? 0));
-  svg.setAttribute("viewBox", "0 0 100 100");
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", label);
-  const line = document.createElementNS(svg.namespaceURI, "polyline");
-  const known_ = points.filter((one) => one.lag !== null);
-  line.setAttribute("points", known_.map((one, at) => `${known_.length < 2 ? 100 : (100 * at) / (known_.length - 1)},${98 - (96 * one.lag) / most}`).join(" "));
-  svg.append(line);
-  return svg;
-}
-
 function following(room) {
   const back = room.leads.leader === "DynamoDB";
   const state = back ? room.reverse : room.replication;
   const name = back ? "Replication to MongoDB" : "Replication to DynamoDB";
   if (!state) return card(name, "has not begun", "idle");
-  const points = lags.get(room.migration) ?? [];
-  points.push({ lag: state.fresh ? state.lag_s ?? null : null });
-  lags.set(room.migration, points.slice(-KEPT));
   const lag = !state.fresh || state.lag_s === null || state.lag_s === undefined ? "lag unknown" : `${Math.round(state.lag_s)} s behind`;
   const notes = [state.ended && !state.fresh ? `its last run ended: ${state.ended}` : `noted ${ago(state.noted_s)} ago`];
   if (state.waits) notes.push(`waits: MongoDB ${state.waits}`);
   if (state.oplog_left_s !== undefined) notes.push(`the oplog holds its position for ${ago(state.oplog_left_s)} more`);
   if (state.in_danger) notes.push("HALF OF ITS WINDOW IS USED UP");
   const tone = !state.fresh ? "bad" : state.in_danger || state.lag_s > 60 ? "bad" : state.lag_s > 10 ? "warn" : "good";
-  return card(name, lag, tone, ...notes, chart(points, `${name}: lag since this page was opened, ${lag} now`));
+  return card(name, lag, tone, ...notes);
 }
 
 function cards(room) {
@@ -90,7 +79,8 @@ function collectionsOf(room) {
 
 // --- what a person can do --------------------------------------------------------------------------------------------
 
-async function open(migration, phase, kind, place, button) {
+// `given`: values of parameters, in place of the DAG's own.
+async function open(migration, phase, kind, place, button, given = {}) {
   const dag = `${migration}.${phase}`;
   const close = () => { opened = null; place.replaceChildren(); button.focus(); };
   try {
@@ -102,7 +92,8 @@ async function open(migration, phase, kind, place, button) {
       setTimeout(() => { if (opened === dag) opened = null; }, 2 * EVERY_MS); // long enough to be read; then the phase's state is shown
       return `Started: ${run.dag_run_id}`;
     };
-    place.replaceChildren(startForm({ dag, params: details.params ?? {}, confirm: kind === SERVES ? migration : "", start, close }));
+    const params = Object.fromEntries(Object.entries(details.params ?? {}).map(([name, one]) => [name, name in given ? { ...one, value: given[name] } : one]));
+    place.replaceChildren(startForm({ dag, params, confirm: kind === SERVES ? migration : "", start, close }));
     place.querySelector("input, select, button")?.focus();
   } catch (error) {
     place.replaceChildren(el("p", { role: "status" }, error.message));
@@ -125,8 +116,8 @@ function buttonOf(migration, phase, kind, dag, place) {
   return button;
 }
 
-function phasesOf(migration, dags, runs) {
-  return el("ol", { class: "phases" }, PHASES.filter(([phase]) => dags.has(`${migration}.${phase}`)).map(([phase, kind]) => {
+function phasesOf(migration, dags, runs, phases) {
+  return el("ol", { class: "phases" }, phases.filter(([phase]) => dags.has(`${migration}.${phase}`)).map(([phase, kind]) => {
     const dag = dags.get(`${migration}.${phase}`), run = runs.find((one) => one.dag_id === dag.dag_id), place = el("div");
     const when = run ? `${run.state}${run.end_date ? `, ended ${new Date(run.end_date).toLocaleString()}` : run.start_date ? `, since ${new Date(run.start_date).toLocaleString()}` : ""}` : "not run yet";
     return el("li", { class: "phase" }, el("header", {}, el("h3", {}, phase.replaceAll("_", " ")), buttonOf(migration, phase, kind, dag, place)),
@@ -151,11 +142,13 @@ function requestsOf(requests) {
 
 // --- drawing ---------------------------------------------------------------------------------------------------------
 
+const PHASED = ["phases", "mending", "letters"];
+
 function section(id, title, from, make) {
   const now = JSON.stringify(from);
   let place = document.getElementById(id);
   if (!place) main.append((place = el("section", { id, "aria-labelledby": `${id}-title` })));
-  if (drawn.get(id) === now || place.querySelector("form, textarea")?.contains(document.activeElement) || (id === "phases" && opened)) return;
+  if (drawn.get(id) === now || place.querySelector("form, textarea")?.contains(document.activeElement) || (PHASED.includes(id) && opened)) return;
   drawn.set(id, now);
   place.replaceChildren(el("h2", { id: `${id}-title` }, title), ...[make()].flat());
 }
@@ -164,16 +157,38 @@ function draw(room, dags, runs, requests) {
   const phases = [chosen, [...dags.values()].map((one) => one.is_paused), runs.map((one) => [one.dag_run_id, one.state])];
   if (!room.provisioned) {
     section("now", "Now", room.migration, () => el("p", {}, "Nothing has been provisioned yet: the tables and the ledger are made by the phase provision."));
-    section("phases", "Phases", phases, () => phasesOf(room.migration, dags, runs));
+    section("phases", "Phases", phases, () => phasesOf(room.migration, dags, runs, PHASES));
     return;
   }
   const audit = room.audit.map((one) => [new Date(one.at_ms).toLocaleString(), one.what, one.by, one.why]);
   section("requests", "Waiting for an answer", requests, () => (requests.length ? requestsOf(requests) : el("p", { class: "soft" }, "No phase waits for an approval.")));
   section("now", "Now", { ...room, audit: 0 }, () => cards(room));
-  section("phases", "Phases", phases, () => phasesOf(room.migration, dags, runs));
+  section("phases", "Phases", phases, () => phasesOf(room.migration, dags, runs, PHASES));
+  const history = histories.get(room.migration)?.history;
+  if (history) section("history", "Over time", [history, span], () => [spans(), chartsOf(history, span)]);
+  section("mending", "Look and mend", phases, () => phasesOf(room.migration, dags, runs, MENDING));
   section("collections", "Collections", room.collections, () => collectionsOf(room));
   section("unserved", "Calls that DynamoDB could not answer", room.unserved, () => (room.unserved.length ? table(["Call", "Times", "Instead"], room.unserved.map((one) => [one.shape, one.calls, one.instead]), "Unserved calls") : el("p", { class: "soft" }, "None was counted.")));
+  const letters = room.collections.reduce((sum, one) => sum + one.letters, 0);
+  section("letters", "Dead letters", [letters, room.strays], () => {
+    const place = el("div");
+    const replay = (chosen_) => open(room.migration, "dead_letters", ONCE, place, document.querySelector("#letters button"), { action: "replay_letters", letters: chosen_ });
+    return [...lettersOf(room.migration, letters, room.strays, replay), place];
+  });
   section("audit", "Who did what", room.audit, () => (audit.length ? table(["When", "What", "By", "Why"], audit, "Audit trail") : el("p", { class: "soft" }, "Nothing has changed yet.")));
+}
+
+function spans() {
+  const turnTo = (one) => () => { span = one; refresh(); };
+  const button = (one, word) => el("button", { type: "button", "aria-pressed": span === one ? "true" : "false", on: { click: turnTo(one) } }, word);
+  return el("div", { class: "buttons" }, button("fine", "Last day"), button("coarse", "30 days"));
+}
+
+async function historyOf(name) {
+  const known_ = histories.get(name);
+  if (known_ && Date.now() - known_.at < HISTORY_MS) return;
+  const history = await ask(`api/${part(`${name}.playbook`)}/history`);
+  histories.set(name, { at: Date.now(), history });
 }
 
 function choose(name) {
@@ -192,11 +207,20 @@ function menu() {
   document.getElementById("title").textContent = chosen ? `Migration ${chosen}` : "Migrations";
 }
 
+async function allDags() {
+  const found = [];
+  for (;;) {
+    const { dags, total_entries: total } = await ask(`${AIRFLOW}dags?tags=docferry&limit=${PAGE}&offset=${found.length}&order_by=dag_id`);
+    found.push(...dags);
+    if (!dags.length || found.length >= total) return found;
+  }
+}
+
 let asked = 0;
 async function refresh() {
   const turn = ++asked;
   try {
-    const { dags } = await ask(`${AIRFLOW}dags?tags=docferry&limit=100&order_by=dag_id`);
+    const dags = await allDags();
     known = dags.filter((one) => one.dag_id.endsWith(".playbook")).map((one) => one.dag_id.slice(0, -".playbook".length));
     if (!known.includes(chosen)) chosen = known[0] ?? "";
     menu();
@@ -208,6 +232,7 @@ async function refresh() {
       ask(`${AIRFLOW}dags/~/dagRuns/list`, "POST", { dag_ids: [...own.keys()], order_by: "-run_after", page_limit: 100 }),
       ask(`${AIRFLOW}dags/~/dagRuns/~/hitlDetails?response_received=false&state=awaiting_input&limit=100`),
     ]);
+    if (room.provisioned) await historyOf(name);
     if (turn !== asked) return;
     draw(room, own, runs.dag_runs, hitl.hitl_details.filter((one) => own.has(one.task_instance.dag_id)));
     document.getElementById("updated").textContent = `as of ${new Date(room.at_ms).toLocaleTimeString()}`;
