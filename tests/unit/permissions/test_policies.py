@@ -12,6 +12,8 @@ from docferry.cli.main import main
 from docferry.config import load_migration, parse_migration
 from docferry.core.permissions.aws import COMMANDS, Actor, AwsAccount, policy
 from docferry.core.permissions.mongodb import application_role, atlas_role, lacking, role
+from docferry.flows.ledger.approvals import ANSWERS, APPROVALS
+from docferry.flows.ledger.dead_letters import LOOKS
 from docferry.flows.preflight.permissions import resources_of, wanted_of
 from support.place import ROOT, SHOP_FILE
 
@@ -99,6 +101,12 @@ def test_a_viewer_and_an_approver_reach_no_document() -> None:
         for one in statements(actor).values():
             data = [action for action in one["Action"] if "Describe" not in action and "List" not in action]
             assert not data or all(resource.endswith("DocferryLedger") for resource in one["Resource"])
+
+
+def test_an_approver_may_write_every_record_that_an_answer_or_a_look_leaves_and_no_other() -> None:
+    writes = [one for one in statements(Actor.APPROVER).values() if "dynamodb:PutItem" in one["Action"]]
+    keys = [key for one in writes for key in one["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]]
+    assert {key.partition("#")[2] for key in keys} == {APPROVALS, ANSWERS, LOOKS}
 
 
 @pytest.mark.parametrize("fence", ["write_block", "revoke"])

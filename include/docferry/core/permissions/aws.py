@@ -251,7 +251,7 @@ def _points(of: Resources, place: AwsAccount) -> Iterator[Statement]:
 
 def _approver(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     yield _ledger(of, place, _LEDGER_READ)
-    yield _ledger(of, place, ("PutItem",), sections=("approvals",))
+    yield _ledger(of, place, ("PutItem",), sections=("approvals", "answers", "looks"))
 
 
 def _viewer(of: Resources, place: AwsAccount) -> Iterator[Statement]:
