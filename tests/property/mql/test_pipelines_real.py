@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from bson import Decimal128, Int64
 from docferry.core.bson_codec.options import BSON_OPTIONS, sorted_bytes
+from docferry.core.mql.filters import compile_filter
 from docferry.core.mql.pipelines import STAGES, compile_pipeline, update_pipeline
 from docferry.core.mql.pipelines.grouping import ACCUMULATORS
 from docferry.errors import CallRefused, ExpressionRefused
@@ -26,6 +27,8 @@ from support.examples import examples
 from support.mongodb_cases.expressions import EXPRESSIONS, NUMBERS, SCALARS, VALUES
 
 NOW = datetime(2024, 1, 1)
+SERVERS_OWN = 4822806
+"""'duplicate field': a mistake of MongoDB 6.0's, where one expression is twice an operand within a $group."""
 Things = Collection[dict[str, Any]]
 Documents = list[dict[str, Any]]
 
@@ -42,14 +45,17 @@ def expect_same(things: Things, pipeline: Documents, documents: Documents, *, or
     """Whether it could be compared."""
     try:
         compiled = compile_pipeline([{"$sort": {"_id": 1}}, *pipeline], now=NOW, let=options.get("let"))
-        mine: Any = compiled.run(documents)
+        leading = compile_filter(compiled.match, compiled.variables)
+        mine: Any = compiled.run(filter(leading.matches, documents))
     except CallRefused:
         return False
     except ExpressionRefused:
         mine = None
     try:
         theirs: Any = list(things.aggregate([{"$sort": {"_id": 1}}, *pipeline], **options))
-    except OperationFailure:
+    except OperationFailure as error:
+        if error.code == SERVERS_OWN:
+            return False
         theirs = None
     assert (mine is None) == (theirs is None), (pipeline, documents, mine, theirs)
     if mine is not None:
@@ -69,6 +75,21 @@ def fill(things: Things, documents: Documents) -> Documents:
 NAMES = st.sampled_from(["a", "b", "a.b", "c", "n1"])
 FLAGS = st.dictionaries(NAMES, st.sampled_from([1, True]), min_size=1, max_size=2)
 COMPUTED = st.dictionaries(st.sampled_from(["x", "a", "b.x", "a.b"]), EXPRESSIONS, min_size=1, max_size=2)
+CONDITIONS = st.one_of(
+    st.sampled_from(["n1", "n2", "a", "b.x", "x", "a.b"]).flatmap(
+        lambda name: st.sampled_from([{"$gt": 0}, 1, None, {"$exists": True}, {"$ne": None}, {"$not": {"$lt": 2}}]).map(
+            lambda one: {name: one}
+        )
+    ),
+    EXPRESSIONS.map(lambda one: {"$expr": one}),
+    st.sampled_from([{"a": {"$size": 1}}, {"a": {"$elemMatch": {"$gt": 0}}}, {"a": {"$elemMatch": {"b": 1}}}]),
+)
+MATCHES = st.one_of(
+    CONDITIONS,
+    st.tuples(st.sampled_from(["$and", "$and", "$or", "$nor"]), st.lists(CONDITIONS, min_size=1, max_size=3)).map(
+        lambda one: {one[0]: one[1]}
+    ),
+)
 STAGE = st.one_of(
     COMPUTED.map(lambda one: {"$addFields": one}),
     COMPUTED.map(lambda one: {"$set": one}),
@@ -78,8 +99,8 @@ STAGE = st.one_of(
     st.lists(NAMES, min_size=1, max_size=2, unique=True).map(lambda one: {"$unset": one}),
     st.integers(1, 3).map(lambda one: {"$limit": one}),
     st.integers(0, 2).map(lambda one: {"$skip": one}),
-    st.just({"$match": {"n1": {"$gt": 0}}}),
-    EXPRESSIONS.map(lambda one: {"$match": {"$expr": one}}),
+    MATCHES.map(lambda one: {"$match": one}),
+    NAMES.map(lambda one: {"$sort": {"n1": -1, "_id": 1}}),
     st.tuples(NAMES, st.booleans(), st.booleans()).map(
         lambda one: {
             "$unwind": {"path": f"${one[0]}", "preserveNullAndEmptyArrays": one[1]}
@@ -165,6 +186,14 @@ CASES: list[Documents] = [
     [{"$set": {"x": {"$size": "$note"}}}, {"$match": {"$expr": {"$eq": ["$user", "nobody"]}}}],
     [{"$set": {"user": {"$toUpper": "$user"}}}, {"$match": {"user": "ANN"}}],
     [{"$project": {"user": 1, "x": {"$toInt": "$total"}}}, {"$match": {"user": "ann"}}],
+    [{"$set": {"x": {"$toInt": "$total"}}}, {"$match": {"user": "ann", "x": {"$gt": 5}}}],
+    [{"$set": {"x": {"$toInt": "$total"}}}, {"$match": {"$nor": [{"total": "none"}, {"x": 7}]}}, {"$sort": {"x": 1}}],
+    [{"$set": {"x": {"$toInt": "$total"}}}, {"$unwind": "$items"}, {"$match": {"items.n": 2, "user": "ann"}}],
+    [{"$set": {"items.n": {"$toInt": "$total"}}}, {"$match": {"items.sku": "x", "items.n": 7}}],
+    [{"$set": {"x": {"$toInt": "$total"}}}, {"$match": {"items": {"$size": 0}, "user": "bob"}}],
+    [{"$match": {"$expr": {"$gt": [{"$toInt": "$total"}, 5]}, "user": "ann"}}],
+    [{"$set": {"l": [1, {"x": 2, "y": 3}, [None]]}}, {"$project": {"l.x": "$user", "l.y": 1}}],
+    [{"$set": {"l": [1, {"x": 2}, [None]]}}, {"$project": {"l.k.x": "$note"}}],
 ]
 
 
@@ -185,7 +214,7 @@ def test_every_stage_and_accumulator_is_tried() -> None:
         ([{"$group": {"_id": 1, "s": {"$stdDevPop": "$a"}}}], r"\$stdDevPop"),
         ([{"$project": {"a": {"$function": {}}}}], r"the operator \$function"),
         ([{"$project": {"a": 0, "b": "$c"}}], "excludes fields"),
-        ([{"$match": {"$text": {"$search": "a"}}}, {"$match": {"$text": {}}}], r"\$text"),
+        ([{"$limit": 1}, {"$match": {"$text": {}}}], r"\$text"),
         ([{"$project": {"a": 1, "a.b": "$c"}}], "beside a part"),
         ([{"$sort": {"a": {"$meta": "textScore"}}}], "a direction other"),
         ([{}], "no document with one field"),

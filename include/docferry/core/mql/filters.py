@@ -11,9 +11,9 @@ Source: MongoDB 6.0 manual, "Query and Projection Operators", read 2026-11-24; h
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from bson import Regex
 
@@ -29,23 +29,19 @@ from docferry.core.bson_codec.order import (
 )
 from docferry.core.bson_codec.references import fields_of
 from docferry.core.mql.arithmetic import remainder, whole_part
-from docferry.core.mql.expression_filter import ExpressionNode, bound
+from docferry.core.mql.conditions import Combined, ExpressionNode, Negated, Node, OnField, Test, bound, combined
 from docferry.core.mql.expressions.patterns import matcher, with_options
 from docferry.core.mql.values import (
     TYPE_CODES,
     Document,
-    Path,
-    any_at,
     as_bson,
     is_expression,
     is_true,
-    places_at,
     type_code,
     whole_number,
 )
 from docferry.errors import CallRefused
 
-Test = Callable[[Any], bool]
 Pinned = list[tuple[str, Any]]
 
 SUGGESTION: Final = (
@@ -100,72 +96,6 @@ def compile_filter(query: Mapping[str, Any], variables: Mapping[str, Any] | None
 # --- the tree of conditions ------------------------------------------------------------------------------------------
 
 
-class Node(Protocol):
-    """A condition on a document (`matches`), or on one value inside an $elemMatch (`holds`).
-
-    `positions`: of the elements of arrays by which a document that matches does so.
-    """
-
-    def matches(self, document: Mapping[str, Any]) -> bool: ...
-
-    def positions(self, document: Mapping[str, Any]) -> Iterator[int]: ...
-
-    def holds(self, value: Any) -> bool: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Leaf:
-    """`element`: what one element must meet, of a condition on an array."""
-
-    path: Path
-    holds: Test
-    leaf_arrays: bool = True
-    element: Test | None = None
-
-    def matches(self, document: Mapping[str, Any]) -> bool:
-        return any_at(document, self.path, self.leaf_arrays, self.holds)
-
-    def positions(self, document: Mapping[str, Any]) -> Iterator[int]:
-        places = places_at(document, self.path, self.leaf_arrays)
-        place, value = next((one for one in places if self.holds(one[1])), (None, None))
-        if place is None and self.element is not None and isinstance(value, list):
-            place = next(at for at, one in enumerate(value) if self.element(one))
-        if place is not None:
-            yield place
-
-
-@dataclass(frozen=True, slots=True)
-class _Not:
-    inner: Node
-
-    def matches(self, document: Mapping[str, Any]) -> bool:
-        return not self.inner.matches(document)
-
-    def positions(self, document: Mapping[str, Any]) -> Iterator[int]:
-        return iter(())
-
-    def holds(self, value: Any) -> bool:
-        return not self.inner.holds(value)
-
-
-@dataclass(frozen=True, slots=True)
-class _Several:
-    """All of several conditions, or any of them."""
-
-    of: Callable[[Iterable[bool]], bool]
-    nodes: tuple[Node, ...]
-
-    def matches(self, document: Mapping[str, Any]) -> bool:
-        return self.of(node.matches(document) for node in self.nodes)
-
-    def positions(self, document: Mapping[str, Any]) -> Iterator[int]:
-        for node in (one for one in self.nodes if one.matches(document)):
-            yield from node.positions(document)
-
-    def holds(self, value: Any) -> bool:
-        return self.of(node.holds(value) for node in self.nodes)
-
-
 _PLACES: Final = ("$near", "$nearSphere", "$geoWithin", "$geoIntersects")
 _INSTEAD: Final[Mapping[str, str]] = {
     "$text": "ask a search service beside DynamoDB, which has no full text",
@@ -194,7 +124,7 @@ def _every_field(query: Document, pinned: Pinned | None) -> Node:
             raise _refuse(f"the query operator {name}", name)
         else:
             nodes.append(_field(name, value, pinned))
-    return _Several(all, tuple(nodes))
+    return combined(all, nodes)
 
 
 def _clauses(name: str, value: Any) -> list[Document]:
@@ -204,16 +134,16 @@ def _clauses(name: str, value: Any) -> list[Document]:
 
 
 def _and(name: str, value: Any, pinned: Pinned | None) -> Node:
-    return _Several(all, tuple(_every_field(clause, pinned) for clause in _clauses(name, value)))
+    return combined(all, [_every_field(clause, pinned) for clause in _clauses(name, value)])
 
 
 def _or(name: str, value: Any, pinned: Pinned | None) -> Node:
     clauses = _clauses(name, value)
-    return _Several(any, tuple(_every_field(clause, pinned if len(clauses) == 1 else None) for clause in clauses))
+    return combined(any, [_every_field(clause, pinned if len(clauses) == 1 else None) for clause in clauses])
 
 
 def _nor(name: str, value: Any, pinned: Pinned | None) -> Node:
-    return _Not(_Several(any, tuple(_every_field(clause, None) for clause in _clauses(name, value))))
+    return Negated(combined(any, [_every_field(clause, None) for clause in _clauses(name, value)]))
 
 
 _LOGICAL: Final[Mapping[str, Callable[[str, Any, Pinned | None], Node]]] = {"$and": _and, "$or": _or, "$nor": _nor}
@@ -234,11 +164,11 @@ def _operators(name: str, expression: Document, pinned: Pinned | None) -> Node:
         if parse is None:
             raise _refuse(f"the query operator {word}", word)
         nodes.append(parse(name, operand, pinned))
-    return nodes[0] if len(nodes) == 1 else _Several(all, tuple(nodes))
+    return nodes[0] if len(nodes) == 1 else Combined(all, tuple(nodes))
 
 
-def _leaf(name: str, test: Test, leaf_arrays: bool = True) -> _Leaf:
-    return _Leaf(tuple(name.split(".")), test, leaf_arrays)
+def _leaf(name: str, test: Test, leaf_arrays: bool = True) -> OnField:
+    return OnField(tuple(name.split(".")), test, leaf_arrays)
 
 
 # --- operators on a field --------------------------------------------------------------------------------------------
@@ -289,7 +219,7 @@ def _compare(word: str) -> Callable[[str, Any, Pinned | None], Node]:
 
 
 def _not_equal(name: str, wanted: Any, pinned: Pinned | None) -> Node:
-    return _Not(_leaf(name, _comparison("$eq", wanted)))
+    return Negated(_leaf(name, _comparison("$eq", wanted)))
 
 
 def _in(name: str, wanted: Any, pinned: Pinned | None) -> Node:
@@ -307,20 +237,20 @@ def _in(name: str, wanted: Any, pinned: Pinned | None) -> Node:
 
 
 def _not_in(name: str, wanted: Any, pinned: Pinned | None) -> Node:
-    return _Not(_in(name, wanted, None))
+    return Negated(_in(name, wanted, None))
 
 
 def _exists(name: str, wanted: Any, pinned: Pinned | None) -> Node:
     node = _leaf(name, lambda value: value is not ABSENT, leaf_arrays=False)
-    return node if is_true(wanted) else _Not(node)
+    return node if is_true(wanted) else Negated(node)
 
 
 def _not(name: str, expression: Any, pinned: Pinned | None) -> Node:
     if isinstance(expression, Regex):
-        return _Not(_leaf(name, matcher(expression)))
+        return Negated(_leaf(name, matcher(expression)))
     if not is_expression(expression):
         raise _refuse("$not with anything but a document of operators")
-    return _Not(_operators(name, expression, None))
+    return Negated(_operators(name, expression, None))
 
 
 def _size(name: str, wanted: Any, pinned: Pinned | None) -> Node:
@@ -334,11 +264,11 @@ def _all(name: str, wanted: Any, pinned: Pinned | None) -> Node:
     if not isinstance(wanted, list):
         raise _refuse("$all with anything but an array")
     if wanted and all(isinstance(value, dict) and next(iter(value), "") == "$elemMatch" for value in wanted):
-        return _Several(all, tuple(_operators(name, value, None) for value in wanted))
+        return Combined(all, tuple(_operators(name, value, None) for value in wanted))
     if any(is_expression(value) for value in wanted):
         raise _refuse("an operator other than $elemMatch inside $all")
     nodes = tuple(_field(name, value, pinned) for value in wanted)
-    return _Several(all if nodes else any, nodes)
+    return Combined(all if nodes else any, nodes)
 
 
 def _elem_match(name: str, wanted: Any, pinned: Pinned | None) -> Node:
@@ -350,9 +280,9 @@ def _elem_match(name: str, wanted: Any, pinned: Pinned | None) -> Node:
     return _any_element(name, lambda value: (fields := _as_fields(value)) is not None and query.matches(fields))
 
 
-def _any_element(name: str, test: Test) -> _Leaf:
+def _any_element(name: str, test: Test) -> OnField:
     path = tuple(name.split("."))
-    return _Leaf(path, lambda value: isinstance(value, list) and any(map(test, value)), False, test)
+    return OnField(path, lambda value: isinstance(value, list) and any(map(test, value)), False, test)
 
 
 def _as_fields(value: Any) -> Mapping[str, Any] | None:

@@ -27,6 +27,7 @@ from docferry.core.mql.expressions.compiling import (
 )
 from docferry.core.mql.expressions.dates import in_utc
 from docferry.core.mql.expressions.numbers import as_decimal, as_double, date_at, is_date, milliseconds
+from docferry.core.mql.expressions.written import written
 from docferry.core.mql.values import TYPE_CODES, is_true, type_name, whole_number
 from docferry.errors import ExpressionRefused
 
@@ -163,17 +164,12 @@ def _string(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, str) and not isinstance(value, Code):
         return value
-    if isinstance(value, int):
-        return str(int(value))
     if isinstance(value, ObjectId):
         return str(value)
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return "-0" if value == 0 and math.copysign(1, value) < 0 else str(int(value))
-    if isinstance(value, float | Decimal128):
-        raise refuse("$toString of such a number")
-    if is_date(value):
-        at = in_utc("$toString", value)
-        return f"{at.year:04d}-{at:%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if is_number(value) or is_date(value):
+        return written("$toString", value)
     raise _failed(value, "string")
 
 

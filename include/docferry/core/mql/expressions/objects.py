@@ -23,8 +23,9 @@ from docferry.errors import ExpressionRefused
 
 @operator("$mergeObjects", 0, any_number=True)
 def _merge_objects(values: Iterable[Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for one in values:
+    """Of one operand that is an array its elements are meant."""
+    given, found = list(values), dict[str, Any]()
+    for one in given[0] if len(given) == 1 and isinstance(given[0], list) else given:
         if is_nullish(one):
             continue
         fields = fields_of(one)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 
-from bson import Code
+from bson import Code, Timestamp
 
 from docferry.core.bson_codec.order import ABSENT
+from docferry.core.mql.arithmetic import is_number
 from docferry.core.mql.expressions.compiling import (
     Evaluate,
     Scope,
@@ -22,7 +22,9 @@ from docferry.core.mql.expressions.compiling import (
     shown,
     special,
 )
+from docferry.core.mql.expressions.numbers import is_date
 from docferry.core.mql.expressions.patterns import matcher, with_options
+from docferry.core.mql.expressions.written import written
 from docferry.core.mql.values import whole_number
 from docferry.errors import ExpressionRefused
 
@@ -43,14 +45,16 @@ def _text(code: int, name: str, value: Any) -> str:
 
 
 def _coerced(name: str, value: Any) -> str:
-    """As $toLower and $substr read what is no text: null is empty. Numbers and dates are not written out here."""
+    """As $toLower and $substr read what may be no text: null is empty, a number and a date are written out."""
     if is_nullish(value):
         return ""
-    if isinstance(value, bool | list | dict) or not isinstance(value, str | int | float | datetime):
-        raise ExpressionRefused(16007, f"can't convert from {shown(value)} to String")
-    if not is_text(value):
-        raise refuse(f"{name} of a {shown(value)}")
-    return str(value)
+    if isinstance(value, str) and not (isinstance(value, Code) and value.scope is not None):
+        return str(value)
+    if is_number(value) or is_date(value):
+        return written(name, value)
+    if isinstance(value, Timestamp):
+        raise refuse(f"{name} of a Timestamp")
+    raise ExpressionRefused(16007, f"can't convert from {shown(value)} to String")
 
 
 def _whole(code: int, name: str, value: Any) -> int:

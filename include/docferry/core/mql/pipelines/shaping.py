@@ -49,6 +49,20 @@ class _Computed:
                 found[name] = value
         return found
 
+    def opened(self, value: Any, *, within_array: bool = False) -> Any:
+        """The value with documents for those elements of arrays, on the way to what is computed, that are none."""
+        if isinstance(value, list):
+            return [self.opened(one, within_array=True) for one in value]
+        fields = fields_of(value)
+        if fields is None:
+            return {} if within_array else value
+        inner = {
+            name: what.opened(fields[name])
+            for name, what in self.fields.items()
+            if isinstance(what, _Computed) and name in fields
+        }
+        return {**fields, **inner}
+
     def into_value(self, value: Any, scope: Scope) -> Any:
         if isinstance(value, list):
             return [self.into_value(one, scope) for one in value]
@@ -69,20 +83,20 @@ def add_fields(asked: Any) -> Shape:
     if not isinstance(asked, dict) or not asked:
         raise _refuse("$addFields or $set without fields")
     computed = _Computed()
-    for path, value in _leaves("", asked):
+    for path, value in leaves("", asked):
         computed.put(path, compile_expression(value))
     return computed.into
 
 
-def _leaves(above: str, asked: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """(path, expression): a document that names no operator is of paths below."""
+def leaves(above: str, asked: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """(path, expression or flag): a document that names no operator is of paths below."""
     found: list[tuple[str, Any]] = []
     for name, value in asked.items():
         path = _checked(f"{above}.{name}" if above else name)
         if isinstance(value, dict) and not value:
             raise _refuse(f"an empty document, at '{path}'")
         if isinstance(value, dict) and next(iter(value))[:1] != "$":
-            found += _leaves(path, value)
+            found += leaves(path, value)
         else:
             found.append((path, value))
     return found
@@ -101,7 +115,7 @@ def project_stage(asked: Any) -> Shape:
         raise _refuse("$project without fields")
     flags: dict[str, int] = {}
     computed, paths = _Computed(), list[str]()
-    for path, value in _leaves("", asked):
+    for path, value in leaves("", asked):
         if isinstance(value, bool) or is_number(value):
             flags[path] = int(is_true(value))
         else:
@@ -121,7 +135,7 @@ def project_stage(asked: Any) -> Shape:
     project({}, {**chosen, "_id": own_id})
 
     def shape(document: Document, scope: Scope) -> Document:
-        inner = project(document, {**chosen, "_id": own_id}) if chosen or own_id else {}
+        inner = project(computed.opened(document), {**chosen, "_id": own_id}) if chosen or own_id else {}
         return computed.into(inner, scope)
 
     return shape

@@ -1,7 +1,7 @@
-"""A pipeline: its stages, one after the other, over the documents that its first $match finds. Pure.
+"""A pipeline: its stages, one after the other, over the documents that its $matches find. Pure.
 
     pipeline = compile_pipeline([{"$match": {"city": "Bern"}}, {"$count": "n"}], now=...)    Raises: CallRefused, by name
-    pipeline.match                       what leads to the documents, a filter
+    pipeline.match                       what leads to the documents, a filter of all that $matches ask of them as they are stored
     pipeline.run(documents)              Raises: ExpressionRefused, as MongoDB, and past the memory that it may hold
 
 What has no order has none in MongoDB either: groups, and documents without a $sort.
@@ -33,7 +33,7 @@ from docferry.errors import CallRefused
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """`match` is the filter of the first stage, {} without one; `stages` what follows it; `variables` are known to all of it."""
+    """`match` is all that may be asked first, {} if there is none; `stages` follow it; `variables` are known to all of it."""
 
     match: Mapping[str, Any] = field(repr=False)
     stages: Sequence[Stage] = field(repr=False)
@@ -53,13 +53,12 @@ def compile_pipeline(stages: Sequence[Any], *, now: datetime, let: Mapping[str, 
     """Raises: CallRefused for a stage, an operator or an accumulator that is not known here, by name."""
     asked = [_named(one) for one in as_bson({"": list(stages)})[""]]
     variables = variables_of(let, now=now)
-    match = asked[0][1] if asked and asked[0][0] == "$match" else {}
-    rest = matches_first(asked[1:] if asked and asked[0][0] == "$match" else asked)
-    if not isinstance(match, dict):
+    if not all(isinstance(one, dict) for name, one in asked if name == "$match"):
         raise _refuse("$match with anything but a document")
-    return Pipeline(
-        match, [_match(one, variables) if name == "$match" else STAGES[name](one) for name, one in rest], variables, now
-    )
+    found = matches_first(asked)
+    match = found.pop(0)[1] if found and found[0][0] == "$match" else {}
+    stages_run = [_match(one, variables) if name == "$match" else STAGES[name](one) for name, one in found]
+    return Pipeline(match, stages_run, variables, now)
 
 
 def _named(stage: Any) -> tuple[str, Any]:
@@ -92,8 +91,6 @@ def _shaping(make: Callable[[Any], Shape]) -> Callable[[Any], Stage]:
 
 
 def _match(asked: Any, variables: Mapping[str, Any] | None = None) -> Stage:
-    if not isinstance(asked, dict):
-        raise _refuse("$match with anything but a document")
     found = compile_filter(asked, variables)
     return lambda documents, scoped, memory: filter(found.matches, documents)
 
