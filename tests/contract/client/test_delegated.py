@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from docferry.errors import CallRefused, ConfigError, KeyNotRepresentable
 from docferry.sandbox import SandboxStack
 from gridfs import GridFSBucket
 from gridfs.asynchronous import AsyncGridFSBucket
-from pymongo import CursorType, ReadPreference, WriteConcern
-from pymongo.errors import InvalidOperation, OperationFailure
+from pymongo import CursorType, DeleteOne, InsertOne, ReadPreference, UpdateMany, WriteConcern
+from pymongo.errors import BulkWriteError, InvalidOperation, OperationFailure
 from pymongo.read_concern import ReadConcern
 from support.backfill.rig import Rig
 from support.client.cases import ANN, order, user
@@ -145,6 +146,62 @@ def test_what_no_majority_acknowledges_is_not_written_to_dynamodb_beside(served:
     assert answer(db, quick.insert_one(user("ann", ANN))).acknowledged
     assert rig.dynamodb.scan(TableName=rig.table)["Count"] == 0
     assert answer(db, quick.find_one({"username": "ann"}))["_id"] == ANN
+
+
+NEW = {"$set": {"n": 1}}
+WITHOUT_A_KEY: dict[str, Callable[[Any, dict[str, Any]], Any]] = {
+    "insert_one": lambda users, ann: users.insert_one(ann),
+    "insert_many": lambda users, ann: users.insert_many([ann, {"username": "bob"}]),
+    "update_one": lambda users, ann: users.update_one(ann, NEW, upsert=True),
+    "replace_one": lambda users, ann: users.replace_one({"n": 1}, ann, True),
+    "find_one_and_update": lambda users, ann: users.find_one_and_update(ann, NEW, upsert=True),
+    "find_one_and_replace": lambda users, ann: users.find_one_and_replace(ann, {"n": 1}, upsert=True),
+    "update_many": lambda users, ann: users.update_many(ann, NEW, True),
+    "bulk_write insert": lambda users, ann: users.bulk_write([InsertOne({"username": "bob"}), InsertOne(ann)]),
+    "bulk_write upsert": lambda users, ann: users.bulk_write([UpdateMany(ann, NEW, upsert=True), DeleteOne({"n": 2})]),
+}
+"""Calls that make a document without the field that users' keys are made of."""
+
+
+def test_document_that_will_be_a_dead_letter_is_told_to_the_metrics_once(served: Served) -> None:
+    rig, db, manager = managed(served)
+    if leads(db):
+        return  # refused
+    session = manager.client.start_session()
+    for name, call in WITHOUT_A_KEY.items():
+        for users in (manager.users, InSession(manager.users, session)):
+            empty(rig)
+            before = letters(manager)
+            answer(db, call(users, {"email": "ann@example.com"}))
+            assert letters(manager) == before + 1, (name, users)
+    answer(db, session.end_session())
+
+
+def letters(manager: Any) -> int:
+    """How many dead letters the metrics have been told of."""
+    return int(manager.get_metrics()["counts"].get("dead_letter.coming.users", 0))
+
+
+def test_bulk_write_that_fails_tells_of_what_it_has_written(served: Served) -> None:
+    rig, db, manager = managed(served)
+    if leads(db):
+        return
+    empty(rig)
+    before = letters(manager)
+    twice = [InsertOne({"_id": at, "email": f"{at}@example.com"}) for at in (1, 1, 2)]
+    with pytest.raises(BulkWriteError):
+        answer(db, manager.users.bulk_write(twice))
+    assert letters(manager) == before + 1
+
+
+class InSession:
+    """A collection whose calls get a session."""
+
+    def __init__(self, collection: Any, session: Any) -> None:
+        self._collection, self._session = collection, session
+
+    def __getattr__(self, name: str) -> Any:
+        return partial(getattr(self._collection, name), session=self._session)
 
 
 def test_transaction_is_mongodbs_and_not_counted_where_dynamodb_could_do_it(served: Served) -> None:

@@ -11,6 +11,7 @@ import pytest
 from bson.timestamp import Timestamp
 from docferry.client.items.putter import PutOutcome, Putter
 from docferry.client.transport.sync_driver import run
+from docferry.client.type_border import TypeBorder
 from docferry.client.writes.dual import DualWrites
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.core.mapping.mapping import DocumentMapping
@@ -104,7 +105,7 @@ class Counting:
 @pytest.mark.parametrize(("field", "told"), [("username", 0), ("email", 1)])
 def test_document_without_a_key_is_told_before_dynamodb_is_written_at_all(field: str, told: int) -> None:
     there: Any = Counting()
-    parts: Any = SimpleNamespace(mongo=there, metrics=there, mapping=mapping)
+    parts: Any = SimpleNamespace(mongo=there, metrics=there, mapping=mapping, border=TypeBorder())
     dual = DualWrites(parts, "users")
     run(dual.put(ModeState(), MongoResult(value=None), {"_id": 1, field: "ann"}))
     run(dual.update(ModeState(), "update_one", {field: "ann"}, {"$set": {"n": 1}}, True, {}))

@@ -19,10 +19,12 @@ from docferry.errors import CallRefused
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """What DynamoDB does once it leads. `note` counts what of it DynamoDB could not do, of a call that MongoDB is about to do."""
+    """What DynamoDB does once it leads. Of a call that MongoDB does `note` counts beforehand what DynamoDB could not do, and
+    `tell` looks afterwards at what pymongo gave, or raised."""
 
     note: Callable[[ModeState], None]
     dynamodb: Callable[[ModeState], Awaitable[Any]]
+    tell: Callable[[Any], None] = lambda result: None
 
 
 class DelegatedCalls:
@@ -58,8 +60,15 @@ class DelegatedCalls:
                 later.note(state)
             elif state.write_to_dynamodb:
                 self._count(name, method, arguments, options)
-            with timed(self._metrics, MONGO, method):
-                return await ask(call, *arguments, **options)
+            tell = later.tell if later is not None else lambda result: None
+            try:
+                with timed(self._metrics, MONGO, method):
+                    result = await ask(call, *arguments, **options)
+            except Exception as error:
+                tell(error)
+                raise
+            tell(result)
+            return result
 
         async def dynamodb(state: ModeState) -> Any:
             if later is None:
@@ -87,8 +96,8 @@ class DelegatedCalls:
         return getattr(self._mongo.raw(name), method)(*arguments, **options)
 
     def refused(self, name: str, method: str, about: Call) -> CallRefused:
-        what = f"{name or 'the database'}.{method} cannot be done while DynamoDB leads"
-        return CallRefused(what=what, suggestion=about.instead)
+        where = name or "the database"
+        return CallRefused(what=f"{where}.{method} cannot be done while DynamoDB leads", suggestion=about.instead)
 
     def _count(self, name: str, method: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> None:
         self._members.tally.count_unserved(shape_of_call(name, method, arguments, options))

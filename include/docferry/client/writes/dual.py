@@ -9,24 +9,16 @@ from bson.timestamp import Timestamp
 
 from docferry.client.context import DYNAMODB, MONGO, ClientContext, timed
 from docferry.client.items.putter import PutOutcome, Putter
-from docferry.client.writes.leading import updating
+from docferry.client.writes.letters import ComingLetters
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document
-from docferry.core.mql.updates import replacement_upserted
 from docferry.core.mql.values import as_bson, empty_timestamp
 from docferry.core.versions import snapshot_version, version_of
-from docferry.errors import CallRefused, DocumentError, MigrationError, OutsideFilter, UpdateRefused
+from docferry.errors import MigrationError, OutsideFilter
 from docferry.ports.client import MongoResult
 
 _CHOOSE = ("sort", "collation", "hint", "let", "comment")
 """pymongo's options of an update that a find takes, too: they choose the document, or tell who asks."""
-
-
-def _upserted(query: Mapping[str, Any], change: Any, options: Mapping[str, Any]) -> Document:
-    """What an upsert has inserted, as far as its arguments tell."""
-    if isinstance(change, Mapping) and not next(iter(change), "$").startswith("$"):
-        return replacement_upserted(query, change)
-    return updating(query, change, options).inserted()
 
 
 class DualWrites:
@@ -36,10 +28,7 @@ class DualWrites:
         self._parts, self._name = parts, name
         self._mongo, self._metrics = parts.mongo, parts.metrics
         self._mapping = parts.mapping(name)
-        root = self._mapping.root if self._mapping is not None else None
-        self._key_fields = {path.partition(".")[0] for path in root.pk.fields | root.sk.fields} if root else set[str]()
-        if self._mapping is not None and self._mapping.filter is not None:
-            self._key_fields |= self._mapping.filter.top_fields
+        self._letters = ComingLetters(parts, name)
 
     def __repr__(self) -> str:
         return f"DualWrites({self._name!r})"
@@ -69,7 +58,7 @@ class DualWrites:
         if not self.follows(state):
             result = await self.run(state, method, query, change, upsert=upsert, **options)
             if upsert and result.value.upserted_id is not None:
-                self._tell_letter(lambda: _upserted(query, change, options))
+                self._letters.tell_upserted(query, change, options)
             return result.value
         one, document_id = await self._pin(query, options)
         pinned = one is not query
@@ -90,7 +79,9 @@ class DualWrites:
         self, state: ModeState, query: Mapping[str, Any], update: Mapping[str, Any], options: Mapping[str, Any]
     ) -> Any:
         if not self.follows(state):
-            return (await self.run(state, "find_one_and_update", query, update, **options)).value
+            found = (await self.run(state, "find_one_and_update", query, update, **options)).value
+            self._letters.tell_of("find_one_and_update", {"filter": query, "update": update, **options}, found)
+            return found
         one, document_id = await self._pin(query, options)
         pinned = one is not query
         asked = {**options, "upsert": False} if pinned else options
@@ -102,6 +93,8 @@ class DualWrites:
             document_id = result.value.get("_id")
         if document_id is not None and result.replies:
             await self._put_as_of(state, result, document_id)
+        else:
+            self._letters.tell_of("find_one_and_update", {"filter": query, "update": update, **options}, result.value)
         return result.value
 
     async def _pin(self, query: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[Mapping[str, Any], Any]:
@@ -155,7 +148,7 @@ class DualWrites:
     async def put(self, state: ModeState, result: MongoResult, document: Document, *, alone: bool = True) -> None:
         """A dual put of what was sent, if that is what MongoDB has stored."""
         if not self.follows(state):
-            self._tell_letter(lambda: document)
+            self._letters.tell(lambda: document)
             return
         own = result.proved if alone else None
         version = version_of(own, 0) if own else snapshot_version(result.before) if result.before else None
@@ -164,23 +157,6 @@ class DualWrites:
             self._metrics.count("dual_put.unproved")
             return
         await self._dual(lambda putter: putter.put_newer(stored, version))
-
-    def _tell_letter(self, inserted: Callable[[], Document]) -> None:
-        """Count a document that MongoDB has now, and that DynamoDB will have no key for. `inserted` may not know what it is."""
-        if self._mapping is None:
-            return
-        try:
-            document = inserted()
-            known = as_bson({name: document[name] for name in self._key_fields if name in document})
-            if self._mapping.filter is not None:
-                self._mapping.filter.require(known)
-            self._mapping.root_key(known)
-        except OutsideFilter:
-            self._metrics.count(f"outside_filter.{self._name}")
-        except DocumentError:
-            self._metrics.count(f"dead_letter.coming.{self._name}")
-        except (CallRefused, UpdateRefused):
-            return
 
     async def put_all(self, state: ModeState, result: MongoResult, documents: Sequence[Document]) -> None:
         """Of several, none is proved to have been written at the time of the reply."""
@@ -215,8 +191,7 @@ class DualWrites:
             self._metrics.count(f"outside_filter.{self._name}")
             return
         except MigrationError as error:
-            if isinstance(error, DocumentError):
-                self._metrics.count(f"dead_letter.coming.{self._name}")
+            self._letters.tell_failed(error)
             self._metrics.count(f"dual_put.failed.{type(error).__name__}")
             return
         except Exception as error:

@@ -15,6 +15,7 @@ from docferry.client.context import ClientContext, now, sort_of
 from docferry.client.writes.coming import ComingWrites
 from docferry.client.writes.delegated import DelegatedCalls, Later
 from docferry.client.writes.leading import Change, LeadingWrites, updating
+from docferry.client.writes.letters import ComingLetters
 from docferry.client.writes.within import within
 from docferry.core.access.calls import SERVED_CALLS
 from docferry.core.cutover.modes import ModeState
@@ -45,6 +46,7 @@ class ManyCalls:
         """`stored`: what there is to insert of a document, with its `_id`."""
         self._parts, self._name, self._mongo, self._border = parts, name, parts.mongo, parts.border
         self._delegated, self._leading, self._coming, self._stored = delegated, leading, coming, stored
+        self._letters = ComingLetters(parts, name)
 
     async def call(self, method: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
         """A method of pymongo's collection, of `SERVED_CALLS`."""
@@ -53,13 +55,19 @@ class ManyCalls:
         session = asked.pop("session", None)
         left = {name: value for name, value in asked.items() if name not in _TAKEN}
         dynamodb = self._of(method, asked, left) if session is None else self._in_session(session, method, asked)
-        later = Later(lambda state: self._note(state, method, asked, left), dynamodb)
+        later = Later(
+            lambda state: self._note(state, method, asked, left),
+            dynamodb,
+            lambda result: self._letters.tell_of(method, asked, result),
+        )
         return await self._delegated.run(self._name, method, about, call, arguments, options, later)
 
     # --- while MongoDB leads -----------------------------------------------------------------------------------------
 
     def _note(self, state: ModeState, method: str, asked: Mapping[str, Any], left: Mapping[str, Any]) -> None:
         """What pymongo will not take is not looked into."""
+        if not self._parts.strict and not state.write_to_dynamodb:
+            return
         if method == "bulk_write":
             for one in self._mongo.requests_of(asked["requests"]):
                 if one.method == "insert_one":

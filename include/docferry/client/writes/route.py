@@ -19,6 +19,7 @@ from docferry.client.writes.delegated import DelegatedCalls, Later
 from docferry.client.writes.dual import DualWrites
 from docferry.client.writes.gate import WriteGate
 from docferry.client.writes.leading import LeadingChange, LeadingWrites, updating
+from docferry.client.writes.letters import ComingLetters
 from docferry.client.writes.many import ManyCalls
 from docferry.client.writes.transactions import Transactions
 from docferry.client.writes.within import within
@@ -49,7 +50,7 @@ class CollectionCalls:
             ComingWrites(parts, name),
         )
         self._mapping = parts.mapping(name)
-
+        self._letters = ComingLetters(parts, name)
         self.many = ManyCalls(parts, name, delegated, self._leading, self._coming, self._with_id)
 
     def __repr__(self) -> str:
@@ -268,7 +269,12 @@ class CollectionCalls:
             return await getattr(CollectionCalls(parts, self._name, delegated), method)(*arguments, **left)
 
         call = getattr(self._mongo.raw(self._name), method)
-        later = Later(lambda state: self._note(state, method, arguments, left), dynamodb)
+        asked = self._mongo.arguments_of(method, arguments, left)
+        later = Later(
+            lambda state: self._note(state, method, arguments, left),
+            dynamodb,
+            lambda result: self._letters.tell_of(method, asked, result),
+        )
         return await self._delegated.run(self._name, method, _WRITES, call, arguments, options, later)
 
     def _note(self, state: ModeState, method: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> None:
