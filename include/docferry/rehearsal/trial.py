@@ -46,7 +46,7 @@ LEASE_S = 86_400.0
 _NOT_LOOKED_INTO = {
     "bulk_write": "its requests are not looked into: each is served as the same call by itself is",
     "aggregate": "its pipeline cannot be known from the source: it is served if its first $match leads to a key, an index or an "
-    "allowed scan, and its stages and expressions are those of docs/client.md",
+    "allowed scan, and its stages and expressions are those of docs/client-calls.md",
 }
 _NOW = datetime(2024, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 

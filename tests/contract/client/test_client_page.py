@@ -1,4 +1,4 @@
-"""docs/client.md: its code runs, block after block, and its lists are the code's."""
+"""The client's pages: their code runs, block after block, and their lists are the code's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from support.backfill.rig import Rig
 from support.client.rig import MODES, application, connected, set_mode
 from support.place import ROOT
 
-PAGE = (ROOT / "docs" / "client.md").read_text()
+FIRST_DAY, CALLS, BEFORE_THE_FLIP = (
+    (ROOT / "docs" / f"{name}.md").read_text() for name in ("client", "client-calls", "client-flip")
+)
 
 
 def test_code_of_the_page_runs(
@@ -26,7 +28,9 @@ def test_code_of_the_page_runs(
     connected(rig, monkeypatch, stack)
     set_mode(rig, MODES["DYNAMODB_ONLY"])
     names: dict[str, Any] = {}
-    before, alone, after = re.split(r"^(## What MongoDB alone does\n.*?)(?=^## )", PAGE, maxsplit=1, flags=re.M | re.S)
+    before, alone, after = re.split(
+        r"^(## What MongoDB alone does\n.*?)(?=^## )", FIRST_DAY, maxsplit=1, flags=re.M | re.S
+    )
     run_blocks(before, names, rig)
     set_mode(rig, MODES["DUAL_WRITE"])
     names["db"].parts.membership.look()
@@ -34,6 +38,8 @@ def test_code_of_the_page_runs(
     set_mode(rig, MODES["DYNAMODB_ONLY"])
     names["db"].parts.membership.look()
     run_blocks(after, names, rig)
+    run_blocks(BEFORE_THE_FLIP, names, rig)
+    names["db"].close()
     names["database"].client.close()
     assert names["ann"]["status"] == "idle"
     assert [one["createdAt"].day for one in names["newest"]] == [3, 2]
@@ -55,7 +61,7 @@ def run_blocks(page: str, names: dict[str, Any], rig: Rig) -> None:
 
 @pytest.mark.parametrize("method", sorted({*COLLECTION_CALLS, *DATABASE_CALLS, *CLIENT_CALLS}))
 def test_page_names_each_call_that_is_refused(method: str) -> None:
-    assert f"`{method}`" in PAGE
+    assert f"`{method}`" in CALLS
 
 
 @pytest.mark.parametrize("module", [filters, updates], ids=["filters", "updates"])
@@ -63,5 +69,5 @@ def test_page_lists_the_operators_that_there_are(module: ModuleType) -> None:
     assert module.__doc__ is not None
     paragraph = next(one for one in module.__doc__.split("\n\n") if one.startswith("$"))
     supported = re.sub(r"\([^)]*\)", "", paragraph).split("Not here")[0]
-    missing = [name for name in re.findall(r"\$[a-zA-Z]+", supported) if name not in PAGE]
+    missing = [name for name in re.findall(r"\$[a-zA-Z]+", supported) if name not in CALLS]
     assert missing == []

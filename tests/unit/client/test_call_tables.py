@@ -101,7 +101,7 @@ def test_what_may_change_anything_is_known_by_the_call(method: str, argument: An
 
 
 def test_page_names_what_aggregations_know_and_no_more() -> None:
-    page = (ROOT / "docs" / "client.md").read_text()
+    page = (ROOT / "docs" / "client-calls.md").read_text()
     section = page.partition("## Aggregations once DynamoDB leads")[2].partition("\n## ")[0]
     served, _, refused = section.partition("Not served")
     assert set(re.findall(r"\$\w+", served)) - {"$expr"} == {*known(), *STAGES, *ACCUMULATORS}

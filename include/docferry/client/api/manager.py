@@ -180,8 +180,10 @@ class _Manager:
         self._parts.membership.join()
         leads = self._parts.strict or self._parts.membership.state.leader.dynamodb_leads
         if leads and session.options.snapshot:
-            what = "a session that reads a snapshot, and DynamoDB leads"
-            raise CallRefused(what=what, suggestion="read in a transaction: what it has read belongs together")
+            raise CallRefused(
+                what="a session that reads a snapshot, and DynamoDB leads",
+                suggestion="read in a transaction: what it has read belongs together",
+            )
 
     def transaction_begun(self, session: Any) -> None:
         self._transactions.begun(session)

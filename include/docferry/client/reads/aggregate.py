@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from docferry.client.context import DYNAMODB, ClientContext, Plan, timed
-from docferry.core.access.calls import instead_of_options, shape_of_call
+from docferry.core.access.calls import shape_of_call, unknown_options, unmapped
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document
 from docferry.core.mapping.mapping import DocumentMapping
@@ -83,12 +83,10 @@ class Aggregations:
         if not isinstance(asked.pipeline, list | tuple):
             raise TypeError(f"pipeline must be a list, not {type(asked.pipeline)}")
         if self._mapping is None:
-            raise CallRefused(
-                what=f"the migration file has no collection {self._name}", suggestion="add it to the file's collections"
-            )
+            raise unmapped(self._name)
         options = sorted(name for name, one in asked.options.items() if one is not None and name not in _HARMLESS)
         if options:
-            raise CallRefused(what=f"DynamoDB knows no {', '.join(options)}", suggestion=instead_of_options(options))
+            raise unknown_options(options)
         border = self._parts.border
         pipeline = compile_pipeline(
             [border.to_internal(one) for one in asked.pipeline], now=asked.now, let=border.to_internal(asked.let)

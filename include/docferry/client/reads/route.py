@@ -17,7 +17,7 @@ from bson.objectid import ObjectId
 from docferry.client.context import DYNAMODB, MONGO, ClientContext, Plan, Sort, now, timed
 from docferry.client.reads.read_share import ReadShare
 from docferry.client.reads.shadow import Shadow
-from docferry.core.access.calls import BEYOND_FILTER, instead_of_options
+from docferry.core.access.calls import BEYOND_FILTER, unknown_options, unmapped
 from docferry.core.access.index_calls import Kept
 from docferry.core.access.read_plan import IndexQuery, most_read_units, shape_of
 from docferry.core.bson_codec.order import ABSENT, equality_key
@@ -239,12 +239,9 @@ class Queries:
     def _served(self, query: Query) -> Plan:
         """Raises CallRefused."""
         if self._mapping is None:
-            raise CallRefused(
-                what=f"the migration file has no collection {self._name}",
-                suggestion="add it to the file's collections",
-            )
+            raise unmapped(self._name)
         if unknown := _unknown(query):
-            raise CallRefused(what=f"DynamoDB knows no {', '.join(unknown)}", suggestion=instead_of_options(unknown))
+            raise unknown_options(unknown)
         project({"_id": 0}, query.projection)
         try:
             variables = variables_of(self._border.to_internal(query.options.get("let")), now=query.now)

@@ -7,7 +7,7 @@ from typing import Any
 
 from docferry.client.context import ClientContext, Plan, Sort, now
 from docferry.client.reads.read_share import ReadShare
-from docferry.core.access.calls import BEYOND_FILTER, instead_of_options
+from docferry.core.access.calls import BEYOND_FILTER, instead_of_options, unmapped
 from docferry.core.access.read_plan import shape_of
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mql.pipelines import update_pipeline
@@ -52,7 +52,7 @@ class ComingWrites:
         """Of a strict client: an insert that DynamoDB could not hold. Raises: CallRefused, DocumentError."""
         if self._parts.strict:
             if self._mapping is None:
-                raise self._unmapped()
+                raise unmapped(self._name)
             storable()
 
     def _is_beyond(self, query: Mapping[str, Any]) -> bool:
@@ -75,13 +75,8 @@ class ComingWrites:
 
     def _plan(self, query: Mapping[str, Any], sort: Sort = ()) -> Plan:
         if self._mapping is None:
-            raise self._unmapped()
+            raise unmapped(self._name)
         return self._parts.plan(self._mapping, query, sort)
-
-    def _unmapped(self) -> CallRefused:
-        return CallRefused(
-            what=f"the migration file has no collection {self._name}", suggestion="add it to the file's collections"
-        )
 
     def require_known(self, method: str, change: Any, options: Mapping[str, Any]) -> None:
         """Raises: CallRefused, naming what DynamoDB does not know of an update and its options."""

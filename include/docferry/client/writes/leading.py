@@ -11,6 +11,7 @@ from bson.objectid import ObjectId
 
 from docferry.client.context import ClientContext, Plan, Sort, now
 from docferry.client.items.reader import StoredDocument
+from docferry.core.access.calls import unmapped
 from docferry.core.backoff import Backoff
 from docferry.core.compare.diff import compare_values
 from docferry.core.cutover.modes import ModeState
@@ -20,7 +21,7 @@ from docferry.core.mql.expressions import variables_of
 from docferry.core.mql.filters import compile_filter
 from docferry.core.mql.projection import sort_documents
 from docferry.core.mql.updates import Updating, check_insert
-from docferry.errors import CallRefused, ConditionFailed, KeyTaken, RetryExhausted, Unavailable, UpdateRefused
+from docferry.errors import ConditionFailed, KeyTaken, RetryExhausted, Unavailable, UpdateRefused
 
 T = TypeVar("T")
 
@@ -84,10 +85,7 @@ class LeadingWrites:
 
     def _require_mapping(self) -> DocumentMapping:
         if self._mapping is None:
-            raise CallRefused(
-                what=f"the migration file has no collection {self._name}, and DynamoDB leads",
-                suggestion="add it to the file's collections before the switch",
-            )
+            raise unmapped(self._name)
         return self._mapping
 
     def require_storable(self, document: Document) -> None:

@@ -8,11 +8,12 @@ Nothing here is done by DynamoDB: while MongoDB leads these calls are pymongo's 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from docferry.core.access.read_plan import shape_of
+from docferry.errors import CallRefused
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Call:
 _READ = "query by an access pattern, and compute in the application"
 _AGGREGATE = (
     "let its first $match lead to a key, an index or a scan that the file allows, use the stages and expressions that "
-    "docs/client.md names, and compute the rest in the application"
+    "docs/client-calls.md names, and compute the rest in the application"
 )
 _INDEXES = (
     "leave the call out where DynamoDB leads: its indexes are the migration file's, and docferry provision makes them"
@@ -102,9 +103,20 @@ _OPTIONS: Mapping[str, str] = {
 }
 
 
-def instead_of_options(options: Iterable[str]) -> str:
+def instead_of_options(options: Sequence[str]) -> str:
     """What to do without options, or kinds of updates, that DynamoDB does not know."""
     return "; ".join(dict.fromkeys(_OPTIONS.get(one, f"do without {one}") for one in options))
+
+
+def unmapped(collection: str) -> CallRefused:
+    return CallRefused(
+        what=f"the migration file has no collection {collection}", suggestion="add it to the file's collections"
+    )
+
+
+def unknown_options(options: Sequence[str]) -> CallRefused:
+    """Of a read."""
+    return CallRefused(what=f"DynamoDB knows no {', '.join(options)}", suggestion=instead_of_options(options))
 
 
 READING_COMMANDS = frozenset({
