@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from docferry import wiring
@@ -17,7 +19,16 @@ from docferry.sandbox.mongo import SandboxReplicaSet
 from pymongo import MongoClient
 from support.backfill.rig import Rig, scanned_rig
 from support.client.rig import MODES, empty, empty_tables, set_mode
-from support.specifications.cases import DIRECTORY, SUITES, Running, SpecificationCase, Unrunnable, cases_of, fresh
+from support.specifications.cases import (
+    DIRECTORY,
+    SUITES,
+    TRANSACTIONS,
+    Running,
+    SpecificationCase,
+    Unrunnable,
+    cases_of,
+    fresh,
+)
 
 pytestmark = [
     pytest.mark.specifications,
@@ -61,7 +72,12 @@ def env(stack: SandboxStack, server: SandboxReplicaSet) -> dict[str, str]:
 def cases(server: SandboxReplicaSet) -> dict[str, list[SpecificationCase]]:
     with MongoClient[Any](server.uri("docferry")) as client:
         version = tuple(client.server_info()["versionArray"][:3])
-    return {suite: [one for one in cases_of(suite) if one.runs_on(version)] for suite in SUITES}
+    return {suite: [one for one in cases_of(suite) if one.runs_on(version)] for suite in (*SUITES, TRANSACTIONS)}
+
+
+def _texts(options: Mapping[str, Any]) -> dict[str, str]:
+    """Options of a URI."""
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in options.items()}
 
 
 def judged(cases: list[SpecificationCase], run: Callable[[SpecificationCase], None]) -> Verdicts:
@@ -79,20 +95,23 @@ def judged(cases: list[SpecificationCase], run: Callable[[SpecificationCase], No
     return found
 
 
-@pytest.fixture(scope="module", params=SUITES)
+@pytest.fixture(scope="module", params=(*SUITES, TRANSACTIONS))
 def expected(
     request: pytest.FixtureRequest, cases: dict[str, list[SpecificationCase]], server: SandboxReplicaSet
 ) -> tuple[str, Verdicts]:
     """What pymongo passes."""
-    with MongoClient[Any](server.uri("docferry")) as client:
+    with MongoClient[Any](server.uri("docferry")) as client, ExitStack() as opened:
         plain = client[f"plain{uuid.uuid4().hex[:8]}"]
+
+        def connect(options: Mapping[str, Any]) -> Any:
+            return opened.enter_context(MongoClient[Any](server.uri("docferry", **_texts(options))))[plain.name]
 
         def run(case: SpecificationCase) -> None:
             fresh(case, plain)
             for one in case.data():
                 if one["documents"]:
                     plain[one["collectionName"]].insert_many(one["documents"])
-            Running(case, plain, plain).run()
+            Running(case, plain, plain, connect=connect).run()
 
         found = judged(cases[request.param], run)
         client.drop_database(plain.name)
@@ -120,8 +139,14 @@ def test_what_pymongo_passes_passes_while_mongodb_leads(
 ) -> None:
     suite, theirs = expected
     set_mode(rig, MODES[mode])
-    with wiring.connect(rig.file) as manager, MongoClient[Any](rig.env["DOCFERRY_MONGO_URI"]) as client:
+    uri = rig.env["DOCFERRY_MONGO_URI"]
+    with wiring.connect(rig.file) as manager, MongoClient[Any](uri) as client, ExitStack() as opened:
         plain = client[manager.name]
+
+        def connect(options: Mapping[str, Any]) -> Any:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("DOCFERRY_MONGO_URI", f"{uri}&{urlencode(_texts(options))}")
+                return opened.enter_context(wiring.connect(rig.file))
 
         def run(case: SpecificationCase) -> None:
             empty(rig)
@@ -129,7 +154,7 @@ def test_what_pymongo_passes_passes_while_mongodb_leads(
             for one in case.data():
                 if one["documents"]:
                     manager[one["collectionName"]].insert_many(one["documents"])
-            Running(case, manager, plain).run()
+            Running(case, manager, plain, connect=connect).run()
 
         ours = judged(cases[suite], run)
     passed = [name for name, said in theirs.items() if not said]
@@ -148,6 +173,7 @@ LEAST_SERVED = {"crud/tests/unified": 250, "transactions-convenient-api/tests/un
 """Of the cases that pymongo passes on the same server, with scans allowed, and without those that make MongoDB fail."""
 
 
+@pytest.mark.parametrize("expected", LEAST_SERVED, indirect=True)
 def test_once_dynamodb_leads_nothing_is_answered_wrongly(
     rig: Rig, cases: dict[str, list[SpecificationCase]], expected: tuple[str, Verdicts]
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pymongo
 from pymongo import DeleteMany, DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne, WriteConcern, results
+from pymongo.client_session import TransactionOptions  # type: ignore[attr-defined]
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import make_read_preference
 
@@ -47,6 +48,13 @@ def options_of(asked: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def session_options(asked: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {snake(name): value for name, value in asked.items() if name != "defaultTransactionOptions"}
+    if "defaultTransactionOptions" in asked:
+        found["default_transaction_options"] = TransactionOptions(**options_of(asked["defaultTransactionOptions"]))
+    return found
+
+
 def arguments_of(method: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     """By pymongo's names; sessions are put in by who knows them."""
     found: dict[str, Any] = {}
@@ -64,6 +72,8 @@ def arguments_of(method: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         if method in _AS_IT_IS and key not in _NAMES and key not in ("key", "filter", "read_preference"):
             key = name
         found[key] = value
+    if method == "run_command":
+        found.pop("command_name", None)
     if method == "create_index":
         found["keys"] = list(found.pop("keys").items())
     return found

@@ -24,12 +24,14 @@ from support.specifications.calls import (
     is_client_error,
     options_of,
     server_error,
+    session_options,
     snake,
 )
 from support.specifications.matching import differs
 
 DIRECTORY = os.environ.get("DOCFERRY_SPECIFICATIONS", "")
 SUITES = ("crud/tests/unified", "transactions-convenient-api/tests/unified")
+TRANSACTIONS = "transactions/tests/unified"
 _PRESERVING = json_util.JSONOptions(json_mode=json_util.JSONMode.RELAXED, tz_aware=False)
 CURSORS = frozenset({"find", "aggregate", "list_indexes"})
 
@@ -102,8 +104,10 @@ class Running:
         database: Any,
         plain: Database[Any],
         stored: Callable[[str], Sequence[Mapping[str, Any]]] | None = None,
+        connect: Callable[[Mapping[str, Any]], Any] | None = None,
     ) -> None:
-        self._case, self._plain = case, plain
+        """`connect` gives the application's database by a connection of its own, with options of the URI."""
+        self._case, self._plain, self._connect = case, plain, connect
         self._stored = stored or (lambda name: list(plain[name].find(sort=[("_id", 1)])))
         self._entities: dict[str, Any] = {}
         self._points: list[str] = []
@@ -136,19 +140,25 @@ class Running:
             self._entities[asked["id"]] = self._makers[kind](asked)
 
     def _client(self, asked: Mapping[str, Any]) -> Any:
-        if asked.get("uriOptions"):
+        options = asked.get("uriOptions")
+        if not options:
+            return self._application.client
+        if self._connect is None:
             raise Unrunnable("a client of its own")
-        return self._application.client
+        return self._connect(options).client
 
     def _database(self, asked: Mapping[str, Any]) -> Any:
-        return self._application.client.get_database(self._plain.name, **options_of(asked.get("databaseOptions", {})))
+        return self._entities[asked["client"]].client.get_database(
+            self._plain.name, **options_of(asked.get("databaseOptions", {}))
+        )
 
     def _collection(self, asked: Mapping[str, Any]) -> Any:
         options = options_of(asked.get("collectionOptions", {}))
         return self._entities[asked["database"]].get_collection(asked["collectionName"], **options)
 
     def _session(self, asked: Mapping[str, Any]) -> Any:
-        self._sessions.append(self._entities[asked["client"]].start_session())
+        options = session_options(asked.get("sessionOptions", {}))
+        self._sessions.append(self._entities[asked["client"]].start_session(**options))
         return self._sessions[-1]
 
     # --- what it does ------------------------------------------------------------------------------------------------
@@ -186,6 +196,8 @@ class Running:
         arguments = arguments_of(method, asked)
         if "session" in arguments:
             arguments["session"] = self._entities[arguments["session"]]
+        if method == "run_command":
+            return target.command(**arguments)
         if method in ("create_collection", "drop_collection"):
             arguments["name" if method == "create_collection" else "name_or_collection"] = arguments.pop("collection")
         found = getattr(target, method)(**arguments)
@@ -197,8 +209,23 @@ class Running:
         elif name == "failPoint":
             self._plain.client.admin.command(asked["failPoint"])
             self._points.append(asked["failPoint"]["configureFailPoint"])
+        elif name.startswith("assert"):
+            self._assert(name, asked)
         else:
             raise Unrunnable(name)
+
+    def _assert(self, name: str, asked: Mapping[str, Any]) -> None:
+        if name in ("assertCollectionExists", "assertCollectionNotExists"):
+            holds = asked["collectionName"] in self._plain.list_collection_names()
+        elif name in ("assertIndexExists", "assertIndexNotExists"):
+            holds = asked["indexName"] in self._plain[asked["collectionName"]].index_information()
+        elif name == "assertSessionTransactionState":
+            state = self._entities[asked["session"]]._transaction.state
+            holds = state.name.lower().removesuffix("_empty") == asked["state"]
+        else:
+            raise Unrunnable(name)
+        if holds == name.endswith("NotExists"):
+            raise NotAsExpected(name)
 
     def _with_transaction(self, session: Any, asked: Mapping[str, Any]) -> None:
         def callback(_: Any) -> None:
