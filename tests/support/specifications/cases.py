@@ -148,7 +148,7 @@ class Running:
         return self._connect(options).client
 
     def _database(self, asked: Mapping[str, Any]) -> Any:
-        return self._entities[asked["client"]].client.get_database(
+        return self._entities[asked["client"]].get_database(
             self._plain.name, **options_of(asked.get("databaseOptions", {}))
         )
 
