@@ -122,8 +122,9 @@ def test_a_write_outside_the_filter_stays_mongodbs_alone_and_is_counted(document
     there: Any = Counting()
     calls = Recorder()
     parts: Any = SimpleNamespace(
-        mongo=there, metrics=there, mapping=lambda name: mine, putter=lambda of, beside: Putter(of, calls, lambda: None)
-    )
+        mongo=there, metrics=there, mapping=lambda name: mine, border=TypeBorder(),
+        putter=lambda of, beside: Putter(of, calls, lambda: None),
+    )  # fmt: skip
     dual = DualWrites(parts, "users")
     proved = MongoResult(
         value=None, replies=(WriteReply(time=Timestamp(9, 1), changed=1, retried=False),), before=Timestamp(8, 1)

@@ -14,7 +14,7 @@ from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document
 from docferry.core.mql.values import as_bson, empty_timestamp
 from docferry.core.versions import snapshot_version, version_of
-from docferry.errors import MigrationError, OutsideFilter
+from docferry.errors import DocumentError, MigrationError, OutsideFilter
 from docferry.ports.client import MongoResult
 
 _CHOOSE = ("sort", "collation", "hint", "let", "comment")
