@@ -18,10 +18,10 @@ WHY: Mapping[tuple[str, str], str] = {
         "tables",
     ): "the shop is the playbook's example, whose table is called Shop; the proposal is called like the database",
     ("", "unique indexes that are waived"): (
-        "the shop's file waives what its team chose to; the proposal waives only what no guard can keep"
+        "the proposal waives only what no guard can keep; the shop's file waives nothing"
     ),
     ("", "unique indexes that are kept by guards"): (
-        "the proposal keeps each unique index that its key, which is _id, does not; the shop's file says itself which it keeps"
+        "the proposal keeps each unique index that its key, which is _id, does not; the shop's keys keep some themselves"
     ),
     (
         "",

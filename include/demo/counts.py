@@ -10,6 +10,9 @@ from typing import Any
 import boto3
 from bson.timestamp import Timestamp
 from docferry.config import Migration
+from docferry.rehearsal.independent.aftermath import compare_guards, compare_indexes
+from docferry.rehearsal.independent.history import HistoryVerdict
+from docferry.rehearsal.independent.judge import scan_table
 from pymongo import MongoClient
 
 EVENTS_A_BATCH = 1_000
@@ -46,7 +49,7 @@ def count_items(migration: Migration) -> Counter[str]:
     client = boto3.Session(region_name=migration.target.region).client("dynamodb")
     found: Counter[str] = Counter()
     for table in migration.tables:
-        owners = {entity: one.collection for entity, one in migration.entities(table.name).items()}
+        owners = {entity: one.collection for entity, one in migration.kinds(table.name).items()}
         for page in client.get_paginator("scan").paginate(
             TableName=table.name, ProjectionExpression="entityType, #d", ConsistentRead=True,
             ExpressionAttributeNames={"#d": "_deleted"},
@@ -54,6 +57,16 @@ def count_items(migration: Migration) -> Counter[str]:
             alive = [item for item in page["Items"] if "_deleted" not in item]
             found.update(owners.get(item.get("entityType", {}).get("S", ""), "") for item in alive)
     return found
+
+
+def unique_problems(uri: str, migration: Migration) -> list[str]:
+    """What is wrong with the shop's unique values in either database, at rest."""
+    verdict = HistoryVerdict()
+    dynamodb = boto3.Session(region_name=migration.target.region).client("dynamodb")
+    compare_guards(verdict, scan_table(dynamodb, migration.mappings["users"].table))
+    with MongoClient[dict[str, Any]](uri) as client:
+        compare_indexes(verdict, client[migration.source.database])
+    return [*verdict.lost, *verdict.resurrected]
 
 
 def count_events(

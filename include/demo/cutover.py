@@ -14,8 +14,9 @@ from docferry.config import Migration
 from docferry.flows.ledger.dead_letters import letter_document, list_letters, read_letter
 from docferry.ports.flows import Ledger
 from docferry.rehearsal.application import COUNTERS, make_counters
-from docferry.rehearsal.independent.aftermath import compare_with_dynamodb
-from docferry.rehearsal.independent.history import Replayed, read_history
+from docferry.rehearsal.independent.aftermath import compare_guards, compare_indexes, compare_with_dynamodb
+from docferry.rehearsal.independent.history import HistoryVerdict, Replayed, read_history
+from docferry.rehearsal.independent.judge import scan_table
 from docferry.rehearsal.processes import Application
 from docferry.sandbox.processes import wait_until
 from pymongo import MongoClient
@@ -73,10 +74,13 @@ class DemoCutover:
         self._teller, self._phases, self._playbook = teller, phases, playbook
         self._application, self._migration = application, migration
         self._began = 0.0
+        self._uri = ""
+        self._seen = HistoryVerdict()
         self.moved = Moved(processes=PROCESSES)
 
     def start(self, uri: str) -> None:
-        """The application runs with docferry's client from now on."""
+        """The application runs with docferry's client from now on. `uri` is docferry's."""
+        self._uri = uri
         with MongoClient[dict[str, Any]](uri) as client:
             make_counters(client[self._migration.source.database]["users"])
         self._application.start(PROCESSES)
@@ -103,6 +107,7 @@ class DemoCutover:
         run_id = self._phases.run("rollback", {"to": "DUAL_WRITE"})
         self.moved.rollback_s = time.monotonic() - began
         self._note(self._phases.result("rollback", run_id, "give_mongodb_the_lead"))
+        self._build_unique_indexes()
         self._await_more()
         self._phases.run("validate")
         self._phases.run("flip_reads", REHEARSAL)
@@ -118,8 +123,16 @@ class DemoCutover:
         self._phases.meanwhile = lambda: ""
         replayed = Replayed(histories, dict.fromkeys(COUNTERS, 0))
         client = boto3.Session(region_name=self._migration.target.region).client("dynamodb")
-        compare_with_dynamodb(replayed, client, self._migration.mappings["users"].table)
-        self.moved.judge(replayed.verdict)
+        table, verdict = self._migration.mappings["users"].table, replayed.verdict
+        compare_with_dynamodb(replayed, client, table)
+        compare_guards(verdict, scan_table(client, table))
+        verdict.resurrected += self._seen.resurrected
+        self.moved.judge(verdict)
+
+    def _build_unique_indexes(self) -> None:
+        """MongoDB builds the shop's unique indexes once more, on what came back to it."""
+        with MongoClient[dict[str, Any]](self._uri) as client:
+            compare_indexes(self._seen, client[self._migration.source.database])
 
     def _await_more(self) -> None:
         self._application.await_more(MORE, meanwhile=self._phases.clerk.look)

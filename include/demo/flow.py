@@ -313,6 +313,7 @@ class Demo:
             self.report.problems.append("validate says that the databases differ")
         if strangers := items[""]:
             self.report.problems.append(f"{strangers} items in DynamoDB belong to no collection")
+        self.report.problems += counts.unique_problems(self.uri, self.migration)
 
     def _count_changes(self, until: Timestamp) -> None:
         ledger = self._ledger()

@@ -158,6 +158,8 @@ class Moved:
     seconds: float = 0.0
     longest_write_s: float = 0.0
     longest_pause_of_reads_s: float = 0.0
+    unique: Mapping[str, int] = field(default_factory=dict)
+    """Of e-mail addresses that many want: `taken`, `refused`, `exchanged` between two users."""
     lost: list[str] = field(default_factory=list)
     resurrected: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
@@ -166,6 +168,7 @@ class Moved:
     def judge(self, verdict: HistoryVerdict) -> None:
         self.acknowledged_writes = verdict.requests["write"] - len(verdict.failed)
         self.reads, self.seconds = verdict.requests["read"], verdict.seconds
+        self.unique = {kind: verdict.unique[kind] for kind in ("taken", "refused", "exchanged")}
         self.longest_write_s = max(verdict.writes_s, default=0.0)
         self.longest_pause_of_reads_s = max(verdict.pauses_s, default=0.0)
         for name in ("lost", "resurrected", "failed", "contradicted"):
@@ -177,9 +180,13 @@ class Moved:
         yield from _wrong("the application", {name: (len(found), 0) for name, found in wrong.items()})
         if not self.acknowledged_writes:
             yield "the application: no write was acknowledged"
+        yield from (
+            f"the application: no e-mail address was {kind}" for kind, number in self.unique.items() if not number
+        )
 
     def lines(self) -> Iterator[tuple[str, str]]:
         rate = self.acknowledged_writes / self.seconds if self.seconds else 0.0
+        told = {"taken": 0, "refused": 0, "exchanged": 0} | dict(self.unique)
         yield (
             "the application",
             f"{self.processes} processes, {self.acknowledged_writes:,} acknowledged writes ({rate:.0f}/s), {self.reads:,} reads "
@@ -189,6 +196,10 @@ class Moved:
             "the judge",
             f"{len(self.lost)} lost, {len(self.resurrected)} resurrected, {len(self.failed)} failed requests, "
             f"{len(self.contradicted)} contradicted reads",
+        )
+        yield (
+            "e-mail addresses that many want",
+            f"{told['taken']} taken, {told['refused']} refused, {told['exchanged']} exchanged",
         )
         yield (
             "reads from DynamoDB",

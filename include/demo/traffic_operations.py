@@ -18,7 +18,7 @@ from pymongo import DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
 from pymongo.client_session import ClientSession
 
 from demo.traffic_broken import break_document, heal_document
-from demo.traffic_shop import UNIQUE, BusyShop
+from demo.traffic_shop import UNIQUE, BusyShop, UniqueField
 from demo.traffic_updates import UPDATES
 
 Run = Callable[[BusyShop], None]
@@ -82,10 +82,10 @@ def insert_many(shop: BusyShop) -> None:
 
 @operation(weight=2)
 def duplicate_key(shop: BusyShop) -> None:
-    """A writer takes a name that is taken."""
-    name = shop.random.choice(list(UNIQUE))
-    taken = _unique_value(shop, name, shop.pick(name))
-    shop.insert(name, {**shop.fresh(name), UNIQUE[name]: taken or shop.unused(name)})
+    """A writer takes a value that is taken."""
+    at = shop.random.choice(UNIQUE)
+    taken = _unique_value(shop, at, shop.pick(at.collection))
+    shop.insert(at.collection, {**shop.fresh(at.collection), at.field: taken or shop.unused(at.collection)})
 
 
 @operation(weight=6)
@@ -273,50 +273,53 @@ def children_back(shop: BusyShop) -> None:
     shop.count(shop[name].update_one({"_id": shop.pick(name)}, {"$set": {array: elements}}))
 
 
-# --- usernames ------------------------------------------------------------------------------------------------------
+# --- unique values --------------------------------------------------------------------------------------------------
 
 
-def _unique_value(shop: BusyShop, name: str, identity: Any, session: ClientSession | None = None) -> str:
+def _unique_value(shop: BusyShop, at: UniqueField, identity: Any, session: ClientSession | None = None) -> str:
     """'' if there is no such document, or it has no text in the field."""
-    field = UNIQUE[name]
-    found = shop[name].find_one({"_id": identity}, {field: 1}, session=session) or {}
-    value = found.get(field)
+    found = shop[at.collection].find_one({"_id": identity}, {at.field: 1}, session=session) or {}
+    value = found.get(at.field)
     return value if isinstance(value, str) else ""
 
 
-def _rename_user(shop: BusyShop, identity: Any, username: str, session: ClientSession | None = None) -> int:
-    return shop.count(shop["users"].update_one({"_id": identity}, {"$set": {"username": username}}, session=session))
+def _take(shop: BusyShop, at: UniqueField, identity: Any, value: str, session: ClientSession | None = None) -> int:
+    change = {"$set": {at.field: value}}
+    return shop.count(shop[at.collection].update_one({"_id": identity}, change, session=session))
 
 
-@operation(weight=4)
-def username_passed_on(shop: BusyShop) -> None:
-    """One user is renamed, and another takes the old name at once."""
-    one, other = shop.picks("users", 2)
-    old = _unique_value(shop, "users", one)
-    if _rename_user(shop, one, shop.unused("users")) and old:
-        _rename_user(shop, other, old)
+@operation(weight=6)
+def value_passed_on(shop: BusyShop) -> None:
+    """One document takes another value, and a second one takes the old value at once."""
+    at = shop.random.choice(UNIQUE)
+    one, other = shop.picks(at.collection, 2)
+    old = _unique_value(shop, at, one)
+    if _take(shop, at, one, shop.unused(at.collection)) and old:
+        _take(shop, at, other, old)
 
 
-@operation(weight=2)
-def usernames_swapped(shop: BusyShop) -> None:
-    """Three writes, since the name must be free before it is taken."""
-    one, other = shop.picks("users", 2)
-    _swap(shop, one, other, None)
+@operation(weight=3)
+def values_swapped(shop: BusyShop) -> None:
+    """Three writes, since the value must be free before it is taken."""
+    at = shop.random.choice(UNIQUE)
+    one, other = shop.picks(at.collection, 2)
+    _swap(shop, at, one, other, None)
 
 
-@operation(weight=2)
-def usernames_swapped_at_once(shop: BusyShop) -> None:
-    one, other = shop.picks("users", 2)
+@operation(weight=3)
+def values_swapped_at_once(shop: BusyShop) -> None:
+    at = shop.random.choice(UNIQUE)
+    one, other = shop.picks(at.collection, 2)
     with shop.transaction() as session:
-        _swap(shop, one, other, session)
+        _swap(shop, at, one, other, session)
 
 
-def _swap(shop: BusyShop, one: Any, other: Any, session: ClientSession | None) -> None:
-    mine, theirs = (_unique_value(shop, "users", identity, session) for identity in (one, other))
+def _swap(shop: BusyShop, at: UniqueField, one: Any, other: Any, session: ClientSession | None) -> None:
+    mine, theirs = (_unique_value(shop, at, identity, session) for identity in (one, other))
     if mine and theirs:
-        _rename_user(shop, one, shop.unused("users"), session)
-        _rename_user(shop, other, mine, session)
-        _rename_user(shop, one, theirs, session)
+        _take(shop, at, one, shop.unused(at.collection), session)
+        _take(shop, at, other, mine, session)
+        _take(shop, at, one, theirs, session)
 
 
 # --- transactions ---------------------------------------------------------------------------------------------------
@@ -364,11 +367,12 @@ def transaction_reinsert(shop: BusyShop) -> None:
 @operation(weight=1)
 def transaction_duplicate_key(shop: BusyShop) -> None:
     """What was written before the refusal goes with it."""
-    one, other = shop.picks("users", 2)
+    at = shop.random.choice(UNIQUE)
+    one, other = shop.picks(at.collection, 2)
     with shop.transaction() as session:
-        taken = _unique_value(shop, "users", other, session) or shop.unused("users")
-        shop.count(shop["users"].update_one({"_id": other}, {"$inc": {"visits": 1}}, session=session))
-        _rename_user(shop, one, taken, session)
+        taken = _unique_value(shop, at, other, session) or shop.unused(at.collection)
+        shop.count(shop[at.collection].update_one({"_id": other}, {"$inc": {"visits": 1}}, session=session))
+        _take(shop, at, one, taken, session)
 
 
 @operation(weight=1)

@@ -7,7 +7,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Iterator
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from bson import Decimal128, ObjectId
 from docferry.rehearsal.oddities import AWKWARD
@@ -33,8 +33,20 @@ AWKWARD_SHARE = 0.08
 BROKEN_MAX = 20
 MAJORITY = WriteConcern("majority")
 
-UNIQUE = {"users": "username", "products": "sku", "categories": "slug"}
-"""The field of each collection that has a unique index, besides the users' email."""
+
+class UniqueField(NamedTuple):
+    """A field that MongoDB keeps unique."""
+
+    collection: str
+    field: str
+
+
+UNIQUE = (
+    UniqueField("users", "username"),
+    UniqueField("users", "email"),
+    UniqueField("products", "sku"),
+    UniqueField("categories", "slug"),
+)
 
 
 class BusyShop:
@@ -152,10 +164,9 @@ class BusyShop:
         self._serial += 1
         document = make_document(name, self._plan, self._serial % self._plan.size(name), self.random)
         document["_id"] = self._new_id()
-        if name in UNIQUE:
-            document[UNIQUE[name]] = self.unused(name)
+        document |= {at.field: self.unused(name) for at in UNIQUE if at.collection == name}
         if name == "users":
-            document["email"] = f"{document['username']}@example.com"
+            document["email"] += "@example.com"
         if self.random.random() < AWKWARD_SHARE:
             self.random.choice(AWKWARD[name]).apply(document, self.random)
         if identity is not None:
@@ -172,7 +183,7 @@ class BusyShop:
         return ObjectId(at_s.to_bytes(4, "big") + self._mark + (self._serial % 2**24).to_bytes(3, "big"))
 
     def unused(self, name: str) -> str:
-        """A value for the collection's unique field that no document has."""
+        """A value for any of the collection's unique fields that no document has."""
         self._serial += 1
         return f"{name}-{self._mark.hex()}-{self._serial}"
 

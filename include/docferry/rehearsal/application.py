@@ -3,7 +3,8 @@
     DOCFERRY_MONGO_URI=... python -m docferry.rehearsal.application --file shop.yaml --history FILE --number 3 --rate 10
 
 Its writers own users and orders that no other process writes, so that its history (`drill_history`) says what these must be;
-beside them they increment counters that all processes share (`make_counters` makes them beforehand). Its reader asks for all
+beside them they increment counters that all processes share (`make_counters` makes them beforehand), and people contend with
+those of other processes for e-mail addresses (`registrations`). Its reader asks for all
 of them by key, by e-mail address, and for a customer's orders. It runs until SIGTERM or Ctrl-C, and ends when what is under
 way has been answered. A document whose write has failed may be or not be: it is left alone from then on, and another takes
 its place.
@@ -26,12 +27,14 @@ from bson import Decimal128, ObjectId
 
 import docferry
 from docferry.client import DualWriteManager
-from docferry.rehearsal.history import Document, HistoryWriter
+from docferry.rehearsal.history import Document, HistoryWriter, summary_of
+from docferry.rehearsal.registrations import Registrar
 from docferry.rehearsal.words import FIRST_NAMES, ORDER_STATUSES, PLACES, TAGS
 
 WRITERS = 3
 READS_SHARE = 0.2
 """Of all requests; the reader has them to itself, so that reads go on while writes wait."""
+REGISTRATIONS_SHARE = 0.1
 USERS = 4
 ORDERS = 4
 """Documents of each writer. Few: each is written often, and no partition of an index grows large."""
@@ -188,7 +191,7 @@ class Writer:
             "argument": argument,
         }
         call = getattr(self._manager[owned.collection], method)
-        told, error = self._history.request(lambda: _told(call(*arguments, **options)), about)
+        told, error = self._history.request(lambda: summary_of(call(*arguments, **options)), about)
         done = not error and told not in _NOTHING
         if not done:
             owned.give_up()
@@ -232,7 +235,7 @@ class Writer:
             "argument": document, "refused": True,
         }  # fmt: skip
         insert = self._manager[owned.collection].insert_one
-        _, error = self._history.request(lambda: _told(insert(document)), about)
+        _, error = self._history.request(lambda: summary_of(insert(document)), about)
         if error != "DuplicateKeyError":
             owned.give_up()
 
@@ -240,21 +243,10 @@ class Writer:
         name = self._random.choice(COUNTERS)
         query, change = {"username": name}, {"$inc": {"visits": 1}}
         about = {"kind": "increment", "method": "update_one", "collection": "users", "counter": name, "query": query}
-        self._history.request(lambda: _told(self._manager["users"].update_one(query, change)), about)
+        self._history.request(lambda: summary_of(self._manager["users"].update_one(query, change)), about)
 
 
 _NOTHING = ({"matched": 0, "modified": 0}, {"deleted": 0}, {"document": None})
-
-
-def _told(result: Any) -> Document:
-    """What a write's result says."""
-    if result is None or isinstance(result, dict):
-        return {"document": result}
-    if hasattr(result, "inserted_id"):
-        return {"inserted": 1}
-    if hasattr(result, "deleted_count"):
-        return {"deleted": result.deleted_count}
-    return {"matched": result.matched_count, "modified": result.modified_count}
 
 
 # --- reads -----------------------------------------------------------------------------------------------------------
@@ -327,8 +319,10 @@ def work(manager: DualWriteManager, history: HistoryWriter, number: int, rate: f
     """Traffic until `stop`. Raises what a thread ended with."""
     writers = [Writer(manager, history, f"p{number}-{one}") for one in range(WRITERS)]
     reader = ApplicationReader(manager, history, f"p{number}-reader", [owned for one in writers for owned in one.owned])
-    each = rate * (1 - READS_SHARE) / WRITERS
+    each = rate * (1 - READS_SHARE - REGISTRATIONS_SHARE) / WRITERS
     workers = [Worker(f"writer {index}", one.step, each, stop) for index, one in enumerate(writers)]
+    registrar = Registrar(manager, history, f"p{number}-people")
+    workers.append(Worker("registrar", registrar.step, rate * REGISTRATIONS_SHARE, stop))
     workers.append(Worker("reader", reader.step, rate * READS_SHARE, stop))
     for worker in workers:
         worker.start()

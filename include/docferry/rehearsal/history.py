@@ -8,8 +8,9 @@
 
 `time` is the machine's monotonic clock, one for all processes; `wall` seconds since 1970. A `begin` without an `end` is a request
 whose outcome is not known: the process was killed. `kind` is write, read, or increment (of a document that all processes
-share, named by `counter`). A write with `refused` must fail with a DuplicateKeyError. Values are MongoDB's canonical extended
-JSON.
+share, named by `counter`), or exchange (of two documents in one transaction, whose `writes` are listed). A write with `refused`
+must fail with a DuplicateKeyError; one with `contested`, the name of a field with a unique index, may. Values are MongoDB's
+canonical extended JSON.
 """
 
 from __future__ import annotations
@@ -73,6 +74,17 @@ class HistoryWriter:
     def stop(self, counts: Mapping[str, int]) -> None:
         """The process has ended of its own accord."""
         self._write({"at": "stop", "counts": dict(counts)})
+
+
+def summary_of(result: Any) -> Document:
+    """What a write's result says."""
+    if result is None or isinstance(result, dict):
+        return {"document": result}
+    if hasattr(result, "inserted_id"):
+        return {"inserted": 1}
+    if hasattr(result, "deleted_count"):
+        return {"deleted": result.deleted_count}
+    return {"matched": result.matched_count, "modified": result.modified_count}
 
 
 def _error(error: Exception) -> Document:

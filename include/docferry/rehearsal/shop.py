@@ -6,7 +6,7 @@ orders can name users and products that have not been made yet.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -41,6 +41,13 @@ Document = dict[str, Any]
 COLLECTIONS = ("users", "orders", "products", "categories")
 CHILDREN: Mapping[str, str] = {"users": "addresses", "orders": "items"}
 """The array whose elements become items of their own."""
+GUARDED: Mapping[str, Sequence[str]] = {
+    "users": ("_id", "email"),
+    "orders": (),
+    "products": ("sku",),
+    "categories": ("slug",),
+}
+"""What a guard keeps unique once DynamoDB leads: the fields of unique indexes of which no table key is made."""
 BATCH_DOCUMENTS = 500
 EPOCH = datetime(2021, 3, 1, tzinfo=UTC)
 SPAN_S = 5 * 365 * 86_400
@@ -100,10 +107,11 @@ class ShopDocument:
     storable: bool = True
 
     def expected_items(self, collection: str) -> int:
-        """Items in DynamoDB: one for the document and one for each child; none if it must become a dead letter."""
+        """Items in DynamoDB: one for the document, each child and each unique value; none if it must become a dead letter."""
         if not self.storable:
             return 0
-        return 1 + len(self.document.get(CHILDREN.get(collection, "")) or ())
+        guards = sum(bool(self.document.get(name)) for name in GUARDED[collection])
+        return 1 + len(self.document.get(CHILDREN.get(collection, "")) or ()) + guards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from support.client.cases import CASES
 from support.client.delegated import DELEGATED
 from support.client.many import MANY
 from support.client.rig import MODES, Asynchronous, Blocking, Db, Plain, application, connected, set_mode
+from support.shop_indexes import create_unique_indexes
 from support.transactions.cases import TRANSACTIONS
 
 
@@ -24,8 +25,7 @@ def expected(stack: SandboxStack) -> Callable[[str], list[Any]]:
     def of(case: str) -> list[Any]:
         if case not in found:
             plain = Plain(stack.env()["DOCFERRY_APP_MONGO_URI"], f"plain{uuid.uuid4().hex[:8]}")
-            plain.database["users"].create_index("username", unique=True)
-            plain.database["users"].create_index("email", unique=True, sparse=True)
+            create_unique_indexes(plain.database)
             found[case] = (CASES | DELEGATED | MANY | TRANSACTIONS)[case](plain)
             plain.close()
         return found[case]

@@ -87,7 +87,7 @@ def test_query_that_ends_at_its_limit_has_no_next(shop: Asking) -> None:
 
 
 def test_query_since_is_from_that_moment_on_not_on_that_day(shop: Asking) -> None:
-    shop.insert("users", *(user(f"u{day}", ObjectId(f"65{day:022x}"), day) for day in (1, 2, 3)))
+    shop.insert("users", *(user(f"u{day}", ObjectId(f"66{day:022x}"), day) for day in (1, 2, 3)))
     shop.insert("users", user("idle", BOB, 3, status="idle"), user("odd", ANN, lastLoginAt="2025 or so"))
     seattle = {"city": "Seattle"}
     found = shop.query("active_users_in_city", since="2024-01-02", **seattle).documents

@@ -16,6 +16,7 @@ from docferry.flows.cutover.return_evidence import WITHOUT_VALIDATION
 from docferry.flows.fence.record import Recorded, recorded_fence
 from docferry.flows.ledger.modes import read_mode
 from docferry.flows.ledger.reigns import read_reigns
+from pymongo.errors import DuplicateKeyError
 from support.backfill.rig import Rig, eventually
 from support.client.rig import MODES, set_mode
 from support.client.traffic import Traffic, in_dynamodb, in_mongodb
@@ -160,16 +161,20 @@ def test_way_back_without_journals_says_that_it_is_not_proved(rig: Rig) -> None:
     assert in_mongodb(rig.database) == traffic.acknowledged()
 
 
-def test_unique_index_that_no_key_stands_for_keeps_dynamodb_from_leading_unless_it_is_waived(rig: Rig) -> None:
-    with wiring.connect(rig.file):
-        some = {"email": {"$gt": ""}}
-        rig.database["users"].create_index("email", unique=True, partialFilterExpression=some)
+def test_unique_index_that_the_file_does_not_name_keeps_dynamodb_from_leading_unless_it_is_waived(rig: Rig) -> None:
+    with wiring.connect(rig.file) as manager:
+        some = {"phone": {"$gt": ""}}
+        rig.database["users"].create_index("phone", unique=True, partialFilterExpression=some)
         ready(rig)
-        refusal = r"users\.email: is unique in MongoDB.*waived_unique: \[users\.email\]"
+        refusal = r"users\.phone: is unique in MongoDB.*waived_unique: \[users\.phone\]"
         with pytest.raises(PreflightFailed, match=refusal):
-            switch(rig, quick(rig, waived_unique=()))
+            switch(rig, quick(rig))
         assert read_mode(rig.ledger) == READS
-        assert switch(rig, quick(rig, hold_s=10.0, waived_unique=("users.email",))).after == "DYNAMODB_ONLY"
+        assert switch(rig, quick(rig, hold_s=10.0, waived_unique=("users.phone",))).after == "DYNAMODB_ONLY"
+        for name in ("one", "other"):
+            manager["users"].insert_one({"username": name, "email": f"{name}@x", "phone": "1"})
+        with pytest.raises(DuplicateKeyError):
+            manager["users"].insert_one({"username": "third", "email": "one@x"})
 
 
 def test_switch_is_refused_before_anything_is_touched(rig: Rig) -> None:

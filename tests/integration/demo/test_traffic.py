@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from demo.traffic import TrafficProcess, TrafficReport, make_events
 from demo.traffic_operations import OPERATIONS, operation_kinds
+from demo.traffic_shop import UNIQUE, UniqueField
 from docferry.config import load_migration
 from docferry.errors import DocumentError, Unavailable
 from docferry.rehearsal.shop import COLLECTIONS, INDEXES, load_shop
@@ -155,12 +156,13 @@ def test_change_stream_shows_every_shape_of_update(run: Run) -> None:
     assert {"profile.location.city", "addresses", "items"} <= {f for update in updates for f in update["removedFields"]}
 
 
-def test_names_pass_from_one_user_to_another(run: Run) -> None:
+@pytest.mark.parametrize("at", UNIQUE, ids=str)
+def test_unique_values_pass_from_one_document_to_another(run: Run, at: UniqueField) -> None:
     owners: dict[str, set[Any]] = {}
     for change in run.changes:
-        name = change.get("updateDescription", {}).get("updatedFields", {}).get("username")
-        if name is not None:
-            owners.setdefault(name, set()).add(change["documentKey"]["_id"])
+        value = change.get("updateDescription", {}).get("updatedFields", {}).get(at.field)
+        if change["ns"]["coll"] == at.collection and value is not None:
+            owners.setdefault(value, set()).add(change["documentKey"]["_id"])
     assert sum(len(ids) > 1 for ids in owners.values()) > 10
 
 
@@ -185,8 +187,8 @@ def test_shop_keeps_its_size_and_its_unique_indexes(run: Run, client: MongoClien
         target = client[run.database][name]
         assert abs(target.count_documents({}) - fresh[name]) < 0.3 * fresh[name] + 10
         assert len(target.index_information()) == len(INDEXES[name]) + 1
-    for name, field in (("users", "username"), ("products", "sku"), ("categories", "slug")):
-        values = [document[field] for document in client[run.database][name].find({}, {field: 1})]
+    for name, field in UNIQUE:
+        values = [found[field] for found in client[run.database][name].find({field: {"$gt": ""}}, {field: 1})]
         assert len(set(values)) == len(values)
 
 

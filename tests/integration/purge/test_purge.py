@@ -31,7 +31,6 @@ def rig(stack: SandboxStack, tmp_path: Path) -> Iterator[Rig]:
     """A small shop, loaded and followed. A product and an order were deleted, and a user moved: tombstones of each."""
     made = shop_rig(stack.env(), tmp_path, f"purge_{ObjectId()}")
     with_images(made)
-    made.database["users"].create_index("username", unique=True)
     for name in MAKERS:
         made.database[name].insert_many([MAKERS[name](f"{name}{number}") for number in range(3)])
     made.load()
@@ -62,13 +61,13 @@ def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_tombstones_are_purged_when_it_is_proved_and_never_before(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     before = rig.scan()
     buried = tombstones(rig)
-    assert {key[0].partition("#")[0] for key in buried} == {"PRODUCT", "ORDER", "USER"}
-    assert len(buried) == 1 + 4 + 3
+    assert {key[0].partition("#")[0] for key in buried} == {"PRODUCT", "ORDER", "USER", "UNIQUE"}
+    assert len(buried) == 2 + 4 + 3  # a product and its guard, an order with three items, a user's old place
 
     with pytest.raises(PreflightFailed, match=r"too young .*run again in"):
         purge(rig)
     seen = purge(rig, dry_run=True)
-    assert (seen.scanned, seen.kept["young"], seen.purgeable) == (8, 8, 0)
+    assert (seen.scanned, seen.kept["young"], seen.purgeable) == (9, 9, 0)
     no_wait(monkeypatch)
 
     begin_again(rig.job(), ["categories"])
@@ -84,21 +83,22 @@ def test_tombstones_are_purged_when_it_is_proved_and_never_before(rig: Rig, monk
     (letter,) = list_letters(rig.ledger, "products")
     assert letter.id == str(again["_id"])
     report = purge(rig)
-    assert (report.scanned, report.purged, report.kept["dead_letter"], report.changed) == (10, 9, 1, 0)
-    assert [key[0] for key in tombstones(rig)] == [f"PRODUCT#{again['_id']}"]
+    assert (report.scanned, report.purged, report.kept["dead_letter"], report.changed) == (12, 10, 2, 0)
+    assert {key[0] for key in tombstones(rig)} == {f"PRODUCT#{again['_id']}", "UNIQUE#products.sku_1#SKU-products0"}
     assert validate(rig).ok
 
     rig.database["products"].delete_one({"_id": again["_id"]})
     catch_up(rig)
-    assert purge(rig).purged == 1
+    assert purge(rig).purged == 2
     assert tombstones(rig) == {}
     after = rig.scan()
-    assert {key: item for key, item in after.items() if key[0].partition("#")[0] != "CATEGORY"} == {
+    again_loaded = ("CATEGORY#", "UNIQUE#categories.")
+    gone = {key for key, item in before.items() if item.get("sku") == {"S": "SKU-products1"}}
+    gone |= {key for key in before if key[0] == "UNIQUE#products.sku_1#SKU-products1"}
+    assert {key: item for key, item in after.items() if not key[0].startswith(again_loaded)} == {
         key: item
         for key, item in before.items()
-        if "_deleted" not in item
-        and item.get("sku") != {"S": "SKU-products1"}
-        and key[0].partition("#")[0] != "CATEGORY"
+        if "_deleted" not in item and key not in gone and not key[0].startswith(again_loaded)
     }
     assert validate(rig).ok
 
@@ -125,7 +125,7 @@ def test_document_that_returns_between_judging_and_deleting_stays(rig: Rig, monk
             return written
 
     report = with_target(rig, lambda target: purging.purge(job_of(rig), Meanwhile(target)))
-    assert (report.scanned, report.purged, report.changed) == (8, 7, 1)
+    assert (report.scanned, report.purged, report.changed) == (9, 8, 1)
     assert rig.scan()[key]["sku"] == {"S": "SKU-returned"}
     assert tombstones(rig) == {}
     assert validate(rig).ok

@@ -41,7 +41,6 @@ def rig(stack: SandboxStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(purging, "STALE_S", 0.0)
     made = shop_rig(stack.env(), tmp_path, f"held_{ObjectId()}")
     with_images(made)
-    made.database["users"].create_index("username", unique=True)
     made.database["orders"].insert_many([MAKERS["orders"](f"o{number}") for number in range(3)])
     made.load()
     with_target(made, lambda target: follow(made, target))

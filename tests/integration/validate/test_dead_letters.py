@@ -35,7 +35,6 @@ pytestmark = [pytest.mark.xdist_group("dead_letters"), pytest.mark.usefixtures("
 def rig(stack: SandboxStack, tmp_path: Path) -> Iterator[Rig]:
     """A shop whose only product is over 400 KB, among others that are fine."""
     made = shop_rig(stack.env(), tmp_path, f"letters_{ObjectId()}", dead_letter_share=1.0)
-    made.database["users"].create_index("username", unique=True)
     made.database["users"].insert_one(MAKERS["users"]("fine"))
     made.database["products"].insert_many([MAKERS["products"]("fine"), large()])
     made.load()

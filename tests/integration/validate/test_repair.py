@@ -74,8 +74,6 @@ def small(stack: SandboxStack, tmp_path: Path, request: pytest.FixtureRequest) -
     """One user, one order, one product, loaded."""
     made = shop_rig(stack.env(), tmp_path, f"repair_{abs(hash(request.node.name))}")
     for name in ("users", "orders", "products"):
-        if name == "users":
-            made.database[name].create_index("username", unique=True)
         made.database[name].insert_one(MAKERS[name]("one"))
     made.load()
     forget_position(made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -194,22 +195,21 @@ def test_items_of_a_document_that_has_become_unstorable_are_extra(
         report = validate(rig)
     finally:
         rig.database["users"].replace_one({"_id": host["_id"]}, host)
-    kinds = sorted(one.kind.value for one in report.differences)
-    assert kinds == ["extra", "extra", "extra", "unaccounted"], report.render()
+    kinds = Counter(one.kind.value for one in report.differences)
+    assert kinds == {"extra": 5, "unaccounted": 1}, report.render()  # the root, two addresses, two guards
 
 
 def test_letter_of_a_document_whose_key_another_document_holds_counts_as_unstorable(
     stack: SandboxStack, tmp_path: Path
 ) -> None:
     made = shop_rig(stack.env(), tmp_path, "collisions")
-    made.database["users"].create_index("username", unique=True)
     first = MAKERS["users"]("same")
     made.database["users"].insert_one(first)
     made.load()
     forget_position(made)
     # As if the unique index had been gone for a while: the letter says so, and the key stays the first one's.
     made.database["users"].drop_index("username_1")
-    second = MAKERS["users"]("same") | {"addresses": []}
+    second = MAKERS["users"]("same") | {"addresses": [], "email": "second@example.com"}
     made.database["users"].insert_one(second)
     open_letter(made.ledger, "users", KeyCollision("twice", id=str(second["_id"])), encode(second), 1)
     job = job_of(made)
@@ -278,7 +278,6 @@ def test_version_that_is_none_is_found(
 
 def test_nothing_to_compare_is_fine(stack: SandboxStack, tmp_path: Path) -> None:
     made = shop_rig(stack.env(), tmp_path, "nothing_here")
-    made.database["users"].create_index("username", unique=True)
     try:
         for report in (validate(made), validate(made, sample=10)):
             assert report.ok
@@ -290,13 +289,12 @@ def test_nothing_to_compare_is_fine(stack: SandboxStack, tmp_path: Path) -> None
 
 def test_empty_collections_with_items_left_in_the_table_are_not_equal(stack: SandboxStack, tmp_path: Path) -> None:
     made = shop_rig(stack.env(), tmp_path, "once_here")
-    made.database["users"].create_index("username", unique=True)
     made.database["categories"].insert_one(MAKERS["categories"]("gone"))
     made.load()
     forget_position(made)
     made.database["categories"].delete_many({})
     try:
-        assert [one.kind.value for one in validate(made).differences] == ["extra"]
+        assert [one.kind.value for one in validate(made).differences] == ["extra", "extra"]  # its guard, too
     finally:
         made.close()
 

@@ -45,7 +45,6 @@ def rig(stack: SandboxStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         made.migration, validate=dataclasses.replace(made.migration.validate, settle_s=2.0)
     )
     with_images(made)
-    made.database["users"].create_index("username", unique=True)
     for name in MAKERS:
         made.database[name].insert_many([MAKERS[name](f"{name}{number}") for number in range(EACH)])
     made.load()

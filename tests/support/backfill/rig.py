@@ -37,6 +37,7 @@ from docferry.wiring import who
 from pymongo import MongoClient
 
 from support.place import SHOP_FILE
+from support.shop_indexes import create_unique_indexes
 
 T = TypeVar("T")
 DRIVER = Path(__file__).with_name("driver.py")
@@ -260,7 +261,14 @@ class Driver:
 
 
 def shop_rig(env: Mapping[str, str], directory: Path, database: str, **settings: Any) -> Rig:
-    """The shop's own migration file, on other tables."""
+    """The shop's own migration file, on other tables. MongoDB has the unique indexes that the file names."""
+    rig = bare_shop_rig(env, directory, database, **settings)
+    create_unique_indexes(rig.database)
+    return rig
+
+
+def bare_shop_rig(env: Mapping[str, str], directory: Path, database: str, **settings: Any) -> Rig:
+    """The same without anything in MongoDB."""
     mark = uuid.uuid4().hex[:8]
     tree = yaml.safe_load(SHOP_FILE.read_text())
     tree["tables"] = {f"Shop{mark}": tree["tables"]["Shop"]}

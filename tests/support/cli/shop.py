@@ -21,6 +21,7 @@ from pymongo import MongoClient
 
 from support.backfill.rig import session_of
 from support.place import SHOP_FILE
+from support.shop_indexes import create_unique_indexes
 from support.validate.planting import MAKERS, SECRET
 
 COMMANDS = (
@@ -138,7 +139,7 @@ def new_shop(stack: SandboxStack, directory: Path) -> Shop:
     database = MongoClient[Any](env["DOCFERRY_MONGO_URI"])[f"cli_{mark}"]
     for name in MAKERS:
         database.create_collection(name)
-    database["users"].create_index("username", unique=True)
+    create_unique_indexes(database)
     client = session_of(env).client("dynamodb", endpoint_url=env["AWS_ENDPOINT_URL_DYNAMODB"])
     return Shop(file, f"Shop{mark}", f"Ledger{mark}", database, client, env)
 

@@ -270,7 +270,6 @@ def shop_for_drill(stack: SandboxStack, directory: Path) -> Rig:
         TableName=rig.table,
         StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
     )
-    rig.database["users"].create_index("email", unique=True, sparse=True)
     make_counters(rig.database["users"])
     rig.load()
     return rig

@@ -38,10 +38,9 @@ CURSORS = frozenset({"find", "aggregate", "aggregate_raw_batches", "find_raw_bat
 
 
 def application(stack: SandboxStack, directory: Path, database: str) -> Rig:
-    """The shop's tables and collections, empty, with the indexes that an application would have."""
+    """The shop's tables and collections, empty, with its unique indexes."""
     rig = shop_rig(stack.env(), directory, database)
     with_images(rig.database)
-    rig.database["users"].create_index("email", unique=True, sparse=True)
     return rig
 
 

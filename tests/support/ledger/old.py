@@ -11,10 +11,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from docferry.config import Migration, parse_migration
+from docferry.config import Migration
 from docferry.ports.flows import Ledger
 
-from support.place import SHOP_FILE
+from support.shop_indexes import shop_without_guards
 
 ITEMS = Path(__file__).with_name("shop_of_the_version_before.json")
 
@@ -27,10 +27,7 @@ def old_items() -> list[dict[str, Any]]:
 
 def old_migration(*, changed: bool = False) -> Migration:
     """The file by which the shop was loaded; or one in which a collection's key has changed since."""
-    text = SHOP_FILE.read_text()
-    if changed:
-        text = text.replace('"USER#{username}"', '"U#{username}"')
-    return parse_migration(text.encode(), "shop.yaml")
+    return shop_without_guards(*([('"USER#{username}"', '"U#{username}"')] if changed else []))
 
 
 def fill(ledger: Ledger) -> Ledger:

@@ -30,6 +30,7 @@ from docferry.testing.jobs import make_job
 from docferry.wiring import who
 
 from support.backfill.rig import Rig, eventually, shop_rig
+from support.shop_indexes import create_unique_indexes
 from support.validate.planting import MAKERS
 
 CAUGHT_UP_S = 120.0
@@ -48,12 +49,12 @@ class Said:
 
 
 def with_images(database: Any) -> None:
-    """The shop's collections, with change stream images and unique names."""
+    """The shop's collections, with change stream images and unique indexes."""
     for name in COLLECTIONS:
         with suppress(Exception):
             database.create_collection(name)
         database.command("collMod", name, changeStreamPreAndPostImages={"enabled": True})
-    database["users"].create_index("username", unique=True)
+    create_unique_indexes(database)
 
 
 def live_shop(env: Mapping[str, str], directory: Path, database: str = "", load: bool = True, **settings: Any) -> Rig:

@@ -24,7 +24,7 @@ from docferry.sandbox import SandboxStack
 from docferry.testing.jobs import change_job, make_job
 from docferry.wiring import Connections, who
 
-from support.backfill.rig import Quiet, Rig, shop_rig
+from support.backfill.rig import Quiet, Rig, bare_shop_rig
 from support.validate.planting import MAKERS
 
 RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
@@ -43,7 +43,7 @@ IDS = (MaxKey(), None, 1.5, Int64(2**40), "", "é", {"b": 1, "a": [2]}, b"\0", D
 def points_rig(stack: SandboxStack, directory: Path, plain: bool = False) -> Rig:
     """A shop with odd documents, and collections of every kind that a dump takes; `plain`: a few documents of a few kinds,
     which is made in a tenth of the time."""
-    rig = shop_rig(stack.env(), directory, f"points_{uuid.uuid4().hex[:8]}")
+    rig = bare_shop_rig(stack.env(), directory, f"points_{uuid.uuid4().hex[:8]}")
     change_file(rig, {"to": str(directory / "points")})
     (fill_plainly if plain else fill)(rig.database)
     return rig

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bson.timestamp import Timestamp
-from docferry.config import load_migration
 from docferry.core.mapping.items import Item, ItemKey, key_of, tombstone
 from docferry.core.versions import snapshot_version, version_of
 from docferry.flows.kernel.job import Job
@@ -21,9 +20,10 @@ from docferry.testing.fakes import FakeLedger, FakeSource, FakeTarget
 from docferry.testing.jobs import change_job, make_job
 
 from support.backfill.rig import Quiet
-from support.place import SHOP_FILE
+from support.shop_indexes import shop_without_guards
 
-SHOP = load_migration(SHOP_FILE)
+SHOP = shop_without_guards()
+"""A document is one item and its children, so that tests count by hand; `test_guards_validated` looks at guards."""
 TABLE = "Shop"
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import pytest
-from docferry.config import parse_migration
 from docferry.core import settings as s
 from docferry.core.settings import CollectionSettings, ItemSettings
 from docferry.flows.ledger import mapping_fingerprint
@@ -23,7 +22,7 @@ from docferry.flows.ledger.mapping_fingerprint import (
 )
 from docferry.ports.flows import Record
 from docferry.testing.fakes import FakeLedger
-from support.place import SHOP_FILE
+from support.ledger.old import old_migration
 
 ITEM = ItemSettings(
     entity="ORDER",
@@ -195,7 +194,7 @@ def test_the_format_is_what_it_was() -> None:
 
 def test_the_old_rule_is_what_it_was() -> None:
     """The hash of `repr()` as the version before made it, of the shop and of a mapping that has everything."""
-    shop = parse_migration(SHOP_FILE.read_bytes(), "shop.yaml")
+    shop = old_migration()
     made = {one.name: old_fingerprint_of(one) for one in shop.collections}
     assert made == {
         "users": "9f433d67cf396ed7",
@@ -207,7 +206,7 @@ def test_the_old_rule_is_what_it_was() -> None:
 
 
 def test_an_old_fingerprint_is_accepted_if_the_file_is_the_same_and_is_renewed() -> None:
-    migration = parse_migration(SHOP_FILE.read_bytes(), "shop.yaml")
+    migration = old_migration()
     ledger = FakeLedger()
     headers = LoadHeaders(ledger)
     for settings in migration.collections:
@@ -223,7 +222,7 @@ def test_an_old_fingerprint_is_accepted_if_the_file_is_the_same_and_is_renewed()
 
 
 def test_an_old_fingerprint_of_another_mapping_is_refused_and_kept() -> None:
-    migration = parse_migration(SHOP_FILE.read_bytes(), "shop.yaml")
+    migration = old_migration()
     ledger = FakeLedger()
     users = migration.collections[0]
     old = old_fingerprint_of(replace(users, unmapped="drop")) or ""
@@ -233,7 +232,7 @@ def test_an_old_fingerprint_of_another_mapping_is_refused_and_kept() -> None:
 
 
 def test_a_renewal_that_meets_another_writer_leaves_the_header_to_it() -> None:
-    migration = parse_migration(SHOP_FILE.read_bytes(), "shop.yaml")
+    migration = old_migration()
     users = migration.collections[0]
 
     class Busy(FakeLedger):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from pymongo.errors import DuplicateKeyError
 
 from docferry.rehearsal.independent.appearance import canonical
 from docferry.rehearsal.independent.history import HistoryVerdict, Replayed, Story
@@ -16,8 +18,21 @@ from docferry.rehearsal.independent.shop_items import SHOP, in_key
 from docferry.rehearsal.independent.verdict import Item, Verdict, id_key
 
 COLLECTIONS = ("users", "orders")
-GUARD = "UNIQUE#users.email_1"
-"""What keeps the e-mail addresses of the shop's users unique: an item for each."""
+UNIQUE = "UNIQUE"
+"""With this begin the keys of guards: items that keep a value unique."""
+GUARDED: Mapping[str, Mapping[str, str]] = {
+    "USER_PROFILE": {"users._id_": "_id", "users.email_1": "email"},
+    "PRODUCT": {"products.sku_1": "sku"},
+    "CATEGORY": {"categories.slug_1": "slug"},
+}
+"""The shop's documents in DynamoDB: the unique indexes that guards keep, and the attribute of each."""
+INDEXES: Sequence[tuple[str, str, Mapping[str, Any]]] = (
+    ("users", "username", {}),
+    ("users", "email", {"partialFilterExpression": {"email": {"$gt": ""}}}),
+    ("products", "sku", {}),
+    ("categories", "slug", {}),
+)
+"""The shop's unique indexes in MongoDB."""
 
 
 def compare_with_mongodb(replayed: Replayed, database: Any) -> None:
@@ -74,26 +89,52 @@ def compare_with_dynamodb(replayed: Replayed, client: Any, table: str) -> None:
 
 
 def compare_guards(verdict: HistoryVerdict, items: Sequence[Item]) -> None:
-    """Add to the verdict every e-mail address that two users have, and every guard that is not exactly its user's."""
+    """Add to the verdict every unique value that two documents have, and every guard that is not exactly its document's."""
     there = [item for item in items if "_deleted" not in item]
     holders: dict[str, list[str]] = defaultdict(list)
     for item in there:
-        if item.get("entityType") == {"S": "USER_PROFILE"} and item.get("email", {}).get("S"):
-            holders[f"{GUARD}#{in_key(item['email']['S'])}"].append(json.dumps(item["_id"]))
-    guards = {item["PK"]["S"]: json.dumps(item["_id"]) for item in there if item.get("entityType") == {"S": GUARD}}
-    for key, users in holders.items():
-        if len(users) > 1:
-            verdict.resurrected.append(f"{key}: {len(users)} users have it")
-        elif guards.get(key) != users[0]:
+        for guard, value in _values(item):
+            holders[f"{guard}#{value}"].append(json.dumps(item["_id"]))
+    guards = {item["PK"]["S"]: json.dumps(item["_id"]) for item in there if item["PK"]["S"].partition("#")[0] == UNIQUE}
+    for key, documents in holders.items():
+        if len(documents) > 1:
+            verdict.resurrected.append(f"{key}: {len(documents)} documents have it")
+        elif guards.get(key) != documents[0]:
             verdict.lost.append(f"{key}: nothing keeps it unique")
-    verdict.resurrected += [f"{key}: no user has it" for key in guards.keys() - holders.keys()]
+    verdict.resurrected += [f"{key}: no document has it" for key in guards.keys() - holders.keys()]
+
+
+def _values(item: Item) -> Iterator[tuple[str, str]]:
+    """(guard, value as its key has it) of the unique values that a document's item bears."""
+    for index, attribute in GUARDED.get(item.get("entityType", {}).get("S", ""), {}).items():
+        text = item.get(attribute, {}).get("S")
+        if text:
+            # An ObjectId is written as it is; a text that looks like one is not.
+            yield f"{UNIQUE}#{index}", text if attribute == "_id" else str(in_key(text))
+
+
+def compare_indexes(verdict: HistoryVerdict, database: Any) -> None:
+    """Add to the verdict every unique index of MongoDB's that MongoDB itself would refuse to build on what it holds.
+
+    Each is built once more, under a name of its own and with a field that no document has, and goes at once.
+    """
+    for collection, field, options in INDEXES:
+        keys = [(field, 1), ("drill.judged", 1)]
+        try:
+            name = database[collection].create_index(keys, name="drill_judged", unique=True, **options)
+        except DuplicateKeyError as error:
+            value = (error.details or {}).get("keyValue", {}).get(field)
+            verdict.resurrected.append(f"{collection} in MongoDB: two documents have {field} {value}")
+        else:
+            database[collection].drop_index(name)
 
 
 def _compare_items(story: Story, found: Sequence[Item], verdict: HistoryVerdict) -> None:
     """Against each of the things that the document may be. One of them must fit."""
     verdicts = []
     for state in story.states:
-        expected = SHOP[story.collection](state) if state is not None else ()
+        items = SHOP[story.collection](state) if state is not None else ()
+        expected = [one for one in items if one.key[0].partition("#")[0] != UNIQUE]
         verdicts.append(compare_all(expected, found, Verdict(live=True)))
     if any(one.counts == (0, 0, 0) for one in verdicts):
         return

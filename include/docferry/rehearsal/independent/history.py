@@ -23,6 +23,7 @@ from bson import json_util
 
 from docferry.rehearsal.independent.appearance import canonical
 from docferry.rehearsal.independent.replay import REFUSED, Document, State, matches, replay
+from docferry.rehearsal.independent.uniqueness import RefusedValue, unique_problems
 from docferry.rehearsal.independent.verdict import id_key
 
 NOT_DONE = frozenset({REFUSED, "WritesHeld", "CallRefused", "LeaderUnknown", "MembershipBroken"})
@@ -171,6 +172,8 @@ class HistoryVerdict:
     unindexed: int = 0
     """Documents that an index of DynamoDB did not name yet."""
     documents: int = 0
+    unique: Counter[str] = field(default_factory=Counter)
+    """Of e-mail addresses that several processes wanted: `taken`, `refused`, `exchanged` between two documents."""
     requests: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     pauses_s: list[float] = field(default_factory=list)
@@ -192,6 +195,8 @@ class HistoryVerdict:
             f"held writes   {_distribution(self.held_s)}",
             f"longest pause between two reads of a process {max(self.pauses_s, default=0.0):.2f} s; behind where nothing else is "
             f"promised: {self.stale}; not yet in an index: {self.unindexed}",
+            f"e-mail addresses that many want: {self.unique['taken']} taken, {self.unique['refused']} refused, "
+            f"{self.unique['exchanged']} exchanged",
         ]
         for kind in ("lost", "resurrected", "failed", "contradicted"):
             lines += [f"{kind}: {one}" for one in getattr(self, kind)[:8]]
@@ -217,12 +222,13 @@ class Replayed:
         self.stories: dict[tuple[str, bytes], Story] = {}
         self.counters = {name: (value, value) for name, value in (counters or {}).items()}
         self._by_value: dict[tuple[str, str, bytes], dict[int, Story]] = defaultdict(dict)
+        self._refusals: list[RefusedValue] = []
+        kinds = {"write": self._write, "increment": self._increment, "exchange": self._exchange}
         for history in histories:
             for request in history.requests:
-                if request.about["kind"] == "write":
-                    self._write(request)
-                elif request.about["kind"] == "increment":
-                    self._increment(request)
+                if request.is_write:
+                    kinds[request.about["kind"]](request)
+        self._judge_values()
         for history in histories:
             _measure(history, self.verdict)
             for request in history.requests:
@@ -235,23 +241,40 @@ class Replayed:
     # --- writes
 
     def _write(self, request: Request) -> None:
-        if request.about.get("refused"):
+        about = request.about
+        if about.get("refused"):
             self._refused(request)
-            return
+        elif about.get("contested") and request.error == REFUSED:
+            self._refused_value(request, about["contested"])
+        elif self._may_have_happened(request):
+            self.verdict.unique["taken"] += bool(about.get("contested"))
+            self._apply(request, about, request.end.get("result"))
+
+    def _may_have_happened(self, request: Request) -> bool:
         if request.error:
             self.verdict.failed.append(f"{request}: {_error(request)}")
-        if request.happened is False:
-            return
-        about = request.about
-        story = self._story(about["collection"], about["_id"])
+        return request.happened is not False
+
+    def _exchange(self, request: Request) -> None:
+        """Several writes of one transaction, which all happened or none."""
+        writes = request.about["writes"]
+        if self._may_have_happened(request):
+            self.verdict.unique["exchanged"] += 1
+            told = request.end["result"]["writes"] if request.ok else [None] * len(writes)
+            for write, one in zip(writes, told, strict=True):
+                self._apply(request, write, one)
+
+    def _apply(self, request: Request, about: Document, answer: Any) -> None:
+        """One document's write, and what it was told."""
+        story = self._story(request.about["collection"], about["_id"])
         outcomes = [replay(state, about) for state in story.states]
         after = [state for state, _ in outcomes]
         if request.ok:
-            told = canonical(request.end["result"])
+            told = canonical(answer)
             fitting = [state for state, must in outcomes if canonical(must) == told]
             if not fitting:
                 must = _short(outcomes[0][1])
-                self.verdict.contradicted.append(f"{request} was told {_short(request.end['result'])}, not {must}")
+                self.verdict.contradicted.append(f"{request} was told {_short(answer)}, not {must}")
             after = fitting or after
         else:
             after = _distinct([*story.states, *after])
@@ -264,6 +287,18 @@ class Replayed:
             self.verdict.contradicted.append(f"{request} was taken, but its key was another document's")
         elif request.error not in ("", REFUSED):
             self.verdict.failed.append(f"{request}: {_error(request)}")
+
+    def _refused_value(self, request: Request, field: str) -> None:
+        """A value that was another's, as it says."""
+        argument = request.about["argument"]
+        self.verdict.unique["refused"] += 1
+        story = str(self._story(request.about["collection"], request.about["_id"]))
+        value = argument.get("$set", argument)[field]
+        self._refusals.append(RefusedValue(story, str(request), value, request.began, request.ended))
+
+    def _judge_values(self) -> None:
+        users = {str(story): story.versions for story in self.stories.values() if story.collection == "users"}
+        self.verdict.contradicted += unique_problems("email", users, self._refusals)
 
     def _note_values(self, story: Story, states: Sequence[State]) -> None:
         """So that a read finds the stories of which it should have seen something."""

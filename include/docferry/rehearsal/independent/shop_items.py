@@ -1,4 +1,4 @@
-"""The playbook's tables once more, by hand: the items of the shop's four collections."""
+"""The playbook's tables once more, by hand: the items of the shop's four collections, and what keeps their values unique."""
 
 from __future__ import annotations
 
@@ -92,6 +92,12 @@ def _children(value: Any) -> list[Document]:
     return value if filled else []
 
 
+def _guard(index: str, value: Any, of: Document) -> Expected:
+    """The item that keeps a value of a unique index one document's."""
+    entity = f"UNIQUE#{index}"
+    return Expected((f"{entity}#{_key(value)}", "UNIQUE"), entity, of["_id"], {})
+
+
 def _user(user: Document) -> Iterator[Expected]:
     pk = f"USER#{_key(user['username'])}"
     addresses = _children(user.get("addresses"))
@@ -105,6 +111,9 @@ def _user(user: Document) -> Iterator[Expected]:
     if user.get("status") == "active" and _given(city, user.get("lastLoginAt")):
         indexes |= {"GSI2PK": f"CITY#{_key(city)}", "GSI2SK": f"ACTIVE#{_key(user['lastLoginAt'])}"}
     yield Expected((pk, "PROFILE"), "USER_PROFILE", user["_id"], fields, indexes, _USER_TYPES, children=len(addresses))
+    yield _guard("users._id_", user["_id"], user)
+    if isinstance(user.get("email"), str) and user["email"]:
+        yield _guard("users.email_1", user["email"], user)
     for index, address in enumerate(addresses):
         inner = kept_fields(address, {"type"}, RESERVED | {"_id", "addressType"}) | {"addressType": address["type"]}
         sk = f"ADDRESS#{_key(address['type'])}#{index:03d}"
@@ -174,6 +183,7 @@ def _product(product: Document) -> Iterator[Expected]:
     if _given(product.get("sku")):
         indexes |= {"GSI2PK": f"SKU#{_key(product['sku'])}", "GSI2SK": "PRODUCT"}
     yield Expected((pk, "METADATA"), "PRODUCT", product["_id"], fields, indexes, _PRODUCT_TYPES)
+    yield _guard("products.sku_1", product.get("sku"), product)
 
 
 def _category(category: Document) -> Iterator[Expected]:
@@ -185,6 +195,7 @@ def _category(category: Document) -> Iterator[Expected]:
     if _given(category.get("slug")):
         indexes |= {"GSI2PK": f"SLUG#{_key(category['slug'])}", "GSI2SK": "CATEGORY"}
     yield Expected((pk, "METADATA"), "CATEGORY", category["_id"], fields, indexes, _CATEGORY_TYPES)
+    yield _guard("categories.slug_1", category.get("slug"), category)
 
 
 SHOP: Mapping[str, Callable[[Document], Iterator[Expected]]] = {
