@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from docferry.flows.ledger.modes import read_mode
+from docferry.rehearsal.independent.history import Replayed, read_history
+from docferry.rehearsal.processes import Answers
 
 from support.backfill.rig import Rig, eventually, rig_of
 from support.place import ROOT
@@ -60,64 +63,98 @@ def require_unique(rig: Rig) -> dict[str, str]:
 
 
 class Registering:
-    """Processes that register, for as long as the block lasts. `taken` counts refusals, `failed` is what went wrong otherwise."""
+    """Processes in which people contend for `pool` addresses, for as long as the block lasts; one that is killed is replaced."""
 
-    def __init__(self, rig: Rig, env: Mapping[str, str], processes: int, pool: int = 50) -> None:
-        self.did, self.taken = Counter[str](), Counter[str]()
-        self.failed: list[str] = []
-        self.mine: dict[str, str] = {}
-        path = os.pathsep.join([str(ROOT / "include"), str(ROOT / "tests")])
-        full = {**os.environ, **env, "PYTHONPATH": path}
-        self._processes = [
-            subprocess.Popen(
-                [sys.executable, str(SCRIPT), str(rig.file), f"p{number}", str(pool)],
-                env=full, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            ) for number in range(processes)
-        ]  # fmt: skip
-        self._readers = [threading.Thread(target=self._read, args=(one,), daemon=True) for one in self._processes]
-        for reader in self._readers:
-            reader.start()
+    def __init__(self, rig: Rig, env: Mapping[str, str], directory: Path, processes: int, pool: int = 50) -> None:
+        self.histories: list[Path] = []
+        self._rig, self._directory, self._pool = rig, directory, pool
+        self._people = 2 * pool // processes
+        self._env = {**os.environ, **env, "PYTHONPATH": str(ROOT / "include")}
+        self._running: dict[subprocess.Popen[bytes], Answers] = {}
+        for _ in range(processes):
+            self._start()
 
-    def _read(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            told = json.loads(line)
-            if "did" in told:
-                self.did[process.args[3]] += 1  # type: ignore[index]
-            elif "taken" in told:
-                self.taken[",".join(told["taken"])] += 1
-                if not told["value"]:
-                    self.failed.append(f"another value was told: {told}")
-            elif "mine" in told:
-                self.mine |= told["mine"]
-            else:
-                self.failed.append(told["failed"])
+    def _start(self) -> None:
+        number = len(self.histories)
+        history = self._directory / f"registering-{number}.jsonl"
+        self.histories.append(history)
+        words = [self._rig.file, history, number, self._people, self._pool]
+        with (self._directory / f"registering-{number}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, str(SCRIPT), *map(str, words)], env=self._env, stdout=log, stderr=log
+            )
+        self._running[process] = Answers(history)
 
-    def more(self, changes: int = 60) -> None:
-        """Until each process has made so many more."""
-        before = Counter(self.did)
+    def more(self, requests: int = 40) -> None:
+        """Until each process has had so many more answered."""
+        wanted = {process: answers.count() + requests for process, answers in self._running.items()}
 
         def enough() -> bool:
-            ended = [one for one in self._processes if one.poll() is not None]
-            assert not ended, ended[0].stderr and ended[0].stderr.read()
-            names = [str(one.args[3]) for one in self._processes]  # type: ignore[index]
-            return all(self.did[name] >= before[name] + changes for name in names)
+            ended = [process.args for process in self._running if process.poll() is not None]
+            assert not ended, f"{ended} have ended: see their logs in {self._directory}"
+            return all(self._running[process].count() >= count for process, count in wanted.items())
 
-        eventually(enough, f"{changes} more changes of each process")
+        eventually(enough, f"{requests} more requests of each process", every_s=0.1)
 
     def kill(self) -> None:
-        """One of them dies in the midst of what it does. It must not be the last."""
-        process, reader = self._processes.pop(), self._readers.pop()
+        """One of them dies in the midst of a request, and another comes in its place."""
+        process = next(iter(self._running))
+        del self._running[process]
         process.kill()
         process.wait()
-        reader.join()
+        self._start()
 
     def __enter__(self) -> Registering:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for process in self._processes:
+        for process in self._running:
             process.send_signal(signal.SIGTERM)
-        for process, reader in zip(self._processes, self._readers, strict=True):
-            process.wait(timeout=60)
-            reader.join(timeout=60)
+        for process in self._running:
+            try:
+                process.wait(timeout=60)
+            finally:
+                process.kill()
+
+    def replayed(self) -> Replayed:
+        """What all of them were told, by the drill's judge."""
+        return Replayed([read_history(path) for path in self.histories])
+
+
+class LookingAtUsers:
+    """Looks at the users in DynamoDB all the time, while DynamoDB leads: `found` are addresses that two have in one snapshot."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.found: list[str] = []
+        self.looks = 0
+        self._rig, self._stop = rig, threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.1):
+            if read_mode(self._rig.ledger).mode.dynamodb_leads:
+                self._look()
+
+    def _look(self) -> None:
+        by_mail: dict[str, list[Any]] = defaultdict(list)
+        for item in self._rig.scan().values():
+            if item["entityType"]["S"] == "USER_PROFILE" and "_deleted" not in item and "email" in item:
+                by_mail[item["email"]["S"]].append({name: item[name] for name in ("PK", "SK")})
+        self.looks += 1
+        for mail, keys in by_mail.items():
+            if len(keys) > 1 and self._have_it_at_once(mail, keys) and read_mode(self._rig.ledger).mode.dynamodb_leads:
+                self.found.append(f"{mail}: {keys}")
+
+    def _have_it_at_once(self, mail: str, keys: Sequence[Any]) -> bool:
+        """A scan is no snapshot: it may have seen one before the address has passed on, and one after."""
+        asked = [{"Get": {"TableName": self._rig.table, "Key": key}} for key in keys]
+        found = self._rig.dynamodb.transact_get_items(TransactItems=asked)["Responses"]
+        return len([one for one in found if one.get("Item", {}).get("email") == {"S": mail}]) > 1
+
+    def __enter__(self) -> LookingAtUsers:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join(60)
