@@ -60,13 +60,6 @@ def test_each_rule_is_needed(rule: str, runner: asyncio.Runner, monkeypatch: pyt
         until_one_diverges()
 
 
-def test_a_collection_with_a_transform_converges(runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MAPPING, "transform", counted)
-    with rule_broken(monkeypatch, ""):
-        for seed in range(SEED, SEED + RUNS_TO_BREAK):
-            fake_run(runner, seed)
-
-
 def test_a_part_of_a_collection_converges_though_documents_cross_its_border(
     runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from random import Random
 
-from docferry.core.mapping.items import Item, ItemKey, is_guard
+from docferry.core.mapping.items import Item, ItemKey, is_guard, key_of
 from docferry.errors import DocumentError
 from docferry.ports.flows import Budget, Grave, Guard, Packed, SpentUnits, TargetPage, Unanswered, Written
 
 from support.convergence.sides import Side
+
+GUARDS_WITHOUT_VERSIONS = ("guards as they come, whatever their versions", "guards by their owner")
 
 
 class Gates:
@@ -45,12 +47,10 @@ class Gates:
 
 
 class GatedTarget:
-    """A target of which each put waits for its gate. `without_tombstones` deletes where it should bury."""
+    """A target of which each put waits for its gate. `broken` is a rule that it does not keep."""
 
-    def __init__(self, side: Side, gates: Gates, random: Random, seen: Counter[str], without_tombstones: bool) -> None:
-        self.side, self.gates, self.random, self.seen = side, gates, random, seen
-        self.without_tombstones = without_tombstones
-        self.guards_as_they_come = False
+    def __init__(self, side: Side, gates: Gates, random: Random, seen: Counter[str], broken: str) -> None:
+        self.side, self.gates, self.random, self.seen, self.broken = side, gates, random, seen, broken
         self.copies: list[Callable[[], Awaitable[object]]] = []
 
     def twice(self, request: Callable[[], Awaitable[object]]) -> None:
@@ -80,11 +80,12 @@ class GatedTarget:
         superseded: set[int] = set()
         for at in self.random.sample(range(len(items)), len(items)):
             await self.gates.wait()
-            if self.without_tombstones and "_deleted" in items[at]:
+            if self._is_deleted_outright(items[at]):
                 await self.side.delete_older(items[at])
                 continue
-            if self.guards_as_they_come and is_guard(items[at]):
-                await self.side.target.put_all(table, self.pack([items[at]]), budget, guard)
+            if is_guard(items[at]) and self.broken in GUARDS_WITHOUT_VERSIONS:
+                if self.broken != "guards by their owner" or await self._is_its_own(table, items[at]):
+                    await self.side.target.put_all(table, self.pack([items[at]]), budget, guard)
                 continue
             written = await self.side.target.put_newer(table, [items[at]], budget, guard, or_same=or_same)
             sent = partial(self.side.target.put_newer, table, [items[at]], budget, _signed, or_same=or_same)
@@ -96,6 +97,15 @@ class GatedTarget:
                 superseded.add(at)
         self.seen["superseded put"] += len(superseded)
         return Written(refused, frozenset(superseded), 0.0)
+
+    def _is_deleted_outright(self, item: Item) -> bool:
+        kinds = {"no tombstones": True, "no tombstones of guards": is_guard(item)}
+        return "_deleted" in item and kinds.get(self.broken, False)
+
+    async def _is_its_own(self, table: str, item: Item) -> bool:
+        """What a guard would be if it knew owners and no versions: free, or the same document's."""
+        there = (await self.side.target.get_all(table, [key_of(item)])).get(key_of(item))
+        return there is None or "_deleted" in there or there["_id"] == item["_id"]
 
     async def put_all(
         self, table: str, items: Sequence[Packed], budget: Budget, guard: Guard, unanswered: Unanswered | None = None

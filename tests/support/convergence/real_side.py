@@ -22,6 +22,7 @@ from docferry.adapters.aws.dynamodb_http import DynamoHttp
 from docferry.adapters.aws.ledger import DynamoLedger
 from docferry.adapters.mongodb.change_stream import MongoFeed
 from docferry.adapters.mongodb.source import MongoSource
+from docferry.config import Migration
 from docferry.core.mapping.items import Item
 from docferry.core.mapping.mapping import KeyFields
 from docferry.core.mapping.overflow import fitting_of
@@ -91,7 +92,7 @@ class RealServers:
             )
 
     @asynccontextmanager
-    async def side(self, seed: int, documents: int, lanes: int) -> AsyncIterator[RealSide]:
+    async def side(self, seed: int, documents: int, lanes: int, migration: Migration) -> AsyncIterator[RealSide]:
         """The databases of one run. Belongs to the event loop."""
         self._runs += 1
         ledger = copy.copy(self._ledger)
@@ -101,7 +102,7 @@ class RealServers:
             first = self._runs * APART
             ids, names = ids_for(documents, first, lanes), names_for(documents, mark)
             bounds = Bounds(id_bytes(first), id_bytes(first + APART))
-            yield RealSide(self, http, ledger, ids, names, bounds, Random(f"side {seed}"))
+            yield RealSide(self, http, ledger, migration, ids, names, bounds, Random(f"side {seed}"))
         finally:
             await http.close()
 
@@ -121,6 +122,7 @@ class RealSide:
         servers: RealServers,
         http: DynamoHttp,
         ledger: DynamoLedger,
+        migration: Migration,
         ids: Sequence[int],
         names: Sequence[str],
         bounds: Bounds,
@@ -128,6 +130,7 @@ class RealSide:
     ) -> None:
         self.source, self.ledger = servers.source, ledger
         self.target = DynamoTarget(http, layouts={TABLE: LAYOUT})
+        self.migration = migration
         self.ids, self.names, self.bounds = ids, names, bounds
         self.mails = names
         self._servers, self._http, self._random = servers, http, random

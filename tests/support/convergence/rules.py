@@ -43,6 +43,10 @@ BROKEN = (
     "guards that were there stay behind a letter",
     "guards as they come, whatever their versions",
     "guards that are given up stay",
+    "guards of a letter stay",
+    "guards by their owner",
+    "no tombstones of guards",
+    "a load without conditions beside others",
 )
 
 
@@ -101,7 +105,18 @@ class GuardsNeverGivenUp(CountedLanes):
         return replace(writes, first=[item for item in writes.first if not (is_guard(item) and "_deleted" in item)])
 
 
+class GuardsOfLettersStay(CountedLanes):
+    """Buries the items of a document that cannot be stored, and leaves it its values."""
+
+    def _writes(self, decoded: DecodedChange, ttl: str, touched: tuple[str, ...] | None) -> Writes:
+        writes = super()._writes(decoded, ttl, touched)
+        if writes.error is None:
+            return writes
+        return replace(writes, first=[item for item in writes.first if not is_guard(item)])
+
+
 LANES_OF = {
+    "guards of a letter stay": GuardsOfLettersStay,
     "guards that were there stay behind a letter": GuardsForgottenBehindLetters,
     "guards that are given up stay": GuardsNeverGivenUp,
     "a letter closed by its own event": LettersClosedAtOnce,

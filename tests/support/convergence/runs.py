@@ -6,7 +6,9 @@ import asyncio
 import os
 from collections import Counter
 
-from support.convergence.sides import FakeSide, Side
+from docferry.config import Migration
+
+from support.convergence.sides import MIGRATION, TRANSFORMED, FakeSide, Side
 from support.convergence.world import Diverged, World
 
 RUNS = int(os.environ.get("DOCFERRY_SOAK_RUNS", "960"))
@@ -17,9 +19,11 @@ SEED = int(os.environ.get("DOCFERRY_SOAK_SEED", "0"))
 ENDS_WITHIN_S = 60.0
 
 
-def shape_of(seed: int) -> tuple[int, int]:
-    """(documents, lanes; 0 means wherever they fall). Every fifth run has more documents than lanes."""
-    return (5, 2) if seed % 5 == 4 else (2, 0)
+def shape_of(seed: int) -> tuple[int, int, Migration]:
+    """(documents, lanes; 0 means wherever they fall; the file). Every fifth run has more documents than lanes, and every third a
+    transform."""
+    documents, lanes = (5, 2) if seed % 5 == 4 else (2, 0)
+    return documents, lanes, TRANSFORMED if seed % 3 == 2 else MIGRATION
 
 
 async def one_run(seed: int, side: Side, broken: str = "") -> Counter[str]:

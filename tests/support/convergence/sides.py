@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, Protocol
 
 from bson.timestamp import Timestamp
-from docferry.config import parse_migration
+from docferry.config import Migration, parse_migration
 from docferry.core.mapping.items import Item, key_of
 from docferry.core.mapping.raw import id_bytes
 from docferry.flows.replicate.lanes import LANES
@@ -16,7 +16,7 @@ from docferry.ports.flows import Bounds, Ledger, Source, Target
 from docferry.testing.fakes import FakeLedger, FakeSource, FakeTarget
 
 DATABASE = "converging"
-MIGRATION = parse_migration(b"""
+_FILE = """
 migration: converge
 source: {database: converging}
 tables: {Converging: {}}
@@ -32,7 +32,10 @@ collections:
       _id_: [_id]
       mail_1: {key: [mail], partial: {active: {$exists: true}, mail: {$gt: ""}}}
       tags_1: {key: [tags], sparse: true}
-""")
+"""
+MIGRATION = parse_migration(_FILE.encode())
+TRANSFORMED = parse_migration(f"{_FILE}    transform: support.transforms:counted\n".encode())
+"""The same by a transform of the user's own, of which one changed part changes all items."""
 MAPPING = MIGRATION.mapping("docs")
 TABLE, DOCS, OTHERS, TTL = "Converging", "docs", "others", MIGRATION.table("Converging").ttl_attribute
 EVERYTHING = Bounds(None, None)
@@ -46,8 +49,11 @@ Made = tuple[int, Document | None, tuple[str, ...] | None]
 
 
 class Side(Protocol):
-    """What a run asks of its databases. `ids`, `names` and `mails` are its own, and `bounds` lie around the ids; `kinds` are
-    those of parts, `look_s` is how long to wait before looking again."""
+    """What a run asks of its databases. `migration` is its file; `ids`, `names` and `mails` are its own, and `bounds` lie around
+    the ids; `kinds` are those of parts, `look_s` is how long to wait before looking again."""
+
+    @property
+    def migration(self) -> Migration: ...
 
     @property
     def source(self) -> Source: ...
@@ -124,7 +130,8 @@ class FakeSide:
     bounds, look_s = EVERYTHING, 0.0
     kinds = "xxxxyyyy" + REFUSED_KIND
 
-    def __init__(self, seed: int, documents: int = 2, lanes: int = 0) -> None:
+    def __init__(self, seed: int, documents: int = 2, lanes: int = 0, migration: Migration = MIGRATION) -> None:
+        self.migration = migration
         self.ids, self.names = ids_for(documents, 1, lanes), names_for(documents)
         self.mails = self.names
         self.source, self.target, self.ledger = FakeSource({DOCS: []}), FakeTarget(), FakeLedger()

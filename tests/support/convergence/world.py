@@ -42,7 +42,7 @@ from docferry.wiring import who
 from support.convergence.documents import Documents
 from support.convergence.gates import GatedTarget, Gates
 from support.convergence.rules import LANES_OF, CountedLanes
-from support.convergence.sides import DOCS, MAPPING, MIGRATION, TABLE, TTL, Document, Made, Side, is_storable
+from support.convergence.sides import DOCS, TABLE, TTL, Document, Made, Side, is_storable
 from support.convergence.standins import ChunkLease, NoLimit, Quiet, no_lease
 
 IDENTITY = who()
@@ -73,11 +73,10 @@ class World:
 
     def __init__(self, seed: int, side: Side, broken: str = "") -> None:
         self.random, self.side, self.broken = Random(seed), side, broken
-        self.source, self.ledger = side.source, side.ledger
+        self.source, self.ledger, self.mapping = side.source, side.ledger, side.migration.mapping(DOCS)
         self.seen: Counter[str] = Counter()
         self.gates = Gates(self.random)
-        self.target = GatedTarget(side, self.gates, self.random, self.seen, broken == "no tombstones")
-        self.target.guards_as_they_come = broken == "guards as they come, whatever their versions"
+        self.target = GatedTarget(side, self.gates, self.random, self.seen, broken)
         self.documents = Documents(self.random, side, self.source.cluster_time())
         self.tasks: dict[asyncio.Task[None], str] = {}
         self.replicators: list[tuple[CountedLanes, Feed]] = []
@@ -155,11 +154,11 @@ class World:
     async def dual_put(self, before: Document | None, after: Document | None, version: int) -> None:
         await self.gates.wait()
         try:
-            items = MAPPING.encode(after, version) if after is not None else []
+            items = self.mapping.encode(after, version) if after is not None else []
         except DocumentError:
             return  # a failed dual put is counted, and replication heals it
         kept = {key_of(item) for item in items}
-        old = MAPPING.stubs(before) if before is not None else []
+        old = self.mapping.stubs(before) if before is not None else []
         graves = [tombstone(stub, version, TTL) for stub in old if key_of(stub) not in kept]
         if self.broken == "no tombstones":
             for grave in graves:
@@ -173,7 +172,8 @@ class World:
     async def conditional_load(self) -> None:
         position = recorded_position(self.ledger)
         assert position is not None
-        self.begin(self.load(CONDITIONAL, max(self.documents.earlier(4), position.time)))
+        mode = BULK if self.broken == "a load without conditions beside others" else CONDITIONAL
+        self.begin(self.load(mode, max(self.documents.earlier(4), position.time)))
 
     async def load(self, mode: str, at: Timestamp) -> None:
         """A page of a load: the real loader's encoding, writing and dead letters."""
@@ -189,7 +189,7 @@ class World:
 
     def job(self) -> dict[str, Any]:
         return {
-            "migration": MIGRATION,
+            "migration": self.side.migration,
             "source": self.source,
             "ledger": self.ledger,
             "identity": IDENTITY,
@@ -201,7 +201,7 @@ class World:
         """What repair does with documents that a validation found different, whether they are or not."""
         ids = [id_bytes(key) for key in self.side.ids if self.random.random() < 0.7]
         work = repair._Repair(make_job(**self.job()), self.target, repair.RepairReport(), no_lease)
-        self.begin(work.documents(MAPPING, ids))
+        self.begin(work.documents(self.mapping, ids))
 
     async def bury_items(self) -> None:
         """What repair does with items that a validation found extra, whether they are or not."""
@@ -227,13 +227,13 @@ class World:
         if self.replicators:
             self.replicators[-1][1].close()
         work = Applying(
-            migration=MIGRATION, source=self.source, ledger=self.ledger, target=self.target, budget=NoLimit(),
+            migration=self.side.migration, source=self.source, ledger=self.ledger, target=self.target, budget=NoLimit(),
             guard=lambda: None, stop=threading.Event(),
         )  # fmt: skip
         lanes = LANES_OF.get(self.broken, CountedLanes)(work, position)
         lanes.look_for_letters()
         self.followed_to = Timestamp(0, 0)
-        self.replicators.append((lanes, self.source.follow(position, {DOCS: MAPPING.key_fields})))
+        self.replicators.append((lanes, self.source.follow(position, {DOCS: self.mapping.key_fields})))
 
     async def read_stream(self) -> int:
         """The last replicator reads a batch; how many changes that were."""
@@ -270,7 +270,7 @@ class World:
             roots = [item for item in items if item["SK"]["S"] == "ROOT"]
             if roots and self.is_whole(roots[0], [item for item in items if item is not roots[0]]):
                 self.seen["whole read"] += 1
-                document = MAPPING.decode(items).document
+                document = self.mapping.decode(items).document
                 if not self.documents.once_was(document):
                     raise Diverged(f"a reader saw a document that never was: {document}")
             elif at_the_end:
@@ -384,7 +384,7 @@ class World:
             if is_outside(MAPPING, data):
                 continue
             if is_storable(bson.decode(data)):
-                expected.update({key_of(item): _content(item) for item in encode_raw(MAPPING, data, 0)})
+                expected.update({key_of(item): _content(item) for item in encode_raw(self.mapping, data, 0)})
             elif read_letter(self.ledger, DOCS, id_name(id_of(data))) is None:
                 raise Diverged(f"the document {id_name(id_of(data))} cannot be stored and has no dead letter")
         for key in {*expected, *stored}:
