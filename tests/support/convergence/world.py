@@ -369,7 +369,7 @@ class World:
         self.begin(self.replay())
         await self.open_all()
         letters = {letter.id for letter in list_letters(self.ledger, DOCS)}
-        mine = {key: one for key, one in self.documents.now.items() if not is_outside(MAPPING, bson.encode(one))}
+        mine = {key: one for key, one in self.documents.now.items() if not is_outside(self.mapping, bson.encode(one))}
         unstorable = {id_name(id_bytes(key)) for key, one in mine.items() if not is_storable(one)}
         if letters != unstorable:
             raise Diverged(f"letters of {sorted(letters)} are open, {sorted(unstorable)} cannot be stored")
@@ -381,7 +381,7 @@ class World:
         expected: dict[Any, Item] = {}
         stored = {key_of(item): _content(item) for item in await self.side.items()}
         for data in now:
-            if is_outside(MAPPING, data):
+            if is_outside(self.mapping, data):
                 continue
             if is_storable(bson.decode(data)):
                 expected.update({key_of(item): _content(item) for item in encode_raw(self.mapping, data, 0)})

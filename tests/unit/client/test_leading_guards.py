@@ -156,6 +156,18 @@ def test_a_guard_to_give_up_that_is_anothers_is_left_and_counted() -> None:
     assert users.counted == ["guards.not_its_own"]
 
 
+def test_value_of_an_item_that_another_program_lets_expire_stays_taken() -> None:
+    """docferry gives no document the table's TTL attribute: its guards would outlive it."""
+    users = Users(ANN)
+    users.table.items["USER#ann", "PROFILE"]["_ttl"] = {"N": "1"}
+    before = dict(users.table.items)
+    assert not run(users.reader.place(("USER#ann", "PROFILE"))).live
+    for name, document in (("bob", {**BOB, "mail": "ann@x"}), ("ann", {**ANN, "_id": 3})):
+        with pytest.raises(KeyTaken):
+            users.change((name, document))
+    assert users.table.items == before
+
+
 class InTransaction:
     """The users as one optimistic transaction sees them."""
 

@@ -139,6 +139,7 @@ WRONG: dict[str, tuple[str, str, str, int, str]] = {
         "max_read_units: 4}}", "tables.Tab.capacity.max_read_units", 4, ""),
     "index twice": ("[GSI1]}", "[GSI1, GSI1]}", "tables.Tab.indexes", 4, ""),
     "TTL attribute that is a key": ("[GSI1]}", "[GSI1], ttl_attribute: GSI1SK}", "tables.Tab.ttl_attribute", 4, "_ttl"),
+    "field as TTL attribute": ("first: profile.first", "_ttl: until", "collections.users.item.attributes._ttl", 12, "another"),
     "ledger in a table of documents": ("{database: d}", "{database: d}\nledger: {table: Tab}", "ledger.table", 3, "its own"),
     "nothing in flight": ("{database: d}", "{database: d}\nbackfill: {concurrency: 0}", "backfill.concurrency", 3, "from 1"),
     "lease without end": ("{database: d}", "{database: d}\nbackfill: {lease_s: .nan}", "backfill.lease_s", 3, "from 1"),
