@@ -121,6 +121,17 @@ def test_long_arrays_of_subdocuments_are_counted_over_all_that_are_named(world: 
     assert world.source.longer_than("things", ("a", "in.b"), 4, 30.0) == 1
     assert world.source.longer_than("things", ("a", "in.b"), 3, 30.0) == 3
     assert world.source.longer_than("none", ("a",), 3, 30.0) == 0
+    assert world.source.longer_than("things", ("a", "in.b"), 3, 30.0, {"_id": {"$gte": 2}}) == 2
+
+
+def test_a_part_is_counted_and_sampled_alone(world: World) -> None:
+    for number in range(9):
+        world.put({"_id": number, "kind": "A" if number % 3 else "a"})
+    assert world.source.count("things", {"kind": "a"}, 30.0) == 3
+    found = world.source.sample_documents("things", 20, {"kind": "a"})
+    assert sorted(bson.decode(one)["_id"] for one in found) == [0, 3, 6]
+    assert len(world.source.sample_documents("things", 2, {"kind": "A"})) == 2
+    assert world.source.sample_documents("things", 2, {"kind": "b"}) == []
 
 
 def pages(source: Source, bounds: Bounds = ALL, limit: int = 2) -> list[list[bytes]]:
