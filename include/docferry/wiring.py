@@ -61,6 +61,7 @@ from docferry.flows.ledger.rooms.owners import require_owned
 from docferry.ports.client import DynamoCalls, Metrics
 from docferry.ports.flows import Fence, Identity, Progress, StopSignal, Target
 from docferry.ports.rollback_points import PointFiles, PointPorts
+from docferry.ports.tracing import use_tracing
 
 T = TypeVar("T")
 MONGO_URI = "DOCFERRY_MONGO_URI"
@@ -134,6 +135,7 @@ class Connections:
 
         `run` names the run that several processes share; empty where this process is the whole run.
         """
+        use_tracing()
         ports = Ports(
             {
                 "source": lambda: self.source(migration),
@@ -298,6 +300,7 @@ def _client(
     if strict not in (None, "dynamodb"):
         problem = Problem(where="strict", what=f"is {strict!r}", suggestion='write strict="dynamodb", or leave it out')
         raise ConfigError("connect", [problem])
+    use_tracing()
     migration = load_migration(file)
     connections = connections_from_environment(migration)
     session = connections.aws(migration)
@@ -343,7 +346,7 @@ def _metrics_of(migration: Migration, connections: Connections) -> Metrics:
     settings = migration.monitoring
     if settings is None or not settings.application:
         return default_metrics()
-    sink = CloudWatchMetrics(connections.session, migration.target.region)
+    sink = CloudWatchMetrics(connections.aws(migration), migration.target.region)
     return SummedMetrics(migration.name, sink, settings.every_s)
 
 

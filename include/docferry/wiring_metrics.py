@@ -31,7 +31,7 @@ def measured(
     settings = job.migration.monitoring
     shared = None
     if settings is not None and settings.cloudwatch:
-        shared = CloudWatchMetrics(connections.session, job.migration.target.region)
+        shared = CloudWatchMetrics(connections.aws(job.migration), job.migration.target.region)
     with ExitStack() as opened:
         sinks = list(local)
         if port is not None:

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from docferry import errors
+from docferry.cli.tracing import set_up_tracing
 from docferry.config import Migration, load_migration
 from docferry.flows.cost.counting import counted
 from docferry.flows.kernel.job import Job
@@ -176,6 +177,7 @@ def open_migration(file: str) -> tuple[Migration, Connections]:
 @contextmanager
 def opened_job(file: str) -> Iterator[tuple[Job, Connections]]:
     """The job of a command, which may be asked to stop from the beginning on; its connections are closed at the end."""
+    set_up_tracing()
     with stop_on_signals() as stop, CliProgress() as progress:
         migration, connections = open_migration(file)
         with connections.job(migration, who(), progress, stop) as job:

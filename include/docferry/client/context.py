@@ -24,6 +24,7 @@ from docferry.core.mql.filters import Filter, compile_filter
 from docferry.core.settings import AccessPattern
 from docferry.errors import ExpressionRefused
 from docferry.ports.client import DynamoCalls, MongoCalls
+from docferry.ports.tracing import span
 
 MONGO, DYNAMODB = "mongodb", "dynamodb"
 Sort = Sequence[tuple[str, int]]
@@ -145,15 +146,19 @@ def _is_partial(mapping: DocumentMapping, query: Mapping[str, Any], where: ReadP
 
 
 class timed:
-    """Record one call to one database."""
+    """Record one call to one database, which is a span of the trace, if there is one."""
 
-    __slots__ = ("_about", "_began", "_metrics")
+    __slots__ = ("_about", "_began", "_metrics", "_span")
 
     def __init__(self, metrics: Metered, database: str, operation: str) -> None:
         self._metrics, self._about = metrics, (database, operation)
 
     def __enter__(self) -> None:
         self._began = time.perf_counter()
+        database, operation = self._about
+        self._span = span(operation, database)
+        self._span.__enter__()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._span.__exit__(kind, error, at)
         self._metrics.record(*self._about, time.perf_counter() - self._began, kind.__name__ if kind is not None else "")

@@ -27,6 +27,8 @@ MODULES = {
     "amazon-dax-client": "amazondax",
     "pyyaml": "yaml",
     "opentelemetry-api": "opentelemetry",
+    "opentelemetry-sdk": "opentelemetry",
+    "opentelemetry-exporter-otlp-proto-http": "opentelemetry",
     "tree-sitter": "tree_sitter",
     "tree-sitter-javascript": "tree_sitter_javascript",
     "tree-sitter-typescript": "tree_sitter_typescript",

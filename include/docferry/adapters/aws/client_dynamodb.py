@@ -26,6 +26,7 @@ from docferry.adapters.aws.signing import signer_of
 from docferry.core.backoff import Backoff
 from docferry.errors import StoreError, TimedOut, TransientStoreError, Unavailable
 from docferry.ports.flows import Guard
+from docferry.ports.tracing import span
 
 MOST_IDLE = 256
 """Connections that are kept; a thread beyond that opens one for its request."""
@@ -82,12 +83,13 @@ class SyncCalls:
 
     async def call(self, operation: str, request: Mapping[str, Any], guard: Guard | None = None) -> dict[str, Any]:
         body, attempts = orjson.dumps(request), self._backoff.attempts(operation)
-        while True:
-            try:
-                reply: dict[str, Any] = orjson.loads(self._once(operation, body, guard))
-                return reply
-            except TransientStoreError as error:
-                await self.sleep(attempts.failed(error))
+        with span(operation, "dynamodb"):
+            while True:
+                try:
+                    reply: dict[str, Any] = orjson.loads(self._once(operation, body, guard))
+                    return reply
+                except TransientStoreError as error:
+                    await self.sleep(attempts.failed(error))
 
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)  # noqa: ASYNC251 - it blocks, as all of this does

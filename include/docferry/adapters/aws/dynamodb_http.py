@@ -27,6 +27,7 @@ from docferry.adapters.aws.signing import signer_of
 from docferry.core.backoff import Backoff
 from docferry.errors import StoreError, Throttled, TimedOut, TransientStoreError, Unavailable
 from docferry.ports.flows import Guard, Unanswered
+from docferry.ports.tracing import span
 
 REQUEST_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 5.0
@@ -157,6 +158,12 @@ class DynamoHttp:
 
         Raises: PermanentStoreError at once, RetryExhausted as `backoff` says, and whatever `guard` raises.
         """
+        with span(operation, "dynamodb"):
+            return await self._tried(operation, body, guard, unanswered, one_of_many)
+
+    async def _tried(
+        self, operation: str, body: bytes, guard: Guard | None, unanswered: Unanswered | None, one_of_many: bool
+    ) -> bytes:
         attempts, served = self._backoff.attempts(operation), self.served
         while True:
             try:

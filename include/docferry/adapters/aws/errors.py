@@ -32,6 +32,7 @@ from docferry.errors import (
     TransientStoreError,
     Unavailable,
 )
+from docferry.ports.tracing import span
 
 TOO_LARGE = (
     "413",
@@ -282,7 +283,7 @@ def translated(operation: str) -> Iterator[None]:
 
 def call(operation: Callable[..., dict[str, Any]], /, **arguments: Any) -> dict[str, Any]:
     """One client call: `call(client.describe_table, TableName=name)`. Raises: StoreError, its class by the table above."""
-    with translated(operation.__name__):
+    with translated(operation.__name__), span(operation.__name__, "aws"):
         return operation(**arguments)
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pymongo import errors as pymongo_errors
 
 from docferry import errors
+from docferry.ports.tracing import span
 
 CODES: Mapping[int, type[errors.StoreError]] = {
     11: errors.AccessDenied,  # UserNotFound
@@ -50,9 +51,10 @@ collection (tried on 6.0.5)."""
 
 @contextmanager
 def mongo_errors(operation: str) -> Iterator[None]:
-    """Turn the driver's exceptions into ours, the most specific first."""
+    """Turn the driver's exceptions into ours, the most specific first. The block is a span of the trace, if there is one."""
     try:
-        yield
+        with span(operation, "mongodb"):
+            yield
     except pymongo_errors.OperationFailure as error:
         kind = CODES.get(error.code or 0, errors.RequestRefused)
         if NEVER in str(error):

@@ -30,6 +30,7 @@ from docferry.flows.ledger.load_headers import (
 from docferry.ports.flows import (
     Target,
 )
+from docferry.ports.tracing import span
 
 
 async def load_range(job: Job, target: Target, collection: str, chunks: Sequence[str]) -> Counts:
@@ -38,7 +39,7 @@ async def load_range(job: Job, target: Target, collection: str, chunks: Sequence
     Raises: Stopped (checkpointed), LeaseLost, LeaseHeld if a chunk is still held when all others are done, RetryExhausted,
             TooManyDeadLetters, StoreError. Whatever it raises, a later run continues.
     """
-    with raised_gc_threshold():
+    with raised_gc_threshold(), span("backfill", subject=collection):
         return await _load_chunks(job, target, collection, chunks)
 
 
@@ -58,7 +59,8 @@ async def _load_chunks(job: Job, target: Target, collection: str, chunks: Sequen
         except LeaseHeld as error:
             held = error
             continue
-        done += await ChunkLoader(job, target, collection, lease, budget, mode).run()
+        with span("chunk", subject=collection):
+            done += await ChunkLoader(job, target, collection, lease, budget, mode).run()
     if held is not None:
         raise held
     return done

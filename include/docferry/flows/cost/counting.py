@@ -15,6 +15,7 @@ from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.budget import limit_reads
 from docferry.flows.ledger.rooms.spent import SpentBook
 from docferry.ports.flows import SpentUnits, Target
+from docferry.ports.tracing import span
 
 T = TypeVar("T")
 LIMITED = frozenset({"validate", "repair", "replay", "purge", "reverse"})
@@ -33,7 +34,8 @@ async def counted(job: Job, target: Target, flow: str, run: Coroutine[Any, Any, 
     book, before = SpentBook(job.ledger, flow, target.spent), replace(target.spent)
     keeping = asyncio.create_task(_keep(book))
     try:
-        return await run
+        with span(flow):
+            return await run
     finally:
         keeping.cancel()
         with suppress(asyncio.CancelledError):

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from docferry.errors import Stopped, TimedOut
@@ -37,7 +38,7 @@ async def in_thread(
         else:
             _deliver(loop, future, future.set_result, result)
 
-    threading.Thread(target=run, name="aside", daemon=True).start()
+    threading.Thread(target=copy_context().run, args=(run,), name="aside", daemon=True).start()
     until = time.monotonic() + within_s if within_s is not None else None
     try:
         while not future.done():

@@ -26,6 +26,7 @@ from docferry.flows.kernel.unforeseen import AGAIN, foreseen
 from docferry.flows.ledger.dead_letters import LetterWatch, close_letter, letter_key, open_letter, read_letter
 from docferry.flows.replicate.report import ChangeOutcome
 from docferry.ports.flows import Budget, ChangeEvent, Guard, Ledger, Source, StopSignal, StreamPosition, Target
+from docferry.ports.tracing import span
 
 LANES = 128
 MOST_KINDS, NAMED_FIELDS = 100, 6
@@ -147,7 +148,8 @@ class Lanes:
         out: it becomes a dead letter, or the stream would stand for ever. InvariantBroken is about the whole stream, and ends it.
         """
         try:
-            return await foreseen(lambda: self._apply_once(change), self.work.again)
+            with span("change", subject=change.collection):
+                return await foreseen(lambda: self._apply_once(change), self.work.again)
         except Unforeseen as error:
             return await self._give_up(change, error)
 

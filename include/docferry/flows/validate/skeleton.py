@@ -36,6 +36,7 @@ from docferry.flows.validate.judging import Judged, Judging, aged
 from docferry.flows.validate.progress import Keeper, Scan, SoFar, open_keeper
 from docferry.flows.validate.suspects import Suspect, Suspects
 from docferry.ports.flows import Bounds, Target, TargetPage
+from docferry.ports.tracing import span
 
 PAGES_IN_FLIGHT = 3
 SCAN_SEGMENTS = 4
@@ -149,7 +150,8 @@ class Validation(ABC):
             read = result.documents + result.outside if self.so_far.after is not None else 0
 
             async def work(page: DocumentPage, mapping: DocumentMapping = mapping) -> DocumentPage:
-                return await self.compare(mapping, page)
+                with span("page", subject=mapping.collection):
+                    return await self.compare(mapping, page)
 
             async with aclosing(_in_flight(self._pages(mapping), work)) as done:
                 async for page in done:
