@@ -43,7 +43,8 @@ def plan_text(plan: BackfillPlan) -> str:
         f"{plan.oplog_window_hours:.1f} h: {'fits' if plan.fits else 'DOES NOT FIT into half of it'}. "
         f"Validation and the way back read {plan.budget_rcu:,.0f} RCU/s at most. Nothing was written."
     )
-    return table_text(names, rows) + end
+    hot = [f"{one.collection} is loaded at {one.most_wcu:,} WCU/s: {one.hot}\n" for one in plan.collections if one.hot]
+    return table_text(names, rows) + "".join(hot) + end
 
 
 def load_text(reports: Sequence[CollectionReport]) -> str:

@@ -16,7 +16,9 @@ from docferry.errors import (
 )
 from docferry.flows.backfill.plan import chunk_count
 from docferry.flows.kernel.job import Job
+from docferry.flows.kernel.migrated import hottest_of
 from docferry.flows.kernel.retry import retrying
+from docferry.flows.ledger.budget import budget_of
 from docferry.flows.ledger.dead_letters import fits_record
 from docferry.flows.ledger.leases import Holder
 from docferry.flows.ledger.load_headers import (
@@ -81,9 +83,20 @@ def prepare(job: Job, collection: str) -> PreparedLoad:
     chunks = list_chunks(job.ledger, collection)
     if header.state == NEW:
         chunks = _cut(job, settings, chunks)
-        LoadHeaders(job.ledger).write(replace(header, state=LOADING, chunks=len(chunks)))
+        paced = _most_wcu(job, collection)
+        LoadHeaders(job.ledger).write(replace(header, state=LOADING, chunks=len(chunks), most_wcu=paced))
     ranges = _ranges(collection, [chunk for chunk in chunks if not chunk.done], job.migration.backfill.max_tasks)
     return PreparedLoad(collection=collection, complete=False, ranges=ranges, chunks=len(chunks))
+
+
+def _most_wcu(job: Job, collection: str) -> int:
+    """The rate at which the collection's hottest partition has what it takes; 0 where the budget keeps below that."""
+    rate = budget_of(job.migration)
+    found = hottest_of(job.source, job.migration.mapping(collection)) if rate else None
+    if found is None or not found.is_hot(rate):
+        return 0
+    job.progress.say(f"{collection} is loaded at {found.most_wcu:,.0f} WCU/s: {found.text(rate)}")
+    return max(1, int(found.most_wcu))
 
 
 def _claim(job: Job, settings: CollectionSettings) -> LoadHeader:

@@ -46,8 +46,11 @@ async def load_range(job: Job, target: Target, collection: str, chunks: Sequence
 async def _load_chunks(job: Job, target: Target, collection: str, chunks: Sequence[str]) -> Counts:
     done = Counts()
     held: LeaseHeld | None = None
-    budget = LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
     header = LoadHeaders(job.ledger).read(collection)
+    rate = budget_of(job.migration)
+    if header is not None and header.most_wcu:
+        rate = min(rate, header.most_wcu)  # of the common record it takes as much time as a faster load would
+    budget = LedgerBudget(job.ledger, "wcu", rate, job.stop)
     mode = header.mode if header is not None else BULK
     for key in chunks:
         if job.stop.is_set():

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from docferry.config import Migration
+from docferry.core.estate.partitions import hottest
 from docferry.core.limits import item_write_units
-from docferry.core.mapping.items import is_guard
+from docferry.core.mapping.items import Item, is_guard
 from docferry.core.mapping.overflow import PACKED
 from docferry.core.mapping.raw import encode_raw
 from docferry.core.settings import CollectionSettings
@@ -37,7 +38,8 @@ PLAN_SAMPLE = 300
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionPlan:
     """What loading one collection will take, from a sample of its documents. `outside`: read, and left out by its filter;
-    `guards`: of the items, those that keep values unique, a write unit each."""
+    `guards`: of the items, those that keep values unique, a write unit each. `hot`: which partition would have more writes than
+    it takes, and `most_wcu`: so the load is no faster than that; "" and 0 where none would."""
 
     collection: str
     table: str
@@ -48,6 +50,8 @@ class CollectionPlan:
     unstorable_in_sample: int
     compressed_in_sample: int
     sample: int
+    hot: str
+    most_wcu: int
     state: str
     outside: int = 0
     guards: int = 0
@@ -98,8 +102,8 @@ def plan_backfill(job: Job, only: Sequence[str] = ()) -> BackfillPlan:
     require_owned(job.migration, job.ledger, lambda table: job.estate.fetch_table(table))
     plans = tuple(_plan_collection(job, settings) for settings in chosen(job.migration, only))
     budget = budget_of(job.migration)
-    units = sum(plan.write_units for plan in plans if plan.state != "complete")
-    hours = units / budget / 3600 if budget else 0.0
+    left = [plan for plan in plans if plan.state != "complete"]
+    hours = sum(one.write_units / min(budget, one.most_wcu or budget) for one in left) / 3600 if budget else 0.0
     return BackfillPlan(
         migration=job.migration.name,
         collections=plans,
@@ -132,6 +136,7 @@ def _plan_collection(job: Job, settings: CollectionSettings) -> CollectionPlan:
     documents = count_migrated(job.source, mapping, facts.documents)
     sample = sample_migrated(job.source, mapping, PLAN_SAMPLE) if documents else []
     units = items = refused = compressed = guards = 0
+    sampled: list[list[Item]] = []
     for raw in sample:
         try:
             encoded = mapping.fitted(encode_raw(mapping, raw, 0))
@@ -139,10 +144,13 @@ def _plan_collection(job: Job, settings: CollectionSettings) -> CollectionPlan:
             refused += 1
             continue
         items += len(encoded)
+        sampled.append(encoded)
         compressed += any(PACKED in item for item in encoded) and mapping.settings.overflow is not None
         guards += sum(map(is_guard, encoded))
         units += sum(item_write_units(item) for item in encoded)
     scale = documents / len(sample) if sample else 0.0
+    found, rate = hottest(settings, sampled), budget_of(job.migration)
+    hot = found if found is not None and found.is_hot(rate) else None
     return CollectionPlan(
         collection=settings.name,
         table=settings.table,
@@ -155,6 +163,8 @@ def _plan_collection(job: Job, settings: CollectionSettings) -> CollectionPlan:
         unstorable_in_sample=refused,
         compressed_in_sample=compressed,
         sample=len(sample),
+        hot=hot.text(rate) if hot else "",
+        most_wcu=round(hot.most_wcu) if hot else 0,
         state=_state_of(job.ledger, settings.name),
     )
 

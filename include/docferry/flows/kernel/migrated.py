@@ -1,10 +1,12 @@
-"""How many of a collection's documents its filter takes, and a sample of them."""
+"""How many of a collection's documents its filter takes, a sample of them, and the partition where most of their writes meet."""
 
 from __future__ import annotations
 
+from docferry.core.estate.partitions import HotPartition, hottest
+from docferry.core.mapping.items import Item
 from docferry.core.mapping.mapping import DocumentMapping
-from docferry.core.mapping.raw import is_outside
-from docferry.errors import TimedOut
+from docferry.core.mapping.raw import encode_raw, is_outside
+from docferry.errors import DocumentError, TimedOut
 from docferry.ports.flows import Source
 
 COUNT_S = 60.0
@@ -34,3 +36,17 @@ def sample_migrated(source: Source, mapping: DocumentMapping, size: int) -> list
     except TimedOut:
         found = source.sample_documents(mapping.collection, max(size, ESTIMATED_BY))
     return [one for one in found if not is_outside(mapping, one)][:size]
+
+
+PARTITIONS_BY = 1_000
+
+
+def hottest_of(source: Source, mapping: DocumentMapping) -> HotPartition | None:
+    """The partition that most of a collection's writes would meet, by a sample. Raises StoreError."""
+    documents: list[list[Item]] = []
+    for raw in sample_migrated(source, mapping, PARTITIONS_BY):
+        try:
+            documents.append(mapping.fitted(encode_raw(mapping, raw, 0)))
+        except DocumentError:
+            continue  # a dead letter is not written
+    return hottest(mapping.settings, documents)

@@ -112,7 +112,8 @@ NONE_LATE = LateWrites()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadHeader:
-    """One collection's load. `holder` is the run that claimed it; `run` is its name, shared by its tasks.
+    """One collection's load. `holder` is the run that claimed it; `run` is its name, shared by its tasks. `most_wcu`: no faster
+    than that, for the sake of a hot partition; 0: as the budget says.
 
     `follow_from`: changes before this time are in the load already (`backfill --again`). `taken_over`: a chunk's holder
     vanished without a proof that its process is dead. `late`: what may still be carried out, and undo what others have
@@ -126,6 +127,7 @@ class LoadHeader:
     chunks: int = 0
     started_ms: int = 0
     finished_ms: int = 0
+    most_wcu: int = 0
     run: str = ""
     holder: Holder = field(default_factory=Holder)
     taken_over: bool = False
@@ -187,6 +189,7 @@ def header_in(record: Record) -> LoadHeader:
         chunks=int(body.get("chunks", 0)),
         started_ms=int(body.get("started", 0)),
         finished_ms=int(body.get("finished", 0)),
+        most_wcu=int(body.get("most_wcu", 0)),
         run=body.get("run", ""),
         holder=holder_of(record),
         taken_over=bool(body.get(TAKEOVER_NEEDS_WAIT)),
@@ -213,6 +216,8 @@ def _header_body(header: LoadHeader) -> dict[str, Any]:
         **header.counts.to_dict(),
         **header.late.to_dict(),
     }
+    if header.most_wcu:
+        body["most_wcu"] = header.most_wcu
     if header.finished_ms:
         body["finished"] = header.finished_ms
     if header.follow_from is not None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from docferry.config import Migration
 from docferry.errors import Problem, StoreError, TableMissing
+from docferry.flows.kernel.migrated import hottest_of
+from docferry.flows.ledger.budget import budget_of
 from docferry.flows.ledger.mapping_fingerprint import changed_mappings
 from docferry.flows.ledger.rooms.owners import not_owned
 from docferry.flows.preflight.fates import fates_of
@@ -68,7 +71,24 @@ def check_migration(migration: Migration, source: Source) -> CheckReport:
         report.problems += split
         report.notes += told
     report.notes += [*fates_of(migration.collections, facts, source.catalog()), *wide_notes(migration, source)]
+    if served:
+        report.notes += _hot_notes(migration, source)
     return report
+
+
+def _hot_notes(migration: Migration, source: Source) -> Iterator[str]:
+    """Partitions that the load is paced for."""
+    rate = budget_of(migration)
+    for name, mapping in migration.mappings.items():
+        found = hottest_of(source, mapping)
+        if found is not None and found.is_hot(rate):
+            yield f"{name}: {found.text(rate)}. {_HOT}"
+
+
+_HOT = (
+    "The load goes no faster than that, and so would the application's own writes. Spread the key (a suffix of a few values), or "
+    "index only what is asked for (`when`)"
+)
 
 
 def check_permissions(migration: Migration, source: Source, estate: Estate | None, report: CheckReport) -> None:
