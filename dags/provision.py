@@ -8,7 +8,8 @@
 1. Run with `dry_run`: the tasks' logs show the plan as a diff (`+` is made, `!` would change what exists, `x` is refused), and
    what the change stream's images cost in space.
 2. Run without. Change stream pre- and post-images are switched on for every collection of the file. Tables, indexes, encryption,
-   streams, backups, TTL, tags, the ledger and the DAX cluster are made one after the other, and each is read back.
+   streams, backups, TTL, tags, the ledger and the DAX cluster are made one after the other, and each is read back; so is what the
+   file names under `estate`: keys, AWS Backup, alarms and the dashboard, functions on streams.
 
 **Done when** the run succeeds; a second run says `unchanged` for every resource.
 

@@ -54,6 +54,7 @@ from docferry.client.type_border import TypeBorder
 from docferry.config import Migration, load_migration
 from docferry.core.estate.plan import desired_estate
 from docferry.core.estate.values import DesiredEstate
+from docferry.core.estate.wanted import around
 from docferry.errors import ConfigError, Problem
 from docferry.flows.kernel.job import Job, Ports, Run
 from docferry.flows.ledger.mapping_fingerprint import indexes_digest, require_mapping
@@ -355,7 +356,10 @@ def who(name: str = "") -> Identity:
     return identity(name)
 
 
-def desired(migration: Migration) -> DesiredEstate:
-    """What AWS should hold for a migration."""
-    tables, ledger, journal = migration.tables, migration.ledger, migration.cutover.journal
-    return desired_estate(tables, ledger, migration.target, migration.dax, journal=journal, owner=migration.name)
+def desired(migration: Migration, *, final: bool = False) -> DesiredEstate:
+    """What AWS should hold for a migration. `final`: it is over, and a global table's stream is free for functions."""
+    tables, ledger, target = migration.tables, migration.ledger, migration.target
+    return desired_estate(
+        tables, ledger, target, migration.dax, journal=migration.cutover.journal, owner=migration.name,
+        around=around(migration.name, tables, target, migration.estate, final=final),
+    )  # fmt: skip

@@ -52,6 +52,7 @@ from docferry.flows.preflight.majority import wait_for_majority
 from docferry.flows.provision.release import release_tables
 from docferry.flows.provision.report import ProvisionReport, render_plan
 from docferry.flows.provision.run import add_replicas, ownership, provision
+from docferry.flows.provision.streams import streams_are_free
 from docferry.flows.replicate.follower import replicate
 from docferry.flows.reporting.history import with_history
 from docferry.flows.reverse.follower import reverse
@@ -179,7 +180,8 @@ def _provisioned(
 ) -> ProvisionReport:
     estate = connections.estate(migration)
     with stop_on_signals() as stop, CliProgress() as progress:
-        return flow(desired(migration), estate, allow_changes=allow, dry_run=dry_run, progress=progress, stop=stop)
+        wanted = desired(migration, final=streams_are_free(migration, connections.ledger(migration)))
+        return flow(wanted, estate, allow_changes=allow, dry_run=dry_run, progress=progress, stop=stop)
 
 
 @click.command("backfill")

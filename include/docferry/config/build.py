@@ -21,6 +21,7 @@ from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mapping.overflow import fitting_of
 from docferry.core.mapping.table_layout import TableLayout
 from docferry.core.namespaces import Namespaces
+from docferry.core.settings_estate import EstateSettings
 from docferry.errors import ConfigError, Problem
 
 
@@ -44,6 +45,7 @@ class Migration:
     rollback_points: s.RollbackPointSettings | None
     monitoring: s.MonitoringSettings | None = None
     notify: tuple[s.NotifySettings, ...] = ()
+    estate: EstateSettings = field(default_factory=EstateSettings)
     to_create: frozenset[str] = frozenset()
     """Collections that need not exist yet: provision makes them."""
     mappings: Mapping[str, DocumentMapping] = field(compare=False, repr=False)
@@ -110,6 +112,7 @@ def build(file: MigrationFile, source: str, digest: str) -> Migration:
         rollback_points=file.rollback_points,
         monitoring=file.monitoring,
         notify=file.notify,
+        estate=file.estate,
         to_create=frozenset(name for name, one in file.collections.items() if one is not None and one.create),
         mappings={settings.name: compiled(settings) for settings in collections},
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from docferry.config.estate_checks import check_estate
 from docferry.config.names import bad_database_name, bad_schedule, bad_tags
 from docferry.config.schema import TABLE_NAME, MigrationFile
 from docferry.config.table_checks import NAME_RULE, check_keys, plain_names
@@ -50,7 +51,7 @@ class SettingsChecker:
 
     def problems(self) -> list[Problem]:
         found = [*self._secrets(), *self._tables(), *self._target(), *self._numbers(), *self._names(), *self._cutover()]
-        return [*found, *self._rollback_points(), *self._notify()]
+        return [*found, *self._rollback_points(), *self._notify(), *check_estate(self.file, self.lines)]
 
     def _problem(self, path: Path_, what: str, suggestion: str = "") -> Problem:
         return problem_at(self.lines, path, what, suggestion)

@@ -20,6 +20,7 @@ from pydantic import (
 
 from docferry.config.yaml_lines import Lines, Path_, dotted, line_of
 from docferry.core import settings as s
+from docferry.core import settings_estate as e
 from docferry.errors import Problem
 
 TABLE_NAME = r"^[A-Za-z0-9_.-]{3,255}$"
@@ -182,6 +183,7 @@ class MigrationFile(_Model):
     rollback_points: s.RollbackPointSettings | None = None
     monitoring: s.MonitoringSettings | None = None
     notify: tuple[s.NotifySettings, ...] = ()
+    estate: e.EstateSettings = Field(default_factory=e.EstateSettings)
 
 
 def read_schema(tree: Any, lines: Lines) -> tuple[MigrationFile | None, list[Problem], list[Path_]]:
@@ -356,6 +358,11 @@ _SHAPES: dict[str, type] = {
     "rollback_points": s.RollbackPointSettings,
     "monitoring": s.MonitoringSettings,
     "capacity": s.Capacity,
+    "warm_throughput": s.WarmThroughputSettings,
+    "estate": e.EstateSettings,
+    "backup": e.BackupSettings,
+    "lock": e.LockSettings,
+    "alarms": e.AlarmSettings,
     "item": ItemFile,
     "scan": s.ScanSettings,
     "key": KeyDesignFile,
@@ -371,6 +378,9 @@ _SHAPES_BELOW: dict[str, type] = {
     "access_patterns": PatternFile,
     "when": ExistsFile,
     "unique": UniqueFile,
+    "keys": e.KeySettings,
+    "rules": e.BackupRuleSettings,
+    "functions": e.FunctionSettings,
 }
 
 

@@ -62,6 +62,14 @@ class Capacity(_Strict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WarmThroughputSettings(_Strict):
+    """Units a second that a table and its indexes bear at once, from the beginning on. It only ever rises, and is charged."""
+
+    read_units: int
+    write_units: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeyAttribute(_Strict):
     """A key attribute as DynamoDB knows it."""
 
@@ -116,6 +124,8 @@ class TableDesign(_Strict):
     ttl_attribute: str = "_ttl"
     tags: Mapping[str, str] = field(default_factory=dict)
     shared: bool = False
+    contributor_insights: bool = False
+    warm_throughput: WarmThroughputSettings | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,11 +40,13 @@ class ProvisionOperator(MigrationOperator):
 
     def _run(self, flow: Callable[..., Any], work: Work) -> dict[str, Any]:
         from docferry.flows.provision.report import render_plan
+        from docferry.flows.provision.streams import streams_are_free
         from docferry.wiring import desired
 
+        connections, migration = work.connections, work.migration
         report = flow(
-            desired(work.migration),
-            work.connections.estate(work.migration),
+            desired(migration, final=streams_are_free(migration, connections.ledger(migration))),
+            connections.estate(migration),
             allow_changes=bool(self.allow_changes),
             dry_run=bool(self.plan_only),
             progress=work.progress,

@@ -1,4 +1,4 @@
-"""A real provisioning process is killed at ten different requests; the next run ends in the undisturbed estate.
+"""A real provisioning process is killed at twenty different requests; the next run ends in the undisturbed estate.
 
 A proxy stands between the process and the emulator and counts what passes. At the chosen request it kills the process
 with SIGKILL, either before passing the request on or after the emulator has answered and before the process hears of it.
@@ -8,30 +8,36 @@ from __future__ import annotations
 
 import http.client
 import http.server
+import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import pytest
 from docferry.sandbox.aws import SandboxAws
 
-CHANGES = ("CreateTable", "UpdateTable", "UpdateContinuousBackups", "UpdateTimeToLive", "TagResource", "UntagResource")
-POINTS = 10
+CHANGES = {
+    "CreateTable", "UpdateTable", "UpdateContinuousBackups", "UpdateTimeToLive", "UpdateContributorInsights", "TagResource",
+    "UntagResource", "CreateKey", "CreateAlias", "EnableKeyRotation", "ReplicateKey", "CreateTopic", "PutMetricAlarm",
+    "PutDashboard", "PUT backup-vaults", "PUT plans", "PUT selections", "POST untag",
+}  # fmt: skip
+POINTS = 20
 SCRIPT = """
 import sys
 import botocore.session
 from docferry.adapters.aws.estate import AwsEstate
-from docferry.core.estate.plan import desired_estate
-from docferry.core.settings import LedgerSettings, TableSettings, TargetSettings
+from docferry.config import parse_migration
+from docferry.wiring import desired
 from docferry.flows.provision.run import Patience, add_replicas, provision
 
 class Quiet:
@@ -39,15 +45,32 @@ class Quiet:
     def advance(self, *_): pass
     def is_set(self): return False
 
-mark = sys.argv[1]
-table = TableSettings(name="Shop" + mark, indexes=("GSI1", "GSI2"), tags={"Project": "migration"})
-target = TargetSettings(region="us-east-1", replicas=("eu-west-1",))
-desired = desired_estate([table], LedgerSettings(table="Ledger" + mark), target)
+wanted = desired(parse_migration(sys.stdin.buffer.read()))
 estate = AwsEstate(botocore.session.Session(), "us-east-1")
 run = {"progress": Quiet(), "stop": Quiet(), "patience": Patience(poll_s=0.05, settle_s=20, agree_s=2, trouble_s=5)}
-changed = provision(desired, estate, **run).changed_anything
-changed = add_replicas(desired, estate, **run).changed_anything or changed
+changed = provision(wanted, estate, **run).changed_anything
+changed = add_replicas(wanted, estate, **run).changed_anything or changed
 print("changed" if changed else "unchanged")
+"""
+
+
+FILE = """
+migration: MARK
+source: {database: d}
+target: {account: "123456789012", replicas: [eu-west-1]}
+ledger: {table: LedgerMARK}
+cutover: {journal: false}
+tables:
+  ShopMARK: {indexes: [GSI1], tags: {Project: migration}, kms_key: alias/MARK, contributor_insights: true}
+collections: {logs: {}}
+estate:
+  tags: {Project: migration}
+  keys: {MARK: {multi_region: true}}
+  alarms: {topic: MARK}
+  backup:
+    vault: MARK
+    role_arn: arn:aws:iam::123456789012:role/backup
+    rules: {nightly: {schedule: "cron(0 3 * * ? *)", delete_after_days: 35, copy_to: [eu-west-1]}}
 """
 
 
@@ -85,8 +108,8 @@ class Proxy:
             wbufsize = -1  # One packet an answer: in two, each would wait for a delayed acknowledgement (40 ms).
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                operation = self.headers["X-Amz-Target"].rsplit(".", 1)[-1]
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                operation = operation_of(self.command, self.path, dict(self.headers.items()), body)
                 if operation in CHANGES:
                     proxy.changes.append(operation)
                     if len(proxy.changes) == proxy.at:
@@ -101,6 +124,8 @@ class Proxy:
                 self.end_headers()
                 self.wfile.write(answer)
 
+            do_GET = do_PUT = do_POST
+
             def _die(self, body: bytes) -> None:
                 if proxy.after_answer:
                     self._pass_on(body)
@@ -110,7 +135,7 @@ class Proxy:
             def _pass_on(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
                 connection = http.client.HTTPConnection(proxy.upstream, timeout=20)
                 headers = {k: v for k, v in self.headers.items() if k.lower() != "host"}
-                connection.request("POST", self.path, body, headers)
+                connection.request(self.command, self.path, body, headers)
                 reply = connection.getresponse()
                 answer = reply.read()
                 connection.close()
@@ -120,6 +145,18 @@ class Proxy:
                 """Quiet."""
 
         return Handler
+
+
+def operation_of(method: str, path: str, headers: Mapping[str, str], body: bytes) -> str:
+    """What is asked, in whichever protocol: JSON with a target, CBOR with a path, a form, REST."""
+    if target := headers.get("X-Amz-Target"):
+        return target.rsplit(".", 1)[-1]
+    if "/operation/" in path:
+        return path.rsplit("/", 1)[-1]
+    if action := parse_qs(body.decode(errors="replace")).get("Action"):
+        return action[0]
+    parts = [part for part in path.partition("?")[0].split("/") if part and part != "backup"]
+    return f"{method} {parts[2] if 'selections' in parts else parts[0]}"
 
 
 @contextmanager
@@ -135,67 +172,94 @@ def serving(proxy: Proxy) -> Iterator[Proxy]:
 
 
 def provision(emulator: SandboxAws, mark: str, proxy: Proxy) -> tuple[int, str]:
-    """Exit code and last word of a provisioning process whose DynamoDB is the proxy."""
-    env = {**os.environ, **emulator.env(), "AWS_ENDPOINT_URL_DYNAMODB": proxy.url}
+    """Exit code and last word of a provisioning process whose AWS is the proxy."""
+    there = {name: proxy.url for name in emulator.env() if name.startswith("AWS_ENDPOINT_URL")}
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, mark], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-c", SCRIPT], env={**os.environ, **emulator.env(), **there}, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
     proxy.victim = process
     try:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(FILE.replace("MARK", mark), timeout=120)
     finally:
         process.kill()
     assert process.returncode in {0, -signal.SIGKILL}, err
     return process.returncode, out.strip()
 
 
+VOLATILE = re.compile(r"(mrk-)?[0-9a-f]{8}-?[0-9a-f-]{20,27}|\d{4}-\d\d-\d\d[T ][0-9:.+]*|[0-9a-f]{16}|[0-9a-f]{12}\\)")
+"""Ids, times, and what is computed of names."""
+TIMES = {"CreationDateTime", "LastUpdateToPayPerRequestDateTime", "CreationDate", "LastExecutionDate", "VersionId"}
+
+
 def estate_of(emulator: SandboxAws, mark: str) -> dict[str, Any]:
-    """Everything AWS says about the three tables, without docferry and without names, ids and times."""
-    found = {}
-    for region, base in (("us-east-1", "Ledger"), ("us-east-1", "Shop"), ("eu-west-1", "Shop")):
-        client = boto3.client(
-            "dynamodb",
-            region_name=region,
-            endpoint_url=emulator.endpoint,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
-        name = base + mark
-        table = client.describe_table(TableName=name)["Table"]
-        tags = client.list_tags_of_resource(ResourceArn=table["TableArn"])["Tags"]
-        for volatile in (
-            "TableId",
-            "CreationDateTime",
-            "LatestStreamArn",
-            "LatestStreamLabel",
-            "TableArn",
-            "TableName",
-        ):
-            table.pop(volatile, None)
-        table["BillingModeSummary"].pop("LastUpdateToPayPerRequestDateTime", None)
-        for index in table.get("GlobalSecondaryIndexes", []):
-            index.pop("IndexArn")
-        backups = client.describe_continuous_backups(TableName=name)["ContinuousBackupsDescription"]
-        found[f"{base} in {region}"] = {
-            "table": table,
-            "tags": tags,
-            "pitr": backups["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"],
-            "ttl": client.describe_time_to_live(TableName=name)["TimeToLiveDescription"],
+    """Everything AWS says about what the file asks for, without docferry, and without names, ids and times."""
+    found = {name: json.dumps(_timeless(of), sort_keys=True, default=str) for name, of in _asked(emulator, mark)}
+    return {name: VOLATILE.sub("*", text.replace(mark, "MARK")) for name, text in found.items()}
+
+
+def _timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            k: _timeless(v)
+            for k, v in value.items()
+            if k not in TIMES and "Timestamp" not in k and k != "ResponseMetadata"
         }
-    return found
+    return [_timeless(one) for one in value] if isinstance(value, list) else value
+
+
+def _asked(emulator: SandboxAws, mark: str) -> Iterator[tuple[str, Any]]:
+    def client(service: str, region: str = "us-east-1") -> Any:
+        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+        return boto3.client(service, region_name=region, endpoint_url=emulator.endpoint, **keys)
+
+    for region, base in (("us-east-1", "Ledger"), ("us-east-1", "Shop"), ("eu-west-1", "Shop")):
+        dynamodb, name = client("dynamodb", region), base + mark
+        table = dynamodb.describe_table(TableName=name)["Table"]
+        yield f"{base} in {region}", table
+        yield f"{base}'s tags in {region}", dynamodb.list_tags_of_resource(ResourceArn=table["TableArn"])
+        yield f"{base}'s backups in {region}", dynamodb.describe_continuous_backups(TableName=name)
+        yield f"{base}'s TTL in {region}", dynamodb.describe_time_to_live(TableName=name)
+        yield f"{base}'s insights in {region}", dynamodb.list_contributor_insights(TableName=name)
+    for region in ("us-east-1", "eu-west-1"):
+        kms, backup = client("kms", region), client("backup", region)
+        key = kms.describe_key(KeyId=f"alias/{mark}")["KeyMetadata"]
+        yield f"key in {region}", [key, kms.list_resource_tags(KeyId=key["KeyId"])]
+        named = [kms.list_resource_tags(KeyId=one["KeyId"])["Tags"] for one in kms.list_keys(Limit=1000)["Keys"]]
+        yield f"keys in {region}", sum(mark in json.dumps(tags) for tags in named)
+        vault = backup.describe_backup_vault(BackupVaultName=mark)
+        yield f"vault in {region}", [vault, backup.list_tags(ResourceArn=vault["BackupVaultArn"])["Tags"]]
+    backup, cloudwatch = client("backup"), client("cloudwatch")
+    plans = [one for one in backup.list_backup_plans()["BackupPlansList"] if mark in one["BackupPlanName"]]
+    for plan in plans:
+        where = {"BackupPlanId": plan["BackupPlanId"]}
+        of = [backup.get_backup_plan(**where), backup.list_tags(ResourceArn=plan["BackupPlanArn"])["Tags"]]
+        yield "plan", of
+        yield "selections", backup.list_backup_selections(**where)["BackupSelectionsList"]
+    yield "plans", len(plans)
+    alarms = cloudwatch.describe_alarms(AlarmNamePrefix=f"docferry-{mark}", MaxRecords=100)["MetricAlarms"]
+    yield "alarms", [{**one, "StateValue": "", "StateReason": "", "StateReasonData": ""} for one in alarms]
+    yield "tags of alarms", [cloudwatch.list_tags_for_resource(ResourceARN=one["AlarmArn"])["Tags"] for one in alarms]
+    yield "dashboard", cloudwatch.get_dashboard(DashboardName=f"docferry-{mark}")["DashboardBody"]
+    topic = f"arn:aws:sns:us-east-1:123456789012:{mark}"
+    yield "tags of the topic", client("sns").list_tags_for_resource(ResourceArn=topic)["Tags"]
+
+
+def _mark() -> str:
+    return f"m{uuid.uuid4().hex[:8]}x"
 
 
 @pytest.mark.slow
 def test_provision_when_killed_anywhere_and_run_again_ends_in_the_same_estate(emulator: SandboxAws) -> None:
-    undisturbed = uuid.uuid4().hex[:8]
+    undisturbed = _mark()
     with serving(Proxy(emulator.endpoint)) as whole:
         assert provision(emulator, undisturbed, whole) == (0, "changed")
     expected = estate_of(emulator, undisturbed)
-    assert set(whole.changes) == set(CHANGES), "each kind of change must be there to be killed at"
+    assert set(whole.changes) == CHANGES, "each kind of change must be there to be killed at"
 
     everywhere = [(at, after) for at in range(1, len(whole.changes) + 1) for after in (False, True)]
     for at, after_answer in random.Random(20261122).sample(everywhere, POINTS):
-        mark, place = uuid.uuid4().hex[:8], f"{whole.changes[at - 1]} ({at}), after the answer: {after_answer}"
+        mark, place = _mark(), f"{whole.changes[at - 1]} ({at}), after the answer: {after_answer}"
         with serving(Proxy(emulator.endpoint, at, after_answer=after_answer)) as deadly:
             assert provision(emulator, mark, deadly)[0] == -signal.SIGKILL, place
         assert deadly.changes == whole.changes[:at], place

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
+from docferry.core.estate.dax_state import DaxState
 from docferry.core.estate.plan import desired_estate
+from docferry.core.estate.resources import AwsCall
 from docferry.core.estate.tables import predict_table
-from docferry.core.estate.values import Action, DaxSpec, DaxState, EstateStep, TableSpec, TableState
+from docferry.core.estate.values import Action, DaxSpec, EstateStep, TableSpec, TableState
 from docferry.core.settings import LedgerSettings, TableSettings, TargetSettings
 from docferry.errors import RequestRefused
 from docferry.flows.provision.run import Patience
@@ -42,6 +46,9 @@ class SlowEstate:
 
     def check_dax(self, spec: DaxSpec) -> None:
         raise AssertionError("no DAX here")
+
+    def ask(self, call: AwsCall) -> Mapping[str, Any] | None:
+        raise AssertionError("tables only here")
 
     def apply(self, step: EstateStep) -> None:
         if self.busy > 0:

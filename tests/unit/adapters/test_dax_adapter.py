@@ -14,7 +14,8 @@ from botocore.config import Config
 from botocore.stub import Stubber
 from docferry.adapters.aws.dax import DaxControl
 from docferry.core.estate.dax import plan_dax
-from docferry.core.estate.values import Action, DaxGroupState, DaxSpec, DaxState, EstateStep
+from docferry.core.estate.dax_state import DaxGroupState, DaxState
+from docferry.core.estate.values import Action, DaxSpec, EstateStep
 from docferry.errors import Unavailable
 
 SPEC = DaxSpec(

@@ -21,8 +21,8 @@ ANSWERS = [
     (Action.CREATE_TABLE, "ResourceInUseException", "Table is being created: Shop"),
     (Action.SET_PITR, "ContinuousBackupsUnavailableException", PITR),
     (Action.SET_TTL, "ValidationException", TTL_LOCK),
-    (Action.FINISH_TABLE, "ResourceInUseException", "Table is being updated: Shop"),
-    (Action.FINISH_TABLE, "LimitExceededException", ONE_INDEX),
+    (Action.FINISH, "ResourceInUseException", "Table is being updated: Shop"),
+    (Action.FINISH, "LimitExceededException", ONE_INDEX),
 ]
 
 

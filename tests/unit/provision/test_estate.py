@@ -7,19 +7,17 @@ from typing import Any
 
 import pytest
 from docferry.core.estate.dax import plan_dax
+from docferry.core.estate.dax_state import DaxClusterState, DaxGroupState, DaxState
 from docferry.core.estate.keys import keys_of
 from docferry.core.estate.plan import desired_estate, plan_estate
 from docferry.core.estate.replicas import check_replicable, plan_replica, replica_key
+from docferry.core.estate.resources import MARKER
 from docferry.core.estate.tables import created_table, plan_table, predict_table
 from docferry.core.estate.values import (
-    MARKER,
     REPLICA_MARKER,
     Action,
     ActualEstate,
-    DaxClusterState,
-    DaxGroupState,
     DaxSpec,
-    DaxState,
     EstatePlan,
     IndexState,
     LedgerTableSpec,
@@ -58,7 +56,7 @@ def actions(plan: EstatePlan) -> list[Action]:
 
 def test_plan_when_nothing_exists_shows_every_step_and_needs_no_permission() -> None:
     plan = plan_table(SHOP, None)
-    assert actions(plan) == [Action.CREATE_TABLE, Action.SET_PITR, Action.SET_TTL, Action.FINISH_TABLE]
+    assert actions(plan) == [Action.CREATE_TABLE, Action.SET_PITR, Action.SET_TTL, Action.FINISH]
     assert plan.differences == ()
     assert plan.refusals(allow_changes=False) == ()
 
@@ -161,7 +159,7 @@ def test_plan_when_the_key_is_not_named_takes_any_kms_key_but_a_named_one_must_m
 
 def test_plan_when_our_own_run_was_interrupted_finishes_without_permission() -> None:
     plan = plan_table(SCALED, created_table(SCALED))
-    assert {Action.SET_PITR, Action.SET_TTL, Action.SET_SCALING, Action.FINISH_TABLE} == set(actions(plan))
+    assert {Action.SET_PITR, Action.SET_TTL, Action.SET_SCALING, Action.FINISH} == set(actions(plan))
     assert plan.refusals(allow_changes=False) == ()
 
 

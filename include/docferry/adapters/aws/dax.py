@@ -16,7 +16,8 @@ from botocore.session import Session
 
 from docferry.adapters.aws.endpoint import aws_client
 from docferry.adapters.aws.errors import call, call_or_none
-from docferry.core.estate.values import Action, DaxClusterState, DaxGroupState, DaxSpec, DaxState, EstateStep
+from docferry.core.estate.dax_state import DaxClusterState, DaxGroupState, DaxState
+from docferry.core.estate.values import Action, DaxSpec, EstateStep
 from docferry.errors import PreflightFailed, Problem, TransientStoreError
 
 

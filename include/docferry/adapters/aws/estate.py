@@ -13,29 +13,36 @@ from typing import Any
 from botocore.config import Config
 from botocore.session import Session
 
+from docferry.adapters.aws.control.calls import ControlPlane
+from docferry.adapters.aws.control.table_state import (
+    METRICS,
+    UNITS,
+    billing_of,
+    decode_scaling,
+    decode_table,
+    scaling_id,
+    tracks,
+)
 from docferry.adapters.aws.dax import DaxControl
 from docferry.adapters.aws.endpoint import aws_client
 from docferry.adapters.aws.errors import call, call_or_none
+from docferry.core.estate.dax_state import DaxState
 from docferry.core.estate.keys import (
     attribute_definitions,
-    decode_keys,
     key_schema,
     keys_of,
     projection_of,
-    show_projection,
 )
 from docferry.core.estate.replicas import replica_key
+from docferry.core.estate.resource_plan import call_of
+from docferry.core.estate.resources import MARKER, AwsCall, Resource
 from docferry.core.estate.tables import creation_tags
 from docferry.core.estate.values import (
-    MARKER,
     REPLICA_MARKER,
     STREAM_VIEW,
     Action,
     DaxSpec,
-    DaxState,
-    Dimension,
     EstateStep,
-    IndexState,
     ScalingState,
     TableSpec,
     TableState,
@@ -46,11 +53,6 @@ CONTROL_PLANE = Config(retries={"mode": "standard", "max_attempts": 4}, connect_
 """Seconds. Few attempts: the flow looks again and re-plans, which knows more than a blind repetition."""
 
 _MISSING = "ResourceNotFoundException"
-_METRICS: Mapping[Dimension, str] = {
-    "read": "DynamoDBReadCapacityUtilization",
-    "write": "DynamoDBWriteCapacityUtilization",
-}
-_UNITS: Mapping[Dimension, str] = {"read": "ReadCapacityUnits", "write": "WriteCapacityUnits"}
 
 
 class AwsEstate:
@@ -88,9 +90,14 @@ class AwsEstate:
     def check_dax(self, spec: DaxSpec) -> None:
         self._dax.check(spec)
 
+    def ask(self, call: AwsCall) -> Mapping[str, Any] | None:
+        return self._calls.ask(call)
+
     def apply(self, step: EstateStep) -> None:
         spec = step.spec
-        if isinstance(spec, DaxSpec):
+        if isinstance(spec, Resource):
+            self._calls.ask(call_of(step, self._calls.ask))
+        elif isinstance(spec, DaxSpec):
             self._dax.apply(step, spec)
         elif step.action is Action.SET_SCALING:
             self._set_scaling(spec, step.detail)
@@ -102,6 +109,10 @@ class AwsEstate:
             raise InvariantBroken(f"no way to apply '{step.action}' to {step.resource}")
 
     # --- inside ---
+
+    @cached_property
+    def _calls(self) -> ControlPlane:
+        return ControlPlane(self._session, self._region, CONTROL_PLANE)
 
     @cached_property
     def _dax(self) -> DaxControl:
@@ -134,16 +145,16 @@ class AwsEstate:
 
     def _fetch_scaling(self, table: Mapping[str, Any]) -> tuple[ScalingState, ...]:
         """Only of a provisioned table: an on-demand one has none, and needs no permission for the service."""
-        if _billing(table) != "PROVISIONED":
+        if billing_of(table) != "PROVISIONED":
             return ()
         indexes = ["", *(index["IndexName"] for index in table.get("GlobalSecondaryIndexes", ()))]
         found = []
         for index in indexes:
-            resource = _scaling_id(table["TableName"], index)
+            resource = scaling_id(table["TableName"], index)
             where = {"ServiceNamespace": "dynamodb", "ResourceIds": [resource]}
             targets = call(self._autoscaling.describe_scalable_targets, **where)["ScalableTargets"]
             policies = self._fetch_policies(resource)
-            found += [_decode_scaling(index, target, policies) for target in targets]
+            found += [decode_scaling(index, target, policies) for target in targets]
         return tuple(sorted(found, key=lambda target: target.detail))
 
     def _fetch_policies(self, resource: str) -> list[dict[str, Any]]:
@@ -158,16 +169,16 @@ class AwsEstate:
         kind = "index" if want.index else "table"
         where = {
             "ServiceNamespace": "dynamodb",
-            "ResourceId": _scaling_id(spec.name, want.index),
-            "ScalableDimension": f"dynamodb:{kind}:{_UNITS[want.dimension]}",
+            "ResourceId": scaling_id(spec.name, want.index),
+            "ScalableDimension": f"dynamodb:{kind}:{UNITS[want.dimension]}",
         }
         limits = {"MinCapacity": want.min_units, "MaxCapacity": want.max_units}
         call(self._autoscaling.register_scalable_target, **where, **limits)
         policies = self._fetch_policies(where["ResourceId"])
-        names = [p["PolicyName"] for p in policies if _tracks(p, want.dimension)]
+        names = [p["PolicyName"] for p in policies if tracks(p, want.dimension)]
         tracking = {
             "TargetValue": float(want.target_percent or 0),
-            "PredefinedMetricSpecification": {"PredefinedMetricType": _METRICS[want.dimension]},
+            "PredefinedMetricSpecification": {"PredefinedMetricType": METRICS[want.dimension]},
         }
         call(
             self._autoscaling.put_scaling_policy,
@@ -176,95 +187,6 @@ class AwsEstate:
             PolicyType="TargetTrackingScaling",
             TargetTrackingScalingPolicyConfiguration=tracking,
         )
-
-
-# --- AWS's words -> ours ---------------------------------------------------------------------------------------------
-
-
-def decode_table(
-    table: Mapping[str, Any],
-    *,
-    tags: Mapping[str, str],
-    backups: Mapping[str, Any],
-    ttl: Mapping[str, Any],
-    scaling: tuple[ScalingState, ...] = (),
-) -> TableState:
-    """DescribeTable's `Table` and the replies of its sister calls, as one value."""
-    types = {a["AttributeName"]: a["AttributeType"] for a in table["AttributeDefinitions"]}
-    units = table.get("ProvisionedThroughput", {})
-    sse = table.get("SSEDescription", {})
-    encrypted = sse.get("Status", "DISABLED") != "DISABLED"
-    stream = table.get("StreamSpecification", {})
-    described = ttl.get("TimeToLiveDescription", {})
-    pitr = backups.get("ContinuousBackupsDescription", {}).get("PointInTimeRecoveryDescription", {})
-    return TableState(
-        name=table["TableName"],
-        keys=decode_keys(table["KeySchema"], types),
-        status=table["TableStatus"],
-        indexes=_decode_indexes(table, types),
-        billing="provisioned" if _billing(table) == "PROVISIONED" else "on_demand",
-        read_units=units.get("ReadCapacityUnits", 0),
-        write_units=units.get("WriteCapacityUnits", 0),
-        scaling=scaling,
-        pitr=pitr.get("PointInTimeRecoveryStatus") == "ENABLED",
-        encryption="KMS" if encrypted else "AWS_OWNED",
-        encryption_status=sse.get("Status", "ENABLED"),
-        kms_key=sse.get("KMSMasterKeyArn") if encrypted else None,
-        stream=stream.get("StreamViewType") if stream.get("StreamEnabled") else None,
-        deletion_protection=table.get("DeletionProtectionEnabled", False),
-        ttl_attribute=described.get("AttributeName")
-        if described.get("TimeToLiveStatus") in {"ENABLED", "ENABLING"}
-        else None,
-        tags=tags,
-        replicas={r["RegionName"]: r.get("ReplicaStatus", "ACTIVE") for r in table.get("Replicas", ())},
-    )
-
-
-def _billing(table: Mapping[str, Any]) -> str:
-    """A table that was always provisioned has no BillingModeSummary."""
-    return str(table.get("BillingModeSummary", {}).get("BillingMode", "PROVISIONED"))
-
-
-def _decode_indexes(table: Mapping[str, Any], types: Mapping[str, str]) -> tuple[IndexState, ...]:
-    found = []
-    for kind in ("GlobalSecondaryIndexes", "LocalSecondaryIndexes"):
-        for index in table.get(kind, ()):
-            units = index.get("ProvisionedThroughput", {})
-            state = IndexState(
-                name=index["IndexName"],
-                keys=decode_keys(index["KeySchema"], types),
-                projection=show_projection(
-                    index["Projection"]["ProjectionType"], index["Projection"].get("NonKeyAttributes", ())
-                ),
-                status=index.get("IndexStatus", "ACTIVE"),
-                read_units=units.get("ReadCapacityUnits", 0),
-                write_units=units.get("WriteCapacityUnits", 0),
-                local=kind == "LocalSecondaryIndexes",
-            )
-            found.append(state)
-    return tuple(sorted(found, key=lambda index: index.name))
-
-
-def _scaling_id(table: str, index: str) -> str:
-    return f"table/{table}/index/{index}" if index else f"table/{table}"
-
-
-def _tracks(policy: Mapping[str, Any], dimension: Dimension) -> bool:
-    tracking = policy.get("TargetTrackingScalingPolicyConfiguration", {})
-    return bool(tracking.get("PredefinedMetricSpecification", {}).get("PredefinedMetricType") == _METRICS[dimension])
-
-
-def _decode_scaling(index: str, target: Mapping[str, Any], policies: list[dict[str, Any]]) -> ScalingState:
-    dimension: Dimension = "read" if target["ScalableDimension"].endswith(_UNITS["read"]) else "write"
-    ours = [p for p in policies if p["ScalableDimension"] == target["ScalableDimension"] and _tracks(p, dimension)]
-    percent = int(ours[0]["TargetTrackingScalingPolicyConfiguration"]["TargetValue"]) if ours else None
-    return ScalingState(
-        index=index,
-        dimension=dimension,
-        min_units=target["MinCapacity"],
-        max_units=target["MaxCapacity"],
-        target_percent=percent,
-    )
 
 
 # --- our words -> AWS's ----------------------------------------------------------------------------------------------
@@ -390,7 +312,7 @@ _CALLS: Mapping[Action, Callable[[Any, TableSpec, EstateStep], None]] = {
     Action.SET_PITR: _set_pitr,
     Action.SET_TTL: _set_ttl,
     Action.SET_TAGS: lambda client, spec, step: _tag(client, spec, spec.tags),
-    Action.FINISH_TABLE: lambda client, spec, step: _tag(client, spec, {}, [MARKER]),
+    Action.FINISH: lambda client, spec, step: _tag(client, spec, {}, [MARKER]),
     Action.CLAIM_TABLE: lambda client, spec, step: _tag(client, spec, spec.owner_tag),
     Action.RELEASE_TABLE: lambda client, spec, step: _tag(client, spec, {}, [step.detail]),
     Action.BEGIN_REPLICA: lambda client, spec, step: _tag(client, spec, {REPLICA_MARKER: step.detail}),

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from docferry.core.estate.dax_state import DaxClusterState, DaxGroupState, DaxState
 from docferry.core.estate.tags import extra_tags, tag_changes
 from docferry.core.estate.values import (
     Action,
-    DaxClusterState,
-    DaxGroupState,
     DaxSpec,
-    DaxState,
     EstateChange,
     EstateDifference,
     EstatePlan,

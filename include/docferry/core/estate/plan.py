@@ -26,6 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
 from docferry.core.estate.dax import plan_dax
+from docferry.core.estate.dax_state import DaxState
 from docferry.core.estate.tables import (
     plan_table,
 )
@@ -33,13 +34,13 @@ from docferry.core.estate.tags import owner_tag
 from docferry.core.estate.values import (
     ActualEstate,
     DaxSpec,
-    DaxState,
     DesiredEstate,
     EstatePlan,
     LedgerTableSpec,
     ReplicaSpec,
     TableSpec,
 )
+from docferry.core.estate.wanted import Around
 from docferry.core.settings import DaxSettings, LedgerSettings, TableSettings, TargetSettings
 from docferry.errors import ConfigError, Problem
 
@@ -52,9 +53,10 @@ def desired_estate(
     *,
     journal: bool = False,
     owner: str = "",
+    around: Around | None = None,
 ) -> DesiredEstate:
     """What the file asks for. `journal`: with the table of the application's journals. `owner`: the migration whose tag goes onto
-    the tables; without it none does.
+    the tables; without it none does. `around`: what is made beside tables and DAX.
 
     Raises: ConfigError, if two tables share a name or a provisioned table names no capacity.
     """
@@ -78,11 +80,16 @@ def desired_estate(
         tables=(*own, *specs),
         dax=_dax_spec(dax) if dax else None,
         replicas=tuple(ReplicaSpec(table=spec, region=region) for spec in specs for region in target.replicas),
+        around=around or Around(),
     )
 
 
+_BESIDE = ("shared", "contributor_insights", "warm_throughput")
+"""What a file says of a table that is no part of the table itself."""
+
+
 def _table_spec(settings: TableSettings, owner: Mapping[str, str]) -> TableSpec:
-    values = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name != "shared"}
+    values = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name not in _BESIDE}
     return TableSpec(**{**values, "tags": dict(settings.tags), "owner_tag": dict(owner)})
 
 

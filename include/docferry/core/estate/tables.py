@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from docferry.core.estate.keys import keys_of, show_keys, show_projection
+from docferry.core.estate.resources import MARKER
 from docferry.core.estate.tags import extra_tags, tag_changes
 from docferry.core.estate.values import (
     LEFTOVERS,
-    MARKER,
     REPLICA_MARKER,
     STREAM_VIEW,
     UNASKED,
@@ -140,7 +140,7 @@ _EFFECTS: Mapping[Action, Any] = {
     Action.SET_TAGS: lambda spec, state, step: {"tags": {**state.tags, **spec.tags}},
     Action.CLAIM_TABLE: lambda spec, state, step: {"tags": {**state.tags, **spec.owner_tag}},
     Action.RELEASE_TABLE: lambda spec, state, step: {"tags": {k: v for k, v in state.tags.items() if k != step.detail}},
-    Action.FINISH_TABLE: lambda spec, state, step: {"tags": {k: v for k, v in state.tags.items() if k != MARKER}},
+    Action.FINISH: lambda spec, state, step: {"tags": {k: v for k, v in state.tags.items() if k != MARKER}},
     Action.BEGIN_REPLICA: lambda spec, state, step: {"tags": {**state.tags, REPLICA_MARKER: step.detail}},
     Action.CREATE_REPLICA: lambda spec, state, step: {"replicas": {**state.replicas, step.detail: "ACTIVE"}},
     Action.FINISH_REPLICA: lambda spec, state, step: {
@@ -304,7 +304,7 @@ def _rule_owner(spec: TableSpec, state: TableState) -> Iterator[Finding]:
 
 def _rule_finish(spec: TableSpec, state: TableState) -> Iterator[Finding]:
     if MARKER in state.tags:
-        yield EstateStep(resource=spec.resource, action=Action.FINISH_TABLE, spec=spec)
+        yield EstateStep(resource=spec.resource, action=Action.FINISH, spec=spec)
 
 
 _TABLE_RULES = (

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from docferry.core.estate.values import MARKER, REPLICA_MARKER, EstateChange
+from docferry.core.estate.resources import MARKER
+from docferry.core.estate.values import REPLICA_MARKER, EstateChange
 
 OWNER = "docferry:owner:"
 """A table's tag `docferry:owner:<migration>` names the ledger's table in which that migration's claim is."""

@@ -11,10 +11,12 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from typing import Literal
 
+from docferry.core.estate.dax_state import DaxState
 from docferry.core.estate.keys import Keys, keys_of, show_keys
+from docferry.core.estate.resources import Resource
+from docferry.core.estate.wanted import Around
 from docferry.core.settings import PLAIN_KEY, Billing, Capacity, IndexSettings, KeyDesign, plain_index_key
 
-MARKER = "docferry:provisioning"
 REPLICA_MARKER = "docferry:adding-replica"
 STREAM_VIEW = "NEW_AND_OLD_IMAGES"
 Dimension = Literal["read", "write"]
@@ -130,6 +132,7 @@ class DesiredEstate:
     tables: tuple[TableSpec, ...]
     dax: DaxSpec | None = None
     replicas: tuple[ReplicaSpec, ...] = ()
+    around: Around = field(default_factory=Around)
 
 
 def spec_digest(spec: TableSpec | DaxSpec) -> str:
@@ -223,49 +226,6 @@ class TableState:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DaxGroupState:
-    """A subnet or parameter group. `values`: subnet id -> '' or parameter -> value. `readable` False: a default group
-    whose state the service would not tell."""
-
-    name: str
-    values: Mapping[str, str] = field(default_factory=dict)
-    description: str = ""
-    readable: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DaxClusterState:
-    """The cluster. `security_groups` None: it names groups that EC2 does not know, so its answer proves nothing."""
-
-    name: str
-    status: str
-    node_type: str
-    nodes: int
-    subnet_group: str
-    parameter_group: str
-    security_groups: tuple[str, ...] | None
-    role_arn: str
-    encryption_at_rest: bool
-    encryption_in_transit: bool
-    tags: Mapping[str, str] = field(default_factory=dict)
-    endpoint: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DaxState:
-    """The cluster and its groups as they are; None for what does not exist."""
-
-    cluster: DaxClusterState | None
-    subnet_group: DaxGroupState | None
-    parameter_group: DaxGroupState | None
-    unverified: tuple[str, ...] = ()
-
-    @property
-    def settled(self) -> bool:
-        return self.cluster is None or self.cluster.status == "available"
-
-
 # --- the way from one to the other -----------------------------------------------------------------------------------
 
 
@@ -285,7 +245,7 @@ class Action(StrEnum):
     SET_TAGS = "set tags"
     CLAIM_TABLE = "tag as owned"
     RELEASE_TABLE = "take the owner's tag off"
-    FINISH_TABLE = "mark as finished"
+    FINISH = "mark as finished"
     BEGIN_REPLICA = "mark as growing a replica"
     CREATE_REPLICA = "create replica"
     FINISH_REPLICA = "mark the replica as finished"
@@ -297,12 +257,15 @@ class Action(StrEnum):
     SET_NODES = "set number of nodes"
     SET_CLUSTER_GROUPS = "set security and parameter groups"
     SET_CLUSTER_TAGS = "set cluster tags"
+    CREATE_RESOURCE = "create"
+    SET_RESOURCE = "set"
+    TAG_RESOURCE = "tag"
 
 
 LEFTOVERS = frozenset({Action.SET_PITR, Action.SET_TTL, Action.SET_SCALING})
 """What CreateTable cannot do, and what an interrupted run of ours may therefore have left undone."""
 UNASKED = frozenset(
-    {Action.CREATE_TABLE, Action.CLAIM_TABLE, Action.FINISH_TABLE}
+    {Action.CREATE_TABLE, Action.CLAIM_TABLE, Action.FINISH}
     | {Action.BEGIN_REPLICA, Action.CREATE_REPLICA, Action.FINISH_REPLICA}
     | {Action.CREATE_SUBNET_GROUP, Action.CREATE_PARAMETER_GROUP, Action.CREATE_CLUSTER}
 )
@@ -329,7 +292,7 @@ class EstateStep:
 
     resource: str
     action: Action
-    spec: TableSpec | DaxSpec
+    spec: TableSpec | DaxSpec | Resource
     changes: tuple[EstateChange, ...] = ()
     detail: str = ""
     region: str | None = None

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from docferry.core.estate.resources import Resource
 from docferry.core.estate.tags import SCRATCH
 from docferry.core.metric_names import NAMESPACE
 
@@ -77,6 +78,7 @@ class Resources:
     prefix: str = ""
     cloudwatch: bool = False
     application_cloudwatch: bool = False
+    around: tuple[Resource, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +150,25 @@ def _provision(of: Resources, place: AwsAccount) -> Iterator[Statement]:
         yield from _scaling(place)
     if of.dax_cluster:
         yield from _dax(of, place)
+    yield from _around(of, place)
+
+
+def _around(of: Resources, place: AwsAccount) -> Iterator[Statement]:
+    """What each kind of resource says that it needs: to look at all of the kind, and to change what the file names."""
+    kinds: dict[type[Resource], list[Resource]] = {}
+    for one in of.around:
+        kinds.setdefault(type(one), []).append(one)
+    for kind, found in kinds.items():
+        seen = tuple(dict.fromkeys(_of_account(arn, place) for one in found for arn in one.seen_arns))
+        named = tuple(dict.fromkeys(_of_account(arn, place) for one in found for arn in one.arns))
+        yield Statement(sid=f"Look{kind.__name__}", actions=kind.reads, resources=seen)
+        yield Statement(sid=kind.__name__, actions=kind.writes, resources=named, condition=kind.condition)
+
+
+def _of_account(arn: str, place: AwsAccount) -> str:
+    """A file that names no account says `*`."""
+    parts = arn.split(":", 5)
+    return ":".join([*parts[:4], place.account, *parts[5:]]) if parts[4:5] == ["*"] else arn
 
 
 def _scaling(place: AwsAccount) -> Iterator[Statement]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from docferry.config import Migration
+from docferry.core.estate.wanted import around
 from docferry.core.permissions.aws import COMMANDS, AwsAccount, Resources, policy
 from docferry.core.permissions.mongodb import Wanted, lacking
 from docferry.core.settings import ExternalFence
@@ -45,6 +46,7 @@ def resources_of(migration: Migration) -> Resources:
         prefix=prefix,
         cloudwatch=migration.monitoring is not None and migration.monitoring.cloudwatch,
         application_cloudwatch=migration.monitoring is not None and migration.monitoring.application,
+        around=around(migration.name, migration.tables, migration.target, migration.estate, final=True).all,
     )
 
 

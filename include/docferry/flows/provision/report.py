@@ -14,7 +14,7 @@ from docferry.core.estate.values import (
     EstateStep,
 )
 
-CREATING = frozenset({Action.CREATE_TABLE, Action.CREATE_CLUSTER, Action.CREATE_REPLICA})
+CREATING = frozenset({Action.CREATE_TABLE, Action.CREATE_CLUSTER, Action.CREATE_REPLICA, Action.CREATE_RESOURCE})
 
 
 class ResourceOutcome(StrEnum):

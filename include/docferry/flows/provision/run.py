@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -92,7 +92,7 @@ def provision(
     patience: Patience | None = None,
     ownership: Ownership = UNOWNED,
 ) -> ProvisionReport:
-    """Make AWS hold what the file asks for: ledger, tables, DAX. Not replicas: see `add_replicas`.
+    """Make AWS hold what the file asks for: ledger, keys, tables, DAX, and what is beside them. Not replicas: see `add_replicas`.
 
     `ownership` is asked before anything is touched, and told once the ledger is there, before any table is touched.
 
@@ -102,7 +102,7 @@ def provision(
     """
     run = _Run(
         estate=estate, allow_changes=allow_changes, progress=progress, stop=stop, patience=patience or Patience(),
-        ownership=ownership,
+        ownership=ownership, waiting=desired.around.waiting,
     )  # fmt: skip
     return run.carry_out(run.patiently("reading the estate", lambda: table_subjects(desired, estate)), dry_run=dry_run)
 
@@ -147,12 +147,14 @@ class _Run:
     stop: StopSignal
     patience: Patience
     ownership: Ownership = UNOWNED
+    waiting: tuple[str, ...] = ()
 
     def carry_out(self, subjects: tuple[Subject, ...], *, dry_run: bool) -> ProvisionReport:
         if not dry_run:
             for subject in subjects:
                 self.wait_until_settled(subject)
         plan = self.patiently("reading the estate", lambda: plan_of(subjects))
+        plan = replace(plan, estate=plan.estate + EstatePlan(notes=self.waiting))
         others = tuple(map(str, self.patiently("asking whose the tables are", self.ownership.lacking)))
         refusals = (*others, *plan.estate.refusals(allow_changes=self.allow_changes))
         seen = {"notes": plan.estate.notes, "unverified": plan.estate.unverified, "refusals": refusals}

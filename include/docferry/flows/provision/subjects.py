@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from docferry.core.estate.dax import dax_fields, plan_dax
+from docferry.core.estate.kinds.keys import describe_key
 from docferry.core.estate.replicas import check_replicable, plan_replica
+from docferry.core.estate.resource_plan import plan_resource
+from docferry.core.estate.resources import Resource, Seen
 from docferry.core.estate.tables import plan_table, table_fields
 from docferry.core.estate.values import (
     DaxSpec,
@@ -44,26 +47,54 @@ class Subject:
 
 
 def table_subjects(desired: DesiredEstate, estate: Estate) -> tuple[Subject, ...]:
-    """DAX's prerequisites are checked here: before anything is created."""
-    tables = [_table_subject(_with_key(spec, estate), estate) for spec in desired.tables]
+    """The ledger first: it says whose the rest is. DAX's prerequisites are checked here: before anything is created."""
+    ours = frozenset(key.name for key in desired.around.keys)
+    ledger, *tables = [_table_subject(spec, estate, ours) for spec in desired.tables]
+    keys, after = (
+        [_resource_subject(one, estate) for one in some] for some in (desired.around.keys, desired.around.after)
+    )
     if desired.dax is None:
-        return tuple(tables)
+        return (ledger, *keys, *tables, *after)
     estate.check_dax(desired.dax)
-    return (*tables, _dax_subject(desired.dax, estate))
+    return (ledger, *keys, *tables, _dax_subject(desired.dax, estate), *after)
 
 
-def _with_key(spec: TableSpec, estate: Estate) -> TableSpec:
+def _with_key(spec: TableSpec, estate: Estate, ours: frozenset[str] = frozenset()) -> TableSpec:
+    """`ours` are aliases of keys that the file makes: such a key may not be there yet."""
+    if spec.kms_key in ours:
+        key = describe_key(estate.ask, spec.kms_key)
+        return replace(spec, kms_key=key["Arn"]) if key else spec
     return replace(spec, kms_key=estate.resolve_key(spec.kms_key)) if spec.kms_key else spec
 
 
-def _table_subject(spec: TableSpec, estate: Estate) -> Subject:
+def _table_subject(wanted: TableSpec, estate: Estate, ours: frozenset[str]) -> Subject:
+    if wanted.kms_key not in ours:
+        wanted = _with_key(wanted, estate)
+
     def look() -> ResourceLook:
+        spec = _with_key(wanted, estate, ours) if wanted.kms_key in ours else wanted
         state = estate.fetch_table(spec.name)
         if state is None:
             return ResourceLook(plan=plan_table(spec, None), settled=True, fields={})
         return ResourceLook(plan=plan_table(spec, state), settled=state.settled, fields=table_fields(state))
 
+    return Subject(resource=wanted.resource, look=look)
+
+
+def _resource_subject(spec: Resource, estate: Estate) -> Subject:
+    def look() -> ResourceLook:
+        seen = spec.observe(estate.ask)
+        return ResourceLook(
+            plan=plan_resource(spec, seen), settled=seen is None or seen.settled, fields=_fields_of(seen)
+        )
+
     return Subject(resource=spec.resource, look=look)
+
+
+def _fields_of(seen: Seen | None) -> Mapping[str, str]:
+    if seen is None:
+        return {}
+    return {**seen.fields, **{f"tag {key}": value for key, value in sorted((seen.tags or {}).items())}}
 
 
 def _dax_subject(spec: DaxSpec, estate: Estate) -> Subject:
@@ -79,7 +110,8 @@ def replica_subjects(desired: DesiredEstate, estate: Estate) -> tuple[Subject, .
     problems = [p for r in replicas for p in check_replicable(r.table, [r.region], desired.region)]
     if problems:
         raise PreflightFailed("replicas", problems)
-    return tuple(_replica_subject(replica, estate) for replica in replicas)
+    beside = (_resource_subject(one, estate) for one in desired.around.with_replicas)
+    return (*(_replica_subject(replica, estate) for replica in replicas), *beside)
 
 
 def _replica_subject(replica: ReplicaSpec, estate: Estate) -> Subject:

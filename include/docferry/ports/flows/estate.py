@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
-from docferry.core.estate.values import DaxSpec, DaxState, EstateStep, TableState
+from docferry.core.estate.dax_state import DaxState
+from docferry.core.estate.resources import AwsCall
+from docferry.core.estate.values import DaxSpec, EstateStep, TableState
 
 
 class Estate(Protocol):
@@ -24,6 +27,9 @@ class Estate(Protocol):
 
     def check_dax(self, spec: DaxSpec) -> None:
         """Raises PreflightFailed, with every problem, if something that `spec` names must exist and does not."""
+
+    def ask(self, call: AwsCall) -> Mapping[str, Any] | None:
+        """The reply of a call that only reads; None if what it asks for does not exist."""
 
     def apply(self, step: EstateStep) -> None:
         """Ask AWS for one step. Returns when AWS has accepted it, which is not when it is done."""

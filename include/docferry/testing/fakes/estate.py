@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from docferry.core.estate.dax_state import DaxState
+from docferry.core.estate.resources import AwsCall
 from docferry.core.estate.tables import predict_table
-from docferry.core.estate.values import DaxSpec, DaxState, EstateStep, TableSpec, TableState
+from docferry.core.estate.values import DaxSpec, EstateStep, TableSpec, TableState
 from docferry.errors import InvariantBroken
 
 
@@ -25,6 +30,9 @@ class FakeEstate:
 
     def check_dax(self, spec: DaxSpec) -> None:
         raise InvariantBroken("there is no DAX here")
+
+    def ask(self, call: AwsCall) -> Mapping[str, Any] | None:
+        raise InvariantBroken("there are tables only here")
 
     def apply(self, step: EstateStep) -> None:
         if not isinstance(step.spec, TableSpec) or step.region is not None:
