@@ -187,7 +187,7 @@ def provision(emulator: SandboxAws, mark: str, proxy: Proxy) -> tuple[int, str]:
     return process.returncode, out.strip()
 
 
-VOLATILE = re.compile(r"(mrk-)?[0-9a-f]{8}-?[0-9a-f-]{20,27}|\d{4}-\d\d-\d\d[T ][0-9:.+]*|[0-9a-f]{16}|[0-9a-f]{12}\\)")
+VOLATILE = re.compile(r"(mrk-)?[0-9a-f]{8}-?[0-9a-f-]{20,27}|\d{4}-\d\d-\d\d[T ][0-9:.+]*|[0-9a-f]{16}")
 """Ids, times, and what is computed of names."""
 TIMES = {"CreationDateTime", "LastUpdateToPayPerRequestDateTime", "CreationDate", "LastExecutionDate", "VersionId"}
 
