@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from docferry.config.build import Migration, build
-from docferry.config.checks import SettingsChecker
-from docferry.config.mapping_checks import MappingChecker
+from docferry.config.checking.mappings import MappingChecker
+from docferry.config.checking.settings import SettingsChecker
 from docferry.config.schema import MigrationFile, follows, read_schema
 from docferry.config.yaml_lines import Lines, read_yaml
 from docferry.errors import ConfigError, Problem

@@ -85,12 +85,12 @@ DECIDE_NOTHING: Mapping[type, tuple[str, ...]] = {
     # A table's keys, indexes and ttl_attribute are in each collection's settings, too, and decide there.
     s.TableDesign: (
         "billing", "capacity", "pitr", "encryption", "kms_key", "stream", "deletion_protection", "ttl_attribute",
-        "tags", "shared",
+        "tags", "shared", "contributor_insights", "warm_throughput",
     ),
+    s.WarmThroughputSettings: ("read_units", "write_units"),
     s.TableSettings: ("name", "key", "indexes", "designs"),
     s.DaxSettings: tuple(one.name for one in fields(s.DaxSettings)),
     s.LedgerSettings: ("table",),
-    s.MonitoringSettings: ("cloudwatch", "application", "every_s"),
     s.BackfillSettings: (
         "chunk_documents", "page_documents", "max_tasks", "budget_wcu", "dead_letter_share", "dead_letter_count", "lease_s",
         "concurrency", "late_writes_s",

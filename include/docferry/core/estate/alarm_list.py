@@ -45,7 +45,7 @@ def alarm_resources(
         yield from _of_table(migration, table, settings, topic.arn, place, tags)
     if settings.dashboard:
         arn = f"arn:{place.partition}:cloudwatch::{place.account}:dashboard/{_name(migration)}"
-        yield Dashboard(name=_name(migration), arn=arn, body=dashboard_body(migration, tables, place))
+        yield Dashboard(name=_name(migration), arn=arn, document=dashboard_body(migration, tables, place))
 
 
 def _watches(of: AlarmSettings) -> Iterator[_Watch]:

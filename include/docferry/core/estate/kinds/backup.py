@@ -127,9 +127,9 @@ class BackupPlan(Resource):
         return (self.arn,)
 
     def wanted(self) -> Mapping[str, str]:
-        return {f"rule {one['RuleName']}": _show_rule(one) for one in self.body()["Rules"]}
+        return {f"rule {one['RuleName']}": _show_rule(one) for one in self.document()["Rules"]}
 
-    def body(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         """The plan as the API has it."""
         return {"BackupPlanName": self.name, "Rules": [_encode_rule(self.vault, one) for one in self.rules]}
 
@@ -147,10 +147,12 @@ class BackupPlan(Resource):
     def create(self, ask: Ask, tags: Mapping[str, str]) -> AwsCall:
         # Of two requests with one token AWS makes one plan: an answer may be lost.
         token = f"docferry-{self.digest}"
-        return _backup("create_backup_plan", BackupPlan=self.body(), BackupPlanTags=dict(tags), CreatorRequestId=token)
+        return _backup(
+            "create_backup_plan", BackupPlan=self.document(), BackupPlanTags=dict(tags), CreatorRequestId=token
+        )
 
     def change(self, seen: Seen, changed: Sequence[str]) -> AwsCall:
-        return _backup("update_backup_plan", BackupPlanId=seen.known["id"], BackupPlan=self.body())
+        return _backup("update_backup_plan", BackupPlanId=seen.known["id"], BackupPlan=self.document())
 
     def retag(self, seen: Seen, tags: Mapping[str, str], off: Sequence[str]) -> AwsCall:
         return _retag(seen.known["arn"], tags, off)
@@ -186,7 +188,7 @@ class BackupSelection(Resource):
     def wanted(self) -> Mapping[str, str]:
         return {"role": self.role_arn, "tables": ", ".join(sorted(self.tables))}
 
-    def body(self) -> dict[str, Any]:
+    def document(self) -> dict[str, Any]:
         return {"SelectionName": self.name, "IamRoleArn": self.role_arn, "Resources": list(self.tables)}
 
     def observe(self, ask: Ask) -> Seen | None:
@@ -208,7 +210,7 @@ class BackupSelection(Resource):
         return _backup(
             "create_backup_selection",
             BackupPlanId=plan.get("BackupPlanId", self.plan),
-            BackupSelection=self.body(),
+            BackupSelection=self.document(),
             CreatorRequestId=f"docferry-{self.digest}",
         )
 

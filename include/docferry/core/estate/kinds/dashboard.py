@@ -19,7 +19,7 @@ class Dashboard(Resource):
     writes: ClassVar[tuple[str, ...]] = ("cloudwatch:PutDashboard",)
 
     arn: str
-    body: str
+    document: str
 
     @property
     def resource(self) -> str:
@@ -30,7 +30,7 @@ class Dashboard(Resource):
         return (self.arn,)
 
     def wanted(self) -> Mapping[str, str]:
-        return _fields(self.body)
+        return _fields(self.document)
 
     def observe(self, ask: Ask) -> Seen | None:
         absent = ("ResourceNotFound", "DashboardNotFoundError", "ResourceNotFoundException")
@@ -38,10 +38,10 @@ class Dashboard(Resource):
         return Seen(fields=_fields(found["DashboardBody"])) if found else None
 
     def create(self, ask: Ask, tags: Mapping[str, str]) -> AwsCall:
-        return _cloudwatch("put_dashboard", DashboardName=self.name, DashboardBody=self.body)
+        return _cloudwatch("put_dashboard", DashboardName=self.name, DashboardBody=self.document)
 
     def change(self, seen: Seen, changed: Sequence[str]) -> AwsCall:
-        return _cloudwatch("put_dashboard", DashboardName=self.name, DashboardBody=self.body)
+        return _cloudwatch("put_dashboard", DashboardName=self.name, DashboardBody=self.document)
 
 
 def _cloudwatch(operation: str, absent: tuple[str, ...] = (), /, **arguments: Any) -> AwsCall:

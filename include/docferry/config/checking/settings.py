@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from docferry.config.estate_checks import check_estate
+from docferry.config.checking.estate import check_estate
+from docferry.config.checking.tables import NAME_RULE, check_keys, plain_names
 from docferry.config.names import bad_database_name, bad_schedule, bad_tags
 from docferry.config.schema import TABLE_NAME, MigrationFile
-from docferry.config.table_checks import NAME_RULE, check_keys, plain_names
 from docferry.config.yaml_lines import Lines, Path_, problem_at
 from docferry.core.mapping.items import SYSTEM
 from docferry.core.settings import ExternalFence

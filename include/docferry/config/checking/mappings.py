@@ -10,12 +10,12 @@ from itertools import chain, combinations
 from typing import NamedTuple
 
 from docferry.config.build import collection_settings
-from docferry.config.filter_checks import filter_problems
+from docferry.config.checking.filters import filter_problems
+from docferry.config.checking.tables import key_names
+from docferry.config.checking.uniques import unique_problems
 from docferry.config.names import bad_collection_name, bad_database_name
 from docferry.config.schema import CollectionFile, ItemFile, MigrationFile, PatternFile
-from docferry.config.table_checks import key_names
 from docferry.config.transforms import find_transform
-from docferry.config.unique_checks import unique_problems
 from docferry.config.yaml_lines import Lines, Path_, dotted, problem_at
 from docferry.core.bson_codec.hints import NATURAL, parse_declared
 from docferry.core.compare.key_sets import disjoint, first_word
