@@ -211,3 +211,11 @@ def test_a_function_that_aws_still_connects_is_waited_for() -> None:
     off: Answers = {**stream, **there, "list_event_source_mappings": [mapping("Disabled")]}
     with pytest.raises(EstateDrift, match="state: is Disabled, the file says Enabled"):
         run(spec, CannedEstate(off))
+
+
+def test_what_waits_is_told_by_a_dry_run_and_by_a_run() -> None:
+    waits = Around(waiting=("stream of table Shop to function i: waits for FINAL",))
+    desired = DesiredEstate(region="us-east-1", tables=(LedgerTableSpec(name="Ledger"),), around=waits)
+    for dry in (True, False):
+        report = provision(desired, CannedEstate(), dry_run=dry, progress=Quiet(), stop=Quiet(), patience=PATIENCE)
+        assert report.notes == waits.waiting

@@ -173,7 +173,10 @@ class _Run:
         for resource in resources:
             self.progress.say(f"{resource.resource}: {resource.outcome}")
         return ProvisionReport(
-            resources=resources, plan=plan.estate, notes=after.estate.notes, unverified=after.estate.unverified
+            resources=resources,
+            plan=plan.estate,
+            notes=(*self.waiting, *after.estate.notes),
+            unverified=after.estate.unverified,
         )
 
     def insist(self, plan: EstatePlan) -> None:
