@@ -32,7 +32,6 @@ PASSES = 4
 """Delegated calls are quick: more of them tell the client's share better."""
 AT_MOST = 1.05
 CATEGORIES = 20
-WAIVED, UNIQUE = "[users.email, products.sku, categories.slug]", "[users.email, categories.slug]"
 Product = Mapping[str, Any]
 Call = Callable[[Any, int], Any]
 
@@ -120,7 +119,6 @@ def guarded_file(directory: Path) -> Path:
         ("migration: shop", "migration: guarded"),
         ("  Shop:\n", "  Guarded:\n"),
         ("table: Shop", "table: Guarded"),
-        (WAIVED, UNIQUE),
         ("  products:\n", "  products:\n    unique: {sku_1: [sku]}\n"),
     ):
         if old not in text:

@@ -178,7 +178,9 @@ def test_transaction_that_changes_one_document_often_arrives_as_it_ends(shared: 
         users.update_one({"_id": one}, {"$set": {"username": "for a moment"}}, session=session)
         users.delete_one({"_id": two}, session=session)
         users.update_one({"_id": one}, {"$set": {"username": "also"}, "$pop": {"addresses": 1}}, session=session)
-        users.insert_one({**user("in a transaction"), "_id": two, "addresses": []}, session=session)
+        # The name of one, the address of the other.
+        again = {**user("in a transaction"), "_id": two, "email": "also@example.com", "addresses": []}
+        users.insert_one(again, session=session)
         orders.insert_one(order("of it"), session=session)
         users.update_one({"_id": one}, {"$inc": {"n": 1}}, session=session)
     assert follow(shared).events == 6

@@ -13,7 +13,7 @@ from docferry.core.mapping.items import Item
 from docferry.core.mapping.mapping import DocumentMapping
 from support.convergence.rules import BROKEN, calls_inline, rule_broken
 from support.convergence.runs import RUNS, SEED, fake_run, told
-from support.convergence.sides import MAPPING, Document
+from support.convergence.sides import DOCS, MAPPING, MIGRATION, TRANSFORMED, Document
 from support.convergence.world import Diverged
 from support.transforms import counted
 
@@ -60,11 +60,16 @@ def test_each_rule_is_needed(rule: str, runner: asyncio.Runner, monkeypatch: pyt
         until_one_diverges()
 
 
+def only_the_active(monkeypatch: pytest.MonkeyPatch) -> None:
+    for migration in (MIGRATION, TRANSFORMED):
+        monkeypatch.setattr(migration.mapping(DOCS), "filter", compile_document_filter({"active": True}))
+
+
 def test_a_part_of_a_collection_converges_though_documents_cross_its_border(
     runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: Counter[str] = Counter()
-    monkeypatch.setattr(MAPPING, "filter", compile_document_filter({"active": True}))
+    only_the_active(monkeypatch)
     with rule_broken(monkeypatch, ""):
         for seed in range(SEED, SEED + RUNS_OF_A_PART):
             seen += fake_run(runner, seed)
@@ -79,7 +84,7 @@ def test_a_part_of_a_collection_needs_each_rule(
         for seed in range(RUNS_TO_BREAK):
             fake_run(runner, seed, rule)
 
-    monkeypatch.setattr(MAPPING, "filter", compile_document_filter({"active": True}))
+    only_the_active(monkeypatch)
     with rule_broken(monkeypatch, rule), pytest.raises(Diverged):
         until_one_diverges()
 

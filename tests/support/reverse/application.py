@@ -14,6 +14,7 @@ from docferry.adapters.mongodb.sink import MongoSink
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.core.mapping.items import Item, key_of, tombstone
+from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.versions import snapshot_version
 from docferry.flows.fence.marker import mark_leader
 from docferry.flows.kernel.job import Job
@@ -33,7 +34,8 @@ Document = dict[str, Any]
 
 
 class Application:
-    """Begins with what MongoDB holds. `writes` are the items that it has written, with their versions."""
+    """Begins with what MongoDB holds. `writes` are the documents' items that it has written, with their versions; `guards` is how
+    many guards beside them."""
 
     def __init__(self, rig: Rig, seed: int) -> None:
         self.rig, self.random = rig, Random(seed)
@@ -46,6 +48,7 @@ class Application:
             for document in judge.read_documents(rig.database, name)
         }
         self.writes: list[Write] = []
+        self.guards = 0
         self._made = 0
 
     def change(self, collection: str, before: Document | None, after: Document | None) -> None:
@@ -55,7 +58,9 @@ class Application:
         items = {key_of(item): item for item in (mapping.encode(after, self.version) if after else [])}
         for old in mapping.encode(before, 0) if before else []:
             items.setdefault(key_of(old), tombstone(old, self.version, "_ttl"))
-        stored = map(mapping.layout.stored, items.values())
+        guards = self._guards(mapping, before, after)
+        self.guards += len(guards)
+        stored = map(mapping.layout.stored, [*items.values(), *guards])
         puts = [{"Put": {"TableName": self.rig.table, "Item": _boto(item)}} for item in stored]
         self.rig.dynamodb.transact_write_items(TransactItems=puts)
         self.writes += [Write(self.rig.table, key, self.version) for key in items]
@@ -63,6 +68,15 @@ class Application:
             self.live.pop((collection, before["_id"]), None)
         if after is not None:
             self.live[collection, after["_id"]] = after
+
+    def _guards(self, mapping: DocumentMapping, before: Document | None, after: Document | None) -> list[Item]:
+        """Those that a change gains, and tombstones for those that it gives up."""
+        old, new = (
+            {key_of(one): one for one in mapping.guard_items(document, self.version)} if document is not None else {}
+            for document in (before, after)
+        )
+        gone = [tombstone(one, self.version, "_ttl") for key, one in old.items() if key not in new]
+        return [*gone, *(one for key, one in new.items() if key not in old)]
 
     def step(self) -> None:
         """Some change of some document."""
