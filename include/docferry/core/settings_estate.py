@@ -85,9 +85,8 @@ class FunctionSettings(_Strict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EstateSettings(_Strict):
-    """`tags` go onto all of it that can have tags; `keys` and `functions` by their names. `scratch`: `destroy` may remove it."""
+    """`tags` go onto all of it that can have tags; `keys` and `functions` by their names."""
 
-    scratch: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
     keys: Mapping[str, KeySettings] = field(default_factory=dict)
     backup: BackupSettings | None = None
