@@ -10,7 +10,7 @@ import pymongo
 from pymongo import DeleteMany, DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne, WriteConcern, results
 from pymongo.client_session import TransactionOptions  # type: ignore[attr-defined]
 from pymongo.read_concern import ReadConcern
-from pymongo.read_preferences import make_read_preference
+from pymongo.read_preferences import make_read_preference, read_pref_mode_from_name
 
 _SORTED = frozenset({"find", "find_one", "find_one_and_update", "find_one_and_replace", "find_one_and_delete"})
 """Whose sort is a list; that of an update is a document."""
@@ -40,7 +40,9 @@ def options_of(asked: Mapping[str, Any]) -> dict[str, Any]:
             known = {"journal": "j", "wtimeoutMS": "wtimeout"}
             found["write_concern"] = WriteConcern(**{known.get(key, key): one for key, one in value.items()})
         elif name == "readPreference":
-            found["read_preference"] = make_read_preference(value["mode"].lower(), value.get("tagSets"))
+            found["read_preference"] = make_read_preference(
+                read_pref_mode_from_name(value["mode"]), value.get("tagSets")
+            )
         elif name == "maxCommitTimeMS":
             found["max_commit_time_ms"] = value
         else:

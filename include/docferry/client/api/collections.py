@@ -148,13 +148,16 @@ class _Named:
             return self._index(method, arguments, options)
         if method in SERVED_CALLS:
             called = self._calls.many.call(method, arguments, options)
-            return self._if_acknowledged(called) if method.startswith("find_one_and_") else called
+            plain = not method.startswith("find_one_and_")
+            return called if plain else self._if_acknowledged(called, options.get("session"))
         return self._delegated.collection(self._known, method, COLLECTION_CALLS[method], arguments, options)
 
-    async def _if_acknowledged(self, call: Coroutine[Any, Any, Any]) -> Any:
-        """What a write gives back: nothing under write concern 0, as in pymongo."""
+    async def _if_acknowledged(self, call: Coroutine[Any, Any, Any], session: Any = None) -> Any:
+        """What a write gives back: nothing under write concern 0, as in pymongo. Within a transaction the concern is that of its
+        commit."""
+        within = session is not None and session.in_transaction
         found = await call
-        return found if self.write_concern.acknowledged else None
+        return found if within or self.write_concern.acknowledged else None
 
     async def _estimate(self, comment: Any = None, **options: Any) -> int:
         """Once DynamoDB leads, of a scan that the file allows: exact."""
@@ -288,7 +291,7 @@ class Collection(_Named):
     ) -> Any:
         named = _named("find_one_and_update", more, options)
         call = self._calls.find_one_and_update(filter, update, projection=projection, sort=_pairs(sort), **named)
-        return run(self._if_acknowledged(call))
+        return run(self._if_acknowledged(call, named.get("session")))
 
     def delete_one(self, filter: Any, *more: Any, **options: Any) -> Any:
         return run(self._calls.delete_one(filter, **_named("delete_one", more, options)))
@@ -334,7 +337,7 @@ class AsyncCollection(_Named):
     ) -> Any:
         named = _named("find_one_and_update", more, options)
         call = self._calls.find_one_and_update(filter, update, projection=projection, sort=_pairs(sort), **named)
-        return await self._if_acknowledged(call)
+        return await self._if_acknowledged(call, named.get("session"))
 
     async def delete_one(self, filter: Any, *more: Any, **options: Any) -> Any:
         return await self._calls.delete_one(filter, **_named("delete_one", more, options))
