@@ -11,7 +11,17 @@ HERE = Path(__file__).parent
 ELSEWHERE = re.compile(r"\[([^]]+)\]\((?:\.\./)+[A-Z]+\.md\)")
 """Links to pages of the repository that are not pages of the site."""
 CHAPTERS = {
-    "The night": ["tour", "night", "running", "deploy", "cutover", "rollback-points", "resources", "permissions"],
+    "The night": [
+        "tour",
+        "night",
+        "running",
+        "monitoring",
+        "deploy",
+        "cutover",
+        "rollback-points",
+        "resources",
+        "permissions",
+    ],
     "The application": ["client", "client-calls", "client-flip"],
     "The decision": ["analyze", "cost", "consistency", "speed", "faq"],
     "Reference": ["mapping", "protocol", "architecture", "decisions/README"],

@@ -24,7 +24,7 @@ from docferry.flows.validate import recheck as generations
 from docferry.flows.validate.first_pass import latest_report
 from docferry.sandbox import SandboxStack
 from docferry.testing.jobs import change_job
-from support.backfill.rig import Rig, shop_rig
+from support.backfill.rig import Rig, unguarded_shop_rig
 from support.pace import Pace
 from support.place import TESTS
 from support.validate.live import Application, Replication, eventually_true, with_images
@@ -40,7 +40,7 @@ def rig(stack: SandboxStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """A small shop, loaded, whose changes can be followed."""
     monkeypatch.setattr(checking, "SETTLE_S", 0.2)
     monkeypatch.setattr(generations, "POLL_S", 0.05)
-    made = shop_rig(stack.env(), tmp_path, f"live_{ObjectId()}")
+    made = unguarded_shop_rig(stack.env(), tmp_path, f"live_{ObjectId()}")
     made.migration = dataclasses.replace(
         made.migration, validate=dataclasses.replace(made.migration.validate, settle_s=2.0)
     )

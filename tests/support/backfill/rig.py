@@ -267,13 +267,22 @@ def shop_rig(env: Mapping[str, str], directory: Path, database: str, **settings:
     return rig
 
 
-def bare_shop_rig(env: Mapping[str, str], directory: Path, database: str, **settings: Any) -> Rig:
+def unguarded_shop_rig(env: Mapping[str, str], directory: Path, database: str, **settings: Any) -> Rig:
+    """The shop's file as it would be if it named no unique index: for tests that count items by hand."""
+    rig = bare_shop_rig(env, directory, database, guarded=False, **settings)
+    create_unique_indexes(rig.database)
+    return rig
+
+
+def bare_shop_rig(env: Mapping[str, str], directory: Path, database: str, guarded: bool = True, **settings: Any) -> Rig:
     """The same without anything in MongoDB."""
     mark = uuid.uuid4().hex[:8]
     tree = yaml.safe_load(SHOP_FILE.read_text())
     tree["tables"] = {f"Shop{mark}": tree["tables"]["Shop"]}
     for collection in tree["collections"].values():
         collection["table"] = f"Shop{mark}"
+        if not guarded:
+            collection.pop("unique", None)
     return _rig(env, directory, tree, mark, database, settings)
 
 

@@ -172,10 +172,11 @@ class Replication(Worker):
         mapping, version = self.rig.migration.mapping(name), version_of(change["clusterTime"], n)
         after, before = change.get("fullDocument"), change.get("fullDocumentBeforeChange")
         items = mapping.encode(after, version) if after is not None else []
-        keys = {key_of(item) for item in items}
-        old = mapping.encode(before, version) if before is not None else []
+        guards = mapping.guard_items(after, version) if after is not None else []
+        keys = {key_of(item) for item in (*items, *guards)}
+        old = [*mapping.encode(before, version), *mapping.guard_items(before, version)] if before is not None else []
         gone = [tombstone(item, version, "_ttl") for item in old if key_of(item) not in keys]
-        for part in (gone, items[1:], items[:1]):
+        for part in (gone, [*guards, *items[1:]], items[:1]):
             await target.put_newer(self.rig.table, part, Free(), lambda: None)
         self.applied += 1
 
