@@ -94,7 +94,7 @@ def compare_guards(verdict: HistoryVerdict, items: Sequence[Item]) -> None:
     holders: dict[str, list[str]] = defaultdict(list)
     for item in there:
         for guard, value in _values(item):
-            holders[f"{guard}#{value}"].append(json.dumps(item["_id"]))
+            holders[f"{guard}#{value}"].append(json.dumps(item["_id"], default=bytes.hex))  # some ids are binary
     guards = {item["PK"]["S"]: json.dumps(item["_id"]) for item in there if item["PK"]["S"].partition("#")[0] == UNIQUE}
     for key, documents in holders.items():
         if len(documents) > 1:
