@@ -49,6 +49,12 @@ def test_guards_that_are_their_documents_are_no_finding() -> None:
     assert judged(*ann, guard("a@x", "a"), *bob, *eve, gone, product("l#1"), lamp) == (0, 0)
 
 
+def test_documents_with_binary_ids_are_judged_like_others() -> None:
+    ann = [{**one, "_id": {"B": b"\x00\xff"}} for one in (*user("a", "a@x"), guard("a@x", "a"))]
+    before = judged(*user("a", "a@x"), guard("a@x", "a"))
+    assert judged(*ann) == before
+
+
 @pytest.mark.parametrize(
     ("items", "found"),
     [

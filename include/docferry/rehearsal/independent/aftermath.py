@@ -88,20 +88,36 @@ def compare_with_dynamodb(replayed: Replayed, client: Any, table: str) -> None:
     _compare_counters(replayed, values)
 
 
+def _id_text(item: Item) -> str:
+    return json.dumps(item["_id"], default=bytes.hex)  # some ids are binary
+
+
 def compare_guards(verdict: HistoryVerdict, items: Sequence[Item]) -> None:
     """Add to the verdict every unique value that two documents have, and every guard that is not exactly its document's."""
     there = [item for item in items if "_deleted" not in item]
     holders: dict[str, list[str]] = defaultdict(list)
     for item in there:
         for guard, value in _values(item):
-            holders[f"{guard}#{value}"].append(json.dumps(item["_id"], default=bytes.hex))  # some ids are binary
-    guards = {item["PK"]["S"]: json.dumps(item["_id"]) for item in there if item["PK"]["S"].partition("#")[0] == UNIQUE}
+            holders[f"{guard}#{value}"].append(_id_text(item))
+    guards = {item["PK"]["S"]: _id_text(item) for item in there if item["PK"]["S"].partition("#")[0] == UNIQUE}
     for key, documents in holders.items():
         if len(documents) > 1:
             verdict.resurrected.append(f"{key}: {len(documents)} documents have it")
         elif guards.get(key) != documents[0]:
             verdict.lost.append(f"{key}: nothing keeps it unique")
-    verdict.resurrected += [f"{key}: no document has it" for key in guards.keys() - holders.keys()]
+    other = {(guard, _id_text(item)) for item in there for guard in _guards_of_other_types(item)}
+    verdict.resurrected += [
+        f"{key}: no document has it"
+        for key in guards.keys() - holders.keys()
+        if ("#".join(key.split("#")[:2]), guards[key]) not in other
+    ]
+
+
+def _guards_of_other_types(item: Item) -> Iterator[str]:
+    """Guards of values that are no texts, and whose keys are not written here once more."""
+    for index, attribute in GUARDED.get(item.get("entityType", {}).get("S", ""), {}).items():
+        if attribute in item and "S" not in item[attribute]:
+            yield f"{UNIQUE}#{index}"
 
 
 def _values(item: Item) -> Iterator[tuple[str, str]]:
