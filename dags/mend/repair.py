@@ -1,7 +1,7 @@
 """Repair: write again what validation finds missing or different in DynamoDB, and bury what is extra.
 
 **Enter when** the DAG `validate` found differences, you know who made them, and that has been stopped. MongoDB leads; while
-DynamoDB leads there is no repair: reverse replication corrects MongoDB.
+DynamoDB leads only what keeps unique values is mended here: reverse replication corrects MongoDB.
 
 **Steps**
 1. Run as it is, with `dry_run`: `mend_differences` compares every document, and its log names places, never values.

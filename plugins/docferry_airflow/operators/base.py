@@ -166,6 +166,26 @@ class MigrationOperator(BaseOperator):
             self._stop.set()
 
 
+class ConfirmedOperator(MigrationOperator):
+    """Base of those that mend: a dry run, until a person switches that off and types the migration's name.
+
+    :param confirmed: The migration's name, typed; not needed for a dry run.
+    :param plan_only: Only say what would be done.
+    """
+
+    template_fields: Sequence[str] = ("migration_file", "confirmed", "plan_only")
+
+    def __init__(self, *, confirmed: str = "", plan_only: bool | str = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.confirmed = confirmed
+        self.plan_only = plan_only
+
+    def require_confirmed(self, subject: str, work: Work) -> None:
+        """Raises PreflightFailed, unless this is a dry run."""
+        if not self.plan_only:
+            require_typed(subject, self.confirmed, work.migration.name)
+
+
 def require_typed(subject: str, typed: str, name: str) -> None:
     """What a person types before data or leadership is changed. Raises PreflightFailed, if it is not the migration's name."""
     if typed != name:

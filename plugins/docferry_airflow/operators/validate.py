@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from docferry.errors import ValidationFailed
 
-from docferry_airflow.operators.base import MigrationOperator, Work, require_typed
+from docferry_airflow.operators.base import ConfirmedOperator, MigrationOperator, Work
 
 if TYPE_CHECKING:
     from docferry.flows.validate.first_pass import ValidationReport
@@ -74,7 +74,7 @@ def _report_lines(report: ValidationReport) -> list[str]:
     return [*lines, f"{report.verdict.lower()}: {report.confidence}"]
 
 
-class RepairOperator(MigrationOperator):
+class RepairOperator(ConfirmedOperator):
     """Write again what is missing or different, and bury what is extra, by the version rules: nothing newer is touched.
 
     :param collections: Only these; empty means all.
@@ -82,27 +82,17 @@ class RepairOperator(MigrationOperator):
     :param plan_only: Compare, and only say what differs; fails with what would refuse it.
     """
 
-    template_fields: Sequence[str] = ("migration_file", "collections", "confirmed", "plan_only")
+    template_fields: Sequence[str] = (*ConfirmedOperator.template_fields, "collections")
 
-    def __init__(
-        self,
-        *,
-        collections: Sequence[str] | str = (),
-        confirmed: str = "",
-        plan_only: bool | str = True,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *, collections: Sequence[str] | str = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.collections = collections
-        self.confirmed = confirmed
-        self.plan_only = plan_only
 
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.flows.validate.repair import repair
 
         only = tuple(self.collections or ())
-        if not self.plan_only:
-            require_typed("repair", self.confirmed, work.migration.name)
+        self.require_confirmed("repair", work)
         with work.job() as job:
             if self.plan_only:
                 found = work.with_target(lambda target: repair(job, target, only, dry_run=True)).before

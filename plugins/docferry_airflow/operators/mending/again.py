@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from docferry_airflow.operators.backfill import plan_lines
-from docferry_airflow.operators.base import MigrationOperator, Work, require_typed
+from docferry_airflow.operators.base import ConfirmedOperator, Work
 
 
-class BeginAgainOperator(MigrationOperator):
+class BeginAgainOperator(ConfirmedOperator):
     """The next load reads these collections anew, every put conditional. Refused while replication or a load runs.
 
     :param collections: Only these; empty means all. All, if replication has lost its position.
@@ -17,20 +17,11 @@ class BeginAgainOperator(MigrationOperator):
     :param plan_only: Only say what would be loaded; fails with what would refuse it.
     """
 
-    template_fields: Sequence[str] = ("migration_file", "collections", "confirmed", "plan_only")
+    template_fields: Sequence[str] = (*ConfirmedOperator.template_fields, "collections")
 
-    def __init__(
-        self,
-        *,
-        collections: Sequence[str] | str = (),
-        confirmed: str = "",
-        plan_only: bool | str = True,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *, collections: Sequence[str] | str = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.collections = collections
-        self.confirmed = confirmed
-        self.plan_only = plan_only
 
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.flows.backfill.again import begin_again, plan_again
@@ -38,8 +29,7 @@ class BeginAgainOperator(MigrationOperator):
         from docferry.flows.preflight.majority import wait_for_majority
 
         only = tuple(self.collections or ())
-        if not self.plan_only:
-            require_typed("load again", self.confirmed, work.migration.name)
+        self.require_confirmed("load again", work)
         with work.job() as job:
             if self.plan_only:
                 names = plan_again(job, only)

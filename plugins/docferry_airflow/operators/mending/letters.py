@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowFailException
 from docferry.errors import PreflightFailed, Problem, ValidationFailed
 
-from docferry_airflow.operators.base import MigrationOperator, Work, require_typed
+from docferry_airflow.operators.base import ConfirmedOperator, MigrationOperator, Work
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -57,7 +57,7 @@ class ListLettersOperator(MigrationOperator):
         return {"letters": counts, "back_to_mongodb": len(back), "strays": len(strays)}
 
 
-class ReplayLettersOperator(MigrationOperator):
+class ReplayLettersOperator(ConfirmedOperator):
     """Try the documents of dead letters again, as MongoDB has them now. Fails if one stays dead.
 
     :param collections: Only these; empty means all.
@@ -66,29 +66,24 @@ class ReplayLettersOperator(MigrationOperator):
     :param plan_only: Only say how many would be tried; fails with what would refuse it.
     """
 
-    template_fields: Sequence[str] = ("migration_file", "collections", "letters", "confirmed", "plan_only")
+    template_fields: Sequence[str] = (*ConfirmedOperator.template_fields, "collections", "letters")
 
     def __init__(
         self,
         *,
         collections: Sequence[str] | str = (),
         letters: Sequence[str] | str = (),
-        confirmed: str = "",
-        plan_only: bool | str = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.collections = collections
         self.letters = letters
-        self.confirmed = confirmed
-        self.plan_only = plan_only
 
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.flows.validate.replay import plan_replay
 
         names, ids = _chosen(work, self.collections), [str(one) for one in self.letters or ()]
-        if not self.plan_only:
-            require_typed("replay", self.confirmed, work.migration.name)
+        self.require_confirmed("replay", work)
         with work.job() as job:
             found = {name: len(plan_replay(job, name, ids)) for name in names}
             for name, count in found.items():
@@ -110,7 +105,7 @@ class ReplayLettersOperator(MigrationOperator):
         return ran
 
 
-class SettleStraysOperator(MigrationOperator):
+class SettleStraysOperator(ConfirmedOperator):
     """Close stray writes that a person has dealt with. Who and why stay in the ledger; the copies go.
 
     :param keys: As the list shows them.
@@ -119,22 +114,18 @@ class SettleStraysOperator(MigrationOperator):
     :param plan_only: Only say which are there.
     """
 
-    template_fields: Sequence[str] = ("migration_file", "keys", "why", "confirmed", "plan_only")
+    template_fields: Sequence[str] = (*ConfirmedOperator.template_fields, "keys", "why")
 
     def __init__(
         self,
         *,
         keys: Sequence[str] | str = (),
         why: str = "",
-        confirmed: str = "",
-        plan_only: bool | str = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.keys = keys
         self.why = why
-        self.confirmed = confirmed
-        self.plan_only = plan_only
         self._person = ""
 
     def execute(self, context: Context) -> Any:
@@ -150,7 +141,7 @@ class SettleStraysOperator(MigrationOperator):
                 raise PreflightFailed("settling stray writes", problems)
             if self.plan_only:
                 return {"would_settle": sorted(found)}
-            require_typed("settling stray writes", self.confirmed, work.migration.name)
+            self.require_confirmed("settling stray writes", work)
             for letter in filter(None, found.values()):
                 settle_stray(job.ledger, letter, self._person, str(self.why))
         return {"settled": sorted(found)}
