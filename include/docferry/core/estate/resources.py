@@ -131,6 +131,21 @@ class Resource(ABC):
         return {**self.tags, MARKER: self.digest} if self.later else dict(self.tags)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfTable(Resource):
+    """What a table has beside itself. `name` is the table, `arn` its; IAM binds looking, too, to it."""
+
+    arn: str
+
+    @property
+    def arns(self) -> tuple[str, ...]:
+        return (self.arn,)
+
+    @property
+    def seen_arns(self) -> tuple[str, ...]:
+        return self.arns
+
+
 def _canonical(value: object) -> object:
     return sorted((key, _canonical(one)) for key, one in value.items()) if isinstance(value, Mapping) else value
 

@@ -6,18 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from docferry.core.estate.resources import Ask, AwsCall, Resource, Seen
+from docferry.core.estate.resources import Ask, AwsCall, OfTable, Seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplicaScaling(Resource):
+class ReplicaScaling(OfTable):
     """Of table `name` in `region`, and of its indexes there. The call is made in the target's own region."""
 
     # Application Auto Scaling's own actions are those of the first region's autoscaling, which a replica never is without.
     reads: ClassVar[tuple[str, ...]] = ("dynamodb:DescribeTableReplicaAutoScaling",)
     writes: ClassVar[tuple[str, ...]] = ("dynamodb:UpdateTableReplicaAutoScaling",)
 
-    arn: str
     min_units: int
     max_units: int
     target_percent: int
@@ -26,14 +25,6 @@ class ReplicaScaling(Resource):
     @property
     def resource(self) -> str:
         return f"autoscaling of table {self.name} in {self.region}"
-
-    @property
-    def arns(self) -> tuple[str, ...]:
-        return (self.arn,)
-
-    @property
-    def seen_arns(self) -> tuple[str, ...]:
-        return self.arns
 
     def wanted(self) -> Mapping[str, str]:
         text = f"{self.min_units}-{self.max_units} units, {self.target_percent} %"

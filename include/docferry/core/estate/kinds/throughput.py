@@ -6,19 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from docferry.core.estate.resources import Ask, AwsCall, Resource, Seen
+from docferry.core.estate.resources import Ask, AwsCall, OfTable, Seen
 
 _ABSENT = ("ResourceNotFoundException",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WarmThroughput(Resource):
+class WarmThroughput(OfTable):
     """Units a second that a table and its indexes bear at once. `name` is the table. It only ever rises, so lower is absent."""
 
     reads: ClassVar[tuple[str, ...]] = ("dynamodb:DescribeTable",)
     writes: ClassVar[tuple[str, ...]] = ("dynamodb:UpdateTable",)
 
-    arn: str
     read_units: int
     write_units: int
     indexes: tuple[str, ...] = ()
@@ -26,14 +25,6 @@ class WarmThroughput(Resource):
     @property
     def resource(self) -> str:
         return f"warm throughput of table {self.name}"
-
-    @property
-    def arns(self) -> tuple[str, ...]:
-        return (self.arn,)
-
-    @property
-    def seen_arns(self) -> tuple[str, ...]:
-        return self.arns
 
     def wanted(self) -> Mapping[str, str]:
         text = f"at least {self.read_units:,} read, {self.write_units:,} write units a second"
@@ -77,13 +68,12 @@ def _warm_of(table: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ContributorInsights(Resource):
+class ContributorInsights(OfTable):
     """The keys that are used and throttled most, of a table or one of its indexes. `name` is the table. It has no tags."""
 
     reads: ClassVar[tuple[str, ...]] = ("dynamodb:DescribeContributorInsights",)
     writes: ClassVar[tuple[str, ...]] = ("dynamodb:UpdateContributorInsights",)
 
-    arn: str
     index: str = ""
 
     @property
@@ -94,10 +84,6 @@ class ContributorInsights(Resource):
     @property
     def arns(self) -> tuple[str, ...]:
         return (f"{self.arn}/index/{self.index}" if self.index else self.arn,)
-
-    @property
-    def seen_arns(self) -> tuple[str, ...]:
-        return self.arns
 
     def wanted(self) -> Mapping[str, str]:
         return {"status": "enabled"}
