@@ -115,7 +115,7 @@ def test_way_there_and_back_by_commands(rig: Rig) -> None:
             before = traffic.writes
             eventually(lambda: traffic.writes > before + 50, "writes to DynamoDB alone")
             refused = run(rig, "rollback", "--dry-run", code=3)
-            assert "judged the database that leads now" in refused["message"]
+            assert "judged DynamoDB, which leads now" in refused["message"]
             assert run(rig, "validate")["ok"]
             assert "MongoDB leads" in run(rig, "rollback", "--dry-run")["would"]
             shown = answered(rig, "rollback", "How far back", "MONGO_ONLY")

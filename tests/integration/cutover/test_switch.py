@@ -52,7 +52,7 @@ def test_way_there_and_back_under_traffic_loses_nothing(rig: Rig) -> None:
         approved(rig)
         switch(rig)
         more(traffic, 200)
-        with pytest.raises(PreflightFailed, match="the last one judged the database that leads now"):
+        with pytest.raises(PreflightFailed, match="the last one judged MongoDB, which leads now"):
             switch_back(rig, waived=())
         with reversing(rig):
             require_equal(rig)

@@ -52,6 +52,15 @@ def test_a_unique_index_is_proposed_with_its_reason_and_cost_and_not_waived() ->
     assert "unique index mail_1: kept by guards." in text.replace("\n    #  ", "")
 
 
+@pytest.mark.parametrize(("uses", "indexes"), [(0, []), (None, []), (5, ["name"])])
+def test_a_ttl_index_that_no_call_uses_becomes_no_index(uses: int | None, indexes: list[str]) -> None:
+    """MongoDB's own removals do not count as uses."""
+    expires = IndexFacts(name="name_1", keys=(("name", "1"),), ttl_s=0, uses=uses, since="2026-11-30")
+    design, _, _ = proposed(collection("sessions", expires))
+    assert [field for one in design.collections[0].indexes for field in one.fields] == indexes
+    assert len(chosen(design, "MongoDB's index name_1")) == (not indexes)
+
+
 def test_sparse_partial_and_compound_indexes_are_proposed_as_mongodb_has_them() -> None:
     sparse = IndexFacts(name="a_1_b_-1", keys=(("a", "1"), ("b", "-1")), unique=True, sparse=True)
     partial = replace(

@@ -29,7 +29,7 @@ WHOLE = {
 }
 """What a part of a migration file is put into, so that it can be loaded."""
 INLINE = re.compile(r"`(docferry [^`]+)`")
-IN_SOURCE = re.compile(r"\bdocferry ([a-z][a-z-]+)((?: (?:[A-Z]+|--[a-z-]+))*)")
+IN_SOURCE = re.compile(r"\bdocferry ([a-z][a-z-]+)((?: (?:[A-Z]+|\{\w+\}|--[a-z-]+))*)")
 
 
 def blocks_of(*languages: str) -> list[Any]:
@@ -70,6 +70,13 @@ def unknown_of(arguments: list[str]) -> list[str]:
     }
     given = [re.sub(r"[\[\],.]", "", word).split("=")[0] for word in words[1:] if re.match(r"\[?--?[a-z]", word)]
     return [f"{words[0]} {option}" for option in given if option not in known]
+
+
+def missing_of(command: str, rest: str) -> list[str]:
+    """The options without which a command is refused, of a command that is told with its file: it can be used as it stands."""
+    words = rest.split()
+    needed = [one for one in main.commands[command].params if isinstance(one, click.Option) and one.required]
+    return [] if "FILE" not in words else [one.opts[0] for one in needed if one.opts[0] not in words]
 
 
 @pytest.mark.parametrize("page", CURRENT_PAGES, ids=name)
@@ -126,6 +133,6 @@ def test_options_of_commands_that_messages_name_exist() -> None:
         for path, text in texts
         for command, rest in IN_SOURCE.findall(text)
         if command in main.commands
-        for unknown in unknown_of([command, *rest.split()])
+        for unknown in [*unknown_of([command, *rest.split()]), *missing_of(command, rest)]
     ]
     assert wrong == []

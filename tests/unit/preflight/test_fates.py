@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 from docferry.config import parse_migration
 from docferry.flows.preflight.check import check_migration
 from docferry.testing.fakes import FakeSource
 
-MIGRATION = parse_migration(b"migration: m\nsource: {database: d}\ntables: {Items: {}}\ncollections: {docs: {}}\n")
+WHOLE = "migration: m\nsource: {database: d}\ntables: {Items: {}}\ncollections: {docs: {}}\n"
+MIGRATION = parse_migration(WHOLE.encode())
 ID: dict[str, Any] = {"name": "_id_", "key": {"_id": 1}}
 
 INDEXES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
@@ -40,6 +42,17 @@ def test_index_that_dynamodb_has_not_is_one_line_with_its_fate(kind: str) -> Non
     assert line.startswith("docs: index x_1 is ")
     for word in words:
         assert word in line
+
+
+@pytest.mark.parametrize("partial", [{}, {"partialFilterExpression": {"a": {"$gt": ""}}}], ids=["whole", "part"])
+def test_unique_index_that_the_file_names_is_told_as_kept(partial: dict[str, Any]) -> None:
+    named: dict[str, Any] = {"key": ["a"], "partial": partial["partialFilterExpression"]} if partial else {"key": ["a"]}
+    unique = yaml.safe_dump({"_id_": ["_id"], "a_1": named}, default_flow_style=True)
+    source = FakeSource({"docs": []})
+    source.indexes["docs"] = (ID, {"name": "a_1", "key": {"a": 1}, "unique": True, **partial})
+    migration = parse_migration(WHOLE.replace("{docs: {}}", f"{{docs: {{unique: {unique}}}}}").encode())
+    (line,) = check_migration(migration, source).notes
+    assert "kept once DynamoDB leads, for the file names it" in line
 
 
 @pytest.mark.parametrize(

@@ -236,7 +236,7 @@ CASES: dict[str, tuple[Callable[[Case], Any], str, Status, str]] = {
     "old report": (lambda c: c.validated("EQUAL", 27 * 3600.0), "consistency", NOT_KNOWN, "older than 26 h"),
     "old and different": (lambda c: c.validated("DIFFERENT", 27 * 3600.0), "consistency", BAD, "DIFFERENT"),
     "report of the other direction": (
-        lambda c: c.validated("EQUAL", direction="reverse"), "consistency", NOT_KNOWN, "judged the database that leads now",
+        lambda c: c.validated("EQUAL", direction="reverse"), "consistency", NOT_KNOWN, "judged MongoDB, which leads now",
     ),
     "letter": (letter, "letters", BAD, "users has 1 open"),
     "no marker": (

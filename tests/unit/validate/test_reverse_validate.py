@@ -250,12 +250,12 @@ def test_approval_rests_on_a_validation_made_since_the_same_database_leads(world
     reverse = world.validate()
     assert evidence_of(world.ledger).equal == reverse.equal
     set_mode(world, ModeState(mode=Mode.DYNAMODB_READS, epoch=2, percent=100))
-    with pytest.raises(PreflightFailed, match="judged the database that leads now: the mode is DYNAMODB_READS"):
+    with pytest.raises(PreflightFailed, match="judged MongoDB, which leads now: the mode is DYNAMODB_READS"):
         evidence_of(world.ledger)
     assert world.validate_alone().direction == "forward"
     assert evidence_of(world.ledger).direction == "forward"
     set_mode(world, ModeState(mode=Mode.DYNAMODB_ONLY, epoch=3))
-    with pytest.raises(PreflightFailed, match="judged the database that leads now: the mode is DYNAMODB_ONLY"):
+    with pytest.raises(PreflightFailed, match="judged DynamoDB, which leads now: the mode is DYNAMODB_ONLY"):
         evidence_of(world.ledger)
 
 

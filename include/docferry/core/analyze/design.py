@@ -246,6 +246,10 @@ class _Designer:
             if index.uses == 0 and not index.unique and _days(index.since, self.database.began) >= UNUSED_DAYS:
                 self._choose(f"MongoDB's index {index.name}", "left out", f"not used since {index.since}")
                 continue
+            if index.ttl_s is not None and not index.uses:
+                why = f"MongoDB removes by it what has expired, and no call is known to ask by {index.fields[0]}"
+                self._choose(f"MongoDB's index {index.name}", "left out", why)
+                continue
             fields = [one for one in index.fields if "[]" not in one]
             if not fields or not self._can_be_key(fields[0]) or self._in_array(index):
                 self._choose(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Protocol
 
 import bson
@@ -22,6 +23,8 @@ NAMES_ARE_DATA = 64
 """An object with more different names than this, few of them common, has data for names."""
 FEW_VALUES = 30
 """A field with so few different values holds categories, which a report may show."""
+SHORT_VALUE = 40
+"""Characters of one that may be shown."""
 EXAMPLES = 3
 KEPT_VALUES, KEPT_PATHS = 200, 24
 """Different values that are kept of a field which may refer to other documents, and such fields of a collection: they are looked
@@ -203,7 +206,7 @@ class Profile:
         if node.distinct is None:
             node.distinct, node.heavy = self._sketches.distinct(), self._sketches.heavy()
         node.values += 1
-        text = value if kind == "string" else repr(value) if kind != "objectId" else str(value)
+        text = _text_of(value, kind)
         short = text[:200]
         if kind == "objectId" and node.name != "_id":
             self._keep(node)
@@ -293,12 +296,24 @@ def _facts(node: PathNode, path: str, parents: int) -> PathFacts:
     )
 
 
+def _text_of(value: Any, kind: str) -> str:
+    """A scalar as a person would write it; two that differ have different texts."""
+    if kind == "string":
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat(" ", "milliseconds")
+    return str(value) if kind in ("objectId", "decimal") else repr(value)
+
+
 def _heavy(node: PathNode, distinct: int) -> tuple[HeavyValue, ...]:
     if node.heavy is None or node.values == 0:
         return ()
-    public = distinct <= FEW_VALUES and node.longest <= 40
+    public = distinct <= FEW_VALUES and node.longest <= SHORT_VALUE
     return tuple(
-        HeavyValue(shown=value if public else mask(value), share=count / node.values)
+        HeavyValue(
+            shown=value if public and len(value) <= SHORT_VALUE else mask(value),
+            share=count / node.values,
+        )
         for value, count in node.heavy.top(5)
         if count > 1
     )

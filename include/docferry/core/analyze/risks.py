@@ -209,7 +209,7 @@ def _index(facts: CollectionFacts, index: IndexFacts) -> Iterator[Risk]:
             subject=index.name,
             what=f"removes documents {index.ttl_s:,} s after {index.fields[0]}",
             evidence="expireAfterSeconds",
-            advice="DynamoDB's TTL removes within days, not a minute; readers filter what has expired",
+            advice="its removals reach DynamoDB while MongoDB leads; from the change of leader on the application removes them",
         )
     if index.collation:
         yield Risk(

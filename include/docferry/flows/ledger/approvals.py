@@ -94,7 +94,8 @@ def of_another_leader(report: RecordedReport, mode: ModeState) -> str:
     """In words, that a report was made while the other database led; "" if it was not."""
     if (report.direction is Direction.REVERSE) is mode.leader.dynamodb_leads:
         return ""
-    return f"the last one judged the database that leads now: the mode is {mode}"
+    judged = "DynamoDB" if mode.leader.dynamodb_leads else "MongoDB"
+    return f"the last one judged {judged}, which leads now: the mode is {mode}"
 
 
 def approve(
@@ -170,7 +171,7 @@ def unapproved(ledger: Ledger, phase: str, evidence: str, cutover: CutoverSettin
     what = f"has {has} on the last validation report ({evidence[:12]})"
     if people:
         what += ", and needs a second person's"
-    return Problem(where=phase, what=what, suggestion=f"docferry approve FILE {phase} --as NAME")
+    return Problem(where=phase, what=what, suggestion=f"docferry approve FILE {phase} --as NAME --why TICKET")
 
 
 def _approval_in(record: Record) -> Approval:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from docferry.core.namespaces import MARK
@@ -22,8 +22,10 @@ MOST_NAMES = 20
 def fates_of(settings: Sequence[CollectionSettings], facts: Sequence[SourceFacts], catalog: SourceCatalog) -> list[str]:
     """The lines of all collections of the file, and of what the database holds beside them."""
     found: list[str] = []
+    guarded = {one.name: {unique.name for unique in one.unique} for one in settings}
     for one in facts:
-        found += [f"{one.name}: {line}" for line in (*_of_collection(one), *_of_indexes(one))]
+        lines = (*_of_collection(one), *_of_indexes(one, guarded.get(one.name, set())))
+        found += [f"{one.name}: {line}" for line in lines]
     there = {name.replace(MARK, ".", 1): kind for name, kind in catalog.collections.items()}
     return found + list(_beside({one.name for one in settings}, there))
 
@@ -42,21 +44,22 @@ def _of_collection(facts: SourceFacts) -> Iterator[str]:
 _LOWER = "keep a lower-case copy of the field and make the key of that"
 
 
-def _of_indexes(facts: SourceFacts) -> Iterator[str]:
+def _of_indexes(facts: SourceFacts, guarded: Collection[str]) -> Iterator[str]:
     inherited = facts.options.get("collation", {})
     for index in facts.indexes:
         name = index["name"]
         if name != "_id_":
-            yield from (f"index {name} is {line}" for line in _of_index(index, inherited))
+            yield from (f"index {name} is {line}" for line in _of_index(index, inherited, name in guarded))
 
 
-_KEPT = (
+_NAMED = "kept once DynamoDB leads, for the file names it: each value is an item"
+_UNNAMED = (
     "kept once DynamoDB leads if the file names it (collections.<name>.unique), which makes an item of each value; or waived by "
     "name (cutover.waived_unique)"
 )
 
 
-def _of_index(index: Mapping[str, Any], inherited: Mapping[str, Any]) -> Iterator[str]:
+def _of_index(index: Mapping[str, Any], inherited: Mapping[str, Any], guarded: bool) -> Iterator[str]:
     kinds = [kind for kind in dict.fromkeys(index["key"].values()) if kind in _SPECIAL]
     yield from (_SPECIAL[kind] for kind in kinds)
     if any("$**" in field for field in index["key"]) and "text" not in kinds:
@@ -68,11 +71,12 @@ def _of_index(index: Mapping[str, Any], inherited: Mapping[str, Any]) -> Iterato
             "from the change of leader on nothing removes these documents but the application"
         )
     if (unique := index.get("unique")) and "partialFilterExpression" in index:
-        yield f"unique in a part of the documents: {_KEPT}"
+        yield f"unique in a part of the documents: {_NAMED if guarded else _UNNAMED}"
     elif "partialFilterExpression" in index:
         yield "a partial index: an index of the file does the same by `when`, for fields that have given values"
     elif unique:
-        yield f"unique over {', '.join(index['key'])}: kept if the table's key is made of these fields alone; else {_KEPT}"
+        fate = _NAMED if guarded else f"kept if the table's key is made of these fields alone; else {_UNNAMED}"
+        yield f"unique over {', '.join(index['key'])}: {fate}"
     collation = index.get("collation", {})
     if collation.get("locale", "simple") != "simple" and collation != inherited:
         yield f"an index with the collation {collation['locale']}: DynamoDB compares bytes; {_LOWER}"
