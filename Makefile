@@ -66,7 +66,7 @@ test: venv ## the tests, on all cores, from nothing; all but those of `make cuto
 	@echo "==> fetching mongod and the emulators, if they are not cached"
 	@$(BIN)/python -c 'from docferry.sandbox import tools as t; t.ensure_mongod(print); t.ensure_ministack(print); t.ensure_moto(print)'
 	@echo "==> running the tests"
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m 'not alone and not cutover' $(PYTEST)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m 'not alone and not cutover' --durations=25 --durations-min=10 $(PYTEST)
 	@echo "==> what measures time, alone: one drill, there, back, and there again"
 	@$(BIN)/python -m pytest -s $(ALONE)
 

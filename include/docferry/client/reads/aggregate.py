@@ -3,12 +3,14 @@ memory."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from docferry.client.context import DYNAMODB, ClientContext, Plan, timed
+from docferry.client.reads.read_share import MOST_SHAPES, deciding_fields, plain_shape
 from docferry.core.access.calls import shape_of_call, unknown_options, unmapped
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document
@@ -38,24 +40,36 @@ class Aggregations:
 
     def __init__(self, parts: ClientContext, name: str) -> None:
         self._parts, self._name, self._mapping = parts, name, parts.mapping(name)
+        self._decide = deciding_fields(self._mapping) if self._mapping is not None else frozenset()
+        self._unserved: dict[Hashable, str] = {}
 
     def __repr__(self) -> str:
         return f"Aggregations({self._name!r})"
 
     def note(self, state: ModeState, asked: Aggregation) -> None:
         """Count what MongoDB is about to do, if DynamoDB could not. Raises: CallRefused, of a strict client."""
-        if not self._parts.strict and not state.write_to_dynamodb:
-            return
+        if self._parts.strict:
+            with suppress(ExpressionRefused):  # MongoDB refuses it, too
+                self._planned(asked)
+        if state.write_to_dynamodb and (unserved := self._unserved_shape(asked)):
+            self._parts.membership.tally.count_unserved(unserved)
+
+    def _unserved_shape(self, asked: Aggregation) -> str:
+        """Empty if DynamoDB could answer it, or MongoDB refuses it, too. Found out once for pipelines that differ only in values
+        which are looked for."""
+        known = _shape(asked, self._decide)
+        if known in self._unserved:
+            return self._unserved[known]
         try:
-            if not self._planned(asked)[2].partial:
-                return
+            beyond = self._planned(asked)[2].partial
         except CallRefused:
-            if self._parts.strict:
-                raise
+            beyond = True
         except ExpressionRefused:
-            return  # MongoDB refuses it, too
-        shape = shape_of_call(self._name, "aggregate", (asked.pipeline,), {})
-        self._parts.membership.tally.count_unserved(shape)
+            beyond = False
+        shape = shape_of_call(self._name, "aggregate", (asked.pipeline,), {}) if beyond else ""
+        if known is not None and len(self._unserved) < MOST_SHAPES:
+            self._unserved[known] = shape
+        return shape
 
     async def documents(self, asked: Aggregation) -> list[Document]:
         """What comes out. Raises: CallRefused; what pymongo raises where MongoDB refuses."""
@@ -93,3 +107,29 @@ class Aggregations:
         )
         within = self._parts.within(asked.session)
         return self._mapping, pipeline, within.plan(self._mapping, pipeline.match, variables=pipeline.variables)
+
+
+def _shape(asked: Aggregation, decide: Set[str]) -> Hashable | None:
+    """None where only the plan tells how it is answered."""
+    if not isinstance(asked.pipeline, list) or asked.session is not None or asked.let is not None:
+        return None
+    shape: list[Hashable] = [tuple(name for name, one in asked.options.items() if one is not None)]
+    for stage in asked.pipeline:
+        if type(stage) is not dict or len(stage) != 1:
+            return None
+        ((name, value),) = stage.items()
+        found = plain_shape(value, decide) if name == "$match" and type(value) is dict else _frozen(value, 3)
+        if found is None:
+            return None
+        shape.append((name, found))
+    return tuple(shape)
+
+
+def _frozen(value: Any, depth: int) -> Hashable | None:
+    """A stage by its values, which are names of fields, mostly. A type beside each: 1, 1.0 and True are equal."""
+    if type(value) in (str, int, float, bool):
+        return type(value), value
+    if type(value) is not dict or depth == 0:
+        return None
+    found = [(name, _frozen(one, depth - 1)) for name, one in value.items()]
+    return None if any(one is None for _, one in found) else tuple(found)

@@ -6,7 +6,7 @@ that alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 from bson.objectid import ObjectId
@@ -22,13 +22,28 @@ _PLAIN = frozenset((str, int, ObjectId))
 Shape = tuple[tuple[str, type], ...]
 
 
+def deciding_fields(mapping: DocumentMapping) -> Set[str]:
+    """Fields whose values, too, tell how a query is answered."""
+    found = {".".join(path) for index in mapping.root.indexes for path, _ in index.when}
+    return found | set(mapping.filter.fields) if mapping.filter is not None else found
+
+
+def plain_shape(query: Mapping[str, Any], decide: Set[str]) -> Shape | None:
+    """None where more than names and types tells how a query is answered."""
+    shape: list[tuple[str, type]] = []
+    for name, value in query.items():
+        if type(value) not in _PLAIN or value == "" or name[:1] == "$" or "." in name or name in decide:
+            return None
+        shape.append((name, type(value)))
+    return tuple(shape)
+
+
 class ReadShare:
     """The share_keys of one collection's queries."""
 
     def __init__(self, mapping: DocumentMapping) -> None:
         self._mapping = mapping
-        self._decide = {".".join(path) for index in mapping.root.indexes for path, _ in index.when}
-        self._decide |= set(mapping.filter.fields) if mapping.filter is not None else set()
+        self._decide = deciding_fields(mapping)
         self._templates: dict[Shape, Template | None] = {}
 
     def __repr__(self) -> str:
@@ -36,7 +51,7 @@ class ReadShare:
 
     def of(self, query: Mapping[str, Any], plan: Callable[[], Plan | None]) -> str | None:
         """The share_key of the plan that `plan` makes; None if it makes none: DynamoDB cannot answer this query."""
-        shape = self._shape(query)
+        shape = plain_shape(query, self._decide)
         if shape in self._templates:
             template = self._templates[shape]
             return template.render(query) if template is not None else None
@@ -44,15 +59,6 @@ class ReadShare:
         if shape is not None and not (made and made.where.scan) and len(self._templates) < MOST_SHAPES:
             self._remember(shape, made)
         return made.share_key if made is not None else None
-
-    def _shape(self, query: Mapping[str, Any]) -> Shape | None:
-        """None where more than names and types tells how a query is answered."""
-        shape: list[tuple[str, type]] = []
-        for name, value in query.items():
-            if type(value) not in _PLAIN or value == "" or name[:1] == "$" or "." in name or name in self._decide:
-                return None
-            shape.append((name, type(value)))
-        return tuple(shape)
 
     def _remember(self, shape: Shape, plan: Plan | None) -> None:
         if plan is None:
