@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -50,11 +50,13 @@ from docferry.client.transport import circuit_breaker as hurried
 from docferry.client.transport.circuit_breaker import CircuitBreaker
 from docferry.client.transport.counted import CountedCalls
 from docferry.client.transport.dax_route import RoutedCalls
+from docferry.client.transport.parts import PartCalls, part_layouts
 from docferry.client.type_border import TypeBorder
 from docferry.config import Migration, load_migration
 from docferry.core.estate.plan import desired_estate
 from docferry.core.estate.values import DesiredEstate
 from docferry.core.estate.wanted import around
+from docferry.core.mapping.table_layout import TableLayout
 from docferry.errors import ConfigError, Problem
 from docferry.flows.kernel.job import Job, Ports, Run
 from docferry.flows.ledger.mapping_fingerprint import indexes_digest, require_mapping
@@ -249,7 +251,7 @@ def connect(
     """
     made = _client(file, metrics, codec_options, strict)
     cache = SyncDaxCalls(made.open_dax) if made.open_dax else None
-    manager = DualWriteManager(_routed(made.parts, made.parts.calls, cache), made.shadow)
+    manager = DualWriteManager(_routed(made, made.parts.calls, cache), made.shadow)
     made.parts.membership.join()
     return manager
 
@@ -265,23 +267,25 @@ async def connect_async(
     made = await asyncio.to_thread(_client, file, metrics, codec_options, strict)
     cache = AsyncDaxCalls(made.open_dax) if made.open_dax else None
     count = made.parts.membership.tally.count
-    parts = _routed(made.parts, CountedCalls(AsyncCalls(made.session), count), cache)
+    parts = _routed(made, CountedCalls(AsyncCalls(made.session), count), cache)
     beside = CircuitBreaker(CountedCalls(AsyncCalls(made.session, hurried.BACKOFF, hurried.TIMEOUT_S), count))
-    parts = replace(parts, mongo=AsyncMongoCalls(made.uri, made.parts.mongo.where), beside=beside)
+    parts = replace(parts, mongo=AsyncMongoCalls(made.uri, made.parts.mongo.where), beside=made.whole(beside))
     manager = AsyncDualWriteManager(parts, made.shadow)
     await asyncio.to_thread(made.parts.membership.join)
     return manager
 
 
-def _routed(parts: ClientContext, plain: DynamoCalls, cache: DynamoCalls | None) -> ClientContext:
-    """The parts with these calls, and a cache before them once DynamoDB leads."""
+def _routed(made: _Client, plain: DynamoCalls, cache: DynamoCalls | None) -> ClientContext:
+    """The parts with these calls, and a cache before them once DynamoDB leads; what has parts is whole in front of both."""
+    parts = replace(made.parts, beside=made.whole(made.parts.beside))
     if cache is None:
-        return replace(parts, calls=plain)
+        return replace(parts, calls=made.whole(plain))
 
     def leads() -> bool:
         return parts.membership.state.leader.dynamodb_leads
 
-    return replace(parts, calls=RoutedCalls(plain, cache, leads), cached=RoutedCalls(plain, cache, leads, lists=True))
+    routed, lists = RoutedCalls(plain, cache, leads), RoutedCalls(plain, cache, leads, lists=True)
+    return replace(parts, calls=made.whole(routed), cached=made.whole(lists))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,7 +296,13 @@ class _Client:
     shadow: Shadow
     uri: str = field(repr=False)
     session: boto3.Session = field(repr=False)
+    layouts: Mapping[str, TableLayout]
     open_dax: Callable[[], Any] | None
+
+    def whole(self, calls: DynamoCalls) -> DynamoCalls:
+        """Calls whose items are whole, where some may have parts."""
+        layouts = part_layouts(self.layouts)
+        return PartCalls(calls, layouts, self.parts.membership.tally.count) if layouts else calls
 
 
 def _client(
@@ -338,6 +348,7 @@ def _client(
         shadow=Shadow(parts, migration.validate.masked, replicated_by(ledger)),
         uri=connections.mongo_uri,
         session=session,
+        layouts=migration.layouts,
         open_dax=opener(session, migration.dax, migration.target.region) if migration.dax else None,
     )
 

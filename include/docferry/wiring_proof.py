@@ -13,10 +13,12 @@ from docferry.adapters.aws.endpoint import aws_client
 from docferry.adapters.local.scratch_manifest import ScratchManifest
 from docferry.adapters.mongodb.analysis import MongoAnalysis
 from docferry.client.reads.measured import MeasuredReads
+from docferry.client.transport.parts import PartCalls, part_layouts
 from docferry.config import Migration
 from docferry.core.analyze.proof import ModelProof
 from docferry.core.cost.prices import PriceBook
 from docferry.flows.analyze.prove import CALLS, DOCUMENTS, PATTERN_S, ProofJob, prove, scratch_copy
+from docferry.ports.client import DynamoCalls
 from docferry.ports.flows import Progress, StopSignal
 from docferry.ports.proof import ModelReads
 from docferry.wiring import Connections
@@ -39,7 +41,10 @@ def proof_job(
     session = connections.aws(migration)
 
     def open_reads(copy: Migration, entry_bytes: Mapping[tuple[str, str], float]) -> ModelReads:
-        return MeasuredReads(copy.mappings, copy.access_patterns, AsyncCalls(session), entry_bytes)
+        layouts = part_layouts(copy.layouts)
+        calls: DynamoCalls = AsyncCalls(session)
+        calls = PartCalls(calls, layouts, lambda name, number: None) if layouts else calls
+        return MeasuredReads(copy.mappings, copy.access_patterns, calls, entry_bytes)
 
     with closing(MongoAnalysis(connections.mongo_uri, migration.namespaces)) as source:
         yield ProofJob(

@@ -17,8 +17,8 @@ from docferry.config.schema import (
 from docferry.config.transforms import find_transform
 from docferry.core import settings as s
 from docferry.core.mapping.items import KIND
+from docferry.core.mapping.large.overflow import fitting_of
 from docferry.core.mapping.mapping import DocumentMapping
-from docferry.core.mapping.overflow import fitting_of
 from docferry.core.mapping.table_layout import TableLayout
 from docferry.core.namespaces import Namespaces
 from docferry.core.settings_estate import EstateSettings

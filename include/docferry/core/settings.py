@@ -18,7 +18,7 @@ Channel = Literal["slack", "sns", "smtp"]
 Occasion = Literal["approval", "failure", "hold"]
 KeyType = Literal["S", "N", "B"]
 Projection = Literal["ALL", "KEYS_ONLY", "INCLUDE"]
-Overflow = Literal["compress"]
+Overflow = Literal["compress", "split"]
 """What becomes of an item over 400 KB; without a word its document is a dead letter."""
 
 

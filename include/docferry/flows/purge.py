@@ -29,6 +29,11 @@ from a writer that is at work, nor from one that died or was frozen, nor from on
 7. What was deleted while DynamoDB led, and MongoDB still holds, has no other witness than its tombstone: it stays.
 8. Validation takes a tombstone for an item that is not there. A restored backup brings its own ledger and tombstones.
 
+9. Parts of items over 400 KB (`core.mapping.large.parts`) that no item names. If their item is there with their version or a
+   later one, no put that names them can come any more: it would be made over a lower version alone (no load is under way, by 2).
+   Else the put may still be on its way, unless 1 to 5 hold for its version. A version of the time that DynamoDB leads says
+   nothing about when it was made: it counts on from the fence. So those stay while DynamoDB leads.
+
 Each delete asks that the item is still a tombstone of exactly the version that was judged. What the proof says stays true,
 so a delete that arrives late does no harm either. Two purges never run at once; a stopped one is run again from the start.
 """
@@ -65,7 +70,7 @@ from docferry.flows.ledger.times import now_ms
 from docferry.flows.ledger.writers import LEASE_S, open_loads, open_writers
 from docferry.flows.preflight.thresholds import SIGNATURE_LIVES_S
 from docferry.flows.validate.common import keys_accounted_for, owner_of
-from docferry.ports.flows import Grave, Target
+from docferry.ports.flows import Grave, ItemPart, Target
 
 SCAN_SEGMENTS = 4
 LETTERS_S = 10.0
@@ -87,7 +92,8 @@ class PurgeReport:
 
     `purgeable` are those that a run would have purged which is no dry run; `changed` those that were something else, or gone,
     when they were to be deleted; `kept` counts by reason. `items` is everything that was looked at; what another migration keeps
-    in a shared table is none of it.
+    in a shared table is none of it. `parts` are those of items over 400 KB: of these that no item names `parts_purged` went (in a
+    dry run: may go), and `parts_kept` are too young.
     """
 
     proof: Proof
@@ -97,6 +103,9 @@ class PurgeReport:
     purged: int = 0
     purgeable: int = 0
     changed: int = 0
+    parts: int = 0
+    parts_purged: int = 0
+    parts_kept: int = 0
     kept: dict[str, int] = field(default_factory=lambda: dict.fromkeys((YOUNG, LETTER, UNKNOWN, LED), 0))
     units: float = 0.0
     seconds: float = 0.0
@@ -107,7 +116,7 @@ class PurgeReport:
             raise InvariantBroken(f"purge: {self.scanned} tombstones do not add up: {self.counts()}")
 
     def counts(self) -> dict[str, Any]:
-        names = ("items", "scanned", "purged", "purgeable", "changed")
+        names = ("items", "scanned", "purged", "purgeable", "changed", "parts", "parts_purged", "parts_kept")
         return {name: getattr(self, name) for name in names} | {"kept": dict(self.kept)}
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,8 +138,9 @@ class PurgeReport:
         kept = " + ".join(f"{count:,} kept ({reason.replace('_', ' ')})" for reason, count in self.kept.items())
         done = f"{self.purgeable:,} that may go" if self.dry_run else f"{self.purged:,} purged"
         end = "Nothing was deleted." if self.dry_run else f"{self.units:,.0f} write units in {self.seconds:.1f} s."
+        left = f" {self.parts_purged:,} of {self.parts:,} parts of items were left over." if self.parts else ""
         counts = f"{self.scanned:,} tombstones among {self.items:,} items = {done} + {kept} + {self.changed:,} changed meanwhile"
-        return f"{self.proof.render()}\n{counts}. {end}"
+        return f"{self.proof.render()}\n{counts}.{left} {end}"
 
 
 async def purge(job: Job, target: Target, dry_run: bool = False) -> PurgeReport:
@@ -211,8 +221,11 @@ class _Purge:
         began = time.monotonic()
         self.reigns = await in_thread(read_reigns, self.job.ledger, stop=self.job.stop)
         self.neighbours = await in_thread(read_neighbours, self.job.migration, self.job.ledger, stop=self.job.stop)
+        layouts = self.job.migration.layouts
         for table in sorted({mapping.table for mapping in self.job.migration.mappings.values()}):
             await unless_stopped(self._table(table), self.job.stop)
+            if table in layouts and layouts[table].splits:
+                await unless_stopped(self._parts(table), self.job.stop)
         self.report.seconds = time.monotonic() - began
         self.report.check()
         return self.report
@@ -232,6 +245,29 @@ class _Purge:
                 segment.result()
         finally:
             await cancel_all(segments)
+
+    async def _parts(self, table: str) -> None:
+        """A part that its item does not name was given up: by a writer that lost, or died, or was replaced (9)."""
+        for number in range(SCAN_SEGMENTS):
+            start: Item | None = None
+            while True:
+                page = await self.target.parts(table, number, SCAN_SEGMENTS, start)
+                self.report.parts += page.parts
+                gone = [part for part in page.unnamed if self._may_go(part)]
+                self.report.parts_kept += len(page.unnamed) - len(gone)
+                self.report.parts_purged += len(gone)
+                if gone and self.lease is not None:
+                    self.report.units += await self.target.delete_parts(table, gone, self.budget, self._guard)
+                if page.next is None:
+                    break
+                start = page.next
+
+    def _may_go(self, part: ItemPart) -> bool:
+        horizon = self.report.proof.horizon
+        if horizon is None or not _VERSION.fullmatch(part.version):
+            return False
+        version = parse_version(part.version)
+        return part.overtaken or (version < horizon and not self.reigns.goes_on(version))
 
     async def _segment(self, table: str, number: int) -> None:
         entities = self.job.migration.kinds(table)

@@ -20,9 +20,10 @@ from docferry.core.bson_codec.hints import Hints, HintTree, parse_declared
 from docferry.core.mapping.digest import digest
 from docferry.core.mapping.items import Document, Item, tombstone
 from docferry.core.mapping.key_templates import parse_key
+from docferry.core.mapping.large.overflow import PACKED
+from docferry.core.mapping.large.parts import cut, part_key
 from docferry.core.mapping.mapping import DocumentMapping
-from docferry.core.mapping.overflow import PACKED
-from docferry.core.settings import KeyType
+from docferry.core.settings import KeyType, Overflow
 from docferry.core.versions import version_text
 from docferry.errors import KeyNotRepresentable
 
@@ -283,12 +284,13 @@ def documents() -> Any:
         "together": _together(),
         "designed": _designed(),
         "compressed": _compressed(),
+        "split": _split(),
     }
 
 
-def compressing() -> DocumentMapping:
-    """Of `users`, which compresses what is too large."""
-    return DocumentMapping(replace(mapping("users").settings, overflow="compress"))
+def compressing(overflow: Overflow = "compress") -> DocumentMapping:
+    """Of `users`, which compresses what is too large, or splits it."""
+    return DocumentMapping(replace(mapping("users").settings, overflow=overflow))
 
 
 def _compressed() -> dict[str, Any]:
@@ -303,6 +305,17 @@ def _compressed() -> dict[str, Any]:
     stored = kept | {PACKED: {"B": FRAME}}
     unreadable = [stored | {PACKED: {"B": one}} for one in (f"Ag{FRAME[2:]}", FRAME[:-8], "")]
     return {"document": extended(document), "stored": stored, "item": item, "unreadable": unreadable}
+
+
+def _split() -> dict[str, Any]:
+    """The same item with its parts; beside it what an item's parts may be that cannot be read: one is missing, or another's."""
+    compressed = _compressed()
+    item, named = cut(compressed["stored"], ("PK", "SK"), "_ttl", 150)
+    parts = [
+        dict(zip(("PK", "SK"), ({"S": one} for one in part_key(name)), strict=True)) | part for name, part in named
+    ]
+    swapped = [{**part, PACKED: other[PACKED]} for part, other in zip(parts, reversed(parts), strict=True)]
+    return {"item": compressed["item"], "stored": item, "parts": parts, "unreadable": [parts[1:], swapped]}
 
 
 def _designed() -> dict[str, Any]:

@@ -10,7 +10,18 @@ from random import Random
 
 from docferry.core.mapping.items import Item, ItemKey, is_guard, key_of
 from docferry.errors import DocumentError
-from docferry.ports.flows import Budget, Grave, Guard, Packed, SpentUnits, TargetPage, Unanswered, Written
+from docferry.ports.flows import (
+    Budget,
+    Grave,
+    Guard,
+    ItemPart,
+    Packed,
+    PartsPage,
+    SpentUnits,
+    TargetPage,
+    Unanswered,
+    Written,
+)
 
 from support.convergence.sides import Side
 
@@ -121,6 +132,14 @@ class GatedTarget:
     async def delete_exact(self, table: str, graves: Sequence[Grave], budget: Budget, guard: Guard) -> Written:
         await self.gates.wait()
         return await self.side.target.delete_exact(table, graves, budget, guard)
+
+    async def parts(self, table: str, segment: int, segments: int, start: Item | None) -> PartsPage:
+        await self.gates.wait()
+        return await self.side.target.parts(table, segment, segments, start)
+
+    async def delete_parts(self, table: str, parts: Sequence[ItemPart], budget: Budget, guard: Guard) -> float:
+        await self.gates.wait()
+        return await self.side.target.delete_parts(table, parts, budget, guard)
 
     async def get_all(self, table: str, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
         await self.gates.wait()  # what is read may be newer than the time at which it is judged

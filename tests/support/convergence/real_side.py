@@ -24,8 +24,8 @@ from docferry.adapters.mongodb.change_stream import MongoFeed
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.config import Migration
 from docferry.core.mapping.items import Item
+from docferry.core.mapping.large.overflow import fitting_of
 from docferry.core.mapping.mapping import KeyFields
-from docferry.core.mapping.overflow import fitting_of
 from docferry.core.mapping.raw import id_bytes
 from docferry.core.mapping.table_layout import TableLayout
 from docferry.errors import ConditionFailed
@@ -41,10 +41,11 @@ APART = 100_000
 """Ids between two runs."""
 BATCH_EVENTS = 4
 OVER_BYTES = 130
-_FITTING = fitting_of(MIGRATION.collections)
+SPLIT_BYTES = 270
+_FITTING = fitting_of(replace(one, overflow="split") for one in MIGRATION.collections)
 assert _FITTING is not None
-LAYOUT = TableLayout(fitting=replace(_FITTING, over=OVER_BYTES))
-"""About half of the documents are compressed, and come to be so or not by a change."""
+LAYOUT = TableLayout(fitting=replace(_FITTING, over=OVER_BYTES, limit=SPLIT_BYTES, part_bytes=40))
+"""About half of the documents are compressed, and some of these in parts; a change makes them so or not."""
 NEWER = {
     "ConditionExpression": "attribute_not_exists(#v) OR #v < :v",
     "ExpressionAttributeNames": {"#v": "_v"},
@@ -186,10 +187,13 @@ class RealSide:
         return [item for item in found if "_deleted" not in item]
 
     async def transact(self, items: Sequence[Item], conditional: bool) -> None:
+        cut = [LAYOUT.cut(LAYOUT.stored(item)) for item in items]
+        for part in (part for _, parts in cut for part in parts):
+            await self._call("PutItem", {"TableName": TABLE, "Item": part})
         puts = [
-            {"TableName": TABLE, "Item": LAYOUT.stored(item)}
+            {"TableName": TABLE, "Item": item}
             | (NEWER | {"ExpressionAttributeValues": {":v": item["_v"]}} if conditional else {})
-            for item in items
+            for item, _ in cut
         ]
         try:
             await self._call("TransactWriteItems", {"TransactItems": [{"Put": put} for put in puts]})

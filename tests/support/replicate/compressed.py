@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from docferry.config import parse_migration
-from docferry.core.mapping.overflow import PACKED
+from docferry.config.checking import overflow as checking
+from docferry.core.mapping.large.overflow import PACKED
 
 from support.backfill.rig import Rig
 from support.replicate.rig import live_shop
@@ -24,19 +26,32 @@ def pages(size: int, mark: str = "") -> str:
     return block * (size // len(block.encode()))
 
 
-def compressing_shop(env: Mapping[str, str], directory: Path, **options: Any) -> Rig:
+def compressing_shop(env: Mapping[str, str], directory: Path, overflow: str = "compress", **options: Any) -> Rig:
     """A live shop, not yet loaded."""
-    return compressing(live_shop(env, directory, load=False, **options))
+    return compressing(live_shop(env, directory, load=False, **options), overflow)
 
 
-def compressing(rig: Rig) -> Rig:
+def compressing(rig: Rig, overflow: str = "compress") -> Rig:
     """The same rig, whose file compresses."""
     tree = yaml.safe_load(rig.file.read_text())
     for collection in tree["collections"].values():
-        collection["overflow"] = "compress"
+        collection["overflow"] = overflow
     rig.file.write_text(yaml.safe_dump(tree, sort_keys=False))
-    rig.migration = parse_migration(rig.file.read_bytes(), str(rig.file))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checking, "SPLIT", True)
+        rig.migration = parse_migration(rig.file.read_bytes(), str(rig.file))
     return rig
+
+
+def parts(rig: Rig) -> list[dict[str, Any]]:
+    return [item for (pk, _), item in rig.scan().items() if pk.startswith("PART#")]
+
+
+def left_over(rig: Rig) -> set[str]:
+    """The parts that no item names."""
+    items = rig.scan().values()
+    named = {f"PART#{one['S']}" for item in items for one in item.get("_p", {}).get("L", [])}
+    return {item["PK"]["S"] for item in parts(rig)} - named
 
 
 def compressed(rig: Rig) -> set[tuple[str, str]]:

@@ -60,8 +60,10 @@ class Application:
             items.setdefault(key_of(old), tombstone(old, self.version, "_ttl"))
         guards = self._guards(mapping, before, after)
         self.guards += len(guards)
-        stored = map(mapping.layout.stored, [*items.values(), *guards])
-        puts = [{"Put": {"TableName": self.rig.table, "Item": _boto(item)}} for item in stored]
+        cut = [mapping.layout.cut(mapping.layout.stored(one)) for one in [*items.values(), *guards]]
+        for part in (part for _, parts in cut for part in parts):
+            self.rig.dynamodb.put_item(TableName=self.rig.table, Item=_boto(part))
+        puts = [{"Put": {"TableName": self.rig.table, "Item": _boto(item)}} for item, _ in cut]
         self.rig.dynamodb.transact_write_items(TransactItems=puts)
         self.writes += [Write(self.rig.table, key, self.version) for key in items]
         if before is not None:

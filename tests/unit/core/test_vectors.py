@@ -102,6 +102,18 @@ def test_compressed_item_is_read_back_and_one_that_cannot_be_is_no_document() ->
             users.decode([users.layout.read(one)])
 
 
+def test_item_in_parts_is_read_back_and_one_whose_parts_are_others_is_no_document() -> None:
+    said, users = read("documents")["split"], compressing("split")
+    layout = users.layout
+    assert [layout.key_of(part) for part in said["parts"]] == [
+        layout.key_of(key) for key in layout.part_keys(said["stored"])
+    ]
+    assert layout.read(layout.joined(said["stored"], said["parts"])) == said["item"]
+    for parts in said["unreadable"]:
+        with pytest.raises(ItemsUnreadable):
+            users.decode([layout.read(layout.joined(said["stored"], parts))])
+
+
 def test_digest_does_not_depend_on_spelling_order_or_version() -> None:
     said = read("documents")["digest"]
     assert digest(said["children"]) == digest(said["same"]) == said["digest"]

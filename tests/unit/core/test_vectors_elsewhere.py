@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import zstandard
 from docferry.rehearsal.independent import protocol
-from docferry.rehearsal.independent.compressed import whole
+from docferry.rehearsal.independent.compressed import whole, without_parts
 from support.place import ROOT
 
 VECTORS = ROOT / "docs" / "vectors"
@@ -70,16 +70,26 @@ def test_items_of_a_table_that_names_its_keys_itself() -> None:
         assert [protocol.ours(item, table)["PK"] for item in one["tombstones"]] == [item["PK"] for item in found]
 
 
+def in_boto3(item: dict[str, Any]) -> dict[str, Any]:
+    return {**item, "_z": {"B": base64.b64decode(item["_z"]["B"] + "==")}}
+
+
 def test_compressed_items() -> None:
     said = read("documents")["compressed"]
-
-    def in_boto3(item: dict[str, Any]) -> dict[str, Any]:
-        return {**item, "_z": {"B": base64.b64decode(item["_z"]["B"] + "==")}}
-
     assert whole(in_boto3(said["stored"])) == said["item"]
     for one in said["unreadable"]:
         with pytest.raises((ValueError, zstandard.ZstdError)):
             whole(in_boto3(one))
+
+
+def test_items_in_parts() -> None:
+    said = read("documents")["split"]
+    (found,) = without_parts([said["stored"], *map(in_boto3, said["parts"])])
+    assert whole(found) == said["item"]
+    missing, swapped = said["unreadable"]
+    assert without_parts([said["stored"], *map(in_boto3, missing)]) == [said["stored"]]
+    with pytest.raises((ValueError, zstandard.ZstdError)):
+        whole(*without_parts([said["stored"], *map(in_boto3, swapped)]))
 
 
 def test_flags_of_a_mode() -> None:

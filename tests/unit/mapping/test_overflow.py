@@ -13,13 +13,14 @@ import pytest
 import zstandard
 from bson import Binary, Decimal128, Int64, ObjectId
 from docferry.config import parse_migration
+from docferry.config.checking import overflow as checking
 from docferry.core.bson_codec.options import sorted_bytes
 from docferry.core.compare.diff import compare_item, differences_of
 from docferry.core.limits import ITEM_BYTES, item_bytes
 from docferry.core.mapping.digest import digest
 from docferry.core.mapping.items import Item, tombstone
+from docferry.core.mapping.large.overflow import PACKED
 from docferry.core.mapping.mapping import DocumentMapping
-from docferry.core.mapping.overflow import PACKED
 from docferry.core.mapping.raw import encode_raw
 from docferry.errors import ConfigError, ItemsUnreadable, ItemTooLarge
 from docferry.flows.ledger.mapping_fingerprint import fingerprint_of
@@ -218,3 +219,25 @@ def test_a_file_that_needs_the_name_twice_is_refused(was: str, then: str, told: 
     assert was in FILE
     with pytest.raises(ConfigError, match=told):
         parse_migration(FILE.replace(was, then, 1).encode())
+
+
+@pytest.mark.parametrize(
+    ("was", "then", "told"),
+    [
+        ("types: {price: decimal}", "attributes: {_p: zone}", "names parts in _p"),
+        ("indexes: [GSI1]", "indexes: [GSI1], ttl_attribute: _of", "_of"),
+        ("indexes: [GSI1]", "indexes: [GSI1], shared: true", "is shared"),
+        ("overflow: compress", "overflow: split", "not all texts"),
+        ('PK: "NOTE#{name}"', 'PK: "{kind}#{name}"', "as those of notes may"),
+        ('PK: "NOTE#{name}"', 'PK: "PART#{name}"', "as those of notes may"),
+    ],
+)
+def test_parts_need_names_and_keys_of_their_own(
+    was: str, then: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checking, "SPLIT", True)
+    split = FILE.replace("overflow: compress", "overflow: split", 1)
+    parse_migration(split.encode())
+    assert was in split
+    with pytest.raises(ConfigError, match=told):
+        parse_migration(split.replace(was, then, 1).encode())

@@ -5,18 +5,33 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import orjson
 
+from docferry.adapters.aws.data.parts import PartReads
+from docferry.adapters.aws.data.puts import Puts, pack
 from docferry.adapters.aws.dynamodb_http import BACKOFF, DynamoHttp
 from docferry.adapters.aws.errors import TOO_LARGE
-from docferry.core.limits import BATCH_BYTES, BATCH_GET_KEYS, BATCH_ITEMS, item_bytes, write_units
-from docferry.core.mapping.items import Item, ItemKey, check_size, key_of
+from docferry.core.limits import BATCH_GET_KEYS, item_bytes, write_units
+from docferry.core.mapping.items import KIND, Item, ItemKey, key_of
+from docferry.core.mapping.large.overflow import PARTS
+from docferry.core.mapping.large.parts import OF
 from docferry.core.mapping.table_layout import PLAIN, TableLayout
-from docferry.errors import ConditionFailed, DocumentError, RefusedByStore, RequestRefused
-from docferry.ports.flows import Budget, Grave, Guard, Packed, SpentUnits, TargetPage, Unanswered, Written
+from docferry.errors import ConditionFailed, DocumentError, InvariantBroken, RefusedByStore, RequestRefused
+from docferry.ports.flows import (
+    Budget,
+    Grave,
+    Guard,
+    ItemPart,
+    Packed,
+    PartsPage,
+    SpentUnits,
+    TargetPage,
+    Unanswered,
+    Written,
+)
 
 T = TypeVar("T")
 
@@ -34,53 +49,10 @@ _EXACT = (
 )
 
 
+PART_UNITS = 390.0
+"""What it takes to delete a part, at most."""
 MOST_FACTOR = 21.0
 """A put is billed once for the table and once for each of at most 20 indexes."""
-
-
-def _pack(item: Item, layout: TableLayout = PLAIN) -> Packed:
-    stored = item if layout.plain else layout.named(item)
-    try:
-        body = orjson.dumps(stored)
-        if len(body) > layout.most_bytes:  # JSON is never shorter than the item, so this is rarely needed
-            stored = layout.stored(item)
-            check_size(stored, item["SK"]["S"])
-            body = orjson.dumps(stored)
-    except (TypeError, UnicodeEncodeError) as error:
-        raise RefusedByStore(f"cannot be written as JSON: {type(error).__name__}", path=item["SK"]["S"]) from error
-    return Packed((item["PK"]["S"], item["SK"]["S"]), body)
-
-
-class _Puts:
-    """The items of one `put_all` or `put_newer`, and what became of each."""
-
-    __slots__ = ("items", "longest_s", "refused", "superseded", "unanswered", "units")
-
-    def __init__(self, items: Sequence[Packed], unanswered: Unanswered | None = None) -> None:
-        self.items, self.unanswered = items, unanswered
-        self.refused: dict[int, DocumentError] = {}
-        self.superseded: set[int] = set()
-        self.units = 0.0
-        self.longest_s = 0.0
-        """Of the requests of this round, the one that took longest."""
-
-    def batches(self, positions: Sequence[int]) -> Iterator[Sequence[int]]:
-        """As many as a BatchWriteItem takes, by number, and halved until it takes them by bytes."""
-        parts = [positions[start : start + BATCH_ITEMS] for start in range(0, len(positions), BATCH_ITEMS)]
-        while parts:
-            part = parts.pop()
-            if len(part) > 1 and sum([len(self.items[position].json) for position in part]) > BATCH_BYTES:
-                parts += part[: len(part) // 2], part[len(part) // 2 :]
-            else:
-                yield part
-
-    def estimate(self, positions: Sequence[int]) -> float:
-        """Write units of the table's own puts, from the JSON's length; what indexes add is learnt from the replies."""
-        items = self.items
-        return sum([1 + len(items[position].json) * 3 // 4096 for position in positions])
-
-    def result(self) -> Written:
-        return Written(self.refused, frozenset(self.superseded), self.units)
 
 
 class DynamoTarget:
@@ -115,12 +87,14 @@ class DynamoTarget:
 
     def pack(self, items: Sequence[Item], table: str = "") -> list[Packed]:
         layout = self._layout(table)
-        return [_pack(item, layout) for item in items]
+        return [pack(item, layout) for item in items]
 
     async def put_all(
         self, table: str, items: Sequence[Packed], budget: Budget, guard: Guard, unanswered: Unanswered | None = None
     ) -> Written:
-        puts = _Puts(items, unanswered)
+        before = await self._put_parts(table, items, budget, guard)
+        puts = Puts(items, unanswered)
+        puts.units += before
         left = list(range(len(items)))
         attempts = BACKOFF.attempts("BatchWriteItem")
         while left:
@@ -137,7 +111,18 @@ class DynamoTarget:
             left = unprocessed
         return puts.result()
 
-    async def _batch(self, table: str, batch: Sequence[int], puts: _Puts, budget: Budget, guard: Guard) -> list[int]:
+    async def _put_parts(self, table: str, items: Sequence[Packed], budget: Budget, guard: Guard) -> float:
+        """The parts of all items, before any of these; the write units. A part never changes, so it needs no condition, and a
+        request that comes late does no harm."""
+        parts = [Packed(*part) for item in items for part in item.parts]
+        if not parts:
+            return 0.0
+        written = await self.put_all(table, parts, budget, guard)
+        for error in written.refused.values():
+            raise InvariantBroken(f"DynamoDB refused a part of an item: {error}")
+        return written.units
+
+    async def _batch(self, table: str, batch: Sequence[int], puts: Puts, budget: Budget, guard: Guard) -> list[int]:
         """Send one batch; the positions that came back unprocessed."""
         base = puts.estimate(batch)
         estimate = base * self._indexes
@@ -172,11 +157,11 @@ class DynamoTarget:
             self._indexes += (min(MOST_FACTOR, max(1.0, consumed / base)) - self._indexes) * 0.1
 
     @staticmethod
-    def _positions(unprocessed: Sequence[Any], batch: Sequence[int], puts: _Puts, layout: TableLayout) -> list[int]:
+    def _positions(unprocessed: Sequence[Any], batch: Sequence[int], puts: Puts, layout: TableLayout) -> list[int]:
         by_key = {puts.items[position].key: position for position in batch}
         return [by_key[layout.key_of(request["PutRequest"]["Item"])] for request in unprocessed]
 
-    async def _one_by_one(self, table: str, batch: Sequence[int], puts: _Puts, budget: Budget, guard: Guard) -> None:
+    async def _one_by_one(self, table: str, batch: Sequence[int], puts: Puts, budget: Budget, guard: Guard) -> None:
         """One bad item refuses its whole batch: find it, and let the others through."""
         bodies = [self._put_body(table, puts.items[position].json) for position in batch]
         await _gather(
@@ -192,27 +177,43 @@ class DynamoTarget:
         layout = self._layout(table)
         for position, item in enumerate(items):
             try:
-                packed.append(_pack(item, layout))
+                packed.append(pack(item, layout))
             except DocumentError as error:
                 refused[position] = error
                 packed.append(Packed(key_of(item), b""))
-        puts = _Puts(packed)
+        puts = Puts(packed)
+        puts.units += await self._put_parts(table, packed, budget, guard)
         puts.refused = refused
         positions = [position for position in range(len(items)) if position not in refused]
         random.shuffle(positions)
+        returned = [b'"ReturnValues":"ALL_OLD",' if layout.may_have_parts(item) else b"" for item in items]
+        conditions = [
+            b"".join((old, condition, orjson.dumps(item["_v"]), b"},"))
+            for old, item in zip(returned, items, strict=True)
+        ]
         await _gather([
-            self._put(
-                self._put_body(table, packed[position].json, condition + orjson.dumps(items[position]["_v"]) + b"},"),
-                position, puts, budget, guard,
-            ) for position in positions
+            self._put(self._put_body(table, packed[position].json, conditions[position]), position, puts, budget, guard)
+            for position in positions
         ])  # fmt: skip
+        if layout.splits:
+            puts.units += await self._remove_lost_parts(table, puts, budget, guard)
         return puts.result()
+
+    async def _remove_lost_parts(self, table: str, puts: Puts, budget: Budget, guard: Guard) -> float:
+        """The parts of items that these have replaced, and of those of these that came too late; the write units."""
+        layout, gone = self._layout(table), []
+        for position, item in puts.replaced.items():
+            kept = {key for key, _ in puts.items[position].parts}  # a put that was sent twice replaces itself
+            gone += [key for key in layout.part_keys(item) if layout.key_of(key) not in kept]
+        late = [orjson.loads(part) for position in puts.superseded for _, part in puts.items[position].parts]
+        gone += await self._parts(table).overtaken(late) if late else []
+        return sum(await _gather([self._remove(table, key, budget, guard) for key in gone]))
 
     @staticmethod
     def _put_body(table: str, item: bytes, condition: bytes = b'"ReturnConsumedCapacity":"TOTAL",') -> bytes:
         return b"".join((b"{", condition, b'"TableName":', orjson.dumps(table), b',"Item":', item, b"}"))
 
-    async def _put(self, body: bytes, position: int, puts: _Puts, budget: Budget, guard: Guard) -> None:
+    async def _put(self, body: bytes, position: int, puts: Puts, budget: Budget, guard: Guard) -> None:
         base = puts.estimate([position])
         estimate = base * self._indexes
         await budget.take(estimate)
@@ -236,11 +237,27 @@ class DynamoTarget:
         consumed = self._wrote(reply)
         puts.units += consumed
         self._settle(budget, base, estimate, consumed)
+        old = reply.get("Attributes", {})
+        if PARTS in old:
+            puts.replaced[position] = old
 
     async def delete_exact(self, table: str, graves: Sequence[Grave], budget: Budget, guard: Guard) -> Written:
         deleted = await _gather([self._delete(table, grave, budget, guard) for grave in graves])
         superseded = frozenset(place for place, units in enumerate(deleted) if units is None)
         return Written({}, superseded, sum(1.0 if units is None else units for units in deleted))
+
+    async def delete_parts(self, table: str, parts: Sequence[ItemPart], budget: Budget, guard: Guard) -> float:
+        layout = self._layout(table)
+        return sum(await _gather([self._remove(table, layout.wire_key(one.key), budget, guard) for one in parts]))
+
+    async def _remove(self, table: str, key: Item, budget: Budget, guard: Guard) -> float:
+        """One part, by name: nothing else ever has it."""
+        await budget.take(PART_UNITS)
+        body = orjson.dumps({"ReturnConsumedCapacity": "TOTAL", "TableName": table, "Key": key})
+        async with self._slots:
+            consumed = self._wrote(orjson.loads(await self._http.call("DeleteItem", body, guard))) or PART_UNITS
+        budget.settle(PART_UNITS, consumed)
+        return consumed
 
     async def _delete(self, table: str, grave: Grave, budget: Budget, guard: Guard) -> float | None:
         """The units it took; None if something else is there, or nothing. A tombstone is in no index."""
@@ -302,12 +319,15 @@ class DynamoTarget:
         attempts = BACKOFF.attempts("BatchGetItem")
         while left:
             reply = await self._read("BatchGetItem", {"RequestItems": {table: {"Keys": left, "ConsistentRead": True}}})
-            items = map(layout.read, reply["Responses"].get(table, ()))
+            items = await self._parts(table).whole(reply["Responses"].get(table, ()))
             found.update((key_of(item), item) for item in items)
             left = reply.get("UnprocessedKeys", {}).get(table, {}).get("Keys", [])
             if left:
                 await asyncio.sleep(attempts.failed("keys stay unprocessed"))
         return found
+
+    def _parts(self, table: str) -> PartReads:
+        return PartReads(self._read, table, self._layout(table))
 
     async def scan(
         self, table: str, segment: int, segments: int, start: Item | None, attributes: Sequence[str] = ()
@@ -326,8 +346,17 @@ class DynamoTarget:
             request["ProjectionExpression"] = ",".join(f"#a{index}" for index in range(len(attributes)))
             request["ExpressionAttributeNames"] = {f"#a{index}": name for index, name in enumerate(attributes)}
         reply = await self._read("Scan", request)
-        items = reply["Items"] if layout.plain else [layout.read(item) for item in reply["Items"]]
+        items = reply["Items"] if layout.plain else await self._parts(table).whole(reply["Items"])
         return TargetPage(items, reply.get("LastEvaluatedKey"))
+
+    async def parts(self, table: str, segment: int, segments: int, start: Item | None) -> PartsPage:
+        names = [*self._layout(table).key_names, KIND, "_v", OF]
+        request = {"TableName": table, "Segment": segment, "TotalSegments": segments, "ConsistentRead": True}
+        request |= {"ExclusiveStartKey": start} if start is not None else {}
+        request["ProjectionExpression"] = ",".join(f"#a{index}" for index in range(len(names)))
+        request["ExpressionAttributeNames"] = {f"#a{index}": name for index, name in enumerate(names)}
+        reply = await self._read("Scan", request)
+        return await self._parts(table).unnamed(reply["Items"], reply.get("LastEvaluatedKey"))
 
     async def partition(self, table: str, partition_key: str) -> AsyncIterator[Item]:
         layout = self._layout(table)
@@ -340,8 +369,9 @@ class DynamoTarget:
         }
         while True:
             reply = await self._read("Query", request)
-            for item in reply["Items"]:
-                yield layout.read(item)
+            for stored in reply["Items"]:  # one after the other: each may have many megabytes
+                for item in await self._parts(table).whole([stored]):
+                    yield item
             if "LastEvaluatedKey" not in reply:
                 return
             request["ExclusiveStartKey"] = reply["LastEvaluatedKey"]

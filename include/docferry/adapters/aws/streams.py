@@ -98,12 +98,13 @@ def _shard(described: Mapping[str, Any]) -> Shard:
 def _record(described: Mapping[str, Any], layout: TableLayout) -> StreamRecord:
     change = described["dynamodb"]
     keys = _item(change["Keys"], PLAIN) or {}
+    images = {} if layout.is_part(keys) else change  # a part says nothing that its item does not
     return StreamRecord(
         sequence=change["SequenceNumber"],
         key=layout.key_of(keys),
         created_ms=int(change["ApproximateCreationDateTime"].timestamp() * 1000),
-        old=_item(change.get("OldImage"), layout),
-        new=_item(change.get("NewImage"), layout),
+        old=_item(images.get("OldImage"), layout),
+        new=_item(images.get("NewImage"), layout),
     )
 
 

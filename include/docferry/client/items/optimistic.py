@@ -20,8 +20,9 @@ from docferry.client.items.reader import DocumentReader, StoredDocument
 from docferry.client.journal.write import CommitTicket
 from docferry.core.access.read_plan import ReadPlan
 from docferry.core.bson_codec.order import same
-from docferry.core.limits import TRANSACTION_BYTES, item_bytes
+from docferry.core.limits import TRANSACTION_BYTES
 from docferry.core.mapping.items import Document, Item, ItemKey, key_of
+from docferry.core.mapping.large.parts import sent_bytes
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.errors import CallRefused, KeyTaken
 from docferry.ports.client import DynamoCalls
@@ -241,7 +242,7 @@ class TransactionPutter(Putter):
 def _require_room(putter: Putter, prepared: Sequence[PreparedItems], checks: Sequence[dict[str, Any]]) -> None:
     """Raises: CallRefused, KeyTaken, ConditionFailed."""
     puts = requests_of(prepared)
-    number, size = len(puts) + len(checks), sum(item_bytes(one["Put"]["Item"]) for one in puts)
+    number, size = len(puts) + len(checks), sum(sent_bytes(one["Put"]["Item"]) for one in puts)
     if number > putter.most_items:
         raise CallRefused(
             what=f"a transaction that changes {len(puts)} items and has read {len(checks)} documents that it does not "

@@ -34,8 +34,9 @@ from docferry.client.items.reader import DocumentReader, StoredDocument
 from docferry.client.journal.write import CommitTicket, WriteJournal
 from docferry.core.compare.diff import is_tombstone
 from docferry.core.cutover.journal import ENTRY_ITEMS, Wrote
-from docferry.core.limits import ITEM_BYTES, TRANSACTION_BYTES, TRANSACTION_ITEMS, item_bytes
+from docferry.core.limits import ITEM_BYTES, TRANSACTION_BYTES, TRANSACTION_ITEMS
 from docferry.core.mapping.items import VOLATILE, Document, Item, ItemKey, key_of, tombstone
+from docferry.core.mapping.large.parts import sent_bytes
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.versions import version_in
 from docferry.errors import CallRefused, ConditionFailed, DocumentError, InvariantBroken, KeyTaken, OutsideFilter
@@ -326,7 +327,7 @@ class Putter:
 def _bytes_of(puts: Sequence[Mapping[str, Any]]) -> int:
     """How much a transaction holds; 0 if that is too few items to be too much, which need not be counted."""
     few = len(puts) <= TRANSACTION_BYTES // ITEM_BYTES
-    return 0 if few else sum(item_bytes(put["Item"]) for put in puts)
+    return 0 if few else sum(sent_bytes(put["Item"]) for put in puts)
 
 
 def _same(item: Item, other: Item | None) -> bool:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from docferry.config.build import collection_settings
 from docferry.config.checking.filters import filter_problems
+from docferry.config.checking.overflow import overflow_problems
 from docferry.config.checking.tables import key_names
 from docferry.config.checking.uniques import unique_problems
 from docferry.config.names import bad_collection_name, bad_database_name
@@ -22,7 +23,6 @@ from docferry.core.compare.key_sets import disjoint, first_word
 from docferry.core.mapping.guards import compile_guards
 from docferry.core.mapping.items import SYSTEM
 from docferry.core.mapping.key_templates import Template, parse_key, parse_template, without_shard
-from docferry.core.mapping.overflow import PACKED
 from docferry.core.settings import PLAIN_KEY, KeyDesign
 from docferry.errors import Problem
 
@@ -76,7 +76,7 @@ class MappingChecker:
             close = difflib.get_close_matches(table, self.file.tables, n=1)
             hint = f"did you mean {close[0]}?" if close else "add it under tables"
             return [self._problem((*path, "table"), f"there is no table {table}", hint)]
-        found = [*self._transform(path, collection), *self._overflow(path, collection, table)]
+        found = [*self._transform(path, collection), *overflow_problems(self.file, name, collection, table, self.lines)]
         settings = collection_settings(self.file, name)
         found += [*unique_problems(path, settings, self.lines), *filter_problems(path, settings, self.lines)]
         if collection.item is None:
@@ -94,17 +94,6 @@ class MappingChecker:
         except ValueError as error:
             hint = "name a docferry.Transform of a module that Airflow and the application can import: transform: module:name"
             yield self._problem((*path, "transform"), str(error), hint)
-
-    def _overflow(self, path: Path_, collection: CollectionFile, table: str) -> Iterator[Problem]:
-        """The attribute that holds what is compressed needs its name for itself."""
-        if collection.overflow is None:
-            return
-        made = self.file.tables[table]
-        items = {"item": collection.item} | {f"children.{name}": one for name, one in collection.children.items()}
-        named = [where for where, one in items.items() if one is not None and PACKED in one.attributes]
-        if named or PACKED in {*key_names(made), made.ttl_attribute}:
-            what = f"keeps what it compresses in {PACKED}, and {named[0] if named else f'table {table}'} has that name, too"
-            yield self._problem((*path, "overflow"), what, "give the other attribute another name")
 
     def _place(self, path: Path_, name: str, collection: CollectionFile) -> Iterator[Problem]:
         """Of a collection in another database."""

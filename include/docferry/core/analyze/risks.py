@@ -57,7 +57,8 @@ def _sizes(facts: CollectionFacts) -> Iterator[Risk]:
             subject="size",
             what=f"has documents over DynamoDB's {ITEM_BYTES:,} bytes an item",
             evidence=share,
-            advice="split what grows into children, let the file compress it (overflow: compress), or keep it in S3; "
+            advice="split what grows into children, let the file compress it or keep it in parts "
+            "(overflow: compress, overflow: split), or keep it in S3; "
             "until then these documents are dead letters",
         )
     elif facts.item_bytes.max > 0.5 * ITEM_BYTES:

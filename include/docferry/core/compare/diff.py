@@ -25,8 +25,8 @@ from docferry.core.bson_codec.plain import AttributeValue
 from docferry.core.compare.masking import MASKED, Masks, is_masked, is_masked_key, shown_id, shown_key_of
 from docferry.core.mapping.item_plan import ItemPlan
 from docferry.core.mapping.items import Item, key_of
+from docferry.core.mapping.large.overflow import names_of
 from docferry.core.mapping.mapping import DocumentMapping
-from docferry.core.mapping.overflow import PACKED
 from docferry.core.mql.values import bson_type
 
 
@@ -100,8 +100,8 @@ def compare_item(mapping: DocumentMapping, expected: Item, stored: Item | None) 
     if stored is None or is_tombstone(stored):
         yield prefix.rstrip("."), AN_ITEM, MISSING
         return
-    if mapping.settings.overflow is not None and PACKED in stored:
-        yield prefix + PACKED, Told.READABLE, Told.UNREADABLE
+    if left := sorted(names_of(mapping.settings.overflow) & stored.keys()):
+        yield prefix + left[0], Told.READABLE, Told.UNREADABLE
         return
     yield from _compare_attributes(plan, prefix, expected, stored)
 

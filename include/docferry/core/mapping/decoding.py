@@ -16,7 +16,7 @@ from docferry.core.bson_codec.references import reference_of
 from docferry.core.mapping.item_plan import ItemPlan
 from docferry.core.mapping.items import Document, Item
 from docferry.core.mapping.key_templates import render_value
-from docferry.core.mapping.overflow import PACKED
+from docferry.core.mapping.large.overflow import PACKED, PARTS
 from docferry.errors import InvariantBroken, ItemsUnreadable
 
 
@@ -76,7 +76,7 @@ def decode_items(
     document: Document = {}
     id_node = tree.root.get("_id")
     document["_id"] = decode_value(root["_id"], id_node, tree, "oid")
-    if PACKED in system and any(PACKED in item for item in items):
+    if PACKED in system and any(name in item for item in items for name in {PACKED, PARTS} & system):
         text = f"{collection}: what an item of the document holds compressed cannot be read"
         raise ItemsUnreadable(text, namespace=collection, id=render_value(document["_id"]), path=PACKED)
     misfits = _read_fields(root_plan, root, document, tree, system)

@@ -49,7 +49,7 @@ from docferry.core.mapping.item_plan import (
 )
 from docferry.core.mapping.items import SYSTEM, Document, Item, ItemKey, check_size, key_of
 from docferry.core.mapping.key_templates import MISSING, check_length, lookup, render_value
-from docferry.core.mapping.overflow import PACKED
+from docferry.core.mapping.large.overflow import names_of
 from docferry.core.mapping.shapes import encode_leaf
 from docferry.core.mapping.table_layout import layout_of
 from docferry.core.mql.index_entries import fields_needed
@@ -93,7 +93,7 @@ class DocumentMapping:
         index_keys = frozenset(f"{index}{part}" for index in settings.index_names for part in ("PK", "SK"))
         self.layout = layout_of(settings)
         self._system = SYSTEM | index_keys | {settings.ttl_attribute} | self.layout.names
-        self._system |= {PACKED} if settings.overflow is not None else frozenset()
+        self._system |= names_of(settings.overflow)
         children = {
             path: compile_item(
                 child, self._system | {"_id"}, settings, parent=settings.item, path=tuple(path.split("."))
@@ -144,13 +144,13 @@ class DocumentMapping:
     def check_sizes(self, items: Iterable[Item]) -> None:
         """Raises ItemTooLarge if DynamoDB would not take one of them."""
         for item in items:
-            check_size(item if self.layout.plain else self.layout.stored(item), item["SK"]["S"])
+            check_size(item if self.layout.plain else self.layout.cut(self.layout.stored(item))[0], item["SK"]["S"])
 
     def fitted(self, items: Iterable[Item]) -> list[Item]:
         """The items as large as the table keeps them, for what counts bytes. Raises ItemTooLarge, as `check_sizes`."""
         found = [self.layout.fitted(item) for item in items]
         for item in found:
-            check_size(item if self.layout.plain else self.layout.named(item), item["SK"]["S"])
+            check_size(item if self.layout.plain else self.layout.cut(self.layout.named(item))[0], item["SK"]["S"])
         return found
 
     def id_text(self, document: Mapping[str, Any]) -> str:

@@ -3,19 +3,20 @@
 All other code knows one form of an item: `PK` and `SK`, and `XPK` and `XSK` of index X, always texts; empty is the sort key
 of a table or an index that has none. A number stands there as DynamoDB writes it, bytes in base64. `stored` and `read` lead
 from this form to the table's and back; of a table with plain keys both are the same, but for an item that is too large
-(`core.mapping.overflow`).
+(`core.mapping.large.overflow`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
 from docferry.core.bson_codec.plain import AttributeValue, plain_number
 from docferry.core.limits import ITEM_BYTES, item_bytes
-from docferry.core.mapping.items import Item, ItemKey
-from docferry.core.mapping.overflow import Fitting, fitting_of
+from docferry.core.mapping.items import KIND, Item, ItemKey
+from docferry.core.mapping.large.overflow import PACKED, PARTS, Fitting, fitting_of
+from docferry.core.mapping.large.parts import PART, cut, is_part, joined, name_of, names_in, overtaken, part_key
 from docferry.core.settings import PLAIN_KEY, CollectionSettings, KeyAttribute, KeyDesign, KeyType
 
 
@@ -109,6 +110,51 @@ class TableLayout:
             if attribute is None and f"{name[:-2]}PK" in found:
                 found[name] = {"S": ""}
         return found
+
+    # --- parts -------------------------------------------------------------------------------------------------------
+
+    @property
+    def splits(self) -> bool:
+        """Whether the table may hold parts of items."""
+        return self._fitting is not None and bool(self._fitting.splits)
+
+    def may_have_parts(self, stored: Item) -> bool:
+        """Whether an item, in either form, is of a kind that is cut where it is too large: others may have a field `_p`."""
+        return self._fitting is not None and stored.get(KIND, {}).get("S") in self._fitting.splits
+
+    def cut(self, stored: Item) -> tuple[Item, list[Item]]:
+        """An item in the table's form as it is sent, and its parts, which are sent before it."""
+        fitting = self._fitting
+        if fitting is None or PACKED not in stored or not self.may_have_parts(stored):
+            return stored, []
+        if item_bytes(stored) <= fitting.limit:
+            return stored, []
+        item, parts = cut(stored, self.key_names, fitting.ttl_attribute, fitting.part_bytes)
+        return item, [self.wire_key(part_key(name)) | part for name, part in parts]
+
+    def names_parts(self, stored: Item) -> bool:
+        """Whether an item in the table's form has parts."""
+        return PARTS in stored and PACKED not in stored and self.may_have_parts(stored)
+
+    def part_keys(self, stored: Item) -> list[Item]:
+        """The keys of the parts that an item in the table's form names, in the table's form."""
+        return [self.wire_key(part_key(name)) for name in names_in(stored)] if self.names_parts(stored) else []
+
+    def joined(self, stored: Item, parts: Iterable[Item]) -> Item:
+        """An item with what its parts hold; as it is if one is missing."""
+        if not self.names_parts(stored):
+            return stored
+        return joined(stored, {name_of(self.key_of(part)[0]): part for part in parts})
+
+    def overtaken(self, part: Item, item: Item | None) -> bool:
+        """Whether a part, or what is known of it, was given up; `item` is its item as read behind the part's put."""
+        return overtaken(name_of(self.key_of(part)[0]), part["_v"]["S"], item)
+
+    def is_part(self, stored: Item) -> bool:
+        """Whether an item in the table's form, or its key, is a part."""
+        names = self.key_names
+        found = [stored.get(name, {}).get("S") for name in names]
+        return self.splits and is_part(found[0] or "") and found[1:] in ([], [PART])
 
     # --- keys --------------------------------------------------------------------------------------------------------
 

@@ -76,6 +76,7 @@ class Resources:
     dax_role: str = ""
     bucket: str = ""
     prefix: str = ""
+    parts: bool = False
     cloudwatch: bool = False
     application_cloudwatch: bool = False
     around: tuple[Resource, ...] = ()
@@ -210,7 +211,7 @@ def _load(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     yield _owners(of, place, "GetItem")
     yield _estate(of, place)
     # After a way back replication watches DynamoDB: its streams, and the items that they tell of.
-    yield _items(of, place, "BatchGetItem", "BatchWriteItem", "PutItem", "Query")
+    yield _items(of, place, "BatchGetItem", "BatchWriteItem", "PutItem", "Query", *_for_parts(of))
     yield _ledger(of, place, (*_LEDGER_READ, *_LEDGER_WRITE))
     yield _streams(of, place, "DescribeStream", "GetRecords", "GetShardIterator")
     yield from _metrics(of.cloudwatch)
@@ -218,7 +219,7 @@ def _load(of: Resources, place: AwsAccount) -> Iterator[Statement]:
 
 def _validate(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     yield _owners(of, place, "GetItem")
-    yield _items(of, place, "BatchGetItem", "DeleteItem", "PutItem", "Query", "Scan")
+    yield _items(of, place, "BatchGetItem", "DeleteItem", "PutItem", "Query", "Scan", *_for_parts(of))
     yield _ledger(of, place, (*_LEDGER_READ, *_LEDGER_WRITE))
     yield from _metrics(of.cloudwatch)
 
@@ -226,7 +227,8 @@ def _validate(of: Resources, place: AwsAccount) -> Iterator[Statement]:
 def _cutover(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     yield _owners(of, place, "GetItem")
     yield _estate(of, place)
-    yield _items(of, place, "BatchGetItem", "PutItem")  # the change of leader ends what replication has begun
+    # The change of leader ends what replication has begun.
+    yield _items(of, place, "BatchGetItem", "PutItem", *_for_parts(of))
     yield _ledger(of, place, (*_LEDGER_READ, "PutItem"))
     yield from _journal(of, place, "Query")
     yield _streams(of, place, "DescribeStream", "GetShardIterator")
@@ -283,7 +285,7 @@ def _viewer(of: Resources, place: AwsAccount) -> Iterator[Statement]:
 
 def _application(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     yield _owners(of, place, "GetItem")
-    yield _items(of, place, "BatchGetItem", "GetItem", "PutItem", "Query", "Scan")
+    yield _items(of, place, "BatchGetItem", "GetItem", "PutItem", "Query", "Scan", *_for_parts(of)[1:])
     yield _ledger(of, place, ("GetItem",))
     yield _ledger(of, place, ("PutItem",), sections=("instances",))
     yield _ledger(of, place, ("ConditionCheckItem",), sections=("mode",))
@@ -332,6 +334,11 @@ def _tables(names: Sequence[str], place: AwsAccount, replicas: Sequence[str]) ->
 def _items(of: Resources, place: AwsAccount, *actions: str) -> Statement:
     indexes = tuple(place.arn("dynamodb", f"table/{one}/index/*") for one in of.indexed)
     return Statement(sid="Items", actions=_dynamodb(*actions), resources=(*_tables(of.tables, place, ()), *indexes))
+
+
+def _for_parts(of: Resources) -> tuple[str, ...]:
+    """Parts of items are written in batches, and deleted behind what has replaced them."""
+    return ("BatchWriteItem", "DeleteItem") if of.parts else ()
 
 
 def _estate(of: Resources, place: AwsAccount) -> Statement:

@@ -10,7 +10,7 @@ from docferry.config import Migration
 from docferry.core.estate.partitions import hottest
 from docferry.core.limits import item_write_units
 from docferry.core.mapping.items import Item, is_guard
-from docferry.core.mapping.overflow import PACKED
+from docferry.core.mapping.large.overflow import PACKED
 from docferry.core.mapping.raw import encode_raw
 from docferry.core.settings import CollectionSettings
 from docferry.errors import (

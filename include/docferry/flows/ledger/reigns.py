@@ -44,6 +44,10 @@ class Reigns:
     def __contains__(self, version: int) -> bool:
         return any(version in one for one in self.all)
 
+    def goes_on(self, version: int) -> bool:
+        """Whether a version is of the time that DynamoDB leads, which is now."""
+        return any(one.end is None and version in one for one in self.all)
+
     def bore(self, item: Item) -> bool:
         """Whether an item, or a tombstone, is what DynamoDB was given while it led."""
         return bool(self.all) and version_in(item) in self

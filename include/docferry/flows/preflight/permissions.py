@@ -44,6 +44,7 @@ def resources_of(migration: Migration) -> Resources:
         dax_role=dax.role_arn if dax else "",
         bucket=bucket,
         prefix=prefix,
+        parts=any(one.overflow == "split" for one in migration.collections),
         cloudwatch=migration.monitoring is not None and migration.monitoring.cloudwatch,
         application_cloudwatch=migration.monitoring is not None and migration.monitoring.application,
         around=around(migration.name, migration.tables, migration.target, migration.estate, final=True).all,

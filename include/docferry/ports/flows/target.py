@@ -75,10 +75,11 @@ class SpentUnits:
 
 
 class Packed(NamedTuple):
-    """An item ready to be sent: its key, and itself as JSON."""
+    """An item ready to be sent: its key, and itself as JSON; `parts` are sent before it."""
 
     key: ItemKey
     json: bytes
+    parts: tuple[tuple[ItemKey, bytes], ...] = ()
 
 
 class Grave(NamedTuple):
@@ -102,6 +103,24 @@ class TargetPage:
     """Some items and where to go on; `next` is None at the end."""
 
     items: list[Item]
+    next: Item | None
+
+
+class ItemPart(NamedTuple):
+    """A part of an item that was too large (`core.mapping.large.parts`): its key, the version of the item that it was
+    written for, and whether nothing can come to name it, by what its item is now."""
+
+    key: ItemKey
+    version: str
+    overtaken: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PartsPage:
+    """`unnamed` are those whose items, read after them, do not name them; `looked_at` how many items there were."""
+
+    unnamed: list[ItemPart]
+    parts: int
     next: Item | None
 
 
@@ -139,6 +158,12 @@ class Target(Protocol):
 
     async def delete_exact(self, table: str, graves: Sequence[Grave], budget: Budget, guard: Guard) -> Written:
         """Delete each of these tombstones if it is still the one named; anything else there is `superseded`, and stays."""
+
+    async def parts(self, table: str, segment: int, segments: int, start: Item | None) -> PartsPage:
+        """One page of a segment (consistent): the parts of items among what is there, without their content."""
+
+    async def delete_parts(self, table: str, parts: Sequence[ItemPart], budget: Budget, guard: Guard) -> float:
+        """Delete parts that no item names, nor can come to name; the write units."""
 
     async def get_all(self, table: str, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
         """The items that exist under these keys (consistent reads)."""

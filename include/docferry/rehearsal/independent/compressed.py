@@ -25,6 +25,22 @@ def whole(item: Item) -> Item:
     return outside | {name: _as_boto3(value) for name, value in content.items()}
 
 
+def without_parts(items: list[Item]) -> list[Item]:
+    """The items, with `_z` of what their parts hold in the place of `_p`; no parts. One whose parts are not all there stays as it
+    is: it has none of its fields."""
+    data = {one["PK"]["S"]: one["_z"]["B"] for one in items if one["PK"]["S"].startswith("PART#")}
+    found = []
+    for item in items:
+        if item["PK"]["S"].startswith("PART#"):
+            continue
+        names = [f"PART#{one['S']}" for one in item.get("_p", {}).get("L", [])]
+        if names and all(name in data for name in names):
+            packed = b"".join(data[name] for name in names)
+            item = {name: value for name, value in item.items() if name != "_p"} | {"_z": {"B": packed}}
+        found.append(item)
+    return found
+
+
 def _as_boto3(value: dict[str, Any]) -> dict[str, Any]:
     ((tag, content),) = value.items()
     if tag == "B":

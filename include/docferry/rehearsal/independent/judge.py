@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from docferry.rehearsal.independent.compressed import whole
+from docferry.rehearsal.independent.compressed import whole, without_parts
 from docferry.rehearsal.independent.item_check import Expected, compare_all
 from docferry.rehearsal.independent.shop_items import RESERVED, SHOP, in_key, kept_fields
 from docferry.rehearsal.independent.type_hints import Unreadable, read_value
@@ -43,8 +43,8 @@ def scan_table(client: Any, table: str) -> list[Item]:
     """Every item of a table, whole."""
     items: list[Item] = []
     for page in client.get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
-        items += map(whole, page["Items"])
-    return items
+        items += page["Items"]
+    return [whole(item) for item in without_parts(items)]
 
 
 Unstorable = Mapping[str, frozenset[bytes]]

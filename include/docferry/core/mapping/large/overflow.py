@@ -22,23 +22,32 @@ import zstandard
 from docferry.core.bson_codec.plain import base64_text
 from docferry.core.limits import ITEM_BYTES
 from docferry.core.mapping.items import KIND, SYSTEM, Item
-from docferry.core.settings import CollectionSettings
+from docferry.core.settings import CollectionSettings, Overflow
 
 PACKED: Final = "_z"
 """The attribute. Where a collection has `overflow`, no field bears this name."""
+PARTS: Final = "_p"
+"""In its place the names of an item's parts (`core.mapping.large.parts`), where a collection is split."""
 FORMAT: Final = b"\x01"
 LEVEL: Final = 3
+PART_BYTES: Final = 390 * 1024
 MOST_BYTES: Final = 512 * 1024 * 1024
 """Of what is unpacked: a document of 16 MB that is nothing but small numbers is 300 MB of JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
-    """Which items of a table may be fitted, by their `entityType`, which attributes stay as they are, and what is too large."""
+    """Which items of a table may be fitted, by their `entityType`, which attributes stay as they are, and what is too large.
+
+    `splits` are those of the kinds that have parts where they have more than `limit` bytes compressed."""
 
     kinds: frozenset[str]
     kept: frozenset[str]
+    splits: frozenset[str] = frozenset()
     over: int = ITEM_BYTES
+    limit: int = ITEM_BYTES
+    part_bytes: int = PART_BYTES
+    ttl_attribute: str = ""
 
     def covers(self, item: Item) -> bool:
         return item.get(KIND, {}).get("S") in self.kinds
@@ -67,15 +76,28 @@ class Fitting:
         return found | {name: value for name, value in content.items() if name not in self.kept}
 
 
+def names_of(overflow: Overflow | None) -> frozenset[str]:
+    """The names that no field of such a collection may have."""
+    if overflow is None:
+        return frozenset()
+    return frozenset({PACKED, PARTS} if overflow == "split" else {PACKED})
+
+
 def fitting_of(collections: Iterable[CollectionSettings]) -> Fitting | None:
     """For the collections of one table; None: none of them has `overflow`."""
     kinds: set[str] = set()
+    splits: set[str] = set()
     kept = set(SYSTEM) - {"_t"} | {"_id"}
+    ttl_attribute = ""
     for one in collections:
         if one.overflow is not None:
-            kinds |= {one.item.entity, *(child.entity for child in one.children.values())}
-        kept |= {one.ttl_attribute, *(f"{index}{part}" for index in one.index_names for part in ("PK", "SK"))}
-    return Fitting(frozenset(kinds), frozenset(kept)) if kinds else None
+            own = {one.item.entity, *(child.entity for child in one.children.values())}
+            kinds |= own
+            splits |= own if one.overflow == "split" else set()
+        ttl_attribute = one.ttl_attribute
+        kept |= {ttl_attribute, *(f"{index}{part}" for index in one.index_names for part in ("PK", "SK"))}
+    fitting = Fitting(frozenset(kinds), frozenset(kept), frozenset(splits), ttl_attribute=ttl_attribute)
+    return fitting if kinds else None
 
 
 def _is_of_id(pointer: str) -> bool:
