@@ -13,6 +13,7 @@ from docferry.config import parse_migration
 from docferry.core.compare.diff import DifferenceKind
 from docferry.core.mapping.items import Item, ItemKey, key_of, tombstone
 from docferry.core.versions import version_text
+from docferry.flows.ledger.modes import read_mode
 from docferry.flows.reverse.follower import reverse
 from docferry.flows.validate.guards import mending
 from docferry.flows.validate.repair import RepairReport, repair
@@ -191,6 +192,25 @@ def test_a_document_that_gives_the_value_up_while_it_is_mended_keeps_no_guard(
     monkeypatch.setattr(world.target, "put_newer", put_and_move)
     assert world.repair().guards == 0
     assert (world.owner("a"), world.owner("elsewhere")) == (None, "1")
+
+
+def test_a_value_that_another_document_gains_while_a_guard_is_mended_stays_its_own(
+    world: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its guard, where none was, is just above the floor, and so below what the mended document itself has."""
+    put_newer, guard = world.target.put_newer, world.table[world.guard("a")]
+
+    async def move_and_put(table: str, items: Any, *arguments: Any, **options: Any) -> Any:
+        if any(key_of(item) == world.guard("a") and "_deleted" not in item for item in items):
+            world._guards[1] = []  # what the client reads there is not its own
+            world.put("users", ANN | {"mail": "elsewhere"}, BOB | {"mail": "a"})
+            gained = read_mode(world.validation().ledger).floor + 1
+            world.table[world.guard("a")] = {**guard, "_id": {"N": "2"}, "_v": {"S": version_text(gained)}}
+        return await put_newer(table, items, *arguments, **options)
+
+    missing(world)
+    monkeypatch.setattr(world.target, "put_newer", move_and_put)
+    assert (world.repair().guards, world.owner("a")) == (0, "2")
 
 
 def test_a_masked_value_is_in_no_report(world: Guarded) -> None:

@@ -1,9 +1,10 @@
 """Mending guards while DynamoDB leads. The documents are DynamoDB's, and right; MongoDB says only where to look for them.
 
-A guard that a document lacks is put with a version above all that was read; then the document is read again, and if it has given
-the value up meanwhile, the guard becomes a tombstone of its own version, as the document's own write would have left it. A guard
-whose value no document holds becomes a tombstone of its version: whatever another document has gained since is newer, and stays.
-Between the two a value may be refused that is free, never given twice. Values that two documents hold are for a person.
+A guard that a document lacks is put with the least version that is above what is there, so that one which another document has
+gained meanwhile is newer, and stays; then the document is read again, and if it has given the value up, the guard becomes a
+tombstone of its own version, as the document's own write would have left it. A guard whose value no document holds becomes a
+tombstone of its version. Between the two a value may be refused that is free, never given twice. Values that two documents hold
+are for a person.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from docferry.errors import Stopped
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.budget import LedgerBudget, budget_of
-from docferry.flows.ledger.modes import CLOCKS_S
+from docferry.flows.ledger.modes import CLOCKS_S, read_mode
 from docferry.flows.ledger.rooms.reverse_stream import read_reverse
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.validate.reverse_looks import Held, guard_keys_of, held_at, is_guard_of, places_of_guard
@@ -35,7 +36,7 @@ POLL_S = 0.25
 @dataclass(slots=True)
 class MendedGuards:
     """`put`: of documents that lacked them. `buried`: of values that no document holds. `kept`: two documents hold the value, or
-    it could not be told whether one does."""
+    it could not be told whether one does, or it has changed meanwhile."""
 
     put: int = 0
     buried: int = 0
@@ -112,10 +113,15 @@ class GuardMending:
             self.done.kept += 1
             return
         assert one.data is not None
-        root = (await self.target.get_all(mapping.table, [one.key])).get(one.key)
-        version = max(version_in(item) for item in (root, there) if item is not None) + 1 if root or there else 0
+        floor = (await in_thread(read_mode, self.job.ledger, stop=self.job.stop)).floor
+        version = max(floor, version_in(there) + 1 if there is not None else 0)  # the client's own are above the floor
         made = {key_of(item): item for item in mapping.guard_items(decode_document(one.data), version)}
-        await self.target.put_newer(mapping.table, [made[key]], self.budget, self.guard)
+        written = await self.target.put_newer(mapping.table, [made[key]], self.budget, self.guard)
+        if (
+            written.superseded
+        ):  # gained or given up meanwhile: the next validation tells what is wrong with it, if anything is
+            self.done.kept += 1
+            return
         if not any(key in guard_keys_of(again) for again in await held_at(self.target, [one.place])):
             await self._bury(mapping, made[key])
             return
