@@ -27,9 +27,7 @@ from docferry_airflow.sensors.ledger import ApplicationRunsSensor, DynamoDBHasLe
 
 SOAK = "How long each share of the reads is watched."
 MONTH_S = 30 * 24 * 3600
-# Airflow now and then takes a task that looks again after seconds for one that has died: it may be tried again.
 FLIP = {name: f"{{{{ params.{name} }}}}" for name in ("soak_minutes", "reads", "slower")}
-WAITS = {"poke_interval": 15, "retries": 20, "retry_exponential_backoff": False}
 
 for migration in migrations():
     params = {
@@ -43,13 +41,15 @@ for migration in migrations():
         chain(
             PhaseOperator(task_id="provision", phase="provision"),
             PhaseOperator(task_id="backfill", phase="backfill"),
-            ReplicationNearSensor(task_id="wait_until_followed", timeout=MONTH_S, **WAITS),
+            ReplicationNearSensor(task_id="wait_until_followed", timeout=MONTH_S, poke_interval=15),
             PhaseOperator(task_id="validate", phase="validate"),
-            ApplicationRunsSensor(task_id="wait_for_the_application", timeout=MONTH_S, **WAITS),
+            ApplicationRunsSensor(task_id="wait_for_the_application", timeout=MONTH_S, poke_interval=15),
             PhaseOperator(task_id="dual_write", phase="dual_write", conf={"compare": "{{ params.compare }}"}),
             PhaseOperator(task_id="validate_dual_writes", phase="validate"),
             PhaseOperator(task_id="flip_reads", phase="flip_reads", conf=FLIP),
             PhaseOperator(task_id="stop_mongo_writes", phase="stop_mongo_writes"),
-            DynamoDBHasLedSensor(task_id="soak", hours="{{ params.soak_hours }}", timeout=12 * MONTH_S, **WAITS),
+            DynamoDBHasLedSensor(
+                task_id="soak", hours="{{ params.soak_hours }}", timeout=12 * MONTH_S, poke_interval=15
+            ),
             PhaseOperator(task_id="finalize", phase="finalize", conf={"confirm": migration.name}),
         )

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+RETRIES = 20
+"""Airflow counts a sensor that looks again before its slow scheduler has heard of the last look's end as one that failed."""
+
 
 class LedgerSensor(BaseSensorOperator):
     """Waits for what the ledger says of a migration. A subclass looks. It holds no worker slot meanwhile.
@@ -28,6 +31,8 @@ class LedgerSensor(BaseSensorOperator):
 
     def __init__(self, *, migration_file: str, **kwargs: Any) -> None:
         kwargs.setdefault("mode", "reschedule")
+        kwargs.setdefault("retries", RETRIES)
+        kwargs.setdefault("retry_exponential_backoff", False)
         super().__init__(**kwargs)
         self.migration_file = migration_file
 

@@ -61,6 +61,10 @@ print("RESULT" + json.dumps({
             "run_types": sorted(dag.allowed_run_types or ()), "params": {k: p.schema for k, p in dag.params.items()},
             "defaults": {k: p.value for k, p in dag.params.items()},
             "before": {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks},
+            "looks_again": {
+                task.task_id: [task.retries, task.retry_exponential_backoff or 0]
+                for task in dag.tasks if task.task_type.endswith("Sensor") and task.task_id != "wait_for_approval"
+            },
             "unexplained": [k for k, p in dag.params.items() if not p.description],
         }
         for dag in bag.dags.values()
@@ -162,6 +166,13 @@ def test_validate_and_both_replications_have_a_schedule_and_the_others_run_on_re
             assert (dag["schedule"], dag["run_types"]) == (schedules[phase], [])
         else:
             assert dag["run_types"] == ["manual", "operator_triggered"]
+
+
+def test_what_waits_for_the_ledger_is_tried_again_often_and_soon(parsed: dict[str, Any]) -> None:
+    """A slow scheduler takes a look that is followed by another within seconds for a failure: three of these end no wait."""
+    found = {name: dag["looks_again"] for name, dag in parsed["dags"].items() if dag["looks_again"]}
+    assert {name.rpartition(".")[2] for name in found} == {"playbook", "replicate", "reverse"}
+    assert all(retries == [20, 0] for tasks in found.values() for retries in tasks.values()), found
 
 
 def test_backfill_has_a_group_of_tasks_for_each_collection(parsed: dict[str, Any]) -> None:
