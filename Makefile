@@ -18,7 +18,7 @@ CUTOVER = $(shell grep -rl --include='test_*.py' 'pytest.mark.cutover' tests)
 ROOMS   = $(sort $(notdir $(shell find tests -mindepth 2 -maxdepth 2 -type d -not -path 'tests/support*' -not -name '__pycache__')))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv unit contract floor flow demo stop test cutover soak check bench docs lock dist clean
+.PHONY: help venv unit contract floor flow demo stop test cutover soak check bench docs pictures lock dist clean
 
 help: ## show this
 	@echo "docferry: make TARGET"
@@ -97,6 +97,10 @@ bench: venv ## how fast it is, against the playbook's loop and boto3; and what t
 docs: venv ## the pages as a site in build/docs, to be read offline; a broken link fails
 	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html -d build/docs-cache docs build/docs
 	@echo "build/docs/index.html"
+
+pictures: venv ## the pictures of the pages anew, by the tests that look at a real Airflow in a browser (6 minutes)
+	@DOCFERRY_PICTURES=$(CURDIR)/build/pictures $(BIN)/python -m pytest -q tests/e2e/airflow
+	@for one in docs/images/*.png; do cp build/pictures/$$(basename $$one) docs/images/; done
 
 dist: venv ## what MWAA, Astronomer and Kubernetes take, in build/dist (MIGRATIONS=include/migrations, AIRFLOW=3.3.2, PYTHON_THERE=3.11; docs/deploy.md)
 	@$(BIN)/python -m deploy $(if $(MIGRATIONS),--migrations $(MIGRATIONS)) $(if $(AIRFLOW),--airflow $(AIRFLOW)) $(if $(PYTHON_THERE),--python $(PYTHON_THERE))

@@ -65,12 +65,20 @@ class RoomLink(BaseOperatorLink):
     """The button `Control room` on the page of each task: collections, dead letters, and who did what."""
 
     name = "Control room"
+    section = ""
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         from airflow.sdk.configuration import conf
 
         base = str(conf.get("api", "base_url", fallback="")).rstrip("/")
-        return f"{base}/migrations/#{quote(ti_key.dag_id.rpartition('.')[0], safe='')}"
+        return f"{base}/migrations/#{quote(ti_key.dag_id.rpartition('.')[0], safe='')}{self.section}"
+
+
+class LettersLink(RoomLink):
+    """The button `Dead letters` on the page of a task that may leave some: the list in the control room."""
+
+    name = "Dead letters"
+    section = "/letters"
 
 
 def make_app() -> Any:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.sdk import BaseOperator, BaseOperatorLink, RetryDecision, RetryPolicy
 from docferry.errors import LeaseLost, MigrationError, PreflightFailed, Problem, RetryExhausted
 
-from docferry_airflow.reports import RoomLink
+from docferry_airflow.reports import LettersLink, RoomLink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,7 +126,7 @@ class MigrationOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("migration_file",)
     ui_color = "#eef3f8"
-    operator_extra_links: tuple[BaseOperatorLink, ...] = (RoomLink(),)
+    operator_extra_links: tuple[BaseOperatorLink, ...] = (RoomLink(), LettersLink())
 
     def __init__(self, *, migration_file: str, **kwargs: Any) -> None:
         kwargs.setdefault("retry_policy", RetryByErrorType())

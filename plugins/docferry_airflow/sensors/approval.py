@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.sdk import BaseSensorOperator, Param
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from docferry_airflow.reports import RoomLink
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from docferry.config import Migration
@@ -33,6 +35,7 @@ class PhaseApprovalSensor(BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("migration_file", "phase")
+    operator_extra_links = (RoomLink(),)
 
     def __init__(self, *, migration_file: str, phase: str, **kwargs: Any) -> None:
         kwargs.setdefault("mode", "reschedule")
@@ -65,7 +68,7 @@ class PhaseApprovalSensor(BaseSensorOperator):
         upsert_hitl_detail(
             ti_id=context["ti"].id,
             options=[APPROVE, REJECT],
-            subject=f"{self.phase}: may it go on?",
+            subject=f"{self._migration().name} {self.phase}: may it go on?",
             body=_body(self.phase, report, now_ms(), self._given(report), self._room()),
             params={"why": Param("", type="string", description=f"{WHY} Kept with the approval.").serialize()},
         )
@@ -95,6 +98,7 @@ class PhaseApprovalSensor(BaseSensorOperator):
             self._note(shown, by, why, f"did not count: the validation that was shown {what}")
             raise AirflowException(f"{self.phase}: the validation that {by} saw {what}: it is asked anew")
         if len(why) < LEAST_WHY:
+            self._note(shown, by, why, "did not count: it gives no reason")
             self.log.warning(
                 "%s: %s approved without a reason, so the question is asked again. %s", self.phase, by, WHY
             )
@@ -194,7 +198,7 @@ def _body(phase: str, report: RecordedReport, now_ms: int, given: Sequence[Appro
         f"All compared documents are equal: {report.equal}.\n\n"
         f"The report was made at {made}.\n\n"
         f"| collection | documents | items |\n| --- | --- | --- |\n{rows}\n\n"
-        f"| when this was asked | |\n| --- | --- |\n{facts}\n\n"
+        f"| what | when this was asked |\n| --- | --- |\n{facts}\n\n"
         f"Report {report.digest[:12]}. After a newer validation, and once this one is over "
         f"{REPORT_AGE_S / 3600:.0f} hours old, {phase} needs a new approval. {WHY}"
     )

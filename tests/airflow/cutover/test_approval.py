@@ -96,6 +96,11 @@ def parked(call: Any, *arguments: Any) -> None:
         call(*arguments)
 
 
+def trail_of(ledger: FakeLedger) -> str:
+    """What the audit trail of the control room says."""
+    return "\n".join(one["what"] for one in room_of(SHOP, ledger)["audit"])
+
+
 @pytest.mark.parametrize(
     ("age_s", "age"),
     [
@@ -125,6 +130,7 @@ def test_approval_without_a_reason_is_asked_for_again_and_then_counts(
     parked(sensor.execute, asked.context)
     parked(sensor.execute_complete, asked.context, answer(why))
     assert len(asked.questions) == 2
+    assert "did not count: it gives no reason" in trail_of(ledger)
     digest = approvals.evidence_of(ledger).digest
     assert approvals.approvals_of(ledger, PHASE, digest) == []
 
@@ -196,6 +202,7 @@ def test_answer_of_a_person_whom_the_file_does_not_name_does_not_count(
     parked(sensor.execute, asked.context)
     parked(sensor.execute_complete, asked.context, answer("all is equal", by="maria"))
     assert approvals.list_approvals(ledger) == []
+    assert "maria is none of those whose approval counts" in trail_of(ledger)
     assert sensor.execute_complete(asked.context, answer("all is equal", by="anna"))["by"] == "anna (Airflow)"
 
 
@@ -206,6 +213,7 @@ def test_four_eyes_are_those_of_two_persons(asked: Asked, monkeypatch: pytest.Mo
     for _ in range(2):
         parked(sensor.execute_complete, asked.context, answer("all is equal", by="maria"))
         assert "maria (Airflow) has approved it: all is equal." in asked.body
+    assert "maria has approved it already, and four eyes are two persons'" in trail_of(ledger)
     assert sensor.execute_complete(asked.context, answer("I agree", by="anna"))["by"] == "anna (Airflow)"
     assert {one.person for one in approvals.list_approvals(ledger)} == {"maria", "anna"}
     sensor.execute(asked.context)  # and is not asked again

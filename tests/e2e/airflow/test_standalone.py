@@ -3,7 +3,6 @@ validation while an application writes, started by hand, on schedule and in the 
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import time
@@ -17,15 +16,15 @@ from urllib.parse import quote
 
 import pytest
 from demo.traffic import TrafficProcess
-from docferry.flows.ledger.dead_letters import list_letters, list_looks
+from docferry.flows.ledger.dead_letters import list_letters
 from docferry.flows.replicate.follower import TELL_S
 from docferry.rehearsal.independent import judge
 from docferry.rehearsal.shop import COLLECTIONS
 from docferry.sandbox import SandboxStack
 from docferry.sandbox.airflow_api import AirflowApi, TaskState
 from pymongo import MongoClient
-from support.airflow.control_room import PAGE, open_room, pictures_of
-from support.airflow.grid import find_browser, look, trigger_by_clicks
+from support.airflow.control_room import pictures_directory
+from support.airflow.grid import find_browser, look, take_pages, trigger_by_clicks
 from support.airflow.standalone import (
     DATABASE,
     PLAN,
@@ -138,7 +137,7 @@ def test_a_second_run_changes_nothing_and_says_so(loaded: Loaded, standalone: St
 
 def test_grid_names_collections_and_ranges(loaded: Loaded, tmp_path: Path) -> None:
     require_browser()
-    picture = Path(os.environ.get("DOCFERRY_GRID_PICTURE", tmp_path / "grid.png"))
+    picture = pictures_directory(tmp_path) / "grid.png"
     seen = look(loaded.api, "shop.backfill", loaded.run_id, "orders.load", picture)
     assert picture.stat().st_size > 20_000
     assert all(name in seen.grid for name in (*COLLECTIONS, "plan_the_load", "prepare", "load", "finish"))
@@ -147,14 +146,21 @@ def test_grid_names_collections_and_ranges(loaded: Loaded, tmp_path: Path) -> No
     assert all(label in seen.ranges for label in labels)
 
 
-@pytest.mark.timeout(PATIENCE_S)
-def test_a_run_of_analyze_leads_to_its_report_which_is_shown_to_those_who_may_see_the_run(
-    standalone: Standalone,
-) -> None:
+@pytest.fixture(scope="module")
+def analyzed(standalone: Standalone) -> str:
+    """The id of a run of analyze."""
     standalone.api.wait_for_dags(["shop.analyze", "analyze"])
     standalone.switch_on("analyze")
     run_id = standalone.api.trigger("shop.analyze", {"calls": 2})
     assert standalone.api.wait_for_run("shop.analyze", run_id, timeout_s=2 * WAIT_S) == "success"
+    return run_id
+
+
+@pytest.mark.timeout(PATIENCE_S)
+def test_a_run_of_analyze_leads_to_its_report_which_is_shown_to_those_who_may_see_the_run(
+    analyzed: str, standalone: Standalone
+) -> None:
+    run_id = analyzed
     told = standalone.api.result("shop.analyze", run_id, "read_mongodb")
     assert told["documents_read"] >= PLAN.users
     proved = standalone.api.result("shop.analyze", run_id, "prove_the_model")
@@ -172,75 +178,6 @@ def test_a_run_of_analyze_leads_to_its_report_which_is_shown_to_those_who_may_se
     with pytest.raises(urllib.error.HTTPError) as missing:
         read_page(links["Report"].replace("proof.html", "report.exe"), standalone.api.access_token())
     assert missing.value.code == 404
-
-
-# --- the control room -------------------------------------------------------------------------------------------------
-
-
-def test_the_control_room_shows_where_the_migration_stands_and_starts_a_phase(
-    loaded: Loaded, standalone: Standalone, tmp_path: Path
-) -> None:
-    require_browser()
-    before = len(loaded.api.runs("shop.provision"))
-    with open_room(loaded.api) as room:
-        seen = room.text()
-        assert all(name in seen for name in ("MongoDB", "MONGO_ONLY", *COLLECTIONS))
-        assert f"{PLAN.users:,}" in seen
-        assert "EQUAL" in seen
-        pictures = pictures_of(room, Path(os.environ.get("DOCFERRY_ROOM_PICTURES", tmp_path)))
-        assert re.match(r"Started: manual__", room.start("provision"))
-        assert room.complaints == []
-    assert all(path.stat().st_size > 10_000 for path in pictures)
-    runs = loaded.api.runs("shop.provision")
-    assert len(runs) == before + 1
-    assert runs[0]["triggering_user_name"] == "admin"
-    assert loaded.api.wait_for_run("shop.provision", runs[0]["dag_run_id"], timeout_s=WAIT_S) == "success"
-
-
-def test_a_viewer_sees_the_control_room_and_can_start_nothing(loaded: Loaded, standalone: Standalone) -> None:
-    require_browser()
-    before = len(loaded.api.runs("shop.provision"))
-    with open_room(standalone.viewer) as room:
-        assert "Not started: you may not do this" in room.start("provision")
-    assert len(loaded.api.runs("shop.provision")) == before
-
-
-ADDRESSES = (
-    "", "room.js", "room.css", "forms.js", "letters.js", "charts.js", "api/shop.playbook", "api/none.playbook",
-    "api/shop.playbook/history", "api/shop.dead_letters/letters",
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("path", ADDRESSES)
-def test_every_address_of_the_control_room_refuses_who_is_not_logged_in(standalone: Standalone, path: str) -> None:
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(f"{standalone.api.url}{PAGE}{path}", timeout=WAIT_S)
-    assert refused.value.code == 401
-
-
-def test_documents_of_dead_letters_are_shown_to_those_who_may_replay_them_and_the_page_says_who_looked(
-    loaded: Loaded, standalone: Standalone
-) -> None:
-    require_browser()
-    with open_room(standalone.viewer) as room:
-        assert "you may not do this" in room.documents_of_a_letter()
-    assert list_looks(standalone.ledger) == []
-    with open_room(loaded.api) as room:
-        shown = room.documents_of_a_letter()
-        room.page.get_by_text("looked at 1 dead letter").wait_for()
-        assert room.complaints == []
-    (look,) = list_looks(standalone.ledger)
-    assert look.by == "admin (Airflow)"
-    assert '"_id"' in shown
-
-
-def test_the_control_room_takes_no_writes(standalone: Standalone) -> None:
-    cookie = {"Cookie": f"_token={standalone.api.access_token()}", "Origin": "https://elsewhere.example"}
-    for path in ("", "api/shop.playbook"):
-        request = urllib.request.Request(f"{standalone.api.url}{PAGE}{path}", data=b"{}", headers=cookie)
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(request, timeout=WAIT_S)
-        assert refused.value.code == 405
 
 
 def require_browser() -> None:
@@ -337,12 +274,24 @@ def test_a_person_starts_validate_by_clicking_and_sees_it_succeed(
     live: Live, traffic: TrafficProcess, standalone: Standalone, tmp_path: Path
 ) -> None:
     require_browser()
-    pictures = Path(os.environ.get("DOCFERRY_CLICK_PICTURES", tmp_path))
-    run_id = trigger_by_clicks(standalone.api, VALIDATE, pictures)
+    run_id = trigger_by_clicks(standalone.api, VALIDATE, tmp_path)
     run = next(run for run in standalone.api.runs(VALIDATE) if run["dag_run_id"] == run_id)
     assert (run["state"], run["run_type"], run["triggering_user_name"]) == ("success", "manual", "admin")
     assert standalone.api.result(VALIDATE, run_id, "compare_every_document")["ok"] is True
     assert traffic.process.is_alive()
+
+
+def test_pages_of_a_report_and_of_replication_are_taken_for_the_docs(
+    analyzed: str, live: Live, standalone: Standalone, tmp_path: Path
+) -> None:
+    require_browser()
+    log = f"/dags/{REPLICATE}/runs/{quote(live.run_id, safe='')}/tasks/follow_changes"
+    report = f"/docferry/reports/shop.analyze/{quote(analyzed, safe='')}/report.html"
+    directory = pictures_directory(tmp_path)
+    take_pages(
+        standalone.api,
+        {directory / "replicate.png": (log, "the oplog holds"), directory / "analysis.png": (report, "Analysis of")},
+    )
 
 
 def test_the_log_of_a_task_that_runs_for_ever_tells_lag_and_window_every_few_seconds(
@@ -380,6 +329,16 @@ def test_after_all_of_this_nothing_is_lost(live: Live, traffic: TrafficProcess, 
     verdict = judge_followed(standalone)
     assert verdict.counts == (0, 0, 0), str(verdict)
     assert verdict.documents > 1_000
+
+
+def test_load_and_replication_are_events_of_the_table_among_airflows_assets(live: Live, standalone: Standalone) -> None:
+    (table,) = (
+        one for one in standalone.api.get("/api/v2/assets?limit=100")["assets"] if one["uri"].endswith(f"/{TABLE}")
+    )
+    events = standalone.api.get(f"/api/v2/assets/events?asset_id={table['id']}&limit=100")["asset_events"]
+    assert {(one["source_dag_id"], one["source_task_id"]) for one in events} == {
+        ("shop.backfill", f"{name}.finish") for name in COLLECTIONS
+    } | {(REPLICATE, "follow_changes")}
 
 
 def test_no_secret_is_in_any_log_of_airflow(loaded: Loaded, standalone: Standalone, stack: SandboxStack) -> None:

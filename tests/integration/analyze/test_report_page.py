@@ -27,6 +27,7 @@ from docferry.flows.analyze.job import Analysis
 from docferry.sandbox import SandboxStack
 from playwright.sync_api import Browser, sync_playwright
 from pymongo import MongoClient
+from support.airflow.accessible import violations
 from support.airflow.grid import find_browser
 from support.analyze.databases import make_movies
 from support.backfill.rig import Quiet
@@ -117,6 +118,7 @@ class Looked:
     requests: list[str]
     printed: bytes
     broken: int
+    violations: list[str]
 
 
 BROKEN = """[...document.querySelectorAll('td.n')].filter(cell => {
@@ -144,6 +146,7 @@ def look(browser: Browser, page_file: Path, width: int, scheme: Any) -> Looked:
         requests=requests,
         printed=page.pdf(format="A4"),
         broken=page.evaluate(BROKEN),
+        violations=violations(page),
     )
     context.close()
     return looked
@@ -159,6 +162,7 @@ def test_page_fits_is_quiet_and_asks_for_nothing(browser: Browser, directory: Pa
     for one in (light, dark):
         assert one.title.startswith("docferry: ")
         assert one.errors == []
+        assert one.violations == []
         assert one.broken == 0, "a number in two lines is read as two"
         assert one.requests == [(directory / page).as_uri()]
         assert one.printed.startswith(b"%PDF")

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
-from docferry.config import Migration, load_migration
-from docferry.core.cutover.modes import MODE, Mode, ModeState
-from docferry.flows.ledger.load_headers import COMPLETE, Chunk, Counts, LoadHeader, LoadHeaders, create_chunk
-from docferry.flows.ledger.rooms.history import COARSE_POINTS, COARSE_S, FINE_POINTS, FINE_S, HISTORY, Series
 from docferry.flows.reporting.history import history_of
 from docferry.flows.reporting.room import room_of
 from docferry.ports.flows import Record
 from docferry.sandbox import SandboxStack
+from support.airflow.large_rooms import CHUNKS, COLLECTIONS, LEDGER, LOADING, add_chunks, fill_room, large_migration
 from support.backfill.rig import Rig
 from support.pace import Pace
 
-COLLECTIONS, CHUNKS = 40, 5_000
-LOADING = "c00"
 PAINT_S, UPDATE_S = 1.0, 0.2
-NOW_S = 1_780_000_200
 
 
 class Counting:
@@ -39,54 +30,21 @@ class Counting:
         return self.rig.ledger.list(section, prefix)
 
 
-def large(directory: Path, name: str) -> Migration:
-    tree = {
-        "migration": name,
-        "source": {"database": name},
-        "tables": {"RoomSize": {}},
-        "ledger": {"table": "RoomSizeLedger"},
-        "collections": {f"c{number:02d}": {} for number in range(COLLECTIONS)},
-    }
-    file = directory / f"{name}.yaml"
-    file.write_text(yaml.safe_dump(tree))
-    return load_migration(file)
-
-
 @pytest.fixture(scope="module")
 def rigs(stack: SandboxStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Rig]]:
     """Three migrations in one ledger; one collection of the first is being loaded, all others have been."""
     directory = tmp_path_factory.mktemp("room")
     made = []
     for name in ("first", "second", "third"):
-        migration = large(directory, name)
+        migration = large_migration(directory, name)
         made.append(Rig(stack.env(), Path(migration.path), migration))
     made[0].provision()
     for rig in made:
-        fill(rig)
-    with ThreadPoolExecutor(8) as pool:
-        each = CHUNKS // COLLECTIONS
-        names = [f"c{number // each:02d}" for number in range(CHUNKS)]
-        list(pool.map(lambda one: create_chunk(made[0].ledger, one[1], Chunk(key=f"{one[0]:05d}")), enumerate(names)))
+        fill_room(rig)
+    add_chunks(made[0], range(CHUNKS))
     yield made
     for rig in made:
         rig.close()
-
-
-def fill(rig: Rig) -> None:
-    """In DUAL_WRITE: as long as no mode is recorded, the moves are asked whether one is lost."""
-    rig.ledger.write(*MODE, ModeState(mode=Mode.DUAL_WRITE, epoch=1).to_body(), expect=None)
-    headers = LoadHeaders(rig.ledger)
-    header = LoadHeader(collection="", mapping="f1-x", started_ms=1_000, finished_ms=3_000, chunks=125)
-    for name in rig.migration.mappings:
-        counts = Counts(read=10, written=10, items=30)
-        loaded = replace(header, collection=name, state=COMPLETE, counts=counts)
-        headers.write(replace(header, collection=name) if name == LOADING else loaded)
-    full = {
-        "fine": [[NOW_S + FINE_S * number, 5, 86_400] for number in range(FINE_POINTS)],
-        "coarse": [[NOW_S + COARSE_S * number, 5, 86_400] for number in range(COARSE_POINTS)],
-    }
-    for series in (Series.FORWARD, Series.REVERSE, Series.SPENT):
-        rig.ledger.write(HISTORY, series, full, expect=None)
 
 
 def test_a_look_asks_each_section_once_and_reads_no_chunk_of_what_is_loaded(rigs: list[Rig]) -> None:
@@ -100,7 +58,7 @@ def test_a_look_asks_each_section_once_and_reads_no_chunk_of_what_is_loaded(rigs
 
 def test_no_partition_of_the_ledger_grows_past_two_thousand_items(rigs: list[Rig]) -> None:
     partitions = Counter[str]()
-    pages = rigs[0].dynamodb.get_paginator("scan").paginate(TableName="RoomSizeLedger", ProjectionExpression="PK")
+    pages = rigs[0].dynamodb.get_paginator("scan").paginate(TableName=LEDGER, ProjectionExpression="PK")
     for page in pages:
         partitions.update(item["PK"]["S"] for item in page["Items"])
     assert sum(partitions.values()) > CHUNKS

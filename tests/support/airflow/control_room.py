@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from docferry.sandbox.airflow_api import AirflowApi
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page
 
+from support.airflow.accessible import violations
 from support.airflow.grid import open_page, take
 
 PAGE = "/migrations/"
+WIDTHS = (1280, 390)
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+OVERFLOW = "document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth"
 
 
 @dataclass
@@ -30,17 +35,41 @@ class Room:
     def text(self) -> str:
         return self.page.inner_text("body")
 
-    def start(self, phase: str) -> str:
+    def section(self, title: str) -> Locator:
+        return self.page.get_by_role("region", name=title, exact=True)
+
+    def start(self, phase: str, confirm: str = "", numbers: Mapping[str, str] | None = None) -> str:
         """Start a phase by its form, and what the form says then."""
-        self.page.get_by_role("button", name=f"Start ... {phase}").click()
+        self.page.get_by_role("button", name=f"Start {phase}", exact=True).or_(
+            self.page.get_by_role("button", name=f"Start ... {phase}")
+        ).click()
         form = self.page.get_by_role("form")
+        for label, value in (numbers or {}).items():
+            form.get_by_label(label).fill(value)
+        if confirm:
+            form.get_by_label("This changes who serves").fill(confirm)
         form.get_by_role("button", name="Start", exact=True).click()
         form.get_by_role("status").filter(has_text="tarted").wait_for()
         return form.get_by_role("status").inner_text()
 
+    def request(self, phase: str) -> Locator:
+        """The request for an approval of a phase, once it is there."""
+        request = self.page.get_by_role("region", name=f"{phase}: may it go on?")
+        request.wait_for()
+        return request
+
+    def answer(self, phase: str, option: str, why: str) -> str:
+        """What the page says of the answer."""
+        request = self.request(phase)
+        request.get_by_label("Why").fill(why)
+        request.get_by_role("button", name=option).click()
+        said = request.get_by_role("status").filter(has_text="nswered")
+        said.wait_for()
+        return said.inner_text()
+
     def documents_of_a_letter(self) -> str:
         """Choose the first dead letter, and ask for its document: that, or why it is not shown."""
-        letters = self.page.get_by_role("region", name="Dead letters", exact=True)
+        letters = self.section("Dead letters")
         letters.get_by_role("button", name="List letters").click()
         letters.get_by_role("checkbox").first.check()
         letters.get_by_role("button", name="Show documents").click()
@@ -50,26 +79,34 @@ class Room:
 
 
 @contextmanager
-def open_room(api: AirflowApi) -> Iterator[Room]:
+def open_room(api: AirflowApi, migration: str = "") -> Iterator[Room]:
     """The page with the first state in it. What it loads from elsewhere, and errors in its console, are complaints."""
     with open_page(api) as page:
         room = Room(page)
-        page.on("console", lambda said: room.complain(said.text if said.type == "error" else ""))
+        page.on("console", lambda said: room.complain(said.text if said.type in ("error", "warning") else ""))
         page.on("pageerror", lambda error: room.complain(str(error)))
         page.on("request", lambda sent: room.complain("" if sent.url.startswith((api.url, "data:")) else sent.url))
-        page.goto(f"{api.url}{PAGE}")
+        page.goto(f"{api.url}{PAGE}#{migration}")
         page.get_by_role("heading", name="Who did what").wait_for()
         yield room
 
 
-def pictures_of(room: Room, directory: Path) -> list[Path]:
-    """Wide and narrow, light and dark."""
+def faults_of(room: Room, directory: Path, name: str) -> list[str]:
+    """What axe-core finds, and what does not fit: wide and narrow, light and dark. Leaves a picture of each."""
     found = []
-    schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-    for scheme in schemes:
-        for width in (1280, 390):
+    for scheme in SCHEMES:
+        for width in WIDTHS:
             room.page.emulate_media(color_scheme=scheme)
             room.page.set_viewport_size({"width": width, "height": 900})
-            found.append(directory / f"control-room-{width}-{scheme}.png")
-            take(room.page, found[-1])
+            room.page.evaluate("scrollTo(0, 0)")
+            take(room.page, directory / f"{name}-{width}-{scheme}.png")
+            found += [f"{width} {scheme}: {one}" for one in violations(room.page)]
+            if (over := room.page.evaluate(OVERFLOW)) > 0:
+                found.append(f"{width} {scheme}: {over} pixels too wide")
+    room.page.set_viewport_size({"width": WIDTHS[0], "height": 900})
     return found
+
+
+def pictures_directory(otherwise: Path) -> Path:
+    """Where the tests leave pictures: `make pictures` names the directory of the docs'."""
+    return Path(os.environ.get("DOCFERRY_PICTURES") or otherwise)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +81,15 @@ def take(page: Page, picture: Path) -> None:
     page.wait_for_timeout(SLIDE_MS)
     picture.parent.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=str(picture))
+
+
+def take_pages(api: AirflowApi, pages: Mapping[Path, tuple[str, str]]) -> None:
+    """A picture of each page: its path on the API server, and words that are there once it is complete."""
+    with open_page(api) as page:
+        for picture, (path, words) in pages.items():
+            page.goto(f"{api.url}{path}")
+            page.get_by_text(words).first.wait_for()
+            take(page, picture)
 
 
 def trigger_by_clicks(api: AirflowApi, dag_id: str, pictures: Path) -> str:

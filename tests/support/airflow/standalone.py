@@ -51,7 +51,6 @@ SETTINGS = {
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
     "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
-    "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,viewer:viewer",
 }
 
 
@@ -62,6 +61,12 @@ def eventually(condition: Callable[[], T], what: str, timeout_s: float = WAIT_S,
         assert time.monotonic() < deadline, f"waited {timeout_s} s in vain: {what}"
         time.sleep(every_s)
     return answer
+
+
+def person(airflow: SandboxAirflow, name: str) -> AirflowApi:
+    """The API as this user sees it. Airflow makes the password."""
+    passwords = json.loads((airflow.home / "passwords.json").read_text())
+    return AirflowApi(airflow.url, name, passwords[name])
 
 
 @dataclass
@@ -83,12 +88,6 @@ class Standalone:
     @property
     def api(self) -> AirflowApi:
         return self.airflow.api
-
-    @property
-    def viewer(self) -> AirflowApi:
-        """The API as one sees it who may look at everything and do nothing. Airflow makes the password."""
-        passwords = json.loads((self.airflow.home / "passwords.json").read_text())
-        return AirflowApi(self.api.url, "viewer", passwords["viewer"])
 
     @property
     def database(self) -> Any:

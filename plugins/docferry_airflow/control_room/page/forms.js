@@ -33,6 +33,19 @@ export async function ask(path, method = "GET", body = undefined, more = {}) {
 }
 
 export const part = encodeURIComponent;
+
+// A link to one of Airflow's own pages. In Airflow's frame this page may not navigate the one around it; a link of that page's may.
+export function airflowLink(path, ...children) {
+  const href = new URL(`../${path}`, document.baseURI).href;
+  const click = (event) => {
+    if (window.parent === window) return;
+    event.preventDefault();
+    const link = window.parent.document.createElement("a");
+    link.href = href;
+    link.click();
+  };
+  return el("a", { href, on: { click } }, ...children);
+}
 const PARAM_KINDS = { boolean: "checkbox", integer: "number", number: "number" };
 
 // One input for a parameter of a DAG, by its JSON schema.
@@ -41,14 +54,13 @@ function inputOf(name, param) {
   const types = [schema.type].flat();
   const kind = PARAM_KINDS[types.find((one) => one !== "null")] ?? "text";
   const id = `param-${name}-${Math.random().toString(36).slice(2, 8)}`;
-  if (types.includes("array") && schema.items?.enum) {
-    const options = schema.items.enum.map((one) => el("option", { value: one }, one));
-    return { id, node: el("select", { id, multiple: true, size: Math.min(4, options.length) }, options),
-      read: (node) => [...node.selectedOptions].map((one) => one.value) };
-  }
-  if (schema.enum) {
-    const options = schema.enum.map((one) => el("option", { value: one, selected: one === param.value }, String(one)));
-    return { id, node: el("select", { id }, options), read: (node) => node.value };
+  const choices = types.includes("array") ? schema.items?.enum : schema.enum;
+  if (choices) {
+    const several = types.includes("array"), chosen = [param.value ?? []].flat();
+    const options = choices.map((one, at) => el("option", { value: at, selected: chosen.includes(one) }, String(one)));
+    const read = (node) => [...node.selectedOptions].map((one) => choices[one.value]); // of the schema's own types: numbers, too
+    return { id, node: el("select", { id, multiple: several, size: several ? Math.min(4, options.length) : null }, options),
+      read: (node) => (several ? read(node) : read(node)[0]) };
   }
   if (types.includes("array") && schema.items?.type === "string") {
     const node = el("textarea", { id, rows: 2 }, (param.value ?? []).join("\n"));
@@ -106,7 +118,7 @@ export function evidence(text) {
     const lines = block.split("\n");
     if (!lines.every((line) => line.startsWith("|"))) return el("p", {}, block);
     const rows = lines.filter((line) => !/^[|\s:-]+$/.test(line)).map((line) => line.slice(1, -1).split("|").map((one) => one.trim()));
-    return table(rows[0], rows.slice(1), "Evidence");
+    return table(rows[0], rows.slice(1), `Evidence: ${rows[0][0]}`);
   });
 }
 
@@ -115,6 +127,6 @@ export function table(head, rows, label) {
   const numeric = head.map((_, at) => rows.length > 0 && rows.every((row) => typeof row[at] === "number" || /^[\d,.\s%]+$/.test(String(row[at]?.textContent ?? row[at]))));
   const cell = (tag, one, at, more = {}) => el(tag, { class: numeric[at] ? "n" : null, ...more }, typeof one === "number" ? one.toLocaleString("en") : one ?? "");
   return el("div", { class: "wide", tabindex: 0, role: "region", "aria-label": `${label}, as a table` },
-    el("table", {}, el("thead", {}, el("tr", {}, head.map((one, at) => cell("th", one, at, { scope: "col" })))),
+    el("table", { class: head.length > 3 ? "many" : null }, el("thead", {}, el("tr", {}, head.map((one, at) => cell("th", one, at, { scope: "col" })))),
       el("tbody", {}, rows.map((row) => el("tr", {}, row.map((one, at) => cell("td", one, at)))))));
 }

@@ -1,6 +1,6 @@
 // The control room: asks the ledger (by this app) and Airflow (by its own API) every three seconds, and shows what they say.
 import { chartsOf } from "./charts.js";
-import { ask, el, evidence, part, startForm, table } from "./forms.js";
+import { airflowLink, ask, el, evidence, part, startForm, table } from "./forms.js";
 import { lettersOf } from "./letters.js";
 
 const EVERY_MS = 3000;
@@ -19,7 +19,8 @@ const COLOURS = { success: "good", running: "warn", queued: "warn", failed: "bad
 const histories = new Map(); // migration -> { at, history }
 let span = "fine";
 const drawn = new Map(); // section -> what it was drawn from: a form that is open is not drawn anew
-let chosen = decodeURIComponent(location.hash.slice(1));
+// The address may name a migration, and a section of its page: #shop/letters
+let [chosen, wanted] = `${location.hash.slice(1)}/`.split("/").map(decodeURIComponent);
 let known = [];
 let opened = null;
 
@@ -62,7 +63,7 @@ function cards(room) {
       ? card("Last validation", validation.verdict, validation.verdict === "EQUAL" ? (validation.fresh ? "good" : "warn") : "bad", `${ago(validation.age_s)} ago${validation.fresh ? "" : ": too old for an approval"}`, `report ${validation.digest.slice(0, 12)}`)
       : card("Last validation", "none yet", "idle"),
     card("Dead letters", letters.toLocaleString("en"), letters ? "bad" : "good", room.strays ? `${room.strays} stray writes to the database that led before` : "no stray writes"),
-    card("The application", `${app.live} processes`, app.live ? "" : "idle", Object.entries(app.by_mode).map(([mode, count]) => `${count} in ${mode}`).join(", ") || "none follows the mode",
+    card("The application", app.live === 1 ? "1 process" : `${app.live} processes`, app.live ? "" : "idle", Object.entries(app.by_mode).map(([mode, count]) => `${count} in ${mode}`).join(", ") || "none follows the mode",
       `compared reads: ${app.reads_equal.toLocaleString("en")} equal, ${app.reads_different.toLocaleString("en")} different`),
     card("Consumed so far", `${spent.usd.toFixed(2)} USD`, "", `${Math.round(spent.write_units).toLocaleString("en")} write units, ${Math.round(spent.read_units).toLocaleString("en")} read units by docferry's flows`, spent.book));
 }
@@ -121,7 +122,7 @@ function phasesOf(migration, dags, runs, phases) {
     const dag = dags.get(`${migration}.${phase}`), run = runs.find((one) => one.dag_id === dag.dag_id), place = el("div");
     const when = run ? `${run.state}${run.end_date ? `, ended ${new Date(run.end_date).toLocaleString()}` : run.start_date ? `, since ${new Date(run.start_date).toLocaleString()}` : ""}` : "not run yet";
     return el("li", { class: "phase" }, el("header", {}, el("h3", {}, phase.replaceAll("_", " ")), buttonOf(migration, phase, kind, dag, place)),
-      el("p", { class: "soft" }, dag.description ?? ""), el("p", {}, el("span", { class: `state ${COLOURS[run?.state] ?? "idle"}` }, when), dag.is_paused && run ? " (switched off)" : ""), place);
+      el("p", { class: "soft" }, dag.description ?? ""), el("p", {}, airflowLink(`dags/${part(dag.dag_id)}${run ? `/runs/${part(run.dag_run_id)}` : ""}`, el("span", { class: `state ${COLOURS[run?.state] ?? "idle"}` }, when)), dag.is_paused && run ? " (switched off)" : ""), place);
   }));
 }
 
@@ -134,7 +135,7 @@ function requestsOf(requests) {
         said.textContent = `Answered: ${option}`;
       } catch (error) { said.textContent = `Not answered: ${error.message}`; }
     };
-    return el("section", { class: "request", "aria-label": one.subject }, el("h3", {}, one.subject), evidence(one.body ?? ""),
+    return el("section", { class: "request", "aria-label": one.subject }, el("h3", {}, airflowLink(`dags/${part(task.dag_id)}/runs/${part(task.dag_run_id)}/tasks/${part(task.task_id)}/required_actions`, one.subject)), evidence(one.body ?? ""),
       el("label", { for: why.id }, "Why (kept with the approval)", why),
       el("div", { class: "buttons" }, one.options.map((option) => el("button", { type: "button", class: option === "Approve" ? "main" : null, on: { click: answer(option) } }, option))), said);
   });
@@ -237,6 +238,8 @@ async function refresh() {
     draw(room, own, runs.dag_runs, hitl.hitl_details.filter((one) => own.has(one.task_instance.dag_id)));
     document.getElementById("updated").textContent = `as of ${new Date(room.at_ms).toLocaleTimeString()}`;
     trouble.hidden = true;
+    if (wanted) document.getElementById(wanted)?.scrollIntoView();
+    wanted = "";
   } catch (error) {
     if (turn !== asked) return;
     trouble.textContent = `What is shown may be old: ${error.message}`;
