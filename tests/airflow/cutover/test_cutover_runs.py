@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from docferry import wiring
+from docferry.config import parse_migration
 from docferry.core.cutover.modes import Mode
 from docferry.errors import WritesHeld
 from docferry.flows.ledger import approvals
@@ -36,6 +38,7 @@ MOMENTS = (datetime(2026, 2, 1, tzinfo=UTC) + timedelta(minutes=n) for n in iter
 def rig(airflow_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     with SandboxStack() as stack:
         made = live_shop(stack.env(), tmp_path)
+        let_writes_wait(made)
         images = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
         made.dynamodb.update_table(TableName=made.table, StreamSpecification=images)
         connected(made, monkeypatch, stack)
@@ -44,6 +47,14 @@ def rig(airflow_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", aws_connection(stack.aws.env()))
         yield made
         end(made)
+
+
+def let_writes_wait(rig: Rig) -> None:
+    """For as long as a busy machine needs to change the leader."""
+    tree = yaml.safe_load(rig.file.read_text())
+    tree["cutover"] = {**tree.get("cutover", {}), "hold_s": 60, "drain_s": 30}
+    rig.file.write_text(yaml.safe_dump(tree, sort_keys=False))
+    rig.migration = parse_migration(rig.file.read_bytes(), str(rig.file))
 
 
 @pytest.fixture
