@@ -85,7 +85,10 @@ class ReplicationNearSensor(LedgerSensor):
 
     def look(self, migration: Migration, ledger: Ledger) -> bool:
         from docferry.flows.cutover.reasons import lacking_replication
+        from docferry.flows.replicate.opening import late_writes
 
+        for name, what in late_writes(ledger, migration):
+            log.info("replication begins when the load of %s is over: %s", name, what)
         lacking = list(lacking_replication(ledger))
         for one in lacking:
             log.info("replication %s: %s", one.what, one.suggestion)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from bson.timestamp import Timestamp
 from docferry.config import Migration, load_migration
 from docferry.core.cutover.instances import INSTANCES, Instance
 from docferry.core.cutover.modes import MODE, Mode, ModeState
+from docferry.flows.ledger.load_headers import LateWrites, LoadHeader, LoadHeaders
 from docferry.flows.ledger.positions import REPLICATION, ReplicationState, replication_checkpoint
 from docferry.flows.ledger.times import now_ms
 from docferry.ports.flows import Identity, StreamPosition
@@ -138,6 +140,23 @@ def test_replication_is_waited_for_until_it_is_near(airflow_home: Path, migratio
     assert not look("ReplicationNearSensor", migration, ledger)
     ledger.write(*REPLICATION, body | {"lag_s": 1}, expect=record)
     assert look("ReplicationNearSensor", migration, ledger)
+
+
+def test_wait_for_replication_says_until_when_the_load_of_a_dead_worker_may_still_write(
+    airflow_home: Path, migration: Migration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else tells why replication has not begun: for 15 minutes, after a worker was killed."""
+    from docferry_airflow.sensors import ledger as sensors
+
+    said: list[str] = []
+    monkeypatch.setattr(sensors.log, "info", lambda text, *words: said.append(text % words))
+    ledger, name = FakeLedger(), migration.collections[0].name
+    late = LateWrites(orphaned_ms=now_ms())
+    LoadHeaders(ledger).write(LoadHeader(collection=name, mapping="digest", late=late))
+    assert not look("ReplicationNearSensor", migration, ledger)
+    until = datetime.fromtimestamp(late.until_ms(900) / 1000, UTC)
+    expected = f"load of {name} is over: a process that ended while it wrote; waiting until {until:%H:%M:%S} UTC"
+    assert said[0].endswith(expected)
 
 
 @pytest.mark.parametrize(
