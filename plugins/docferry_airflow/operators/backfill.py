@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
+from docferry_airflow.lineage import LineageOperator, Rows
 from docferry_airflow.operators.base import MigrationOperator, Work
 
 if TYPE_CHECKING:
+    from docferry.config import Migration
     from docferry.flows.backfill.plan import BackfillPlan
 
 
@@ -88,7 +90,7 @@ class PrepareCollectionOperator(MigrationOperator):
         return [{"label": one.label, "chunks": list(one.chunks)} for one in prepared.ranges]
 
 
-class LoadRangeOperator(MigrationOperator):
+class LoadRangeOperator(LineageOperator):
     """Load a range of chunks. Each chunk is leased, and checkpointed behind its acknowledged pages.
 
     :param collection: The collection.
@@ -101,6 +103,13 @@ class LoadRangeOperator(MigrationOperator):
         super().__init__(**kwargs)
         self.collection = collection
         self.id_range = id_range
+
+    def touched(self) -> Sequence[str]:
+        return (self.collection,)
+
+    def rows(self, migration: Migration, summary: dict[str, int]) -> Rows:
+        (table,) = (one.table for one in migration.collections if one.name == self.collection)
+        return Rows(collections={self.collection: summary["read"]}, tables={table: summary["items"]})
 
     def carry_out(self, work: Work) -> dict[str, int]:
         from docferry.flows.backfill.load import load_range

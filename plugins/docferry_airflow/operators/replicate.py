@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from docferry_airflow.operators.base import MigrationOperator, Work
+from docferry_airflow.lineage import LineageOperator, Rows, of_the_only
+from docferry_airflow.operators.base import Work
 
 if TYPE_CHECKING:
+    from docferry.config import Migration
     from docferry.flows.replicate.report import ReplicationReport
 
 
-class ReplicateOperator(MigrationOperator):
+class ReplicateOperator(LineageOperator):
     """Apply changes in order, conditionally, from the position in the ledger on. One at a time: a lease says whose turn it is.
 
     :param minutes: How long one run lasts; the next one goes on where it stopped.
@@ -24,6 +26,9 @@ class ReplicateOperator(MigrationOperator):
         super().__init__(**kwargs)
         self.minutes = minutes
         self.until_caught_up = until_caught_up
+
+    def rows(self, migration: Migration, summary: dict[str, Any]) -> Rows:
+        return Rows(tables=of_the_only((one.table for one in migration.collections), summary["written"]))
 
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.flows.cutover.hold_watch import end_dead_hold

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from docferry.errors import ValidationFailed
 
-from docferry_airflow.operators.base import ConfirmedOperator, MigrationOperator, Work
+from docferry_airflow.lineage import LineageOperator, Rows
+from docferry_airflow.operators.base import ConfirmedOperator, Work
 
 if TYPE_CHECKING:
+    from docferry.config import Migration
     from docferry.flows.validate.first_pass import ValidationReport
 
 
-class ValidateOperator(MigrationOperator):
+class ValidateOperator(LineageOperator):
     """Compare every document with its items, and every item with its document. Fails if they differ.
 
     The leader is right: while DynamoDB leads, MongoDB is judged.
@@ -24,6 +26,7 @@ class ValidateOperator(MigrationOperator):
     :param sample: Compare only so many documents of each collection; None means all.
     """
 
+    movement = "none"
     template_fields: Sequence[str] = ("migration_file", "collections", "sample")
 
     def __init__(
@@ -32,6 +35,12 @@ class ValidateOperator(MigrationOperator):
         super().__init__(**kwargs)
         self.collections = collections
         self.sample = sample
+
+    def touched(self) -> Sequence[str]:
+        return tuple(self.collections or ())
+
+    def rows(self, migration: Migration, summary: dict[str, Any]) -> Rows:
+        return Rows(collections={one["collection"]: one["documents"] for one in summary["collections"]})
 
     def carry_out(self, work: Work) -> dict[str, Any]:
         from docferry.flows.validate.first_pass import validate
