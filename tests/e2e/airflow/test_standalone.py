@@ -135,6 +135,13 @@ def test_a_second_run_changes_nothing_and_says_so(loaded: Loaded, standalone: St
     assert loaded.api.result("shop.backfill", run_id, "report_totals")["collections"] == loaded.totals["collections"]
 
 
+def test_a_task_leads_to_its_migration_in_the_control_room_and_to_the_dead_letters_there(loaded: Loaded) -> None:
+    run = f"/api/v2/dags/shop.backfill/dagRuns/{quote(loaded.run_id, safe='')}"
+    links = loaded.api.get(f"{run}/taskInstances/users.finish/links")["extra_links"]
+    room = f"{loaded.api.url}/migrations/#shop"
+    assert links == {"Control room": room, "Dead letters": f"{room}/letters"}
+
+
 def test_grid_names_collections_and_ranges(loaded: Loaded, tmp_path: Path) -> None:
     require_browser()
     picture = pictures_directory(tmp_path) / "grid.png"
