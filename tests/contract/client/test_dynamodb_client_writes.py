@@ -119,3 +119,8 @@ def test_an_application_that_asks_for_its_indexes_starts_and_one_that_asks_for_w
         shop.db.call("orders", "create_index", "total", unique=True)
     with pytest.raises(CallRefused, match="lets documents expire"):
         shop.db.call("orders", "create_index", "at", expireAfterSeconds=60)
+    told = shop.db.call("users", "index_information")
+    assert told["username_1"] == {"v": 2, "key": [("username", 1)], "unique": True}
+    assert [one["name"] for one in shop.db.call("users", "list_indexes")] == list(told)
+    with pytest.raises(CallRefused, match=r"elsewhere\.index_information"):
+        shop.db.call("elsewhere", "index_information")

@@ -113,6 +113,15 @@ def test_document_without_a_key_is_told_before_dynamodb_is_written_at_all(field:
     assert there.counted == ["dead_letter.coming.users"] * 3 * told
 
 
+def test_upsert_whose_id_mongodb_makes_has_a_key() -> None:
+    there: Any = Counting()
+    parts: Any = SimpleNamespace(mongo=there, metrics=there, mapping=mapping, border=TypeBorder())
+    dual = DualWrites(parts, "events")
+    run(dual.update(ModeState(), "update_one", {"n": 1}, {"$set": {"m": 1}}, True, {}))
+    run(dual.update(ModeState(), "replace_one", {"n": 1}, {"m": 1}, True, {}))
+    assert there.counted == []
+
+
 INSIDE, OUTSIDE = {**ALONE, "status": "active"}, {**ALONE, "status": "gone"}
 
 

@@ -20,7 +20,14 @@ from docferry.client.transport.sync_driver import run
 from docferry.client.writes.delegated import DelegatedCalls, Later
 from docferry.client.writes.route import CollectionCalls
 from docferry.core.access.calls import COLLECTION_CALLS, CURSOR_CALLS, SERVED_CALLS
-from docferry.core.access.index_calls import INDEX_CALLS, PASSED_OVER, indexes_asked, needed
+from docferry.core.access.index_calls import (
+    INDEX_CALLS,
+    LISTING_CALLS,
+    PASSED_OVER,
+    index_information,
+    indexes_asked,
+    needed,
+)
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document
 
@@ -146,6 +153,8 @@ class _Named:
             return self._aggregate(*arguments, **options)
         if method in INDEX_CALLS:
             return self._index(method, arguments, options)
+        if method in LISTING_CALLS:
+            return self._list_indexes(method, arguments, options)
         if method in SERVED_CALLS:
             called = self._calls.many.call(method, arguments, options)
             plain = not method.startswith("find_one_and_")
@@ -186,6 +195,18 @@ class _Named:
             return names if method == "create_indexes" else names[0]
 
         call, later = getattr(self.queries.raw, method), Later(lambda _: None, passed_over)
+        return await self._delegated.run(self._known, method, about, call, arguments, options, later)
+
+    async def _list_indexes(self, method: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
+        """MongoDB's while it leads; afterwards those that DynamoDB keeps."""
+        about, kept, call = SERVED_CALLS[method], self.queries.kept, getattr(self.queries.raw, method)
+
+        async def listed(_: ModeState) -> Any:
+            assert kept is not None
+            found = kept.listed()
+            return index_information(found) if method == "index_information" else self._listed(found)
+
+        later = Later(lambda _: None, listed) if kept is not None else None
         return await self._delegated.run(self._known, method, about, call, arguments, options, later)
 
     async def _aggregate(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from bson.objectid import ObjectId
+
 from docferry.client.context import ClientContext
 from docferry.client.writes.leading import updating
 from docferry.core.mapping.items import Document
@@ -14,6 +16,8 @@ from docferry.errors import CallRefused, DocumentError, OutsideFilter, UpdateRef
 
 Inserted = Callable[[], Document]
 """What has been inserted, as far as a call's arguments tell."""
+_MADE = ObjectId()
+"""Stands for the _id that MongoDB makes where an upsert names none."""
 
 
 class ComingLetters:
@@ -38,6 +42,8 @@ class ComingLetters:
         try:
             document = inserted()
             known = as_bson({name: document[name] for name in self._key_fields if name in document})
+            if "_id" in self._key_fields:
+                known.setdefault("_id", _MADE)
             if self._mapping.filter is not None:
                 self._mapping.filter.require(known)
             self._mapping.root_key(known)

@@ -1,7 +1,8 @@
-"""`create_index` once DynamoDB leads. Pure.
+"""`create_index` and `list_indexes` once DynamoDB leads. Pure.
 
 Applications and object mappers ask for their indexes each time they start. An index that only makes MongoDB faster has nothing to
 do in DynamoDB: the call is passed over, and counted. One that decides what may be stored is passed over only if it is kept.
+Many look first, and make what they miss: they are told the indexes that are kept.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from docferry.core.mql.index_entries import filter_in
 from docferry.core.settings import UniqueSettings
 
 INDEX_CALLS = ("create_index", "create_indexes")
+LISTING_CALLS = ("list_indexes", "index_information")
 PASSED_OVER = "index.passed_over"
 """How the application's metrics count it."""
 _FAST_ONLY = (1, -1, "hashed")
@@ -45,7 +48,40 @@ class Kept:
         if self.key <= names or names in self.waived:
             return True
         sparse, partial = bool(asked.options.get("sparse")), asked.options.get("partialFilterExpression")
-        return any(set(one.fields) <= names and (one.sparse, one.partial) == (sparse, partial) for one in self.guards)
+        return any(
+            set(one.fields) <= names and one.sparse == sparse and _filter_of(one) == partial for one in self.guards
+        )
+
+    def listed(self) -> list[dict[str, Any]]:
+        """What is kept, as `list_indexes` gives it: by `_id`, as each collection has it; by the table key; what guards keep."""
+        found = [_listed("_id_", {"_id": 1})]
+        if "_id" not in self.key:
+            key = AskedIndex(fields=dict.fromkeys(sorted(self.key), 1))
+            found.append(_listed(key.name, key.fields, unique=True))
+        for one in self.guards:
+            if one.fields == ("_id",):
+                continue
+            kind: dict[str, Any] = {"sparse": True} if one.sparse else {}
+            if one.partial is not None:
+                kind["partialFilterExpression"] = _filter_of(one)
+            found.append(_listed(one.name, one.key, unique=True, **kind))
+        return found
+
+
+def _filter_of(one: UniqueSettings) -> Mapping[str, Any] | None:
+    return filter_in(one) if one.partial is not None else None
+
+
+def _listed(name: str, key: Mapping[str, Any], **options: Any) -> dict[str, Any]:
+    return {"v": 2, "key": dict(key), "name": name, **options}
+
+
+def index_information(listed: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """As pymongo makes it of `list_indexes`: name -> the rest, with the key as pairs."""
+    return {
+        one["name"]: {name: value for name, value in one.items() if name != "name"} | {"key": [*one["key"].items()]}
+        for one in listed
+    }
 
 
 def indexes_asked(method: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> list[AskedIndex]:
