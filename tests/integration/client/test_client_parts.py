@@ -108,3 +108,27 @@ def test_a_part_that_is_missing_is_an_error_with_the_document(rig: Rig) -> None:
         assert rig.scan().keys() == there.keys() - {(gone["PK"]["S"], gone["SK"]["S"])}
     finally:
         db.close()
+
+
+def test_a_transaction_changes_documents_of_more_megabytes_than_one_takes(rig: Rig) -> None:
+    empty(rig)
+    set_mode(rig, MODES["DYNAMODB_ONLY"])
+    db = Blocking(rig)
+    names = {"ann": ANN, "bob": BOB}
+
+    def change(session: Any) -> None:
+        for name in names:
+            found = db.call("users", "find_one", {"username": name}, session=session)
+            changed = {"$set": {"scan": noise(3_000_000, found["visits"])}}
+            db.call("users", "update_one", {"username": name}, changed, session=session)
+
+    try:
+        for name, key in names.items():
+            db.call("users", "insert_one", user(name, key, scan=noise(3_000_000)))
+        with db.manager.client.start_session() as session:
+            session.with_transaction(change)
+        for name in names:
+            assert db.call("users", "find_one", {"username": name})["scan"] == bytes(noise(3_000_000, 1))
+    finally:
+        db.close()
+    assert left_over(rig) == set()

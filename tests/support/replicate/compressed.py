@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from docferry.config import parse_migration
-from docferry.config.checking import overflow as checking
 from docferry.core.mapping.large.overflow import PACKED
 
 from support.backfill.rig import Rig
@@ -37,9 +35,7 @@ def compressing(rig: Rig, overflow: str = "compress") -> Rig:
     for collection in tree["collections"].values():
         collection["overflow"] = overflow
     rig.file.write_text(yaml.safe_dump(tree, sort_keys=False))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checking, "SPLIT", True)
-        rig.migration = parse_migration(rig.file.read_bytes(), str(rig.file))
+    rig.migration = parse_migration(rig.file.read_bytes(), str(rig.file))
     return rig
 
 

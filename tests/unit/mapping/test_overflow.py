@@ -13,7 +13,6 @@ import pytest
 import zstandard
 from bson import Binary, Decimal128, Int64, ObjectId
 from docferry.config import parse_migration
-from docferry.config.checking import overflow as checking
 from docferry.core.bson_codec.options import sorted_bytes
 from docferry.core.compare.diff import compare_item, differences_of
 from docferry.core.limits import ITEM_BYTES, item_bytes
@@ -232,10 +231,7 @@ def test_a_file_that_needs_the_name_twice_is_refused(was: str, then: str, told: 
         ('PK: "NOTE#{name}"', 'PK: "PART#{name}"', "as those of notes may"),
     ],
 )
-def test_parts_need_names_and_keys_of_their_own(
-    was: str, then: str, told: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(checking, "SPLIT", True)
+def test_parts_need_names_and_keys_of_their_own(was: str, then: str, told: str) -> None:
     split = FILE.replace("overflow: compress", "overflow: split", 1)
     parse_migration(split.encode())
     assert was in split

@@ -33,13 +33,23 @@ dax: {cluster: c, subnet_group: g, security_groups: [sg-1], role_arn: "arn:aws:i
 """
 
 
+PLAIN = "migration: m\nsource: {database: d}\ntables: {Things: {}}\ncollections: {docs: {}}\n"
+
+
 def statements(actor: Actor, text: str = FILE) -> dict[str, Any]:
     of = resources_of(parse_migration(text.encode()))
     return {one["Sid"]: one for one in policy(actor, of, PLACE)["Statement"]}
 
 
 def plain(actor: Actor) -> dict[str, Any]:
-    return statements(actor, "migration: m\nsource: {database: d}\ntables: {Things: {}}\ncollections: {docs: {}}\n")
+    return statements(actor, PLAIN)
+
+
+@pytest.mark.parametrize("actor", Actor)
+@pytest.mark.parametrize("text", [FILE, PLAIN])
+def test_statements_have_names_of_their_own(actor: Actor, text: str) -> None:
+    names = [one["Sid"] for one in policy(actor, resources_of(parse_migration(text.encode())), PLACE)["Statement"]]
+    assert len(set(names)) == len(names), "AWS takes no other policy"
 
 
 @pytest.mark.parametrize("actor", Actor)
@@ -70,6 +80,17 @@ def test_nobody_may_delete_a_table_and_records_of_another_migration_are_out_of_r
             keys = one["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
             assert all(key.startswith(("m#", "table:Plain#", "table:Scaled#", "table:Things#")) for key in keys)
             assert one["Condition"]["Null"] == {"dynamodb:LeadingKeys": "false"}
+
+
+def test_where_items_have_parts_who_writes_items_may_delete_and_no_other() -> None:
+    split = FILE.replace("docs: {table: Plain}", "docs: {table: Plain, overflow: split}")
+    deletes = {
+        actor: "dynamodb:DeleteItem" in statements(actor, split).get("Items", {}).get("Action", ()) for actor in Actor
+    }
+    assert {actor for actor, one in deletes.items() if one} == {
+        Actor.LOAD, Actor.VALIDATE, Actor.CUTOVER, Actor.APPLICATION, Actor.APPLICATION_LEADING,
+    }  # fmt: skip
+    assert "dynamodb:DeleteItem" not in statements(Actor.APPLICATION)["Items"]["Action"]
 
 
 def test_what_the_file_does_not_have_needs_no_permission() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import yaml
 from docferry.config import Migration, parse_migration
-from docferry.config.checking import overflow
 from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.core.versions import parse_version, version_text
 from docferry.errors import PreflightFailed
@@ -26,7 +25,6 @@ pytestmark = pytest.mark.usefixtures("at_once")
 
 @pytest.fixture
 def migration(monkeypatch: pytest.MonkeyPatch) -> Migration:
-    monkeypatch.setattr(overflow, "SPLIT", True)
     monkeypatch.setattr(purging, "YOUNG_S", 0.0)
     monkeypatch.setattr(purging, "STALE_S", 0.0)
     tree = yaml.safe_load(SHOP_FILE.read_text())

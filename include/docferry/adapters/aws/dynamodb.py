@@ -114,8 +114,7 @@ class DynamoTarget:
     async def _put_parts(self, table: str, items: Sequence[Packed], budget: Budget, guard: Guard) -> float:
         """The parts of all items, before any of these; the write units. A part never changes, so it needs no condition, and a
         request that comes late does no harm."""
-        parts = [Packed(*part) for item in items for part in item.parts]
-        if not parts:
+        if not self._layout(table).splits or not (parts := [Packed(*part) for one in items for part in one.parts]):
             return 0.0
         written = await self.put_all(table, parts, budget, guard)
         for error in written.refused.values():

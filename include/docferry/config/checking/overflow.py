@@ -14,8 +14,6 @@ from docferry.core.mapping.large.overflow import PACKED, names_of
 from docferry.core.mapping.large.parts import OF, PART
 from docferry.errors import Problem
 
-SPLIT = False
-"""Whether `overflow: split` is offered: once every path carries it."""
 _PART_KEY = parse_template(f"{PART}#{{digest}}")
 
 
@@ -35,8 +33,6 @@ def overflow_problems(
             what += f", and {named[0] if named else f'table {table}'} has that name, too"
             yield problem_at(lines, path, what, "give the other attribute another name")
     if collection.overflow == "split":
-        if not SPLIT:
-            yield problem_at(lines, path, "split is not offered yet", "write compress")
         yield from _split(file, path, table, lines)
 
 

@@ -294,7 +294,7 @@ def _application(of: Resources, place: AwsAccount) -> Iterator[Statement]:
 
 def _application_leading(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     yield from _application(of, place)
-    yield _items(of, place, "ConditionCheckItem")  # of what a transaction has read and does not change
+    yield _items(of, place, "ConditionCheckItem", sid="ItemsRead")  # of what a transaction has read and does not change
     yield from _journal(of, place, "GetItem", "PutItem")
 
 
@@ -331,9 +331,9 @@ def _tables(names: Sequence[str], place: AwsAccount, replicas: Sequence[str]) ->
     return tuple(place.arn("dynamodb", f"table/{one}", region=region) for region in regions for one in names)
 
 
-def _items(of: Resources, place: AwsAccount, *actions: str) -> Statement:
+def _items(of: Resources, place: AwsAccount, *actions: str, sid: str = "Items") -> Statement:
     indexes = tuple(place.arn("dynamodb", f"table/{one}/index/*") for one in of.indexed)
-    return Statement(sid="Items", actions=_dynamodb(*actions), resources=(*_tables(of.tables, place, ()), *indexes))
+    return Statement(sid=sid, actions=_dynamodb(*actions), resources=(*_tables(of.tables, place, ()), *indexes))
 
 
 def _for_parts(of: Resources) -> tuple[str, ...]:
