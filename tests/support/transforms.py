@@ -15,6 +15,12 @@ def _swap(document: Document) -> Document:
     return document | {name: value for name, value in (("n", other), ("profile", one)) if value is not _NOWHERE}
 
 
+def _rename(document: Document) -> Document:
+    """Two fields change their names, each in its place; the inverse of itself, too."""
+    return {{"n": "profile", "profile": "n"}.get(name, name): value for name, value in document.items()}
+
+
+renamed = Transform(forward=_rename, back=_rename)
 _NOWHERE = object()
 swapped = Transform(forward=_swap, back=_swap)
 

@@ -46,7 +46,7 @@ from docferry.flows.fence.ready import describe_kinds, kinds_of_fence
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.mapping_fingerprint import changed_since
 from docferry.flows.ledger.reverse_letters import list_reverse_letters
-from docferry.flows.preflight.check import CheckReport, check_ledger, check_migration, check_permissions
+from docferry.flows.preflight.check import CheckReport, check_ledger, check_migration, check_permissions, notes_of_file
 from docferry.flows.preflight.images import render_images, switch_images_on
 from docferry.flows.preflight.majority import wait_for_majority
 from docferry.flows.provision.release import release_tables
@@ -99,6 +99,7 @@ def check(file: str, offline: bool, permissions: bool, as_json: bool) -> int:
         raise errors.ConfigError(
             "environment", [errors.Problem(where=MONGO_URI, what="is not set", suggestion="set it")]
         )
+    report.notes += notes_of_file(migration)
     scope = "file and server" if connected else "file only; set DOCFERRY_MONGO_URI to check the server, too"
     verdict = f"{file}: fine ({scope})" if report.ok else f"{file}: {report.found}"
     body = {"file": file, "digest": migration.digest, "checked_server": connected} | report.to_dict()

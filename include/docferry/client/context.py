@@ -116,7 +116,7 @@ class ClientContext:
         variables: Mapping[str, Any] | None = None,
     ) -> Plan:
         """How DynamoDB answers a query; `variables` are what its `$expr` knows. Raises CallRefused."""
-        compiled = compile_filter(query, variables)
+        compiled = compile_filter(query, variables, ordered=mapping.keeps_order)
         ours = [one for one in self.patterns if one.collection == mapping.collection]
         where = plan_read(mapping, ours, query, compiled.equalities, sort)
         if where.query is not None and self.transaction is not None and self.transaction.writes_to(mapping.collection):

@@ -148,6 +148,7 @@ def collection_settings(file: MigrationFile, name: str) -> s.CollectionSettings:
         item=item,
         children={key: _item_settings(child) for key, child in collection.children.items()},
         unmapped=collection.unmapped,
+        order=collection.order,
         transform=collection.transform,
         scan=collection.scan,
         overflow=collection.overflow,

@@ -153,6 +153,7 @@ class CollectionFile(_Model):
     item: ItemFile | None = None
     children: dict[str, ItemFile] = Field(default_factory=dict)
     unmapped: s.Unmapped = "keep"
+    order: s.FieldOrder = "ignore"
     scan: s.ScanSettings | None = None
     overflow: s.Overflow | None = None
     create: bool = False

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 Billing = Literal["on_demand", "provisioned"]
 Unmapped = Literal["keep", "drop", "refuse"]
+FieldOrder = Literal["keep", "ignore"]
 Fence = Literal["auto", "write_block", "revoke"]
 """How MongoDB itself can be made to refuse writes; `auto` takes the one that will hold."""
 PointMethod = Literal["dump", "mongodump", "snapshot"]
@@ -355,6 +356,7 @@ class CollectionSettings:
     `key` and, of indexes that do not have the plain ones, `index_keys` are the key attributes of its table. `without_kind` are
     the indexes that do not project `entityType`: what they name is told apart in the table. `unique` are MongoDB's unique indexes
     that are kept. `scan` None: as not allowed. `filter`: which of its documents are migrated, as the file has it; empty: all.
+    `order` says whether the fields of subdocuments keep their order.
     """
 
     name: str
@@ -375,6 +377,7 @@ class CollectionSettings:
     scan: ScanSettings | None = None
     overflow: Overflow | None = None
     filter: Mapping[str, Any] = field(default_factory=dict)
+    order: FieldOrder = "ignore"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

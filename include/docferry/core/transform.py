@@ -1,9 +1,9 @@
 """A transform of the user's own: what is stored of a document, where the mapping cannot say it.
 
 The user's functions are trusted for nothing. Each document that is stored is proved on the way in: what `forward` makes of it
-comes back by `back`, to the BSON type, whatever the order of its fields, and has the same keys. One that does not is a dead
-letter, as any document is that cannot be stored. So every path stays what it is: keys, filters and index templates are
-of the document as the application knows it.
+comes back by `back`, to the BSON type (whatever the order of its fields, unless the file keeps it), and has the same keys. One
+that does not is a dead letter, as any document is that cannot be stored. So every path stays what it is: keys, filters and index
+templates are of the document as the application knows it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+import bson
 from bson.errors import BSONError
 
-from docferry.core.bson_codec.options import sorted_bytes, sorted_fields
+from docferry.core.bson_codec.options import BSON_OPTIONS, sorted_bytes, sorted_fields
 from docferry.errors import TransformFailed
 
 Document = dict[str, Any]
@@ -33,16 +34,32 @@ class Transform:
     back: Callable[[Document], Document]
 
 
-def stored_form(transform: Transform, document: Document) -> Document:
-    """What is stored of a document. Raises TransformFailed, also if it would not come back as it is."""
+def stored_form(transform: Transform, document: Document, *, ordered: bool = False) -> Document:
+    """What is stored of a document. Raises TransformFailed, also if it would not come back as it is; `ordered`: in its order."""
     made = _called("forward", transform.forward, document)
     _bytes_of("forward", made)
-    returned = _called("back", transform.back, sorted_fields(made))  # DynamoDB does not keep the order of fields
+    if ordered:
+        returned = _called("back", transform.back, _id_first(made))
+        if _bytes_of("back", returned) == sorted_bytes(document) and _in_order(returned) != _in_order(document):
+            raise TransformFailed(
+                "transform: back(forward(document)) has its fields in another order, and the file says order: keep"
+            )
+    else:
+        returned = _called("back", transform.back, sorted_fields(made))  # DynamoDB does not keep the order of fields
     if _bytes_of("back", returned) != sorted_bytes(document):
         raise TransformFailed(
             f"transform: back(forward(document)) is another document: {_different(document, returned)}"
         )
     return made
+
+
+def _id_first(document: Document) -> Document:
+    """As it is read back."""
+    return {"_id": document["_id"], **document} if "_id" in document else document
+
+
+def _in_order(document: Document) -> bytes:
+    return bson.encode(_id_first(document), codec_options=BSON_OPTIONS)
 
 
 def restored(transform: Transform, document: Document) -> Document:

@@ -18,6 +18,7 @@ from docferry.testing.vectors_documents import documents, keys, types
 from docferry.testing.vectors_guards import guards
 from docferry.testing.vectors_journal import journal
 from docferry.testing.vectors_ledger import ledger, modes, versions
+from docferry.testing.vectors_order import order
 from docferry.testing.vectors_writes import writes
 
 FILES: Final[Mapping[str, Callable[[], Any]]] = {
@@ -30,6 +31,7 @@ FILES: Final[Mapping[str, Callable[[], Any]]] = {
     "writes": writes,
     "journal": journal,
     "guards": guards,
+    "order": order,
 }
 
 

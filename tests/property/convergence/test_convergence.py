@@ -13,7 +13,7 @@ from docferry.core.mapping.items import Item
 from docferry.core.mapping.mapping import DocumentMapping
 from support.convergence.rules import BROKEN, calls_inline, rule_broken
 from support.convergence.runs import RUNS, SEED, fake_run, told
-from support.convergence.sides import DOCS, MAPPING, MIGRATION, TRANSFORMED, Document
+from support.convergence.sides import DOCS, KEPT, MAPPING, MIGRATION, TRANSFORMED, Document
 from support.convergence.world import Diverged
 from support.transforms import counted
 
@@ -61,7 +61,7 @@ def test_each_rule_is_needed(rule: str, runner: asyncio.Runner, monkeypatch: pyt
 
 
 def only_the_active(monkeypatch: pytest.MonkeyPatch) -> None:
-    for migration in (MIGRATION, TRANSFORMED):
+    for migration in (MIGRATION, TRANSFORMED, KEPT):
         monkeypatch.setattr(migration.mapping(DOCS), "filter", compile_document_filter({"active": True}))
 
 

@@ -6,6 +6,7 @@ import json
 import struct
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from types import SimpleNamespace
@@ -33,6 +34,7 @@ from support.shop_indexes import shop_without_guards
 SHOP = shop_without_guards()
 PRODUCTS, USERS = SHOP.mapping("products"), SHOP.mapping("users")
 MAPPINGS = {name: mapping for name, mapping in REVERSIBLE.items() if name != "odd"} | {"computed": OF_NUMBERS}
+MAPPINGS["in order"] = DocumentMapping(replace(PRODUCTS.settings, order="keep"))
 DOCUMENTS = {name: draw.documents_for(mapping) for name, mapping in MAPPINGS.items()}
 VERSION = 0xABC << 24
 

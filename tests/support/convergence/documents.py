@@ -10,7 +10,7 @@ from typing import Any
 import bson
 from bson.timestamp import Timestamp
 
-from support.convergence.sides import Document, Made, Side
+from support.convergence.sides import DOCS, Document, Made, Side
 
 TOO_DEEP: Any = 1
 for _ in range(34):
@@ -27,6 +27,8 @@ class Documents:
         self.times = [start]
         self._once: set[str] = set()
         self._serial = 0
+        keeps_order = side.migration.mapping(DOCS).keeps_order
+        self._orders = Random(random.getstate()[1][0]) if keeps_order else None  # drawn from no other's numbers
 
     # --- what was ----------------------------------------------------------------------------------------------------
 
@@ -39,7 +41,7 @@ class Documents:
                 del now[key]
             else:
                 now[key] = document
-                self._once.add(_plain(document))
+                self._once.add(self._plain(document))
         self.now = now
 
     def earlier(self, most: int) -> Timestamp:
@@ -47,7 +49,12 @@ class Documents:
         return self.random.choice(self.times[-most - 1 :])
 
     def once_was(self, document: Document) -> bool:
-        return _plain(document) in self._once
+        return self._plain(document) in self._once
+
+    def _plain(self, document: Document) -> str:
+        """A document in one spelling. Whether an array is empty or absent, a reader of items cannot always tell."""
+        told = {name: value for name, value in document.items() if value != []}
+        return json.dumps(told, sort_keys=self._orders is None)
 
     # --- what comes --------------------------------------------------------------------------------------------------
 
@@ -70,6 +77,24 @@ class Documents:
         return changes
 
     def change(self, key: int, docs: dict[int, Document]) -> Made:
+        made_of, document, touched = self._change(key, docs)
+        if self._orders is not None and document is not None:
+            document = self._reordered(document, touched)
+        return made_of, document, touched
+
+    def _reordered(self, document: Document, touched: tuple[str, ...] | None) -> Document:
+        """What is written whole may come in any order, and what is updated may be removed and come again, at the end."""
+        assert self._orders is not None
+        draw = self._orders.random()
+        if touched is None:
+            document = {"_id": document["_id"], **_shuffled(document, self._orders)}
+        elif "n" in touched and draw < 0.5:
+            document = document | {"n": document.pop("n")}
+        if (touched is None or "parts" in touched) and "parts" in document:
+            document["parts"] = [_shuffled(part, self._orders) for part in document["parts"]]
+        return document
+
+    def _change(self, key: int, docs: dict[int, Document]) -> Made:
         old = docs.get(key)
         draw = self.random.random()
         if old is not None and draw < 0.15:
@@ -186,6 +211,5 @@ class Documents:
         return []
 
 
-def _plain(document: Document) -> str:
-    """A document in one spelling. Whether an array is empty or absent, a reader of items cannot always tell."""
-    return json.dumps({name: value for name, value in document.items() if value != []}, sort_keys=True)
+def _shuffled(document: Document, random: Random) -> Document:
+    return {name: document[name] for name in random.sample(list(document), len(document))}

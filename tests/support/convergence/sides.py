@@ -36,6 +36,8 @@ collections:
 MIGRATION = parse_migration(_FILE.encode())
 TRANSFORMED = parse_migration(f"{_FILE}    transform: support.transforms:counted\n".encode())
 """The same by a transform of the user's own, of which one changed part changes all items."""
+KEPT = parse_migration(f"{_FILE}    order: keep\n".encode())
+"""The same with the order of fields."""
 MAPPING = MIGRATION.mapping("docs")
 TABLE, DOCS, OTHERS, TTL = "Converging", "docs", "others", MIGRATION.table("Converging").ttl_attribute
 EVERYTHING = Bounds(None, None)

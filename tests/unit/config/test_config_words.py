@@ -33,6 +33,8 @@ ONE: dict[str, tuple[str, str, str, str]] = {
     "another section misspelt": ("tables:", "tabels:", "tabels", "did you mean tables?"),
     "a section that is a text": ("{database: d}", "d", "source", "mapping"),
     "collections as a list": ("  logs: {}", "  - logs", "collections", "mapping"),
+    "an order that there is not": ("  logs: {}", "  logs: {order: kept}", "collections.logs.order", "keep"),
+    "an order of dropped fields": ("  logs: {}", "  logs: {order: keep, unmapped: drop}", "collections.logs.order", "leave order out"),
     "a name that is true": ("  logs: {}", "  on: {}", "collections.on", "quotes: 'on'"),
     "a name that is a number": ("  logs: {}", "  2024: {}", "collections.2024", "quotes: '2024'"),
     "a name that is a date": ("  logs: {}", "  2024-01-01: {}", "collections.2024-01-01", "quotes: '2024-01-01'"),

@@ -27,6 +27,7 @@ from docferry.testing.strategies import canonical_bson
 from docferry.testing.vectors import FILES, text_of
 from docferry.testing.vectors_documents import DESIGNED, compressing, from_extended, mapping
 from docferry.testing.vectors_ledger import ID
+from docferry.testing.vectors_order import ordering
 from support.backfill.rig import eventually
 from support.place import ROOT
 
@@ -112,6 +113,13 @@ def test_item_in_parts_is_read_back_and_one_whose_parts_are_others_is_no_documen
     for parts in said["unreadable"]:
         with pytest.raises(ItemsUnreadable):
             users.decode([layout.read(layout.joined(said["stored"], parts))])
+
+
+def test_order_of_fields_is_read_back() -> None:
+    said = read("order")
+    for one in (said, said["unfit"]):
+        found = ordering().decode(one["items"]).document
+        assert bson.encode(found) == bson.encode(from_extended(one["document"]))
 
 
 def test_digest_does_not_depend_on_spelling_order_or_version() -> None:

@@ -56,6 +56,7 @@ OTHER: Mapping[type, Mapping[str, Any]] = {
     CollectionSettings: {
         "transform": s.TransformSettings(use="mine:docs"),
         "name": "other",
+        "order": "keep",
         "database": "archive",
         "collection": "others",
         "table": "Other",

@@ -153,3 +153,10 @@ def test_a_document_whose_guards_cannot_be_told_is_buried_all_the_same() -> None
 
 def test_a_moved_table_key_touches_no_guard() -> None:
     assert guards_written(change(ANN, {**ANN, "name": "anna"}), ("name",)) == {}
+
+
+def test_subdocuments_of_two_orders_are_two_values_where_the_order_is_kept_alone() -> None:
+    settings = replace(BASE.settings, unique=(UniqueSettings(name="a_1", key={"a": 1}),))
+    for order, values in (("ignore", 1), ("keep", 2)):
+        mapping = DocumentMapping(replace(settings, order=order))  # type: ignore[arg-type]
+        assert len(keys_of(mapping, a={"x": 1, "y": 2}) | keys_of(mapping, a={"y": 2, "x": 1})) == values

@@ -103,7 +103,10 @@ class Aggregations:
             raise unknown_options(options)
         border = self._parts.border
         pipeline = compile_pipeline(
-            [border.to_internal(one) for one in asked.pipeline], now=asked.now, let=border.to_internal(asked.let)
+            [border.to_internal(one) for one in asked.pipeline],
+            now=asked.now,
+            let=border.to_internal(asked.let),
+            ordered=self._mapping.keeps_order,
         )
         within = self._parts.within(asked.session)
         return self._mapping, pipeline, within.plan(self._mapping, pipeline.match, variables=pipeline.variables)

@@ -21,7 +21,7 @@ from docferry.core.access.patterns import Pattern, PatternQuery, compile_pattern
 from docferry.core.access.read_plan import nested
 from docferry.core.mapping.items import Document, ItemKey
 from docferry.core.mapping.mapping import DocumentMapping
-from docferry.core.mql.filters import compile_filter
+from docferry.core.mql.filters import Filter, compile_filter
 from docferry.errors import CallRefused, DocumentError
 
 
@@ -170,7 +170,7 @@ class NamedReads:
 
     async def where(self, pattern: Pattern, asked: PatternQuery) -> ItemKey | None:
         """The root key of the document that an index names: of the first that is as it is asked for."""
-        reader, matches = self._parts.reader(pattern.mapping), compile_filter(asked.query).matches
+        reader, matches = self._parts.reader(pattern.mapping), filter_of(pattern, asked).matches
         async for entries in self._entries(pattern, asked).pages(None, None):
             for entry in entries:
                 document = reader.document(await reader.place(entry.root))
@@ -186,7 +186,7 @@ class NamedReads:
         question = question_id(pattern.name, asked.partition, asked.low, asked.high, backwards)
         listed = self._entries(pattern, asked, backwards=backwards)
         place = decode_token(start, question, listed.place_texts) if start is not None else None
-        reader, matches = self._reader(pattern.mapping), compile_filter(asked.query).matches
+        reader, matches = self._reader(pattern.mapping), filter_of(pattern, asked).matches
         documents: list[Document] = []
         seen: set[ItemKey] = set()
         async for entries in listed.pages(limit, place):
@@ -206,6 +206,11 @@ class NamedReads:
         return PatternEntries(self._calls, pattern, asked, backwards=backwards, consistent=not self._cached)
 
 
+def filter_of(pattern: Pattern, asked: PatternQuery) -> Filter:
+    """What a document must meet to be what a pattern asks for."""
+    return compile_filter(asked.query, ordered=pattern.mapping.keeps_order)
+
+
 class _Scan:
     """One page of a scan: all of a table's items pass by, and those of other collections cost as much."""
 
@@ -215,7 +220,7 @@ class _Scan:
         self, parts: ClientContext, mapping: DocumentMapping, filter: Mapping[str, Any], consistent: bool
     ) -> None:
         self._mapping, self._consistent = mapping, consistent
-        self._matches = compile_filter(filter).matches
+        self._matches = compile_filter(filter, ordered=mapping.keeps_order).matches
         self._calls = MeasuredCalls(parts.calls)
         self._reader = DocumentReader(mapping, self._calls, consistent=consistent)
         self._question = question_id("scan", mapping.collection)

@@ -20,7 +20,7 @@ from docferry.client.reads.shadow import Shadow
 from docferry.core.access.calls import BEYOND_FILTER, unknown_options, unmapped
 from docferry.core.access.index_calls import Kept
 from docferry.core.access.read_plan import IndexQuery, most_read_units, shape_of
-from docferry.core.bson_codec.order import ABSENT, equality_key
+from docferry.core.bson_codec.order import ABSENT, equality_key, order_key
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.core.mapping.items import Document
 from docferry.core.mapping.mapping import DocumentMapping
@@ -169,11 +169,12 @@ class Queries:
         query = self._taken(query)
         found: dict[Any, Any] = {}
         path = tuple(key.split("."))
+        key_of = order_key if self._mapping is not None and self._mapping.keeps_order else equality_key
         for document in await self._from_dynamodb(query, self._served(query), "distinct"):
             for value in values_at(document, path, False):
                 for one in value if isinstance(value, list) else [value]:
                     if one is not ABSENT:
-                        found.setdefault(equality_key(one), one)
+                        found.setdefault(key_of(one), one)
         return [self._border.value_to_application(one) for one in found.values()]
 
     def note(self, state: ModeState, query: Query, method: str) -> None:

@@ -21,7 +21,7 @@ from docferry.client.context import ClientContext, Plan
 from docferry.client.reads.suspicion import NOTHING, Suspicion
 from docferry.client.transport.sync_driver import run
 from docferry.core.access.read_plan import leads_to
-from docferry.core.compare.diff import compare_values
+from docferry.core.compare.diff import FieldsInOrder, compare_values
 from docferry.core.compare.masking import Masks, shown_id
 from docferry.core.mapping.items import Document
 from docferry.core.mapping.mapping import DocumentMapping
@@ -189,7 +189,7 @@ class Shadow:
                 except DocumentError:
                     continue  # a dead letter: no flip while one is open
                 stored = reader.document(await reader.place(key))
-                values = _differing(expected, stored)
+                values = _differing(expected, stored, ordered=mapping.keeps_order)
                 if not values and not leads_to(mapping, asked.plan.where, expected):
                     what = "a field of that key is missing, or of another type"
                     values = {f"{asked.plan.where.by} does not lead there: {what}": 0}
@@ -221,8 +221,13 @@ class _Different:
     at: Timestamp | None = None
 
 
-def _differing(expected: Document, stored: Document | None) -> dict[str, int]:
-    """Each path that differs, with a hash of MongoDB's value there."""
+def _differing(expected: Document, stored: Document | None, *, ordered: bool) -> dict[str, int]:
+    """Each path that differs, with a hash of MongoDB's value there. `ordered`: and where only the order of fields does."""
     if stored is None:
         return {"not in DynamoDB": 0}
-    return {path[1:]: hash(repr(mine)) for path, mine, _ in compare_values(expected, stored, "")}
+    different = compare_values(expected, stored, "", ordered=ordered)
+    return {_told(path[1:], mine): hash(repr(mine)) for path, mine, _ in different}
+
+
+def _told(path: str, value: Any) -> str:
+    return f"the order of fields of {path or 'the document'}" if isinstance(value, FieldsInOrder) else path

@@ -66,11 +66,21 @@ async def until_taken(
             raise parts.mongo.write_error(error.code, str(error)) from error
 
 
-def updating(query: Mapping[str, Any], update: Mapping[str, Any], options: Mapping[str, Any]) -> Updating:
-    """An update as of now. Raises: CallRefused, for a query that DynamoDB does not answer."""
+def is_change(mapping: DocumentMapping, before: Document, after: Document) -> bool:
+    """Whether there is anything to write."""
+    return any(compare_values(before, after, "", ordered=mapping.keeps_order))
+
+
+def updating(
+    query: Mapping[str, Any], update: Mapping[str, Any], options: Mapping[str, Any], *, ordered: bool = False
+) -> Updating:
+    """An update as of now; `ordered`: of a collection that keeps the order of fields.
+
+    Raises: CallRefused, for a query that DynamoDB does not answer.
+    """
     at, let, filters = now(), options.get("let"), options.get("array_filters")
-    known = compile_filter(query, variables_of(let, now=at))
-    return Updating(query=known, update=update, now=at, array_filters=filters, let=let)
+    known = compile_filter(query, variables_of(let, now=at), ordered=ordered)
+    return Updating(query=known, update=update, now=at, array_filters=filters, let=let, ordered=ordered)
 
 
 class LeadingWrites:
@@ -87,6 +97,10 @@ class LeadingWrites:
         if self._mapping is None:
             raise unmapped(self._name)
         return self._mapping
+
+    @property
+    def keeps_order(self) -> bool:
+        return self._mapping is not None and self._mapping.keeps_order
 
     def require_storable(self, document: Document) -> None:
         """Raises DocumentError for what DynamoDB cannot hold; CallRefused."""
@@ -133,7 +147,7 @@ class LeadingWrites:
                 await self.insert(state, made)
                 return LeadingChange(None, made)
             after = change(before) if change is not None else None
-            if after is not None and not any(compare_values(before, after, "")):
+            if after is not None and not is_change(mapping, before, after):
                 return LeadingChange(before, before)
             await putter.replace(found, after, state.floor)
             return LeadingChange(before, after)
@@ -206,7 +220,7 @@ class LeadingWrites:
         if before is None or not plan.filter.matches(before):
             return LeadingChange(None, None)
         after = change(before) if change is not None else None
-        if after is not None and not any(compare_values(before, after, "")):
+        if after is not None and not is_change(mapping, before, after):
             return LeadingChange(before, before)
         await self._parts.putter(mapping).replace(found, after, state.floor)
         return LeadingChange(before, after)

@@ -116,7 +116,7 @@ class ManyCalls:
             removed, _ = await self._leading.change_all(state, query, None, variables_of(let, now=now()))
             return self._mongo.deleted(removed)
         self._mongo.require_update(update)
-        asked = updating(query, self._inside(update), options)
+        asked = updating(query, self._inside(update), options, ordered=self._leading.keeps_order)
         known = variables_of(let, now=asked.now)
         matched, modified = await self._leading.change_all(state, query, asked.apply, known)
         if matched or not upsert:
@@ -192,7 +192,7 @@ class ManyCalls:
         if one.method == "replace_one":
             change, otherwise = _replacing(query, changed, one.upsert)
         elif one.method == "update_one":
-            asked = updating(query, changed, options)
+            asked = updating(query, changed, options, ordered=self._leading.keeps_order)
             change, otherwise, at = asked.apply, asked.inserted if one.upsert else None, asked.now
         sort, known = sort_of(options.get("sort")), variables_of(options.get("let"), now=at)
         found = await self._leading.change(state, query, change, otherwise, sort, known)

@@ -13,11 +13,10 @@ from bson.objectid import ObjectId
 from docferry.client.context import DYNAMODB, ClientContext, timed
 from docferry.client.items.putter import PreparedItems, Putter, requests_of
 from docferry.client.items.reader import DocumentReader, StoredDocument
-from docferry.client.reads.named import NamedReads
-from docferry.client.writes.leading import until_taken
+from docferry.client.reads.named import NamedReads, filter_of
+from docferry.client.writes.leading import is_change, until_taken
 from docferry.core.access.patterns import Pattern, PatternQuery
 from docferry.core.bson_codec.order import same
-from docferry.core.compare.diff import compare_values
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document
 from docferry.core.mapping.mapping import DocumentMapping
@@ -147,12 +146,13 @@ class NamedWrites:
             stored = border.stored(document)
             return lambda: self._put(mapping, check_insert(stored))
         pattern, asked = self._reads.one(write.pattern, method, write.parameters)
-        expected = compile_filter(border.to_internal(write.expect)) if write.expect else None
+        ordered = pattern.mapping.keeps_order
+        expected = compile_filter(border.to_internal(write.expect), ordered=ordered) if write.expect else None
         if isinstance(write, Delete):
             return lambda: self._change(pattern, asked, expected, None)
         change = border.to_internal(write.change)
         moment = now.replace(tzinfo=None, microsecond=now.microsecond // 1000 * 1000)
-        by = Updating(query=compile_filter(asked.query), update=change, now=moment)
+        by = Updating(query=filter_of(pattern, asked), update=change, now=moment, ordered=ordered)
         return lambda: self._change(pattern, asked, expected, by.apply)
 
     async def _put(self, mapping: DocumentMapping, document: Document) -> _Step:
@@ -179,7 +179,7 @@ class NamedWrites:
         if expected is not None and not expected.matches(before):
             raise NotAsExpected(f"{pattern.name}: the document is not as the write expects it; nothing was written")
         after = change(before) if change is not None else None
-        return _Step(mapping, place, after, after is None or any(compare_values(before, after, "")))
+        return _Step(mapping, place, after, after is None or is_change(mapping, before, after))
 
     async def _find(
         self, pattern: Pattern, asked: PatternQuery, reader: DocumentReader
@@ -190,7 +190,7 @@ class NamedWrites:
             return None, None
         place = await reader.place(key)
         document = reader.document(place)
-        matches = document is not None and compile_filter(asked.query).matches(document)
+        matches = document is not None and filter_of(pattern, asked).matches(document)
         return (place, document) if matches else (None, None)
 
 

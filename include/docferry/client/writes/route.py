@@ -137,7 +137,10 @@ class CollectionCalls:
         async def dynamodb(state: ModeState) -> Any:
             self._mongo.require_update(update)
             self._coming.take("update_one", update, options)
-            asked, sort = updating(query, update, options), sort_of(options.get("sort"))
+            asked, sort = (
+                updating(query, update, options, ordered=self._leading.keeps_order),
+                sort_of(options.get("sort")),
+            )
             known, otherwise = variables_of(options.get("let"), now=asked.now), asked.inserted if upsert else None
             found = await self._leading.change(state, query, asked.apply, otherwise, sort, known)
             return self._update_result(found)
@@ -216,7 +219,7 @@ class CollectionCalls:
         async def dynamodb(state: ModeState) -> Any:
             self._mongo.require_update(update)
             self._coming.take("find_one_and_update", update, options)
-            by = updating(query, update, options)
+            by = updating(query, update, options, ordered=self._leading.keeps_order)
             known, otherwise = variables_of(options.get("let"), now=by.now), by.inserted if upsert else None
             found = await self._leading.change_and_give(state, query, by.apply, otherwise, sort or (), known)
             document = found.after if return_document else found.before

@@ -77,6 +77,7 @@ class MappingChecker:
             hint = f"did you mean {close[0]}?" if close else "add it under tables"
             return [self._problem((*path, "table"), f"there is no table {table}", hint)]
         found = [*self._transform(path, collection), *overflow_problems(self.file, name, collection, table, self.lines)]
+        found += self._order(path, collection)
         settings = collection_settings(self.file, name)
         found += [*unique_problems(path, settings, self.lines), *filter_problems(path, settings, self.lines)]
         if collection.item is None:
@@ -94,6 +95,13 @@ class MappingChecker:
         except ValueError as error:
             hint = "name a docferry.Transform of a module that Airflow and the application can import: transform: module:name"
             yield self._problem((*path, "transform"), str(error), hint)
+
+    def _order(self, path: Path_, collection: CollectionFile) -> Iterator[Problem]:
+        if collection.order == "keep" and collection.unmapped == "drop":
+            what = (
+                "keeps the order of fields, and of those that are dropped nothing would be left to keep an order among"
+            )
+            yield self._problem((*path, "order"), what, "set unmapped: keep, or leave order out")
 
     def _place(self, path: Path_, name: str, collection: CollectionFile) -> Iterator[Problem]:
         """Of a collection in another database."""

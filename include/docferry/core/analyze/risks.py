@@ -123,6 +123,7 @@ def _path(facts: CollectionFacts, path: PathFacts) -> Iterator[Risk]:
             advice="keep it inside its item; as children such a document could not be written in one transaction",
         )
     yield from _heat(facts, path)
+    yield from _order(facts, path)
     if path.repeats:
         yield Risk(
             severity="decide",
@@ -189,6 +190,23 @@ def _heat(facts: CollectionFacts, path: PathFacts) -> Iterator[Risk]:
             evidence="; ".join(hot) + (f"; {asked:,} calls ask by it" if asked else ""),
             advice="add a field to the partition key that spreads them, or load and write them at a lower rate",
         )
+
+
+def _order(facts: CollectionFacts, path: PathFacts) -> Iterator[Risk]:
+    """A subdocument that is compared as a whole."""
+    names = [index.name for index in facts.indexes if path.path in index.fields]
+    asked = sum(shape.calls for shape in facts.shapes if path.path in shape.equality)
+    if path.type != "object" or path.path == "_id" or not (names or asked):
+        return
+    told = [f"{asked:,} calls ask by it"] * bool(asked) + [f"index {name} leads over it" for name in names]
+    yield Risk(
+        severity="decide",
+        collection=facts.name,
+        subject=path.path,
+        what="is a subdocument that is compared as a whole: MongoDB minds the order of its fields, DynamoDB has none",
+        evidence="; ".join(told),
+        advice="ask by its fields; or let the file keep their order (order: keep), which is not the default",
+    )
 
 
 def _index(facts: CollectionFacts, index: IndexFacts) -> Iterator[Risk]:

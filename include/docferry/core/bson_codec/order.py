@@ -31,6 +31,8 @@ class Absent(Enum):
 
 ABSENT: Final = Absent.ABSENT
 OrderKey = tuple[Any, ...]
+KeyOf = Callable[[Any], OrderKey]
+"""What stands for a value in comparisons, `order_key` or `equality_key`."""
 
 RANK_OF_ABSENT, RANK_OF_NULL, RANK_OF_MIN_KEY, RANK_OF_MAX_KEY = 0, 5, -1, 127
 NAN_KEY: Final[OrderKey] = (10, 0, 0)

@@ -23,6 +23,7 @@ from docferry.core.bson_codec.hints import HintTree
 from docferry.core.bson_codec.names import unescape_name
 from docferry.core.bson_codec.plain import AttributeValue
 from docferry.core.compare.masking import MASKED, Masks, is_masked, is_masked_key, shown_id, shown_key_of
+from docferry.core.mapping.field_order import Orders, is_order, stored_orders
 from docferry.core.mapping.item_plan import ItemPlan
 from docferry.core.mapping.items import Item, key_of
 from docferry.core.mapping.large.overflow import names_of
@@ -83,6 +84,13 @@ class Difference:
         return found | {"kind": self.kind.value}
 
 
+@dataclass(frozen=True, slots=True)
+class FieldsInOrder:
+    """Where two documents hold the same in another order: their names in order; of items, the hint that tells of it."""
+
+    told: str
+
+
 def is_tombstone(item: Item | None) -> bool:
     """Deleted, and kept so that nothing older can come back."""
     return item is not None and "_deleted" in item
@@ -103,7 +111,10 @@ def compare_item(mapping: DocumentMapping, expected: Item, stored: Item | None) 
     if left := sorted(names_of(mapping.settings.overflow) & stored.keys()):
         yield prefix + left[0], Told.READABLE, Told.UNREADABLE
         return
-    yield from _compare_attributes(plan, prefix, expected, stored)
+    found = list(_compare_attributes(plan, prefix, expected, stored))
+    if mapping.keeps_order and not found:
+        found += _compare_orders(prefix, stored_orders(expected), stored_orders(stored))
+    yield from found
 
 
 def _equal_quickly(expected: Item, stored: Item) -> bool:
@@ -138,6 +149,14 @@ def _compare_attributes(plan: ItemPlan, prefix: str, expected: Item, stored: Ite
         yield from found or compare_wire(expected[name], stored[name], path)
 
 
+def _compare_orders(prefix: str, expected: Orders, stored: Orders) -> Iterator[tuple[str, Any, Any]]:
+    """Where items of one content tell of other orders of fields."""
+    for pointer in sorted(expected.keys() | stored.keys()):
+        mine, other = (FieldsInOrder(one.get(pointer, "of their names")) for one in (expected, stored))
+        if mine != other:
+            yield (prefix + pointer[1:].replace("/", ".")).rstrip("."), mine, other
+
+
 def _shown_attribute(item: Item, name: str, tree: HintTree, plan: ItemPlan) -> Any:
     return _decode(item[name], name, tree, plan) if name in item else MISSING
 
@@ -149,7 +168,7 @@ def _decode(value: Any, name: str, tree: HintTree, plan: ItemPlan) -> Any:
 
 def _tree(item: Item) -> HintTree:
     hints: Mapping[str, Any] = item.get("_t", {}).get("M", {})
-    return HintTree({pointer: hint["S"] for pointer, hint in hints.items() if "S" in hint})
+    return HintTree({pointer: hint["S"] for pointer, hint in hints.items() if "S" in hint and not is_order(pointer)})
 
 
 def _document_path(plan: ItemPlan, attribute: str) -> str:
@@ -157,15 +176,22 @@ def _document_path(plan: ItemPlan, attribute: str) -> str:
     return ".".join(source) if source else unescape_name(attribute)
 
 
-def compare_values(expected: Any, actual: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
-    """(path, expected, actual) for every leaf that differs in value or BSON type; 1 and 1.0 differ, NaN equals NaN."""
+def compare_values(expected: Any, actual: Any, path: str, *, ordered: bool = False) -> Iterator[tuple[str, Any, Any]]:
+    """(path, expected, actual) for every leaf that differs in value or BSON type; 1 and 1.0 differ, NaN equals NaN.
+
+    `ordered`: so do documents whose fields are the same in another order; of them FieldsInOrder is given.
+    """
+    if ordered and isinstance(expected, DBRef) and isinstance(actual, DBRef):
+        expected, actual = dict(expected.as_doc()), dict(actual.as_doc())
     if isinstance(expected, dict) and isinstance(actual, dict):
+        if ordered and expected.keys() == actual.keys() and list(expected) != list(actual):
+            yield path, FieldsInOrder(", ".join(expected)), FieldsInOrder(", ".join(actual))
         for name in [*expected, *(name for name in actual if name not in expected)]:
             inner = f"{path}.{name}"
-            yield from compare_values(expected.get(name, MISSING), actual.get(name, MISSING), inner)
+            yield from compare_values(expected.get(name, MISSING), actual.get(name, MISSING), inner, ordered=ordered)
     elif isinstance(expected, list) and isinstance(actual, list) and len(expected) == len(actual):
         for index, (mine, other) in enumerate(zip(expected, actual, strict=True)):
-            yield from compare_values(mine, other, f"{path}.{index}")
+            yield from compare_values(mine, other, f"{path}.{index}", ordered=ordered)
     elif not same_value(expected, actual):
         yield path, expected, actual
 
@@ -220,13 +246,18 @@ def shown(value: Any, masked: bool) -> str:
     """A value for a report: its BSON type, and the value itself unless it is masked."""
     if isinstance(value, Told):
         return value.value
+    if isinstance(value, FieldsInOrder):
+        return _shortened("fields in order", value.told, masked)
     kind = told_type(value)
     if isinstance(value, Wire):
         ((tag, value),) = value.value.items()
         kind = f"attribute {tag}"
+    return _shortened(kind, value if isinstance(value, str) else repr(value), masked)
+
+
+def _shortened(kind: str, text: str, masked: bool) -> str:
     if masked:
         return f"{kind} {MASKED}"
-    text = repr(value) if not isinstance(value, str) else value
     return f"{kind} {text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + '…'}"
 
 

@@ -13,6 +13,7 @@ from docferry.core.bson_codec.decode import decode_value
 from docferry.core.bson_codec.hints import HintTree
 from docferry.core.bson_codec.names import unescape_name
 from docferry.core.bson_codec.references import reference_of
+from docferry.core.mapping.field_order import Ordering, is_order, pointer_of, stored_orders
 from docferry.core.mapping.item_plan import ItemPlan
 from docferry.core.mapping.items import Document, Item
 from docferry.core.mapping.key_templates import render_value
@@ -51,7 +52,7 @@ def _restore_references(document: Document, tree: Mapping[str, Any]) -> None:
 
 def _hint_tree(item: Item) -> HintTree:
     stored = item.get("_t", {}).get("M", {})
-    return HintTree({pointer: hint["S"] for pointer, hint in stored.items() if "S" in hint})
+    return HintTree({pointer: hint["S"] for pointer, hint in stored.items() if "S" in hint and not is_order(pointer)})
 
 
 def decode_items(
@@ -60,8 +61,12 @@ def decode_items(
     children: Mapping[str, ItemPlan],
     system: frozenset[str],
     items: Sequence[Item],
+    *,
+    ordered: bool = False,
 ) -> Decoded:
     """The document of some items in wire form, in any order; `children` are plans by entity, `system` names of our own.
+
+    `ordered`: its fields, and those of its subdocuments, are put in the order that the items tell of.
 
     Raises: InvariantBroken if there is no root item among them, or it has no `_id`; ItemsUnreadable, with the document's id, if
             one of them was fitted and what it holds cannot be read.
@@ -90,11 +95,19 @@ def decode_items(
         misfits += _read_fields(plan, item, element, child_tree, system) + child_tree.misfits
         position = item.get("_i", {}).get("N")
         misfits += position is None
+        if ordered:
+            ordering = Ordering(stored_orders(item))
+            element = ordering.of_element(element)
+            misfits += ordering.misfits
         arrays.setdefault(plan.path, []).append((Decimal(position or "Infinity"), element))
     for path, elements in arrays.items():
         elements.sort(key=lambda pair: pair[0])
         misfits += not _set(document, path, [reference_of(element) for _, element in elements])
     _restore_references(document, root_plan.tree)
+    if ordered:
+        ordering = Ordering(stored_orders(root))
+        document = ordering.of_document(document, list(map(pointer_of, arrays)))
+        misfits += ordering.misfits
     return Decoded(document, misfits + tree.misfits)
 
 

@@ -40,6 +40,8 @@ class GuardPlan:
     entity: str
     sk: str
     entries: IndexEntries
+    ordered: bool = False
+    """Whether subdocuments differ by the order of their fields, as they do in MongoDB's indexes."""
 
     @property
     def settings(self) -> UniqueSettings:
@@ -62,7 +64,7 @@ class GuardPlan:
 
     def key_of(self, entry: Entry) -> ItemKey:
         """Equal for entries that MongoDB holds equal. Values for which there is no room are written as their digests."""
-        texts = [index_text(value) for value in entry]
+        texts = [index_text(value, ordered=self.ordered) for value in entry]
         pk = "#".join((self.entity, *texts))
         if len(pk.encode()) > PARTITION_KEY_BYTES:
             pk = "#".join((self.entity, *map(_digest_text, texts)))
@@ -75,18 +77,21 @@ def guard_item(guard: Guard, of_all: Item) -> Item:
     return {"PK": {"S": pk}, "SK": {"S": sk}, "entityType": {"S": guard.plan.entity}} | of_all
 
 
-def index_text(value: Any) -> str:
+def index_text(value: Any, *, ordered: bool = False) -> str:
     """A value of a unique index inside a key: equal texts are equal values as MongoDB's indexes have it, whatever their types.
 
     Shape:  "a@b.c" -> a@b.c;  5, 5.0, Decimal128("5.00") -> ~i5;  0.5 -> ~d5E-1;  null, missing -> ~n;  [] -> ~e
-    Subdocuments are written as digests, in which the order of fields does not count: DynamoDB does not keep it.
+    Subdocuments are written as digests. Not `ordered`, the order of fields does not count in them: DynamoDB does not keep it.
     """
     if value is EMPTY_ARRAY:
         return "~e"
     if isinstance(value, list):
-        return _digest_text(json.dumps(["array", *map(index_text, value)]))
+        return _digest_text(json.dumps(["array", *(index_text(one, ordered=ordered) for one in value)]))
     if (fields := fields_of(value)) is not None:
-        return _digest_text(json.dumps(["document", *([name, index_text(fields[name])] for name in sorted(fields))]))
+        names = fields if ordered else sorted(fields)
+        return _digest_text(
+            json.dumps(["document", *([name, index_text(fields[name], ordered=ordered)] for name in names)])
+        )
     if isinstance(value, int | float | Decimal128) and not isinstance(value, bool):
         return _number_text(value)
     return render_value(value)
@@ -138,7 +143,8 @@ def compile_guards(collection: CollectionSettings) -> tuple[GuardPlan, ...]:
         GuardPlan(
             entity=f"{GUARD}#{collection.name}.{one.name}",
             sk=GUARD if collection.key.SK is not None else "",
-            entries=compile_index(one),
+            entries=compile_index(one, ordered=collection.order == "keep"),
+            ordered=collection.order == "keep",
         )
         for one in sorted(
             found, key=lambda one: one.fields != ("_id",)

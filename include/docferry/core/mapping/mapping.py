@@ -35,6 +35,7 @@ from docferry.core.bson_codec.references import fields_of
 from docferry.core.mapping.decoding import Decoded, decode_items
 from docferry.core.mapping.digest import digest
 from docferry.core.mapping.document_filter import compile_document_filter
+from docferry.core.mapping.field_order import hints_of, orders_of, pointer_of
 from docferry.core.mapping.guards import Guard, compile_guards, guard_item
 from docferry.core.mapping.item_plan import (
     Branch,
@@ -56,13 +57,7 @@ from docferry.core.mql.index_entries import fields_needed
 from docferry.core.settings import CollectionSettings
 from docferry.core.transform import Transform, restored, stored_form
 from docferry.core.versions import version_text
-from docferry.errors import (
-    DocumentError,
-    InvariantBroken,
-    KeyCollision,
-    KeyNotRepresentable,
-    TransformFailed,
-)
+from docferry.errors import DocumentError, InvariantBroken, KeyCollision, KeyNotRepresentable, TransformFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +85,7 @@ class DocumentMapping:
         self.transform = transform
         self.collection = settings.name
         self.table = settings.table
+        self.keeps_order = settings.order == "keep"  # of fields, those of subdocuments, too
         index_keys = frozenset(f"{index}{part}" for index in settings.index_names for part in ("PK", "SK"))
         self.layout = layout_of(settings)
         self._system = SYSTEM | index_keys | {settings.ttl_attribute} | self.layout.names
@@ -233,7 +229,7 @@ class DocumentMapping:
     def _transformed(self, document: Document, version: int) -> list[Item]:
         """The items of what the transform makes of a document, under the keys of the document itself."""
         assert self.transform is not None
-        stored = stored_form(self.transform, document)
+        stored = stored_form(self.transform, document, ordered=self.keeps_order)
         if self._places(stored) != self._places(document):
             raise TransformFailed("transform: forward changes a field that a key, an index or a condition is made of")
         return self._encode(stored, version)
@@ -269,6 +265,7 @@ class DocumentMapping:
         hints.update(id_hints)
         branches: list[tuple[ItemPlan, list[Document]]] = []
         self._fields(plan, document, root, hints, branches)
+        self._note_order(document, [child for child, _ in branches], hints)
         if type(document["_id"]) is ObjectId:  # nearly always, and then no need to make it again
             for name in plan.oid_copies:
                 root[name] = id_value
@@ -330,6 +327,10 @@ class DocumentMapping:
         leaf = plan.name_of(name)
         item[leaf.attribute] = encode_leaf(value, leaf, hints)
 
+    def _note_order(self, document: Document, children: Sequence[ItemPlan], hints: Hints) -> None:
+        if self.keeps_order:
+            hints.update(hints_of(orders_of(document, [pointer_of(child.path) for child in children])))
+
     def _child(
         self,
         plan: ItemPlan,
@@ -355,6 +356,8 @@ class DocumentMapping:
         except DocumentError as error:
             error.path = f"/{'/'.join(plan.path)}/{index}{error.path}"
             raise
+        if self.keeps_order:
+            hints.update(hints_of(orders_of(element, element=True)))
         if plan.indexes:
             add_index_keys(plan, element, item, index)
         if hints:
@@ -383,7 +386,7 @@ class DocumentMapping:
 
     def decode(self, items: Sequence[Item]) -> Decoded:
         """The same from wire form, with the number of hints and attributes that did not fit. Raises ItemsUnreadable, too."""
-        found = decode_items(self.collection, self.root, self.children, self._system, items)
+        found = decode_items(self.collection, self.root, self.children, self._system, items, ordered=self.keeps_order)
         return found if self.transform is None else replace(found, document=restored(self.transform, found.document))
 
 

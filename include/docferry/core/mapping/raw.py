@@ -91,9 +91,12 @@ def _refuse_too_large(mapping: DocumentMapping, items: Sequence[Item], document_
     if document_bytes < SURELY_SMALL:
         return
     for item in items:
-        hints = item["_t"]["M"] if "_t" in item else ()
+        hints = item["_t"]["M"] if "_t" in item else {}
         # Outside the hints an item is never three times as long as its document; most need no closer look.
-        if document_bytes * 3 + sum(map(len, hints)) + 16 * len(hints) > ITEM_BYTES - SORT_KEY_BYTES * 8:
+        said = (
+            sum(len(hint["S"]) for hint in hints.values()) if mapping.keeps_order else 0
+        )  # as long as there are fields
+        if document_bytes * 3 + sum(map(len, hints)) + said + 16 * len(hints) > ITEM_BYTES - SORT_KEY_BYTES * 8:
             mapping.check_sizes((item,))
 
 
@@ -146,6 +149,14 @@ def ids_filter(ids: Sequence[bytes]) -> bytes:
     return document_of((DOCUMENT, b"_id", document_of((ARRAY, b"$in", array))))
 
 
-def same_content(one: bytes, other: bytes) -> bool:
-    """Whether two documents hold the same, types included, in whatever order their fields are."""
-    return one == other or sorted_bytes(decode_document(one)) == sorted_bytes(decode_document(other))
+def same_content(one: bytes, other: bytes, *, ordered: bool = False) -> bool:
+    """Whether two documents hold the same, types included; `ordered`: with their fields in one order."""
+    if one == other:
+        return True
+    bytes_of = _as_read if ordered else sorted_bytes
+    return bytes_of(decode_document(one)) == bytes_of(decode_document(other))
+
+
+def _as_read(document: dict[str, Any]) -> bytes:
+    """References have the order of fields in which drivers write them."""
+    return bson.encode(document, codec_options=BSON_OPTIONS)

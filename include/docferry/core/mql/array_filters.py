@@ -19,8 +19,11 @@ Element = Callable[[Any], bool]
 _NAME: Final = re.compile(r"[a-z][a-zA-Z0-9]*")
 
 
-def parse_array_filters(filters: Sequence[Any] | None) -> dict[str, Element]:
-    """By the name of each. Raises: UpdateRefused where MongoDB refuses them; CallRefused for what no query may ask here."""
+def parse_array_filters(filters: Sequence[Any] | None, *, ordered: bool = False) -> dict[str, Element]:
+    """By the name of each; `ordered` as `compile_filter` has it.
+
+    Raises: UpdateRefused where MongoDB refuses them; CallRefused for what no query may ask here.
+    """
     found: dict[str, Element] = {}
     for one in as_bson({"": list(filters or ())})[""]:
         if not isinstance(one, dict):
@@ -30,12 +33,12 @@ def parse_array_filters(filters: Sequence[Any] | None) -> dict[str, Element]:
             raise UpdateRefused(
                 FAILED_TO_PARSE, f"Found multiple array filters with the same top-level field name {name}"
             )
-        found[name] = _element(name, one)
+        found[name] = _element(name, one, ordered)
     return found
 
 
-def _element(name: str, one: Document) -> Element:
-    compiled = compile_filter(one)
+def _element(name: str, one: Document, ordered: bool) -> Element:
+    compiled = compile_filter(one, ordered=ordered)
     return lambda value: compiled.matches({name: value})
 
 

@@ -2,7 +2,8 @@
 
 $eq $ne $gt $gte $lt $lte $in $nin $exists $not $and $or $nor $size $mod $regex $all $elemMatch $type $expr, and a plain value.
 Paths are dotted and look into arrays as MongoDB's do. Comparisons stay within one type (numbers are one); null matches what is
-missing. Two documents are equal whatever the order of their fields, which DynamoDB does not keep. $expr knows the operators of
+missing. Two documents are equal whatever the order of their fields, which DynamoDB does not keep, unless they are to be
+`ordered`. $expr knows the operators of
 `core.mql.expressions`, $regex a part of PCRE. Not here: $where, $comment, text, geography, bits, collations.
 
 Source: MongoDB 6.0 manual, "Query and Projection Operators", read 2026-11-24; held against a real mongod by property tests.
@@ -24,12 +25,13 @@ from docferry.core.bson_codec.order import (
     RANK_OF_MAX_KEY,
     RANK_OF_MIN_KEY,
     RANK_OF_NULL,
-    equality_key,
+    KeyOf,
     order_key,
 )
 from docferry.core.bson_codec.references import fields_of
 from docferry.core.mql.arithmetic import remainder, whole_part
 from docferry.core.mql.conditions import Combined, ExpressionNode, Negated, Node, OnField, Test, bound, combined
+from docferry.core.mql.expressions import comparing, equality_of
 from docferry.core.mql.expressions.patterns import matcher, with_options
 from docferry.core.mql.values import (
     TYPE_CODES,
@@ -42,7 +44,24 @@ from docferry.core.mql.values import (
 )
 from docferry.errors import CallRefused
 
-Pinned = list[tuple[str, Any]]
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the conditions of one query have in common: by which keys values are equal, and the equalities that are met by all
+    that is found (`pinned`; None where an equality pins nothing)."""
+
+    equality: KeyOf
+    pinned: list[tuple[str, Any]] | None = None
+
+    def pin(self, name: str, value: Any) -> None:
+        if self.pinned is not None:
+            self.pinned.append((name, value))
+
+    @property
+    def apart(self) -> Terms:
+        """For conditions that not all that is found must meet."""
+        return Terms(self.equality)
+
 
 SUGGESTION: Final = (
     "use $eq $ne $gt $gte $lt $lte $in $nin $exists $not $and $or $nor $size $mod $regex $all $elemMatch $type, as MongoDB does, "
@@ -83,13 +102,17 @@ class Filter:
         return next(iter(found), None)
 
 
-def compile_filter(query: Mapping[str, Any], variables: Mapping[str, Any] | None = None) -> Filter:
+def compile_filter(
+    query: Mapping[str, Any], variables: Mapping[str, Any] | None = None, *, ordered: bool = False
+) -> Filter:
     """Compile a query as pymongo's `find` takes it. `variables` are those that `$expr` knows, by their names without $$.
+    `ordered`: documents are equal with their fields in one order, as in MongoDB.
 
     Raises: CallRefused, naming an operator that is not supported, or one whose operand MongoDB would not take.
     """
-    pinned: Pinned = []
-    root = _every_field(bound(as_bson(query), variables, _LOGICAL), pinned)
+    pinned: list[tuple[str, Any]] = []
+    variables = comparing(variables, ordered=ordered)
+    root = _every_field(bound(as_bson(query), variables, _LOGICAL), Terms(equality_of(variables), pinned))
     return Filter(root=root, pinned=tuple(pinned))
 
 
@@ -112,18 +135,18 @@ def _refuse(what: str, word: str = "") -> CallRefused:
     return CallRefused(what, f"{special}; or {SUGGESTION}" if special else SUGGESTION)
 
 
-def _every_field(query: Document, pinned: Pinned | None) -> Node:
-    """All conditions of a query document. `pinned` collects equalities; None where an equality pins nothing."""
+def _every_field(query: Document, terms: Terms) -> Node:
+    """All conditions of a query document."""
     nodes: list[Node] = []
     for name, value in query.items():
         if isinstance(value, ExpressionNode):
             nodes.append(value)
         elif name in _LOGICAL:
-            nodes.append(_LOGICAL[name](name, value, pinned))
+            nodes.append(_LOGICAL[name](name, value, terms))
         elif name[:1] == "$":
             raise _refuse(f"the query operator {name}", name)
         else:
-            nodes.append(_field(name, value, pinned))
+            nodes.append(_field(name, value, terms))
     return combined(all, nodes)
 
 
@@ -133,37 +156,37 @@ def _clauses(name: str, value: Any) -> list[Document]:
     return value
 
 
-def _and(name: str, value: Any, pinned: Pinned | None) -> Node:
-    return combined(all, [_every_field(clause, pinned) for clause in _clauses(name, value)])
+def _and(name: str, value: Any, terms: Terms) -> Node:
+    return combined(all, [_every_field(clause, terms) for clause in _clauses(name, value)])
 
 
-def _or(name: str, value: Any, pinned: Pinned | None) -> Node:
+def _or(name: str, value: Any, terms: Terms) -> Node:
     clauses = _clauses(name, value)
-    return combined(any, [_every_field(clause, pinned if len(clauses) == 1 else None) for clause in clauses])
+    return combined(any, [_every_field(clause, terms if len(clauses) == 1 else terms.apart) for clause in clauses])
 
 
-def _nor(name: str, value: Any, pinned: Pinned | None) -> Node:
-    return Negated(combined(any, [_every_field(clause, None) for clause in _clauses(name, value)]))
+def _nor(name: str, value: Any, terms: Terms) -> Node:
+    return Negated(combined(any, [_every_field(clause, terms.apart) for clause in _clauses(name, value)]))
 
 
-_LOGICAL: Final[Mapping[str, Callable[[str, Any, Pinned | None], Node]]] = {"$and": _and, "$or": _or, "$nor": _nor}
+_LOGICAL: Final[Mapping[str, Callable[[str, Any, Terms], Node]]] = {"$and": _and, "$or": _or, "$nor": _nor}
 
 
-def _field(name: str, value: Any, pinned: Pinned | None) -> Node:
+def _field(name: str, value: Any, terms: Terms) -> Node:
     if isinstance(value, Regex):
         return _leaf(name, matcher(value))
     if is_expression(value):
-        return _operators(name, value, pinned)
-    return _equality(name, value, pinned)
+        return _operators(name, value, terms)
+    return _equality(name, value, terms)
 
 
-def _operators(name: str, expression: Document, pinned: Pinned | None) -> Node:
+def _operators(name: str, expression: Document, terms: Terms) -> Node:
     nodes: list[Node] = []
     for word, operand in with_options(expression).items():
         parse = _OPERATORS.get(word)
         if parse is None:
             raise _refuse(f"the query operator {word}", word)
-        nodes.append(parse(name, operand, pinned))
+        nodes.append(parse(name, operand, terms))
     return nodes[0] if len(nodes) == 1 else Combined(all, tuple(nodes))
 
 
@@ -174,11 +197,9 @@ def _leaf(name: str, test: Test, leaf_arrays: bool = True) -> OnField:
 # --- operators on a field --------------------------------------------------------------------------------------------
 
 
-def _equality(name: str, wanted: Any, pinned: Pinned | None) -> Node:
-    node = _leaf(name, _comparison("$eq", wanted))
-    if pinned is not None:
-        pinned.append((name, wanted))
-    return node
+def _equality(name: str, wanted: Any, terms: Terms) -> Node:
+    terms.pin(name, wanted)
+    return _leaf(name, _comparison("$eq", wanted, terms.equality))
 
 
 _COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
@@ -190,10 +211,9 @@ _COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
 }
 
 
-def _comparison(word: str, wanted: Any) -> Test:
+def _comparison(word: str, wanted: Any, key_of: KeyOf = order_key) -> Test:
     if isinstance(wanted, Regex):
         raise _refuse("a regular expression in a query", "$regex")
-    key_of = equality_key if word == "$eq" else order_key
     compare, key = _COMPARISONS[word], key_of(wanted)
     with_equals = compare(0, 0)
     # Across types: MinKey is below and MaxKey above everything, and what is missing is null.
@@ -214,69 +234,70 @@ def _comparison(word: str, wanted: Any) -> Test:
     return test
 
 
-def _compare(word: str) -> Callable[[str, Any, Pinned | None], Node]:
-    return lambda name, wanted, pinned: _leaf(name, _comparison(word, wanted))
+def _compare(word: str) -> Callable[[str, Any, Terms], Node]:
+    return lambda name, wanted, terms: _leaf(name, _comparison(word, wanted))
 
 
-def _not_equal(name: str, wanted: Any, pinned: Pinned | None) -> Node:
-    return Negated(_leaf(name, _comparison("$eq", wanted)))
+def _not_equal(name: str, wanted: Any, terms: Terms) -> Node:
+    return Negated(_leaf(name, _comparison("$eq", wanted, terms.equality)))
 
 
-def _in(name: str, wanted: Any, pinned: Pinned | None) -> Node:
+def _in(name: str, wanted: Any, terms: Terms) -> Node:
     if not isinstance(wanted, list):
         raise _refuse("$in or $nin with anything but an array")
     if any(is_expression(value) for value in wanted):
         raise _refuse("an operator inside $in or $nin")
     tests = [matcher(value) for value in wanted if isinstance(value, Regex)]
-    keys = {equality_key(value) for value in wanted if not isinstance(value, Regex)}
+    equality = terms.equality
+    keys = {equality(value) for value in wanted if not isinstance(value, Regex)}
     if (RANK_OF_NULL,) in keys:
         keys.add((RANK_OF_ABSENT,))
-    if pinned is not None and len(wanted) == 1 and not tests:
-        pinned.append((name, wanted[0]))
-    return _leaf(name, lambda value: equality_key(value) in keys or any(test(value) for test in tests))
+    if len(wanted) == 1 and not tests:
+        terms.pin(name, wanted[0])
+    return _leaf(name, lambda value: equality(value) in keys or any(test(value) for test in tests))
 
 
-def _not_in(name: str, wanted: Any, pinned: Pinned | None) -> Node:
-    return Negated(_in(name, wanted, None))
+def _not_in(name: str, wanted: Any, terms: Terms) -> Node:
+    return Negated(_in(name, wanted, terms.apart))
 
 
-def _exists(name: str, wanted: Any, pinned: Pinned | None) -> Node:
+def _exists(name: str, wanted: Any, terms: Terms) -> Node:
     node = _leaf(name, lambda value: value is not ABSENT, leaf_arrays=False)
     return node if is_true(wanted) else Negated(node)
 
 
-def _not(name: str, expression: Any, pinned: Pinned | None) -> Node:
+def _not(name: str, expression: Any, terms: Terms) -> Node:
     if isinstance(expression, Regex):
         return Negated(_leaf(name, matcher(expression)))
     if not is_expression(expression):
         raise _refuse("$not with anything but a document of operators")
-    return Negated(_operators(name, expression, None))
+    return Negated(_operators(name, expression, terms.apart))
 
 
-def _size(name: str, wanted: Any, pinned: Pinned | None) -> Node:
+def _size(name: str, wanted: Any, terms: Terms) -> Node:
     size = whole_number(wanted)
     if size is None or size < 0:
         raise _refuse("$size with anything but a whole number that is not negative")
     return _leaf(name, lambda value: isinstance(value, list) and len(value) == size, leaf_arrays=False)
 
 
-def _all(name: str, wanted: Any, pinned: Pinned | None) -> Node:
+def _all(name: str, wanted: Any, terms: Terms) -> Node:
     if not isinstance(wanted, list):
         raise _refuse("$all with anything but an array")
     if wanted and all(isinstance(value, dict) and next(iter(value), "") == "$elemMatch" for value in wanted):
-        return Combined(all, tuple(_operators(name, value, None) for value in wanted))
+        return Combined(all, tuple(_operators(name, value, terms.apart) for value in wanted))
     if any(is_expression(value) for value in wanted):
         raise _refuse("an operator other than $elemMatch inside $all")
-    nodes = tuple(_field(name, value, pinned) for value in wanted)
+    nodes = tuple(_field(name, value, terms) for value in wanted)
     return Combined(all if nodes else any, nodes)
 
 
-def _elem_match(name: str, wanted: Any, pinned: Pinned | None) -> Node:
+def _elem_match(name: str, wanted: Any, terms: Terms) -> Node:
     if not isinstance(wanted, dict):
         raise _refuse("$elemMatch with anything but a document")
     if is_expression(wanted) and next(iter(wanted)) not in _LOGICAL:
-        return _any_element(name, _operators("", wanted, None).holds)
-    query = _every_field(wanted, None)
+        return _any_element(name, _operators("", wanted, terms.apart).holds)
+    query = _every_field(wanted, terms.apart)
     return _any_element(name, lambda value: (fields := _as_fields(value)) is not None and query.matches(fields))
 
 
@@ -290,14 +311,14 @@ def _as_fields(value: Any) -> Mapping[str, Any] | None:
     return {str(index): inner for index, inner in enumerate(value)} if isinstance(value, list) else fields_of(value)
 
 
-def _mod(name: str, wanted: Any, pinned: Pinned | None) -> Node:
+def _mod(name: str, wanted: Any, terms: Terms) -> Node:
     parts = [whole_part(one) for one in wanted] if isinstance(wanted, list) and len(wanted) == 2 else [None]
     if None in parts or not parts[0]:
         raise _refuse("$mod with anything but a divisor and a remainder")
     return _leaf(name, lambda value: remainder(value, parts[0] or 1) == parts[1])
 
 
-def _type(name: str, wanted: Any, pinned: Pinned | None) -> Node:
+def _type(name: str, wanted: Any, terms: Terms) -> Node:
     codes: set[int] = set()
     for one in wanted if isinstance(wanted, list) else [wanted]:
         code = TYPE_CODES.get(one) if isinstance(one, str) else whole_number(one)
@@ -312,7 +333,7 @@ def _type(name: str, wanted: Any, pinned: Pinned | None) -> Node:
     return _leaf(name, lambda value: type_code(value) in codes)
 
 
-_OPERATORS: Final[Mapping[str, Callable[[str, Any, Pinned | None], Node]]] = {
+_OPERATORS: Final[Mapping[str, Callable[[str, Any, Terms], Node]]] = {
     "$eq": _equality,
     "$ne": _not_equal,
     **{word: _compare(word) for word in ("$gt", "$gte", "$lt", "$lte")},
@@ -320,7 +341,7 @@ _OPERATORS: Final[Mapping[str, Callable[[str, Any, Pinned | None], Node]]] = {
     "$nin": _not_in,
     "$exists": _exists,
     "$not": _not,
-    "$regex": lambda name, wanted, pinned: _leaf(name, matcher(wanted)),
+    "$regex": lambda name, wanted, terms: _leaf(name, matcher(wanted)),
     "$size": _size,
     "$mod": _mod,
     "$all": _all,

@@ -103,8 +103,11 @@ def _reach(document: Mapping[str, Any], path: Path) -> tuple[Any, Path, bool]:
     return value, (), True
 
 
-def compile_index(settings: UniqueSettings) -> IndexEntries:
-    """Raises: ValueError, with what is not served; CallRefused, naming an operator of its filter."""
+def compile_index(settings: UniqueSettings, *, ordered: bool = False) -> IndexEntries:
+    """`ordered` as `compile_filter` has it, for a partial one.
+
+    Raises: ValueError, with what is not served; CallRefused, naming an operator of its filter.
+    """
     if not settings.fields:
         raise ValueError("names no field")
     if len(settings.fields) > MOST_FIELDS:
@@ -118,7 +121,7 @@ def compile_index(settings: UniqueSettings) -> IndexEntries:
         if not all(path) or any(step.isdigit() or "$**" in step for step in path):
             raise ValueError(f"'{name}' is no plain path")
     fields_needed(settings)
-    partial = compile_filter(filter_in(settings)) if settings.partial is not None else None
+    partial = compile_filter(filter_in(settings), ordered=ordered) if settings.partial is not None else None
     return IndexEntries(settings, paths, partial)
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from bson import Int64, Regex, Timestamp
 
-from docferry.core.bson_codec.order import ABSENT, equality_key, order_key, same
+from docferry.core.bson_codec.order import ABSENT, KeyOf, equality_key, order_key, same
 from docferry.core.bson_codec.references import fields_of
 from docferry.core.mql.arithmetic import ArithmeticOperation, combine, is_number
 from docferry.core.mql.filters import compile_filter
@@ -38,24 +38,38 @@ class Operator:
     viable: bool = True
 
 
-def parse_operator(word: str, path: str, argument: Any, now: datetime) -> Operator:
-    """The operator `word` with its argument for one path. `word` is one of OPERATORS.
+@dataclass(frozen=True, slots=True)
+class UpdateTerms:
+    """What the operators of one update have in common."""
+
+    now: datetime
+    ordered: bool
+
+    @property
+    def key_of(self) -> KeyOf:
+        """By which values are equal."""
+        return order_key if self.ordered else equality_key
+
+
+def parse_operator(word: str, path: str, argument: Any, now: datetime, *, ordered: bool = False) -> Operator:
+    """The operator `word` with its argument for one path. `word` is one of OPERATORS. `ordered`: documents are equal with their
+    fields in one order.
 
     Raises: UpdateRefused where MongoDB refuses the argument; CallRefused for what is not supported inside a $pull.
     """
-    return OPERATORS[word](path, argument, now)
+    return OPERATORS[word](path, argument, UpdateTerms(now, ordered))
 
 
-def _set(path: str, argument: Any, now: datetime) -> Operator:
+def _set(path: str, argument: Any, terms: UpdateTerms) -> Operator:
     return Operator(update=lambda old, at: argument, create=lambda: argument)
 
 
-def _unset(path: str, argument: Any, now: datetime) -> Operator:
+def _unset(path: str, argument: Any, terms: UpdateTerms) -> Operator:
     return Operator(update=lambda old, at: ABSENT, viable=False)
 
 
-def _arithmetic(word: str, verb: str, operation: ArithmeticOperation) -> Callable[[str, Any, datetime], Operator]:
-    def parse(path: str, argument: Any, now: datetime) -> Operator:
+def _arithmetic(word: str, verb: str, operation: ArithmeticOperation) -> Callable[[str, Any, UpdateTerms], Operator]:
+    def parse(path: str, argument: Any, terms: UpdateTerms) -> Operator:
         if not is_number(argument):
             raise UpdateRefused(TYPE_MISMATCH, f"Cannot {verb} with non-numeric argument for '{path}'")
 
@@ -77,8 +91,8 @@ def _arithmetic(word: str, verb: str, operation: ArithmeticOperation) -> Callabl
     return parse
 
 
-def _extreme(replaces: Callable[[Any, Any], bool]) -> Callable[[str, Any, datetime], Operator]:
-    def parse(path: str, argument: Any, now: datetime) -> Operator:
+def _extreme(replaces: Callable[[Any, Any], bool]) -> Callable[[str, Any, UpdateTerms], Operator]:
+    def parse(path: str, argument: Any, terms: UpdateTerms) -> Operator:
         key = order_key(argument)
         return Operator(
             update=lambda old, at: argument if replaces(key, order_key(old)) else old, create=lambda: argument
@@ -87,7 +101,7 @@ def _extreme(replaces: Callable[[Any, Any], bool]) -> Callable[[str, Any, dateti
     return parse
 
 
-def _push(path: str, argument: Any, now: datetime) -> Operator:
+def _push(path: str, argument: Any, terms: UpdateTerms) -> Operator:
     push = parse_push(argument)
 
     def update(old: Any, at: str) -> Any:
@@ -98,7 +112,7 @@ def _push(path: str, argument: Any, now: datetime) -> Operator:
     return Operator(update=update, create=lambda: push([]))
 
 
-def _add_to_set(path: str, argument: Any, now: datetime) -> Operator:
+def _add_to_set(path: str, argument: Any, terms: UpdateTerms) -> Operator:
     values = [argument]
     if isinstance(argument, dict) and next(iter(argument), "") == "$each":
         values = argument["$each"]
@@ -116,23 +130,23 @@ def _add_to_set(path: str, argument: Any, now: datetime) -> Operator:
                 BAD_VALUE,
                 f"Cannot apply $addToSet to non-array field. Field '{at}' has non-array type {type_name(old)}",
             )
-        return old + _new_among(values, old)
+        return old + _new_among(values, old, terms.key_of)
 
-    return Operator(update=update, create=lambda: _new_among(values, []))
+    return Operator(update=update, create=lambda: _new_among(values, [], terms.key_of))
 
 
-def _new_among(values: list[Any], there: list[Any]) -> list[Any]:
-    keys = {equality_key(value) for value in there}
+def _new_among(values: list[Any], there: list[Any], key_of: KeyOf) -> list[Any]:
+    keys = {key_of(value) for value in there}
     found: list[Any] = []
     for value in values:
-        key = equality_key(value)
+        key = key_of(value)
         if key not in keys:
             keys.add(key)
             found.append(value)
     return found
 
 
-def _pop(path: str, argument: Any, now: datetime) -> Operator:
+def _pop(path: str, argument: Any, terms: UpdateTerms) -> Operator:
     end = whole_number(argument)
     if end not in (1, -1):
         raise UpdateRefused(FAILED_TO_PARSE, f"$pop expects 1 or -1 for '{path}'")
@@ -145,8 +159,8 @@ def _pop(path: str, argument: Any, now: datetime) -> Operator:
     return Operator(update=update)
 
 
-def _pull(path: str, argument: Any, now: datetime) -> Operator:
-    goes = _pulled(argument)
+def _pull(path: str, argument: Any, terms: UpdateTerms) -> Operator:
+    goes = _pulled(argument, terms)
 
     def update(old: Any, at: str) -> Any:
         if not isinstance(old, list):
@@ -161,36 +175,38 @@ _ON_A_VALUE: Final = frozenset(
 )
 
 
-def _pulled(argument: Any) -> Callable[[Any], bool]:
+def _pulled(argument: Any, terms: UpdateTerms) -> Callable[[Any], bool]:
     """Which elements a $pull removes: those equal to a value, or that match a query or a condition on a value."""
     if isinstance(argument, dict) and next(iter(argument), "") in _ON_A_VALUE:
-        on_value = compile_filter({"": argument})
+        on_value = compile_filter({"": argument}, ordered=terms.ordered)
         return lambda value: on_value.matches({"": value})
     if isinstance(argument, dict):
-        query = compile_filter(argument)
+        query = compile_filter(argument, ordered=terms.ordered)
         return lambda value: (fields := fields_of(value)) is not None and query.matches(fields)
     if isinstance(argument, Regex):
         raise CallRefused(
             "$pull with a regular expression", "pull by value, or filter the array in the application and $set it"
         )
-    wanted = equality_key(argument)
-    return lambda value: equality_key(value) == wanted
+    key_of = terms.key_of
+    wanted = key_of(argument)
+    return lambda value: key_of(value) == wanted
 
 
-def _pull_all(path: str, argument: Any, now: datetime) -> Operator:
+def _pull_all(path: str, argument: Any, terms: UpdateTerms) -> Operator:
     if not isinstance(argument, list):
         raise UpdateRefused(BAD_VALUE, f"$pullAll requires an array argument but was given a {type_name(argument)}")
-    gone = {equality_key(value) for value in argument}
+    key_of = terms.key_of
+    gone = {key_of(value) for value in argument}
 
     def update(old: Any, at: str) -> Any:
         if not isinstance(old, list):
             raise UpdateRefused(BAD_VALUE, f"Cannot apply $pullAll to the non-array value at '{at}'")
-        return [value for value in old if equality_key(value) not in gone]
+        return [value for value in old if key_of(value) not in gone]
 
     return Operator(update=update)
 
 
-def _bit(path: str, argument: Any, now: datetime) -> Operator:
+def _bit(path: str, argument: Any, terms: UpdateTerms) -> Operator:
     if not isinstance(argument, dict) or not argument:
         raise UpdateRefused(BAD_VALUE, f"$bit takes {{and, or, xor: number}}, not {type_name(argument)}, for '{path}'")
     for word, number in argument.items():
@@ -219,7 +235,7 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _current_date(path: str, argument: Any, now: datetime) -> Operator:
+def _current_date(path: str, argument: Any, terms: UpdateTerms) -> Operator:
     wanted = "date" if isinstance(argument, bool) else None
     if isinstance(argument, dict):
         unknown = next((name for name in argument if name != "$type"), None)
@@ -228,11 +244,11 @@ def _current_date(path: str, argument: Any, now: datetime) -> Operator:
         wanted = argument.get("$type")
     if wanted not in ("date", "timestamp"):
         raise UpdateRefused(BAD_VALUE, f"$currentDate takes true or {{$type: 'date' or 'timestamp'}} for '{path}'")
-    value = now if wanted == "date" else Timestamp(now, 1)
+    value = terms.now if wanted == "date" else Timestamp(terms.now, 1)
     return Operator(update=lambda old, at: value, create=lambda: value)
 
 
-OPERATORS: Final[Mapping[str, Callable[[str, Any, datetime], Operator]]] = {
+OPERATORS: Final[Mapping[str, Callable[[str, Any, UpdateTerms], Operator]]] = {
     "$set": _set,
     "$setOnInsert": _set,
     "$unset": _unset,

@@ -80,9 +80,14 @@ def conflict(path: Path, at: Path) -> UpdateRefused:
 
 
 def parse_update(
-    update: Mapping[str, Any], now: datetime, inserting: bool, filters: Mapping[str, Element] | None = None
+    update: Mapping[str, Any],
+    now: datetime,
+    inserting: bool,
+    filters: Mapping[str, Element] | None = None,
+    *,
+    ordered: bool = False,
 ) -> UpdatePlan:
-    """`filters` are the call's array filters, each of which must be used."""
+    """`filters` are the call's array filters, each of which must be used; `ordered` as `apply_update` has it."""
     if not update:
         raise UpdateRefused(FAILED_TO_PARSE, "The update names no operator")
     plan, used, filters = UpdatePlan(), set[str](), filters or {}
@@ -99,7 +104,7 @@ def parse_update(
                 _plan_rename(plan, name, argument)
                 continue
             path = _path(name)
-            operator = parse_operator(word, name, argument, now)
+            operator = parse_operator(word, name, argument, now, ordered=ordered)
             used |= _filters_of(path, filters)
             plan.add(path, operator if inserting or word != "$setOnInsert" else Reserved())
     if unused := filters.keys() - used:

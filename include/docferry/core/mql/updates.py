@@ -53,12 +53,14 @@ class Updating:
     now: datetime
     array_filters: Sequence[Any] | None = field(default=None, repr=False)
     let: Mapping[str, Any] | None = field(default=None, repr=False)
+    ordered: bool = False
+    """Documents are equal with their fields in one order, as in MongoDB."""
 
     def apply(self, document: Document) -> Document:
         """As `apply_update`."""
         if not isinstance(self.update, Mapping):
             return self._through(document)
-        return apply_update(document, self.update, now=self.now, array_filters=self.array_filters, query=self.query)
+        return self._applied(document, query=self.query)
 
     def inserted(self) -> Document:
         """What it inserts where nothing matches: the query's equalities, then the update. `_id` comes first, if any.
@@ -70,16 +72,25 @@ class Updating:
             return self._through(_insertable(_seed(self.query.pinned)))
         # MongoDB refuses an update for itself before it looks at the query.
         parse_update(self.update, self.now, True, parse_array_filters(self.array_filters))
-        seed = _seed(self.query.pinned)
-        return _insertable(
-            apply_update(seed, self.update, now=self.now, inserting=True, array_filters=self.array_filters)
+        return _insertable(self._applied(_seed(self.query.pinned), inserting=True))
+
+    def _applied(self, document: Document, *, inserting: bool = False, query: Filter | None = None) -> Document:
+        assert isinstance(self.update, Mapping)
+        return apply_update(
+            document,
+            self.update,
+            now=self.now,
+            inserting=inserting,
+            array_filters=self.array_filters,
+            query=query,
+            ordered=self.ordered,
         )
 
     def _through(self, document: Document) -> Document:
         """What the pipeline makes of it."""
         if self.array_filters:
             raise UpdateRefused(FAILED_TO_PARSE, "arrayFilters may not be specified for pipeline-style updates")
-        make = update_pipeline(self.update, now=self.now, let=self.let)  # type: ignore[arg-type]
+        make = update_pipeline(self.update, now=self.now, let=self.let, ordered=self.ordered)  # type: ignore[arg-type]
         computed = make(document)
         if isinstance(computed.get("_id"), list):
             raise _id_is_an_array()
@@ -97,15 +108,16 @@ def apply_update(
     inserting: bool = False,
     array_filters: Sequence[Any] | None = None,
     query: Filter | None = None,
+    ordered: bool = False,
 ) -> Document:
     """The document as MongoDB's `update_one` leaves it; the same object if not a bit of it changes.
 
     `now` is what $currentDate sets; with `inserting`, $setOnInsert counts and an `_id` may be set. `query` is by which the
-    document was found: a positional `$` needs it.
+    document was found: a positional `$` needs it. `ordered`: documents are equal with their fields in one order.
     Raises: UpdateRefused with MongoDB's code; CallRefused for what is not supported.
     """
-    filters = parse_array_filters(array_filters)
-    plan = parse_update(update, now, inserting, filters)
+    filters = parse_array_filters(array_filters, ordered=ordered)
+    plan = parse_update(update, now, inserting, filters, ordered=ordered)
     before = bson.encode(document)
     working: Document = _unfolded(document)
     steps = Steps(working, filters, lambda: query.position(document) if query is not None else None)

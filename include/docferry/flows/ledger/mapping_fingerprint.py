@@ -41,6 +41,7 @@ FIRST: Mapping[type, Mapping[str, Any]] = {
         "item": None,
         "children": {},
         "unmapped": "keep",
+        "order": "ignore",
         "index_names": (),
         "ttl_attribute": "_ttl",
         "key": PLAIN_KEY,

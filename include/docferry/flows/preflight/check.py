@@ -91,6 +91,16 @@ _HOT = (
 )
 
 
+def notes_of_file(migration: Migration) -> Iterator[str]:
+    """What the file alone leaves out, if only by saying nothing."""
+    unordered = [name for name, mapping in migration.mappings.items() if not mapping.keeps_order]
+    if unordered:
+        yield (
+            f"{', '.join(unordered)}: the order of fields is not kept (order: ignore, as where the file says nothing). MongoDB "
+            "compares whole subdocuments by it, DynamoDB has none: order: keep has it beside each item"
+        )
+
+
 def check_permissions(migration: Migration, source: Source, estate: Estate | None, report: CheckReport) -> None:
     """Add what phases lack, and what could not be known. Raises StoreError."""
     report.permissions = permissions_of(migration, source, estate)

@@ -244,7 +244,7 @@ class ReverseLanes:
             raise OutsideFilter(
                 "MongoDB holds another document of this _id, outside the collection's filter", path="_id"
             )
-        if current is not None and same_content(current, data):
+        if current is not None and same_content(current, data, ordered=place.mapping.keeps_order):
             return ShardOutcome.SAME
         self.work.guard()
         await to_its_end(self.work.sink.put, collection, data)

@@ -126,5 +126,5 @@ async def _holds(job: Job, target: Target, place: Place) -> bool:
         return False
     current = await in_thread(job.sink.current, place.mapping.collection, place.id, stop=job.stop)
     if data is not None:
-        return current is not None and same_content(current, data)
+        return current is not None and same_content(current, data, ordered=place.mapping.keeps_order)
     return current is None or not maps_to(current, place)

@@ -136,7 +136,8 @@ def _at_one_place(held: Held, copy: bytes | None, masked: Masks) -> Iterator[Dif
         yield differs(DifferenceKind.MISSING, "a document", MISSING.value)
     elif held.data is not None and copy is not None and held.data != copy:
         try:
-            compared = list(compare_values(decode_document(held.data), _decoded(copy), ""))
+            ordered = held.place.mapping.keeps_order
+            compared = list(compare_values(decode_document(held.data), _decoded(copy), "", ordered=ordered))
         except DocumentError as error:
             yield differs(DifferenceKind.DIFFERENT, "a value that DynamoDB can hold", error.reason, error.path)
             return

@@ -68,6 +68,10 @@ def test_order_of_fields_which_dynamodb_does_not_keep_makes_no_difference(word: 
     query = {"a": {word: wanted if word == "$eq" else [wanted]}}
     assert compile_filter(query).matches({"a": {"c": [{"e": 2, "d": 1}], "b": 1}})
     assert not compile_filter(query).matches({"a": {"c": [{"e": 2, "d": 2}], "b": 1}})
+    in_order = compile_filter(query, ordered=True)
+    assert not in_order.matches({"a": {"c": [{"e": 2, "d": 1}], "b": 1}})
+    assert not in_order.matches({"a": {"b": 1, "c": [{"e": 2, "d": 1}]}})
+    assert in_order.matches({"a": wanted})
 
 
 @pytest.mark.parametrize(("query", "name"), REFUSED, ids=str)

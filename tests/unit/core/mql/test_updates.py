@@ -82,6 +82,9 @@ def test_order_of_fields_which_dynamodb_does_not_keep_makes_no_difference() -> N
     other = {"c": 1, "b": 1}
     assert apply_update(document, {"$addToSet": {"a": other}}, now=NOW) is document
     assert apply_update(document, {"$pull": {"a": {"$in": [other]}}}, now=NOW)["a"] == [{"b": 2}]
+    assert len(apply_update(document, {"$addToSet": {"a": other}}, now=NOW, ordered=True)["a"]) == 3
+    for update in ({"$pull": {"a": {"$in": [other]}}}, {"$pullAll": {"a": [other]}}):
+        assert apply_update(document, update, now=NOW, ordered=True) is document
 
 
 def test_update_that_changes_nothing_gives_back_the_document_itself() -> None:

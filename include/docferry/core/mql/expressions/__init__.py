@@ -13,7 +13,9 @@ from docferry.core.mql.expressions import (  # noqa: F401 - each registers its o
 from docferry.core.mql.expressions.compiling import (
     Evaluate,
     Scope,
+    comparing,
     compile_expression,
+    equality_of,
     is_constant,
     known,
     scope_of,
@@ -21,4 +23,15 @@ from docferry.core.mql.expressions.compiling import (
     variables_of,
 )
 
-__all__ = ["Evaluate", "Scope", "compile_expression", "is_constant", "known", "scope_of", "value_at", "variables_of"]
+__all__ = [
+    "Evaluate",
+    "Scope",
+    "comparing",
+    "compile_expression",
+    "equality_of",
+    "is_constant",
+    "known",
+    "scope_of",
+    "value_at",
+    "variables_of",
+]

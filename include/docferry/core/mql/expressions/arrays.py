@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from docferry.core.bson_codec.order import ABSENT, equality_key, order_key
+from docferry.core.bson_codec.order import ABSENT, KeyOf, order_key
 from docferry.core.mql.arithmetic import is_number
 from docferry.core.mql.expressions.compiling import (
     Evaluate,
@@ -81,21 +81,21 @@ def _concat_arrays(values: Iterable[Any]) -> Any:
     return found
 
 
-@operator("$in", 2)
-def _in(value: Any, among: Any) -> bool:
-    return equality_key(value) in {equality_key(one) for one in _list(40081, "$in", among)}
+@operator("$in", 2, equality=True)
+def _in(key_of: KeyOf, value: Any, among: Any) -> bool:
+    return key_of(value) in {key_of(one) for one in _list(40081, "$in", among)}
 
 
-@operator("$indexOfArray", 2, 4)
-def _index_of_array(value: Any, wanted: Any, start: Any = 0, end: Any = ABSENT) -> Any:
+@operator("$indexOfArray", 2, 4, equality=True)
+def _index_of_array(key_of: KeyOf, value: Any, wanted: Any, start: Any = 0, end: Any = ABSENT) -> Any:
     if is_nullish(value):
         return None
-    elements, key = _list(40090, "$indexOfArray", value), equality_key(wanted)
+    elements, key = _list(40090, "$indexOfArray", value), key_of(wanted)
     first = _whole(40096, "$indexOfArray", start)
     last = len(elements) if end is ABSENT else _whole(40096, "$indexOfArray", end)
     if first < 0 or last < 0:
         raise ExpressionRefused(40097, "$indexOfArray needs bounds that are not negative")
-    return next((at for at in range(first, min(last, len(elements))) if equality_key(elements[at]) == key), -1)
+    return next((at for at in range(first, min(last, len(elements))) if key_of(elements[at]) == key), -1)
 
 
 @operator("$slice", 2, 3)
@@ -221,11 +221,11 @@ def _sorted_by(element: Any, path: str, up: bool) -> Any:
 # --- sets ------------------------------------------------------------------------------------------------------------
 
 
-def distinct(values: Iterable[Any]) -> dict[Any, Any]:
+def distinct(key_of: KeyOf, values: Iterable[Any]) -> dict[Any, Any]:
     """Each value once, by what it is equal to; the first of equals stays."""
     found: dict[Any, Any] = {}
     for one in values:
-        found.setdefault(equality_key(one), one)
+        found.setdefault(key_of(one), one)
     return found
 
 
@@ -234,44 +234,45 @@ def _in_order(found: dict[Any, Any]) -> list[Any]:
     return sorted(found.values(), key=order_key)
 
 
-@operator("$setUnion", 0, any_number=True)
-def _set_union(values: Iterable[Any]) -> Any:
+@operator("$setUnion", 0, any_number=True, equality=True)
+def _set_union(key_of: KeyOf, values: Iterable[Any]) -> Any:
     found: list[Any] = []
     for one in values:
         if is_nullish(one):
             return None
         found += _list(17043, "$setUnion", one)
-    return _in_order(distinct(found))
+    return _in_order(distinct(key_of, found))
 
 
-@operator("$setIntersection", 0, any_number=True)
-def _set_intersection(values: Iterable[Any]) -> Any:
+@operator("$setIntersection", 0, any_number=True, equality=True)
+def _set_intersection(key_of: KeyOf, values: Iterable[Any]) -> Any:
     found: dict[Any, Any] | None = None
     for one in values:
         if is_nullish(one):
             return None
-        own = distinct(_list(17047, "$setIntersection", one))
+        own = distinct(key_of, _list(17047, "$setIntersection", one))
         found = own if found is None else {key: value for key, value in found.items() if key in own}
     return _in_order(found or {})
 
 
-@operator("$setDifference", 2)
-def _set_difference(one: Any, other: Any) -> Any:
+@operator("$setDifference", 2, equality=True)
+def _set_difference(key_of: KeyOf, one: Any, other: Any) -> Any:
     if is_nullish(one) or is_nullish(other):
         return None
-    elements = distinct(_list(17048, "$setDifference", one))
-    without = distinct(_list(17049, "$setDifference", other))
+    elements = distinct(key_of, _list(17048, "$setDifference", one))
+    without = distinct(key_of, _list(17049, "$setDifference", other))
     return [value for key, value in elements.items() if key not in without]
 
 
-@operator("$setIsSubset", 2)
-def _set_is_subset(one: Any, other: Any) -> bool:
-    return distinct(_list(17046, "$setIsSubset", one)).keys() <= distinct(_list(17042, "$setIsSubset", other)).keys()
+@operator("$setIsSubset", 2, equality=True)
+def _set_is_subset(key_of: KeyOf, one: Any, other: Any) -> bool:
+    first, second = _list(17046, "$setIsSubset", one), _list(17042, "$setIsSubset", other)
+    return distinct(key_of, first).keys() <= distinct(key_of, second).keys()
 
 
-@operator("$setEquals", 2, any_number=True)
-def _set_equals(values: Iterable[Any]) -> bool:
-    first, *others = [distinct(_list(17044, "$setEquals", one)).keys() for one in values]
+@operator("$setEquals", 2, any_number=True, equality=True)
+def _set_equals(key_of: KeyOf, values: Iterable[Any]) -> bool:
+    first, *others = [distinct(key_of, _list(17044, "$setEquals", one)).keys() for one in values]
     return all(first == other for other in others)
 
 

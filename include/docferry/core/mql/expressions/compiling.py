@@ -4,7 +4,7 @@
     evaluate(scope_of(document, now=...))                       a BSON value, or ABSENT; Raises: ExpressionRefused, as MongoDB
 
 Values are as `codec.BSON_OPTIONS` reads them. Documents are equal whatever the order of their fields, which DynamoDB does not
-keep.
+keep, unless the scope says otherwise (`comparing`).
 An operator is one entry of a table: what it makes of its operand. `known()` names them all.
 
 Source: MongoDB 6.0 manual, "Aggregation Pipeline Operators", read 2026-11-29; held against a real mongod by property tests.
@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 from bson import Regex
 
-from docferry.core.bson_codec.order import ABSENT
+from docferry.core.bson_codec.order import ABSENT, KeyOf, equality_key, order_key
 from docferry.core.bson_codec.references import fields_of
 from docferry.core.mql.values import as_bson
 from docferry.errors import CallRefused
@@ -26,6 +26,8 @@ from docferry.errors import CallRefused
 Scope = Mapping[str, Any]
 """The variables of an evaluation, by their names without $$: ROOT, CURRENT, NOW, and those of $let and its kin."""
 Evaluate = Callable[[Scope], Any]
+_EQUALITY: Final = ""
+"""In a scope, what no variable is called: by which keys values are equal."""
 F = TypeVar("F", bound=Callable[..., Any])
 """What an operator makes of its operands' values."""
 Maker = Callable[[str, Any], Evaluate]
@@ -44,13 +46,25 @@ def scope_of(document: Mapping[str, Any], *, now: datetime, variables: Mapping[s
     return {**(variables or {}), "ROOT": document, "CURRENT": document, "NOW": now}
 
 
+def comparing(variables: Mapping[str, Any] | None, *, ordered: bool) -> Scope:
+    """Variables of which an evaluation knows; `ordered`: and for which documents are equal with their fields in one order."""
+    return {**(variables or {}), _EQUALITY: order_key} if ordered else variables or {}
+
+
+def equality_of(scope: Scope) -> KeyOf:
+    """By which keys values are equal there."""
+    found: KeyOf = scope.get(_EQUALITY, equality_key)
+    return found
+
+
 def variables_of(let: Mapping[str, Any] | None, *, now: datetime) -> dict[str, Any]:
     """What a call's expressions know: NOW, and the variables of its option `let`, whose values are expressions over no document.
 
     Raises: as evaluating.
     """
     given = as_bson(let) if let else {}
-    return {name: compile_expression(one)(scope_of({}, now=now)) for name, one in given.items()} | {"NOW": now}
+    scope = scope_of({}, now=now, variables=comparing(None, ordered=True))  # nothing here has been in DynamoDB
+    return {name: compile_expression(one)(scope) for name, one in given.items()} | {"NOW": now}
 
 
 def compile_expression(raw: Any) -> Evaluate:
@@ -156,18 +170,28 @@ def value_at(value: Any, names: Sequence[str]) -> Any:
 
 
 def operator(
-    name: str, least: int = 1, most: int | None = None, *, any_number: bool = False, in_turn: bool = False
+    name: str,
+    least: int = 1,
+    most: int | None = None,
+    *,
+    any_number: bool = False,
+    in_turn: bool = False,
+    equality: bool = False,
 ) -> Callable[[F], F]:
     """Register a function of values as an operator of so many operands (`most` None: as `least`).
 
     One of `any_number`, or that takes them `in_turn`, gets an iterator: as MongoDB's, it may have its answer before it has
-    looked at all of them.
+    looked at all of them. With `equality` it gets first by which keys values are equal.
     """
     top = None if any_number else least if most is None else most
 
     def register(function: F) -> F:
         def make(word: str, operand: Any) -> Evaluate:
             parts = [compile_expression(one) for one in operands(word, operand, least, top)]
+            if equality and any_number:
+                return lambda scope: function(equality_of(scope), (part(scope) for part in parts))
+            if equality:
+                return lambda scope: function(equality_of(scope), *(part(scope) for part in parts))
             if any_number or in_turn:
                 return lambda scope: function(part(scope) for part in parts)
             return lambda scope: function(*(part(scope) for part in parts))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from docferry.core.bson_codec.order import ABSENT, equality_key, order_key
+from docferry.core.bson_codec.order import ABSENT, KeyOf, order_key
 from docferry.core.mql.expressions.compiling import (
     Evaluate,
     Scope,
@@ -30,14 +30,14 @@ def _cmp(one: Any, other: Any) -> int:
     return (first > second) - (first < second)
 
 
-@operator("$eq", 2)
-def _eq(one: Any, other: Any) -> bool:
-    return equality_key(one) == equality_key(other)
+@operator("$eq", 2, equality=True)
+def _eq(key_of: KeyOf, one: Any, other: Any) -> bool:
+    return key_of(one) == key_of(other)
 
 
-@operator("$ne", 2)
-def _ne(one: Any, other: Any) -> bool:
-    return not _eq(one, other)
+@operator("$ne", 2, equality=True)
+def _ne(key_of: KeyOf, one: Any, other: Any) -> bool:
+    return not _eq(key_of, one, other)
 
 
 @operator("$gt", 2)
@@ -45,9 +45,9 @@ def _gt(one: Any, other: Any) -> bool:
     return order_key(one) > order_key(other)
 
 
-@operator("$gte", 2)
-def _gte(one: Any, other: Any) -> bool:
-    return _gt(one, other) or _eq(one, other)
+@operator("$gte", 2, equality=True)
+def _gte(key_of: KeyOf, one: Any, other: Any) -> bool:
+    return _gt(one, other) or _eq(key_of, one, other)
 
 
 @operator("$lt", 2)
@@ -55,9 +55,9 @@ def _lt(one: Any, other: Any) -> bool:
     return order_key(one) < order_key(other)
 
 
-@operator("$lte", 2)
-def _lte(one: Any, other: Any) -> bool:
-    return _lt(one, other) or _eq(one, other)
+@operator("$lte", 2, equality=True)
+def _lte(key_of: KeyOf, one: Any, other: Any) -> bool:
+    return _lt(one, other) or _eq(key_of, one, other)
 
 
 @operator("$not", 1)

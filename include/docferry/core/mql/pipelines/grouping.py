@@ -1,6 +1,7 @@
 """$group: documents by a key, and what is accumulated of each group. Pure.
 
-Keys are equal as values are: 1 and 1.0 are one, and documents whatever the order of their fields. Groups come in the order of
+Keys are equal as values are: 1 and 1.0 are one, and documents whatever the order of their fields, unless the scope
+says otherwise. Groups come in the order of
 their first documents.
 """
 
@@ -9,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from docferry.core.bson_codec.order import ABSENT, equality_key, order_key
+from docferry.core.bson_codec.order import ABSENT, KeyOf, order_key
 from docferry.core.mql.arithmetic import is_number
-from docferry.core.mql.expressions import Evaluate, Scope, compile_expression
+from docferry.core.mql.expressions import Evaluate, Scope, compile_expression, equality_of
 from docferry.core.mql.expressions.accumulating import mean, total
 from docferry.core.mql.pipelines.memory import Memory
 from docferry.core.mql.values import Document
@@ -21,8 +22,8 @@ from docferry.errors import CallRefused
 class Accumulator:
     """What one field of a group is made of."""
 
-    def __init__(self, memory: Memory) -> None:
-        self._memory = memory
+    def __init__(self, memory: Memory, key_of: KeyOf) -> None:
+        self._memory, self._key_of = memory, key_of
 
     def add(self, value: Any) -> None:
         raise NotImplementedError
@@ -36,8 +37,8 @@ class _Numbers(Accumulator):
 
     of: Callable[[list[Any]], Any]
 
-    def __init__(self, memory: Memory) -> None:
-        super().__init__(memory)
+    def __init__(self, memory: Memory, key_of: KeyOf) -> None:
+        super().__init__(memory, key_of)
         self._values: list[Any] = []
 
     def add(self, value: Any) -> None:
@@ -58,8 +59,8 @@ class _Average(_Numbers):
 
 
 class _Count(Accumulator):
-    def __init__(self, memory: Memory) -> None:
-        super().__init__(memory)
+    def __init__(self, memory: Memory, key_of: KeyOf) -> None:
+        super().__init__(memory, key_of)
         self._count = 0
 
     def add(self, value: Any) -> None:
@@ -72,8 +73,8 @@ class _Count(Accumulator):
 class _Chosen(Accumulator):
     """One of the values."""
 
-    def __init__(self, memory: Memory) -> None:
-        super().__init__(memory)
+    def __init__(self, memory: Memory, key_of: KeyOf) -> None:
+        super().__init__(memory, key_of)
         self._value: Any = ABSENT
 
     def result(self) -> Any:
@@ -81,8 +82,8 @@ class _Chosen(Accumulator):
 
 
 class _First(_Chosen):
-    def __init__(self, memory: Memory) -> None:
-        super().__init__(memory)
+    def __init__(self, memory: Memory, key_of: KeyOf) -> None:
+        super().__init__(memory, key_of)
         self._seen = False
 
     def add(self, value: Any) -> None:
@@ -116,8 +117,8 @@ class _Greatest(_Chosen):
 
 
 class _Push(Accumulator):
-    def __init__(self, memory: Memory) -> None:
-        super().__init__(memory)
+    def __init__(self, memory: Memory, key_of: KeyOf) -> None:
+        super().__init__(memory, key_of)
         self._values: list[Any] = []
 
     def add(self, value: Any) -> None:
@@ -130,12 +131,12 @@ class _Push(Accumulator):
 
 
 class _AddToSet(Accumulator):
-    def __init__(self, memory: Memory) -> None:
-        super().__init__(memory)
+    def __init__(self, memory: Memory, key_of: KeyOf) -> None:
+        super().__init__(memory, key_of)
         self._values: dict[Any, Any] = {}
 
     def add(self, value: Any) -> None:
-        if value is not ABSENT and (key := equality_key(value)) not in self._values:
+        if value is not ABSENT and (key := self._key_of(value)) not in self._values:
             self._memory.hold(value)
             self._values[key] = value
 
@@ -155,19 +156,20 @@ def group(asked: Any) -> Stage:
     """Raises: CallRefused for an accumulator that is not known here."""
     if not isinstance(asked, dict) or "_id" not in asked:
         raise _refuse("$group without an _id")
-    key_of = compile_expression(asked["_id"])
+    value_of = compile_expression(asked["_id"])
     fields = {name: _accumulated(name, one) for name, one in asked.items() if name != "_id"}
 
     def run(documents: Iterable[Document], scope_of: Callable[[Document], Scope], memory: Memory) -> Iterator[Document]:
         groups: dict[Any, tuple[Any, dict[str, Accumulator]]] = {}
         for document in documents:
             scope = scope_of(document)
-            value = key_of(scope)
+            value = value_of(scope)
             value = None if value is ABSENT else value
-            key = equality_key(value)
+            key_of = equality_of(scope)
+            key = key_of(value)
             if key not in groups:
                 memory.hold(value)
-                groups[key] = value, {name: kind(memory) for name, (kind, _) in fields.items()}
+                groups[key] = value, {name: kind(memory, key_of) for name, (kind, _) in fields.items()}
             for name, (_, evaluate) in fields.items():
                 groups[key][1][name].add(evaluate(scope))
         for value, accumulated in groups.values():

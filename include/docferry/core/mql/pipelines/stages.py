@@ -20,7 +20,7 @@ from bson.int64 import Int64
 
 from docferry.core.bson_codec.order import ABSENT
 from docferry.core.bson_codec.references import fields_of
-from docferry.core.mql.expressions import Scope, scope_of, variables_of
+from docferry.core.mql.expressions import Scope, comparing, scope_of, variables_of
 from docferry.core.mql.filters import compile_filter
 from docferry.core.mql.pipelines.grouping import ACCUMULATORS, Stage, group
 from docferry.core.mql.pipelines.memory import MOST_BYTES, Memory
@@ -49,10 +49,15 @@ class Pipeline:
         return list(Memory(most_bytes).held(made))
 
 
-def compile_pipeline(stages: Sequence[Any], *, now: datetime, let: Mapping[str, Any] | None = None) -> Pipeline:
-    """Raises: CallRefused for a stage, an operator or an accumulator that is not known here, by name."""
+def compile_pipeline(
+    stages: Sequence[Any], *, now: datetime, let: Mapping[str, Any] | None = None, ordered: bool = False
+) -> Pipeline:
+    """`ordered`: documents are equal with their fields in one order, as in MongoDB.
+
+    Raises: CallRefused for a stage, an operator or an accumulator that is not known here, by name.
+    """
     asked = [_named(one) for one in as_bson({"": list(stages)})[""]]
-    variables = variables_of(let, now=now)
+    variables = comparing(variables_of(let, now=now), ordered=ordered)
     if not all(isinstance(one, dict) for name, one in asked if name == "$match"):
         raise _refuse("$match with anything but a document")
     found = matches_first(asked)
@@ -209,11 +214,11 @@ UPDATE_STAGES: Final = ("$addFields", "$set", "$project", "$unset", "$replaceRoo
 
 
 def update_pipeline(
-    stages: Sequence[Any], *, now: datetime, let: Mapping[str, Any] | None = None
+    stages: Sequence[Any], *, now: datetime, let: Mapping[str, Any] | None = None, ordered: bool = False
 ) -> Callable[[Document], Document]:
     """What an update that is a pipeline makes of a document. Raises: CallRefused as `compile_pipeline`, and for other stages."""
     for one in stages:
         if not isinstance(one, Mapping) or next(iter(one), "") not in UPDATE_STAGES:
             raise CallRefused("an update by a pipeline with other stages", f"use {' '.join(UPDATE_STAGES)}")
-    pipeline = compile_pipeline(stages, now=now, let=let)
+    pipeline = compile_pipeline(stages, now=now, let=let, ordered=ordered)
     return lambda document: pipeline.run([document])[0]
