@@ -12,6 +12,7 @@ ELSEWHERE = re.compile(r"\[([^]]+)\]\((?:\.\./)+[A-Z]+\.md\)")
 """Links to pages of the repository that are not pages of the site."""
 CHAPTERS = {
     "The night": [
+        "first-migration",
         "tour",
         "night",
         "running",
