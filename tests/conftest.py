@@ -20,7 +20,7 @@ settings.register_profile(
 settings.register_profile("thorough", settings.get_profile("usual"), max_examples=3_000, derandomize=False)
 settings.load_profile("usual")  # --hypothesis-profile=thorough for more
 
-MAY_BE_SKIPPED = ("dynamodb_local", "aws", "specifications")
+MAY_BE_SKIPPED = ("dynamodb_local", "aws", "specifications", "terraform")
 
 
 def pytest_configure() -> None:
@@ -45,7 +45,7 @@ def stack_env(stack: SandboxStack, monkeypatch: pytest.MonkeyPatch) -> dict[str,
     return stack.env()
 
 
-# --- with CI=true nothing is skipped, except what needs DynamoDB Local, AWS or MongoDB's specifications -------------
+# --- with CI=true nothing is skipped, except what needs DynamoDB Local, AWS, Terraform or MongoDB's specifications -------------
 
 
 def _forbid_skip(report: pytest.TestReport | pytest.CollectReport, *allowed: bool) -> None:

@@ -1,12 +1,10 @@
-"""The commands that fill DynamoDB: check, provision, replicas, backfill, and replication in both directions."""
+"""The commands that fill DynamoDB: check, backfill, and replication in both directions."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import click
@@ -15,7 +13,6 @@ from docferry import errors
 from docferry.cli import cutover as cli_cutover
 from docferry.cli.common import (
     EXIT_REFUSED,
-    CliProgress,
     MetricsPage,
     dry_option,
     explained,
@@ -24,15 +21,13 @@ from docferry.cli.common import (
     measured_job,
     metrics_options,
     only_option,
-    open_migration,
     opened_job,
     price_book_option,
     run_counted,
     show,
-    stop_on_signals,
 )
 from docferry.cli.render import load_text, plan_text, reverse_text
-from docferry.config import Migration, load_migration
+from docferry.config import load_migration
 from docferry.config.price_book import load_price_book
 from docferry.flows.backfill.again import begin_again, plan_again
 from docferry.flows.backfill.finish import CollectionReport
@@ -41,32 +36,24 @@ from docferry.flows.backfill.plan import plan_backfill, require_window
 from docferry.flows.cost.actual import load_cost
 from docferry.flows.cost.dry_run import dry_run_of
 from docferry.flows.cutover.phases import early_problems
-from docferry.flows.fence.marker import mark_leader
 from docferry.flows.fence.ready import describe_kinds, kinds_of_fence
 from docferry.flows.kernel.job import Job
 from docferry.flows.ledger.mapping_fingerprint import changed_since
 from docferry.flows.ledger.reverse_letters import list_reverse_letters
 from docferry.flows.preflight.check import CheckReport, check_ledger, check_migration, check_permissions, notes_of_file
-from docferry.flows.preflight.images import render_images, switch_images_on
 from docferry.flows.preflight.majority import wait_for_majority
-from docferry.flows.provision.release import release_tables
-from docferry.flows.provision.report import ProvisionReport, render_plan
-from docferry.flows.provision.run import add_replicas, ownership, provision
-from docferry.flows.provision.streams import streams_are_free
 from docferry.flows.replicate.follower import replicate
 from docferry.flows.reporting.history import with_history
 from docferry.flows.reverse.follower import reverse
 from docferry.flows.reverse.report import ReverseReport
 from docferry.flows.watch.watching import watched
 from docferry.ports.flows import Target
-from docferry.wiring import HASTY, MONGO_URI, Connections, connections_from_environment, desired, who
+from docferry.wiring import HASTY, MONGO_URI, connections_from_environment
 
 
 def add_to(group: click.Group) -> None:
     """These commands, as commands of `group`."""
-    for command in (
-        check, provision_command, release, replicas, backfill_command, replicate_command, reverse_command,
-    ):  # fmt: skip
+    for command in (check, backfill_command, replicate_command, reverse_command):
         group.add_command(command)
 
 
@@ -115,74 +102,6 @@ def _later(file: str) -> tuple[list[errors.Problem], list[str]]:
 
 def _has_mongo() -> bool:
     return bool(os.environ.get(MONGO_URI))
-
-
-@click.command("provision")
-@file_argument
-@dry_option
-@click.option("--allow-changes", is_flag=True, help="Change what differs, where DynamoDB can do so in place.")
-@price_book_option
-@json_option
-@explained
-def provision_command(file: str, dry_run: bool, allow_changes: bool, price_book: Path | None, as_json: bool) -> None:
-    """Switch change stream images on; create or verify ledger, tables, indexes, PITR, TTL, tags, and the DAX cluster; make the
-    marker in MongoDB that says who leads."""
-    migration, connections = open_migration(file)
-    owned = ownership(migration, connections.ledger(migration), connections.estate(migration))
-    if not dry_run:
-        owned.require()
-    with closing(connections.source(migration)) as source, CliProgress() as progress:
-        images = switch_images_on(migration, source, dry_run=dry_run, progress=progress)
-        cost = (
-            dry_run_of(migration, source, load_price_book(price_book), image_bytes=images.most_bytes)
-            if dry_run
-            else None
-        )
-    report = _provisioned(partial(provision, ownership=owned), migration, connections, dry_run, allow_changes)
-    if not dry_run:
-        with opened_job(file) as (job, _):
-            mark_leader(job)
-    notes = changed_since(migration, connections.ledger(migration))
-    body = report.to_dict() | {"images": images.to_dict(), "mapping_changed": notes}
-    money = cost.lines() if cost is not None else []
-    body |= {"cost": cost.to_dict()} if cost is not None else {}
-    show(body, as_json, "\n".join([render_images(images), render_plan(report), *notes, *money]))
-
-
-@click.command()
-@file_argument
-@click.option("--migration", default="", metavar="NAME", help="Which one is over; the file's own by default.")
-@json_option
-@explained
-def release(file: str, migration: str, as_json: bool) -> None:
-    """A migration that is over lets the file's tables go: another one may have them. Their items stay."""
-    ours, connections = open_migration(file)
-    over = replace(ours, name=migration or ours.name)
-    with stop_on_signals() as stop, CliProgress() as progress, connections.job(over, who(), progress, stop) as job:
-        released = release_tables(job)
-    text = f"{over.name}: {', '.join(released) or 'no table of the file'} let go"
-    show({"migration": over.name, "released": released}, as_json, text)
-
-
-@click.command()
-@file_argument
-@dry_option
-@click.option("--allow-changes", is_flag=True, help="Change what differs, where DynamoDB can do so in place.")
-@json_option
-@explained
-def replicas(file: str, dry_run: bool, allow_changes: bool, as_json: bool) -> None:
-    """Add the file's replica regions. After the load: bulk puts refuse global tables."""
-    report = _provisioned(add_replicas, *open_migration(file), dry_run, allow_changes)
-    show(report.to_dict(), as_json, render_plan(report))
-
-
-def _provisioned(
-    flow: Callable[..., ProvisionReport], migration: Migration, connections: Connections, dry_run: bool, allow: bool
-) -> ProvisionReport:
-    estate = connections.estate(migration)
-    with stop_on_signals() as stop, CliProgress() as progress:
-        wanted = desired(migration, final=streams_are_free(migration, connections.ledger(migration)))
-        return flow(wanted, estate, allow_changes=allow, dry_run=dry_run, progress=progress, stop=stop)
 
 
 @click.command("backfill")

@@ -20,7 +20,7 @@ from __future__ import annotations
 import click
 
 from docferry import __version__
-from docferry.cli import cutover, load, points, stack, status, validate
+from docferry.cli import cutover, estate, load, points, stack, status, validate
 from docferry.cli.design import analyze, cost, permissions
 
 
@@ -35,7 +35,7 @@ def main() -> None:
     """Carry a live application from MongoDB to DynamoDB, and back if need be."""
 
 
-for _commands in (stack, analyze, cost, permissions, load, validate, status, cutover, points):
+for _commands in (stack, analyze, cost, permissions, estate, load, validate, status, cutover, points):
     _commands.add_to(main)
 
 

@@ -10,6 +10,9 @@ from docferry.core.estate.values import REPLICA_MARKER, EstateChange
 OWNER = "docferry:owner:"
 """A table's tag `docferry:owner:<migration>` names the ledger's table in which that migration's claim is."""
 
+AWS_OWN = "aws:"
+"""How the tags begin that AWS puts on itself, such as the name of a CloudFormation stack."""
+
 SCRATCH = "docferry-scratch-"
 """How the names of the tables begin that a proof of a model makes and removes again."""
 
@@ -29,5 +32,5 @@ def tag_changes(want: Mapping[str, str], have: Mapping[str, str]) -> tuple[Estat
 
 def extra_tags(resource: str, want: Mapping[str, str], have: Mapping[str, str]) -> Iterator[str]:
     for key in sorted(set(have) - set(want) - {MARKER, REPLICA_MARKER}):
-        if not key.startswith(OWNER):
+        if not key.startswith((OWNER, AWS_OWN)):
             yield f"{resource}: tag {key} is not in the file; left alone"

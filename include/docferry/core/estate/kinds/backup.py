@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from docferry.core.estate.kinds.keys import describe_key
 from docferry.core.estate.resources import Ask, AwsCall, Resource, Seen, page_through
 
-_COMPLIANCE_GRACE_DAYS = 3
+COMPLIANCE_GRACE_DAYS = 3
 """AWS's least: so long a lock of the kind compliance can still be taken off; afterwards nothing can, not even AWS."""
 
 
@@ -79,7 +79,7 @@ class Vault(Resource):
     def change(self, seen: Seen, changed: Sequence[str]) -> AwsCall:
         if self.lock is None:
             return self._call("delete_backup_vault_lock_configuration", BackupVaultName=self.name)
-        grace = {"ChangeableForDays": _COMPLIANCE_GRACE_DAYS} if self.lock.compliance else {}
+        grace = {"ChangeableForDays": COMPLIANCE_GRACE_DAYS} if self.lock.compliance else {}
         return self._call(
             "put_backup_vault_lock_configuration",
             BackupVaultName=self.name,

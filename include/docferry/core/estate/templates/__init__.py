@@ -1,0 +1,1 @@
+"""The same estate as another tool's template: CloudFormation's, Terraform's. Pure."""
