@@ -11,7 +11,7 @@ MigrationError(retryable=False)
 │  ├ TransientStoreError(retryable=True)    Unavailable · TimedOut · IteratorExpired
 │  │  └ Throttled                           ControlPlaneBusy
 │  └ PermanentStoreError                    AccessDenied · TableMissing · ConditionFailed · RequestRefused
-│     └ WritesFenced · StreamTrimmed
+│     └ WritesFenced · StreamTrimmed · QuotaUsedUp
 ├ PreflightFailed(problems)                 what only the server knows says no
 ├ EstateDrift(differences)                  a table is not what the file says, and may not be changed unasked
 ├ LeaseHeld(name, holder) · LeaseLost(name)
@@ -118,6 +118,7 @@ from docferry.errors.stores import (
     ControlPlaneBusy,
     IteratorExpired,
     PermanentStoreError,
+    QuotaUsedUp,
     RequestRefused,
     StoreError,
     StreamTrimmed,
@@ -171,6 +172,7 @@ __all__ = [
     "PointFailed",
     "PreflightFailed",
     "Problem",
+    "QuotaUsedUp",
     "RefusedByStore",
     "RequestRefused",
     "ResumeTokenLost",

@@ -47,6 +47,12 @@ class AccessDenied(PermanentStoreError):
     """Wrong password, missing permission, expired credentials."""
 
 
+class QuotaUsedUp(PermanentStoreError):
+    """The account may have no more of it."""
+
+    hint = "Ask AWS for more (Service Quotas), or take it out of the file; then run the same again, which continues."
+
+
 class TableMissing(PermanentStoreError):
     """The table or index does not exist."""
 

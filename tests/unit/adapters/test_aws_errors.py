@@ -28,6 +28,35 @@ def test_every_error_of_the_service_model_is_in_the_table(service: str) -> None:
     assert not {code for code in codes if error_for("Op", code, "").code not in ERRORS}
 
 
+CALLED = {
+    "kms": ("CreateKey", "CreateAlias", "EnableKeyRotation", "ReplicateKey", "ScheduleKeyDeletion", "DeleteAlias", "TagResource"),
+    "backup": ("CreateBackupVault", "PutBackupVaultLockConfiguration", "CreateBackupPlan", "UpdateBackupPlan",
+               "CreateBackupSelection", "DeleteBackupVault", "DeleteBackupPlan", "DeleteBackupSelection", "TagResource"),
+    "sns": ("CreateTopic", "TagResource", "DeleteTopic", "GetTopicAttributes"),
+    "cloudwatch": ("PutMetricAlarm", "PutDashboard", "GetDashboard", "DeleteAlarms", "DeleteDashboards", "TagResource"),
+    "lambda": ("CreateEventSourceMapping", "UpdateEventSourceMapping", "DeleteEventSourceMapping", "ListEventSourceMappings"),
+}  # fmt: skip
+ELSEWHERE = {
+    "CloudHsmClusterInvalidConfigurationException",
+    "CustomKeyStoreInvalidStateException",
+    "CustomKeyStoreNotFoundException",
+    "XksKeyAlreadyInUseException",
+    "XksKeyInvalidConfigurationException",
+    "XksKeyNotFoundException",
+}
+"""Of keys outside KMS, which docferry makes none of."""
+
+
+@pytest.mark.parametrize("service", CALLED)
+def test_every_error_of_an_operation_that_is_called_beside_tables_is_in_the_table_or_says_that_nothing_is_there(
+    service: str,
+) -> None:
+    model = botocore.session.get_session().get_service_model(service)
+    codes = {shape.error_code for one in CALLED[service] for shape in model.operation_model(one).error_shapes}
+    unknown = {code for code in codes - ELSEWHERE if error_for("Op", code, "").code not in ERRORS}
+    assert unknown <= {"NotFound", "ResourceNotFound"}, "these are given as `absent` where they are asked for"
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [

@@ -23,6 +23,7 @@ from docferry.errors import (
     ControlPlaneBusy,
     IteratorExpired,
     PermanentStoreError,
+    QuotaUsedUp,
     RequestRefused,
     StoreError,
     StreamTrimmed,
@@ -51,6 +52,7 @@ _CODES: dict[type[StoreError], tuple[str, ...]] = {
         "ThrottledException",
         "RequestLimitExceeded",
         "TooManyRequestsException",
+        "Throttled",
         "SlowDown",
     ),
     ControlPlaneBusy: (
@@ -80,6 +82,14 @@ _CODES: dict[type[StoreError], tuple[str, ...]] = {
         "SubnetGroupAlreadyExistsFault",
         "InvalidClusterStateFault",
         "InvalidParameterGroupStateFault",
+        "AlreadyExistsException",
+        "ResourceConflictException",
+        "ResourceConflict",
+        "ConflictException",
+        "ConcurrentAccess",
+        "ConcurrentModificationException",
+        "ServiceException",
+        "InternalServiceError",
         "TransactionConflictException",
         "TransactionInProgressException",
         "ReplicatedWriteConflictException",
@@ -104,6 +114,8 @@ _CODES: dict[type[StoreError], tuple[str, ...]] = {
         "ExpiredToken",
         "ExpiredTokenException",
         "AuthFailure",
+        "AuthorizationError",
+        "RegionDisabledException",
         "OptInRequired",
         "FailedResourceAccessException",
     ),
@@ -136,8 +148,39 @@ _CODES: dict[type[StoreError], tuple[str, ...]] = {
         "FailureException",
         "KMSInvalidStateException",
         "DisabledException",
+        "InvalidRequestException",
+        "InvalidResourceStateException",
+        "MissingParameterValueException",
+        "InvalidParameter",
+        "InvalidParameterInput",
+        "InvalidParameterCombination",
+        "MissingParameter",
+        "InvalidArnException",
+        "InvalidAliasNameException",
+        "InvalidSecurity",
+        "InvalidState",
+        "MalformedPolicyDocumentException",
+        "TagException",
+        "TagPolicy",
+        "StaleTag",
+        "UnsupportedOperationException",
     ),
-    # What was named does not exist, or a quota is used up: an operator must act.
+    QuotaUsedUp: (
+        # LimitExceededException is here for other services than DynamoDB: see `quota_of`.
+        "ClusterQuotaForCustomerExceededFault",
+        "NodeQuotaForClusterExceededFault",
+        "NodeQuotaForCustomerExceededFault",
+        "ParameterGroupQuotaExceededFault",
+        "ServiceQuotaExceededException",
+        "SubnetGroupQuotaExceededFault",
+        "SubnetQuotaExceededFault",
+        "TooManyTagsException",
+        "TagQuotaPerResourceExceeded",
+        "LimitExceeded",
+        "TagLimitExceeded",
+        "TopicLimitExceeded",
+    ),
+    # What was named does not exist: an operator must act.
     PermanentStoreError: (
         "BackupNotFoundException",
         "ExportNotFoundException",
@@ -165,16 +208,7 @@ _CODES: dict[type[StoreError], tuple[str, ...]] = {
         "SubnetGroupNotFoundFault",
         "TagNotFoundFault",
         "ServiceLinkedRoleNotFoundFault",
-        "ClusterQuotaForCustomerExceededFault",
         "InsufficientClusterCapacityFault",
-        "NodeQuotaForClusterExceededFault",
-        "NodeQuotaForCustomerExceededFault",
-        "ParameterGroupQuotaExceededFault",
-        "ServiceQuotaExceededException",
-        "SubnetGroupQuotaExceededFault",
-        "SubnetQuotaExceededFault",
-        "TooManyTagsException",
-        "TagQuotaPerResourceExceeded",
     ),
 }
 ERRORS: dict[str, type[StoreError]] = {code: kind for kind, codes in _CODES.items() for code in codes}
@@ -236,10 +270,15 @@ def _refined(code: str, message: str) -> type[StoreError] | None:
     all read 2026-11-29.
     """
     if code == "LimitExceededException" and _QUOTA.search(message) and "simultaneously" not in message:
-        return PermanentStoreError
+        return QuotaUsedUp
     if code == "ValidationException" and _TTL_LOCK.search(message):
         return ControlPlaneBusy
     return ERRORS.get(code)
+
+
+def quota_of(error: ControlPlaneBusy) -> StoreError:
+    """What another service than DynamoDB means by LimitExceededException: not that it is at work, but that it takes no more."""
+    return QuotaUsedUp(error.message, operation=error.operation, code=error.code)
 
 
 def _cancelled(message: str) -> type[StoreError]:

@@ -29,7 +29,7 @@ from docferry.flows.provision.report import (
     ProvisionReport,
     report_applied,
 )
-from docferry.flows.provision.subjects import ResourceLook, Subject, plan_of, replica_subjects, table_subjects
+from docferry.flows.provision.subjects import ResourceLook, Subject, about, plan_of, replica_subjects, table_subjects
 from docferry.ports.flows import Estate, Ledger, Progress, StopSignal
 
 BUSY_POLLS = 10
@@ -100,7 +100,7 @@ def provision(
     Raises: PreflightFailed, EstateDrift (before any table was touched); Stopped (run again to continue); RetryExhausted;
             StoreError; InvariantBroken, if AWS accepted a step and does not show it.
     """
-    run = _Run(
+    run = StepRun(
         estate=estate, allow_changes=allow_changes, progress=progress, stop=stop, patience=patience or Patience(),
         ownership=ownership, waiting=desired.around.waiting,
     )  # fmt: skip
@@ -123,7 +123,7 @@ def add_replicas(
     continues what was interrupted.
     Raises: as `provision`; PreflightFailed, if a table is missing or DynamoDB would refuse replicas of it.
     """
-    run = _Run(
+    run = StepRun(
         estate=estate, allow_changes=allow_changes, progress=progress, stop=stop, patience=patience or Patience()
     )
     return run.carry_out(
@@ -140,7 +140,7 @@ class _Trouble:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Run:
+class StepRun:
     estate: Estate
     allow_changes: bool
     progress: Progress
@@ -197,10 +197,11 @@ class _Run:
             self._allow(look.plan)
             self.progress.say(f"{step.resource}: {step.action} {step.detail}".rstrip())
             try:
-                self.estate.apply(step)
+                with about(f"{step.resource}: {step.action} {step.detail}".rstrip()):
+                    self.estate.apply(step)
             except TransientStoreError as error:
                 # The answer may be lost and the step done: look again before anything is sent twice.
-                trouble = self._bear(error, step.action, trouble)
+                trouble = self._bear(error, f"{step.resource}: {step.action}", trouble)
                 look = self.wait_until_settled(subject)
                 if all(left.key != step.key for left in look.plan.steps):
                     done.append(step)
@@ -250,7 +251,7 @@ class _Run:
         """Look, pause, look again: the first pauses are short, because most changes are quick."""
         pause_s = min(0.05, self.patience.poll_s)
         while True:
-            yield self.patiently(f"reading {subject.resource}", subject.look)
+            yield self.patiently(f"reading {subject.resource}", subject.seen)
             self._pause(pause_s)
             pause_s = min(pause_s * 2, self.patience.poll_s)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from docferry.core.estate.dax import dax_fields, plan_dax
@@ -19,10 +20,7 @@ from docferry.core.estate.values import (
     TableSpec,
     TableState,
 )
-from docferry.errors import (
-    PreflightFailed,
-    Problem,
-)
+from docferry.errors import AccessDenied, PermanentStoreError, PreflightFailed, Problem, QuotaUsedUp
 from docferry.flows.provision.report import (
     ProvisionPlan,
     ResourceOutcome,
@@ -42,8 +40,32 @@ class ResourceLook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
+    """`look` raises StoreError; `seen` the same with the resource's name in it."""
+
     resource: str
     look: Callable[[], ResourceLook]
+
+    def seen(self) -> ResourceLook:
+        with about(self.resource):
+            return self.look()
+
+
+_ADVICE = {
+    AccessDenied: "docferry iam prints what is needed; a region that the account has not enabled says no in the same way",
+    QuotaUsedUp: "",  # its hint says it
+}
+
+
+@contextmanager
+def about(what: str) -> Iterator[None]:
+    """AWS's refusal inside names what was asked for, and what to do."""
+    try:
+        yield
+    except PermanentStoreError as error:
+        kind = type(error)
+        advice = _ADVICE.get(kind, "" if error.hint else "mend it, and run the same again, which continues")
+        text = f"{what}: {error.message}" + (f" ({advice})" if advice else "")
+        raise kind(text, operation=error.operation, code=error.code) from error
 
 
 def table_subjects(desired: DesiredEstate, estate: Estate) -> tuple[Subject, ...]:
@@ -136,7 +158,7 @@ def _replica_fields(there: TableState | None) -> Mapping[str, str]:
 def plan_of(subjects: tuple[Subject, ...]) -> ProvisionPlan:
     estate, resources, busy = EstatePlan(), [], []
     for subject in subjects:
-        look = subject.look()
+        look = subject.seen()
         estate += look.plan
         outcome = ResourceOutcome.PLANNED if look.plan.steps else ResourceOutcome.UNCHANGED
         resources.append(ResourceReport(resource=subject.resource, outcome=outcome, fields=look.fields))

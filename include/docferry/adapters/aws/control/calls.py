@@ -9,8 +9,9 @@ from botocore.config import Config
 from botocore.session import Session
 
 from docferry.adapters.aws.endpoint import aws_client
-from docferry.adapters.aws.errors import call_or_none
+from docferry.adapters.aws.errors import call_or_none, quota_of
 from docferry.core.estate.resources import AwsCall
+from docferry.errors import ControlPlaneBusy
 
 
 class ControlPlane:
@@ -23,7 +24,12 @@ class ControlPlane:
     def ask(self, call: AwsCall) -> Mapping[str, Any] | None:
         """The reply; None where AWS says by one of `call.absent` that there is no such thing. Raises StoreError."""
         operation = getattr(self._client(call.service, call.region or self._region), call.operation)
-        return call_or_none(operation, *call.absent, **call.arguments)
+        try:
+            return call_or_none(operation, *call.absent, **call.arguments)
+        except ControlPlaneBusy as error:
+            if call.service == "dynamodb" or error.code != "LimitExceededException":
+                raise
+            raise quota_of(error) from error
 
     def _client(self, service: str, region: str) -> Any:
         if (service, region) not in self._clients:
