@@ -20,7 +20,7 @@ from docferry.config.transforms import find_transform
 from docferry.config.yaml_lines import Lines, Path_, dotted, problem_at
 from docferry.core.bson_codec.hints import NATURAL, parse_declared
 from docferry.core.compare.key_sets import disjoint, first_word
-from docferry.core.mapping.guards import compile_guards
+from docferry.core.mapping.guards import compile_guards, guard_name_problem
 from docferry.core.mapping.items import SYSTEM
 from docferry.core.mapping.key_templates import Template, parse_key, parse_template, without_shard
 from docferry.core.settings import PLAIN_KEY, KeyDesign
@@ -271,8 +271,11 @@ class MappingChecker:
                 where = (*at, "children", child_name)
                 kinds.append(_Kind(where, settings.table, child.entity, pk, parse_key(child.key.get("SK"), types[-1])))
             for guard in compile_guards(settings):
-                sk = parse_key(guard.sk or None)
-                kinds.append(_Kind((*at, "unique"), settings.table, guard.entity, parse_template(guard.template), sk))
+                if guard_name_problem(name, guard.settings.name):
+                    continue  # told already, and no key is made of it
+                values = (f"{{value{number}}}" for number in range(len(guard.settings.fields)))
+                made = parse_template("#".join((guard.entity, *values)))  # a field may have a name that no template can
+                kinds.append(_Kind((*at, "unique"), settings.table, guard.entity, made, parse_key(guard.sk or None)))
         entities: dict[tuple[str, str], _Kind] = {}
         for kind in kinds:
             one = entities.setdefault((kind.table, kind.entity), kind)
