@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import time
 import traceback
@@ -358,19 +357,6 @@ def _places(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 TREES = [yaml.safe_load(SHOP), yaml.safe_load(SMALL)]
-
-
-@pytest.mark.parametrize("name", [":", "a:b", "{", "a#b", "~"])
-def test_a_unique_index_of_a_field_that_no_template_could_name_is_loaded_or_refused(name: str) -> None:
-    text = yaml.safe_load(SHOP)
-    for fields in ([name], ["email", name]):
-        text["collections"]["users"]["unique"] = {"odd": fields}
-        for file in (
-            text,
-            {**text, "collections": {"users": {**text["collections"]["users"], "unique": {name: fields}}}},
-        ):
-            with contextlib.suppress(ConfigError):
-                parse_migration(yaml.safe_dump(file).encode())
 
 
 @given(st.sampled_from(TREES), st.lists(st.tuples(st.integers(0, 999), _odd, st.booleans()), min_size=1, max_size=3))

@@ -69,3 +69,14 @@ def test_a_key_that_could_be_a_guards_is_refused() -> None:
         parse_migration(FILE.format(
             unique="{a: [a]}", collection="unmapped: keep", key="{x}#{y}#{z}", table=""
         ).replace("SK: PROFILE", 'SK: "{w}"').encode())  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [":", "a:b", "a}", "a#b"])
+def test_a_field_may_have_a_name_that_no_template_of_a_key_can_hold(name: str) -> None:
+    assert parsed(f'{{odd: ["{name}", b]}}') == (UniqueSettings(name="odd", key={name: 1, "b": 1}),)
+
+
+@pytest.mark.parametrize("name", ["a#b", "{", "}"])
+def test_an_index_has_a_name_that_a_key_can_hold(name: str) -> None:
+    with pytest.raises(ConfigError, match="short name"):
+        parsed(f'{{"{name}": [a]}}')
