@@ -52,9 +52,10 @@ def test_a_part_that_is_missing_is_one_finding_with_its_document_and_is_repaired
     name = item["_p"]["L"][3]["S"]
     rig.dynamodb.delete_item(TableName=rig.table, Key={"PK": {"S": f"PART#{name}"}, "SK": {"S": "PART"}})
     with Following(rig):
-        (found,) = validate(rig).differences
+        before = repair(rig).before  # it validates first
+        assert before is not None
+        (found,) = before.differences
         assert (found.collection, found.id, found.path) == ("products", str(product["_id"]), "_p")
-        repair(rig)
         assert validate(rig).ok
     require_same(rig)
     assert left_over(rig) == set()
