@@ -43,7 +43,8 @@ class TypeBorder:
             return value
         if isinstance(value, list):
             return [self.to_internal(one) for one in value]
-        return self.stored(value) if isinstance(value, Mapping) else value
+        # As a value: a document of its own would have its _id moved to the front, and MongoDB counts that as no change.
+        return self.stored({"": value})[""] if isinstance(value, Mapping) else value
 
     def to_application(self, document: D) -> D:
         """A document, or None, to the application."""
