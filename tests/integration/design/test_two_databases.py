@@ -106,6 +106,13 @@ def test_client_writes_both_and_finds_them_as_pymongo_does(rig: Rig) -> None:
         assert [one["_id"] for one in manager["orders"].find({"buyer": "b0"}, sort=[("at", 1)])] == [0, 3, 6, 9]
         assert manager.get_metrics()["counts"]["read.served"] == 3
 
+    set_mode(rig, MODES["DYNAMODB_ONLY"])
+    with wiring.connect(rig.file) as manager:
+        found = [
+            list(them["orders"].aggregate([{"$match": {"_id": 5}}])) for them in (manager, manager.client[other.name])
+        ]
+    assert found == [[order(5, total=500)], [past(5, year=5)]]
+
 
 def test_name_that_both_databases_have_is_refused(rig: Rig) -> None:
     source = rig.job().source

@@ -68,12 +68,17 @@ class _Named:
     """What both kinds of collection are: the same name of the same manager is the same collection."""
 
     def __init__(
-        self, manager: _Manager, name: str, calls: CollectionCalls, queries: Queries, delegated: DelegatedCalls
+        self,
+        manager: _Manager,
+        name: str,
+        calls: CollectionCalls,
+        queries: Queries,
+        aggregations: Aggregations,
+        delegated: DelegatedCalls,
     ) -> None:
         self.database, self.name = manager, name
         self._known = manager.parts.mongo.name_of(name)
-        self._calls, self.queries, self._delegated = calls, queries, delegated
-        self._aggregations = Aggregations(manager.parts, name)
+        self._calls, self.queries, self._aggregations, self._delegated = calls, queries, aggregations, delegated
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:

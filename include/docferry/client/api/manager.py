@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from docferry.client.api.collections import AsyncCollection, Collection, _Named
 from docferry.client.context import ClientContext
+from docferry.client.reads.aggregate import Aggregations
 from docferry.client.reads.route import Queries
 from docferry.client.reads.shadow import Shadow
 from docferry.client.transport.sync_driver import run
@@ -41,7 +42,7 @@ class _Manager:
     def _take(self, parts: ClientContext, transactions: Transactions) -> None:
         self._parts, self._transactions = parts, transactions
         self._delegated = DelegatedCalls(parts, WriteGate(parts), transactions)
-        self._calls: dict[str, tuple[CollectionCalls, Queries, DelegatedCalls]] = {}
+        self._calls: dict[str, tuple[CollectionCalls, Queries, Aggregations, DelegatedCalls]] = {}
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -92,7 +93,7 @@ class _Manager:
         database, collection = where.place_of(name)
         return self.in_database(database)[collection]
 
-    def _of(self, name: str) -> tuple[CollectionCalls, Queries, DelegatedCalls]:
+    def _of(self, name: str) -> tuple[CollectionCalls, Queries, Aggregations, DelegatedCalls]:
         """A collection's writes and reads; made once, because an application names its collections in every request."""
         found = self._calls.get(name)
         if found is None:
@@ -100,6 +101,7 @@ class _Manager:
             found = (
                 CollectionCalls(self._parts, known, self._delegated),
                 Queries(self._parts, known, self._shadow),
+                Aggregations(self._parts, known),
                 self._delegated,
             )
             self._calls[name] = found
