@@ -137,7 +137,8 @@ async def _mend_guards(job: Job, target: Target, before: ValidationReport, repor
     if not before.guards:
         return
     async with writing(job.ledger, job.identity, "repair", job.stop, Flow.REPAIR_GUARDS) as leased:
-        work = GuardMending(job, target, leased)
+        mode = await in_thread(read_mode, job.ledger, stop=job.stop)
+        work = GuardMending(job, target, leased, mode.floor)
         for collection, wrong in before.guards.items():
             mapping = job.migration.mapping(collection)
             await work.documents(mapping, sorted({id_data for id_data, _ in wrong if id_data}))

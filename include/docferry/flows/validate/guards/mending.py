@@ -23,7 +23,7 @@ from docferry.errors import Stopped
 from docferry.flows.kernel.job import Job
 from docferry.flows.kernel.threads import in_thread
 from docferry.flows.ledger.budget import LedgerBudget, budget_of
-from docferry.flows.ledger.modes import CLOCKS_S, read_mode
+from docferry.flows.ledger.modes import CLOCKS_S
 from docferry.flows.ledger.rooms.reverse_stream import read_reverse
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.validate.reverse_looks import Held, guard_keys_of, held_at, is_guard_of, places_of_guard
@@ -44,10 +44,10 @@ class MendedGuards:
 
 
 class GuardMending:
-    """`leased` raises once the lease is lost under which all of it is read and written."""
+    """`leased` raises once the lease is lost under which all of it is read and written; `floor` is that of the mode meanwhile."""
 
-    def __init__(self, job: Job, target: Target, leased: Guard) -> None:
-        self.job, self.target, self.leased = job, target, leased
+    def __init__(self, job: Job, target: Target, leased: Guard, floor: int) -> None:
+        self.job, self.target, self.leased, self.floor = job, target, leased, floor
         self.done = MendedGuards()
         self.budget = LedgerBudget(job.ledger, "wcu", budget_of(job.migration), job.stop)
 
@@ -113,8 +113,7 @@ class GuardMending:
             self.done.kept += 1
             return
         assert one.data is not None
-        floor = (await in_thread(read_mode, self.job.ledger, stop=self.job.stop)).floor
-        version = max(floor, version_in(there) + 1 if there is not None else 0)  # the client's own are above the floor
+        version = max(self.floor, version_in(there) + 1 if there is not None else 0)  # the client's own are above the floor
         made = {key_of(item): item for item in mapping.guard_items(decode_document(one.data), version)}
         written = await self.target.put_newer(mapping.table, [made[key]], self.budget, self.guard)
         if (
