@@ -332,7 +332,20 @@ class DynamoTarget:
         self, table: str, segment: int, segments: int, start: Item | None, attributes: Sequence[str] = ()
     ) -> TargetPage:
         layout = self._layout(table)
-        attributes = [name for one in attributes if (name := layout.name_of(one)) is not None]
+        names = [name for one in attributes if (name := layout.name_of(one)) is not None]
+        reply = await self._page(table, segment, segments, start, names)
+        items = reply["Items"] if layout.plain else await self._parts(table).whole(reply["Items"])
+        return TargetPage(items, reply.get("LastEvaluatedKey"))
+
+    async def parts(self, table: str, segment: int, segments: int, start: Item | None) -> PartsPage:
+        names = [*self._layout(table).key_names, KIND, "_v", OF]
+        reply = await self._page(table, segment, segments, start, names)
+        return await self._parts(table).unnamed(reply["Items"], reply.get("LastEvaluatedKey"))
+
+    async def _page(
+        self, table: str, segment: int, segments: int, start: Item | None, names: Sequence[str]
+    ) -> dict[str, Any]:
+        """Of a segment, with all attributes or only these, by the table's names."""
         request: dict[str, Any] = {
             "TableName": table,
             "Segment": segment,
@@ -341,21 +354,10 @@ class DynamoTarget:
         }
         if start is not None:
             request["ExclusiveStartKey"] = start
-        if attributes:
-            request["ProjectionExpression"] = ",".join(f"#a{index}" for index in range(len(attributes)))
-            request["ExpressionAttributeNames"] = {f"#a{index}": name for index, name in enumerate(attributes)}
-        reply = await self._read("Scan", request)
-        items = reply["Items"] if layout.plain else await self._parts(table).whole(reply["Items"])
-        return TargetPage(items, reply.get("LastEvaluatedKey"))
-
-    async def parts(self, table: str, segment: int, segments: int, start: Item | None) -> PartsPage:
-        names = [*self._layout(table).key_names, KIND, "_v", OF]
-        request = {"TableName": table, "Segment": segment, "TotalSegments": segments, "ConsistentRead": True}
-        request |= {"ExclusiveStartKey": start} if start is not None else {}
-        request["ProjectionExpression"] = ",".join(f"#a{index}" for index in range(len(names)))
-        request["ExpressionAttributeNames"] = {f"#a{index}": name for index, name in enumerate(names)}
-        reply = await self._read("Scan", request)
-        return await self._parts(table).unnamed(reply["Items"], reply.get("LastEvaluatedKey"))
+        if names:
+            request["ProjectionExpression"] = ",".join(f"#a{index}" for index in range(len(names)))
+            request["ExpressionAttributeNames"] = {f"#a{index}": name for index, name in enumerate(names)}
+        return await self._read("Scan", request)
 
     async def partition(self, table: str, partition_key: str) -> AsyncIterator[Item]:
         layout = self._layout(table)

@@ -113,7 +113,9 @@ class GuardMending:
             self.done.kept += 1
             return
         assert one.data is not None
-        version = max(self.floor, version_in(there) + 1 if there is not None else 0)  # the client's own are above the floor
+        version = max(
+            self.floor, version_in(there) + 1 if there is not None else 0
+        )  # the client's own are above the floor
         made = {key_of(item): item for item in mapping.guard_items(decode_document(one.data), version)}
         written = await self.target.put_newer(mapping.table, [made[key]], self.budget, self.guard)
         if (
