@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from docferry.errors import NotApplied, PreflightFailed
@@ -16,15 +14,13 @@ from docferry.flows.ledger.reverse_letters import list_reverse_letters
 from docferry.flows.reverse.follower import record_stream_start, reverse
 from docferry.flows.reverse.proof import wait_until_applied
 from docferry.flows.reverse.report import ReverseReport
-from docferry.ports.flows import Target
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig
 from support.processes import Victim
 from support.replicate.rig import assert_equal, end, live_shop, verdict
 from support.reverse.application import Application, begin_here, job_of, switch_stream_on
 from support.reverse.rig import dynamodb_leads
-
-T = TypeVar("T")
+from support.validate.planting import with_target
 
 
 @pytest.fixture
@@ -41,19 +37,9 @@ def job(rig: Rig) -> Iterator[Job]:
     made.sink.close()  # type: ignore[attr-defined]
 
 
-def with_target(rig: Rig, use: Callable[[Target], Awaitable[T]]) -> T:
-    async def run() -> T:
-        target = rig.target()
-        try:
-            return await use(target)
-        finally:
-            await target.close()
-
-    return asyncio.run(run())
-
-
 def follow(rig: Rig, job: Job) -> ReverseReport:
-    return with_target(rig, lambda target: reverse(job, target, until_caught_up=True))
+    report: ReverseReport = with_target(rig, lambda target: reverse(job, target, until_caught_up=True))
+    return report
 
 
 def test_everything_written_to_dynamodb_reaches_mongodb_exactly(rig: Rig, job: Job) -> None:

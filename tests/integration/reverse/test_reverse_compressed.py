@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from docferry.flows.ledger.reverse_letters import list_reverse_letters
-from docferry.flows.reverse.follower import reverse
-from docferry.flows.reverse.report import ReverseReport
 from docferry.rehearsal.independent import judge
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig
 from support.replicate.compressed import SIZES, compressed, compressing_shop, pages
 from support.replicate.rig import end
-from support.reverse.application import Application, begin_here, job_of
+from support.reverse.application import Application, begin_here, follow_back
 from support.validate.planting import user
 
 
@@ -26,22 +22,6 @@ def rig(stack: SandboxStack, tmp_path: Path) -> Iterator[Rig]:
     made.load()
     yield made
     end(made)
-
-
-def follow(rig: Rig) -> ReverseReport:
-    job = job_of(rig, rig.streams(), threading.Event())
-
-    async def work() -> ReverseReport:
-        target = rig.target()
-        try:
-            return await reverse(job, target, until_caught_up=True)
-        finally:
-            await target.close()
-
-    try:
-        return asyncio.run(work())
-    finally:
-        job.sink.close()  # type: ignore[attr-defined]
 
 
 def test_large_documents_go_back_grow_shrink_and_go(rig: Rig) -> None:
@@ -55,7 +35,7 @@ def test_large_documents_go_back_grow_shrink_and_go(rig: Rig) -> None:
         application.change("users", large, large | {"username": f"moved {size}"})
         made[size] = large | {"username": f"moved {size}"}
     assert len(compressed(rig)) == 2 * len(SIZES)
-    assert follow(rig).dead == 0
+    assert follow_back(rig).dead == 0
     found = judge.judge_shop(rig.database, rig.dynamodb, rig.table, live=True)
     assert found.counts == (0, 0, 0), found
     application.change("users", made[SIZES[0]], made[SIZES[0]] | {"note": "small", "addresses": []})
@@ -65,11 +45,11 @@ def test_large_documents_go_back_grow_shrink_and_go(rig: Rig) -> None:
     version = f"{application.version + 1:022x}"
     damaged = item | {"_v": {"S": version}, "_z": {"B": item["_z"]["B"][:-1]}}
     rig.dynamodb.put_item(TableName=rig.table, Item=damaged)
-    assert follow(rig).dead == 1
+    assert follow_back(rig).dead == 1
     (letter,) = list_reverse_letters(rig.ledger)
     assert (letter.collection, letter.id) == ("users", str(made[SIZES[2]]["_id"]))
     rig.dynamodb.put_item(TableName=rig.table, Item=item | {"_v": {"S": f"{application.version + 2:022x}"}})
-    assert follow(rig).dead == 0
+    assert follow_back(rig).dead == 0
     assert list_reverse_letters(rig.ledger) == []
     found = judge.judge_shop(rig.database, rig.dynamodb, rig.table, live=True)
     assert found.counts == (0, 0, 0), found

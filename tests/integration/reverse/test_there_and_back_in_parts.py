@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 from docferry.flows.replicate import follower as replicate
-from docferry.flows.reverse.follower import reverse
-from docferry.flows.reverse.report import ReverseReport
 from docferry.rehearsal.independent import judge
 from docferry.sandbox import SandboxReplicaSet, SandboxStack
 from support.backfill.rig import Rig
 from support.replicate.compressed import SIZES, compressing_shop, left_over, parts
 from support.replicate.rig import Following, end, large
-from support.reverse.application import Application, begin_here, job_of
+from support.reverse.application import Application, begin_here, follow_back
 from support.validate.planting import MAKERS, user
 
 pytestmark = pytest.mark.xdist_group("in_parts")
@@ -56,22 +53,6 @@ def meanwhile(work: Callable[[], None]) -> Iterator[threading.Thread]:
     assert not thread.is_alive()
     for error in failed:
         raise error
-
-
-def follow_back(rig: Rig) -> ReverseReport:
-    job = job_of(rig, rig.streams(), threading.Event())
-
-    async def work() -> ReverseReport:
-        target = rig.target()
-        try:
-            return await reverse(job, target, until_caught_up=True)
-        finally:
-            await target.close()
-
-    try:
-        return asyncio.run(work())
-    finally:
-        job.sink.close()  # type: ignore[attr-defined]
 
 
 def require_same(rig: Rig) -> None:

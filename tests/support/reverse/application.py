@@ -18,8 +18,9 @@ from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.versions import snapshot_version
 from docferry.flows.fence.marker import mark_leader
 from docferry.flows.kernel.job import Job
-from docferry.flows.reverse.follower import record_stream_start
+from docferry.flows.reverse.follower import record_stream_start, reverse
 from docferry.flows.reverse.proof import Write
+from docferry.flows.reverse.report import ReverseReport
 from docferry.ports.flows import StopSignal
 from docferry.rehearsal.independent import judge
 from docferry.testing.jobs import make_job
@@ -28,7 +29,7 @@ from docferry.wiring import who
 from support.backfill.rig import Rig, eventually
 from support.replicate.rig import Said
 from support.reverse.rig import dynamodb_leads
-from support.validate.planting import MAKERS
+from support.validate.planting import MAKERS, with_target
 
 Document = dict[str, Any]
 
@@ -138,3 +139,13 @@ def job_of(rig: Rig, streams: DynamoStreams, stop: StopSignal) -> Job:
         progress=Said(),
         stop=stop,
     )
+
+
+def follow_back(rig: Rig) -> ReverseReport:
+    """MongoDB follows what DynamoDB's stream has by now, by a job of its own."""
+    job = job_of(rig, rig.streams(), threading.Event())
+    try:
+        report: ReverseReport = with_target(rig, lambda target: reverse(job, target, until_caught_up=True))
+    finally:
+        job.sink.close()  # type: ignore[attr-defined]
+    return report
