@@ -10,6 +10,7 @@ import pytest
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig
 from support.client.cases import CASES
+from support.client.counted import COUNTED, COUNTED_OF_MANY
 from support.client.delegated import DELEGATED
 from support.client.many import MANY
 from support.client.rig import MODES, Asynchronous, Blocking, Db, Plain, application, connected, set_mode
@@ -26,7 +27,7 @@ def expected(stack: SandboxStack) -> Callable[[str], list[Any]]:
         if case not in found:
             plain = Plain(stack.env()["DOCFERRY_APP_MONGO_URI"], f"plain{uuid.uuid4().hex[:8]}")
             create_unique_indexes(plain.database)
-            found[case] = (CASES | DELEGATED | MANY | TRANSACTIONS)[case](plain)
+            found[case] = (CASES | COUNTED | DELEGATED | MANY | COUNTED_OF_MANY | TRANSACTIONS)[case](plain)
             plain.close()
         return found[case]
 

@@ -11,6 +11,7 @@ import pytest
 from docferry.sandbox import SandboxStack
 from support.backfill.rig import Rig
 from support.client.cases import ANN, CASES, order
+from support.client.counted import COUNTED, COUNTED_OF_MANY
 from support.client.many import MANY
 from support.client.rig import (
     MODES,
@@ -25,17 +26,19 @@ from support.client.rig import (
 )
 from support.transactions.cases import TRANSACTIONS
 
+ONE, SEVERAL = CASES | COUNTED, MANY | COUNTED_OF_MANY
 
-@pytest.mark.parametrize("case", CASES)
+
+@pytest.mark.parametrize("case", ONE)
 def test_call_has_pymongos_outcome_in_every_mode(
     served: tuple[Rig, Db], expected: Callable[[str], list[Any]], case: str
 ) -> None:
     rig, db = served
     empty(rig)
-    assert CASES[case](db) == expected(case)
+    assert ONE[case](db) == expected(case)
 
 
-@pytest.mark.parametrize("case", MANY)
+@pytest.mark.parametrize("case", SEVERAL)
 def test_call_of_several_documents_has_pymongos_outcome_under_each_leader(
     served: tuple[Rig, Db], expected: Callable[[str], list[Any]], case: str
 ) -> None:
@@ -44,7 +47,7 @@ def test_call_of_several_documents_has_pymongos_outcome_under_each_leader(
     if db.manager.get_metrics()["configuration"]["mode"] == "DYNAMODB_READS":
         return  # what such calls write comes there by replication, of which there is none here
     empty(rig)
-    assert MANY[case](db) == expected(case)
+    assert SEVERAL[case](db) == expected(case)
 
 
 @pytest.mark.parametrize("case", TRANSACTIONS)

@@ -16,6 +16,7 @@ from docferry.client.writes.leading import LeadingWrites, updating
 from docferry.config import parse_migration
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.core.mapping.items import Document
+from docferry.core.mql.updates import Changed
 from support.client.memory_table import MemoryTable
 
 LEADS = ModeState(mode=Mode.DYNAMODB_ONLY, epoch=1, floor=1 << 40)
@@ -53,7 +54,7 @@ collections:
         run(self.writes.insert(LEADS, dict(USER)))
 
     def find(self, **more: Any) -> Document | None:
-        return run(self.writes.change(LEADS, ANN | more, lambda document: document, None)).before
+        return run(self.writes.change(LEADS, ANN | more, lambda document: Changed(document, False), None)).before
 
     def update(self, update: Any, **more: Any) -> bool:
         """Whether it changes anything."""

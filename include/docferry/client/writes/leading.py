@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mql.expressions import variables_of
 from docferry.core.mql.filters import compile_filter
 from docferry.core.mql.projection import sort_documents
-from docferry.core.mql.updates import Updating, check_insert
+from docferry.core.mql.updates import Changed, Updating, check_insert
 from docferry.errors import ConditionFailed, KeyTaken, RetryExhausted, Unavailable, UpdateRefused
 
 T = TypeVar("T")
@@ -28,15 +28,19 @@ T = TypeVar("T")
 BACKOFF = Backoff(for_s=10.0, first_s=0.01, cap_s=0.25)
 """Of a write that another process is quicker to write each time."""
 
-Change = Callable[[Document], Document]
+Change = Callable[[Document], Changed]
 
 
 @dataclass(frozen=True, slots=True)
 class LeadingChange:
-    """What a write did. `before` None: nothing matched; `after` None: nothing is there now, `before` itself: nothing changed."""
+    """What a write did. `before` None: nothing matched; `after` None: nothing is there now, `before` itself: nothing changed.
 
-    before: Document | None
-    after: Document | None
+    `modified`: MongoDB would count it, which it does of some that leave everything as it was, too.
+    """
+
+    before: Document | None = field(repr=False)
+    after: Document | None = field(repr=False)
+    modified: bool
 
 
 async def until_taken(
@@ -69,6 +73,16 @@ async def until_taken(
 def is_change(mapping: DocumentMapping, before: Document, after: Document) -> bool:
     """Whether there is anything to write."""
     return any(compare_values(before, after, "", ordered=mapping.keeps_order))
+
+
+def _changed(mapping: DocumentMapping, before: Document, change: Change | None) -> LeadingChange:
+    """What is to be done with a document that was found."""
+    if change is None:
+        return LeadingChange(before, None, modified=True)
+    made = change(before)
+    if is_change(mapping, before, made.document):
+        return LeadingChange(before, made.document, modified=True)
+    return LeadingChange(before, before, modified=made.counted)
 
 
 def updating(
@@ -141,16 +155,15 @@ class LeadingWrites:
             found, before = await self._first(mapping, plan, sort)
             if found is None or before is None:
                 if otherwise is None:
-                    return LeadingChange(None, None)
+                    return LeadingChange(None, None, modified=False)
                 made = otherwise()
                 made.setdefault("_id", ObjectId())
                 await self.insert(state, made)
-                return LeadingChange(None, made)
-            after = change(before) if change is not None else None
-            if after is not None and not is_change(mapping, before, after):
-                return LeadingChange(before, before)
-            await putter.replace(found, after, state.floor)
-            return LeadingChange(before, after)
+                return LeadingChange(None, made, modified=False)
+            done = _changed(mapping, before, change)
+            if done.after is not before:
+                await putter.replace(found, done.after, state.floor)
+            return done
 
         return await until_taken(self._parts, self._name, attempt)
 
@@ -208,7 +221,7 @@ class LeadingWrites:
                 error.add_note(f"{self._name}: {modified} document(s) of {len(keys)} had been changed")
                 raise
             matched += done.before is not None
-            modified += done.after is not done.before
+            modified += done.modified
         return matched, modified
 
     async def _change_at(self, state: ModeState, key: ItemKey, plan: Plan, change: Change | None) -> LeadingChange:
@@ -218,12 +231,11 @@ class LeadingWrites:
         found = await reader.place(key)
         before = reader.document(found)
         if before is None or not plan.filter.matches(before):
-            return LeadingChange(None, None)
-        after = change(before) if change is not None else None
-        if after is not None and not is_change(mapping, before, after):
-            return LeadingChange(before, before)
-        await self._parts.putter(mapping).replace(found, after, state.floor)
-        return LeadingChange(before, after)
+            return LeadingChange(None, None, modified=False)
+        done = _changed(mapping, before, change)
+        if done.after is not before:
+            await self._parts.putter(mapping).replace(found, done.after, state.floor)
+        return done
 
     async def _first(
         self, mapping: DocumentMapping, plan: Plan, sort: Sort

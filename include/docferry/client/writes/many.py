@@ -22,7 +22,7 @@ from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document
 from docferry.core.mql.expressions import variables_of
 from docferry.core.mql.projection import project
-from docferry.core.mql.updates import check_replacement, replacement_upserted
+from docferry.core.mql.updates import replaced, replacement_upserted
 from docferry.ports.client import BulkRequest
 
 _TAKEN = frozenset({
@@ -199,7 +199,7 @@ class ManyCalls:
         if one.method == "delete_one":
             done.add(nRemoved=int(found.before is not None))
         elif found.before is not None:
-            done.updated(index, 1, int(found.after is not found.before), None)
+            done.updated(index, 1, int(found.modified), None)
         elif found.after is not None:
             done.updated(index, 0, 0, self._border.value_to_application(found.after["_id"]))
 
@@ -240,4 +240,4 @@ def _replacing(
     query: Mapping[str, Any], replacement: Mapping[str, Any], upsert: bool
 ) -> tuple[Change, Callable[[], Document] | None]:
     otherwise = (lambda: replacement_upserted(query, replacement)) if upsert else None
-    return lambda document: check_replacement(document, replacement), otherwise
+    return lambda document: replaced(document, replacement), otherwise

@@ -14,7 +14,7 @@ from docferry.client.context import DYNAMODB, ClientContext, timed
 from docferry.client.items.putter import PreparedItems, Putter, requests_of
 from docferry.client.items.reader import DocumentReader, StoredDocument
 from docferry.client.reads.named import NamedReads, filter_of
-from docferry.client.writes.leading import is_change, until_taken
+from docferry.client.writes.leading import Change, is_change, until_taken
 from docferry.core.access.patterns import Pattern, PatternQuery
 from docferry.core.bson_codec.order import same
 from docferry.core.cutover.modes import ModeState
@@ -168,7 +168,7 @@ class NamedWrites:
         pattern: Pattern,
         asked: PatternQuery,
         expected: Filter | None,
-        change: Callable[[Document], Document] | None,
+        change: Change | None,
     ) -> _Step:
         mapping, reader = pattern.mapping, self._parts.reader(pattern.mapping)
         place, before = await self._find(pattern, asked, reader)
@@ -178,7 +178,7 @@ class NamedWrites:
             )
         if expected is not None and not expected.matches(before):
             raise NotAsExpected(f"{pattern.name}: the document is not as the write expects it; nothing was written")
-        after = change(before) if change is not None else None
+        after = change(before).document if change is not None else None
         return _Step(mapping, place, after, after is None or is_change(mapping, before, after))
 
     async def _find(

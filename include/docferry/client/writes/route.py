@@ -28,7 +28,7 @@ from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document
 from docferry.core.mql.expressions import variables_of
 from docferry.core.mql.projection import project
-from docferry.core.mql.updates import check_replacement, replacement_upserted
+from docferry.core.mql.updates import replaced, replacement_upserted
 from docferry.ports.client import MongoResult
 
 _WRITES = Call("", writes=True)
@@ -164,7 +164,7 @@ class CollectionCalls:
             found = await self._leading.change(
                 state,
                 query,
-                lambda document: check_replacement(document, replacement),
+                lambda document: replaced(document, replacement),
                 (lambda: replacement_upserted(query, replacement)) if upsert else None,
                 sort_of(options.get("sort")),
                 variables_of(options.get("let"), now=now()),
@@ -304,4 +304,4 @@ class CollectionCalls:
         if found.before is None:
             upserted = found.after["_id"] if found.after is not None else None
             return self._mongo.updated(matched=0, modified=0, upserted_id=upserted)
-        return self._mongo.updated(matched=1, modified=int(found.after is not found.before))
+        return self._mongo.updated(matched=1, modified=int(found.modified))

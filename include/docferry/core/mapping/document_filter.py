@@ -17,6 +17,7 @@ from bson import Binary, Decimal128, ObjectId, Regex, json_util
 from bson.errors import BSONError
 
 from docferry.core.bson_codec.references import fields_of
+from docferry.core.mql.arithmetic import is_nan
 from docferry.core.mql.filters import Filter, compile_filter
 from docferry.core.mql.values import Document, Path, as_bson, is_expression
 from docferry.errors import FilterUndecided, OutsideFilter
@@ -179,11 +180,6 @@ def _require(name: str, value: Any, word: str | None) -> None:
     """A value of a type whose equality, or with a `word` order, is the same everywhere."""
     kinds = _ORDERED if word else _EQUAL
     known = isinstance(value, kinds) and not (word and isinstance(value, bool))
-    if not (known or (value is None and not word)) or _is_nan(value):
+    if not (known or (value is None and not word)) or is_nan(value):
         what = "a text, a number, a date or an ObjectId" if word else "a single value"
         raise ValueError(f"'{name}': {word or 'an equality'} wants {what}")
-
-
-def _is_nan(value: Any) -> bool:
-    exact = value.to_decimal() if isinstance(value, Decimal128) else value
-    return bool(exact != exact)

@@ -44,6 +44,10 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float | Decimal128) and not isinstance(value, bool)
 
 
+def is_nan(value: Any) -> bool:
+    return value.to_decimal().is_nan() if isinstance(value, Decimal128) else bool(value != value)
+
+
 def combine(operation: ArithmeticOperation, one: Any, other: Any) -> Any:
     """The sum or product of two BSON numbers, in MongoDB's type for it.
 

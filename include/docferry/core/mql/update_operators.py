@@ -18,7 +18,7 @@ from bson import Int64, Regex, Timestamp
 
 from docferry.core.bson_codec.order import ABSENT, KeyOf, equality_key, order_key, same
 from docferry.core.bson_codec.references import fields_of
-from docferry.core.mql.arithmetic import ArithmeticOperation, combine, is_number
+from docferry.core.mql.arithmetic import ArithmeticOperation, combine, is_nan, is_number
 from docferry.core.mql.filters import compile_filter
 from docferry.core.mql.push import parse_push
 from docferry.core.mql.update_errors import BAD_VALUE, FAILED_TO_PARSE, TYPE_MISMATCH
@@ -30,12 +30,14 @@ from docferry.errors import CallRefused, UpdateRefused
 class Operator:
     """`update` gives the new value (ABSENT: remove it) of one that is there, at a dotted path; `create` one where none is.
 
-    Without `create` nothing happens where the path does not lead, but `viable` wants that it could.
+    Without `create` nothing happens where the path does not lead, but `viable` wants that it could. `counted`, of the
+    value that is there: MongoDB counts it as a change even if it stays the same.
     """
 
     update: Callable[[Any, str], Any]
     create: Callable[[], Any] | None = None
     viable: bool = True
+    counted: Callable[[Any], bool] = lambda old: False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def _arithmetic(word: str, verb: str, operation: ArithmeticOperation) -> Callabl
             return old if type(new) is type(old) and same(new, old) else new
 
         created = argument if operation is ArithmeticOperation.ADD else combine(operation, argument, 0)
-        return Operator(update=update, create=lambda: created)
+        return Operator(update=update, create=lambda: created, counted=is_nan)
 
     return parse
 
@@ -109,7 +111,8 @@ def _push(path: str, argument: Any, terms: UpdateTerms) -> Operator:
             raise UpdateRefused(BAD_VALUE, f"The field '{at}' must be an array but is of type {type_name(old)}")
         return push(old)
 
-    return Operator(update=update, create=lambda: push([]))
+    few = isinstance(argument, dict) and argument.get("$each") == [] and "$sort" not in argument
+    return Operator(update=update, create=lambda: push([]), counted=lambda old: not few)
 
 
 def _add_to_set(path: str, argument: Any, terms: UpdateTerms) -> Operator:
@@ -245,7 +248,7 @@ def _current_date(path: str, argument: Any, terms: UpdateTerms) -> Operator:
     if wanted not in ("date", "timestamp"):
         raise UpdateRefused(BAD_VALUE, f"$currentDate takes true or {{$type: 'date' or 'timestamp'}} for '{path}'")
     value = terms.now if wanted == "date" else Timestamp(terms.now, 1)
-    return Operator(update=lambda old, at: value, create=lambda: value)
+    return Operator(update=lambda old, at: value, create=lambda: value, counted=lambda old: True)
 
 
 OPERATORS: Final[Mapping[str, Callable[[str, Any, UpdateTerms], Operator]]] = {

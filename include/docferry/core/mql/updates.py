@@ -43,6 +43,15 @@ MOST_PADDING: Final = 1_500_000
 """Nulls that MongoDB adds to an array at most, to reach a number in a path."""
 
 
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a change makes of a document: the same object if not a bit of it is another."""
+
+    document: Document = field(repr=False)
+    counted: bool
+    """MongoDB counts it as modified even where nothing is different."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Updating:
     """One update as an application asks for it, for whichever documents match its query."""
@@ -56,7 +65,7 @@ class Updating:
     ordered: bool = False
     """Documents are equal with their fields in one order, as in MongoDB."""
 
-    def apply(self, document: Document) -> Document:
+    def apply(self, document: Document) -> Changed:
         """As `apply_update`."""
         if not isinstance(self.update, Mapping):
             return self._through(document)
@@ -69,12 +78,12 @@ class Updating:
         Raises: as `apply_update`.
         """
         if not isinstance(self.update, Mapping):
-            return self._through(_insertable(_seed(self.query.pinned)))
+            return self._through(_insertable(_seed(self.query.pinned))).document
         # MongoDB refuses an update for itself before it looks at the query.
         parse_update(self.update, self.now, True, parse_array_filters(self.array_filters))
-        return _insertable(self._applied(_seed(self.query.pinned), inserting=True))
+        return _insertable(self._applied(_seed(self.query.pinned), inserting=True).document)
 
-    def _applied(self, document: Document, *, inserting: bool = False, query: Filter | None = None) -> Document:
+    def _applied(self, document: Document, *, inserting: bool = False, query: Filter | None = None) -> Changed:
         assert isinstance(self.update, Mapping)
         return apply_update(
             document,
@@ -86,7 +95,7 @@ class Updating:
             ordered=self.ordered,
         )
 
-    def _through(self, document: Document) -> Document:
+    def _through(self, document: Document) -> Changed:
         """What the pipeline makes of it."""
         if self.array_filters:
             raise UpdateRefused(FAILED_TO_PARSE, "arrayFilters may not be specified for pipeline-style updates")
@@ -97,7 +106,7 @@ class Updating:
         made = _under_its_id(document, as_bson(computed))
         if "_id" in document and "_id" in computed and not _same_bits(computed, document):
             raise CallRefused("a pipeline that makes of an _id an equal number of another type", "leave _id as it is")
-        return document if bson.encode(made) == bson.encode(document) else made
+        return Changed(document if bson.encode(made) == bson.encode(document) else made, not _begins_with_id(computed))
 
 
 def apply_update(
@@ -109,8 +118,8 @@ def apply_update(
     array_filters: Sequence[Any] | None = None,
     query: Filter | None = None,
     ordered: bool = False,
-) -> Document:
-    """The document as MongoDB's `update_one` leaves it; the same object if not a bit of it changes.
+) -> Changed:
+    """The document as MongoDB's `update_one` leaves it.
 
     `now` is what $currentDate sets; with `inserting`, $setOnInsert counts and an `_id` may be set. `query` is by which the
     document was found: a positional `$` needs it. `ordered`: documents are equal with their fields in one order.
@@ -120,17 +129,24 @@ def apply_update(
     plan = parse_update(update, now, inserting, filters, ordered=ordered)
     before = bson.encode(document)
     working: Document = _unfolded(document)
-    steps = Steps(working, filters, lambda: query.position(document) if query is not None else None)
+    steps, counted = Steps(working, filters, lambda: query.position(document) if query is not None else None), False
     for path, change in steps.of(plan):
         if inserting and path[0][0] == "$":
             # MongoDB stores some of these and refuses others.
             raise CallRefused(f"an upsert of '{path[0]}'", "use a name that does not start with $")
-        _apply(working, path, change)
+        counted |= _apply(working, path, change)
         touched = path[0] == "_id" or (isinstance(change, Rename) and change.source[0] == "_id")
         if touched and "_id" in document and not _same_bits(working, document):
             raise _immutable(f"Performing an update on the path '{'.'.join(path)}' would modify")
     after = bson.encode(working)
-    return document if after == before else bson.decode(after, BSON_OPTIONS)
+    return Changed(document if after == before else bson.decode(after, BSON_OPTIONS), counted)
+
+
+def replaced(document: Mapping[str, Any], replacement: Mapping[str, Any]) -> Changed:
+    """As `check_replacement`. MongoDB counts one as modified unless it is what is stored, with its `_id` given, and first."""
+    new = check_replacement(document, replacement)
+    own_id = _begins_with_id(replacement) and _same_bits({"_id": as_bson(replacement)["_id"]}, new)
+    return Changed(new, counted=not own_id)
 
 
 def check_replacement(document: Mapping[str, Any], replacement: Mapping[str, Any]) -> Document:
@@ -183,19 +199,23 @@ def _id_is_an_array() -> UpdateRefused:
     return UpdateRefused(INVALID_ID_FIELD, "The '_id' value cannot be of type array")
 
 
-def _apply(root: Document, path: Path, change: Change) -> None:
+def _apply(root: Document, path: Path, change: Change) -> bool:
+    """Whether MongoDB counts it, even where nothing is different."""
     if isinstance(change, Reserved):
-        return
+        return False
     if isinstance(change, Rename):
         _rename(root, change.source, path)
-        return
+        return False
     place = find(root, path)
     if place.taken == len(path):
+        counted = change.counted(place.found)
         _put(place.holder, path, change.update(place.found, ".".join(path)))
-    elif change.create is not None:
+        return counted
+    if change.create is not None:
         _create(place, path, change.create())
     elif change.viable and not _is_viable(place, path):
         raise _not_viable(path, place.taken)
+    return False
 
 
 def _put(holder: Any, path: Path, value: Any) -> None:
@@ -278,7 +298,11 @@ def _unfolded(value: Any) -> Any:
     return [_unfolded(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _same_bits(working: Document, document: Document) -> bool:
+def _begins_with_id(given: Mapping[str, Any]) -> bool:
+    return next(iter(given), None) == "_id"
+
+
+def _same_bits(working: Document, document: Mapping[str, Any]) -> bool:
     return "_id" in working and bson.encode({"": working["_id"]}) == bson.encode({"": document["_id"]})
 
 

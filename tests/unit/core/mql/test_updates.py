@@ -23,7 +23,7 @@ NOT_HERE: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("before", "update", "after"), APPLIED, ids=str)
 def test_update_makes_of_the_document_what_mongodb_makes(before: Document, update: Document, after: Document) -> None:
     kept = bson.encode(before)
-    assert bson.encode(apply_update(before, update, now=NOW)) == bson.encode(after)
+    assert bson.encode(apply_update(before, update, now=NOW).document) == bson.encode(after)
     assert bson.encode(before) == kept
 
 
@@ -41,7 +41,7 @@ def test_update_of_elements_makes_what_mongodb_makes(
     found = compile_filter(query)
     assert found.matches(document)
     try:
-        made: Any = apply_update(document, update, now=NOW, array_filters=filters, query=found)
+        made: Any = apply_update(document, update, now=NOW, array_filters=filters, query=found).document
     except UpdateRefused as refused:
         made = refused.code
     assert made == after
@@ -60,7 +60,7 @@ def test_update_by_a_pipeline_makes_what_mongodb_makes(
 ) -> None:
     by = Updating(query=compile_filter({}), update=stages, now=NOW)
     try:
-        made: Any = by.apply({"_id": 0, **document})
+        made: Any = by.apply({"_id": 0, **document}).document
     except UpdateRefused as refused:
         made = refused.code
     assert made == (after if isinstance(after, int) else {"_id": 0, **after})
@@ -80,17 +80,17 @@ def test_update_with_anything_else_is_refused_by_name(update: Any, name: str) ->
 def test_order_of_fields_which_dynamodb_does_not_keep_makes_no_difference() -> None:
     document = {"_id": 1, "a": [{"b": 1, "c": 1}, {"b": 2}]}
     other = {"c": 1, "b": 1}
-    assert apply_update(document, {"$addToSet": {"a": other}}, now=NOW) is document
-    assert apply_update(document, {"$pull": {"a": {"$in": [other]}}}, now=NOW)["a"] == [{"b": 2}]
-    assert len(apply_update(document, {"$addToSet": {"a": other}}, now=NOW, ordered=True)["a"]) == 3
+    assert apply_update(document, {"$addToSet": {"a": other}}, now=NOW).document is document
+    assert apply_update(document, {"$pull": {"a": {"$in": [other]}}}, now=NOW).document["a"] == [{"b": 2}]
+    assert len(apply_update(document, {"$addToSet": {"a": other}}, now=NOW, ordered=True).document["a"]) == 3
     for update in ({"$pull": {"a": {"$in": [other]}}}, {"$pullAll": {"a": [other]}}):
-        assert apply_update(document, update, now=NOW, ordered=True) is document
+        assert apply_update(document, update, now=NOW, ordered=True).document is document
 
 
 def test_update_that_changes_nothing_gives_back_the_document_itself() -> None:
     document = {"_id": 1, "a": 1, "b": [1]}
-    assert apply_update(document, {"$set": {"a": 1}, "$addToSet": {"b": 1.0}}, now=NOW) is document
-    assert apply_update(document, {"$set": {"a": 1.0}}, now=NOW) is not document
+    assert apply_update(document, {"$set": {"a": 1}, "$addToSet": {"b": 1.0}}, now=NOW).document is document
+    assert apply_update(document, {"$set": {"a": 1.0}}, now=NOW).document is not document
 
 
 def test_refusal_shows_nothing_of_the_document() -> None:
