@@ -66,7 +66,7 @@ test: venv ## the tests, on all cores, from nothing; all but those of `make cuto
 	@echo "==> fetching mongod and the emulators, if they are not cached"
 	@$(BIN)/python -c 'from docferry.sandbox import tools as t; t.ensure_mongod(print); t.ensure_ministack(print); t.ensure_moto(print)'
 	@echo "==> running the tests"
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m 'not alone and not cutover' --durations=25 --durations-min=10 $(PYTEST)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not alone and not cutover' --durations=25 --durations-min=10 $(PYTEST)
 	@echo "==> what measures time, alone: one drill, there, back, and there again"
 	@$(BIN)/python -m pytest -s $(ALONE)
 
@@ -99,7 +99,7 @@ docs: venv ## the pages as a site in build/docs, to be read offline; a broken li
 	@echo "build/docs/index.html"
 
 pictures: venv ## the pictures of the pages anew, by the tests that look at a real Airflow in a browser (6 minutes)
-	@DOCFERRY_PICTURES=$(CURDIR)/build/pictures $(BIN)/python -m pytest -q tests/e2e/airflow
+	@DOCFERRY_PICTURES=$(CURDIR)/build/pictures $(BIN)/python -m pytest -q tests/e2e/browser
 	@for one in docs/images/*.png; do cp build/pictures/$$(basename $$one) docs/images/; done
 
 dist: venv ## what MWAA, Astronomer and Kubernetes take, in build/dist (MIGRATIONS=include/migrations, AIRFLOW=3.3.2, PYTHON_THERE=3.11; docs/deploy.md)

@@ -29,6 +29,14 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadfile` a folder of TOGETHER is one file."""
+    from support.together import TogetherScheduling
+
+    return TogetherScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
 @pytest.fixture(scope="session")
 def stack() -> Iterator[SandboxStack]:
     """MongoDB and AWS for the whole session: tests use databases and tables of their own."""

@@ -93,12 +93,20 @@ class AirflowApi:
         """Until the DAG processor has read them. Raises: Unavailable with the import errors, TimedOut."""
 
         def there() -> bool:
-            known = {dag["dag_id"] for dag in self.get("/api/v2/dags?limit=100")["dags"]}
+            known = self._dag_ids()
             if errors := self.import_errors():
                 raise Unavailable("Airflow cannot read a DAG file:\n" + "\n".join(errors))
             return known >= set(dag_ids)
 
         wait_until(there, timeout_s=timeout_s, what=f"the DAGs {', '.join(dag_ids)}", every_s=POLL_S / 2)
+
+    def _dag_ids(self) -> set[str]:
+        found: set[str] = set()
+        while True:
+            page = self.get(f"/api/v2/dags?limit=100&offset={len(found)}&order_by=dag_id")
+            found |= {dag["dag_id"] for dag in page["dags"]}
+            if not page["dags"] or len(found) >= page["total_entries"]:
+                return found
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run and return its id."""

@@ -29,8 +29,6 @@ from docferry.rehearsal.shop import COLLECTIONS, ShopPlan, load_shop, shop_docum
 from docferry.sandbox import SandboxStack
 from docferry.sandbox.airflow import (
     SandboxAirflow,
-    aws_connection,
-    mongo_connection,
     repository,
 )
 from docferry.sandbox.airflow_api import AirflowApi, TaskState
@@ -40,6 +38,7 @@ from pymongo import MongoClient
 T = TypeVar("T")
 
 DATABASE = "standalone"
+"""The name of the migration, too."""
 TABLE = "Standalone"
 PLAN = ShopPlan(users=500, awkward=120)
 SLOW = {"late_writes_s": 1.0, "budget_wcu": 250, "chunk_documents": 250, "page_documents": 25}
@@ -47,11 +46,6 @@ SLOW = {"late_writes_s": 1.0, "budget_wcu": 250, "chunk_documents": 250, "page_d
 WAIT_S = 300.0
 """How long anything may take that takes seconds on an idle machine."""
 EVERY_MINUTE = {"schedule": "* * * * *"}
-SETTINGS = {
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
-    "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
-}
 
 
 def eventually(condition: Callable[[], T], what: str, timeout_s: float = WAIT_S, every_s: float = 0.5) -> T:
@@ -96,13 +90,13 @@ class Standalone:
     # --- what people do ----------------------------------------------------------------------------------------------
 
     def switch_on(self, phase: str) -> None:
-        self.api.set_paused(f"shop.{phase}", False)
+        self.api.set_paused(f"{DATABASE}.{phase}", False)
 
     def finished(self, phase: str) -> tuple[str, str]:
         """Switch a DAG on, start a run by hand, and return its id and how it ended."""
         self.switch_on(phase)
-        run_id = self.api.trigger(f"shop.{phase}")
-        return run_id, self.api.wait_for_run(f"shop.{phase}", run_id, timeout_s=2 * WAIT_S)
+        run_id = self.api.trigger(f"{DATABASE}.{phase}")
+        return run_id, self.api.wait_for_run(f"{DATABASE}.{phase}", run_id, timeout_s=2 * WAIT_S)
 
     def start_cli(self, *words: str) -> subprocess.Popen[str]:
         """The command line, in a process of its own, on the same migration."""
@@ -198,25 +192,25 @@ class Standalone:
 
 
 def write_migration(directory: Path) -> Path:
-    """The shop's file with a database and tables of its own, slow, and validated every minute."""
+    """The shop's file under another name, with a database and tables of its own, slow, and validated every minute."""
     tree = yaml.safe_load((repository() / "include" / "migrations" / "shop.yaml").read_text())
-    tree |= {"source": {"database": DATABASE}, "backfill": SLOW, "ledger": {"table": "StandaloneLedger"}}
+    tree |= {
+        "migration": DATABASE,
+        "source": {"database": DATABASE},
+        "backfill": SLOW,
+        "ledger": {"table": "StandaloneLedger"},
+    }
     tree |= {"validate": EVERY_MINUTE, "tables": {TABLE: tree["tables"]["Shop"]}}
     for collection in tree["collections"].values():
         collection["table"] = TABLE
-    file = directory / "shop.yaml"
+    file = directory / f"{DATABASE}.yaml"
     file.write_text(yaml.safe_dump(tree, sort_keys=False))
     return file
 
 
-def open_airflow(stack: SandboxStack, directory: Path) -> SandboxAirflow:
-    """Load the shop meanwhile. The caller enters it."""
+def load_standalone(stack: SandboxStack) -> None:
+    """Its documents, in MongoDB."""
     load_shop(stack.mongo.uri("docferry"), database=DATABASE, users=PLAN.users, awkward=PLAN.awkward)
-    connections = {
-        "mongo_default": mongo_connection(stack.mongo.uri("docferry")),
-        "aws_default": aws_connection(stack.aws.env()),
-    }
-    return SandboxAirflow(migrations=directory, connections=connections, settings=SETTINGS)
 
 
 def dynamodb_client(stack: SandboxStack) -> Any:

@@ -3,114 +3,27 @@ one who is not logged in. Reads are flipped by what the first clicks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-import bson
 import pytest
-from docferry import wiring
-from docferry.client import DualWriteManager
 from docferry.core.cutover.modes import Mode
-from docferry.errors import ItemTooLarge
-from docferry.flows.cutover.flip import begin_dual_write
 from docferry.flows.ledger.approvals import list_answers, list_approvals
-from docferry.flows.ledger.dead_letters import list_looks, open_letter
+from docferry.flows.ledger.dead_letters import list_looks
 from docferry.flows.ledger.modes import read_mode
-from docferry.sandbox import SandboxStack
-from docferry.sandbox.airflow import SandboxAirflow, aws_connection, mongo_connection
-from docferry.sandbox.airflow_api import AirflowApi
 from playwright.sync_api import expect
 from support.airflow.addresses import Address, addresses_of_plugin, cookie_of, status_of
 from support.airflow.control_room import Room, faults_of, open_room, pictures_directory
-from support.airflow.grid import find_browser, take
-from support.airflow.large_rooms import EACH, add_chunks, fill_room, large_migration
-from support.airflow.standalone import WAIT_S, person
-from support.backfill.rig import Rig
-from support.client.rig import connected
+from support.airflow.grid import take
+from support.airflow.night import FLIP, SECRET, Night
 from support.pace import Pace
-from support.replicate.rig import Following, end, live_shop
 from support.validate.planting import require_equal
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-SETTINGS = {
-    "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
-    "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,maria:user,victor:viewer",
-}
-FLIP, LARGE = "shop.flip_reads", ("first", "second", "third")
 AT_ONCE = {"Soak, in minutes": "0.01", "Reads as evidence": "0", "Slower at most": "0"}
 PAINT_MS = 1_000
-SECRET = "ann@example.org"
 OURS = {"X-Docferry": "1", "Sec-Fetch-Site": "same-origin"}
-
-
-@dataclass
-class Night:
-    """Airflow, with the shop in DUAL_WRITE and three large migrations."""
-
-    airflow: SandboxAirflow
-    shop: Rig
-    large: Rig
-
-    def person(self, name: str) -> AirflowApi:
-        return person(self.airflow, name)
-
-    def runs(self) -> list[str]:
-        """Of the flip: the latest first."""
-        return [run["dag_run_id"] for run in self.person("victor").runs(FLIP)]
-
-    def ended(self) -> str:
-        """How the latest flip ended."""
-        return self.person("victor").wait_for_run(FLIP, self.runs()[0], timeout_s=WAIT_S)
-
-
-@pytest.fixture(scope="module")
-def night(stack: SandboxStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
-    """The shop is loaded, followed, used by an application and validated, all in this process; Airflow only flips reads."""
-    assert find_browser() is not None, "there is no chromium (apt-get install chromium)"
-    directory = tmp_path_factory.mktemp("night")
-    with ExitStack() as opened:
-        patch = opened.enter_context(pytest.MonkeyPatch.context())
-        large = [Rig(stack.env(), Path(one.path), one) for one in (large_migration(directory, name) for name in LARGE)]
-        shop = live_shop(stack.env(), directory)
-        images = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
-        shop.dynamodb.update_table(TableName=shop.table, StreamSpecification=images)
-        opened.callback(end, shop)
-        connections = {
-            "mongo_default": mongo_connection(stack.mongo.uri("docferry")),
-            "aws_default": aws_connection(stack.aws.env()),
-        }
-        airflow = SandboxAirflow(migrations=directory, connections=connections, settings=SETTINGS)
-        airflow.start()
-        opened.callback(airflow.close)
-        prepare_large(large)
-        connected(shop, patch, stack)
-        opened.enter_context(Following(shop)).await_all()
-        prepare_shop(shop, opened.enter_context(wiring.connect(shop.file)))
-        airflow.wait_until_ready()
-        airflow.api.wait_for_dags([FLIP, *(f"{name}.playbook" for name in LARGE)])
-        yield Night(airflow, shop, large[0])
-
-
-def prepare_large(large: list[Rig]) -> None:
-    """The first has a dead letter."""
-    large[0].provision()
-    for one in large:
-        fill_room(one)
-    add_chunks(large[0], range(EACH))
-    error = ItemTooLarge("it is too large", id=f"~{SECRET}", path="notes")
-    open_letter(large[0].ledger, "c01", error, bson.encode({"_id": SECRET, "notes": "long"}), 7)
-
-
-def prepare_shop(shop: Rig, manager: DualWriteManager) -> None:
-    """In DUAL_WRITE, validated, with some reads that were compared."""
-    begin_dual_write(shop.job())
-    for one in list(shop.database["users"].find({}, {"username": 1})):
-        manager["users"].find_one({"username": one["username"]})
-    require_equal(shop)
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ from docferry.sandbox.airflow_api import AirflowApi, TaskState
 from pymongo import MongoClient
 from support.airflow.control_room import pictures_directory
 from support.airflow.grid import find_browser, look, take_pages, trigger_by_clicks
+from support.airflow.site import Site
 from support.airflow.standalone import (
     DATABASE,
     PLAN,
@@ -34,10 +35,8 @@ from support.airflow.standalone import (
     dynamodb_client,
     eventually,
     judge_followed,
-    open_airflow,
     read_page,
     unstorable_ids,
-    write_migration,
 )
 from support.backfill.rig import table_names
 
@@ -45,7 +44,9 @@ pytestmark = pytest.mark.slow
 
 PATIENCE_S = 900
 """For the slowest machine; an idle one needs four minutes for all of it."""
-REPLICATE, VALIDATE = "shop.replicate", "shop.validate"
+BACKFILL, REPLICATE, VALIDATE, ANALYZE = (
+    f"{DATABASE}.{phase}" for phase in ("backfill", "replicate", "validate", "analyze")
+)
 
 
 @dataclass
@@ -72,25 +73,25 @@ class Live:
 
 
 @pytest.fixture(scope="module")
-def standalone(stack: SandboxStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standalone]:
-    file = write_migration(tmp_path_factory.mktemp("migrations"))
-    with pytest.MonkeyPatch.context() as patch, open_airflow(stack, file.parent) as airflow:
+def standalone(site: Site) -> Iterator[Standalone]:
+    stack = site.stack
+    site.airflow.wait_until_ready()
+    with pytest.MonkeyPatch.context() as patch, MongoClient[Any](stack.mongo.uri("docferry")) as mongo:
         for name, value in stack.env().items():
             patch.setenv(name, value)
-        with MongoClient[Any](stack.mongo.uri("docferry")) as mongo:
-            yield Standalone(stack, airflow, file, mongo, dynamodb_client(stack))
+        yield Standalone(stack, site.airflow, site.standalone, mongo, dynamodb_client(stack))
 
 
 @pytest.fixture(scope="module")
 def loaded(standalone: Standalone) -> Loaded:
     api = standalone.api
-    api.wait_for_dags(["shop.provision", "shop.backfill", REPLICATE, VALIDATE])
+    api.wait_for_dags([f"{DATABASE}.provision", BACKFILL, REPLICATE, VALIDATE])
     assert standalone.finished("provision")[1] == "success"
     standalone.switch_on("backfill")
-    run_id = api.trigger("shop.backfill")
-    killed = standalone.kill("shop.backfill", run_id, "users.load", "orders.load")
-    ended = api.wait_for_run("shop.backfill", run_id, timeout_s=2 * WAIT_S)
-    tasks = {task.name: task for task in api.tasks("shop.backfill", run_id)}
+    run_id = api.trigger(BACKFILL)
+    killed = standalone.kill(BACKFILL, run_id, "users.load", "orders.load")
+    ended = api.wait_for_run(BACKFILL, run_id, timeout_s=2 * WAIT_S)
+    tasks = {task.name: task for task in api.tasks(BACKFILL, run_id)}
     assert ended == "success", "\n".join(f"{task.name} {task.state}" for task in tasks.values())
     check_id, checked = standalone.finished("validate")
     assert checked == "success"
@@ -100,7 +101,7 @@ def loaded(standalone: Standalone) -> Loaded:
         run_id=run_id,
         killed=killed,
         tasks=tasks,
-        totals=api.result("shop.backfill", run_id, "report_totals"),
+        totals=api.result(BACKFILL, run_id, "report_totals"),
         compared=api.result(VALIDATE, check_id, "compare_every_document"),
     )
 
@@ -131,21 +132,21 @@ def test_a_comparison_that_shares_no_code_with_docferry_finds_nothing(loaded: Lo
 def test_a_second_run_changes_nothing_and_says_so(loaded: Loaded, standalone: Standalone) -> None:
     run_id, ended = standalone.finished("backfill")
     assert ended == "success"
-    assert loaded.api.result("shop.backfill", run_id, "users.finish")["already_complete"] is True
-    assert loaded.api.result("shop.backfill", run_id, "report_totals")["collections"] == loaded.totals["collections"]
+    assert loaded.api.result(BACKFILL, run_id, "users.finish")["already_complete"] is True
+    assert loaded.api.result(BACKFILL, run_id, "report_totals")["collections"] == loaded.totals["collections"]
 
 
 def test_a_task_leads_to_its_migration_in_the_control_room_and_to_the_dead_letters_there(loaded: Loaded) -> None:
-    run = f"/api/v2/dags/shop.backfill/dagRuns/{quote(loaded.run_id, safe='')}"
+    run = f"/api/v2/dags/{BACKFILL}/dagRuns/{quote(loaded.run_id, safe='')}"
     links = loaded.api.get(f"{run}/taskInstances/users.finish/links")["extra_links"]
-    room = f"{loaded.api.url}/migrations/#shop"
+    room = f"{loaded.api.url}/migrations/#{DATABASE}"
     assert links == {"Control room": room, "Dead letters": f"{room}/letters"}
 
 
 def test_grid_names_collections_and_ranges(loaded: Loaded, tmp_path: Path) -> None:
     require_browser()
     picture = pictures_directory(tmp_path) / "grid.png"
-    seen = look(loaded.api, "shop.backfill", loaded.run_id, "orders.load", picture)
+    seen = look(loaded.api, BACKFILL, loaded.run_id, "orders.load", picture)
     assert picture.stat().st_size > 20_000
     assert all(name in seen.grid for name in (*COLLECTIONS, "plan_the_load", "prepare", "load", "finish"))
     labels = [task.label for task in loaded.tasks.values() if task.task_id == "orders.load"]
@@ -156,10 +157,10 @@ def test_grid_names_collections_and_ranges(loaded: Loaded, tmp_path: Path) -> No
 @pytest.fixture(scope="module")
 def analyzed(standalone: Standalone) -> str:
     """The id of a run of analyze."""
-    standalone.api.wait_for_dags(["shop.analyze", "analyze"])
+    standalone.api.wait_for_dags([ANALYZE, "analyze"])
     standalone.switch_on("analyze")
-    run_id = standalone.api.trigger("shop.analyze", {"calls": 2})
-    assert standalone.api.wait_for_run("shop.analyze", run_id, timeout_s=2 * WAIT_S) == "success"
+    run_id = standalone.api.trigger(ANALYZE, {"calls": 2})
+    assert standalone.api.wait_for_run(ANALYZE, run_id, timeout_s=2 * WAIT_S) == "success"
     return run_id
 
 
@@ -168,17 +169,17 @@ def test_a_run_of_analyze_leads_to_its_report_which_is_shown_to_those_who_may_se
     analyzed: str, standalone: Standalone
 ) -> None:
     run_id = analyzed
-    told = standalone.api.result("shop.analyze", run_id, "read_mongodb")
+    told = standalone.api.result(ANALYZE, run_id, "read_mongodb")
     assert told["documents_read"] >= PLAN.users
-    proved = standalone.api.result("shop.analyze", run_id, "prove_the_model")
+    proved = standalone.api.result(ANALYZE, run_id, "prove_the_model")
     assert (proved["failed"], proved["documents"] > PLAN.users) == (0, True)
     assert [name for name in table_names(standalone.dynamodb) if "scratch" in name] == []
-    run = f"/api/v2/dags/shop.analyze/dagRuns/{quote(run_id, safe='')}"
+    run = f"/api/v2/dags/{ANALYZE}/dagRuns/{quote(run_id, safe='')}"
     links = standalone.api.get(f"{run}/taskInstances/read_mongodb/links")["extra_links"]
     page = read_page(links["Report"], standalone.api.access_token())
     assert "<h1>Analysis of standalone</h1>" in page
     links = standalone.api.get(f"{run}/taskInstances/prove_the_model/links")["extra_links"]
-    assert "<h1>Proof of the model shop</h1>" in read_page(links["Report"], standalone.api.access_token())
+    assert "<h1>Proof of the model standalone</h1>" in read_page(links["Report"], standalone.api.access_token())
     with pytest.raises(urllib.error.HTTPError) as refused:
         read_page(links["Report"], "")
     assert refused.value.code in (401, 403)
@@ -293,7 +294,7 @@ def test_pages_of_a_report_and_of_replication_are_taken_for_the_docs(
 ) -> None:
     require_browser()
     log = f"/dags/{REPLICATE}/runs/{quote(live.run_id, safe='')}/tasks/follow_changes"
-    report = f"/docferry/reports/shop.analyze/{quote(analyzed, safe='')}/report.html"
+    report = f"/docferry/reports/{ANALYZE}/{quote(analyzed, safe='')}/report.html"
     directory = pictures_directory(tmp_path)
     take_pages(
         standalone.api,
@@ -339,12 +340,11 @@ def test_after_all_of_this_nothing_is_lost(live: Live, traffic: TrafficProcess, 
 
 
 def test_load_and_replication_are_events_of_the_table_among_airflows_assets(live: Live, standalone: Standalone) -> None:
-    (table,) = (
-        one for one in standalone.api.get("/api/v2/assets?limit=100")["assets"] if one["uri"].endswith(f"/{TABLE}")
-    )
+    tables = standalone.api.get("/api/v2/assets?uri_pattern=dynamodb://&limit=100")["assets"]
+    (table,) = (one for one in tables if one["uri"].endswith(f"/{TABLE}"))
     events = standalone.api.get(f"/api/v2/assets/events?asset_id={table['id']}&limit=100")["asset_events"]
     assert {(one["source_dag_id"], one["source_task_id"]) for one in events} == {
-        ("shop.backfill", f"{name}.finish") for name in COLLECTIONS
+        (BACKFILL, f"{name}.finish") for name in COLLECTIONS
     } | {(REPLICATE, "follow_changes")}
 
 

@@ -1,0 +1,1 @@
+"""The tests that look at a running Airflow. A package, so that its fixtures end with it."""
