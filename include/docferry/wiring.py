@@ -54,6 +54,7 @@ from docferry.client.transport.parts import PartCalls, part_layouts
 from docferry.client.type_border import TypeBorder
 from docferry.config import Migration, load_migration
 from docferry.core.estate.plan import desired_estate
+from docferry.core.estate.tags import owner_tag
 from docferry.core.estate.values import DesiredEstate
 from docferry.core.estate.wanted import around
 from docferry.core.mapping.table_layout import TableLayout
@@ -370,7 +371,8 @@ def who(name: str = "") -> Identity:
 def desired(migration: Migration, *, final: bool = False) -> DesiredEstate:
     """What AWS should hold for a migration. `final`: it is over, and a global table's stream is free for functions."""
     tables, ledger, target = migration.tables, migration.ledger, migration.target
+    owner = owner_tag(migration.name, ledger.table)
     return desired_estate(
         tables, ledger, target, migration.dax, journal=migration.cutover.journal, owner=migration.name,
-        around=around(migration.name, tables, target, migration.estate, final=final),
+        around=around(migration.name, tables, target, migration.estate, final=final, owner=owner),
     )  # fmt: skip

@@ -1,4 +1,5 @@
-"""The commands that make the estate in AWS, print it for another tool, and let it go: provision, replicas, release."""
+"""The commands that make the estate in AWS, print it for another tool, let it go and remove it: provision, replicas, release,
+destroy."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ import click
 
 from docferry import errors
 from docferry.cli.common import (
+    EXIT_REFUSED,
     CliProgress,
     answer,
     dry_option,
@@ -35,6 +37,7 @@ from docferry.flows.cost.dry_run import dry_run_of
 from docferry.flows.fence.marker import mark_leader
 from docferry.flows.ledger.mapping_fingerprint import changed_since
 from docferry.flows.preflight.images import render_images, switch_images_on
+from docferry.flows.provision.destroy import destroy
 from docferry.flows.provision.release import release_tables
 from docferry.flows.provision.report import ProvisionReport, render_plan
 from docferry.flows.provision.run import add_replicas, ownership, provision
@@ -44,7 +47,7 @@ from docferry.wiring import Connections, desired, who
 
 def add_to(group: click.Group) -> None:
     """These commands, as commands of `group`."""
-    for command in (provision_command, release, replicas):
+    for command in (provision_command, release, replicas, destroy_command):
         group.add_command(command)
 
 
@@ -137,6 +140,26 @@ def replicas(file: str, dry_run: bool, allow_changes: bool, as_json: bool) -> No
     """Add the file's replica regions. After the load: bulk puts refuse global tables."""
     report = _provisioned(add_replicas, *open_migration(file), dry_run, allow_changes)
     show(report.to_dict(), as_json, render_plan(report))
+
+
+@click.command("destroy")
+@file_argument
+@click.option(
+    "--confirm", default="", metavar="NAME", help="The migration's name, typed: remove it. Without it a dry run."
+)
+@click.option("--recovery-points", is_flag=True, help="Delete the recovery points in the file's backup vaults, too.")
+@json_option
+@explained
+def destroy_command(file: str, confirm: str, recovery_points: bool, as_json: bool) -> int:
+    """Remove a scratch stack (target.scratch): all that provision and replicas have made for the file, with all data in it."""
+    with opened_job(file) as (job, _):
+        if confirm and confirm != job.migration.name:
+            what = f"'{confirm}' is not the migration's name"
+            raise errors.PreflightFailed("destroy", [errors.Problem(where="--confirm", what=what)])
+        wanted = desired(job.migration, final=True)
+        report = destroy(job, wanted, dry_run=not confirm, recovery_points=recovery_points)
+    show(report.to_dict(), as_json, report.render())
+    return EXIT_REFUSED if report.refusals else 0
 
 
 def _provisioned(

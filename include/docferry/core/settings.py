@@ -43,12 +43,14 @@ class TargetSettings(_Strict):
     """AWS. Replicas are regions; they are added after the load, because bulk puts refuse global tables.
 
     `account`: twelve digits; credentials of another account are refused before anything is asked of it. '' is any.
+    `scratch`: the whole of it may be removed again (`docferry destroy`).
     """
 
     connection: str = "aws_default"
     region: str = "us-east-1"
     account: str = ""
     replicas: tuple[str, ...] = ()
+    scratch: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

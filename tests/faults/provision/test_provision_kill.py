@@ -6,8 +6,6 @@ with SIGKILL, either before passing the request on or after the emulator has ans
 
 from __future__ import annotations
 
-import http.client
-import http.server
 import json
 import os
 import random
@@ -15,16 +13,14 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import pytest
 from docferry.sandbox.aws import SandboxAws
+from support.provision.deadly_proxy import Proxy, serving
 
 CHANGES = {
     "CreateTable", "UpdateTable", "UpdateContinuousBackups", "UpdateTimeToLive", "UpdateContributorInsights", "TagResource",
@@ -79,97 +75,6 @@ estate:
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxAws]:
     with SandboxAws(tmp_path_factory.mktemp("aws")) as aws:
         yield aws
-
-
-class Proxy:
-    """Passes requests on, counts those that change something, and kills `victim` at number `at` (from 1)."""
-
-    def __init__(self, upstream: str, at: int = 0, *, after_answer: bool = False) -> None:
-        self.upstream = urlsplit(upstream).netloc
-        self.at, self.after_answer = at, after_answer
-        self.victim: subprocess.Popen[str] | None = None
-        self.changes: list[str] = []
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.server.daemon_threads = True
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_address[1]}"
-
-    def kill(self) -> None:
-        assert self.victim is not None
-        os.kill(self.victim.pid, signal.SIGKILL)
-        self.victim.wait(timeout=10)
-
-    def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
-        proxy = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = -1  # One packet an answer: in two, each would wait for a delayed acknowledgement (40 ms).
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                operation = operation_of(self.command, self.path, dict(self.headers.items()), body)
-                if operation in CHANGES:
-                    proxy.changes.append(operation)
-                    if len(proxy.changes) == proxy.at:
-                        self._die(body)
-                        return
-                status, headers, answer = self._pass_on(body)
-                self.send_response(status)
-                for name, value in headers:
-                    if name.lower() not in {"content-length", "transfer-encoding", "connection", "date", "server"}:
-                        self.send_header(name, value)
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
-
-            do_GET = do_PUT = do_POST
-
-            def _die(self, body: bytes) -> None:
-                if proxy.after_answer:
-                    self._pass_on(body)
-                proxy.kill()
-                self.close_connection = True
-
-            def _pass_on(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
-                connection = http.client.HTTPConnection(proxy.upstream, timeout=20)
-                headers = {k: v for k, v in self.headers.items() if k.lower() != "host"}
-                connection.request(self.command, self.path, body, headers)
-                reply = connection.getresponse()
-                answer = reply.read()
-                connection.close()
-                return reply.status, reply.getheaders(), answer
-
-            def log_message(self, format: str, *args: Any) -> None:
-                """Quiet."""
-
-        return Handler
-
-
-def operation_of(method: str, path: str, headers: Mapping[str, str], body: bytes) -> str:
-    """What is asked, in whichever protocol: JSON with a target, CBOR with a path, a form, REST."""
-    if target := headers.get("X-Amz-Target"):
-        return target.rsplit(".", 1)[-1]
-    if "/operation/" in path:
-        return path.rsplit("/", 1)[-1]
-    if action := parse_qs(body.decode(errors="replace")).get("Action"):
-        return action[0]
-    parts = [part for part in path.partition("?")[0].split("/") if part and part != "backup"]
-    return f"{method} {parts[2] if 'selections' in parts else parts[0]}"
-
-
-@contextmanager
-def serving(proxy: Proxy) -> Iterator[Proxy]:
-    thread = threading.Thread(target=proxy.server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield proxy
-    finally:
-        proxy.server.shutdown()
-        thread.join()
-        proxy.server.server_close()
 
 
 def provision(emulator: SandboxAws, mark: str, proxy: Proxy) -> tuple[int, str]:
@@ -253,7 +158,7 @@ def _mark() -> str:
 @pytest.mark.slow
 def test_provision_when_killed_anywhere_and_run_again_ends_in_the_same_estate(emulator: SandboxAws) -> None:
     undisturbed = _mark()
-    with serving(Proxy(emulator.endpoint)) as whole:
+    with serving(Proxy(CHANGES, emulator.endpoint)) as whole:
         assert provision(emulator, undisturbed, whole) == (0, "changed")
     expected = estate_of(emulator, undisturbed)
     assert set(whole.changes) == CHANGES, "each kind of change must be there to be killed at"
@@ -261,10 +166,10 @@ def test_provision_when_killed_anywhere_and_run_again_ends_in_the_same_estate(em
     everywhere = [(at, after) for at in range(1, len(whole.changes) + 1) for after in (False, True)]
     for at, after_answer in random.Random(20261122).sample(everywhere, POINTS):
         mark, place = _mark(), f"{whole.changes[at - 1]} ({at}), after the answer: {after_answer}"
-        with serving(Proxy(emulator.endpoint, at, after_answer=after_answer)) as deadly:
+        with serving(Proxy(CHANGES, emulator.endpoint, at, after_answer=after_answer)) as deadly:
             assert provision(emulator, mark, deadly)[0] == -signal.SIGKILL, place
         assert deadly.changes == whole.changes[:at], place
-        with serving(Proxy(emulator.endpoint)) as healed:
+        with serving(Proxy(CHANGES, emulator.endpoint)) as healed:
             assert provision(emulator, mark, healed)[0] == 0, place
         assert len(healed.changes) <= len(whole.changes) - at + 1, f"{place}: work was done twice"
         assert estate_of(emulator, mark) == expected, place

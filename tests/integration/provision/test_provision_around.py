@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import json
 import time
-import uuid
-import zipfile
 from dataclasses import replace
 from typing import Any
 
-import boto3
 import botocore.session
 import pytest
 from docferry.adapters.aws.control.calls import ControlPlane
 from docferry.adapters.aws.estate import CONTROL_PLANE, AwsEstate
-from docferry.config import Migration, parse_migration
+from docferry.config import Migration
 from docferry.core.estate.resources import MARKER, AwsCall
 from docferry.core.metric_names import DEAD_LETTERS, NAMESPACE
-from docferry.core.permissions.aws import Actor, AwsAccount, policy
+from docferry.core.permissions.aws import Actor, policy
+from docferry.core.permissions.statements import AwsAccount
 from docferry.errors import EstateDrift
 from docferry.flows.preflight.permissions import resources_of
 from docferry.flows.provision.report import render_plan
@@ -26,58 +23,17 @@ from docferry.flows.provision.run import add_replicas
 from docferry.sandbox.aws import ACCOUNT_ID
 from docferry.wiring import desired
 from support.backfill.rig import eventually
+from support.provision.around import client, migration
 from support.provision.estate import ABROAD, REGION, _environment, emulators, estate, run
 
-__all__ = ["_environment", "emulators", "estate"]
-
-FILE = """
-migration: {mark}
-source: {{database: d}}
-target: {{account: "{account}", replicas: [eu-west-1]}}
-ledger: {{table: Ledger{mark}}}
-tables:
-  Shop{mark}: {{indexes: [GSI1], kms_key: alias/{mark}, contributor_insights: true}}
-collections: {{logs: {{}}}}
-estate:
-  tags: {{Project: migration}}
-  keys: {{{mark}: {{multi_region: true}}}}
-  backup:
-    vault: v{mark}
-    role_arn: "arn:aws:iam::{account}:role/backup"
-    kms_key: alias/{mark}
-    rules:
-      nightly: {{schedule: "cron(0 3 * * ? *)", delete_after_days: 365, cold_after_days: 30, copy_to: [eu-west-1]}}
-  alarms: {{topic: t{mark}, monthly_cost_usd: 500}}
-  functions:
-    indexer: {{function: f{mark}, table: Shop{mark}, filters: [{{eventName: [INSERT]}}]}}
-"""
-
-
-def client(service: str, region: str = REGION) -> Any:
-    return boto3.client(service, region_name=region)
-
-
-@pytest.fixture
-def migration(emulators: Any) -> Migration:
-    mark = f"m{uuid.uuid4().hex[:8]}"
-    code = io.BytesIO()
-    with zipfile.ZipFile(code, "w") as archive:
-        archive.writestr("index.py", "def handler(event, context):\n    return None\n")
-    role = f"arn:aws:iam::{ACCOUNT_ID}:role/any"
-    client("lambda").create_function(
-        FunctionName=f"f{mark}",
-        Runtime="python3.11",
-        Role=role,
-        Handler="index.handler",
-        Code={"ZipFile": code.getvalue()},
-    )
-    return parse_migration(FILE.format(mark=mark, account=ACCOUNT_ID).encode())
+__all__ = ["_environment", "emulators", "estate", "migration"]
 
 
 def test_everything_is_made_tagged_read_back_and_left_alone_by_a_second_run(
     migration: Migration, estate: AwsEstate
 ) -> None:
     mark, table = migration.name, migration.tables[0].name
+    owner = {f"docferry:owner:{mark}": f"Ledger{mark}"}
     waiting = run(desired(migration), estate)
     assert {one.outcome.value for one in waiting.resources} == {"created"}
     assert any("waits for FINAL" in note for note in waiting.notes)
@@ -99,7 +55,7 @@ def test_everything_is_made_tagged_read_back_and_left_alone_by_a_second_run(
         assert key["MultiRegion"] is True
         tags = {tag["TagKey"]: tag["TagValue"] for tag in kms.list_resource_tags(KeyId=key["KeyId"])["Tags"]}
         assert tags.pop("docferry:alias", f"alias/{mark}") == f"alias/{mark}"
-        assert tags == {"Project": "migration"}  # the marker is gone
+        assert tags == {"Project": "migration", **owner}  # the marker is gone
         insights = client("dynamodb", region).describe_contributor_insights(TableName=table, IndexName="GSI1")
         assert insights["ContributorInsightsStatus"] == "ENABLED"
     key = client("kms").describe_key(KeyId=f"alias/{mark}")["KeyMetadata"]
@@ -120,7 +76,7 @@ def test_everything_is_made_tagged_read_back_and_left_alone_by_a_second_run(
     assert chosen["BackupSelection"]["Resources"] == [f"arn:aws:dynamodb:{REGION}:{ACCOUNT_ID}:table/{table}"]
     for arn in (plan["BackupPlanArn"], there):
         tagged = client("backup", ABROAD if arn == there else REGION).list_tags(ResourceArn=arn)["Tags"]
-        assert tagged == {"Project": "migration"}
+        assert tagged == {"Project": "migration", **owner}
 
     cloudwatch = client("cloudwatch")
     alarms = cloudwatch.describe_alarms(AlarmNamePrefix=f"docferry-{mark}-", MaxRecords=100)["MetricAlarms"]

@@ -33,6 +33,7 @@ COMMANDS = (
     "check",
     "provision",
     "release",
+    "destroy",
     "replicas",
     "backfill",
     "replicate",

@@ -10,8 +10,9 @@ import pytest
 from click.testing import CliRunner
 from docferry.cli.main import main
 from docferry.config import load_migration, parse_migration
-from docferry.core.permissions.aws import COMMANDS, Actor, AwsAccount, policy
+from docferry.core.permissions.aws import COMMANDS, Actor, policy
 from docferry.core.permissions.mongodb import application_role, atlas_role, lacking, role
+from docferry.core.permissions.statements import AwsAccount
 from docferry.flows.ledger.approvals import ANSWERS, APPROVALS
 from docferry.flows.ledger.dead_letters import LOOKS
 from docferry.flows.preflight.permissions import resources_of, wanted_of
@@ -80,6 +81,16 @@ def test_nobody_may_delete_a_table_and_records_of_another_migration_are_out_of_r
             keys = one["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
             assert all(key.startswith(("m#", "table:Plain#", "table:Scaled#", "table:Things#")) for key in keys)
             assert one["Condition"]["Null"] == {"dynamodb:LeadingKeys": "false"}
+
+
+def test_only_of_a_scratch_stack_tables_may_be_deleted_and_only_its_own() -> None:
+    assert statements(Actor.DESTROY) == {}
+    made = statements(Actor.DESTROY, FILE.replace("replicas:", "scratch: true, replicas:"))
+    assert all(one["Resource"] == ["*"] for sid, one in made.items() if sid == "Autoscaling")
+    assert {resource.rsplit("/")[-1] for resource in made["Tables"]["Resource"]} == {
+        "Plain", "Scaled", "DocferryLedger", "DocferryLedgerJournal",
+    }  # fmt: skip
+    assert made["WhoseRecords"]["Action"] == ["dynamodb:Scan"]
 
 
 def test_where_items_have_parts_who_writes_items_may_delete_and_no_other() -> None:
@@ -196,7 +207,10 @@ def test_page_lists_each_who_acts_with_the_actions_that_the_code_gives() -> None
     of = resources_of(load_migration(SHOP_FILE))
     for actor in Actor:
         actions = {a for one in policy(actor, of, PLACE)["Statement"] for a in one["Action"]}
-        told = ", ".join(sorted(one.removeprefix("dynamodb:") for one in actions))
+        told = (
+            ", ".join(sorted(one.removeprefix("dynamodb:") for one in actions))
+            or "none: the file is no scratch stack's"
+        )
         who = ", ".join(f"`{one}`" for one in COMMANDS.get(actor, ())) or "the application"
         assert f"| `{actor}` | {who} | {told} |" in PAGE.read_text()
 

@@ -101,6 +101,8 @@ class AwsEstate:
             self._dax.apply(step, spec)
         elif step.action is Action.SET_SCALING:
             self._set_scaling(spec, step.detail)
+        elif step.action is Action.REMOVE_SCALING:
+            call(self._autoscaling.deregister_scalable_target, **_scalable(spec.name, step.detail))
         elif step.action in _UPDATES:
             call(self._client(step.region).update_table, TableName=spec.name, **_UPDATES[step.action](spec, step))
         elif step.action in _CALLS:
@@ -166,12 +168,7 @@ class AwsEstate:
     def _set_scaling(self, spec: TableSpec, detail: str) -> None:
         """The target, then its policy. An existing policy for the same metric keeps its name: AWS allows one."""
         want = next(target for target in spec.scaling if target.detail == detail)
-        kind = "index" if want.index else "table"
-        where = {
-            "ServiceNamespace": "dynamodb",
-            "ResourceId": scaling_id(spec.name, want.index),
-            "ScalableDimension": f"dynamodb:{kind}:{UNITS[want.dimension]}",
-        }
+        where = _scalable(spec.name, detail)
         limits = {"MinCapacity": want.min_units, "MaxCapacity": want.max_units}
         call(self._autoscaling.register_scalable_target, **where, **limits)
         policies = self._fetch_policies(where["ResourceId"])
@@ -187,6 +184,17 @@ class AwsEstate:
             PolicyType="TargetTrackingScaling",
             TargetTrackingScalingPolicyConfiguration=tracking,
         )
+
+
+def _scalable(table: str, detail: str) -> dict[str, str]:
+    """What Application Auto Scaling calls a target, from its 'index/dimension'."""
+    index, _, dimension = detail.partition("/")
+    units = UNITS["read" if dimension == "read" else "write"]
+    return {
+        "ServiceNamespace": "dynamodb",
+        "ResourceId": scaling_id(table, index),
+        "ScalableDimension": f"dynamodb:{'index' if index else 'table'}:{units}",
+    }
 
 
 # --- our words -> AWS's ----------------------------------------------------------------------------------------------
@@ -281,12 +289,18 @@ _UPDATES: Mapping[Action, Callable[[TableSpec, EstateStep], dict[str, Any]]] = {
     Action.SET_ENCRYPTION: lambda spec, step: {"SSESpecification": _sse(spec)},
     Action.SET_PROTECTION: lambda spec, step: {"DeletionProtectionEnabled": spec.deletion_protection},
     Action.CREATE_REPLICA: _update_replica,
+    Action.UNPROTECT: lambda spec, step: {"DeletionProtectionEnabled": False},
+    Action.REMOVE_REPLICA: lambda spec, step: {"ReplicaUpdates": [{"Delete": {"RegionName": step.detail}}]},
 }
 """UpdateTable's arguments, one kind of change a call, as DynamoDB wants it."""
 
 
 def _create(client: Any, spec: TableSpec, _step: EstateStep) -> None:
     call(client.create_table, **encode_create(spec))
+
+
+def _delete(client: Any, spec: TableSpec) -> None:
+    call(client.delete_table, TableName=spec.name)
 
 
 def _set_pitr(client: Any, spec: TableSpec, _step: EstateStep) -> None:
@@ -309,6 +323,7 @@ def _tag(client: Any, spec: TableSpec, tags: Mapping[str, str], off: Sequence[st
 
 _CALLS: Mapping[Action, Callable[[Any, TableSpec, EstateStep], None]] = {
     Action.CREATE_TABLE: _create,
+    Action.DELETE_TABLE: lambda client, spec, step: _delete(client, spec),
     Action.SET_PITR: _set_pitr,
     Action.SET_TTL: _set_ttl,
     Action.SET_TAGS: lambda client, spec, step: _tag(client, spec, spec.tags),

@@ -8,8 +8,9 @@ import click
 
 from docferry.cli.common import explained, file_argument, json_option
 from docferry.config import load_migration
-from docferry.core.permissions.aws import Actor, AwsAccount, policy
+from docferry.core.permissions.aws import Actor, policy
 from docferry.core.permissions.mongodb import REVOKE, WRITE_BLOCK, application_role, atlas_role, role
+from docferry.core.permissions.statements import AwsAccount
 from docferry.flows.preflight.permissions import resources_of, wanted_of
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from docferry.core.estate.resources import MARKER, Ask, AwsCall, Resource, Seen
 from docferry.core.estate.tags import extra_tags, tag_changes
 from docferry.core.estate.values import Action, EstateChange, EstateDifference, EstatePlan, EstateStep, Finding
+from docferry.errors import Unavailable
 
 
 def plan_resource(spec: Resource, seen: Seen | None) -> EstatePlan:
@@ -73,13 +74,20 @@ def _step(
 
 
 def call_of(step: EstateStep, ask: Ask) -> AwsCall:
-    """The request that carries a step out, from what is there now. Raises: KeyError for a step that is of no such resource."""
+    """The request that carries a step out, from what is there now. Raises: KeyError for a step that is of no such
+    resource; Unavailable where what should be removed is not there: look again."""
     spec = step.spec
     if not isinstance(spec, Resource):
         raise KeyError(step.action)
     if step.action is Action.CREATE_RESOURCE:
         return spec.create(ask, spec.birth_tags)
-    seen = spec.observe(ask) or Seen(fields={}, tags={})
+    found = spec.observe(ask)
+    if step.action is Action.REMOVE_RESOURCE:
+        call = spec.removal(found, ask) if found is not None else None
+        if call is None:
+            raise Unavailable(f"{spec.resource} is gone meanwhile", operation=step.action)
+        return call
+    seen = found or Seen(fields={}, tags={})
     if step.action is Action.SET_RESOURCE:
         return spec.change(seen, [change.field for change in step.changes])
     if step.action is Action.TAG_RESOURCE:

@@ -78,12 +78,16 @@ class Resource(ABC):
     reads: ClassVar[tuple[str, ...]] = ()
     writes: ClassVar[tuple[str, ...]] = ()
     """IAM's actions of `observe` and of what knows no resource; and of the calls that change, on `arns`."""
+    removes: ClassVar[tuple[str, ...]] = ()
+    """IAM's actions of `removal`, on `arns`."""
     condition: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
     """What IAM binds `writes` to, beside `arns`."""
 
     name: str
     region: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    owner: Mapping[str, str] = field(default_factory=dict)
+    """The tag that says for which migration it was made: it is born with it, and only what bears it is ever removed."""
 
     @property
     @abstractmethod
@@ -120,15 +124,29 @@ class Resource(ABC):
         """Put tags on, or take tags off; only ever asked for one of the two. Of kinds with tags."""
         raise NotImplementedError(self.resource)
 
+    def removal(self, seen: Seen, ask: Ask) -> AwsCall | None:
+        """The next request on the way to its being gone; None if nothing is left to be removed by itself."""
+        return None
+
+    def stays(self, seen: Seen, ask: Ask) -> str:
+        """Why it must not be removed; '' if it may be."""
+        return ""
+
     @property
     def digest(self) -> str:
         """Sixteen hex digits that name this spec, in every process."""
-        found = [(one.name, repr(_canonical(getattr(self, one.name)))) for one in fields(self)]
+        found = [
+            (one.name, repr(_canonical(getattr(self, one.name)))) for one in fields(self) if one.name not in _BESIDE
+        ]
         return hashlib.sha256(repr((type(self).__name__, found)).encode()).hexdigest()[:16]
 
     @property
     def birth_tags(self) -> dict[str, str]:
-        return {**self.tags, MARKER: self.digest} if self.later else dict(self.tags)
+        return {**self.tags, **self.owner, **({MARKER: self.digest} if self.later else {})}
+
+
+_BESIDE = frozenset({"owner", "emptied"})
+"""What a spec says that is nothing of the thing itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -260,6 +260,11 @@ class Action(StrEnum):
     CREATE_RESOURCE = "create"
     SET_RESOURCE = "set"
     TAG_RESOURCE = "tag"
+    REMOVE_RESOURCE = "remove"
+    REMOVE_SCALING = "remove autoscaling"
+    UNPROTECT = "switch deletion protection off"
+    REMOVE_REPLICA = "remove replica"
+    DELETE_TABLE = "delete table"
 
 
 LEFTOVERS = frozenset({Action.SET_PITR, Action.SET_TTL, Action.SET_SCALING})

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from docferry.core.estate.alarm_list import alarm_resources
 from docferry.core.estate.kinds.backup import BackupPlan, BackupRule, BackupSelection, Vault, VaultLock
@@ -39,8 +39,10 @@ def around(
     estate: EstateSettings,
     *,
     final: bool = False,
+    owner: Mapping[str, str] | None = None,
 ) -> Around:
-    """`final`: the migration is over. A stream of a global table bears one reader a shard: until then that is docferry's."""
+    """`owner`: the tag with which all is born that can have tags. `final`: the migration is over. A stream of a global table
+    bears one reader a shard: until then that is docferry's."""
     place = AwsPlace(account=target.account or "*", region=target.region)
     after: list[Resource] = list(_beside_tables(tables, place))
     if estate.alarms is not None:
@@ -49,14 +51,19 @@ def around(
         after += _backups(migration, tables, estate.backup, place, estate.tags)
     waits = bool(target.replicas) and not final
     functions = tuple(_functions(estate))
+    keys = (one for name, key in estate.keys.items() for one in _keys(name, key, target, place, estate.tags))
     return Around(
-        keys=tuple(one for name, key in estate.keys.items() for one in _keys(name, key, target, place, estate.tags)),
-        after=(*after, *(() if waits else functions)),
-        with_replicas=tuple(_beside_replicas(tables, target, place)),
+        keys=_owned(keys, owner),
+        after=_owned((*after, *(() if waits else functions)), owner),
+        with_replicas=_owned(_beside_replicas(tables, target, place), owner),
         waiting=tuple(f"{one.resource}: waits for FINAL, as the table has replicas" for one in functions)
         if waits
         else (),
     )
+
+
+def _owned(resources: Iterable[Resource], owner: Mapping[str, str] | None) -> tuple[Resource, ...]:
+    return tuple(replace(one, owner=owner or {}) for one in resources)
 
 
 def _keys(

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from docferry.config import Migration
 from docferry.core.estate.wanted import around
-from docferry.core.permissions.aws import COMMANDS, AwsAccount, Resources, policy
+from docferry.core.permissions.aws import COMMANDS, policy
 from docferry.core.permissions.mongodb import Wanted, lacking
+from docferry.core.permissions.statements import AwsAccount, Resources
 from docferry.core.settings import ExternalFence
 from docferry.errors import AccessDenied, StoreError
 from docferry.ports.flows import Estate, Source
@@ -48,6 +49,7 @@ def resources_of(migration: Migration) -> Resources:
         cloudwatch=migration.monitoring is not None and migration.monitoring.cloudwatch,
         application_cloudwatch=migration.monitoring is not None and migration.monitoring.application,
         around=around(migration.name, migration.tables, migration.target, migration.estate, final=True).all,
+        scratch=migration.target.scratch,
     )
 
 
@@ -77,6 +79,8 @@ def permissions_of(migration: Migration, source: Source, estate: Estate | None) 
     for actor, commands in COMMANDS.items():
         statements = policy(actor, resources_of(migration), AwsAccount(region=migration.target.region))["Statement"]
         actions = sorted({action for one in statements for action in one["Action"]})
+        if not actions:  # destroy, of a file whose stack is none to be removed
+            continue
         what = f"AWS, {', '.join(commands)}: {', '.join(actions)}"
         unchecked.append(f"{what}: only the call itself can show it, and it was not tried (docferry iam --for {actor})")
     return PermissionReport(lacking=tuple(lacking_now), unchecked=tuple(unchecked))

@@ -18,7 +18,7 @@ def release_tables(job: Job) -> list[str]:
     Items stay: who has the table next, and could make their keys, finds them there. Idempotent.
     Raises: PreflightFailed while DynamoDB serves for that migration, or a process works at it; StoreError.
     """
-    if problems := _in_use(job):
+    if problems := in_use(job):
         raise PreflightFailed(f"{job.migration.name}, whose tables are to be let go", problems)
     released = []
     for table in (one.name for one in job.migration.tables):
@@ -32,7 +32,11 @@ def release_tables(job: Job) -> list[str]:
     return released
 
 
-def _in_use(job: Job) -> list[Problem]:
+def in_use(job: Job) -> list[Problem]:
+    """What works with the tables of the job's migration: by its mode, replication, or a process of the application.
+
+    Raises: StoreError.
+    """
     mode, replication = read_mode(job.ledger), read_replication(job.ledger)
     found: list[Problem] = []
     if mode.mode is not Mode.MONGO_ONLY:

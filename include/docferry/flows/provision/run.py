@@ -148,6 +148,7 @@ class StepRun:
     patience: Patience
     ownership: Ownership = UNOWNED
     waiting: tuple[str, ...] = ()
+    task: str = "provision"
 
     def carry_out(self, subjects: tuple[Subject, ...], *, dry_run: bool) -> ProvisionReport:
         if not dry_run:
@@ -209,7 +210,7 @@ class StepRun:
             trouble = None
             look = self.wait_until_done(subject, step)
             done.append(step)
-        self.progress.advance("provision", number + 1, total, subject.resource)
+        self.progress.advance(self.task, number + 1, total, subject.resource)
         return tuple(done)
 
     def wait_until_settled(self, subject: Subject) -> ResourceLook:

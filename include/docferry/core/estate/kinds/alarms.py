@@ -17,6 +17,7 @@ class Topic(Resource):
 
     reads: ClassVar[tuple[str, ...]] = ("sns:GetTopicAttributes", "sns:ListTagsForResource")
     writes: ClassVar[tuple[str, ...]] = ("sns:CreateTopic", "sns:TagResource")
+    removes: ClassVar[tuple[str, ...]] = ("sns:DeleteTopic",)
 
     arn: str
 
@@ -47,6 +48,9 @@ class Topic(Resource):
     def retag(self, seen: Seen, tags: Mapping[str, str], off: Sequence[str]) -> AwsCall:
         return _sns("tag_resource", ResourceArn=self.arn, Tags=tag_list(tags))
 
+    def removal(self, seen: Seen, ask: Ask) -> AwsCall:
+        return _sns("delete_topic", TopicArn=self.arn)
+
 
 def _sns(operation: str, absent: tuple[str, ...] = (), /, **arguments: Any) -> AwsCall:
     return AwsCall(service="sns", operation=operation, arguments=arguments, absent=absent)
@@ -58,6 +62,7 @@ class Alarm(Resource):
 
     reads: ClassVar[tuple[str, ...]] = ("cloudwatch:DescribeAlarms", "cloudwatch:ListTagsForResource")
     writes: ClassVar[tuple[str, ...]] = ("cloudwatch:PutMetricAlarm", "cloudwatch:TagResource")
+    removes: ClassVar[tuple[str, ...]] = ("cloudwatch:DeleteAlarms",)
 
     arn: str
     why: str
@@ -117,6 +122,9 @@ class Alarm(Resource):
 
     def retag(self, seen: Seen, tags: Mapping[str, str], off: Sequence[str]) -> AwsCall:
         return _cloudwatch("tag_resource", ResourceARN=self.arn, Tags=tag_list(tags))
+
+    def removal(self, seen: Seen, ask: Ask) -> AwsCall:
+        return _cloudwatch("delete_alarms", AlarmNames=[self.name])
 
 
 def _cloudwatch(operation: str, /, **arguments: Any) -> AwsCall:

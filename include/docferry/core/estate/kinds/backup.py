@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -37,9 +37,15 @@ class Vault(Resource):
         "backup:CreateBackupVault", "backup:PutBackupVaultLockConfiguration", "backup:TagResource", "backup:UntagResource",
     )  # fmt: skip
 
+    removes: ClassVar[tuple[str, ...]] = (
+        "backup:DeleteBackupVault", "backup:DeleteRecoveryPoint", "backup:ListRecoveryPointsByBackupVault",
+    )  # fmt: skip
+
     arn: str
     kms_key: str = ""
     lock: VaultLock | None = None
+    emptied: bool = False
+    """Its removal takes its recovery points along."""
 
     @property
     def resource(self) -> str:
@@ -91,6 +97,24 @@ class Vault(Resource):
     def retag(self, seen: Seen, tags: Mapping[str, str], off: Sequence[str]) -> AwsCall:
         return _retag(self.arn, tags, off, self.region)
 
+    def removal(self, seen: Seen, ask: Ask) -> AwsCall:
+        if (point := next(self._points(ask), None)) is not None:
+            return self._call("delete_recovery_point", BackupVaultName=self.name, RecoveryPointArn=point)
+        return self._call("delete_backup_vault", BackupVaultName=self.name)
+
+    def stays(self, seen: Seen, ask: Ask) -> str:
+        if seen.fields["lock"] != "none":
+            return f"it is locked ({seen.fields['lock']}): take the lock off first, where AWS lets you"
+        if not self.emptied and (held := sum(1 for _ in self._points(ask))):
+            return f"it holds {held} recovery point(s), which only --recovery-points deletes, too"
+        return ""
+
+    def _points(self, ask: Ask) -> Iterator[str]:
+        listed = self._call("list_recovery_points_by_backup_vault", BackupVaultName=self.name)
+        for one in page_through(ask, listed, "RecoveryPoints", "NextToken"):
+            if one.get("Status") != "DELETING":
+                yield one["RecoveryPointArn"]
+
     def _call(self, operation: str, /, **arguments: Any) -> AwsCall:
         return _backup(operation, self.region, **arguments)
 
@@ -112,6 +136,8 @@ class BackupPlan(Resource):
 
     reads: ClassVar[tuple[str, ...]] = ("backup:GetBackupPlan", "backup:ListBackupPlans", "backup:ListTags")
     writes: ClassVar[tuple[str, ...]] = ("backup:CreateBackupPlan", "backup:TagResource", "backup:UpdateBackupPlan")
+
+    removes: ClassVar[tuple[str, ...]] = ("backup:DeleteBackupPlan",)
 
     arn: str
     """A pattern: AWS gives a plan its id."""
@@ -157,6 +183,9 @@ class BackupPlan(Resource):
     def retag(self, seen: Seen, tags: Mapping[str, str], off: Sequence[str]) -> AwsCall:
         return _retag(seen.known["arn"], tags, off)
 
+    def removal(self, seen: Seen, ask: Ask) -> AwsCall:
+        return _backup("delete_backup_plan", BackupPlanId=seen.known["id"])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackupSelection(Resource):
@@ -170,6 +199,8 @@ class BackupSelection(Resource):
     condition: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {"StringEqualsIfExists": {"iam:PassedToService": "backup.amazonaws.com"}}
     )
+
+    removes: ClassVar[tuple[str, ...]] = ("backup:DeleteBackupSelection",)
 
     arn: str
     """A pattern, of plans."""
@@ -216,6 +247,9 @@ class BackupSelection(Resource):
 
     def change(self, seen: Seen, changed: Sequence[str]) -> AwsCall:
         raise NotImplementedError("AWS can only delete a selection and make it anew")
+
+    def removal(self, seen: Seen, ask: Ask) -> AwsCall:
+        return _backup("delete_backup_selection", **seen.known)
 
 
 def plan_by_name(ask: Ask, name: str) -> Mapping[str, Any] | None:

@@ -17,6 +17,7 @@ class Dashboard(Resource):
 
     reads: ClassVar[tuple[str, ...]] = ("cloudwatch:GetDashboard",)
     writes: ClassVar[tuple[str, ...]] = ("cloudwatch:PutDashboard",)
+    removes: ClassVar[tuple[str, ...]] = ("cloudwatch:DeleteDashboards",)
 
     arn: str
     document: str
@@ -42,6 +43,9 @@ class Dashboard(Resource):
 
     def change(self, seen: Seen, changed: Sequence[str]) -> AwsCall:
         return _cloudwatch("put_dashboard", DashboardName=self.name, DashboardBody=self.document)
+
+    def removal(self, seen: Seen, ask: Ask) -> AwsCall:
+        return _cloudwatch("delete_dashboards", DashboardNames=[self.name])
 
 
 def _cloudwatch(operation: str, absent: tuple[str, ...] = (), /, **arguments: Any) -> AwsCall:

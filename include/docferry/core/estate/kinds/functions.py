@@ -25,6 +25,8 @@ class EventSourceMapping(Resource):
         "lambda:CreateEventSourceMapping", "lambda:TagResource", "lambda:UpdateEventSourceMapping",
     )  # fmt: skip
 
+    removes: ClassVar[tuple[str, ...]] = ("lambda:DeleteEventSourceMapping",)
+
     function: str
     table: str
     batch: int
@@ -81,6 +83,9 @@ class EventSourceMapping(Resource):
 
     def retag(self, seen: Seen, tags: Mapping[str, str], off: Sequence[str]) -> AwsCall:
         return _lambda("tag_resource", Resource=seen.known["arn"], Tags=dict(tags))
+
+    def removal(self, seen: Seen, ask: Ask) -> AwsCall:
+        return _lambda("delete_event_source_mapping", UUID=seen.known["id"])
 
     def _stream(self, ask: Ask) -> str:
         where = {"TableName": self.table}

@@ -10,7 +10,10 @@ from docferry.core.estate.resources import Ask, AwsCall, Resource, Seen, page_th
 
 ALIAS = "docferry:alias"
 """A tag of a key: the alias that it shall have. By it a key is found that was made, and not yet named."""
+WAITING_DAYS = 30
+"""AWS's most: what the key has encrypted is lost behind it."""
 _ABSENT = ("NotFoundException",)
+_GOING = ("PendingDeletion", "PendingReplicaDeletion")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +29,8 @@ class KmsKey(Resource):
         "kms:CreateAlias", "kms:CreateGrant", "kms:Decrypt", "kms:EnableKeyRotation", "kms:GenerateDataKey", "kms:RetireGrant",
         "kms:TagResource", "kms:UntagResource",
     )  # fmt: skip
+
+    removes: ClassVar[tuple[str, ...]] = ("kms:DeleteAlias", "kms:ScheduleKeyDeletion")
 
     key_arns: tuple[str, ...] = ("*",)
     """Of the alias, and of the keys that may be it."""
@@ -76,6 +81,9 @@ class KmsKey(Resource):
     def retag(self, seen: Seen, tags: Mapping[str, str], off: Sequence[str]) -> AwsCall:
         return _retag(seen, tags, off)
 
+    def removal(self, seen: Seen, ask: Ask) -> AwsCall | None:
+        return _removal(seen, self.name)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KmsReplicaKey(Resource):
@@ -87,6 +95,8 @@ class KmsReplicaKey(Resource):
     writes: ClassVar[tuple[str, ...]] = (
         "kms:CreateAlias", "kms:ReplicateKey", "kms:TagResource", "kms:UntagResource",
     )  # fmt: skip
+
+    removes: ClassVar[tuple[str, ...]] = ("kms:DeleteAlias", "kms:ScheduleKeyDeletion")
 
     key_arns: tuple[str, ...] = ("*",)
 
@@ -136,6 +146,9 @@ class KmsReplicaKey(Resource):
     def retag(self, seen: Seen, tags: Mapping[str, str], off: Sequence[str]) -> AwsCall:
         return _retag(seen, tags, off, self.region)
 
+    def removal(self, seen: Seen, ask: Ask) -> AwsCall | None:
+        return _removal(seen, self.name, self.region)
+
 
 def describe_key(ask: Ask, key: str, region: str = "") -> Mapping[str, Any] | None:
     """A key's metadata, by alias, id or ARN."""
@@ -153,10 +166,19 @@ def _unnamed(ask: Ask, alias: str) -> Mapping[str, Any] | None:
     """A key that a run of ours has made for this alias, and has not named."""
     for one in page_through(ask, _kms("list_keys"), "Keys", "NextMarker", "Marker"):
         found = describe_key(ask, one["KeyId"])
-        ours = found is not None and found.get("KeyManager", "CUSTOMER") == "CUSTOMER"
+        if found is None or found.get("KeyState") in _GOING:
+            continue
+        ours = found.get("KeyManager", "CUSTOMER") == "CUSTOMER"
         if ours and key_tags(ask, one["KeyId"]).get(ALIAS) == alias:
             return found
     return None
+
+
+def _removal(seen: Seen, alias: str, region: str = "") -> AwsCall | None:
+    """Not before a month is over, within which the deletion can be taken back; its name is free at once."""
+    if seen.fields["state"] not in _GOING:
+        return _kms("schedule_key_deletion", region, KeyId=seen.known["key"], PendingWindowInDays=WAITING_DAYS)
+    return _kms("delete_alias", region, AliasName=alias) if seen.fields["alias"] == alias else None
 
 
 def _retag(seen: Seen, tags: Mapping[str, str], off: Sequence[str], region: str = "") -> AwsCall:

@@ -17,6 +17,8 @@ class ReplicaScaling(OfTable):
     reads: ClassVar[tuple[str, ...]] = ("dynamodb:DescribeTableReplicaAutoScaling",)
     writes: ClassVar[tuple[str, ...]] = ("dynamodb:UpdateTableReplicaAutoScaling",)
 
+    removes: ClassVar[tuple[str, ...]] = writes
+
     min_units: int
     max_units: int
     target_percent: int
@@ -50,6 +52,10 @@ class ReplicaScaling(OfTable):
     def change(self, seen: Seen, changed: Sequence[str]) -> AwsCall:
         return self._set(changed)
 
+    def removal(self, seen: Seen, ask: Ask) -> AwsCall | None:
+        on = [name for name in self.wanted() if seen.fields.get(name, "none") != "none"]
+        return self._update(on, {"AutoScalingDisabled": True}) if on else None
+
     def _set(self, fields: Mapping[str, str] | Sequence[str]) -> AwsCall:
         scaling = {
             "MinimumUnits": self.min_units,
@@ -58,6 +64,9 @@ class ReplicaScaling(OfTable):
                 "TargetTrackingScalingPolicyConfiguration": {"TargetValue": float(self.target_percent)}
             },
         }
+        return self._update(fields, scaling)
+
+    def _update(self, fields: Mapping[str, str] | Sequence[str], scaling: Mapping[str, Any]) -> AwsCall:
         update: dict[str, Any] = {"RegionName": self.region}
         if "read" in fields:
             update["ReplicaProvisionedReadCapacityAutoScalingUpdate"] = scaling

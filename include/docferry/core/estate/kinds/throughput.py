@@ -73,6 +73,7 @@ class ContributorInsights(OfTable):
 
     reads: ClassVar[tuple[str, ...]] = ("dynamodb:DescribeContributorInsights",)
     writes: ClassVar[tuple[str, ...]] = ("dynamodb:UpdateContributorInsights",)
+    removes: ClassVar[tuple[str, ...]] = writes
 
     index: str = ""
 
@@ -101,6 +102,9 @@ class ContributorInsights(OfTable):
 
     def change(self, seen: Seen, changed: Sequence[str]) -> AwsCall:
         return self._call("update_contributor_insights", ContributorInsightsAction="ENABLE")
+
+    def removal(self, seen: Seen, ask: Ask) -> AwsCall:
+        return self._call("update_contributor_insights", ContributorInsightsAction="DISABLE")
 
     def _call(self, operation: str, *, absent: tuple[str, ...] = (), **more: Any) -> AwsCall:
         where = {"TableName": self.name, **({"IndexName": self.index} if self.index else {})}
