@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from docferry.core.cutover.modes import MODE
 from docferry.core.estate.kinds.backup import Vault
 from docferry.core.estate.removal.plan import plan_resource_removal, plan_table_removal
 from docferry.core.estate.resources import AwsCall, OfTable, Resource, page_through
 from docferry.core.estate.values import DesiredEstate, EstatePlan, TableSpec, TableState
 from docferry.errors import InvariantBroken, PreflightFailed, Problem
 from docferry.flows.kernel.job import Job
-from docferry.flows.ledger.rooms.owners import drop_claim, read_owners
+from docferry.flows.ledger.rooms.owners import drop_claim, forget_records, read_owners
 from docferry.flows.provision.release import in_use
 from docferry.flows.provision.run import Patience, StepRun
 from docferry.flows.provision.subjects import ResourceLook, Subject, plan_of
@@ -146,7 +145,7 @@ class _Removal:
     # --- what there is ---
 
     def left(self) -> Iterator[str]:
-        """What is not removed, and is nobody's refusal."""
+        """What is not removed, and refuses nothing."""
         if self.desired.dax is not None:
             yield f"{self.desired.dax.resource} and its groups: delete them with AWS's own tools"
         if others := self._other_records():
@@ -231,8 +230,4 @@ class _Removal:
             drop_claim(self.job.ledger, table.name, self.job.migration.name)
         mine = f"{self.job.migration.name}#"
         found = [(pk.removeprefix(mine), sk) for pk, sk in self._keys(self.own[0].name) if pk.startswith(mine)]
-        for section, key in sorted(
-            found, key=lambda one: one[0] == MODE[0]
-        ):  # without it the rest would speak of a loss
-            if (record := self.job.ledger.read(section, key)) is not None:
-                self.job.ledger.delete(record)
+        forget_records(self.job.ledger, found)

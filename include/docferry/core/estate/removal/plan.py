@@ -61,7 +61,7 @@ def plan_table_removal(
 ) -> EstatePlan:
     """`abroad`: the table as its replicas' regions have it. `others`: the migrations that use it, too, by the ledger.
 
-    A table that others use, too, is let go, as `release` does. One without the tag is nobody's whom we know.
+    A table that others use, too, is let go, as `release` does. One without the tag stops all.
     """
     if state is None:
         return EstatePlan()

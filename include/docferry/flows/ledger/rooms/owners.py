@@ -7,12 +7,13 @@ see one another; a tag on the table itself tells those whose ledger is another o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from docferry.config import Migration
 from docferry.core.compare.ownership import Claim, Neighbours, claim_on, conflicts, tag_conflicts
+from docferry.core.cutover.modes import MODE
 from docferry.core.estate.values import TableState
 from docferry.errors import ConditionFailed, PreflightFailed, Problem, TableMissing
 from docferry.ports.flows import Ledger, Record
@@ -75,6 +76,16 @@ def _owners_in(record: Record) -> Owners:
         for one in record.body["claims"]
     ]
     return Owners(claims=tuple(claims), record=record)
+
+
+def forget_records(ledger: Ledger, places: Iterable[tuple[str, str]]) -> None:
+    """Delete a migration's records, by section and key; that of the mode last: without it the rest would speak of a loss.
+
+    Raises: ConditionFailed if one is being changed; StoreError.
+    """
+    for section, key in sorted(places, key=lambda one: one[0] == MODE[0]):
+        if (record := ledger.read(section, key)) is not None:
+            ledger.delete(record)
 
 
 # --- may this migration have its tables? ------------------------------------------------------------------------------
