@@ -19,6 +19,7 @@ from bson.codec_options import CodecOptions
 from docferry.adapters.aws.client_dax import AsyncDaxCalls, SyncDaxCalls, opener
 from docferry.adapters.aws.client_dynamodb import AsyncCalls, SyncCalls
 from docferry.adapters.aws.control.account import require_account
+from docferry.adapters.aws.data.part_objects import S3PartObjects
 from docferry.adapters.aws.dynamodb import DynamoTarget
 from docferry.adapters.aws.dynamodb_http import DynamoHttp
 from docferry.adapters.aws.estate import AwsEstate
@@ -50,6 +51,7 @@ from docferry.client.transport import circuit_breaker as hurried
 from docferry.client.transport.circuit_breaker import CircuitBreaker
 from docferry.client.transport.counted import CountedCalls
 from docferry.client.transport.dax_route import RoutedCalls
+from docferry.client.transport.objects import ObjectCalls
 from docferry.client.transport.parts import PartCalls, part_layouts
 from docferry.client.type_border import TypeBorder
 from docferry.config import Migration, load_migration
@@ -63,7 +65,7 @@ from docferry.flows.kernel.job import Job, Ports, Run
 from docferry.flows.ledger.mapping_fingerprint import indexes_digest, require_mapping
 from docferry.flows.ledger.rooms.owners import require_owned
 from docferry.ports.client import DynamoCalls, Metrics
-from docferry.ports.flows import Fence, Identity, Progress, StopSignal, Target
+from docferry.ports.flows import Fence, Identity, PartObjects, Progress, StopSignal, Target
 from docferry.ports.rollback_points import PointFiles, PointPorts
 from docferry.ports.tracing import use_tracing
 
@@ -129,7 +131,14 @@ class Connections:
 
     def target(self, migration: Migration) -> DynamoTarget:
         """Belongs to the event loop that first uses it; close it there."""
-        return DynamoTarget(DynamoHttp(self.aws(migration)), migration.backfill.concurrency, migration.layouts)
+        objects = self.part_objects(migration)
+        return DynamoTarget(DynamoHttp(self.aws(migration)), migration.backfill.concurrency, migration.layouts, objects)
+
+    def part_objects(self, migration: Migration) -> PartObjects | None:
+        """Where parts of items are objects, if the file says so of a collection."""
+        if not any(layout.as_objects for layout in migration.layouts.values()):
+            return None
+        return S3PartObjects(self.aws(migration), migration.target.objects, migration.name)
 
     @contextmanager
     def job(
@@ -298,12 +307,14 @@ class _Client:
     uri: str = field(repr=False)
     session: boto3.Session = field(repr=False)
     layouts: Mapping[str, TableLayout]
+    objects: PartObjects | None
     open_dax: Callable[[], Any] | None
 
     def whole(self, calls: DynamoCalls) -> DynamoCalls:
         """Calls whose items are whole, where some may have parts."""
         layouts = part_layouts(self.layouts)
-        return PartCalls(calls, layouts, self.parts.membership.tally.count) if layouts else calls
+        inner = ObjectCalls(calls, layouts, self.objects) if self.objects is not None else calls
+        return PartCalls(inner, layouts, self.parts.membership.tally.count) if layouts else calls
 
 
 def _client(
@@ -350,6 +361,7 @@ def _client(
         uri=connections.mongo_uri,
         session=session,
         layouts=migration.layouts,
+        objects=connections.part_objects(migration),
         open_dax=opener(session, migration.dax, migration.target.region) if migration.dax else None,
     )
 

@@ -19,7 +19,7 @@ Channel = Literal["slack", "sns", "smtp"]
 Occasion = Literal["approval", "failure", "hold"]
 KeyType = Literal["S", "N", "B"]
 Projection = Literal["ALL", "KEYS_ONLY", "INCLUDE"]
-Overflow = Literal["compress", "split"]
+Overflow = Literal["compress", "split", "s3"]
 """What becomes of an item over 400 KB; without a word its document is a dead letter."""
 
 
@@ -43,7 +43,7 @@ class TargetSettings(_Strict):
     """AWS. Replicas are regions; they are added after the load, because bulk puts refuse global tables.
 
     `account`: twelve digits; credentials of another account are refused before anything is asked of it. '' is any.
-    `scratch`: the whole of it may be removed again (`docferry destroy`).
+    `scratch`: the whole of it may be removed again (`docferry destroy`). `objects`: `s3://bucket/prefix`, for `overflow: s3`.
     """
 
     connection: str = "aws_default"
@@ -51,6 +51,7 @@ class TargetSettings(_Strict):
     account: str = ""
     replicas: tuple[str, ...] = ()
     scratch: bool = False
+    objects: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

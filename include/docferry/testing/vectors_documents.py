@@ -17,9 +17,11 @@ from docferry.config import parse_migration
 from docferry.core.bson_codec.decode import decode_value
 from docferry.core.bson_codec.encode import encode_declared, encode_id, encode_value
 from docferry.core.bson_codec.hints import Hints, HintTree, parse_declared
+from docferry.core.bson_codec.plain import base64_text
 from docferry.core.mapping.digest import digest
 from docferry.core.mapping.items import Document, Item, tombstone
 from docferry.core.mapping.key_templates import parse_key
+from docferry.core.mapping.large.objects import encode_object
 from docferry.core.mapping.large.overflow import PACKED
 from docferry.core.mapping.large.parts import cut, part_key
 from docferry.core.mapping.mapping import DocumentMapping
@@ -285,6 +287,7 @@ def documents() -> Any:
         "designed": _designed(),
         "compressed": _compressed(),
         "split": _split(),
+        "s3": _in_s3(),
     }
 
 
@@ -316,6 +319,14 @@ def _split() -> dict[str, Any]:
     ]
     swapped = [{**part, PACKED: other[PACKED]} for part, other in zip(parts, reversed(parts), strict=True)]
     return {"item": compressed["item"], "stored": item, "parts": parts, "unreadable": [parts[1:], swapped]}
+
+
+def _in_s3() -> dict[str, Any]:
+    """The same item with its object, whose bytes are in base64."""
+    compressed = _compressed()
+    item, ((name, part),) = cut(compressed["stored"], ("PK", "SK"), "_ttl", checked=True)
+    key = dict(zip(("PK", "SK"), ({"S": one} for one in part_key(name)), strict=True))
+    return {"item": compressed["item"], "stored": item, "object": base64_text(encode_object(key | part))}
 
 
 def _designed() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from random import Random
@@ -18,21 +18,31 @@ from typing import Any
 import pytest
 from docferry.adapters.aws.data.parts import PartReads
 from docferry.adapters.aws.dynamodb import DynamoTarget
+from docferry.client.transport.objects import ObjectCalls
 from docferry.client.transport.parts import PartCalls
 from docferry.core.mapping.large import parts as cutting
-from docferry.core.mapping.large.overflow import fitting_of
+from docferry.core.mapping.large.objects import decode_object, encode_object
+from docferry.core.mapping.large.overflow import PACKED, fitting_of
 from docferry.core.mapping.table_layout import TableLayout
+from docferry.core.settings import Overflow
 from docferry.errors import ConditionFailed
 from docferry.ports.flows import Guard, ItemPart, PartsPage
 from support.convergence.standins import NoLimit
 from support.mappings import GENERIC
 
-SETTINGS = replace(GENERIC.settings, overflow="split")
-FITTING = fitting_of([SETTINGS])
-assert FITTING is not None
-LAYOUT = TableLayout(fitting=replace(FITTING, over=150, limit=220, part_bytes=60))
-TABLE, KEY = SETTINGS.table, {"PK": {"S": "K"}, "SK": {"S": "DATA"}}
+TABLE, KEY = GENERIC.settings.table, {"PK": {"S": "K"}, "SK": {"S": "DATA"}}
 RUNS, TO_BREAK = 60, 600
+
+
+def layout_of(overflow: Overflow) -> TableLayout:
+    """Items of a few hundred bytes are too large."""
+    fitting = fitting_of([replace(GENERIC.settings, overflow=overflow)])
+    assert fitting is not None
+    part_bytes = fitting.part_bytes if overflow == "s3" else 60
+    return TableLayout(fitting=replace(fitting, over=150, limit=220, part_bytes=part_bytes))
+
+
+LAYOUTS = {"split": layout_of("split"), "s3": layout_of("s3")}
 
 
 class Wrong(AssertionError):
@@ -48,8 +58,8 @@ class World:
 
     blocking = False
 
-    def __init__(self, seed: int) -> None:
-        self.random = Random(seed)
+    def __init__(self, seed: int, layout: TableLayout) -> None:
+        self.random, self.layout = Random(seed), layout
         self.items: dict[str, dict[str, Any]] = {}
         self.once: set[tuple[str, str]] = set()
         self.late: set[asyncio.Task[None]] = set()
@@ -106,6 +116,37 @@ class World:
 
     async def sleep(self, seconds: float) -> None: ...
 
+    # --- S3 ----------------------------------------------------------------------------------------------------------
+
+    async def away(self, ask: Callable[..., Any], *given: Any) -> Any:
+        await self._wait(6)
+        if self.random.random() < 0.02:
+            self.killed += 1
+            if self.random.random() < 0.5:
+                self.late.add(asyncio.ensure_future(self._arrive_there(ask, given)))
+            raise Killed
+        return ask(*given)
+
+    async def _arrive_there(self, ask: Callable[..., Any], given: Any) -> None:
+        await self._wait(200)
+        ask(*given)
+
+    def put(self, table: str, name: str, part: Mapping[str, Any]) -> None:
+        found = decode_object(encode_object(dict(part)))
+        assert found == part
+        self.items[f"PART#{name}"] = found
+
+    def get(self, table: str, name: str) -> dict[str, Any] | None:
+        return self.items.get(f"PART#{name}")
+
+    def delete(self, table: str, name: str) -> None:
+        self.removed += self.items.pop(f"PART#{name}", None) is not None
+
+    def heads(self, table: str, after: str) -> tuple[list[dict[str, Any]], str]:
+        keys = sorted(key for key in self.items if key.startswith("PART#") and key > f"PART#{after}")
+        heads = [{name: value for name, value in self.items[key].items() if name != PACKED} for key in keys[:3]]
+        return heads, keys[2].removeprefix("PART#") if len(keys) > 3 else ""
+
     # --- processes ---------------------------------------------------------------------------------------------------
 
     def text(self) -> str:
@@ -115,10 +156,14 @@ class World:
         return self.random.randbytes(self.random.choice((10, 200, 320))).hex()
 
     def calls(self) -> PartCalls:
-        return PartCalls(self, {TABLE: LAYOUT}, lambda name, number: None)  # type: ignore[arg-type]
+        layouts = {TABLE: self.layout}
+        calls: Any = ObjectCalls(self, layouts, self, self.away) if self.layout.as_objects else self  # type: ignore[arg-type]
+        return PartCalls(calls, layouts, lambda name, number: None)
 
     def target(self) -> DynamoTarget:
-        return DynamoTarget(_Http(self), layouts={TABLE: LAYOUT})  # type: ignore[arg-type]
+        made = DynamoTarget(_Http(self), layouts={TABLE: self.layout}, objects=self)  # type: ignore[arg-type]
+        made._object_parts._away = self.away
+        return made
 
     def item(self, version: str) -> tuple[dict[str, Any], str]:
         """The next one, and its version."""
@@ -139,7 +184,7 @@ class World:
                 condition = ("#v = :v", version) if leads else ("attribute_not_exists(#v) OR #v < :v", newer)
                 with suppress(ConditionFailed):
                     await calls.call("PutItem", {
-                        "TableName": TABLE, "Item": LAYOUT.stored(item), "ConditionExpression": condition[0],
+                        "TableName": TABLE, "Item": self.layout.stored(item), "ConditionExpression": condition[0],
                         "ExpressionAttributeValues": {":v": {"S": condition[1]}},
                     })  # fmt: skip
 
@@ -168,10 +213,13 @@ class World:
         target = self.target()
         with suppress(Killed):
             for _ in range(4):
-                page = await target.parts(TABLE, 0, 1, None)
-                await target.delete_parts(
-                    TABLE, [one for one in page.unnamed if one.overtaken], NoLimit(), lambda: None
-                )
+                start = None
+                while True:
+                    page = await target.parts(TABLE, 0, 1, start)
+                    gone = [one for one in page.unnamed if one.overtaken]
+                    await target.delete_parts(TABLE, gone, NoLimit(), lambda: None)
+                    if (start := page.next) is None:
+                        break
 
     async def _read(self, calls: PartCalls) -> dict[str, Any]:
         """The item; what cannot be read was being replaced at each look."""
@@ -179,7 +227,7 @@ class World:
             reply = await calls.call("GetItem", {"TableName": TABLE, "Key": KEY})
             if "Item" not in reply:
                 return {}
-            found = LAYOUT.read(reply["Item"])
+            found = self.layout.read(reply["Item"])
             if self._require_one({("K", "DATA"): found}):
                 return found
         raise Wrong("an item that cannot be read")
@@ -201,7 +249,7 @@ class World:
         named = {f"PART#{name}" for name in cutting.names_in(self.items.get("K", {}))}
         if missing := named - self.items.keys():
             raise Wrong(f"the item names {len(missing)} parts that are not there")
-        left = await PartReads(_Still(self).read, TABLE, LAYOUT).unnamed(self.items.values(), None)
+        left = await PartReads(_Still(self).read, TABLE, self.layout).unnamed(self.items.values(), None)
         if {part.key[0] for part in left.unnamed} != self.items.keys() - named - {"K"}:
             raise Wrong("a purge does not see what is left")
 
@@ -226,58 +274,63 @@ class _Http:
         return json.dumps(await self._world.call(operation, json.loads(body))).encode()
 
 
-def run(seed: int) -> World:
-    world = World(seed)
+def run(seed: int, overflow: str) -> World:
+    world = World(seed, LAYOUTS[overflow])
     asyncio.run(world.run())
     return world
 
 
-def test_readers_see_one_version_whole_whatever_comes_between() -> None:
-    worlds = [run(seed) for seed in range(RUNS)]
+@pytest.fixture(params=list(LAYOUTS))
+def overflow(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_readers_see_one_version_whole_whatever_comes_between(overflow: str) -> None:
+    worlds = [run(seed, overflow) for seed in range(RUNS)]
     assert sum(world.killed for world in worlds) > RUNS
     assert sum(world.refused for world in worlds) > RUNS
     assert sum(world.removed for world in worlds) > 10 * RUNS
     assert any(key.startswith("PART#") for world in worlds for key in world.items)
 
 
-def _until_wrong() -> None:
+def _until_wrong(overflow: str) -> None:
     for seed in range(TO_BREAK):
-        run(seed)
+        run(seed, overflow)
 
 
-def _require_wrong() -> None:
+def _require_wrong(overflow: str) -> None:
     with pytest.raises(Wrong):
-        _until_wrong()
+        _until_wrong(overflow)
 
 
-def test_parts_go_before_what_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_go_before_what_names_them(monkeypatch: pytest.MonkeyPatch, overflow: str) -> None:
     async def turned(
         self: PartCalls, operation: str, request: Mapping[str, Any], guard: Guard | None
     ) -> dict[str, Any]:
-        item, parts = LAYOUT.cut(request["Item"])
+        item, parts = LAYOUTS[overflow].cut(request["Item"])
         reply = await self._calls.call(operation, {**request, "Item": item}, guard)
         for part in parts:
             await self._put(TABLE, part, guard)
         return reply
 
     monkeypatch.setattr(PartCalls, "_write", turned)
-    _require_wrong()
+    _require_wrong(overflow)
 
 
-def test_names_are_of_the_content(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_are_of_the_content(monkeypatch: pytest.MonkeyPatch, overflow: str) -> None:
     named = cutting._name_of
     monkeypatch.setattr(cutting, "_name_of", lambda key, version, place, piece: named(key, version, place, b""))
-    _require_wrong()
+    _require_wrong(overflow)
 
 
-def test_names_are_of_the_version(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_are_of_the_version(monkeypatch: pytest.MonkeyPatch, overflow: str) -> None:
     """Two versions of one content: the parts of the first go with it."""
     named = cutting._name_of
     monkeypatch.setattr(cutting, "_name_of", lambda key, version, place, piece: named(key, "", place, piece))
-    _require_wrong()
+    _require_wrong(overflow)
 
 
-def test_a_purge_leaves_what_may_still_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_purge_leaves_what_may_still_be_named(monkeypatch: pytest.MonkeyPatch, overflow: str) -> None:
     seen = PartReads.unnamed
 
     async def eager(self: PartReads, *scanned: Any) -> PartsPage:
@@ -285,10 +338,12 @@ def test_a_purge_leaves_what_may_still_be_named(monkeypatch: pytest.MonkeyPatch)
         return replace(page, unnamed=[ItemPart(one.key, one.version, True) for one in page.unnamed])
 
     monkeypatch.setattr(PartReads, "unnamed", eager)
-    _require_wrong()
+    _require_wrong(overflow)
 
 
-def test_who_loses_looks_at_the_item_before_it_deletes_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_loses_looks_at_the_item_before_it_deletes_its_parts(
+    monkeypatch: pytest.MonkeyPatch, overflow: str
+) -> None:
     """They may be the winner's, too: of the same version and content."""
     monkeypatch.setattr(TableLayout, "overtaken", lambda self, part, item: True)
-    _require_wrong()
+    _require_wrong(overflow)

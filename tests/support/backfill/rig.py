@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import boto3
 import yaml
+from docferry.adapters.aws.data.part_objects import S3PartObjects
 from docferry.adapters.aws.dynamodb import DynamoTarget
 from docferry.adapters.aws.dynamodb_http import DynamoHttp
 from docferry.adapters.aws.estate import AwsEstate
@@ -80,6 +81,7 @@ class Rig:
     def __post_init__(self) -> None:
         self.dynamodb = session_of(self.env).client("dynamodb", endpoint_url=self.env["AWS_ENDPOINT_URL_DYNAMODB"])
         self.mongo: MongoClient[Any] = MongoClient(self.env["DOCFERRY_MONGO_URI"])
+        self.s3 = self._session.client("s3")
         self.ledger = DynamoLedger(self._session, self.migration.ledger.table, self.migration.name)
 
     @property
@@ -152,8 +154,16 @@ class Rig:
 
     def target(self, **options: Any) -> DynamoTarget:
         return DynamoTarget(
-            DynamoHttp(self._session, **options), self.migration.backfill.concurrency, self.migration.layouts
+            DynamoHttp(self._session, **options),
+            self.migration.backfill.concurrency,
+            self.migration.layouts,
+            self.objects(),
         )
+
+    def objects(self) -> S3PartObjects | None:
+        """Where its file keeps parts as objects, if it does."""
+        to = self.migration.target.objects
+        return S3PartObjects(self._session, to, self.migration.name) if to else None
 
     def streams(self) -> DynamoStreams:
         return DynamoStreams(self._session, self.migration.layouts)

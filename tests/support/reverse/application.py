@@ -14,6 +14,7 @@ from docferry.adapters.mongodb.sink import MongoSink
 from docferry.adapters.mongodb.source import MongoSource
 from docferry.core.cutover.modes import MODE, Mode, ModeState
 from docferry.core.mapping.items import Item, key_of, tombstone
+from docferry.core.mapping.large.parts import name_of
 from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.versions import snapshot_version
 from docferry.flows.fence.marker import mark_leader
@@ -63,7 +64,7 @@ class Application:
         self.guards += len(guards)
         cut = [mapping.layout.cut(mapping.layout.stored(one)) for one in [*items.values(), *guards]]
         for part in (part for _, parts in cut for part in parts):
-            self.rig.dynamodb.put_item(TableName=self.rig.table, Item=_boto(part))
+            self._put(mapping, part)
         puts = [{"Put": {"TableName": self.rig.table, "Item": _boto(item)}} for item, _ in cut]
         self.rig.dynamodb.transact_write_items(TransactItems=puts)
         self.writes += [Write(self.rig.table, key, self.version) for key in items]
@@ -71,6 +72,13 @@ class Application:
             self.live.pop((collection, before["_id"]), None)
         if after is not None:
             self.live[collection, after["_id"]] = after
+
+    def _put(self, mapping: DocumentMapping, part: Item) -> None:
+        objects = self.rig.objects()
+        if objects is None:
+            self.rig.dynamodb.put_item(TableName=self.rig.table, Item=_boto(part))
+        else:
+            objects.put(self.rig.table, name_of(mapping.layout.key_of(part)[0]), part)
 
     def _guards(self, mapping: DocumentMapping, before: Document | None, after: Document | None) -> list[Item]:
         """Those that a change gains, and tombstones for those that it gives up."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from typing import Any
@@ -19,6 +20,7 @@ from docferry.core.cutover.instances import INSTANCES
 from docferry.core.cutover.modes import MODE, ModeState, state_of
 from docferry.core.mapping.digest import digest
 from docferry.core.mapping.items import key_of
+from docferry.core.mapping.large.objects import decode_object
 from docferry.core.versions import parse_version, version_of, version_time
 from docferry.errors import ItemsUnreadable
 from docferry.ports.flows import Identity
@@ -113,6 +115,13 @@ def test_item_in_parts_is_read_back_and_one_whose_parts_are_others_is_no_documen
     for parts in said["unreadable"]:
         with pytest.raises(ItemsUnreadable):
             users.decode([layout.read(layout.joined(said["stored"], parts))])
+
+
+def test_item_whose_part_is_an_object_is_read_back() -> None:
+    said, users = read("documents")["s3"], compressing("s3")
+    part = decode_object(base64.b64decode(said["object"]))
+    assert part is not None
+    assert users.layout.read(users.layout.joined(said["stored"], [part])) == said["item"]
 
 
 def test_order_of_fields_is_read_back() -> None:

@@ -92,6 +92,14 @@ def test_items_in_parts() -> None:
         whole(*without_parts([said["stored"], *map(in_boto3, swapped)]))
 
 
+def test_items_in_s3() -> None:
+    said = read("documents")["s3"]
+    found = base64.b64decode(said["object"])
+    (item,) = without_parts([said["stored"]], {said["stored"]["_p"]["L"][0]["M"]["name"]["S"]: found}.get)
+    assert whole(item) == said["item"]
+    assert without_parts([said["stored"]], lambda name: found[:-1]) == [said["stored"]]
+
+
 def test_flags_of_a_mode() -> None:
     for one in read("modes")["states"]:
         body, leads = one["body"], one["leader"] in ("DYNAMODB_ONLY", "FINAL")

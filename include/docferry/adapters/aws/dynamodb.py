@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import orjson
 
+from docferry.adapters.aws.data.objects import ObjectParts
 from docferry.adapters.aws.data.parts import PartReads
 from docferry.adapters.aws.data.puts import Puts, pack
+from docferry.adapters.aws.data.replies import consumed_by, gather_all
 from docferry.adapters.aws.dynamodb_http import BACKOFF, DynamoHttp
 from docferry.adapters.aws.errors import TOO_LARGE
 from docferry.core.limits import BATCH_GET_KEYS, item_bytes, write_units
@@ -26,6 +28,7 @@ from docferry.ports.flows import (
     Guard,
     ItemPart,
     Packed,
+    PartObjects,
     PartsPage,
     SpentUnits,
     TargetPage,
@@ -59,11 +62,16 @@ class DynamoTarget:
     """Target over DynamoHttp. At most `concurrency` requests are in flight, from all callers together."""
 
     def __init__(
-        self, http: DynamoHttp, concurrency: int = 24, layouts: Mapping[str, TableLayout] | None = None
+        self,
+        http: DynamoHttp,
+        concurrency: int = 24,
+        layouts: Mapping[str, TableLayout] | None = None,
+        objects: PartObjects | None = None,
     ) -> None:
-        """`layouts` are those of tables that are not plain."""
+        """`layouts` are those of tables that are not plain; `objects`: where those that say so keep parts of items."""
         self._http, self._layouts = http, layouts or {}
         self._slots = asyncio.Semaphore(concurrency)
+        self._object_parts = ObjectParts(objects, self._slots)
         self._indexes = 1.0
         self._spent = SpentUnits()
         self._reads: Budget | None = None
@@ -99,7 +107,7 @@ class DynamoTarget:
         attempts = BACKOFF.attempts("BatchWriteItem")
         while left:
             began, puts.longest_s = time.monotonic(), 0.0
-            found = await _gather([self._batch(table, one, puts, budget, guard) for one in puts.batches(left)])
+            found = await gather_all([self._batch(table, one, puts, budget, guard) for one in puts.batches(left)])
             unprocessed = [position for positions in found for position in positions]
             if unprocessed:
                 # Only what requests took counts: at a small budget the waiting for it takes longer than any patience.
@@ -115,6 +123,9 @@ class DynamoTarget:
         """The parts of all items, before any of these; the write units. A part never changes, so it needs no condition, and a
         request that comes late does no harm."""
         if not self._layout(table).splits or not (parts := [Packed(*part) for one in items for part in one.parts]):
+            return 0.0
+        if self._layout(table).as_objects:
+            await gather_all([self._object_parts.put(table, part, guard) for part in parts])
             return 0.0
         written = await self.put_all(table, parts, budget, guard)
         for error in written.refused.values():
@@ -163,7 +174,7 @@ class DynamoTarget:
     async def _one_by_one(self, table: str, batch: Sequence[int], puts: Puts, budget: Budget, guard: Guard) -> None:
         """One bad item refuses its whole batch: find it, and let the others through."""
         bodies = [self._put_body(table, puts.items[position].json) for position in batch]
-        await _gather(
+        await gather_all(
             [self._put(body, position, puts, budget, guard) for body, position in zip(bodies, batch, strict=True)]
         )
 
@@ -190,7 +201,7 @@ class DynamoTarget:
             b"".join((old, condition, orjson.dumps(item["_v"]), b"},"))
             for old, item in zip(returned, items, strict=True)
         ]
-        await _gather([
+        await gather_all([
             self._put(self._put_body(table, packed[position].json, conditions[position]), position, puts, budget, guard)
             for position in positions
         ])  # fmt: skip
@@ -206,7 +217,7 @@ class DynamoTarget:
             gone += [key for key in layout.part_keys(item) if layout.key_of(key) not in kept]
         late = [orjson.loads(part) for position in puts.superseded for _, part in puts.items[position].parts]
         gone += await self._parts(table).overtaken(late) if late else []
-        return sum(await _gather([self._remove(table, key, budget, guard) for key in gone]))
+        return sum(await gather_all([self._remove(table, key, budget, guard) for key in gone]))
 
     @staticmethod
     def _put_body(table: str, item: bytes, condition: bytes = b'"ReturnConsumedCapacity":"TOTAL",') -> bytes:
@@ -241,16 +252,20 @@ class DynamoTarget:
             puts.replaced[position] = old
 
     async def delete_exact(self, table: str, graves: Sequence[Grave], budget: Budget, guard: Guard) -> Written:
-        deleted = await _gather([self._delete(table, grave, budget, guard) for grave in graves])
+        deleted = await gather_all([self._delete(table, grave, budget, guard) for grave in graves])
         superseded = frozenset(place for place, units in enumerate(deleted) if units is None)
         return Written({}, superseded, sum(1.0 if units is None else units for units in deleted))
 
     async def delete_parts(self, table: str, parts: Sequence[ItemPart], budget: Budget, guard: Guard) -> float:
         layout = self._layout(table)
-        return sum(await _gather([self._remove(table, layout.wire_key(one.key), budget, guard) for one in parts]))
+        return sum(await gather_all([self._remove(table, layout.wire_key(one.key), budget, guard) for one in parts]))
 
     async def _remove(self, table: str, key: Item, budget: Budget, guard: Guard) -> float:
         """One part, by name: nothing else ever has it."""
+        layout = self._layout(table)
+        if layout.as_objects:
+            await self._object_parts.delete(table, layout.key_of(key), guard)
+            return 0.0
         await budget.take(PART_UNITS)
         body = orjson.dumps({"ReturnConsumedCapacity": "TOTAL", "TableName": table, "Key": key})
         async with self._slots:
@@ -277,7 +292,7 @@ class DynamoTarget:
 
     def _wrote(self, reply: dict[str, Any]) -> float:
         """The write units that a reply tells, counted; 0 where it does not."""
-        consumed = _consumed(reply)
+        consumed = consumed_by(reply)
         self._spent.write_units += consumed or 0.0
         self._spent.untold += consumed is None
         return consumed or 0.0
@@ -296,7 +311,7 @@ class DynamoTarget:
         async with self._slots:
             body = orjson.dumps({**request, "ReturnConsumedCapacity": "TOTAL"})
             reply: dict[str, Any] = orjson.loads(await self._http.call(operation, body))
-        consumed = _consumed(reply)
+        consumed = consumed_by(reply)
         self._spent.read_units += consumed or 0.0
         self._spent.untold += consumed is None
         if reads is not None and consumed is not None:
@@ -307,7 +322,7 @@ class DynamoTarget:
     async def get_all(self, table: str, keys: Sequence[ItemKey]) -> dict[ItemKey, Item]:
         batches = [keys[start : start + BATCH_GET_KEYS] for start in range(0, len(keys), BATCH_GET_KEYS)]
         found: dict[ItemKey, Item] = {}
-        for part in await _gather([self._get_batch(table, list(batch)) for batch in batches]):
+        for part in await gather_all([self._get_batch(table, list(batch)) for batch in batches]):
             found.update(part)
         return found
 
@@ -326,7 +341,7 @@ class DynamoTarget:
         return found
 
     def _parts(self, table: str) -> PartReads:
-        return PartReads(self._read, table, self._layout(table))
+        return PartReads(self._read, table, self._layout(table), self._object_parts)
 
     async def scan(
         self, table: str, segment: int, segments: int, start: Item | None, attributes: Sequence[str] = ()
@@ -338,6 +353,9 @@ class DynamoTarget:
         return TargetPage(items, reply.get("LastEvaluatedKey"))
 
     async def parts(self, table: str, segment: int, segments: int, start: Item | None) -> PartsPage:
+        if self._layout(table).as_objects:
+            heads, following = await self._object_parts.heads(table, segment, start)
+            return await self._parts(table).unnamed(heads, following)
         names = [*self._layout(table).key_names, KIND, "_v", OF]
         reply = await self._page(table, segment, segments, start, names)
         return await self._parts(table).unnamed(reply["Items"], reply.get("LastEvaluatedKey"))
@@ -376,23 +394,3 @@ class DynamoTarget:
             if "LastEvaluatedKey" not in reply:
                 return
             request["ExclusiveStartKey"] = reply["LastEvaluatedKey"]
-
-
-def _consumed(reply: dict[str, Any]) -> float | None:
-    """Capacity units of all tables, with their indexes; None if the reply does not tell."""
-    told = reply.get("ConsumedCapacity")
-    if told is None:
-        return None
-    return sum(float(one["CapacityUnits"]) for one in (told if isinstance(told, list) else [told]))
-
-
-async def _gather(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """All results; at the first error the others are ended and awaited, so that nothing writes on behind our back."""
-    tasks = [asyncio.ensure_future(call) for call in calls]
-    try:
-        return [await task for task in tasks]
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from docferry.config.build import collection_settings
@@ -14,6 +15,7 @@ from docferry.core.mapping.large.overflow import PACKED, names_of
 from docferry.core.mapping.large.parts import OF, PART
 from docferry.errors import Problem
 
+BUCKET_URL = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^/].*)?"
 _PART_KEY = parse_template(f"{PART}#{{digest}}")
 
 
@@ -32,8 +34,10 @@ def overflow_problems(
             what = f"keeps what it compresses in {PACKED}" if reserved == PACKED else f"names parts in {reserved}"
             what += f", and {named[0] if named else f'table {table}'} has that name, too"
             yield problem_at(lines, path, what, "give the other attribute another name")
-    if collection.overflow == "split":
+    if collection.overflow != "compress":
         yield from _split(file, path, table, lines)
+    if collection.overflow == "s3":
+        yield from _in_s3(file, path, table, lines)
 
 
 def _split(file: MigrationFile, path: Path_, table: str, lines: Lines) -> Iterator[Problem]:
@@ -53,6 +57,16 @@ def _split(file: MigrationFile, path: Path_, table: str, lines: Lines) -> Iterat
         if settings.table == table and not _differs(settings.item.key["PK"]):
             what = f"keeps parts under keys that begin with {PART}#, as those of {other} may"
             yield problem_at(lines, path, what, f"begin the other keys with another word than {PART}")
+
+
+def _in_s3(file: MigrationFile, path: Path_, table: str, lines: Lines) -> Iterator[Problem]:
+    if not re.fullmatch(BUCKET_URL, file.target.objects):
+        what = f"puts objects to target.objects, which is {file.target.objects or 'not said'!r}"
+        yield problem_at(lines, path, what, "write target.objects: s3://bucket/prefix")
+    for name, other in file.collections.items():
+        if other is not None and other.overflow == "split" and collection_settings(file, name).table == table:
+            what = f"has its parts in S3, and those of {name} are in table {table}, which both are in"
+            yield problem_at(lines, path, what, "write the same for both, or give one a table of its own")
 
 
 def _differs(source: str) -> bool:

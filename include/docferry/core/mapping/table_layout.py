@@ -118,6 +118,11 @@ class TableLayout:
         """Whether the table may hold parts of items."""
         return self._fitting is not None and bool(self._fitting.splits)
 
+    @property
+    def as_objects(self) -> bool:
+        """Whether those are objects beside the table, and none of its items."""
+        return self._fitting is not None and self._fitting.as_objects
+
     def may_have_parts(self, stored: Item) -> bool:
         """Whether an item, in either form, is of a kind that is cut where it is too large: others may have a field `_p`."""
         return self._fitting is not None and stored.get(KIND, {}).get("S") in self._fitting.splits
@@ -129,7 +134,7 @@ class TableLayout:
             return stored, []
         if item_bytes(stored) <= fitting.limit:
             return stored, []
-        item, parts = cut(stored, self.key_names, fitting.ttl_attribute, fitting.part_bytes)
+        item, parts = cut(stored, self.key_names, fitting.ttl_attribute, fitting.part_bytes, checked=fitting.as_objects)
         return item, [self.wire_key(part_key(name)) | part for name, part in parts]
 
     def names_parts(self, stored: Item) -> bool:

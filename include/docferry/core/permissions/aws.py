@@ -27,6 +27,7 @@ from docferry.core.permissions.statements import (
     of_journal,
     of_ledger,
     of_metrics,
+    of_objects,
     of_owners,
     of_streams,
     of_tables,
@@ -89,6 +90,7 @@ def _analyst(of: Resources, place: AwsAccount) -> Iterator[Statement]:
 
 def _load(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     yield of_owners(of, place, "GetItem")
+    yield from of_objects(of, place, "DeleteObject", "GetObject", "PutObject")
     yield look_at_estate(of, place)
     # After a way back replication watches DynamoDB: its streams, and the items that they tell of.
     yield of_items(of, place, "BatchGetItem", "BatchWriteItem", "PutItem", "Query", *for_parts(of))
@@ -99,6 +101,7 @@ def _load(of: Resources, place: AwsAccount) -> Iterator[Statement]:
 
 def _validate(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     yield of_owners(of, place, "GetItem")
+    yield from of_objects(of, place, "DeleteObject", "GetObject", "PutObject", listing=True)
     yield of_items(of, place, "BatchGetItem", "DeleteItem", "PutItem", "Query", "Scan", *for_parts(of))
     yield of_ledger(of, place, (*LEDGER_READ, *LEDGER_WRITE))
     yield from of_metrics(of.cloudwatch)
@@ -106,6 +109,7 @@ def _validate(of: Resources, place: AwsAccount) -> Iterator[Statement]:
 
 def _cutover(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     yield of_owners(of, place, "GetItem")
+    yield from of_objects(of, place, "DeleteObject", "GetObject", "PutObject")
     yield look_at_estate(of, place)
     # The change of leader ends what replication has begun.
     yield of_items(of, place, "BatchGetItem", "PutItem", *for_parts(of))
@@ -117,6 +121,7 @@ def _cutover(of: Resources, place: AwsAccount) -> Iterator[Statement]:
 
 def _reverse(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     yield of_owners(of, place, "GetItem")
+    yield from of_objects(of, place, "GetObject")
     yield look_at_estate(of, place)
     yield of_items(of, place, "BatchGetItem", "Query")
     yield of_ledger(of, place, (*LEDGER_READ, *LEDGER_WRITE))
@@ -165,6 +170,7 @@ def _viewer(of: Resources, place: AwsAccount) -> Iterator[Statement]:
 
 def _application(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     yield of_owners(of, place, "GetItem")
+    yield from of_objects(of, place, "DeleteObject", "GetObject", "PutObject")
     yield of_items(of, place, "BatchGetItem", "GetItem", "PutItem", "Query", "Scan", *for_parts(of)[1:])
     yield of_ledger(of, place, ("GetItem",))
     yield of_ledger(of, place, ("PutItem",), sections=("instances",))

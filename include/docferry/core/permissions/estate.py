@@ -47,6 +47,9 @@ def provision_statements(of: Resources, place: AwsAccount) -> Iterator[Statement
         yield from _scaling(place)
     if of.dax_cluster:
         yield from _dax(of, place)
+    if of.objects:  # `check` looks whether the bucket is there
+        bucket = f"arn:{place.partition}:s3:::{of.objects.partition('/')[0]}"
+        yield Statement(sid="ObjectsBucket", actions=("s3:ListBucket",), resources=(bucket,))
     yield from _around(of, place)
 
 

@@ -46,6 +46,8 @@ class Resources:
     application_cloudwatch: bool = False
     around: tuple[Resource, ...] = ()
     scratch: bool = False
+    objects: str = ""
+    """Bucket, prefix and migration, where parts of items are objects."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +91,19 @@ def of_items(of: Resources, place: AwsAccount, *actions: str, sid: str = "Items"
 def for_parts(of: Resources) -> tuple[str, ...]:
     """Parts of items are written in batches, and deleted behind what has replaced them."""
     return ("BatchWriteItem", "DeleteItem") if of.parts else ()
+
+
+def of_objects(of: Resources, place: AwsAccount, *actions: str, listing: bool = False) -> Iterator[Statement]:
+    """Parts of items in S3, and with `listing` the list of them."""
+    if not of.objects:
+        return
+    bucket, _, prefix = of.objects.partition("/")
+    arn = f"arn:{place.partition}:s3:::{bucket}"
+    if actions:
+        yield Statement(sid="Objects", actions=tuple(f"s3:{one}" for one in actions), resources=(f"{arn}/{prefix}/*",))
+    if listing:
+        only = {"StringLike": {"s3:prefix": f"{prefix}/*"}}
+        yield Statement(sid="ListOfObjects", actions=("s3:ListBucket",), resources=(arn,), condition=only)
 
 
 def look_at_estate(of: Resources, place: AwsAccount) -> Statement:

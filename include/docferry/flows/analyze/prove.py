@@ -164,7 +164,11 @@ def scratch_copy(migration: Migration) -> Migration:
         )
         for table in migration.tables
     )
-    collections = tuple(replace(one, table=names[one.table]) for one in migration.collections)
+    # Parts are removed with their table: none are put where they would stay.
+    collections = tuple(
+        replace(one, table=names[one.table], overflow="split" if one.overflow == "s3" else one.overflow)
+        for one in migration.collections
+    )
     mappings = {one.name: DocumentMapping(one, migration.mapping(one.name).transform) for one in collections}
     return replace(migration, tables=tables, collections=collections, mappings=mappings, dax=None)
 

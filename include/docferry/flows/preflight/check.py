@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from docferry.config import Migration
+from docferry.core.estate.resources import AwsCall
 from docferry.errors import Problem, StoreError, TableMissing
 from docferry.flows.kernel.migrated import hottest_of
 from docferry.flows.ledger.budget import budget_of
@@ -113,9 +114,26 @@ def check_ledger(migration: Migration, ledger: Ledger, report: CheckReport, esta
         report.problems += not_owned(migration, ledger, estate.fetch_table if estate is not None else None)
     except StoreError as error:
         report.notes.append(f"it was not asked whose the tables are: {error}")
+    if estate is not None:
+        _check_bucket(migration, estate, report)
     try:
         report.problems += changed_mappings(migration, ledger)
     except TableMissing:
         return  # nothing has been provisioned, so nothing was loaded
     except StoreError as error:
         report.notes.append(f"the ledger was not asked by which mapping collections were loaded: {error}")
+
+
+def _check_bucket(migration: Migration, estate: Estate, report: CheckReport) -> None:
+    """Where parts of items are to be put as objects."""
+    if not any(one.overflow == "s3" for one in migration.collections):
+        return
+    bucket = migration.target.objects.removeprefix("s3://").partition("/")[0]
+    head = AwsCall(service="s3", operation="head_bucket", arguments={"Bucket": bucket}, absent=("404", "NoSuchBucket"))
+    try:
+        if estate.ask(head) is None:
+            what = f"names the bucket {bucket}, which does not exist"
+            advice = "make it, with encryption, and without public access"
+            report.problems.append(Problem(where="target.objects", what=what, suggestion=advice))
+    except StoreError as error:
+        report.problems.append(Problem(where="target.objects", what=f"the bucket {bucket} cannot be used: {error}"))

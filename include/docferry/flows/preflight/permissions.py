@@ -50,7 +50,14 @@ def resources_of(migration: Migration) -> Resources:
         application_cloudwatch=migration.monitoring is not None and migration.monitoring.application,
         around=around(migration.name, migration.tables, migration.target, migration.estate, final=True).all,
         scratch=migration.target.scratch,
+        objects=_objects_of(migration),
     )
+
+
+def _objects_of(migration: Migration) -> str:
+    if not any(one.overflow == "s3" for one in migration.collections):
+        return ""
+    return "/".join([migration.target.objects.removeprefix("s3://").strip("/"), migration.name])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

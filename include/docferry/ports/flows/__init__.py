@@ -3,7 +3,7 @@
 Each protocol is one conversation: `Source` (MongoDB, for reading), `Fence`, `LeaderMarker` and `Clients` (who may write
 there, who leads, and who does),
 `Target` (DynamoDB's data plane), on the way back `Streams` (DynamoDB's changes) and `Sink` (MongoDB, for writing), `Ledger`,
-`Estate` (AWS's control plane), `Progress` and `StopSignal` (the caller of a flow).
+`Estate` (AWS's control plane), `PartObjects` (what is beside the tables), `Progress` and `StopSignal` (the caller of a flow).
 """
 
 from docferry.ports.flows.estate import Estate
@@ -11,6 +11,7 @@ from docferry.ports.flows.fence import Clients, Fence
 from docferry.ports.flows.journal import Journal
 from docferry.ports.flows.leader import LeaderMarker
 from docferry.ports.flows.ledger import Ledger, Record
+from docferry.ports.flows.part_objects import PartObjects
 from docferry.ports.flows.reverse import Shard, Sink, StreamFacts, StreamPage, StreamRecord, Streams
 from docferry.ports.flows.running import Identity, Progress, StopSignal
 from docferry.ports.flows.source import (
@@ -63,6 +64,7 @@ __all__ = [
     "OthersFeed",
     "OthersWrite",
     "Packed",
+    "PartObjects",
     "PartsPage",
     "Progress",
     "Record",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import zstandard
@@ -25,7 +27,11 @@ def whole(item: Item) -> Item:
     return outside | {name: _as_boto3(value) for name, value in content.items()}
 
 
-def without_parts(items: list[Item]) -> list[Item]:
+ReadObject = Callable[[str], bytes | None]
+"""The bytes of a part that is an object, by its name."""
+
+
+def without_parts(items: list[Item], objects: ReadObject | None = None) -> list[Item]:
     """The items, with `_z` of what their parts hold in the place of `_p`; no parts. One whose parts are not all there stays as it
     is: it has none of its fields."""
     data = {one["PK"]["S"]: one["_z"]["B"] for one in items if one["PK"]["S"].startswith("PART#")}
@@ -33,12 +39,23 @@ def without_parts(items: list[Item]) -> list[Item]:
     for item in items:
         if item["PK"]["S"].startswith("PART#"):
             continue
-        names = [f"PART#{one['S']}" for one in item.get("_p", {}).get("L", [])]
-        if names and all(name in data for name in names):
-            packed = b"".join(data[name] for name in names)
+        entries = item.get("_p", {}).get("L", [])
+        pieces = [data.get(f"PART#{one['S']}") if "S" in one else _object(one["M"], objects) for one in entries]
+        if pieces and None not in pieces:
+            packed = b"".join(piece for piece in pieces if piece is not None)
             item = {name: value for name, value in item.items() if name != "_p"} | {"_z": {"B": packed}}
         found.append(item)
     return found
+
+
+def _object(entry: dict[str, Any], objects: ReadObject | None) -> bytes | None:
+    """What is behind the first line of an object, if it is what the item says of it."""
+    found = objects(entry["name"]["S"]) if objects is not None else None
+    if found is None:
+        return None
+    piece = found.partition(b"\n")[2]
+    same = (hashlib.sha256(piece).hexdigest(), str(len(piece))) == (entry["sha256"]["S"], entry["bytes"]["N"])
+    return piece if same else None
 
 
 def _as_boto3(value: dict[str, Any]) -> dict[str, Any]:

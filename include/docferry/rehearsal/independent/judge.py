@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from docferry.rehearsal.independent.compressed import whole, without_parts
+from docferry.rehearsal.independent.compressed import ReadObject, whole, without_parts
 from docferry.rehearsal.independent.item_check import Expected, compare_all
 from docferry.rehearsal.independent.shop_items import RESERVED, SHOP, in_key, kept_fields
 from docferry.rehearsal.independent.type_hints import Unreadable, read_value
@@ -39,12 +39,12 @@ def read_documents(database: Any, collection: str) -> Iterator[Document]:
     yield from database.get_collection(collection, codec_options=OPTIONS).find({})
 
 
-def scan_table(client: Any, table: str) -> list[Item]:
+def scan_table(client: Any, table: str, objects: ReadObject | None = None) -> list[Item]:
     """Every item of a table, whole."""
     items: list[Item] = []
     for page in client.get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
         items += page["Items"]
-    return [whole(item) for item in without_parts(items)]
+    return [whole(item) for item in without_parts(items, objects)]
 
 
 Unstorable = Mapping[str, frozenset[bytes]]
@@ -52,9 +52,15 @@ Unstorable = Mapping[str, frozenset[bytes]]
 
 
 def judge_shop(
-    database: Any, client: Any, table: str, unstorable: Unstorable | None = None, *, live: bool = False
+    database: Any,
+    client: Any,
+    table: str,
+    unstorable: Unstorable | None = None,
+    *,
+    live: bool = False,
+    objects: ReadObject | None = None,
 ) -> Verdict:
-    """MongoDB's shop against one DynamoDB table that holds nothing else."""
+    """MongoDB's shop against one DynamoDB table that holds nothing else, but for parts that are `objects`."""
     verdict = Verdict(live=live)
 
     def expected() -> Iterator[Expected]:
@@ -65,7 +71,7 @@ def judge_shop(
                 if id_key(document["_id"]) not in dead:
                     yield from items_of(document)
 
-    return compare_all(expected(), scan_table(client, table), verdict)
+    return compare_all(expected(), scan_table(client, table, objects), verdict)
 
 
 # --- a collection without a mapping ----------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
+from docferry.adapters.aws.data.objects import ObjectParts
 from docferry.adapters.aws.dynamodb_http import BACKOFF
 from docferry.core.limits import BATCH_GET_KEYS
 from docferry.core.mapping.items import KIND, Item
@@ -24,8 +25,8 @@ Read = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 class PartReads:
     """Reads of one table, whose items it gives in our own form."""
 
-    def __init__(self, read: Read, table: str, layout: TableLayout) -> None:
-        self._read, self._table, self._layout = read, table, layout
+    def __init__(self, read: Read, table: str, layout: TableLayout, objects: ObjectParts | None = None) -> None:
+        self._read, self._table, self._layout, self._objects = read, table, layout, objects
 
     async def whole(self, stored: Sequence[Item]) -> list[Item]:
         """Items with what their parts hold; parts themselves are left out. What cannot be had stays named, and is unreadable."""
@@ -37,7 +38,7 @@ class PartReads:
     async def _joined(self, stored: Item) -> Item:
         """An item that has been replaced since it was read may have lost its parts: then it is read again."""
         for _ in range(AGAIN):
-            found = self._layout.joined(stored, await self.get(self._layout.part_keys(stored)))
+            found = self._layout.joined(stored, await self._parts_of(stored))
             if not self._layout.names_parts(found):
                 return found
             again = await self.get([self._layout.wire_key(self._layout.key_of(stored))])
@@ -45,6 +46,11 @@ class PartReads:
                 return stored
             stored = again[0]
         return stored
+
+    async def _parts_of(self, stored: Item) -> list[Item]:
+        if self._objects is None or not self._layout.as_objects:
+            return await self.get(self._layout.part_keys(stored))
+        return await self._objects.get(self._table, names_in(stored) if self._layout.names_parts(stored) else [])
 
     async def get(self, keys: Sequence[Item]) -> list[Item]:
         """What there is under these keys (consistent), as it is stored."""

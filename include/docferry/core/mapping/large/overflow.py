@@ -48,6 +48,8 @@ class Fitting:
     limit: int = ITEM_BYTES
     part_bytes: int = PART_BYTES
     ttl_attribute: str = ""
+    as_objects: bool = False
+    """Its parts are objects, one of each item."""
 
     def covers(self, item: Item) -> bool:
         return item.get(KIND, {}).get("S") in self.kinds
@@ -80,7 +82,7 @@ def names_of(overflow: Overflow | None) -> frozenset[str]:
     """The names that no field of such a collection may have."""
     if overflow is None:
         return frozenset()
-    return frozenset({PACKED, PARTS} if overflow == "split" else {PACKED})
+    return frozenset({PACKED} if overflow == "compress" else {PACKED, PARTS})
 
 
 def fitting_of(collections: Iterable[CollectionSettings]) -> Fitting | None:
@@ -88,15 +90,19 @@ def fitting_of(collections: Iterable[CollectionSettings]) -> Fitting | None:
     kinds: set[str] = set()
     splits: set[str] = set()
     kept = set(SYSTEM) - {"_t"} | {"_id"}
-    ttl_attribute = ""
+    ttl_attribute, as_objects = "", False
     for one in collections:
         if one.overflow is not None:
             own = {one.item.entity, *(child.entity for child in one.children.values())}
             kinds |= own
-            splits |= own if one.overflow == "split" else set()
+            splits |= own if one.overflow != "compress" else set()
+            as_objects |= one.overflow == "s3"
         ttl_attribute = one.ttl_attribute
         kept |= {ttl_attribute, *(f"{index}{part}" for index in one.index_names for part in ("PK", "SK"))}
-    fitting = Fitting(frozenset(kinds), frozenset(kept), frozenset(splits), ttl_attribute=ttl_attribute)
+    fitting = Fitting(
+        frozenset(kinds), frozenset(kept), frozenset(splits), ttl_attribute=ttl_attribute, as_objects=as_objects,
+        part_bytes=MOST_BYTES if as_objects else PART_BYTES,
+    )  # fmt: skip
     return fitting if kinds else None
 
 

@@ -7,6 +7,9 @@ alone: of two writers of one version each has its own parts, and the item says w
 A part may go once no put of its item that names it can arrive any more. If an item is there, with the part's version or a
 later one, and does not name it, that is so: puts are made over lower versions alone (`overtaken`). Of others a purge can tell.
 
+Where parts are objects in S3 (`overflow: s3`) each item has one, and says beside its name what it must be: its SHA-256 and how
+many bytes it has.
+
 These functions know items as their table has them, keys by the table's names.
 """
 
@@ -27,6 +30,8 @@ from docferry.core.mapping.large.overflow import PACKED, PART_BYTES, PARTS
 PART: Final = "PART"
 """What partition keys and `entityType` of parts begin with, and their sort key."""
 DATA: Final = PACKED
+NAME: Final = "name"
+"""Of an entry of `_p` that says what its part must be."""
 OF: Final = "_of"
 """Of a part: the key of its item, by which a purge finds out whether it is still named."""
 EXPIRES_LATER_S: Final = 7 * 86_400
@@ -45,19 +50,33 @@ def is_part(partition_key: str) -> bool:
 
 def names_in(item: Item) -> list[str]:
     """The parts that an item names; none if it has none, or what it says cannot be read."""
-    found = item.get(PARTS, {}).get("L", [])
-    return [one["S"] for one in found] if all(isinstance(one, dict) and "S" in one for one in found) else []
+    names = [_named(one) for one in item.get(PARTS, {}).get("L", [])]
+    return [name for name in names if name is not None] if None not in names else []
+
+
+def _named(entry: Any) -> str | None:
+    try:
+        return str(entry["S"] if "S" in entry else entry["M"][NAME]["S"])
+    except (KeyError, TypeError):
+        return None
 
 
 def cut(
-    stored: Item, key_names: Sequence[str], ttl_attribute: str, part_bytes: int = PART_BYTES
+    stored: Item,
+    key_names: Sequence[str],
+    ttl_attribute: str,
+    part_bytes: int = PART_BYTES,
+    *,
+    checked: bool = False,
 ) -> tuple[Item, list[tuple[str, Item]]]:
-    """The item as it is sent, and its parts by name, without their own keys. They expire `EXPIRES_LATER_S` behind it."""
+    """The item as it is sent, and its parts by name, without their own keys. They expire `EXPIRES_LATER_S` behind it.
+    `checked`: the item says what each must be."""
     data = base64.b64decode(stored[PACKED]["B"])
     key = [stored[name] for name in key_names]
     ttl = stored.get(ttl_attribute, {}).get("N")
     expires = {} if ttl is None else {ttl_attribute: {"N": str(int(Decimal(ttl)) + EXPIRES_LATER_S)}}
     found: list[tuple[str, Item]] = []
+    entries: list[dict[str, Any]] = []
     for place, start in enumerate(range(0, len(data), part_bytes)):
         piece = data[start : start + part_bytes]
         name = _name_of(key, stored["_v"]["S"], place, piece)
@@ -65,24 +84,35 @@ def cut(
             KIND: {"S": f"{PART}#{stored[KIND]['S']}"}, "_v": stored["_v"], OF: {"L": key}, **expires,
             DATA: {"B": base64_text(piece)},
         }))  # fmt: skip
+        entries.append({"M": {**_check_of(piece), NAME: {"S": name}}} if checked else {"S": name})
     item = {name: value for name, value in stored.items() if name != PACKED}
-    return item | {PARTS: {"L": [{"S": name} for name, _ in found]}}, found
+    return item | {PARTS: {"L": entries}}, found
+
+
+def _check_of(piece: bytes) -> dict[str, Any]:
+    return {"sha256": {"S": hashlib.sha256(piece).hexdigest()}, "bytes": {"N": str(len(piece))}}
 
 
 def joined(stored: Item, parts: Mapping[str, Item]) -> Item:
     """The item with `_z` again; as it is, with `_p`, if a part is missing or is not what its name says."""
     names = names_in(stored)
-    pieces = [_piece(parts[name]) if name in parts else None for name in names]
+    entries = stored.get(PARTS, {}).get("L", [])
+    pieces = [
+        _piece(parts[name], entry) if name in parts else None for name, entry in zip(names, entries, strict=False)
+    ]
     if not names or PACKED in stored or any(piece is None for piece in pieces):
         return stored
     found = {name: value for name, value in stored.items() if name != PARTS}
     return found | {PACKED: {"B": base64_text(b"".join(piece for piece in pieces if piece is not None))}}
 
 
-def _piece(part: Item) -> bytes | None:
+def _piece(part: Item, entry: Mapping[str, Any]) -> bytes | None:
+    """None for what is not what the item says of it."""
     try:
-        return base64.b64decode(part[DATA]["B"], validate=True)
-    except (KeyError, TypeError, ValueError):
+        piece = base64.b64decode(part[DATA]["B"], validate=True)
+        said = entry.get("M")
+        return piece if said is None or _check_of(piece).items() <= said.items() else None
+    except (AttributeError, KeyError, TypeError, ValueError):
         return None
 
 
