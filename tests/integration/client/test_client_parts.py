@@ -77,13 +77,19 @@ def rig(request: pytest.FixtureRequest, stack: SandboxStack, tmp_path_factory: p
     rig.close()
 
 
+def nothing_there(rig: Rig) -> None:
+    empty(rig)
+    for key in objects(rig):
+        rig.s3.delete_object(Bucket=bucket_of(rig), Key=key)
+
+
 @pytest.mark.parametrize(
     ("mode", "kind"), [("DUAL_WRITE", Blocking), ("DYNAMODB_ONLY", Blocking), ("DYNAMODB_ONLY", Asynchronous)]
 )
 def test_documents_in_parts_are_what_they_are_to_pymongo(
     rig: Rig, expected: list[Any], mode: str, kind: Callable[[Rig], Db]
 ) -> None:
-    empty(rig)
+    nothing_there(rig)
     set_mode(rig, MODES[mode])
     db = kind(rig)
     try:
@@ -107,7 +113,7 @@ def remove_one(rig: Rig) -> tuple[str, str]:
 
 
 def test_a_part_that_is_missing_is_an_error_with_the_document(rig: Rig) -> None:
-    empty(rig)
+    nothing_there(rig)
     set_mode(rig, MODES["DYNAMODB_ONLY"])
     db = Blocking(rig)
     try:
@@ -123,7 +129,7 @@ def test_a_part_that_is_missing_is_an_error_with_the_document(rig: Rig) -> None:
 
 
 def test_a_transaction_changes_documents_of_more_megabytes_than_one_takes(rig: Rig) -> None:
-    empty(rig)
+    nothing_there(rig)
     set_mode(rig, MODES["DYNAMODB_ONLY"])
     db = Blocking(rig)
     names = {"ann": ANN, "bob": BOB}

@@ -28,7 +28,7 @@ from support.validate.planting import MAKERS, user
 pytestmark = pytest.mark.xdist_group("in_parts")
 
 
-@pytest.fixture(params=["split", "s3"])
+@pytest.fixture(params=["split", pytest.param("s3", marks=pytest.mark.cutover)])
 def rig(request: pytest.FixtureRequest, stack: SandboxStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     directory = tmp_path_factory.mktemp("in_parts")
     with (

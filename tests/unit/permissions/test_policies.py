@@ -104,6 +104,22 @@ def test_where_items_have_parts_who_writes_items_may_delete_and_no_other() -> No
     assert "dynamodb:DeleteItem" not in statements(Actor.APPLICATION)["Items"]["Action"]
 
 
+def test_objects_are_reached_below_the_migrations_own_prefix_by_who_reads_and_writes_items() -> None:
+    text = FILE.replace("replicas:", 'objects: "s3://kept/items", replicas:').replace("Plain}", "Plain, overflow: s3}")
+    may = {actor: statements(actor, text).get("Objects", {}) for actor in Actor}
+    assert {actor for actor, one in may.items() if "s3:PutObject" in one.get("Action", ())} == {
+        Actor.LOAD, Actor.VALIDATE, Actor.CUTOVER, Actor.APPLICATION, Actor.APPLICATION_LEADING,
+    }  # fmt: skip
+    assert may[Actor.REVERSE]["Action"] == ["s3:GetObject"]
+    assert {one["Resource"][0] for one in may.values() if one} == {"arn:aws:s3:::kept/items/m/*"}
+    for actor in (actor for actor, one in may.items() if one):
+        listed = statements(actor, text)["ListOfObjects"]
+        assert listed["Condition"] == {"StringLikeIfExists": {"s3:prefix": "items/m/*"}}, (
+            "a missing one is forbidden else"
+        )
+    assert not any("Objects" in statements(actor) for actor in Actor)
+
+
 def test_what_the_file_does_not_have_needs_no_permission() -> None:
     assert {"Replicas", "Keys", "Autoscaling", "Dax"} <= set(statements(Actor.PROVISION))
     assert set(plain(Actor.PROVISION)) == {"Tables", "Ledger", "Owners"}

@@ -101,7 +101,7 @@ def _load(of: Resources, place: AwsAccount) -> Iterator[Statement]:
 
 def _validate(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     yield of_owners(of, place, "GetItem")
-    yield from of_objects(of, place, "DeleteObject", "GetObject", "PutObject", listing=True)
+    yield from of_objects(of, place, "DeleteObject", "GetObject", "PutObject")
     yield of_items(of, place, "BatchGetItem", "DeleteItem", "PutItem", "Query", "Scan", *for_parts(of))
     yield of_ledger(of, place, (*LEDGER_READ, *LEDGER_WRITE))
     yield from of_metrics(of.cloudwatch)

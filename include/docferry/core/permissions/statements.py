@@ -93,17 +93,16 @@ def for_parts(of: Resources) -> tuple[str, ...]:
     return ("BatchWriteItem", "DeleteItem") if of.parts else ()
 
 
-def of_objects(of: Resources, place: AwsAccount, *actions: str, listing: bool = False) -> Iterator[Statement]:
-    """Parts of items in S3, and with `listing` the list of them."""
+def of_objects(of: Resources, place: AwsAccount, *actions: str) -> Iterator[Statement]:
+    """Parts of items in S3, and the list of them: who may not see it is told of a missing object that it is forbidden."""
     if not of.objects:
         return
     bucket, _, prefix = of.objects.partition("/")
     arn = f"arn:{place.partition}:s3:::{bucket}"
-    if actions:
-        yield Statement(sid="Objects", actions=tuple(f"s3:{one}" for one in actions), resources=(f"{arn}/{prefix}/*",))
-    if listing:
-        only = {"StringLike": {"s3:prefix": f"{prefix}/*"}}
-        yield Statement(sid="ListOfObjects", actions=("s3:ListBucket",), resources=(arn,), condition=only)
+    yield Statement(sid="Objects", actions=tuple(f"s3:{one}" for one in actions), resources=(f"{arn}/{prefix}/*",))
+    # A GetObject has no prefix, and S3 asks for this permission where it finds nothing.
+    below = {"StringLikeIfExists": {"s3:prefix": f"{prefix}/*"}}
+    yield Statement(sid="ListOfObjects", actions=("s3:ListBucket",), resources=(arn,), condition=below)
 
 
 def look_at_estate(of: Resources, place: AwsAccount) -> Statement:
