@@ -213,11 +213,21 @@ def table_asset(migration: Migration, table: str) -> Asset:
 
 
 def collection_group(collection: str) -> TaskGroup:
-    """The task group of a collection. Its id is the name, and where Airflow refuses that, something like it."""
+    """The task group of a collection."""
+    return TaskGroup(group_id=_group_id(collection), group_display_name=collection)
+
+
+def load_task(collection: str) -> str:
+    """The id of the task of the DAG `backfill` that is mapped over the collection's ranges."""
+    return f"{_group_id(collection)}.load"
+
+
+def _group_id(collection: str) -> str:
+    """The collection's name, and where Airflow refuses that, something like it."""
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", collection)
     # Two names may become one by the replacement: the digest keeps them apart.
     suffix = "" if plain == collection else "_" + blake2b(collection.encode(), digest_size=3).hexdigest()
-    return TaskGroup(group_id=plain[:180] + suffix, group_display_name=collection)
+    return plain[:180] + suffix
 
 
 def chosen_task(chosen: str, tasks: Sequence[BaseOperator]) -> BaseOperator:

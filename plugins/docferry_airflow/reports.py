@@ -23,8 +23,12 @@ DIRECTORY = "DOCFERRY_REPORTS"
 PREFIX = "/docferry"
 MEDIA = {".html": "text/html", ".md": "text/markdown", ".json": "application/json", ".yaml": "text/plain"}
 """Kinds of files that are shown; no other is."""
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'; sandbox"
+)
 """A report has no script and asks for nothing; whatever may be in one, it runs nothing in Airflow's name."""
+HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
 
 def directory() -> Path:
@@ -89,7 +93,10 @@ def make_app() -> Any:
     from fastapi import Depends, FastAPI, HTTPException
     from fastapi.responses import FileResponse
 
+    from docferry_airflow.page_headers import add_headers
+
     app = FastAPI(title="docferry", docs_url=None, redoc_url=None, openapi_url=None)
+    add_headers(app, HEADERS)
     allowed = Depends(requires_access_dag("GET", DagAccessEntity.RUN))
 
     @app.get("/reports/{dag_id}/{run_id}/{file}", dependencies=[allowed])
@@ -100,7 +107,6 @@ def make_app() -> Any:
             raise HTTPException(
                 404, f"no {file} of this run is in {directory()} on the API server: let it and the workers share it"
             )
-        headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
-        return FileResponse(path, media_type=media, headers=headers)
+        return FileResponse(path, media_type=media)
 
     return app

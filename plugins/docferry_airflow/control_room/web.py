@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from docferry.config import Migration
+    from docferry.flows.reporting.memory import RoomMemory
     from docferry.ports.flows import Ledger
 
 PREFIX = "/migrations"
 PAGE = Path(__file__).parent / "page"
-SCRIPTS = ("room.js", "forms.js", "letters.js", "charts.js")
+SCRIPTS = ("room.js", "forms.js", "letters.js", "charts.js", "collections.js")
 FILES = {"index.html": "text/html", "room.css": "text/css"} | dict.fromkeys(SCRIPTS, "text/javascript")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
@@ -48,21 +49,32 @@ def make_app() -> Any:
     from fastapi.responses import FileResponse
 
     from docferry_airflow.control_room.letter_routes import letters
+    from docferry_airflow.page_headers import add_headers
 
     app = FastAPI(title="docferry", docs_url=None, redoc_url=None, openapi_url=None, dependencies=[Depends(get_user)])
     app.include_router(letters)
+    add_headers(app, HEADERS)
 
     @app.get("/api/{dag_id}", dependencies=[Depends(requires_access_dag("GET"))])
     def room(dag_id: str) -> Any:
         from docferry.flows.reporting.room import room_of
 
-        return answer(dag_id, OF, room_of)
+        return answer(dag_id, OF, lambda one, ledger: room_of(one, ledger, _remembered(one.path, one.digest)))
 
     @app.get("/api/{dag_id}/history", dependencies=[Depends(requires_access_dag("GET"))])
     def history(dag_id: str) -> Any:
         from docferry.flows.reporting.history import history_of
 
         return answer(dag_id, OF, lambda _, ledger: history_of(ledger))
+
+    @app.get("/api/{dag_id}/chunks/{collection}", dependencies=[Depends(requires_access_dag("GET"))])
+    def chunks(dag_id: str, collection: str) -> Any:
+        from docferry.flows.reporting.ranges import ranges_of
+
+        from docferry_airflow.dag_factory import load_task
+
+        task = {"task": load_task(collection)}
+        return answer(dag_id, OF, lambda migration, ledger: task | ranges_of(migration, ledger, collection))
 
     @app.get("/")
     def front() -> FileResponse:
@@ -72,7 +84,7 @@ def make_app() -> Any:
     def page(file: str) -> FileResponse:
         if file not in FILES:
             raise HTTPException(404, "there is no such page")
-        return FileResponse(PAGE / file, media_type=FILES[file], headers=HEADERS)
+        return FileResponse(PAGE / file, media_type=FILES[file])
 
     return app
 
@@ -87,7 +99,7 @@ def answer(dag_id: str, suffix: str, ask: Callable[[Migration, Ledger], Any]) ->
     if migration is None:
         raise HTTPException(404, f"{dag_id} is no DAG of a migration whose file is good")
     try:
-        return JSONResponse(ask(migration, _ledger_of(migration)), headers=HEADERS)
+        return JSONResponse(ask(migration, _ledger_of(migration)))
     except PreflightFailed as error:
         raise HTTPException(409, str(error)) from error
     except MigrationError as error:
@@ -111,6 +123,14 @@ def _read(files: tuple[tuple[str, int], ...], read: Any) -> tuple[Migration, ...
 def _ledger_of(migration: Migration) -> Ledger:
     with _opening:
         return _opened(migration.path, migration.digest, int(time.monotonic() / OPEN_S))
+
+
+@lru_cache(maxsize=64)
+def _remembered(path: str, digest: str) -> RoomMemory:
+    """Of a migration as its file is: what the last look has seen, of any person."""
+    from docferry.flows.reporting.memory import MOST_CHUNKS, RoomMemory
+
+    return RoomMemory(MOST_CHUNKS)
 
 
 @lru_cache(maxsize=64)

@@ -6,15 +6,17 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import quote
 
+import psutil
 import pytest
 from docferry.core.cutover.modes import Mode
 from docferry.flows.ledger.approvals import list_answers, list_approvals
 from docferry.flows.ledger.dead_letters import list_looks
 from docferry.flows.ledger.modes import read_mode
 from playwright.sync_api import expect
-from support.airflow.addresses import Address, addresses_of_plugin, cookie_of, status_of
-from support.airflow.control_room import Room, faults_of, open_room, pictures_directory
+from support.airflow.addresses import Address, addresses_of_plugin, answer_of, cookie_of, status_of
+from support.airflow.control_room import Room, carried_out, faults_of, open_room, pictures_directory
 from support.airflow.grid import take
+from support.airflow.large_rooms import EACH
 from support.airflow.night import FLIP, SECRET, Night
 from support.pace import Pace
 from support.validate.planting import require_equal
@@ -23,6 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 AT_ONCE = {"Soak, in minutes": "0.01", "Reads as evidence": "0", "Slower at most": "0"}
 PAINT_MS = 1_000
+UPDATE_S, LOOKS = 0.2, 10
 OURS = {"X-Docferry": "1", "Sec-Fetch-Site": "same-origin"}
 
 
@@ -36,6 +39,32 @@ def addresses(night: Night) -> list[Address]:
 def test_every_address_of_ours_refuses_who_is_not_logged_in(night: Night, addresses: list[Address]) -> None:
     nobody = {one: status_of(night.airflow.api, one) for one in addresses}
     assert {one: status for one, status in nobody.items() if status != 401} == {}
+
+
+def test_every_answer_of_ours_forbids_scripts_that_are_not_its_own_and_other_sites_frames(
+    night: Night, addresses: list[Address]
+) -> None:
+    seen = set()
+    for one in addresses:
+        for headers in ({}, cookie_of(night.person("victor"))):
+            status, told = answer_of(night.airflow.api, one, **headers)
+            seen.add(status)
+            policy = directives(told["content-security-policy"])
+            assert policy["default-src"] == ["'none'"], one
+            assert policy.get("script-src", ["'self'"]) == ["'self'"], one
+            assert policy.get("frame-ancestors") == ["'self'"], one
+    assert {200, 401, 403, 404} <= seen
+
+
+def directives(policy: str) -> dict[str, list[str]]:
+    """A Content-Security-Policy: what of which sources."""
+    return {words[0]: words[1:] for part in policy.split(";") if (words := part.split())}
+
+
+def test_a_script_that_came_with_a_text_is_not_carried_out(night: Night) -> None:
+    with open_room(night.person("victor"), "shop") as room:
+        assert carried_out(room.page) == []
+        assert "violates the following Content Security Policy directive" in "".join(room.complaints)
 
 
 def test_nothing_is_taken_from_a_page_of_another_site_or_from_who_may_only_look(
@@ -140,6 +169,46 @@ def test_a_flip_that_is_approved_in_the_browser_is_made_and_every_page_on_the_wa
     assert (mode.mode, mode.percent) == (Mode.DYNAMODB_READS, 100)
     (approval,) = list_approvals(night.shop.ledger)
     assert (approval.by, approval.why) == ("maria (Airflow)", "seen and agreed")
+
+
+def test_a_collection_leads_to_the_ranges_of_its_load_and_to_what_the_last_validation_found_in_it(night: Night) -> None:
+    with open_room(night.person("victor"), "first/collections/c00") as room:
+        heading = room.page.get_by_role("heading", name="Chunk ranges of c00")
+        expect(heading).to_be_focused()
+        ranges = room.page.get_by_role("region", name="Chunk ranges of c00, as a table")
+        assert ranges.get_by_role("row").count() == 1 + EACH
+        room.page.get_by_role("button", name="Close").click()
+        expect(heading).to_have_count(0)
+        room.page.get_by_role("button", name="Chunk ranges of c39").click()
+        room.page.get_by_text("0 of 0 are done").wait_for()
+        assert room.complaints == []
+    with open_room(night.person("victor"), "shop/report") as room:
+        report = room.section("Last report")
+        expect(report).to_be_in_viewport()
+        row = report.get_by_role("row").filter(has_text="users").inner_text().split()
+        assert row == ["users", "3", "15", *"000000"]
+        assert room.complaints == []
+
+
+def api_server_cpu_s(night: Night) -> float:
+    """What Airflow's API server has computed so far."""
+    below = psutil.Process(night.airflow.process.pid).children(recursive=True)
+    servers = [one for one in below if "api_server" in " ".join(one.cmdline())]
+    assert servers != []
+    return float(sum(sum(one.cpu_times()[:2]) for one in servers))
+
+
+def test_an_update_of_a_large_migration_takes_less_than_a_fifth_of_a_second_of_the_api_servers_processor(
+    night: Night,
+) -> None:
+    update, viewer = Address("GET", "/migrations/api/first.playbook"), cookie_of(night.person("victor"))
+    assert status_of(night.airflow.api, update, **viewer) == 200
+    before = api_server_cpu_s(night)
+    for _ in range(LOOKS):
+        status_of(night.airflow.api, update, **viewer)
+    took = (api_server_cpu_s(night) - before) / LOOKS
+    print({"an update, of the API server's processor": took})
+    assert took < UPDATE_S
 
 
 UPDATE = "async path => { const began = performance.now(); await (await fetch(path)).json(); return performance.now() - began; }"

@@ -1,21 +1,30 @@
-"""The control room of three large migrations, from a real DynamoDB API: how many queries a look takes, and how long."""
+"""The control room of three large migrations, from a real DynamoDB API: how many queries a look takes, and how much of a
+processor."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from math import ceil
 from pathlib import Path
 
 import pytest
+from docferry.flows.ledger.load_headers import LOADING as UNDER_WAY
+from docferry.flows.ledger.load_headers import LoadHeaders
 from docferry.flows.reporting.history import history_of
+from docferry.flows.reporting.memory import MOST_CHUNKS, RoomMemory
 from docferry.flows.reporting.room import room_of
 from docferry.ports.flows import Record
 from docferry.sandbox import SandboxStack
 from support.airflow.large_rooms import CHUNKS, COLLECTIONS, LEDGER, LOADING, add_chunks, fill_room, large_migration
 from support.backfill.rig import Rig
-from support.pace import Pace
 
-PAINT_S, UPDATE_S = 1.0, 0.2
+PAINT_S, UPDATE_S, LOADING_S = 1.0, 0.1, 0.2
+"""Of computing."""
+MOST_QUERIES = 15
 
 
 class Counting:
@@ -65,17 +74,45 @@ def test_no_partition_of_the_ledger_grows_past_two_thousand_items(rigs: list[Rig
     assert max(partitions.values()) < 2_000
 
 
-def test_first_paint_takes_less_than_a_second_and_an_update_less_than_a_fifth(rigs: list[Rig]) -> None:
-    took = {"first": 9.0, "update": 9.0}
+def least_cpu_s(look: Callable[[], object]) -> float:
+    """What this process computes for a look, at best: whatever else the machine does."""
+    took = []
     for _ in range(5):
-        with Pace() as pace:
-            for rig in rigs:
-                room_of(rig.migration, rig.ledger)
-                history_of(rig.ledger)
-        took["first"] = min(took["first"], pace.seconds)
-        with Pace() as pace:
-            room_of(rigs[0].migration, rigs[0].ledger)
-        took["update"] = min(took["update"], pace.seconds)
+        before = time.process_time()
+        look()
+        took.append(time.process_time() - before)
+    return min(took)
+
+
+def test_first_paint_computes_for_less_than_a_second_and_an_update_for_less_than_a_tenth(rigs: list[Rig]) -> None:
+    def paint() -> None:
+        for rig in rigs:
+            room_of(rig.migration, rig.ledger)
+            history_of(rig.ledger)
+
+    memory = RoomMemory(MOST_CHUNKS)
+    update = partial(room_of, rigs[0].migration, rigs[0].ledger, memory)
+    update()
+    took = {"first": least_cpu_s(paint), "update": least_cpu_s(update)}
     print(took)
     assert took["first"] < PAINT_S
     assert took["update"] < UPDATE_S
+
+
+def test_an_update_asks_of_each_section_that_can_have_changed_and_no_more(rigs: list[Rig]) -> None:
+    ledger, memory = Counting(rigs[0]), RoomMemory(MOST_CHUNKS)
+    room_of(rigs[0].migration, ledger, memory)  # type: ignore[arg-type]
+    ledger.listed.clear()
+    room_of(rigs[0].migration, ledger, memory)  # type: ignore[arg-type]
+    assert [section for section in ledger.listed if section.startswith(("dead:", "chunks:"))] == [f"chunks:{LOADING}"]
+    assert ledger.listed.total() < MOST_QUERIES
+
+
+def test_an_update_while_all_collections_are_loaded_computes_for_less_than_a_fifth_of_a_second(rigs: list[Rig]) -> None:
+    rig, memory = rigs[0], RoomMemory(MOST_CHUNKS)
+    headers = [replace(one, state=UNDER_WAY) for one in LoadHeaders(rig.ledger).all().values()]
+    looks = ceil(CHUNKS / MOST_CHUNKS)
+    took = [least_cpu_s(lambda: memory.loads(rig.ledger, headers)) for _ in range(ceil(looks / 5))]
+    print(took)
+    assert sum(one.chunks for one in memory.loads(rig.ledger, headers).values()) == CHUNKS
+    assert max(took) < LOADING_S

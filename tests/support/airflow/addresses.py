@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 
 from docferry.sandbox.airflow_api import AirflowApi
@@ -53,14 +54,25 @@ def _filled(path: str) -> str:
 
 def status_of(api: AirflowApi, address: Address, *, body: object = None, **headers: str) -> int:
     """As one asks who is not logged in, but for the headers that are given."""
+    return answer_of(api, address, body=body, **headers)[0]
+
+
+def answer_of(
+    api: AirflowApi, address: Address, *, body: object = None, **headers: str
+) -> tuple[int, Mapping[str, str]]:
+    """The same, with the headers of the answer, in small letters."""
     data = None if address.method == "GET" else json.dumps(body or {}).encode()
     more = {"Content-Type": "application/json", **headers}
     request = urllib.request.Request(api.url + address.path, data, more, method=address.method)
     try:
         with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
-            return int(answer.status)
+            return int(answer.status), _lowered(answer.headers)
     except urllib.error.HTTPError as error:
-        return error.code
+        return error.code, _lowered(error.headers)
+
+
+def _lowered(headers: Message) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def cookie_of(api: AirflowApi) -> Mapping[str, str]:

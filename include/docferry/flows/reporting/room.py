@@ -1,7 +1,7 @@
 """What the night's page shows of a migration, from the ledger alone: no document, no secret. Reads only.
 
-One query for each section of the ledger, of which dead letters have one for each collection; the chunks of a collection are
-listed only while it is loaded.
+One query for each section of the ledger; dead letters and chunks have one for each collection, and `RoomMemory` saves the page
+that looks every few seconds most of those.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from docferry.core.cutover.instances import Instance, unserved_by
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.errors import TableMissing
 from docferry.flows.ledger.approvals import list_answers, list_approvals
-from docferry.flows.ledger.dead_letters import list_letters, list_looks
-from docferry.flows.ledger.load_headers import NEW, Counts, LoadHeader, LoadHeaders, list_chunks
+from docferry.flows.ledger.dead_letters import list_looks
+from docferry.flows.ledger.load_headers import NEW, Counts, LoadHeader, LoadHeaders
 from docferry.flows.ledger.modes import describe_instance, list_instances, list_moves, read_mode
 from docferry.flows.ledger.reports import RecordedReport, latest_report
 from docferry.flows.ledger.rooms.spent import list_spent
 from docferry.flows.ledger.rooms.strays import list_strays
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.thresholds import REPORT_AGE_S, SEEN_S
+from docferry.flows.reporting.memory import LoadProgress, RoomMemory
 from docferry.flows.reporting.status import replication_of, reverse_of
 from docferry.ports.flows import Ledger
 
@@ -31,22 +32,28 @@ MOST_SHOWN = 100
 """Of a list that has no end: the newest, or the most frequent."""
 
 
-def room_of(migration: Migration, ledger: Ledger) -> dict[str, Any]:
+def room_of(migration: Migration, ledger: Ledger, memory: RoomMemory | None = None) -> dict[str, Any]:
     """Plain values for JSON; ages in seconds, at the moment `at_ms`. Before it is provisioned there is nothing but that.
+    `memory` is of the looks before; without one all is read.
 
     Raises: StoreError.
     """
     try:
-        return _room(migration, ledger)
+        return _room(migration, ledger, memory or RoomMemory())
     except TableMissing:
         return {"migration": migration.name, "at_ms": now_ms(), "provisioned": False}
 
 
-def _room(migration: Migration, ledger: Ledger) -> dict[str, Any]:
+def _room(migration: Migration, ledger: Ledger, memory: RoomMemory) -> dict[str, Any]:
     now, mode = now_ms(), read_mode(ledger)
     instances, report = list_instances(ledger), latest_report(ledger)
-    headers = LoadHeaders(ledger).all()
-    collections = [_collection(name, headers.get(name), ledger, report, now) for name in migration.mappings]
+    headers, letters = LoadHeaders(ledger).all(), memory.letters(ledger, migration.mappings)
+    loads = memory.loads(ledger, [headers[name] for name in migration.mappings if name in headers])
+    collections = [
+        _collection(name, headers.get(name), loads.get(name), now)
+        | {"letters": letters[name], "compared": _compared(name, report)}
+        for name in migration.mappings
+    ]
     return {
         "migration": migration.name,
         "at_ms": now,
@@ -85,31 +92,31 @@ def _seen(state: dict[str, Any] | None, now: int) -> dict[str, Any] | None:
     return {**state, "noted_s": age_s, "fresh": age_s is not None and age_s <= SEEN_S}
 
 
-def _collection(
-    name: str, header: LoadHeader | None, ledger: Ledger, report: RecordedReport | None, now: int
-) -> dict[str, Any]:
-    chunks = [] if header is None or header.complete else list_chunks(ledger, name)
-    counts = header.counts if header and header.complete else sum((one.counts for one in chunks), Counts())
-    expected = sum(one.expected for one in chunks) or counts.read
+def _collection(name: str, header: LoadHeader | None, load: LoadProgress | None, now: int) -> dict[str, Any]:
+    """`counted` is false of a load under way whose chunks have not been read yet."""
+    counts = header.counts if header and header.complete else load.counts if load else Counts()
+    expected = (load.expected if load else 0) or counts.read
     began = header.started_ms if header else 0
     seconds = ((header.finished_ms if header.complete else now) - began) / 1000 if header and began else 0.0
     rate = counts.read / seconds if seconds > 0 else 0.0
     return {
         "collection": name,
         "state": header.state if header else NEW,
+        "counted": load is not None or header is None or header.complete,
         "documents": counts.read,
         "items": counts.items,
         "units": counts.units,
         "expected": expected,
         "chunks": header.chunks if header else 0,
-        "chunks_done": sum(one.done for one in chunks) if chunks else header.chunks if header else 0,
+        "chunks_done": load.done if load else header.chunks if header and header.complete else 0,
         "rate": rate,
-        "left_s": (expected - counts.read) / rate if chunks and rate else None,
-        "letters": len(list_letters(ledger, name)),
-        "compared": next((one.to_dict() for one in report.collections if one.collection == name), None)
-        if report
-        else None,
+        "left_s": (expected - counts.read) / rate if load and load.chunks and rate else None,
     }
+
+
+def _compared(name: str, report: RecordedReport | None) -> dict[str, Any] | None:
+    collections = report.collections if report else ()
+    return next((one.to_dict() for one in collections if one.collection == name), None)
 
 
 def _validation(report: RecordedReport | None, now: int) -> dict[str, Any] | None:

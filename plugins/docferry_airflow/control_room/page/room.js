@@ -1,5 +1,6 @@
 // The control room: asks the ledger (by this app) and Airflow (by its own API) every three seconds, and shows what they say.
 import { chartsOf } from "./charts.js";
+import { closeRanges, collectionsOf, reportOf, showRanges } from "./collections.js";
 import { airflowLink, ask, el, evidence, part, startForm, table } from "./forms.js";
 import { lettersOf } from "./letters.js";
 
@@ -14,14 +15,15 @@ const PHASES = [
 ];
 // What mends: no phase, and a dry run until a person says otherwise.
 const MENDING = ["health", "clients", "dead_letters", "repair", "load_again", "points", "purge"].map((phase) => [phase, ONCE]);
+const LIST_MS = 30_000; // migrations come and go with files
 const PAGE = 100; // Airflow gives no more at once
 const COLOURS = { success: "good", running: "warn", queued: "warn", failed: "bad" };
 const histories = new Map(); // migration -> { at, history }
 let span = "fine";
 const drawn = new Map(); // section -> what it was drawn from: a form that is open is not drawn anew
-// The address may name a migration, and a section of its page: #shop/letters
-let [chosen, wanted] = `${location.hash.slice(1)}/`.split("/").map(decodeURIComponent);
-let known = [];
+// The address may name a migration, a section of its page, and a collection: #shop/letters, #shop/collections/users
+let [chosen, wanted, ranges = ""] = `${location.hash.slice(1)}/`.split("/").map(decodeURIComponent);
+let known = [], listed = 0;
 let opened = null;
 
 const main = document.getElementById("room");
@@ -66,16 +68,6 @@ function cards(room) {
     card("The application", app.live === 1 ? "1 process" : `${app.live} processes`, app.live ? "" : "idle", Object.entries(app.by_mode).map(([mode, count]) => `${count} in ${mode}`).join(", ") || "none follows the mode",
       `compared reads: ${app.reads_equal.toLocaleString("en")} equal, ${app.reads_different.toLocaleString("en")} different`),
     card("Consumed so far", `${spent.usd.toFixed(2)} USD`, "", `${Math.round(spent.write_units).toLocaleString("en")} write units, ${Math.round(spent.read_units).toLocaleString("en")} read units by docferry's flows`, spent.book));
-}
-
-function collectionsOf(room) {
-  const rows = room.collections.map((one) => [
-    one.collection, one.state,
-    `${one.documents.toLocaleString("en")}${one.state === "complete" ? "" : ` of ${one.expected.toLocaleString("en")}`}`, one.items,
-    `${one.chunks_done} of ${one.chunks}`, `${Math.round(one.rate).toLocaleString("en")}/s`, one.left_s === null ? "" : ago(one.left_s), one.letters,
-    one.compared ? `${one.compared.documents.toLocaleString("en")} compared, ${one.compared.missing + one.compared.different + one.compared.extra + one.compared.unaccounted} wrong` : "never",
-  ]);
-  return table(["Collection", "Load", "Documents", "Items", "Chunks", "Rate", "Left", "Dead letters", "Last validation"], rows, "Collections");
 }
 
 // --- what a person can do --------------------------------------------------------------------------------------------
@@ -168,7 +160,9 @@ function draw(room, dags, runs, requests) {
   const history = histories.get(room.migration)?.history;
   if (history) section("history", "Over time", [history, span], () => [spans(), chartsOf(history, span)]);
   section("mending", "Look and mend", phases, () => phasesOf(room.migration, dags, runs, MENDING));
-  section("collections", "Collections", room.collections, () => collectionsOf(room));
+  section("collections", "Collections", room.collections, () => collectionsOf(room, ago));
+  const validated = runs.find((one) => one.dag_id === `${room.migration}.validate`);
+  section("report", "Last report", [room.validation?.digest, room.collections.map((one) => one.compared), validated?.dag_run_id], () => reportOf(room, validated));
   section("unserved", "Calls that DynamoDB could not answer", room.unserved, () => (room.unserved.length ? table(["Call", "Times", "Instead"], room.unserved.map((one) => [one.shape, one.calls, one.instead]), "Unserved calls") : el("p", { class: "soft" }, "None was counted.")));
   const letters = room.collections.reduce((sum, one) => sum + one.letters, 0);
   section("letters", "Dead letters", [letters, room.strays], () => {
@@ -196,6 +190,7 @@ function choose(name) {
   chosen = name;
   opened = null;
   location.hash = part(name);
+  closeRanges();
   drawn.clear();
   main.replaceChildren();
   menu();
@@ -208,10 +203,10 @@ function menu() {
   document.getElementById("title").textContent = chosen ? `Migration ${chosen}` : "Migrations";
 }
 
-async function allDags() {
+async function dagsTagged(tag) {
   const found = [];
   for (;;) {
-    const { dags, total_entries: total } = await ask(`${AIRFLOW}dags?tags=docferry&limit=${PAGE}&offset=${found.length}&order_by=dag_id`);
+    const { dags, total_entries: total } = await ask(`${AIRFLOW}dags?tags=docferry&tags=${part(tag)}&tags_match_mode=all&limit=${PAGE}&offset=${found.length}&order_by=dag_id`);
     found.push(...dags);
     if (!dags.length || found.length >= total) return found;
   }
@@ -221,13 +216,15 @@ let asked = 0;
 async function refresh() {
   const turn = ++asked;
   try {
-    const dags = await allDags();
-    known = dags.filter((one) => one.dag_id.endsWith(".playbook")).map((one) => one.dag_id.slice(0, -".playbook".length));
+    if (Date.now() - listed > LIST_MS) {
+      known = (await dagsTagged("playbook")).map((one) => one.dag_id).filter((one) => one.endsWith(".playbook")).map((one) => one.slice(0, -".playbook".length));
+      listed = known.length ? Date.now() : 0;
+    }
     if (!known.includes(chosen)) chosen = known[0] ?? "";
     menu();
     if (!chosen) throw new Error("Airflow shows you no migration: its file is refused (see the DAG import errors), or you may not see its DAGs");
     const name = chosen;
-    const own = new Map(dags.filter((one) => one.dag_id.startsWith(`${name}.`)).map((one) => [one.dag_id, one]));
+    const own = new Map((await dagsTagged(name)).filter((one) => one.dag_id.startsWith(`${name}.`)).map((one) => [one.dag_id, one]));
     const [room, runs, hitl] = await Promise.all([
       ask(`api/${part(`${name}.playbook`)}`),
       ask(`${AIRFLOW}dags/~/dagRuns/list`, "POST", { dag_ids: [...own.keys()], order_by: "-run_after", page_limit: 100 }),
@@ -239,6 +236,7 @@ async function refresh() {
     document.getElementById("updated").textContent = `as of ${new Date(room.at_ms).toLocaleTimeString()}`;
     trouble.hidden = true;
     if (wanted) document.getElementById(wanted)?.scrollIntoView();
+    if (wanted && ranges) showRanges(name, ranges);
     wanted = "";
   } catch (error) {
     if (turn !== asked) return;
