@@ -70,7 +70,9 @@ class PhaseApprovalSensor(BaseSensorOperator):
             options=[APPROVE, REJECT],
             subject=f"{self._migration().name} {self.phase}: may it go on?",
             body=_body(self.phase, report, now_ms(), self._given(report), self._room()),
-            params={"why": Param("", type="string", description=f"{WHY} Kept with the approval.").serialize()},
+            params={
+                "why": Param("", type="string", title="Why", description=f"{WHY} Kept with the approval.").serialize()
+            },
         )
         lines = [
             f"{report.equal} (report {report.digest[:12]}).",
