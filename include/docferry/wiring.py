@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -59,7 +59,6 @@ from docferry.core.estate.plan import desired_estate
 from docferry.core.estate.tags import owner_tag
 from docferry.core.estate.values import DesiredEstate
 from docferry.core.estate.wanted import around
-from docferry.core.mapping.table_layout import TableLayout
 from docferry.errors import ConfigError, Problem
 from docferry.flows.kernel.job import Job, Ports, Run
 from docferry.flows.ledger.mapping_fingerprint import indexes_digest, require_mapping
@@ -287,7 +286,7 @@ async def connect_async(
 
 def _routed(made: _Client, plain: DynamoCalls, cache: DynamoCalls | None) -> ClientContext:
     """The parts with these calls, and a cache before them once DynamoDB leads; what has parts is whole in front of both."""
-    parts = replace(made.parts, beside=made.whole(made.parts.beside))
+    parts = made.parts
     if cache is None:
         return replace(parts, calls=made.whole(plain))
 
@@ -306,15 +305,9 @@ class _Client:
     shadow: Shadow
     uri: str = field(repr=False)
     session: boto3.Session = field(repr=False)
-    layouts: Mapping[str, TableLayout]
-    objects: PartObjects | None
+    whole: Callable[[DynamoCalls], DynamoCalls]
+    """Makes calls whose items are whole, where some may have parts."""
     open_dax: Callable[[], Any] | None
-
-    def whole(self, calls: DynamoCalls) -> DynamoCalls:
-        """Calls whose items are whole, where some may have parts."""
-        layouts = part_layouts(self.layouts)
-        inner = ObjectCalls(calls, layouts, self.objects) if self.objects is not None else calls
-        return PartCalls(inner, layouts, self.parts.membership.tally.count) if layouts else calls
 
 
 def _client(
@@ -339,16 +332,21 @@ def _client(
 
     indexes = indexes_digest(migration.collections)
     membership = Membership(ledger, who, open_journal=journal, region=migration.target.region, indexes=indexes)
+    count, layouts = membership.tally.count, part_layouts(migration.layouts)
+    objects = connections.part_objects(migration)
+
+    def whole(calls: DynamoCalls) -> DynamoCalls:
+        inner = ObjectCalls(calls, layouts, objects) if objects is not None else calls
+        return PartCalls(inner, layouts, count) if layouts else calls
+
     parts = ClientContext(
         migration=migration.name,
         journal=migration.ledger.journal_table,
         mappings=migration.mappings,
         patterns=migration.access_patterns,
         mongo=SyncMongoCalls(connections.mongo_uri, migration.namespaces),
-        calls=CountedCalls(SyncCalls(session), membership.tally.count),
-        beside=CircuitBreaker(
-            CountedCalls(SyncCalls(session, hurried.BACKOFF, hurried.TIMEOUT_S), membership.tally.count)
-        ),
+        calls=CountedCalls(SyncCalls(session), count),
+        beside=whole(CircuitBreaker(CountedCalls(SyncCalls(session, hurried.BACKOFF, hurried.TIMEOUT_S), count))),
         membership=membership,
         metrics=Metered(metrics or _metrics_of(migration, connections), membership),
         border=TypeBorder(codec_options or codec_options_of(connections.mongo_uri)),
@@ -360,8 +358,7 @@ def _client(
         shadow=Shadow(parts, migration.validate.masked, replicated_by(ledger)),
         uri=connections.mongo_uri,
         session=session,
-        layouts=migration.layouts,
-        objects=connections.part_objects(migration),
+        whole=whole,
         open_dax=opener(session, migration.dax, migration.target.region) if migration.dax else None,
     )
 

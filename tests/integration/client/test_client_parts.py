@@ -11,7 +11,7 @@ import pytest
 from bson import Binary, ObjectId
 from docferry.errors import ItemsUnreadable
 from docferry.sandbox import SandboxStack
-from support.backfill.rig import Rig
+from support.backfill.rig import Rig, eventually
 from support.client.rig import (
     MODES,
     Asynchronous,
@@ -110,6 +110,18 @@ def remove_one(rig: Rig) -> tuple[str, str]:
     gone = parts(rig)[1]
     rig.dynamodb.delete_item(TableName=rig.table, Key={name: gone[name] for name in ("PK", "SK")})
     return gone["PK"]["S"], gone["SK"]["S"]
+
+
+def test_reads_of_documents_in_parts_are_compared_while_mongodb_leads(rig: Rig) -> None:
+    empty(rig)
+    set_mode(rig, MODES["DUAL_WRITE"])
+    db = Blocking(rig)
+    try:
+        db.call("users", "insert_one", user("ann", ANN, scan=noise(900_000)))
+        db.call("users", "find_one", BY_NAME)
+        eventually(lambda: db.manager.get_metrics()["counts"].get("shadow.equal") == 1, "the read to be compared")
+    finally:
+        db.close()
 
 
 def test_a_part_that_is_missing_is_an_error_with_the_document(rig: Rig) -> None:

@@ -165,7 +165,7 @@ class Queries:
         return where if plain and pinned and where.low is None and where.high is None else None
 
     async def distinct(self, key: str, query: Query) -> list[Any]:
-        """Of DynamoDB: each value at a path, an array's elements for the array."""
+        """Of DynamoDB: each value at a path, an array's elements for the array; in order, as MongoDB gives them."""
         query = self._taken(query)
         found: dict[Any, Any] = {}
         path = tuple(key.split("."))
@@ -175,7 +175,7 @@ class Queries:
                 for one in value if isinstance(value, list) else [value]:
                     if one is not ABSENT:
                         found.setdefault(key_of(one), one)
-        return [self._border.value_to_application(one) for one in found.values()]
+        return [self._border.value_to_application(one) for one in sorted(found.values(), key=order_key)]
 
     def note(self, state: ModeState, query: Query, method: str) -> None:
         """Count a read that MongoDB is about to answer, if DynamoDB could not. Raises: CallRefused, of a strict client."""
