@@ -21,9 +21,9 @@ from docferry.cli.common import (
     run_counted,
     show,
 )
-from docferry.config import Migration
-from docferry.core.access.advice import advice_on
-from docferry.core.cutover.instances import Instance, unserved_by
+from docferry.config.price_book import load_price_book
+from docferry.core.access.shape_costs import shape_costs
+from docferry.core.cutover.instances import Instance
 from docferry.core.cutover.modes import Mode
 from docferry.errors import PreflightFailed, Problem
 from docferry.flows.cutover import flip
@@ -40,7 +40,11 @@ from docferry.flows.ledger import approvals
 from docferry.flows.ledger.modes import describe_instance, list_instances, list_moves, read_mode
 from docferry.flows.ledger.times import now_ms
 from docferry.flows.preflight.mongodb_clients import foreigners
+from docferry.flows.reporting.shapes import shapes_report
 from docferry.flows.watch.ready import STRAYS, WATCH
+
+DEAREST = 5
+"""Shapes of calls, with what they cost, that `mode` shows; with --shapes it shows all."""
 
 
 def add_to(group: click.Group) -> None:
@@ -51,21 +55,29 @@ def add_to(group: click.Group) -> None:
 
 @click.command()
 @file_argument
-@click.option("--shapes", is_flag=True, help="The calls that DynamoDB cannot serve, and what to write instead of each.")
+@click.option(
+    "--shapes",
+    is_flag=True,
+    help="The calls that DynamoDB cannot serve, and what to write instead; and what those cost that it answers.",
+)
 @json_option
 @explained
 def mode(file: str, shapes: bool, as_json: bool) -> None:
     """Which database leads, who follows it, and how it came to this."""
     migration, connections = open_migration(file)
     ledger = connections.ledger(migration)
+    instances = list_instances(ledger)
     if shapes:
-        _show_shapes(migration, list_instances(ledger), as_json)
+        report = shapes_report(migration, ledger, instances)
+        show(report.to_dict(), as_json, report.render())
         return
-    now, instances, moves = read_mode(ledger), list_instances(ledger), list_moves(ledger)
+    costs = shape_costs(instances, migration.mappings, load_price_book())
+    now, moves = read_mode(ledger), list_moves(ledger)
     body = {
         "mode": now.to_body() | now.flags(),
         "instances": [describe_instance(one) for one in instances],
         "moves": [{name: getattr(one, name) for name in one.__dataclass_fields__} for one in moves],
+        "costs": [one.to_dict() for one in costs],
     }  # fmt: skip
     lines = [f"{migration.name}: {now} (epoch {now.epoch})"]
     if now.mode is Mode.HOLD:
@@ -78,18 +90,9 @@ def mode(file: str, shapes: bool, as_json: bool) -> None:
         for one in instances
     ]
     lines += _reads_of(instances)
+    lines += [f"  DynamoDB answers {one.line()}" for one in costs[:DEAREST]]
     lines += [f"  {one.before} -> {one.after}: {one.why} ({one.by})" for one in moves[-5:]]
     show(body, as_json, "\n".join(lines))
-
-
-def _show_shapes(migration: Migration, instances: Sequence[Instance], as_json: bool) -> None:
-    """Of processes that have ended, too: the list of what is left to do before the flip."""
-    found = [
-        {"shape": shape, "calls": count, "instead": advice_on(shape, migration.mappings)}
-        for shape, count in unserved_by(instances, ()).most_common()
-    ]
-    lines = [f"{one['shape']}: called {one['calls']:,} time(s)\n    {one['instead']}" for one in found]
-    show({"shapes": found}, as_json, "\n".join(lines) or "no call was counted that DynamoDB could not serve")
 
 
 def _reads_of(instances: Sequence[Instance]) -> Iterator[str]:

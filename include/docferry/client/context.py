@@ -17,6 +17,7 @@ from docferry.client.journal.lanes import InstanceLanes
 from docferry.client.journal.write import WriteJournal
 from docferry.client.membership import Membership
 from docferry.client.metrics.metered import Metered
+from docferry.client.transport.spending import tell_way
 from docferry.client.type_border import TypeBorder
 from docferry.core.access.read_plan import ReadPlan, plan_read
 from docferry.core.mapping.mapping import DocumentMapping
@@ -119,6 +120,7 @@ class ClientContext:
         compiled = compile_filter(query, variables, ordered=mapping.keeps_order)
         ours = [one for one in self.patterns if one.collection == mapping.collection]
         where = plan_read(mapping, ours, query, compiled.equalities, sort)
+        tell_way(where.by)
         if where.query is not None and self.transaction is not None and self.transaction.writes_to(mapping.collection):
             where = replace(where, query=replace(where.query, sorted=False))  # what it has written comes in no order
         return Plan(where, compiled, _is_partial(mapping, query, where, compiled))

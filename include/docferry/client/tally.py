@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping
+from typing import Any
+
+from docferry.core.cutover.spent_shapes import OTHER, SpentBy, dearest
 
 MOST_SHAPES = 100
 MOST_EXAMPLES = 20
@@ -17,6 +21,8 @@ class Tally:
         self._lock = threading.Lock()
         self._counts: dict[str, int] = {}
         self._unserved: dict[str, int] = {}
+        self._spent: dict[str, SpentBy] = {}
+        self._spent_since_ms = 0
         self._examples: deque[str] = deque(maxlen=MOST_EXAMPLES)
 
     def count(self, name: str, number: int = 1) -> None:
@@ -28,6 +34,16 @@ class Tally:
         with self._lock:
             name = shape if shape in self._unserved or len(self._unserved) < MOST_SHAPES else "other shapes"
             self._unserved[name] = self._unserved.get(name, 0) + 1
+
+    def count_spent(self, shape: str, read_units: float, write_units: float) -> None:
+        """What DynamoDB said that a call of this shape has consumed."""
+        with self._lock:
+            self._spent_since_ms = self._spent_since_ms or time.time_ns() // 1_000_000
+            name = shape if shape in self._spent or len(self._spent) < MOST_SHAPES else OTHER
+            known = self._spent.get(name)
+            if known is None:
+                known = self._spent[name] = SpentBy()
+            known.add(1, read_units, write_units)
 
     def give_example(self, what: str) -> None:
         """Where the databases were seen to differ, in words without values."""
@@ -48,3 +64,15 @@ class Tally:
     def examples(self) -> tuple[str, ...]:
         with self._lock:
             return tuple(self._examples)
+
+    def recorded(self) -> dict[str, Any]:
+        """What a record of the ledger holds of it, by the names of `Instance`: of what was spent the dearest."""
+        with self._lock:
+            spent, since_ms = dearest(self._spent), self._spent_since_ms
+        return {
+            "counts": self.counts,
+            "unserved": self.unserved,
+            "examples": self.examples,
+            "spent": spent,
+            "spent_since_ms": since_ms,
+        }

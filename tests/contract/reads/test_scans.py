@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from bson import ObjectId
+from click.testing import CliRunner
 from docferry import wiring
+from docferry.cli.main import main
 from docferry.client.api.manager import DualWriteManager
 from docferry.errors import NoAccessPattern, ScanTooLarge
 from docferry.sandbox import SandboxStack
@@ -157,3 +160,30 @@ def test_partitions_of_a_spread_key_are_read_at_once_and_no_further_than_asked(r
         assert client.call("spread", "aggregate", total) == [{"_id": None, "n": 780}]
     finally:
         client.close()
+
+
+def test_mode_tells_what_each_shape_of_call_costs(rig: Rig, db: DualWriteManager) -> None:
+    people = db["people"]
+    people.find_one({"name": "ann"})
+    people.count_documents({"age": {"$gt": 20}})
+    people.update_one({"name": "bob"}, {"$inc": {"age": 1}})
+    people.aggregate([{"$match": {"age": 30}}, {"$count": "n"}]).to_list()
+
+    def shapes() -> Any:
+        told = json.loads(CliRunner().invoke(main, ["mode", str(rig.file), "--shapes", "--json"]).stdout)
+        return {one["shape"]: one for one in told["costs"]}
+
+    eventually(lambda: "people.aggregate($match(age), $count) by a scan" in shapes(), "the calls to be counted")
+    found = shapes()
+    by_key, counted = (
+        found["people.find_one(name) by the table key"],
+        found["people.count_documents(age $gt) by a scan"],
+    )
+    changed = found["people.update_one(name) by the table key"]
+    assert (by_key["calls"], counted["calls"], changed["calls"]) == (1, 1, 1)
+    assert (by_key["write_units"], counted["write_units"]) == (0, 0)
+    assert min(one["read_units"] for one in (by_key, counted, changed)) > 0
+    assert changed["write_units"] >= 2  # the item, and the entry in the journal
+    assert counted["advice"].startswith("each call reads the whole table: pin name, or give people an index")
+    told = CliRunner().invoke(main, ["mode", str(rig.file)]).stdout
+    assert "  DynamoDB answers people." in told

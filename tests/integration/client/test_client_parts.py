@@ -113,7 +113,7 @@ def remove_one(rig: Rig) -> tuple[str, str]:
 
 
 def test_reads_of_documents_in_parts_are_compared_while_mongodb_leads(rig: Rig) -> None:
-    empty(rig)
+    nothing_there(rig)
     set_mode(rig, MODES["DUAL_WRITE"])
     db = Blocking(rig)
     try:

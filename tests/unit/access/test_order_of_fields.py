@@ -11,6 +11,7 @@ import pytest
 from docferry.client.context import ClientContext
 from docferry.client.reads.aggregate import Aggregation, Aggregations
 from docferry.client.reads.route import Queries, Query
+from docferry.client.tally import Tally
 from docferry.client.transport.sync_driver import run
 from docferry.client.writes.leading import LeadingWrites, updating
 from docferry.config import parse_migration
@@ -40,7 +41,7 @@ collections:
 """.encode()
         )
         self.table = MemoryTable()
-        members: Any = SimpleNamespace(lanes=None, check=lambda: None, state=LEADS)
+        members: Any = SimpleNamespace(lanes=None, check=lambda: None, state=LEADS, tally=Tally())
         metrics: Any = SimpleNamespace(count=lambda *_: None, record=lambda *_: None)
         calls: Any = self.table
         nothing: Any = None

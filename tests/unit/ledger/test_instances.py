@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from docferry.core.cutover.instances import EXPIRES, INSTANCES, KEPT_S, Instance
 from docferry.core.cutover.modes import CROWD, MODE, Mode, ModeState
+from docferry.core.cutover.spent_shapes import MOST_KEPT, SpentBy, added
 from docferry.errors import Unavailable
 from docferry.flows.ledger.modes import crowd_in, list_instances
 from docferry.flows.ledger.rooms.instances import (
@@ -108,6 +109,19 @@ def test_shapes_of_calls_stay_bounded() -> None:
     (total,) = list_instances(ledger)
     assert len(total.unserved) <= MOST_SHAPES + 1
     assert sum(total.unserved.values()) == 3 * MOST_SHAPES
+
+
+def test_what_calls_of_cleared_processes_have_cost_stays() -> None:
+    ended = [
+        instance(f"e{n}", LONG_MS, ended=True, spent={f"find {n % 60}": SpentBy(1, 0.5, 2.0)}, spent_since_ms=1_000 + n)
+        for n in range(120)
+    ]
+    ledger = ledger_of(*ended)
+    clear_instances(ledger, US)
+    (total,) = list_instances(ledger)
+    assert len(total.spent) == MOST_KEPT + 1
+    assert added([{"all": one} for one in total.spent.values()]) == {"all": SpentBy(120, 60.0, 240.0)}
+    assert total.spent_since_ms == 1_000
 
 
 @pytest.mark.parametrize("dies_at", range(8))

@@ -11,7 +11,9 @@ from typing import Any
 
 from docferry.client.context import DYNAMODB, ClientContext, Plan, timed
 from docferry.client.reads.read_share import MOST_SHAPES, deciding_fields, plain_shape
+from docferry.client.transport.spending import spending
 from docferry.core.access.calls import shape_of_call, unknown_options, unmapped
+from docferry.core.access.read_plan import BY
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document
 from docferry.core.mapping.mapping import DocumentMapping
@@ -74,11 +76,17 @@ class Aggregations:
     async def documents(self, asked: Aggregation) -> list[Document]:
         """What comes out. Raises: CallRefused; what pymongo raises where MongoDB refuses."""
         try:
-            with timed(self._parts.metrics, DYNAMODB, "aggregate"):
+            with self._spending(asked), timed(self._parts.metrics, DYNAMODB, "aggregate"):
                 found = await self._run(asked)
         except ExpressionRefused as error:
             raise self._parts.evaluation_refused(error) from error
         return [self._parts.border.to_application(one) for one in found]
+
+    def _spending(self, asked: Aggregation) -> spending:
+        def shape(way: str) -> str:
+            return f"{shape_of_call(self._name, 'aggregate', (asked.pipeline,), {})} {BY}{way}"
+
+        return spending(self._parts.membership.tally, shape)
 
     async def _run(self, asked: Aggregation) -> list[Document]:
         mapping, pipeline, plan = self._planned(asked)

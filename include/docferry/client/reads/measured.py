@@ -13,6 +13,7 @@ from docferry.client.context import ClientContext
 from docferry.client.membership import Membership
 from docferry.client.metrics.metered import Metered
 from docferry.client.reads.named import NamedReads
+from docferry.client.tally import Tally
 from docferry.client.transport.through import ThroughCalls, units_told
 from docferry.core.access.conditions import partition_condition
 from docferry.core.access.patterns import Pattern, PatternQuery
@@ -97,6 +98,9 @@ class MeasuredReads:
 
 class _Alone:
     """Stands where a client has its membership and its metrics: there is neither."""
+
+    def __init__(self) -> None:
+        self.tally = Tally()
 
     def join(self) -> None: ...
 

@@ -15,6 +15,7 @@ from docferry.client.items.reader import DocumentReader, StoredDocument
 from docferry.client.items.scan import affordable
 from docferry.client.reads.entries import PatternEntries
 from docferry.client.transport.metered import MeasuredCalls
+from docferry.client.transport.spending import spending
 from docferry.core.access.page_tokens import decode_token, encode_token, question_id
 from docferry.core.access.parameters import typed
 from docferry.core.access.patterns import Pattern, PatternQuery, compile_pattern
@@ -95,12 +96,15 @@ class NamedReads:
     def _reader(self, mapping: DocumentMapping) -> DocumentReader:
         return DocumentReader(mapping, self._calls, consistent=not self._cached)
 
+    def _spending(self, method: str, name: str) -> spending:
+        return spending(self._parts.membership.tally, lambda way: f"DynamoDBClient.{method}({name})")
+
     # --- one, some, many ---------------------------------------------------------------------------------------------
 
     async def get(self, name: str, parameters: Mapping[str, Any]) -> Document | None:
         self._parts.membership.join()
         pattern, asked = self.one(name, "get", parameters)
-        with timed(self._parts.metrics, DYNAMODB, "get"):
+        with self._spending("get", name), timed(self._parts.metrics, DYNAMODB, "get"):
             if not asked.index:
                 reader = self._reader(pattern.mapping)
                 found = reader.document(await reader.place(asked.key)) if asked.key else None
@@ -124,7 +128,7 @@ class NamedReads:
         _at_least_one("limit", limit)
         pattern = self.pattern(name)
         asked = pattern.bind(self._parts.border.to_internal(parameters), since, until)
-        with timed(self._parts.metrics, DYNAMODB, "query"):
+        with self._spending("query", name), timed(self._parts.metrics, DYNAMODB, "query"):
             if asked.key is not None:
                 reader = self._reader(pattern.mapping)
                 document = reader.document(await reader.place(asked.key))
@@ -139,7 +143,7 @@ class NamedReads:
         border = self._parts.border
         wanted = [_root_key(mapping, border.to_internal(key)) for key in keys]
         reader = self._reader(mapping)
-        with timed(self._parts.metrics, DYNAMODB, "batch_get"):
+        with self._spending("batch_get", collection), timed(self._parts.metrics, DYNAMODB, "batch_get"):
             places = await reader.places([key for key in dict.fromkeys(wanted) if key is not None])
         found = {place.key: place for place in places}
         return [border.to_application(reader.document(found[key])) if key is not None else None for key in wanted]
@@ -157,7 +161,7 @@ class NamedReads:
         _at_least_one("limit", limit)
         if not max_read_units > 0:
             raise CallRefused(what=f"a scan for {max_read_units} read units", suggestion="allow it more than none")
-        with timed(self._parts.metrics, DYNAMODB, "scan"):
+        with self._spending("scan", collection), timed(self._parts.metrics, DYNAMODB, "scan"):
             asked = self._parts.border.to_internal(filter or {})
             scan = _Scan(self._parts, self.mapping(collection), asked, not self._cached)
             page = await scan.page(limit, max_read_units, start)

@@ -17,9 +17,10 @@ from bson.objectid import ObjectId
 from docferry.client.context import DYNAMODB, MONGO, ClientContext, Plan, Sort, now, timed
 from docferry.client.reads.read_share import ReadShare
 from docferry.client.reads.shadow import Shadow
+from docferry.client.transport.spending import spending
 from docferry.core.access.calls import BEYOND_FILTER, unknown_options, unmapped
 from docferry.core.access.index_calls import Kept
-from docferry.core.access.read_plan import IndexQuery, most_read_units, shape_of
+from docferry.core.access.read_plan import IndexQuery, most_read_units, shape_of, spent_shape
 from docferry.core.bson_codec.order import ABSENT, equality_key, order_key
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.core.mapping.items import Document
@@ -147,12 +148,19 @@ class Queries:
         """How many documents match, of DynamoDB."""
         plan = self._served(query)
         whole = self._whole_partition(query, plan)
-        if whole is None:
-            return len(await self._from_dynamodb(query, plan, "find"))
-        assert self._mapping is not None
-        with timed(self._metrics, DYNAMODB, "find"):
-            found = await self._parts.reader(self._mapping).count(whole)
+        with self._spending("count_documents", query, plan):
+            if whole is None:
+                return len(await self._from_dynamodb(query, plan, "find"))
+            assert self._mapping is not None
+            with timed(self._metrics, DYNAMODB, "find"):
+                found = await self._parts.reader(self._mapping).count(whole)
         return max(0, min(found - query.skip, query.limit or found))
+
+    def _spending(self, method: str, query: Query, plan: Plan) -> spending:
+        def shape(way: str) -> str:
+            return spent_shape(self._name, method, query.filter, way)
+
+        return spending(self._parts.membership.tally, shape, plan.where.by)
 
     def _whole_partition(self, query: Query, plan: Plan) -> IndexQuery | None:
         """The partition of the table that holds what matches, and nothing else: DynamoDB can count it. An index lags, so what it
@@ -170,7 +178,10 @@ class Queries:
         found: dict[Any, Any] = {}
         path = tuple(key.split("."))
         key_of = order_key if self._mapping is not None and self._mapping.keeps_order else equality_key
-        for document in await self._from_dynamodb(query, self._served(query), "distinct"):
+        plan = self._served(query)
+        with self._spending(f"distinct {key}"[:60], query, plan):
+            documents = await self._from_dynamodb(query, plan, "distinct")
+        for document in documents:
             for value in values_at(document, path, False):
                 for one in value if isinstance(value, list) else [value]:
                     if one is not ABSENT:
@@ -268,7 +279,7 @@ class Queries:
         assert self._mapping is not None
         if query.options.get("hint") is not None:
             self._metrics.count("hint.passed_over")
-        with timed(self._metrics, DYNAMODB, method):
+        with self._spending(method, query, plan), timed(self._metrics, DYNAMODB, method):
             try:
                 found = await self._collect(self._mapping, query, plan)
             except ExpressionRefused as error:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from docferry.client.transport.spending import tell_spent
 from docferry.client.transport.through import ThroughCalls, units_told
 from docferry.core.limits import item_bytes, write_units
 from docferry.errors import ConditionFailed
@@ -40,7 +41,8 @@ class CountedCalls(ThroughCalls):
         return reply
 
     def _count(self, name: str, units: float) -> None:
-        """Whole units go to the tally; the rest waits for the next."""
+        """Whole units go to the tally; the rest waits for the next. The call that asks is told at once."""
+        tell_spent(units, writes=name == WRITE_UNITS)
         with self._lock:
             whole, self._rest[name] = divmod(self._rest[name] + units, 1.0)
         if whole:

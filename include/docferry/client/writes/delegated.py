@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from docferry.client.context import MONGO, ClientContext, timed
+from docferry.client.transport.spending import spending
 from docferry.client.writes.gate import WriteGate
 from docferry.client.writes.transactions import Transactions
 from docferry.core.access.calls import Call, shape_of_call, writes
+from docferry.core.access.read_plan import BY
 from docferry.core.cutover.modes import ModeState
 from docferry.errors import CallRefused
 
@@ -70,10 +72,15 @@ class DelegatedCalls:
             tell(result)
             return result
 
+        def shape(way: str) -> str:
+            told = shape_of_call(name, method, arguments, options)
+            return f"{told} {BY}{way}" if way else told
+
         async def dynamodb(state: ModeState) -> Any:
             if later is None:
                 raise self.refused(name, method, about)
-            return await later.dynamodb(state)
+            with spending(self._members.tally, shape):
+                return await later.dynamodb(state)
 
         if later is None:
             self._require_served_later(name, method, about)

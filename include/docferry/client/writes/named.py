@@ -14,6 +14,7 @@ from docferry.client.context import DYNAMODB, ClientContext, timed
 from docferry.client.items.putter import PreparedItems, Putter, requests_of
 from docferry.client.items.reader import DocumentReader, StoredDocument
 from docferry.client.reads.named import NamedReads, filter_of
+from docferry.client.transport.spending import spending
 from docferry.client.writes.leading import Change, is_change, until_taken
 from docferry.core.access.patterns import Pattern, PatternQuery
 from docferry.core.bson_codec.order import same
@@ -99,7 +100,10 @@ class NamedWrites:
             return steps
 
         name = " and ".join(sorted({_named(one) for one in writes}))
-        return await self._while_it_leads(method, lambda state: until_taken(self._parts, name, lambda: attempt(state)))
+        with spending(self._parts.membership.tally, lambda way: f"DynamoDBClient.{method}({name})"):
+            return await self._while_it_leads(
+                method, lambda state: until_taken(self._parts, name, lambda: attempt(state))
+            )
 
     async def _while_it_leads(self, method: str, write: Callable[[ModeState], Awaitable[T]]) -> T:
         """Raises CallRefused while MongoDB leads; WritesHeld, LeaderUnknown as `Membership.begin` does."""

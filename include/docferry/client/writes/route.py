@@ -7,13 +7,14 @@ results and exceptions are made to look the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from bson.objectid import ObjectId
 
 from docferry.client.context import ClientContext, Sort, now, sort_of
+from docferry.client.transport.spending import spending
 from docferry.client.writes.coming import ComingWrites
 from docferry.client.writes.delegated import DelegatedCalls, Later
 from docferry.client.writes.dual import DualWrites
@@ -24,12 +25,15 @@ from docferry.client.writes.many import ManyCalls
 from docferry.client.writes.transactions import Transactions
 from docferry.client.writes.within import within
 from docferry.core.access.calls import Call
+from docferry.core.access.read_plan import spent_shape
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document
 from docferry.core.mql.expressions import variables_of
 from docferry.core.mql.projection import project
 from docferry.core.mql.updates import replaced, replacement_upserted
 from docferry.ports.client import MongoResult
+
+T = TypeVar("T")
 
 _WRITES = Call("", writes=True)
 _OF_THE_CALL = frozenset({"projection", "sort", "upsert", "return_document"})
@@ -74,7 +78,7 @@ class CollectionCalls:
             await self._leading.insert(state, self._with_id(document))
             return self._mongo.inserted([document["_id"]])
 
-        return await self._gate.write("insert_one", mongo, dynamodb)
+        return await self._write("insert_one", {}, mongo, dynamodb)
 
     async def insert_many(self, documents: Iterable[Document], ordered: bool = True, **options: Any) -> Any:
         if self._has_session(options):
@@ -101,7 +105,7 @@ class CollectionCalls:
         async def dynamodb(state: ModeState) -> Any:
             return await self._insert_to_dynamodb(state, documents, ordered)
 
-        return await self._gate.write("insert_many", mongo, dynamodb)
+        return await self._write("insert_many", {}, mongo, dynamodb)
 
     async def _insert_to_dynamodb(self, state: ModeState, documents: Sequence[Document], ordered: bool) -> Any:
         """Nothing is written if DynamoDB cannot hold one of them."""
@@ -145,7 +149,7 @@ class CollectionCalls:
             found = await self._leading.change(state, query, asked.apply, otherwise, sort, known)
             return self._update_result(found)
 
-        return self._given(await self._gate.write("update_one", mongo, dynamodb))
+        return self._given(await self._write("update_one", query, mongo, dynamodb))
 
     async def replace_one(
         self, query: Mapping[str, Any], replacement: Mapping[str, Any], upsert: bool = False, **options: Any
@@ -171,7 +175,7 @@ class CollectionCalls:
             )
             return self._update_result(found)
 
-        return self._given(await self._gate.write("replace_one", mongo, dynamodb))
+        return self._given(await self._write("replace_one", query, mongo, dynamodb))
 
     async def delete_one(self, query: Mapping[str, Any], **options: Any) -> Any:
         if self._has_session(options):
@@ -194,7 +198,7 @@ class CollectionCalls:
             removed = await self._leading.change(state, query, None, None, known=known)
             return self._mongo.deleted(int(removed.before is not None))
 
-        return await self._gate.write("delete_one", mongo, dynamodb)
+        return await self._write("delete_one", query, mongo, dynamodb)
 
     async def find_one_and_update(
         self,
@@ -225,7 +229,23 @@ class CollectionCalls:
             document = found.after if return_document else found.before
             return project(document, projection) if document is not None else None
 
-        return self._border.to_application(await self._gate.write("find_one_and_update", mongo, dynamodb))
+        return self._border.to_application(await self._write("find_one_and_update", query, mongo, dynamodb))
+
+    async def _write(
+        self,
+        method: str,
+        query: Mapping[str, Any],
+        mongo: Callable[[ModeState], Awaitable[T]],
+        dynamodb: Callable[[ModeState], Awaitable[T]],
+    ) -> T:
+        def shape(way: str) -> str:
+            return spent_shape(self._name, method, query, way)
+
+        async def counted(state: ModeState) -> T:
+            with spending(self._parts.membership.tally, shape):
+                return await dynamodb(state)
+
+        return await self._gate.write(method, mongo, counted)
 
     # --- what it is given, and gives ----------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 from docferry.client.context import ClientContext
 from docferry.client.items.optimistic import OptimisticTransaction
 from docferry.client.journal.write import CommitTicket
+from docferry.client.transport.spending import spending
 from docferry.client.writes.gate import FenceWait, WriteGate
 from docferry.core.cutover.modes import Mode, ModeState
 from docferry.errors import (
@@ -168,7 +169,8 @@ class Transactions:
             raise self._mongo.transaction_refused(_ENDED)
 
         async def dynamodb(state: ModeState) -> None:
-            await (self._settle(known) if known.sent else self._try(known, transaction, state))
+            with spending(self._members.tally, lambda way: "commit_transaction"):
+                await (self._settle(known) if known.sent else self._try(known, transaction, state))
 
         async def mongo(state: ModeState) -> None:
             if not known.sent:

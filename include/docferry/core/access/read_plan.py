@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from docferry.core.bson_codec.sortable import bounds_around
@@ -24,6 +25,8 @@ from docferry.core.settings import AccessPattern
 from docferry.errors import DocumentError, NoAccessPattern
 
 SCAN = "or, if the collection is small, let the file allow scans of it (scan: {allowed: true, most_read_units: 500})"
+BY = "by "
+"""In a shape, before the way."""
 MOST_KEYS = 1_000
 """As many keys may be asked for by $in."""
 
@@ -121,6 +124,18 @@ def shape_of(collection: str, method: str, query: Mapping[str, Any], options: It
     """A call's shape, without any value: what unserved calls are counted by. `options` are those that matter, by name."""
     named = f"; {', '.join(sorted(options))}" if options else ""
     return f"{collection}.{method}({_named(query)}{named})"[:200]
+
+
+def spent_shape(collection: str, method: str, query: Mapping[str, Any], way: str) -> str:
+    """What the units of a call are counted by: its shape, and by what its documents are found (`ReadPlan.by`), "" for nothing."""
+    return _spent_shape(collection, method, tuple([(name, _operators(value)) for name, value in query.items()]), way)
+
+
+@lru_cache(maxsize=1_000)
+def _spent_shape(collection: str, method: str, asked: tuple[tuple[str, str], ...], way: str) -> str:
+    """As it is made for every call that DynamoDB answers."""
+    names = ", ".join(f"{name} {words}".strip() for name, words in sorted(asked)) or "nothing"
+    return f"{collection}.{method}({names})"[:200] + (f" {BY}{way}" if way else "")
 
 
 def _named(query: Mapping[str, Any]) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from docferry.core.cutover.spent_shapes import SpentBy, spent_in
+
 INSTANCES = "instances"
 EXPIRES = "expires"
 """A record of the ledger that has this field goes by the table's TTL, from that second since 1970 on."""
@@ -24,7 +26,8 @@ class Instance:
     """One process. Times are milliseconds since 1970 on its own clock.
 
     `epoch` is the last that it has acknowledged; `until_ms` when its lease ends; `counts` what its client has counted;
-    `unserved` the calls that DynamoDB could not have answered, by shape.
+    `unserved` the calls that DynamoDB could not have answered, by shape; `spent` what those that it did answer have consumed,
+    from `spent_since_ms` on.
 
     `lanes` is how many lanes of the journal it may use (0: it knows of no journal), `at` the last slot of each that it knows to
     be taken: with the acknowledgement of a hold, and at its end, the last that ever will be. `struck`: it was silent while the
@@ -46,6 +49,8 @@ class Instance:
     region: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
     unserved: Mapping[str, int] = field(default_factory=dict)
+    spent: Mapping[str, SpentBy] = field(default_factory=dict)
+    spent_since_ms: int = 0
     examples: Sequence[str] = ()
     lanes: int = 0
     at: Sequence[int] = ()
@@ -71,6 +76,8 @@ class Instance:
             "region": self.region,
             "counts": dict(self.counts),
             "unserved": dict(self.unserved),
+            "spent": {shape: one.to_body() for shape, one in self.spent.items()},
+            "spent_since": self.spent_since_ms,
             "examples": list(self.examples),
             "lanes": self.lanes,
             "at": list(self.at),
@@ -94,6 +101,8 @@ def instance_of(key: str, body: Mapping[str, Any]) -> Instance:
         region=str(body["region"]),
         counts={name: int(number) for name, number in body["counts"].items()},
         unserved={name: int(number) for name, number in body["unserved"].items()},
+        spent={shape: spent_in(one) for shape, one in body.get("spent", {}).items()},
+        spent_since_ms=int(body.get("spent_since", 0)),
         examples=tuple(body["examples"]),
         lanes=int(body.get("lanes", 0)),
         at=tuple(int(one) for one in body.get("at", ())),

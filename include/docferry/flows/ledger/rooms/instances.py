@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from docferry.core.cutover.instances import EXPIRES, INSTANCES, KEPT_S, Instance
 from docferry.core.cutover.modes import CROWD, Mode
+from docferry.core.cutover.spent_shapes import added, dearest
 from docferry.errors import ConditionFailed
 from docferry.flows.ledger.modes import crowd_in, instance_in, live_instances, read_mode
 from docferry.flows.ledger.times import now_ms
@@ -119,11 +120,25 @@ def _nothing(at_ms: int) -> Instance:
 
 
 def _added(total: Instance, more: Sequence[Instance] | map[Instance]) -> Instance:
-    counts, unserved = Counter(total.counts), Counter(total.unserved)
+    counts, unserved, spent, since_ms = (
+        Counter(total.counts),
+        Counter(total.unserved),
+        [total.spent],
+        total.spent_since_ms,
+    )
     for one in more:
         counts.update(one.counts)
         unserved.update(one.unserved)
-    return replace(total, counts=dict(counts), unserved=_bounded(unserved), beat_ms=now_ms())
+        spent.append(one.spent)
+        since_ms = min(filter(None, (since_ms, one.spent_since_ms)), default=0)
+    return replace(
+        total,
+        counts=dict(counts),
+        unserved=_bounded(unserved),
+        spent=dearest(added(spent)),
+        spent_since_ms=since_ms,
+        beat_ms=now_ms(),
+    )
 
 
 def _bounded(unserved: Counter[str]) -> Mapping[str, int]:
