@@ -16,7 +16,7 @@ from docferry.client.items.reader import DocumentReader
 from docferry.client.journal.lanes import InstanceLanes
 from docferry.client.journal.write import WriteJournal
 from docferry.client.membership import Membership
-from docferry.client.metrics.metered import Metered
+from docferry.client.metrics.metered import MOST_WAITING, Metered
 from docferry.client.transport.spending import tell_way
 from docferry.client.type_border import TypeBorder
 from docferry.core.access.read_plan import ReadPlan, plan_read
@@ -24,8 +24,8 @@ from docferry.core.mapping.mapping import DocumentMapping
 from docferry.core.mql.filters import Filter, compile_filter
 from docferry.core.settings import AccessPattern
 from docferry.errors import ExpressionRefused
+from docferry.ports import tracing
 from docferry.ports.client import DynamoCalls, MongoCalls
-from docferry.ports.tracing import span
 
 MONGO, DYNAMODB = "mongodb", "dynamodb"
 Sort = Sequence[tuple[str, int]]
@@ -150,17 +150,23 @@ def _is_partial(mapping: DocumentMapping, query: Mapping[str, Any], where: ReadP
 class timed:
     """Record one call to one database, which is a span of the trace, if there is one."""
 
-    __slots__ = ("_about", "_began", "_metrics", "_span")
+    __slots__ = ("_began", "_database", "_metrics", "_operation", "_span")
+    _span: tracing.Span | None
 
     def __init__(self, metrics: Metered, database: str, operation: str) -> None:
-        self._metrics, self._about = metrics, (database, operation)
+        self._metrics, self._database, self._operation, self._span = metrics, database, operation, None
 
     def __enter__(self) -> None:
+        if tracing.tracer is not None:
+            self._span = tracing.span(self._operation, self._database)
+            self._span.__enter__()
         self._began = time.perf_counter()
-        database, operation = self._about
-        self._span = span(operation, database)
-        self._span.__enter__()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._span.__exit__(kind, error, at)
-        self._metrics.record(*self._about, time.perf_counter() - self._began, kind.__name__ if kind is not None else "")
+        took = time.perf_counter() - self._began
+        if self._span is not None:
+            self._span.__exit__(kind, error, at)
+        waiting = self._metrics.waiting
+        waiting.append((self._database, self._operation, took, kind.__name__ if kind is not None else ""))
+        if len(waiting) > MOST_WAITING:
+            self._metrics.settle()

@@ -18,15 +18,13 @@ import time
 import uuid
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from docferry.client.following import ModeReader
 from docferry.client.journal.lanes import InstanceLanes
 from docferry.client.tally import Tally
+from docferry.client.ticket import CARRIED_OUT, WriteTicket
 from docferry.core.cutover.instances import INSTANCES, KEPT_S, Instance
 from docferry.core.cutover.modes import MODE, MOVES, Mode, ModeState
 from docferry.errors import (
@@ -51,21 +49,6 @@ MOST_SENT = 200
 STEP_S = 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class WriteTicket:
-    """A write that has begun, under the lease of that `term`. `alone`: the ledger is out of reach, MongoDB is written and
-    nothing else. `revision`: of the mode's record, as it was last seen."""
-
-    state: ModeState
-    alone: bool = False
-    term: int = 0
-    revision: int = 0
-
-
-_carried_out: ContextVar[WriteTicket | None] = ContextVar("docferry_carried_out", default=None)
-"""The write that is carried out in this thread or task: its signatures are guarded."""
-
-
 class Membership:
     """One process's part in the migration. Thread-safe; survives a fork, as a new instance."""
 
@@ -83,6 +66,7 @@ class Membership:
         self._open_ledger, self._identity, self._lease_s = open_ledger, identity, lease_s
         self._region, self._indexes, self._open_journal = region, indexes, open_journal
         self.on_fork: list[Callable[[], None]] = []
+        self.tally = Tally()
         self._begin()
         _ALL.add(self)
 
@@ -104,7 +88,7 @@ class Membership:
         self._deadline = 0.0
         self._term, self._renewed = 0, 0.0
         self._in_flight: dict[int, int] = {}
-        self.tally = Tally()
+        self.tally.begin()
         self._closing, self._wake = threading.Event(), threading.Event()
         self.own_lanes = InstanceLanes(self._id, self._wake.set, self._open_journal)
         self._thread: threading.Thread | None = None
@@ -126,6 +110,12 @@ class Membership:
     @property
     def state(self) -> ModeState:
         """The mode as it was last seen."""
+        return self._state
+
+    def follow(self) -> ModeState:
+        """The mode as it was last seen, by a process that is registered. Raises as `join`."""
+        if self._thread is None:
+            self.join()
         return self._state
 
     def join(self) -> None:
@@ -190,42 +180,42 @@ class Membership:
 
     # --- writes ------------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def writing(self, begun: WriteTicket) -> Iterator[ModeState]:
-        """The block in which a write that has begun is carried out."""
-        token = _carried_out.set(begun)
-        try:
-            yield begun.state
-        finally:
-            _carried_out.reset(token)
-            if not begun.alone:
-                with self._lock:
-                    left = self._in_flight[begun.state.epoch] - 1
-                    if left:
-                        self._in_flight[begun.state.epoch] = left
-                    else:
-                        del self._in_flight[begun.state.epoch]
-                if begun.state.epoch != self._state.epoch:
-                    self._wake.set()  # the change of leader may be waiting for the acknowledgement
+    def ended(self, begun: WriteTicket) -> None:
+        """This write is in flight no more."""
+        epoch = begun.state.epoch
+        with self._lock:
+            left = self._in_flight[epoch] - 1
+            if left:
+                self._in_flight[epoch] = left
+            else:
+                del self._in_flight[epoch]
+        if epoch != self._state.epoch:
+            self._wake.set()  # the change of leader may be waiting for the acknowledgement
+
+    def holds(self, begun: WriteTicket) -> bool:
+        """Whether the lease under which a write began has held ever since: no leader was changed meanwhile."""
+        with self._lock:
+            return time.monotonic() <= self._deadline and begun.term == self._term
 
     async def begin(self, calls: DynamoCalls) -> WriteTicket:
-        """Begin a write: at once, or when the leader has been changed.
+        """Begin a write that has to wait: when the leader has been changed.
 
         Raises: WritesHeld, if that does not end in time; LeaderUnknown, if DynamoDB led when the ledger was last reached;
                 MembershipBroken, if the lease ran out because following the mode fails, and not for want of the ledger.
         """
-        self.join()
-        if (begun := self._begun()) is not None:
-            return begun
         began = time.monotonic()
-        while (begun := self._begun()) is None:
+        while (begun := self.begin_now()) is None:
             if self._gives_up(time.monotonic() - began):
                 raise WritesHeld(f"writes are held since {time.monotonic() - began:.1f} s: {self._state}")
             await calls.sleep(STEP_S)
-        self.tally.count("held_ms", int((time.monotonic() - began) * 1000))
+        if held_ms := int((time.monotonic() - began) * 1000):
+            self.tally.count("held_ms", held_ms)
         return begun
 
-    def _begun(self) -> WriteTicket | None:
+    def begin_now(self) -> WriteTicket | None:
+        """As `begin`; None if it has to wait."""
+        if self._thread is None:
+            self.join()
         with self._lock:
             state = self._state
             if self.own_lanes.abandoned:  # another instance begins in its place
@@ -254,7 +244,7 @@ class Membership:
 
     def check(self) -> None:
         """The guard of every signature. Raises LeaseLost, also for a write that began under an earlier lease than this one."""
-        begun = _carried_out.get()
+        begun = CARRIED_OUT.get()
         with self._lock:
             deadline, term = self._deadline, self._term
         if time.monotonic() > deadline or (begun is not None and begun.term != term):
@@ -263,7 +253,7 @@ class Membership:
     @property
     def lanes(self) -> InstanceLanes | None:
         """The journal's lanes, for the write that is carried out; None if it needs no entry."""
-        begun = _carried_out.get()
+        begun = CARRIED_OUT.get()
         return self.own_lanes if begun is not None and begun.state.journal else None
 
     def look(self) -> ModeState:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from docferry.core.cutover.spent_shapes import OTHER, SpentBy, dearest
@@ -18,6 +18,12 @@ class Tally:
     """Counts since the process began."""
 
     def __init__(self) -> None:
+        self.before_reading: list[Callable[[], None]] = []
+        """Called before the counts are read: what has waited is counted by then."""
+        self.begin()
+
+    def begin(self) -> None:
+        """Nothing is counted yet: in a fork, too, where whoever counts here goes on."""
         self._lock = threading.Lock()
         self._counts: dict[str, int] = {}
         self._unserved: dict[str, int] = {}
@@ -52,6 +58,8 @@ class Tally:
 
     @property
     def counts(self) -> Mapping[str, int]:
+        for count in self.before_reading:
+            count()
         with self._lock:
             return dict(self._counts)
 

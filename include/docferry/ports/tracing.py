@@ -63,18 +63,19 @@ class _Traced:
 
 
 _NOTHING = _Nothing()
-_tracer: Any = None
+tracer: Any = None
+"""Where spans go; None: nowhere. What may not even spend a call on that looks at it first."""
 
 
 def span(name: str, system: str = "", subject: str = "") -> Span:
     """The span of a flow, or of a part of one; with `system` (`mongodb`, `dynamodb`) that of a call. `subject`: of what."""
-    return _NOTHING if _tracer is None else _Traced(_tracer, name, system, subject)
+    return _NOTHING if tracer is None else _Traced(tracer, name, system, subject)
 
 
-def use_tracer(tracer: Any) -> None:
+def use_tracer(found: Any) -> None:
     """Spans go to this tracer from now on; None: nowhere."""
-    global _tracer
-    _tracer = tracer
+    global tracer
+    tracer = found
 
 
 def use_tracing() -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from docferry import wiring
+from docferry.client.ticket import Writing
 from docferry.client.transport.sync_driver import run
 from docferry.core.cutover.instances import INSTANCES
 from docferry.core.cutover.modes import Mode
@@ -130,7 +131,10 @@ def test_instance_that_does_not_acknowledge_is_named_and_everything_goes_back(ri
         ready(rig)
         held = manager._parts.membership
         begun = run(held.begin(manager._parts.calls))  # a write that is in flight and does not end
-        with held.writing(begun), pytest.raises(HoldFailed, match=r"1 instance\(s\) have not acknowledged.*as it was"):
+        with (
+            Writing(begun, held.ended),
+            pytest.raises(HoldFailed, match=r"1 instance\(s\) have not acknowledged.*as it was"),
+        ):
             switch(rig, quick(rig))
         as_before(rig, manager)
 

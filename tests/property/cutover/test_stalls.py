@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from docferry.client.membership import Membership
 from docferry.client.writes import confirm
-from docferry.client.writes.confirm import Confirmation
 from docferry.core.cutover import marker as markers
 from docferry.core.cutover.marker import Leads, Marker
 from docferry.core.cutover.modes import ModeState
@@ -179,7 +178,7 @@ def gate_does_not_ask_for_the_token(patch: Patch) -> None:
 
 
 def lease_is_not_looked_at_behind_the_answer(patch: Patch) -> None:
-    patch.setattr(Confirmation, "_still_holds", lambda self: True)
+    patch.setattr(Membership, "holds", lambda self, begun: True)
 
 
 def lease_of_any_term_counts(patch: Patch) -> None:

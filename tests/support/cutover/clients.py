@@ -8,7 +8,8 @@ from random import Random
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from docferry.client.membership import Membership, WriteTicket
+from docferry.client.membership import Membership
+from docferry.client.ticket import WriteTicket, Writing
 from docferry.client.transport.sync_driver import run
 from docferry.client.writes.confirm import Confirmation
 from docferry.core.cutover.instances import INSTANCES
@@ -25,6 +26,12 @@ ENDLESS_S = 1e6
 """Nothing waits here until a lease is over: it is over when its process freezes."""
 
 
+class _Driven(Membership):
+    """Whose beats are steps of the world's."""
+
+    def join(self) -> None: ...
+
+
 class Connected:
     """A process of the application: the client's own membership and confirmation, in a world where `act` is its next step.
 
@@ -36,7 +43,7 @@ class Connected:
         self.acknowledged: list[int] = []
         self.frozen = self.killed = False
         me = Identity(name="shop", mark="shop", ended=lambda mark: False)
-        self.member = Membership(lambda: world.ledger, lambda: me, lease_s=ENDLESS_S)
+        self.member = _Driven(lambda: world.ledger, lambda: me, lease_s=ENDLESS_S)
         metrics = SimpleNamespace(count=lambda name: None)
         parts: Any = SimpleNamespace(membership=self.member, mongo=self, migration="m", metrics=metrics)
         self._confirmation = Confirmation(parts)
@@ -87,13 +94,13 @@ class Connected:
 
     def _begin(self) -> None:
         try:
-            begun = self.member._begun()
+            begun = self.member.begin_now()
         except LeaderUnknown:
             begun = None
         if begun is None or begun.state.mode.dynamodb_leads:
             self.member._beat()
             return
-        block = self.member.writing(begun)
+        block = Writing(begun, self.member.ended)
         block.__enter__()
         self._write = [begun, block]
 
@@ -109,7 +116,7 @@ class Connected:
 
     def _look_before(self, begun: WriteTicket) -> None:
         try:
-            self._write.append(run(self._confirmation.before(begun)))
+            self._write.append(run(self._confirmation.before(begun)) if begun.alone else begun.revision)
         except LeaderUnknown:
             self._end()
 

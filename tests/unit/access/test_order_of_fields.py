@@ -42,7 +42,7 @@ collections:
         )
         self.table = MemoryTable()
         members: Any = SimpleNamespace(lanes=None, check=lambda: None, state=LEADS, tally=Tally())
-        metrics: Any = SimpleNamespace(count=lambda *_: None, record=lambda *_: None)
+        metrics: Any = SimpleNamespace(count=lambda *_: None, waiting=[])
         calls: Any = self.table
         nothing: Any = None
         parts = ClientContext(
@@ -68,7 +68,7 @@ collections:
         return run(self.aggregations.documents(asked))
 
     def distinct(self, key: str) -> list[Any]:
-        return run(self.queries.distinct(key, Query(filter=ANN, now=datetime(2024, 1, 1))))
+        return run(self.queries.distinct(key, Query(filter=ANN)))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from docferry.client.api import collections, cursors, manager
+from docferry.client.api import arguments, collections, cursors, manager
 from docferry.core.access.calls import (
     COLLECTION_CALLS,
     CURSOR_CALLS,
@@ -52,7 +52,7 @@ def test_nothing_that_pymongo_has_is_missing(ours: type, theirs: type, table: An
     )
 
 
-@pytest.mark.parametrize("method", collections.MORE)
+@pytest.mark.parametrize("method", arguments.MORE)
 def test_arguments_are_in_pymongos_order(method: str) -> None:
     theirs = [
         one.name
@@ -61,7 +61,7 @@ def test_arguments_are_in_pymongos_order(method: str) -> None:
     ]
     written = inspect.signature(getattr(collections.Collection, method)).parameters.values()
     ours = [one.name for one in written if one.kind is one.POSITIONAL_OR_KEYWORD]
-    assert [*ours, *collections.MORE[method]] == theirs
+    assert [*ours, *arguments.MORE[method]] == theirs
 
 
 def test_find_takes_pymongos_arguments() -> None:

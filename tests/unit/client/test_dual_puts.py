@@ -92,11 +92,12 @@ class Counting:
 
     def __init__(self) -> None:
         self.counted: list[str] = []
+        self.waiting: list[Any] = []
 
     def count(self, name: str, number: int = 1) -> None:
         self.counted.append(name)
 
-    def record(self, *about: Any) -> None: ...
+    def settle(self) -> None: ...
 
     async def run(self, collection: str, method: str, *arguments: Any, **options: Any) -> MongoResult:
         return MongoResult(value=SimpleNamespace(upserted_id=1))

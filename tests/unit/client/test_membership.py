@@ -12,6 +12,7 @@ import pytest
 from docferry.client import membership as module
 from docferry.client.following import BEAT_S
 from docferry.client.membership import Membership
+from docferry.client.ticket import Writing
 from docferry.client.transport.sync_driver import run
 from docferry.core.cutover.instances import EXPIRES, INSTANCES, KEPT_S, Instance, instance_of
 from docferry.core.cutover.modes import MODE, Mode, ModeState
@@ -74,7 +75,7 @@ def stored(ledger: FakeLedger, member: Membership) -> Instance:
 
 
 def test_process_registers_under_the_epoch_of_now_before_it_writes(ledger: FakeLedger, member: Membership) -> None:
-    with member.writing(begin(member)) as state:
+    with Writing(begin(member), member.ended) as state:
         assert state == READS
     found = stored(ledger, member)
     assert (found.epoch, found.name, found.region, found.ended) == (3, "shop", "us-east-1", False)
@@ -100,13 +101,13 @@ def test_registration_is_refused_while_the_mode_is_changed_and_made_under_the_ne
 
 
 def test_change_is_acknowledged_when_the_writes_in_flight_have_ended(ledger: FakeLedger, member: Membership) -> None:
-    with member.writing(begin(member)):
+    with Writing(begin(member), member.ended):
         set_mode(ledger, READS.move(Mode.DYNAMODB_READS, 50))
         eventually(lambda: member.state.epoch == 4)
         time.sleep(3 * BEAT_S)  # it has had its chances
         assert stored(ledger, member).epoch == 3
         assert modes.unacknowledged(modes.list_instances(ledger), 4)
-        with member.writing(begin(member)) as state:
+        with Writing(begin(member), member.ended) as state:
             assert state.percent == 50
     eventually(lambda: stored(ledger, member).epoch == 4)
     left = modes.wait_for_acknowledgements(ledger, identity(), 4, time.monotonic() + 1, threading.Event())
@@ -125,7 +126,7 @@ def test_write_waits_while_it_is_held_and_goes_by_the_new_mode(ledger: FakeLedge
     set_mode(ledger, LEADS)
     waiting.join(timeout=5)
     assert begun[0].state == LEADS
-    with member.writing(begun[0]):
+    with Writing(begun[0], member.ended):
         pass
     assert member.tally.counts["held_ms"] > 0
 
@@ -226,7 +227,7 @@ def broken(member: Membership) -> bool:
 
 def begin_and_end(member: Membership) -> Any:
     begun = begin(member)
-    with member.writing(begun):
+    with Writing(begun, member.ended):
         return begun
 
 
@@ -255,7 +256,7 @@ def test_write_of_a_frozen_process_is_not_signed_under_the_lease_that_it_gets_wh
 ) -> None:
     set_mode(ledger, LEADS)
     begun = begin(member)
-    with member.writing(begun):
+    with Writing(begun, member.ended):
         member.check()
         member._deadline = 0.0  # as after a stop signal; meanwhile the leader was changed without it
         set_mode(ledger, ModeState(mode=Mode.MONGO_ONLY, epoch=7))
@@ -263,7 +264,7 @@ def test_write_of_a_frozen_process_is_not_signed_under_the_lease_that_it_gets_wh
         with pytest.raises(LeaseLost):
             member.check()
         assert stored(ledger, member).epoch == LEADS.epoch, "it may still have a request on its way"
-        with member.writing(begin(member)):
+        with Writing(begin(member), member.ended):
             member.check()
         with pytest.raises(LeaseLost):
             member.check()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from docferry.client.membership import Membership
+from docferry.client.ticket import Writing
 from docferry.client.transport.sync_driver import run
 from docferry.core.cutover.instances import INSTANCES, Instance
 from docferry.core.cutover.journal import FIRST_LANES, Entry, EntryKind, Lane
@@ -74,7 +75,7 @@ def test_lanes_are_told_with_the_acknowledgement_and_what_is_in_doubt_is_made_im
     ledger: FakeLedger, journal: FakeJournal, member: Membership
 ) -> None:
     set_mode(ledger, JOURNALED)
-    with member.writing(begin(member)):
+    with Writing(begin(member), member.ended):
         sure, doubtful = take(member), take(member)
         sure.send("one")
         sure.take()
@@ -92,7 +93,7 @@ def test_process_whose_lane_was_sealed_does_not_acknowledge_but_registers_as_ano
     ledger: FakeLedger, journal: FakeJournal, member: Membership
 ) -> None:
     set_mode(ledger, JOURNALED)
-    with member.writing(begin(member)):
+    with Writing(begin(member), member.ended):
         lane = take(member)
         lane.send("one")
         member.lanes.give_back(lane)  # type: ignore[union-attr]
@@ -122,7 +123,7 @@ def test_lanes_are_in_the_record_before_they_are_used(
     ledger: FakeLedger, journal: FakeJournal, member: Membership
 ) -> None:
     set_mode(ledger, JOURNALED)
-    with member.writing(begin(member)):
+    with Writing(begin(member), member.ended):
         lanes = member.lanes
         assert lanes is not None
         taken = [take(member) for _ in range(FIRST_LANES)]
@@ -138,11 +139,11 @@ def test_lanes_are_in_the_record_before_they_are_used(
 def test_write_needs_an_entry_only_where_the_mode_says_so(
     ledger: FakeLedger, journal: FakeJournal, member: Membership
 ) -> None:
-    with member.writing(begin(member)):
+    with Writing(begin(member), member.ended):
         assert member.lanes is None
     set_mode(ledger, JOURNALED)
     eventually(lambda: member.state.journal)
-    with member.writing(begin(member)):
+    with Writing(begin(member), member.ended):
         assert member.lanes is not None
 
 
@@ -150,7 +151,7 @@ def test_process_that_ends_makes_impossible_what_may_still_arrive(
     ledger: FakeLedger, journal: FakeJournal, member: Membership
 ) -> None:
     set_mode(ledger, JOURNALED)
-    with member.writing(begin(member)):
+    with Writing(begin(member), member.ended):
         lane = take(member)
         lane.send("one")
         member.lanes.give_back(lane)  # type: ignore[union-attr]

@@ -12,6 +12,7 @@ import pytest
 from bson.timestamp import Timestamp
 from docferry.client.items.reader import DocumentReader, StoredDocument
 from docferry.client.membership import Membership
+from docferry.client.ticket import Writing
 from docferry.client.transport.sync_driver import run
 from docferry.core.bson_codec.decode import decode_value
 from docferry.core.bson_codec.hints import HintTree, parse_declared
@@ -229,7 +230,7 @@ def test_instance_registers_acknowledges_and_ends_as_said(monkeypatch: pytest.Mo
     eventually(lambda: life.body()["beat"] > beat, steps[2]["event"])
     assert said(life.body()) == body_of(steps[2])
     begun = run(member.begin(None))  # type: ignore[arg-type]  # it need not wait
-    with member.writing(begun):
+    with Writing(begun, member.ended):
         life.set_mode(state_of(steps[3]["mode"]))
         eventually_said(steps[3])
         time.sleep(0.3)  # it has had its chances

@@ -11,15 +11,16 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from docferry.client.api.arguments import named_options
 from docferry.client.api.cursors import AsyncCursor, Cursor, by_id, query_of
 from docferry.client.api.listed import AsyncListedCursor, ListedCursor
 from docferry.client.context import now, sort_of
 from docferry.client.reads.aggregate import Aggregation, Aggregations
-from docferry.client.reads.route import Queries
+from docferry.client.reads.route import Queries, Query
 from docferry.client.transport.sync_driver import run
 from docferry.client.writes.delegated import DelegatedCalls, Later
 from docferry.client.writes.route import CollectionCalls
-from docferry.core.access.calls import COLLECTION_CALLS, CURSOR_CALLS, SERVED_CALLS
+from docferry.core.access.calls import COLLECTION_CALLS, CURSOR_CALLS, SERVED_CALLS, has_writing_stage
 from docferry.core.access.index_calls import (
     INDEX_CALLS,
     LISTING_CALLS,
@@ -33,35 +34,6 @@ from docferry.core.mapping.items import Document
 
 if TYPE_CHECKING:
     from docferry.client.api.manager import _Manager
-
-MORE: Mapping[str, Sequence[str]] = {
-    "insert_one": ("bypass_document_validation", "session", "comment"),
-    "insert_many": ("bypass_document_validation", "session", "comment"),
-    "update_one": (
-        "bypass_document_validation", "collation", "array_filters", "hint", "session", "let", "sort", "comment",
-    ),
-    "replace_one": ("bypass_document_validation", "collation", "hint", "session", "let", "sort", "comment"),
-    "delete_one": ("collation", "hint", "session", "let", "comment"),
-    "find_one_and_update": ("upsert", "return_document", "array_filters", "hint", "session", "let", "comment"),
-}  # fmt: skip
-"""pymongo's parameters behind those that are written out below, in their order."""
-_ANY = frozenset({"find_one_and_update"})
-"""Which take MongoDB's own options, too."""
-
-
-def _named(method: str, more: Sequence[Any], options: dict[str, Any]) -> dict[str, Any]:
-    """All options by name. Raises: TypeError as pymongo does."""
-    known = MORE[method]
-    if not more and (options.keys() <= set(known) or method in _ANY):
-        return options
-    if len(more) > len(known):
-        raise TypeError(f"{method}() takes {len(more) - len(known)} positional argument(s) fewer")
-    given = dict(zip(known, more, strict=False))
-    if twice := given.keys() & options.keys():
-        raise TypeError(f"{method}() got multiple values for argument '{min(twice)}'")
-    if method not in _ANY and (unknown := options.keys() - set(known)):
-        raise TypeError(f"{method}() got an unexpected keyword argument '{min(unknown)}'")
-    return given | options
 
 
 class _Named:
@@ -108,10 +80,8 @@ class _Named:
         return self.database[f"{self.name}.{name}"]
 
     def __getattr__(self, name: str) -> Any:
-        """A call of MongoDB's alone, or the collection below this one. AttributeError for what is private, so that copying and
-        inspecting work as usual; pymongo's own cursors ask how to read."""
-        if name in COLLECTION_CALLS or name in SERVED_CALLS:
-            return partial(self._delegate, name)
+        """The collection below this one. AttributeError for what is private, so that copying and inspecting work as usual;
+        pymongo's own cursors ask how to read."""
         if name.startswith("_read"):
             return getattr(self.queries.raw, name)
         if name.startswith("_"):
@@ -145,17 +115,7 @@ class _Named:
         about = COLLECTION_CALLS["find_raw_batches"]
         return self._delegated.lazily(self._known, "find_raw_batches", about, arguments, options)
 
-    def _delegate(self, method: str, *arguments: Any, **options: Any) -> Any:
-        """Answered, or to be awaited."""
-        raise NotImplementedError
-
     def _asked(self, method: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> Coroutine[Any, Any, Any]:
-        if method == "distinct":
-            return self._distinct(*arguments, **options)
-        if method == "estimated_document_count":
-            return self._estimate(*arguments, **options)
-        if method == "aggregate":
-            return self._aggregate(*arguments, **options)
         if method in INDEX_CALLS:
             return self._index(method, arguments, options)
         if method in LISTING_CALLS:
@@ -217,29 +177,36 @@ class _Named:
     async def _aggregate(
         self, pipeline: Any, session: Any = None, let: Any = None, comment: Any = None, **options: Any
     ) -> Any:
+        found, queries = self._aggregations, self.queries
+        named = {"session": session, "let": let, "comment": comment, **options}
+        given = {name: value for name, value in named.items() if value is not None}
+        if session is None and queries.is_mongodbs() and not has_writing_stage(pipeline):
+            return await queries.alone("aggregate", queries.raw.aggregate, pipeline, **given)
         asked = Aggregation(pipeline=pipeline, session=session, let=let, options=options, now=now())
-        found = self._aggregations
 
         async def dynamodb(_: ModeState) -> Any:
             return self._listed(await found.documents(asked), session)
 
         later = Later(lambda state: found.note(state, asked), dynamodb)
-        named = {"session": session, "let": let, "comment": comment, **options}
-        given = {name: value for name, value in named.items() if value is not None}
-        call, about = self.queries.raw.aggregate, SERVED_CALLS["aggregate"]
+        call, about = queries.raw.aggregate, SERVED_CALLS["aggregate"]
         return await self._delegated.run(self._known, "aggregate", about, call, (pipeline,), given, later)
 
     async def _distinct(
         self, key: str, filter: Any = None, session: Any = None, comment: Any = None, hint: Any = None, **options: Any
     ) -> list[Any]:
-        queries, asked = self.queries, {**options, "session": session, "comment": comment, "hint": hint}
-        query = query_of((filter if isinstance(filter, Mapping) else None,), asked)
-        later = Later(
-            lambda state: queries.note(state, query, f"distinct {key}"), lambda _: queries.distinct(key, query)
-        )
-        call, about = queries.raw.distinct, SERVED_CALLS["distinct"]
-        given = {name: value for name, value in asked.items() if value is not None}
-        found: list[Any] = await self._delegated.run(self._known, "distinct", about, call, (key, filter), given, later)
+        queries, named = self.queries, {**options, "session": session, "comment": comment, "hint": hint}
+        given = {name: value for name, value in named.items() if value is not None}
+        self._delegated.transactions.read(session)
+        state = self.database.parts.membership.follow()
+
+        def query() -> Query:
+            return query_of((filter if isinstance(filter, Mapping) else None,), given)
+
+        if state.leader.dynamodb_leads:
+            return await queries.distinct(key, query())
+        if state.write_to_dynamodb or self.database.parts.strict:
+            queries.note_by_shape(state, None if given else filter or {}, f"distinct {key}", query)
+        found: list[Any] = await queries.alone("distinct", queries.raw.distinct, key, filter, **given)
         return found
 
     def _find_asked(self, method: str, call: Callable[..., Any], arguments: Sequence[Any]) -> Coroutine[Any, Any, Any]:
@@ -282,17 +249,23 @@ class Collection(_Named):
 
     _listed = ListedCursor
 
-    def _delegate(self, method: str, *arguments: Any, **options: Any) -> Any:
-        return run(self._asked(method, arguments, options))
+    def aggregate(self, pipeline: Any, *more: Any, **options: Any) -> Any:
+        return run(self._aggregate(pipeline, *more, **options))
+
+    def distinct(self, key: str, *more: Any, **options: Any) -> list[Any]:
+        return run(self._distinct(key, *more, **options))
+
+    def estimated_document_count(self, comment: Any = None, **options: Any) -> int:
+        return run(self._estimate(comment, **options))
 
     def delegate_find(self, method: str, call: Callable[..., Any], arguments: Sequence[Any]) -> Any:
         return run(self._find_asked(method, call, arguments))
 
     def insert_one(self, document: Document, *more: Any, **options: Any) -> Any:
-        return run(self._calls.insert_one(document, **_named("insert_one", more, options)))
+        return run(self._calls.insert_one(document, **named_options("insert_one", more, options)))
 
     def insert_many(self, documents: Iterable[Document], ordered: bool = True, *more: Any, **options: Any) -> Any:
-        return run(self._calls.insert_many(documents, ordered, **_named("insert_many", more, options)))
+        return run(self._calls.insert_many(documents, ordered, **named_options("insert_many", more, options)))
 
     def find_one(self, filter: Any = None, *arguments: Any, **options: Any) -> Document | None:
         return run(self._find_one(filter, arguments, options))
@@ -307,20 +280,20 @@ class Collection(_Named):
         return run(self._count(filter, session, comment, options))
 
     def update_one(self, filter: Any, update: Any, upsert: bool = False, *more: Any, **options: Any) -> Any:
-        return run(self._calls.update_one(filter, update, upsert, **_named("update_one", more, options)))
+        return run(self._calls.update_one(filter, update, upsert, **named_options("update_one", more, options)))
 
     def replace_one(self, filter: Any, replacement: Any, upsert: bool = False, *more: Any, **options: Any) -> Any:
-        return run(self._calls.replace_one(filter, replacement, upsert, **_named("replace_one", more, options)))
+        return run(self._calls.replace_one(filter, replacement, upsert, **named_options("replace_one", more, options)))
 
     def find_one_and_update(
         self, filter: Any, update: Any, projection: Any = None, sort: Any = None, *more: Any, **options: Any
     ) -> Any:
-        named = _named("find_one_and_update", more, options)
+        named = named_options("find_one_and_update", more, options)
         call = self._calls.find_one_and_update(filter, update, projection=projection, sort=_pairs(sort), **named)
         return run(self._if_acknowledged(call, named.get("session")))
 
     def delete_one(self, filter: Any, *more: Any, **options: Any) -> Any:
-        return run(self._calls.delete_one(filter, **_named("delete_one", more, options)))
+        return run(self._calls.delete_one(filter, **named_options("delete_one", more, options)))
 
 
 class AsyncCollection(_Named):
@@ -328,17 +301,23 @@ class AsyncCollection(_Named):
 
     _listed = AsyncListedCursor
 
-    def _delegate(self, method: str, *arguments: Any, **options: Any) -> Any:
-        return self._asked(method, arguments, options)
+    async def aggregate(self, pipeline: Any, *more: Any, **options: Any) -> Any:
+        return await self._aggregate(pipeline, *more, **options)
+
+    async def distinct(self, key: str, *more: Any, **options: Any) -> list[Any]:
+        return await self._distinct(key, *more, **options)
+
+    async def estimated_document_count(self, comment: Any = None, **options: Any) -> int:
+        return await self._estimate(comment, **options)
 
     def delegate_find(self, method: str, call: Callable[..., Any], arguments: Sequence[Any]) -> Any:
         return self._find_asked(method, call, arguments)
 
     async def insert_one(self, document: Document, *more: Any, **options: Any) -> Any:
-        return await self._calls.insert_one(document, **_named("insert_one", more, options))
+        return await self._calls.insert_one(document, **named_options("insert_one", more, options))
 
     async def insert_many(self, documents: Iterable[Document], ordered: bool = True, *more: Any, **options: Any) -> Any:
-        return await self._calls.insert_many(documents, ordered, **_named("insert_many", more, options))
+        return await self._calls.insert_many(documents, ordered, **named_options("insert_many", more, options))
 
     async def find_one(self, filter: Any = None, *arguments: Any, **options: Any) -> Document | None:
         return await self._find_one(filter, arguments, options)
@@ -353,20 +332,46 @@ class AsyncCollection(_Named):
         return await self._count(filter, session, comment, options)
 
     async def update_one(self, filter: Any, update: Any, upsert: bool = False, *more: Any, **options: Any) -> Any:
-        return await self._calls.update_one(filter, update, upsert, **_named("update_one", more, options))
+        return await self._calls.update_one(filter, update, upsert, **named_options("update_one", more, options))
 
     async def replace_one(self, filter: Any, replacement: Any, upsert: bool = False, *more: Any, **options: Any) -> Any:
-        return await self._calls.replace_one(filter, replacement, upsert, **_named("replace_one", more, options))
+        return await self._calls.replace_one(filter, replacement, upsert, **named_options("replace_one", more, options))
 
     async def find_one_and_update(
         self, filter: Any, update: Any, projection: Any = None, sort: Any = None, *more: Any, **options: Any
     ) -> Any:
-        named = _named("find_one_and_update", more, options)
+        named = named_options("find_one_and_update", more, options)
         call = self._calls.find_one_and_update(filter, update, projection=projection, sort=_pairs(sort), **named)
         return await self._if_acknowledged(call, named.get("session"))
 
     async def delete_one(self, filter: Any, *more: Any, **options: Any) -> Any:
-        return await self._calls.delete_one(filter, **_named("delete_one", more, options))
+        return await self._calls.delete_one(filter, **named_options("delete_one", more, options))
+
+
+def _answered(method: str) -> Callable[..., Any]:
+    """A method of a blocking collection that is not written out."""
+
+    def call(self: Collection, *arguments: Any, **options: Any) -> Any:
+        return run(self._asked(method, arguments, options))
+
+    return call
+
+
+def _awaited(method: str) -> Callable[..., Any]:
+    """A method of an asynchronous collection that is not written out."""
+
+    def call(self: AsyncCollection, *arguments: Any, **options: Any) -> Any:
+        return self._asked(method, arguments, options)
+
+    return call
+
+
+for _kind, _calling in ((Collection, _answered), (AsyncCollection, _awaited)):
+    for _method in (*SERVED_CALLS, *COLLECTION_CALLS):
+        if _method not in vars(_kind) and _method not in vars(_Named):
+            _call = _calling(_method)
+            _call.__name__, _call.__qualname__ = _method, f"{_kind.__name__}.{_method}"
+            setattr(_kind, _method, _call)
 
 
 def _pairs(sort: Any) -> Any:

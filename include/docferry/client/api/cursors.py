@@ -189,6 +189,10 @@ class _Cursor:
         if length is not None and length < 1:
             raise ValueError("to_list() length must be greater than 0")
         if not self._read:
+            if self._of.queries.is_mongodbs():
+                self._read = True
+                everything: list[Document] = await self._of.queries.alone("find", self._raw.to_list, length)
+                return everything
             await self._open()
         if self._listed is not None:
             return [self._listed.pop() for _ in range(min(len(self._listed), length or len(self._listed)))]

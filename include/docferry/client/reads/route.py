@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any
 
 from bson.objectid import ObjectId
 
 from docferry.client.context import DYNAMODB, MONGO, ClientContext, Plan, Sort, now, timed
-from docferry.client.reads.read_share import ReadShare
+from docferry.client.reads.read_share import MOST_SHAPES, ReadShare, Shape, deciding_fields, plain_shape
 from docferry.client.reads.shadow import Shadow
 from docferry.client.transport.spending import spending
 from docferry.core.access.calls import BEYOND_FILTER, unknown_options, unmapped
@@ -41,7 +40,6 @@ class Query:
     skip: int = 0
     limit: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
-    now: datetime = field(default_factory=now)
 
     @property
     def session(self) -> Any:
@@ -64,6 +62,8 @@ class Queries:
         self._parts, self._name, self._shadow = parts, name, shadow
         self._metrics, self._mapping, self._border = parts.metrics, parts.mapping(name), parts.border
         self._read_share = ReadShare(self._mapping) if self._mapping is not None else None
+        self._decide = deciding_fields(self._mapping) if self._mapping is not None else frozenset()
+        self._unserved: dict[tuple[str, Shape], str] = {}
 
     def __repr__(self) -> str:
         return f"Queries({self._name!r})"
@@ -92,8 +92,7 @@ class Queries:
 
     def is_mongodbs(self) -> bool:
         """Whether no read is asked of DynamoDB, nor compared: then nothing has to be known of it."""
-        self._parts.membership.join()
-        return self._parts.membership.state.leader is Mode.MONGO_ONLY and not self._parts.strict
+        return self._parts.membership.follow().leader is Mode.MONGO_ONLY and not self._parts.strict
 
     def closed(self) -> Exception:
         return self._parts.mongo.invalid_operation("cannot set options after executing query")
@@ -136,9 +135,7 @@ class Queries:
     async def count(self, query: Query, call: Callable[[], Any]) -> int:
         """count_documents; by `call`, of MongoDB."""
         query = self._taken(query)
-        members = self._parts.membership
-        members.join()
-        state = members.state
+        state = self._parts.membership.follow()
         if state.leader.dynamodb_leads:
             return await self.counted(query)
         self.note(state, query, "count_documents")
@@ -195,6 +192,22 @@ class Queries:
         if state.write_to_dynamodb and self._share_key(query) is None:
             self._parts.membership.tally.count_unserved(shape_of(self._name, method, query.filter, self._needs(query)))
 
+    def note_by_shape(self, state: ModeState, filter: Any, method: str, query: Callable[[], Query]) -> None:
+        """As `note`, of what is asked by a filter and nothing else: found out once for filters of one shape."""
+        shape = plain_shape(filter, self._decide) if type(filter) is dict and not self._parts.strict else None
+        if shape is None:
+            self.note(state, query(), method)
+            return
+        unserved = self._unserved.get((method, shape))
+        if unserved is None:
+            asked = query()
+            served = self._share_key(asked) is not None
+            unserved = "" if served else shape_of(self._name, method, asked.filter, self._needs(asked))
+            if len(self._unserved) < MOST_SHAPES:
+                self._unserved[method, shape] = unserved
+        if unserved:
+            self._parts.membership.tally.count_unserved(unserved)
+
     def _taken(self, query: Query) -> Query:
         return query if self._border.open else replace(query, filter=self._border.to_internal(query.filter))
 
@@ -203,8 +216,7 @@ class Queries:
     async def _ask_dynamodb(self, query: Query, method: str) -> tuple[list[Document] | None, bool]:
         """What DynamoDB says, if it is to answer. None: MongoDB answers; and whether that is compared."""
         members = self._parts.membership
-        members.join()
-        state = members.state
+        state = members.follow()
         leader = state.leader
         if self._parts.strict and not leader.dynamodb_leads:
             self._served(query)
@@ -256,7 +268,7 @@ class Queries:
             raise unknown_options(unknown)
         project({"_id": 0}, query.projection)
         try:
-            variables = variables_of(self._border.to_internal(query.options.get("let")), now=query.now)
+            variables = variables_of(self._border.to_internal(query.options.get("let")), now=now())
         except ExpressionRefused as error:
             raise self._parts.evaluation_refused(error) from error
         return self._parts.within(query.session).plan(self._mapping, query.filter, query.sort, variables)

@@ -8,9 +8,9 @@ it: no leader changes before its acknowledgement. Any other asks MongoDB's own m
 from __future__ import annotations
 
 from docferry.client.context import ClientContext
-from docferry.client.membership import WriteTicket
+from docferry.client.ticket import WriteTicket
 from docferry.core.cutover.marker import COLLECTION, Leads, Marker, confirms
-from docferry.errors import LeaderUnknown, LeaseLost, WriteUnconfirmed
+from docferry.errors import LeaderUnknown, WriteUnconfirmed
 
 
 class Confirmation:
@@ -20,13 +20,11 @@ class Confirmation:
         self._parts, self._members = parts, parts.membership
 
     async def before(self, begun: WriteTicket) -> int:
-        """The revision of the mode that is known as a write begins; of a process that is cut off from the ledger, by MongoDB's
+        """The revision of the mode that is known as a write of a process begins that is cut off from the ledger: by MongoDB's
         marker, which is asked once while it is cut off.
 
         Raises: LeaderUnknown, if the marker does not say that MongoDB leads: nothing was written.
         """
-        if not begun.alone:
-            return begun.revision
         term, known = self._members.alone_known or (-1, 0)
         if term != begun.term:
             found = await self._marker("Nothing was written", LeaderUnknown)
@@ -43,7 +41,7 @@ class Confirmation:
 
         Raises: WriteUnconfirmed, if MongoDB may not have led when it was written.
         """
-        if self._still_holds():
+        if self._members.holds(begun):
             return
         self._parts.metrics.count("write.confirmed_by_marker")
         self._members.alone_known = None
@@ -55,14 +53,6 @@ class Confirmation:
             )
         if begun.alone:
             self._members.alone_known = (begun.term, known)
-
-    def _still_holds(self) -> bool:
-        """Whether the lease under which the write began has held all the time since: no leader was changed meanwhile."""
-        try:
-            self._members.check()
-        except LeaseLost:
-            return False
-        return True
 
     async def _marker(self, state: str, kind: type[LeaderUnknown]) -> Marker | None:
         try:

@@ -56,6 +56,8 @@ class DelegatedCalls:
         """`name` of the collection, empty for the database."""
         session, writing = self._mongo.session_of(arguments, options), writes(method, about, arguments)
         ask = self._mongo.write if writing else self._mongo.answer
+        if later is None:
+            self._require_served_later(name, method, about)
 
         async def mongo(state: ModeState) -> Any:
             if later is not None:
@@ -82,22 +84,19 @@ class DelegatedCalls:
             with spending(self._members.tally, shape):
                 return await later.dynamodb(state)
 
-        if later is None:
-            self._require_served_later(name, method, about)
         if writing:
             return await self.transactions.write(session, method, mongo, dynamodb)
-        self._members.join()
         self.transactions.read(session)
-        state = self._members.state
+        state = self._members.follow()
         return await (dynamodb(state) if state.leader.dynamodb_leads else mongo(state))
 
     def lazily(self, name: str, method: str, about: Call, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
         """A cursor of pymongo's that reads later."""
-        self._members.join()
-        if self._members.state.leader.dynamodb_leads:
+        state = self._members.follow()
+        if state.leader.dynamodb_leads:
             raise self.refused(name, method, about)
         self._require_served_later(name, method, about)
-        if self._members.state.write_to_dynamodb:
+        if state.write_to_dynamodb:
             self._count(name, method, arguments, options)
         self.transactions.read(self._mongo.session_of(arguments, options))
         return getattr(self._mongo.raw(name), method)(*arguments, **options)

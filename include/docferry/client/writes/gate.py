@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from docferry.client.context import DYNAMODB, ClientContext, timed
-from docferry.client.membership import WriteTicket
+from docferry.client.ticket import WriteTicket, Writing
 from docferry.client.writes.confirm import Confirmation
 from docferry.core.cutover.modes import ModeState
 from docferry.errors import InstanceStruck, WritesFenced
@@ -50,11 +50,11 @@ class WriteGate:
     ) -> T:
         """Carry out a write under the mode of now. What MongoDB's fence refused has not happened: it goes by the next mode, or,
         if MongoDB leads and the fence is on its way down, once more by this one."""
-        refused = FenceWait()
+        members, refused = self._members, None
         while True:
-            begun = await self._members.begin(self._parts.calls)
+            begun = members.begin_now() or await members.begin(self._parts.calls)
             try:
-                with self._members.writing(begun) as state:
+                with Writing(begun, members.ended) as state:
                     if state.mode.dynamodb_leads:
                         with timed(self._metrics, DYNAMODB, method):
                             return await dynamodb(state)
@@ -62,12 +62,13 @@ class WriteGate:
             except InstanceStruck:
                 continue  # it has not happened, and never will; this process registers anew, and by whichever mode that is
             except WritesFenced as fenced:
+                refused = refused or FenceWait()
                 if not refused.goes_on(begun.state.epoch):
                     raise (fenced.__cause__ or fenced) from None
                 await self._await_another_epoch(begun, refused.pause_s)
 
     async def _to_mongodb(self, begun: WriteTicket, mongo: Callable[[ModeState], Awaitable[T]]) -> T:
-        known = await self._confirmation.before(begun)
+        known = await self._confirmation.before(begun) if begun.alone else begun.revision
         try:
             result = await mongo(_alone(begun.state) if begun.alone else begun.state)
         except Exception as error:

@@ -6,18 +6,17 @@ index, and changed one after the other, each by itself, as MongoDB does; a call 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from docferry.client.context import ClientContext, now, sort_of
+from docferry.client.context import MONGO, ClientContext, now, sort_of, timed
 from docferry.client.writes.coming import ComingWrites
-from docferry.client.writes.delegated import DelegatedCalls, Later
+from docferry.client.writes.delegated import DelegatedCalls
 from docferry.client.writes.leading import Change, LeadingWrites, updating
 from docferry.client.writes.letters import ComingLetters
 from docferry.client.writes.within import within
-from docferry.core.access.calls import SERVED_CALLS
 from docferry.core.cutover.modes import ModeState
 from docferry.core.mapping.items import Document
 from docferry.core.mql.expressions import variables_of
@@ -51,23 +50,34 @@ class ManyCalls:
     async def call(self, method: str, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
         """A method of pymongo's collection, of `SERVED_CALLS`."""
         asked = self._mongo.arguments_of(method, arguments, options)
-        call, about = getattr(self._mongo.raw(self._name), method), SERVED_CALLS[method]
-        session = asked.pop("session", None)
-        left = {name: value for name, value in asked.items() if name not in _TAKEN}
-        dynamodb = self._of(method, asked, left) if session is None else self._in_session(session, method, asked)
-        later = Later(
-            lambda state: self._note(state, method, asked, left),
-            dynamodb,
-            lambda result: self._letters.tell_of(method, asked, result),
-        )
-        return await self._delegated.run(self._name, method, about, call, arguments, options, later)
+        session, call = asked.pop("session", None), getattr(self._mongo.raw(self._name), method)
+
+        async def mongo(state: ModeState) -> Any:
+            if self._parts.strict or state.write_to_dynamodb:
+                self._note(state, method, asked, _left(asked))
+            try:
+                with timed(self._parts.metrics, MONGO, method):
+                    result = await self._mongo.write(call, *arguments, **options)
+            except Exception as error:
+                self._letters.tell_of(method, asked, error)
+                raise
+            if method == "bulk_write" or asked.get("upsert"):
+                self._letters.tell_of(method, asked, result)
+            return result
+
+        async def dynamodb(state: ModeState) -> Any:
+            if session is None:
+                return await self._lead(state, method, asked)
+            parts, delegated = within(self._parts, session, state)
+            writes = LeadingWrites(parts, self._name), ComingWrites(parts, self._name)
+            return await ManyCalls(parts, self._name, delegated, *writes, self._stored).call(method, (), asked)
+
+        return await self._delegated.transactions.write(session, method, mongo, dynamodb)
 
     # --- while MongoDB leads -----------------------------------------------------------------------------------------
 
     def _note(self, state: ModeState, method: str, asked: Mapping[str, Any], left: Mapping[str, Any]) -> None:
         """What pymongo will not take is not looked into."""
-        if not self._parts.strict and not state.write_to_dynamodb:
-            return
         if method == "bulk_write":
             for one in self._mongo.requests_of(asked["requests"]):
                 if one.method == "insert_one":
@@ -82,30 +92,16 @@ class ManyCalls:
 
     # --- once DynamoDB leads -----------------------------------------------------------------------------------------
 
-    def _in_session(self, session: Any, method: str, asked: Mapping[str, Any]) -> Callable[[ModeState], Awaitable[Any]]:
-        async def dynamodb(state: ModeState) -> Any:
-            parts, delegated = within(self._parts, session, state)
-            writes = LeadingWrites(parts, self._name), ComingWrites(parts, self._name)
-            return await ManyCalls(parts, self._name, delegated, *writes, self._stored).call(method, (), asked)
-
-        return dynamodb
-
-    def _of(
-        self, method: str, asked: Mapping[str, Any], left: Mapping[str, Any]
-    ) -> Callable[[ModeState], Awaitable[Any]]:
-        async def dynamodb(state: ModeState) -> Any:
-            if method == "bulk_write":
-                return await self._bulk(
-                    state, self._mongo.requests_of(asked["requests"]), asked.get("ordered", True), left
-                )
-            self._mongo.require_filter(asked["filter"])
-            self._coming.take(method, asked.get("update"), left)
-            if method in ("update_many", "delete_many"):
-                change, upsert = asked.get("update"), asked.get("upsert", False)
-                return await self._all(state, method, asked["filter"], change, upsert, left)
-            return await self._find_one(state, method, asked)
-
-        return dynamodb
+    async def _lead(self, state: ModeState, method: str, asked: Mapping[str, Any]) -> Any:
+        left = _left(asked)
+        if method == "bulk_write":
+            return await self._bulk(state, self._mongo.requests_of(asked["requests"]), asked.get("ordered", True), left)
+        self._mongo.require_filter(asked["filter"])
+        self._coming.take(method, asked.get("update"), left)
+        if method in ("update_many", "delete_many"):
+            change, upsert = asked.get("update"), asked.get("upsert", False)
+            return await self._all(state, method, asked["filter"], change, upsert, left)
+        return await self._find_one(state, method, asked)
 
     async def _all(
         self, state: ModeState, method: str, query: Any, update: Any, upsert: bool, options: Mapping[str, Any]
@@ -210,6 +206,11 @@ class ManyCalls:
 
     def _storable(self, document: Document) -> None:
         self._leading.require_storable(self._stored(document))
+
+
+def _left(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Options: what is not the call's own."""
+    return {name: value for name, value in asked.items() if name not in _TAKEN}
 
 
 class _Done:

@@ -14,6 +14,7 @@ from docferry.client.context import DYNAMODB, ClientContext, timed
 from docferry.client.items.putter import PreparedItems, Putter, requests_of
 from docferry.client.items.reader import DocumentReader, StoredDocument
 from docferry.client.reads.named import NamedReads, filter_of
+from docferry.client.ticket import Writing
 from docferry.client.transport.spending import spending
 from docferry.client.writes.leading import Change, is_change, until_taken
 from docferry.core.access.patterns import Pattern, PatternQuery
@@ -110,7 +111,10 @@ class NamedWrites:
         members = self._parts.membership
         while True:
             begun = await members.begin(self._parts.calls)
-            with members.writing(begun) as state, suppress(InstanceStruck):  # nothing was written: once more as another
+            with (
+                Writing(begun, members.ended) as state,
+                suppress(InstanceStruck),
+            ):  # nothing was written: once more as another
                 if not state.mode.dynamodb_leads:
                     raise CallRefused(
                         what=f"DynamoDBClient.{method} in {state}: MongoDB leads",

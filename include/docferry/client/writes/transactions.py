@@ -74,8 +74,7 @@ class Transactions:
         """
         if session is None or not session.in_transaction:
             return
-        self._members.join()
-        known, state = self._of(session), self._members.state
+        known, state = self._of(session), self._members.follow()
         known.epoch = state.epoch if known.epoch is None else known.epoch
         if state.leader.dynamodb_leads:
             if known.epoch != state.epoch:

@@ -131,11 +131,11 @@ def writes(method: str, call: Call, arguments: Sequence[Any]) -> bool:
     """Whether this call may change anything."""
     first = arguments[0] if arguments else None
     if method in ("aggregate", "aggregate_raw_batches"):
-        return _writing_stage(first)
+        return has_writing_stage(first)
     if method in ("command", "cursor_command"):
         name = command_name(first)
         if name == "aggregate" and isinstance(first, Mapping):
-            return _writing_stage(first.get("pipeline"))
+            return has_writing_stage(first.get("pipeline"))
         return name not in READING_COMMANDS
     return call.writes
 
@@ -147,8 +147,11 @@ def command_name(command: Any) -> str:
     return str(next(iter(command), "")).lower() if isinstance(command, Mapping) else ""
 
 
-def _writing_stage(pipeline: Any) -> bool:
-    return any(isinstance(one, Mapping) and ("$out" in one or "$merge" in one) for one in _listed(pipeline))
+def has_writing_stage(pipeline: Any) -> bool:
+    for one in pipeline if type(pipeline) is list else _listed(pipeline):
+        if (type(one) is dict or isinstance(one, Mapping)) and ("$out" in one or "$merge" in one):
+            return True
+    return False
 
 
 def _listed(value: Any) -> Sequence[Any]:

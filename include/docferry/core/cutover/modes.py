@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -42,9 +42,12 @@ class Mode(StrEnum):
     DYNAMODB_ONLY = "DYNAMODB_ONLY"
     FINAL = "FINAL"
 
-    @property
-    def dynamodb_leads(self) -> bool:
-        return self in (Mode.DYNAMODB_ONLY, Mode.FINAL)
+    dynamodb_leads: bool
+    """A plain attribute, as those of `ModeState` are: each call of the application asks for it."""
+
+
+for _mode in Mode:
+    _mode.dynamodb_leads = _mode in (Mode.DYNAMODB_ONLY, Mode.FINAL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,17 +69,23 @@ class ModeState:
     floor: int = 0
     journal: bool = False
 
+    leader: Mode = field(init=False, repr=False, compare=False)
+    """The mode by which reads go: in HOLD they stay where they were."""
+    write_to_dynamodb: bool = field(init=False, repr=False, compare=False)
+    """The playbook's flag."""
+
+    def __post_init__(self) -> None:
+        behind = self.behind if self.mode is Mode.HOLD and self.behind is not None else self.mode
+        beside = self.mode in (Mode.DUAL_WRITE, Mode.DYNAMODB_READS)
+        object.__setattr__(self, "leader", behind)
+        object.__setattr__(self, "write_to_dynamodb", beside or self.mode.dynamodb_leads)
+
     def __str__(self) -> str:
         if self.mode is Mode.DYNAMODB_READS:
             return f"{self.mode} ({self.percent} %)"
         if self.mode is Mode.HOLD:
             return f"HOLD ({self.behind} -> {self.ahead})"
         return str(self.mode)
-
-    @property
-    def leader(self) -> Mode:
-        """The mode by which reads go: in HOLD they stay where they were."""
-        return self.behind if self.mode is Mode.HOLD and self.behind is not None else self.mode
 
     @property
     def read_from_dynamodb(self) -> bool:
@@ -87,11 +96,6 @@ class ModeState:
     def write_to_mongo(self) -> bool:
         """The playbook's flag."""
         return self.mode in (Mode.MONGO_ONLY, Mode.DUAL_WRITE, Mode.DYNAMODB_READS)
-
-    @property
-    def write_to_dynamodb(self) -> bool:
-        """The playbook's flag."""
-        return self.mode in (Mode.DUAL_WRITE, Mode.DYNAMODB_READS) or self.mode.dynamodb_leads
 
     @property
     def validate_writes(self) -> bool:

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy
 from inspect import isawaitable
-from types import TracebackType
 from typing import Any, ClassVar, Self
 
 from bson.codec_options import CodecOptions
@@ -40,6 +39,8 @@ APP_NAME = "docferry-client"
 WRITES_BLOCKED = 371
 """UserWritesBlocked. Source: mongo/src/mongo/base/error_codes.yml (6.0)."""
 UNAUTHORIZED = 13
+BY_A_FENCE = (WRITES_BLOCKED, UNAUTHORIZED)
+"""Errors by which MongoDB refuses a write because of a fence."""
 MAJORITY = WriteConcern("majority")
 WRITE_COMMANDS = frozenset({"insert", "update", "delete", "findAndModify"})
 
@@ -154,7 +155,9 @@ class _MongoCalls(MongoOutcomes):
         self.where = Namespaces.at(where)
         self.database = self.where.default
         self._asked = AskedOptions(codec_options=codec_options)
-        self._handles: dict[tuple[str, bool, bool], tuple[Any, Any]] = {}
+        self._made = self._connections.made
+        self._raw: dict[str, Any] = {}
+        self._own: dict[tuple[str, bool], Any] = {}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.database!r})"
@@ -162,8 +165,13 @@ class _MongoCalls(MongoOutcomes):
     def view(self, asked: AskedOptions) -> Self:
         """The same connections, by other options."""
         found = copy(self)
-        found._asked, found._handles = asked, {}
+        found._asked = asked
+        found._forget()
         return found
+
+    def _forget(self) -> None:
+        """Of collections: what another process made is not this one's, nor what was made by other options."""
+        self._made, self._raw, self._own = self._connections.made, {}, {}
 
     def of(self, database: str) -> Self:
         """The same connections and options, in another of the file's databases."""
@@ -187,20 +195,24 @@ class _MongoCalls(MongoOutcomes):
 
     def _collection(self, name: str, *, listening: bool) -> Any:
         """In our own types."""
-        return self._handle(name, listening=listening, codec_options=BSON_OPTIONS)
-
-    def _handle(self, name: str, *, listening: bool, codec_options: CodecOptions[Any]) -> Any:
-        client = self._connections.client(listening=listening)
-        key = (name, listening, codec_options is BSON_OPTIONS)
-        made_by, found = self._handles.get(key, (None, None))
-        if made_by is not client:  # none yet, or that of the process which this is a fork of
-            database, collection = self.where.place_of(name)
-            found = self._database(client, database, codec_options)[collection]
-            self._handles[key] = client, found
+        if self._made is not self._connections.made:
+            self._forget()
+        found = self._own.get((name, listening))
+        if found is None:
+            found = self._own[name, listening] = self._make(name, listening, BSON_OPTIONS)
         return found
 
     def raw(self, name: str) -> Any:
-        return self._handle(name, listening=False, codec_options=self._asked.codec_options)
+        if self._made is not self._connections.made:
+            self._forget()
+        found = self._raw.get(name)
+        if found is None:
+            found = self._raw[name] = self._make(name, False, self._asked.codec_options)
+        return found
+
+    def _make(self, name: str, listening: bool, codec_options: CodecOptions[Any]) -> Any:
+        database, collection = self.where.place_of(name)
+        return self._database(self._connections.client(listening=listening), database, codec_options)[collection]
 
     @property
     def raw_database(self) -> Any:
@@ -230,16 +242,8 @@ class _MongoCalls(MongoOutcomes):
         return self._connections.listener.latest
 
 
-class _fenced:
-    """Says so where MongoDB refused because of a fence."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if isinstance(error, pymongo_errors.OperationFailure) and error.code in (WRITES_BLOCKED, UNAUTHORIZED):
-            raise WritesFenced("MongoDB takes no writes of this application", operation="write") from error
+def _fenced() -> WritesFenced:
+    return WritesFenced("MongoDB takes no writes of this application", operation="write")
 
 
 class SyncMongoCalls(_MongoCalls):
@@ -254,19 +258,22 @@ class SyncMongoCalls(_MongoCalls):
     ) -> MongoResult:
         call = getattr(self._collection(collection, listening=heard), method)
         if not heard:
-            with _fenced():
-                return MongoResult(value=call(*arguments, **options))
+            return MongoResult(value=await self.write(call, *arguments, **options))
         before = self._connections.listener.latest
-        with _listening() as replies, _fenced():
-            value = call(*arguments, **options)
+        with _listening() as replies:
+            value = await self.write(call, *arguments, **options)
         return self._result(value, replies, before)
 
     async def answer(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         return call(*arguments, **options)
 
     async def write(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        with _fenced():
+        try:
             return call(*arguments, **options)
+        except pymongo_errors.OperationFailure as error:
+            if error.code not in BY_A_FENCE:
+                raise
+            raise _fenced() from error
 
     async def fetch(self, cursor: Any) -> Any:
         return next(cursor, None)
@@ -312,11 +319,10 @@ class AsyncMongoCalls(_MongoCalls):
     ) -> MongoResult:
         call = getattr(self._collection(collection, listening=heard), method)
         if not heard:
-            with _fenced():
-                return MongoResult(value=await call(*arguments, **options))
+            return MongoResult(value=await self.write(call, *arguments, **options))
         before = self._connections.listener.latest
-        with _listening() as replies, _fenced():
-            value = await call(*arguments, **options)
+        with _listening() as replies:
+            value = await self.write(call, *arguments, **options)
         return self._result(value, replies, before)
 
     async def answer(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
@@ -324,8 +330,12 @@ class AsyncMongoCalls(_MongoCalls):
         return await answer if isawaitable(answer) else answer
 
     async def write(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        with _fenced():
+        try:
             return await self.answer(call, *arguments, **options)
+        except pymongo_errors.OperationFailure as error:
+            if error.code not in BY_A_FENCE:
+                raise
+            raise _fenced() from error
 
     async def fetch(self, cursor: Any) -> Any:
         return await anext(cursor, None)
