@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from bson import Int64, ObjectId, Regex
-from docferry.client.context import ClientContext, now
+from docferry.client.context import ClientContext
 from docferry.client.membership import Membership
 from docferry.client.metrics.metered import Metered, NoMetrics
 from docferry.client.reads.aggregate import Aggregation, Aggregations
@@ -65,7 +65,7 @@ def parts() -> ClientContext:
 
 def counted(parts: ClientContext, aggregations: Aggregations, pipeline: list[Any], options: dict[str, Any]) -> Any:
     before = dict(parts.membership.tally.unserved)
-    aggregations.note(DUAL, Aggregation(pipeline=pipeline, options=options, now=now()))
+    aggregations.note(DUAL, Aggregation(pipeline=pipeline, options=options))
     return {
         name: n - before.get(name, 0) for name, n in parts.membership.tally.unserved.items() if n != before.get(name)
     }

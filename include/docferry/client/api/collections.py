@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from docferry.client.api.arguments import named_options
 from docferry.client.api.cursors import AsyncCursor, Cursor, by_id, query_of
 from docferry.client.api.listed import AsyncListedCursor, ListedCursor
-from docferry.client.context import now, sort_of
+from docferry.client.context import sort_of
 from docferry.client.reads.aggregate import Aggregation, Aggregations
 from docferry.client.reads.route import Queries, Query
 from docferry.client.transport.sync_driver import run
@@ -180,24 +180,27 @@ class _Named:
         found, queries = self._aggregations, self.queries
         named = {"session": session, "let": let, "comment": comment, **options}
         given = {name: value for name, value in named.items() if value is not None}
-        if session is None and queries.is_mongodbs() and not has_writing_stage(pipeline):
-            return await queries.alone("aggregate", queries.raw.aggregate, pipeline, **given)
-        asked = Aggregation(pipeline=pipeline, session=session, let=let, options=options, now=now())
+        asked, raw = Aggregation(pipeline=pipeline, session=session, let=let, options=options), queries.raw.aggregate
 
         async def dynamodb(_: ModeState) -> Any:
             return self._listed(await found.documents(asked), session)
 
-        later = Later(lambda state: found.note(state, asked), dynamodb)
-        call, about = queries.raw.aggregate, SERVED_CALLS["aggregate"]
-        return await self._delegated.run(self._known, "aggregate", about, call, (pipeline,), given, later)
+        if has_writing_stage(pipeline):
+            later, about = Later(lambda state: found.note(state, asked), dynamodb), SERVED_CALLS["aggregate"]
+            return await self._delegated.run(self._known, "aggregate", about, raw, (pipeline,), given, later)
+        state = self._delegated.read(session)
+        if state.leader.dynamodb_leads:
+            return await dynamodb(state)
+        if state.write_to_dynamodb or self.database.parts.strict:
+            found.note(state, asked)
+        return await queries.alone("aggregate", raw, pipeline, **given)
 
     async def _distinct(
         self, key: str, filter: Any = None, session: Any = None, comment: Any = None, hint: Any = None, **options: Any
     ) -> list[Any]:
         queries, named = self.queries, {**options, "session": session, "comment": comment, "hint": hint}
         given = {name: value for name, value in named.items() if value is not None}
-        self._delegated.transactions.read(session)
-        state = self.database.parts.membership.follow()
+        state = self._delegated.read(session)
 
         def query() -> Query:
             return query_of((filter if isinstance(filter, Mapping) else None,), given)

@@ -6,10 +6,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
-from docferry.client.context import DYNAMODB, ClientContext, Plan, timed
+from docferry.client.context import DYNAMODB, ClientContext, Plan, now, timed
 from docferry.client.reads.read_share import MOST_SHAPES, deciding_fields, plain_shape
 from docferry.client.transport.spending import spending
 from docferry.core.access.calls import shape_of_call, unknown_options, unmapped
@@ -28,13 +27,12 @@ _HARMLESS = frozenset({
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aggregation:
-    """What is asked, as pymongo takes it; `now` is one moment for all its documents."""
+    """What is asked, as pymongo takes it."""
 
     pipeline: Any = field(repr=False)
     session: Any = None
     let: Any = field(default=None, repr=False)
     options: Mapping[str, Any] = field(default_factory=dict)
-    now: datetime
 
 
 class Aggregations:
@@ -112,7 +110,7 @@ class Aggregations:
         border = self._parts.border
         pipeline = compile_pipeline(
             [border.to_internal(one) for one in asked.pipeline],
-            now=asked.now,
+            now=now(),  # one moment for all its documents
             let=border.to_internal(asked.let),
             ordered=self._mapping.keeps_order,
         )
@@ -124,7 +122,7 @@ def _shape(asked: Aggregation, decide: Set[str]) -> Hashable | None:
     """None where only the plan tells how it is answered."""
     if not isinstance(asked.pipeline, list) or asked.session is not None or asked.let is not None:
         return None
-    shape: list[Hashable] = [tuple(name for name, one in asked.options.items() if one is not None)]
+    shape: list[Hashable] = [name for name, one in asked.options.items() if one is not None]
     for stage in asked.pipeline:
         if type(stage) is not dict or len(stage) != 1:
             return None
@@ -136,11 +134,19 @@ def _shape(asked: Aggregation, decide: Set[str]) -> Hashable | None:
     return tuple(shape)
 
 
+_SIMPLE = frozenset((str, int, float, bool))
+
+
 def _frozen(value: Any, depth: int) -> Hashable | None:
     """A stage by its values, which are names of fields, mostly. A type beside each: 1, 1.0 and True are equal."""
-    if type(value) in (str, int, float, bool):
+    if type(value) in _SIMPLE:
         return type(value), value
     if type(value) is not dict or depth == 0:
         return None
-    found = [(name, _frozen(one, depth - 1)) for name, one in value.items()]
-    return None if any(one is None for _, one in found) else tuple(found)
+    found: list[Hashable] = []
+    for name, one in value.items():
+        frozen = (type(one), one) if type(one) in _SIMPLE else _frozen(one, depth - 1)
+        if frozen is None:
+            return None
+        found.append((name, frozen))
+    return tuple(found)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
 from docferry.client.context import ClientContext, Plan, Sort, now
-from docferry.client.reads.read_share import ReadShare
+from docferry.client.reads.read_share import MOST_SHAPES, ReadShare, deciding_fields, plain_shape
 from docferry.core.access.calls import BEYOND_FILTER, instead_of_options, unmapped
 from docferry.core.access.read_plan import shape_of
 from docferry.core.cutover.modes import ModeState
@@ -29,6 +29,8 @@ class ComingWrites:
         self._parts, self._name = parts, name
         self._mapping = parts.mapping(name)
         self._share = ReadShare(self._mapping) if self._mapping is not None else None
+        self._decide = deciding_fields(self._mapping) if self._mapping is not None else frozenset()
+        self._unserved: dict[Hashable, str] = {}
 
     def __repr__(self) -> str:
         return f"ComingWrites({self._name!r})"
@@ -42,11 +44,31 @@ class ComingWrites:
             self._plan(query)
         if not state.write_to_dynamodb:
             return
+        shape = self._shape(method, query, change, options)
+        unserved = self._unserved.get(shape)
+        if unserved is None:
+            unserved = self._unserved_shape(method, query, change, options)
+            if shape is not None and len(self._unserved) < MOST_SHAPES:
+                self._unserved[shape] = unserved
+        if unserved:
+            self._parts.membership.tally.count_unserved(unserved)
+
+    def _shape(self, method: str, query: Mapping[str, Any], change: Any, options: Mapping[str, Any]) -> Hashable | None:
+        """None where more than names and types tells whether DynamoDB can do it."""
+        if not (change is None or type(change) is dict) or type(query) is not dict:
+            return None
+        plain = plain_shape(query, self._decide)
+        if plain is None:
+            return None
+        named = tuple([name for name, value in options.items() if value is not None]) if options else ()
+        return method, plain, tuple([name for name in change if name[:1] == "$"]) if change else (), named
+
+    def _unserved_shape(self, method: str, query: Mapping[str, Any], change: Any, options: Mapping[str, Any]) -> str:
+        """Empty if DynamoDB can do it."""
         needs = list(unknown(change, options))
         if not needs and self._is_beyond(query):
             needs = [BEYOND_FILTER]
-        if needs or not self._is_found(query):
-            self._parts.membership.tally.count_unserved(shape_of(self._name, method, query, needs))
+        return shape_of(self._name, method, query, needs) if needs or not self._is_found(query) else ""
 
     def require_storable(self, storable: Callable[[], object]) -> None:
         """Of a strict client: an insert that DynamoDB could not hold. Raises: CallRefused, DocumentError."""

@@ -86,9 +86,14 @@ class DelegatedCalls:
 
         if writing:
             return await self.transactions.write(session, method, mongo, dynamodb)
-        self.transactions.read(session)
-        state = self._members.follow()
+        state = self.read(session)
         return await (dynamodb(state) if state.leader.dynamodb_leads else mongo(state))
+
+    def read(self, session: Any) -> ModeState:
+        """The mode by which a read goes that this session makes, or none. Raises what a transaction raises that has ended."""
+        if session is not None:
+            self.transactions.read(session)
+        return self._members.follow()
 
     def lazily(self, name: str, method: str, about: Call, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
         """A cursor of pymongo's that reads later."""
