@@ -266,7 +266,7 @@ class DynamoCalls(Protocol):
 
 
 class Metrics(Protocol):
-    """Told of every call, by database and operation. Must be quick, and never raise."""
+    """Told of every call, by database and operation: a few seconds later, in whichever thread. Must be quick, and never raise."""
 
     def record(self, database: str, operation: str, seconds: float, error: str = "") -> None:
         """`error` is the error's type, empty if it went well."""
