@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from inspect import isawaitable
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def set_mode(rig: Rig, state: ModeState) -> None:
     """As it is, whatever it was: no rule is asked."""
     source = rig.mongo.admin.command("ping")["operationTime"]
     floor = snapshot_version(source) if state.mode.dynamodb_leads else 0
-    body = ModeState(**{name: getattr(state, name) for name in ModeState.__slots__} | {"floor": floor}).to_body()
+    body = replace(state, floor=floor).to_body()
     record = rig.ledger.write(*MODE, body, expect=rig.ledger.read(*MODE))
     with closing(
         MongoLeader(rig.env["DOCFERRY_MONGO_URI"], rig.migration.source.database, rig.migration.name)
