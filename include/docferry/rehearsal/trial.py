@@ -243,7 +243,9 @@ def _made(manager: DualWriteManager, call: DriverCall) -> None:
 
 def _made_of_database(manager: DualWriteManager, call: DriverCall) -> None:
     """A method of the database, or, under the name `client`, of pymongo's client."""
-    if call.method != "client":
+    if call.method == "dereference":
+        manager.dereference(DBRef(next(iter(manager.parts.mappings), "x"), 1))
+    elif call.method != "client":
         getattr(manager, call.method)(*_OF_DATABASE.get(call.method, ()))
     elif snake_case(call.written) in ("start_session", "with_session"):
         manager.client.start_session()
@@ -253,7 +255,7 @@ def _made_of_database(manager: DualWriteManager, call: DriverCall) -> None:
 
 _OF_DATABASE: Mapping[str, tuple[Any, ...]] = {
     "command": ("ping",), "cursor_command": ("find",), "create_collection": ("x",), "drop_collection": ("x",),
-    "validate_collection": ("x",), "aggregate": ([],), "dereference": (DBRef("x", 1),),
+    "validate_collection": ("x",), "aggregate": ([],),
 }  # fmt: skip
 
 

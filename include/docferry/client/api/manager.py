@@ -12,6 +12,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Self
 
+from bson.dbref import DBRef
+
 from docferry.client.api.collections import AsyncCollection, Collection, _Named
 from docferry.client.context import ClientContext
 from docferry.client.reads.aggregate import Aggregations
@@ -19,11 +21,13 @@ from docferry.client.reads.route import Queries
 from docferry.client.reads.shadow import Shadow
 from docferry.client.transport.sync_driver import run
 from docferry.client.type_border import TypeBorder
-from docferry.client.writes.delegated import DelegatedCalls
+from docferry.client.writes.delegated import DelegatedCalls, Later
 from docferry.client.writes.gate import WriteGate
 from docferry.client.writes.route import CollectionCalls
 from docferry.client.writes.transactions import Transactions
-from docferry.core.access.calls import CLIENT_CALLS, DATABASE_CALLS
+from docferry.core.access.calls import CLIENT_CALLS, DATABASE_CALLS, Call, unknown_options
+from docferry.core.cutover.modes import ModeState
+from docferry.core.mql.filters import compile_filter
 from docferry.errors import CallRefused
 from docferry.ports.client import AskedOptions
 
@@ -172,6 +176,36 @@ class _Manager:
         call = getattr(self._parts.mongo.raw_database, method)
         given = tuple(getattr(one, "name", one) if issubclass(type(one), _Named) else one for one in arguments)
         return self._run(self._delegated.run("", method, DATABASE_CALLS[method], call, given, options))
+
+    def list_collection_names(
+        self, session: Any = None, filter: Any = None, comment: Any = None, **options: Any
+    ) -> Any:
+        """Once DynamoDB leads, those of the migration file: no other has anything there. `filter` is about name and type."""
+        named = {"session": session, "filter": filter, "comment": comment, **options}
+        given = {name: value for name, value in named.items() if value is not None}
+
+        async def names(_: ModeState) -> list[str]:
+            if options:
+                raise unknown_options(sorted(options))
+            wanted, parts = compile_filter(self._parts.border.to_internal(filter or {})), self._parts
+            mine = parts.mongo.where.by_database(parts.mappings).get(self.name, {})
+            return [one for one in sorted(mine) if wanted.matches({"name": one, "type": "collection"})]
+
+        method, later = "list_collection_names", Later(lambda _: None, names)
+        call = self._parts.mongo.raw_database.list_collection_names
+        return self._run(self._delegated.run("", method, Call("the file's names"), call, (), given, later))
+
+    def dereference(self, dbref: Any, session: Any = None, comment: Any = None, **options: Any) -> Any:
+        """What a reference names, by its collection's find_one. Raises as pymongo's."""
+        if not isinstance(dbref, DBRef):
+            raise TypeError(f"cannot dereference a {type(dbref)}")
+        if dbref.database not in (None, self.name):
+            raise ValueError(
+                f"trying to dereference a DBRef that points to another database ({dbref.database!r} not {self.name!r})"
+            )
+        named = {"session": session, "comment": comment, **options}
+        given = {name: value for name, value in named.items() if value is not None}
+        return self[dbref.collection].find_one({"_id": dbref.id}, **given)
 
     def whole(self, method: str, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """A write by a method of pymongo's client."""

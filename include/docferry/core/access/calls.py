@@ -72,10 +72,8 @@ DATABASE_CALLS: Mapping[str, Call] = {
     "cursor_command": Call("call what the command does by the collection's own methods", writes=True),
     "create_collection": Call(_ADMIN, writes=True),
     "drop_collection": Call(_ADMIN, writes=True),
-    "list_collection_names": Call("name the collections of the migration file"),
     "list_collections": Call("name the collections of the migration file"),
     "validate_collection": Call(_ADMIN),
-    "dereference": Call("find_one in the collection that the reference names"),
     "watch": Call("DynamoDB Streams"),
 }
 CLIENT_CALLS: Mapping[str, Call] = {
