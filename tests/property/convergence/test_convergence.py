@@ -60,6 +60,17 @@ def test_each_rule_is_needed(rule: str, runner: asyncio.Runner, monkeypatch: pyt
         until_one_diverges()
 
 
+@pytest.mark.parametrize("seed", [12139, 12847])
+def test_a_load_or_repair_that_died_amid_a_document_that_cannot_be_stored_is_run_again(
+    seed: int, runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by 20,000 runs: what it had put of the document is newer than every change of it."""
+    with rule_broken(monkeypatch, ""):
+        fake_run(runner, seed)
+        with pytest.raises(Diverged):
+            fake_run(runner, seed, "what died is not run again")
+
+
 def only_the_active(monkeypatch: pytest.MonkeyPatch) -> None:
     for migration in (MIGRATION, TRANSFORMED, KEPT):
         monkeypatch.setattr(migration.mapping(DOCS), "filter", compile_document_filter({"active": True}))
