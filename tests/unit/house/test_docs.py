@@ -18,7 +18,7 @@ FOLDER_OR_MODULE = re.compile(rf"`((?:{FOLDERS})/[\w/-]+)`")
 IN_PICTURE = re.compile(rf"\b((?:{FOLDERS})/[\w/]+)")
 SECTION = re.compile(r'(docs/[\w/-]+\.md),\s+"([^"]+)"')
 MODULE = re.compile(rf"`(?:docferry\.)?((?:{'|'.join(ROOMS)})\.[a-z]\w*(?:\.\w+)*)`")
-NO_MODULES = ("config.system.", "client.failures", "client.latency", "client.events")
+NO_MODULES = ("config.system.", "client.calls", "client.failures", "client.latency", "client.events")
 """MongoDB's own collections, and the client's metrics."""
 ELSEWHERE = re.compile(
     r"\b(?:DESIGN|HOUSE|RULES|STYLE|LIMITS|EMULATORS|AIRFLOW)(?:\.md\b|'s section|,? (?:section )?\d)"
