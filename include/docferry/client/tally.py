@@ -23,7 +23,7 @@ class Tally:
         self.begin()
 
     def begin(self) -> None:
-        """Nothing is counted yet: in a fork, too, where whoever counts here goes on."""
+        """Nothing is counted yet: in a fork, too, where the same object counts on."""
         self._lock = threading.Lock()
         self._counts: dict[str, int] = {}
         self._unserved: dict[str, int] = {}

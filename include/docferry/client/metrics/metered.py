@@ -62,7 +62,7 @@ def default_metrics() -> Metrics:
 class Metered:
     """Tells the application's metrics, and keeps the counts that go into the ledger.
 
-    What a call took waits until somebody reads the counts, as the membership does every few seconds, or too much waits: between
+    What a call took waits until the counts are read, as the membership does every few seconds, or too much waits: between
     two answers of a server nothing of ours is in the processor's caches, and each call of a function costs a microsecond or two.
     """
 
