@@ -28,6 +28,7 @@ from bson import Decimal128, ObjectId
 import docferry
 from docferry.client import DualWriteManager
 from docferry.rehearsal.history import Document, HistoryWriter, summary_of
+from docferry.rehearsal.large import sometimes_large
 from docferry.rehearsal.registrations import Registrar
 from docferry.rehearsal.words import FIRST_NAMES, ORDER_STATUSES, PLACES, TAGS
 
@@ -150,8 +151,9 @@ _UPDATES: dict[str, tuple[Callable[[Random], Document], ...]] = {
 class Writer:
     """Changes its own documents, one request after the other."""
 
-    def __init__(self, manager: DualWriteManager, history: HistoryWriter, name: str) -> None:
-        self._manager, self._history, self._random = manager, history, Random(name)
+    def __init__(self, manager: DualWriteManager, history: HistoryWriter, name: str, large: float = 0.0) -> None:
+        """`large` is the share of its documents that are over 400 KB."""
+        self._manager, self._history, self._random, self._large = manager, history, Random(name), large
         customer = ObjectId()
         self.owned = [
             Owned(collection, f"{name}-{collection}-{place}", customer)
@@ -197,10 +199,13 @@ class Writer:
             owned.give_up()
         return done
 
+    def _document(self, owned: Owned) -> Document:
+        return sometimes_large(_MAKERS[owned.collection](owned, self._random), self._large, self._random)
+
     def _insert(self, owned: Owned) -> None:
         if owned.collection == "users" and self._random.random() < 0.5:
             owned.id = ObjectId()
-        if self._ask(owned, "insert_one", {"_id": owned.id, **_MAKERS[owned.collection](owned, self._random)}):
+        if self._ask(owned, "insert_one", {"_id": owned.id, **self._document(owned)}):
             owned.is_there = True
 
     def _update(self, owned: Owned) -> None:
@@ -211,7 +216,7 @@ class Writer:
         self._ask(owned, "find_one_and_update", owned.query, change, return_document=True)
 
     def _replace(self, owned: Owned) -> None:
-        self._ask(owned, "replace_one", owned.query, _MAKERS[owned.collection](owned, self._random))
+        self._ask(owned, "replace_one", owned.query, self._document(owned))
 
     def _delete(self, owned: Owned) -> None:
         if self._ask(owned, "delete_one", owned.query):
@@ -315,9 +320,11 @@ def _ticks(rate: float, stop: threading.Event) -> Iterator[None]:
         due = max(due + 1 / rate, time.monotonic() - DEBT_S)
 
 
-def work(manager: DualWriteManager, history: HistoryWriter, number: int, rate: float, stop: threading.Event) -> None:
+def work(
+    manager: DualWriteManager, history: HistoryWriter, number: int, rate: float, stop: threading.Event, large: float
+) -> None:
     """Traffic until `stop`. Raises what a thread ended with."""
-    writers = [Writer(manager, history, f"p{number}-{one}") for one in range(WRITERS)]
+    writers = [Writer(manager, history, f"p{number}-{one}", large) for one in range(WRITERS)]
     reader = ApplicationReader(manager, history, f"p{number}-reader", [owned for one in writers for owned in one.owned])
     each = rate * (1 - READS_SHARE - REGISTRATIONS_SHARE) / WRITERS
     workers = [Worker(f"writer {index}", one.step, each, stop) for index, one in enumerate(writers)]
@@ -342,7 +349,8 @@ def work(manager: DualWriteManager, history: HistoryWriter, number: int, rate: f
 @click.option(
     "--rate", default=10.0, show_default=True, type=click.FloatRange(min=0, min_open=True), help="Requests/s."
 )
-def main(file: Path, path: Path, number: int, rate: float) -> None:
+@click.option("--large", default=0.0, type=click.FloatRange(0, 1), help="Share of documents over 400 KB.")
+def main(file: Path, path: Path, number: int, rate: float, large: float) -> None:
     stop = threading.Event()
     for one in (signal.SIGTERM, signal.SIGINT):
         signal.signal(one, lambda *_: stop.set())
@@ -352,7 +360,7 @@ def main(file: Path, path: Path, number: int, rate: float) -> None:
             return str(manager.get_metrics()["configuration"]["mode"])
 
         with HistoryWriter(path, number, mode) as history:
-            work(manager, history, number, rate, stop)
+            work(manager, history, number, rate, stop, large)
             history.stop(manager.get_metrics()["counts"])
 
 

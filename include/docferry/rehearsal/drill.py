@@ -34,6 +34,7 @@ from docferry.rehearsal.independent.aftermath import (
 )
 from docferry.rehearsal.independent.history import HistoryVerdict, Replayed, read_history
 from docferry.rehearsal.independent.judge import scan_table
+from docferry.rehearsal.large import Bucket, LargeDocuments, allow_large, make_large, missing_large
 from docferry.rehearsal.processes import Application
 from docferry.rehearsal.shop import load_shop
 from docferry.sandbox.processes import start_child
@@ -122,17 +123,19 @@ def drill(
     rate: float = RATE,
     ramp: Sequence[int] = RAMP,
     dynamodb_url: str | None = None,
+    large: LargeDocuments | None = None,
 ) -> DrillReport:
     """The whole way, on a stack of its own that is gone afterwards.
 
-    `dynamodb_url` names another DynamoDB API than the stack's emulator; its tables remain.
+    `dynamodb_url` names another DynamoDB API than the stack's emulator; its tables remain. `large`: with documents over 400 KB.
 
     Raises: DrillFailed if a command fails; Unavailable, TimedOut if the application or the stack does.
     """
     began = time.monotonic()
     with SandboxStack(say=say) as stack, _directory() as directory:
-        walk = Walk(say, _environment(stack, dynamodb_url), stack.mongo.uri("app"), directory)
-        with Application(walk.file, walk.env_of_application, directory, rate=rate) as application:
+        walk = Walk(say, _environment(stack, dynamodb_url), stack.mongo.uri("app"), directory, large)
+        share = large.share if large is not None else 0.0
+        with Application(walk.file, walk.env_of_application, directory, rate=rate, large=share) as application:
             walk.prepare()
             application.start(processes)
             verdict = _walk(walk, application, ramp)
@@ -190,11 +193,21 @@ def _walk(walk: Walk, application: Application, ramp: Sequence[int]) -> HistoryV
 class Walk:
     """The commands, one after the other."""
 
-    def __init__(self, say: Say, env: Mapping[str, str], uri_of_application: str, directory: Path) -> None:
+    def __init__(
+        self,
+        say: Say,
+        env: Mapping[str, str],
+        uri_of_application: str,
+        directory: Path,
+        large: LargeDocuments | None = None,
+    ) -> None:
+        self._large = large
         self._say, self._env, self._directory = say, {**os.environ, **env}, directory
         self.env_of_application = {**env, "DOCFERRY_MONGO_URI": uri_of_application}
         self.file = directory / "shop.yaml"
         shutil.copyfile(SHOP_FILE, self.file)
+        if large is not None:
+            allow_large(self.file, large.overflow)
         self._migration: Migration = load_migration(self.file)
         self.steps: list[DrillStep] = []
         self.switches: list[Mapping[str, Any]] = []
@@ -205,6 +218,10 @@ class Walk:
         load_shop(uri, database=database, users=USERS, awkward=0, unstorable=0)
         with MongoClient[dict[str, Any]](uri) as client:
             make_counters(client[database]["users"])
+            if self._large is not None:
+                make_large(client[database]["products"])
+        if self._migration.target.objects:
+            Bucket(self.env_of_application).make()
         self.run("provision")
         self.run("backfill")
 
@@ -263,11 +280,15 @@ class Walk:
             aws_access_key_id=aws["AWS_ACCESS_KEY_ID"], aws_secret_access_key=aws["AWS_SECRET_ACCESS_KEY"],
         )  # fmt: skip
         table = self._migration.mappings["users"].table
-        compare_with_dynamodb(replayed, client, table)
-        compare_guards(replayed.verdict, scan_table(client, table))
+        to = self._migration.target.objects
+        objects = Bucket(aws).reader(self._migration.name, table) if to else None
+        compare_with_dynamodb(replayed, client, table, objects)
+        compare_guards(replayed.verdict, scan_table(client, table, objects))
 
     def judge_mongodb(self, replayed: Replayed) -> None:
         with MongoClient[dict[str, Any]](self._env["DOCFERRY_MONGO_URI"]) as client:
             database = client[self._migration.source.database]
             compare_with_mongodb(replayed, database)
             compare_indexes(replayed.verdict, database)
+            if self._large is not None:
+                replayed.verdict.lost += missing_large(database["products"])

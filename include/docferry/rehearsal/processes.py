@@ -23,11 +23,12 @@ class Application:
     """The processes. They end when they are told to, or when this process ends, however that happens.
 
     `file` is the migration file, `env` how to reach both databases, `directory` takes histories and logs, `rate` is requests a
-    second of each; eight of ten are writes.
+    second of each; eight of ten are writes. `large` is the share of documents over 400 KB.
     """
 
-    def __init__(self, file: Path, env: Mapping[str, str], directory: Path, *, rate: float) -> None:
+    def __init__(self, file: Path, env: Mapping[str, str], directory: Path, *, rate: float, large: float = 0.0) -> None:
         self._file, self._env, self._directory, self._rate = file, {**os.environ, **env}, directory, rate
+        self._large = large
         self._children: list[ChildProcess] = []
         self._answers: dict[int, Answers] = {}
 
@@ -58,7 +59,13 @@ class Application:
         """So many more processes."""
         for _ in range(processes):
             number = len(self._children)
-            options = {"file": self._file, "history": self.history(number), "number": number, "rate": self._rate}
+            options = {
+                "file": self._file,
+                "history": self.history(number),
+                "number": number,
+                "rate": self._rate,
+                "large": self._large,
+            }
             words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
             child = start_child(
                 [sys.executable, "-m", "docferry.rehearsal.application", *words],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections.abc import Iterable
 from random import Random
 from typing import Any
 
@@ -63,8 +64,7 @@ class Application:
         guards = self._guards(mapping, before, after)
         self.guards += len(guards)
         cut = [mapping.layout.cut(mapping.layout.stored(one)) for one in [*items.values(), *guards]]
-        for part in (part for _, parts in cut for part in parts):
-            self._put(mapping, part)
+        put_parts(self.rig, mapping, [part for _, parts in cut for part in parts])
         puts = [{"Put": {"TableName": self.rig.table, "Item": _boto(item)}} for item, _ in cut]
         self.rig.dynamodb.transact_write_items(TransactItems=puts)
         self.writes += [Write(self.rig.table, key, self.version) for key in items]
@@ -72,13 +72,6 @@ class Application:
             self.live.pop((collection, before["_id"]), None)
         if after is not None:
             self.live[collection, after["_id"]] = after
-
-    def _put(self, mapping: DocumentMapping, part: Item) -> None:
-        objects = self.rig.objects()
-        if objects is None:
-            self.rig.dynamodb.put_item(TableName=self.rig.table, Item=_boto(part))
-        else:
-            objects.put(self.rig.table, name_of(mapping.layout.key_of(part)[0]), part)
 
     def _guards(self, mapping: DocumentMapping, before: Document | None, after: Document | None) -> list[Item]:
         """Those that a change gains, and tombstones for those that it gives up."""
@@ -157,3 +150,13 @@ def follow_back(rig: Rig) -> ReverseReport:
     finally:
         job.sink.close()  # type: ignore[attr-defined]
     return report
+
+
+def put_parts(rig: Rig, mapping: DocumentMapping, parts: Iterable[Item]) -> None:
+    """As a writer puts them, before their item."""
+    objects = rig.objects()
+    for part in parts:
+        if objects is None:
+            rig.dynamodb.put_item(TableName=rig.table, Item=_boto(part))
+        else:
+            objects.put(rig.table, name_of(mapping.layout.key_of(part)[0]), part)

@@ -10,6 +10,7 @@ from typing import Any
 from pymongo.errors import DuplicateKeyError
 
 from docferry.rehearsal.independent.appearance import canonical
+from docferry.rehearsal.independent.compressed import ReadObject
 from docferry.rehearsal.independent.history import HistoryVerdict, Replayed, Story
 from docferry.rehearsal.independent.item_check import compare_all
 from docferry.rehearsal.independent.judge import read_documents, scan_table
@@ -68,11 +69,11 @@ def _differing(story: Story, found: Document) -> list[str]:
     return sorted(name for name in names if canonical(wanted.get(name)) != canonical(found.get(name)))
 
 
-def compare_with_dynamodb(replayed: Replayed, client: Any, table: str) -> None:
+def compare_with_dynamodb(replayed: Replayed, client: Any, table: str, objects: ReadObject | None = None) -> None:
     """Add to the verdict what DynamoDB, as the leader, does not hold as it must: items, attributes and index keys."""
     items: dict[tuple[str, str], list[Item]] = defaultdict(list)
     values: dict[str, int] = {}
-    for item in scan_table(client, table):
+    for item in scan_table(client, table, objects):
         if "_deleted" not in item:
             items[item["PK"]["S"].partition("#")[0], json.dumps(item["_id"], default=str)].append(item)
         if item.get("username", {}).get("S") in replayed.counters:
