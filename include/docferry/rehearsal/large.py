@@ -59,7 +59,7 @@ def make_large(products: Any) -> None:
 def missing_large(products: Any) -> list[str]:
     """Those that are not what they were."""
     found = {one["sku"]: one.get(FIELD) for one in products.find({"sku": {"$regex": "^large "}})}
-    return [f"products large {size}" for size in SIZES if found.get(f"large {size}") != noise(size, size)]
+    return [f"products large {size}" for size in SIZES if found.get(f"large {size}") != bytes(noise(size, size))]
 
 
 class Bucket:
