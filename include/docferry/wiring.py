@@ -19,6 +19,7 @@ from bson.codec_options import CodecOptions
 from docferry.adapters.aws.client_dax import AsyncDaxCalls, SyncDaxCalls, opener
 from docferry.adapters.aws.client_dynamodb import AsyncCalls, SyncCalls
 from docferry.adapters.aws.control.account import require_account
+from docferry.adapters.aws.data.import_rows import S3ImportRows
 from docferry.adapters.aws.data.part_objects import S3PartObjects
 from docferry.adapters.aws.dynamodb import DynamoTarget
 from docferry.adapters.aws.dynamodb_http import DynamoHttp
@@ -132,6 +133,9 @@ class Connections:
         """Belongs to the event loop that first uses it; close it there."""
         objects = self.part_objects(migration)
         return DynamoTarget(DynamoHttp(self.aws(migration)), migration.backfill.concurrency, migration.layouts, objects)
+
+    def import_rows(self, migration: Migration) -> S3ImportRows:
+        return S3ImportRows(self.aws(migration), migration.backfill.import_to, migration.name)
 
     def part_objects(self, migration: Migration) -> PartObjects | None:
         """Where parts of items are objects, if the file says so of a collection."""
@@ -381,7 +385,9 @@ def desired(migration: Migration, *, final: bool = False) -> DesiredEstate:
     """What AWS should hold for a migration. `final`: it is over, and a global table's stream is free for functions."""
     tables, ledger, target = migration.tables, migration.ledger, migration.target
     owner = owner_tag(migration.name, ledger.table)
-    return desired_estate(
+    made = desired_estate(
         tables, ledger, target, migration.dax, journal=migration.cutover.journal, owner=migration.name,
         around=around(migration.name, tables, target, migration.estate, final=final, owner=owner),
     )  # fmt: skip
+    imports = migration.backfill.strategy == "import"
+    return replace(made, imported=frozenset(table.name for table in tables)) if imports else made

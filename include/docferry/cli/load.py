@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -30,7 +32,9 @@ from docferry.cli.render import load_text, plan_text, reverse_text
 from docferry.config import load_migration
 from docferry.config.price_book import load_price_book
 from docferry.flows.backfill.again import begin_again, plan_again
+from docferry.flows.backfill.choice import choice_of
 from docferry.flows.backfill.finish import CollectionReport
+from docferry.flows.backfill.importing import Importing, import_collections
 from docferry.flows.backfill.load import backfill_collection
 from docferry.flows.backfill.plan import plan_backfill, require_window
 from docferry.flows.cost.actual import load_cost
@@ -42,13 +46,14 @@ from docferry.flows.ledger.mapping_fingerprint import changed_since
 from docferry.flows.ledger.reverse_letters import list_reverse_letters
 from docferry.flows.preflight.check import CheckReport, check_ledger, check_migration, check_permissions, notes_of_file
 from docferry.flows.preflight.majority import wait_for_majority
+from docferry.flows.provision.run import complete_table
 from docferry.flows.replicate.follower import replicate
 from docferry.flows.reporting.history import with_history
 from docferry.flows.reverse.follower import reverse
 from docferry.flows.reverse.report import ReverseReport
 from docferry.flows.watch.watching import watched
 from docferry.ports.flows import Target
-from docferry.wiring import HASTY, MONGO_URI, connections_from_environment
+from docferry.wiring import HASTY, MONGO_URI, Connections, connections_from_environment, desired
 
 
 def add_to(group: click.Group) -> None:
@@ -140,12 +145,21 @@ def backfill_command(
         if dry_run:
             notes = changed_since(job.migration, job.ledger, only)
             cost = dry_run_of(job.migration, job.source, load_price_book(price_book), plan=plan)
-            would = {"plan": plan.to_dict(), "mapping_changed": notes, "cost": cost.to_dict()}
-            show(would, as_json, "\n".join([plan_text(plan), *notes, *cost.lines()]))
+            choice = choice_of(job, plan, load_price_book(price_book))
+            would = {
+                "plan": plan.to_dict(),
+                "mapping_changed": notes,
+                "cost": cost.to_dict(),
+                "choice": choice.to_dict(),
+            }
+            show(would, as_json, "\n".join([plan_text(plan), *notes, *cost.lines(), choice.line()]))
             return
         require_window(plan, waive_oplog_window)
         names = [one.collection for one in plan.collections]
-        reports = connections.run(job.migration, lambda target: _load_all(job, target, names))
+        load = (
+            _importing(job, connections, names) if job.migration.backfill.strategy == "import" else _loading(job, names)
+        )
+        reports = connections.run(job.migration, load)
     spent = load_cost(plan, reports, load_price_book(price_book))
     body = {"plan": plan.to_dict(), "collections": [report.to_dict() for report in reports], "cost": spent.to_dict()}
     show(body, as_json, "\n".join([load_text(reports), *spent.lines()]))
@@ -206,5 +220,24 @@ def reverse_command(file: str, for_s: float | None, until_caught_up: bool, metri
     show(report.to_dict() | {"dead_letters": letters}, as_json, reverse_text(report, letters))
 
 
-async def _load_all(job: Job, target: Target, names: Sequence[str]) -> list[CollectionReport]:
-    return [await backfill_collection(job, target, name) for name in names]
+Load = Callable[[Target], Coroutine[Any, Any, list[CollectionReport]]]
+
+
+def _loading(job: Job, names: Sequence[str]) -> Load:
+    async def load(target: Target) -> list[CollectionReport]:
+        return [await backfill_collection(job, target, name) for name in names]
+
+    return load
+
+
+def _importing(job: Job, connections: Connections, names: Sequence[str]) -> Load:
+    wanted, estate = desired(job.migration), connections.estate(job.migration)
+    keyed = {
+        one.name: replace(one, kms_key=estate.resolve_key(one.kms_key)) if one.kms_key else one for one in wanted.tables
+    }
+    importing = Importing(
+        rows=connections.import_rows(job.migration),
+        specs=keyed,
+        complete=lambda spec: complete_table(wanted, estate, spec, progress=job.progress, stop=job.stop),
+    )
+    return lambda target: import_collections(job, target, importing, names)

@@ -186,6 +186,7 @@ class BackfillSettings(_Strict):
     new tables begin with, 0: no limit). A run fails when more than `dead_letter_share` of a collection's documents,
     and more than `dead_letter_count` (or a fifth of a small collection), are dead letters. `late_writes_s`: how long,
     after it was signed, a request without an answer may still be carried out: AWS's own limit, not an emulator's.
+    `strategy` import makes new tables of rows below `import_to` (s3://bucket/prefix).
     """
 
     chunk_documents: int = 250_000
@@ -197,6 +198,8 @@ class BackfillSettings(_Strict):
     lease_s: float = 60.0
     concurrency: int = 24
     late_writes_s: float = 900.0
+    strategy: Literal["batch", "import"] = "batch"
+    import_to: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -120,6 +120,15 @@ def test_objects_are_reached_below_the_migrations_own_prefix_by_who_reads_and_wr
     assert not any("Objects" in statements(actor) for actor in Actor)
 
 
+def test_a_load_by_import_may_import_its_tables_and_no_other() -> None:
+    text = FILE.replace("replicas:", 'account: "111122223333", replicas:')
+    made = statements(Actor.LOAD, text + 'backfill: {strategy: import, import_to: "s3://rows/here"}\n')
+    assert made["Rows"]["Resource"] == ["arn:aws:s3:::rows/here/m/*"]
+    assert {one.rsplit("/")[-1] for one in made["ImportedTables"]["Resource"]} == {"Plain", "Scaled"}
+    assert made["ImportLog"]["Resource"] == ["arn:aws:logs:us-east-1:111122223333:log-group:/aws-dynamodb/*"]
+    assert "ImportedTables" not in statements(Actor.LOAD)
+
+
 def test_what_the_file_does_not_have_needs_no_permission() -> None:
     assert {"Replicas", "Keys", "Autoscaling", "Dax"} <= set(statements(Actor.PROVISION))
     assert set(plain(Actor.PROVISION)) == {"Tables", "Ledger", "Owners"}

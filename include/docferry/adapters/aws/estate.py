@@ -299,6 +299,25 @@ def _create(client: Any, spec: TableSpec, _step: EstateStep) -> None:
     call(client.create_table, **encode_create(spec))
 
 
+def _import(client: Any, spec: TableSpec, detail: str) -> None:
+    """`detail`: 'bucket/prefix token'."""
+    place, _, token = detail.rpartition(" ")
+    bucket, _, prefix = place.partition("/")
+    made = {name: value for name, value in encode_create(spec).items() if name not in _NOT_BY_IMPORT}
+    call(
+        client.import_table,
+        ClientToken=token,
+        S3BucketSource={"S3Bucket": bucket, "S3KeyPrefix": prefix},
+        InputFormat="DYNAMODB_JSON",
+        InputCompressionType="GZIP",
+        TableCreationParameters=made,
+    )
+
+
+_NOT_BY_IMPORT = frozenset({"StreamSpecification", "DeletionProtectionEnabled", "Tags"})
+"""What CreateTable can set, and ImportTable cannot."""
+
+
 def _delete(client: Any, spec: TableSpec) -> None:
     call(client.delete_table, TableName=spec.name)
 
@@ -323,6 +342,7 @@ def _tag(client: Any, spec: TableSpec, tags: Mapping[str, str], off: Sequence[st
 
 _CALLS: Mapping[Action, Callable[[Any, TableSpec, EstateStep], None]] = {
     Action.CREATE_TABLE: _create,
+    Action.IMPORT_TABLE: lambda client, spec, step: _import(client, spec, step.detail),
     Action.DELETE_TABLE: lambda client, spec, step: _delete(client, spec),
     Action.SET_PITR: _set_pitr,
     Action.SET_TTL: _set_ttl,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from docferry.config.checking.estate import check_estate
+from docferry.config.checking.imports import import_problems
 from docferry.config.checking.tables import NAME_RULE, check_keys, plain_names
 from docferry.config.names import bad_database_name, bad_schedule, bad_tags
 from docferry.config.schema import TABLE_NAME, MigrationFile
@@ -51,6 +52,7 @@ class SettingsChecker:
 
     def problems(self) -> list[Problem]:
         found = [*self._secrets(), *self._tables(), *self._target(), *self._numbers(), *self._names(), *self._cutover()]
+        found += import_problems(self.file, self.lines)
         return [*found, *self._rollback_points(), *self._notify(), *check_estate(self.file, self.lines)]
 
     def _problem(self, path: Path_, what: str, suggestion: str = "") -> Problem:

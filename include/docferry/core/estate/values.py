@@ -133,6 +133,8 @@ class DesiredEstate:
     dax: DaxSpec | None = None
     replicas: tuple[ReplicaSpec, ...] = ()
     around: Around = field(default_factory=Around)
+    imported: frozenset[str] = frozenset()
+    """Tables that are made by an import: while they are not there, they are not made otherwise."""
 
 
 def spec_digest(spec: TableSpec | DaxSpec) -> str:
@@ -265,6 +267,7 @@ class Action(StrEnum):
     UNPROTECT = "switch deletion protection off"
     REMOVE_REPLICA = "remove replica"
     DELETE_TABLE = "delete table"
+    IMPORT_TABLE = "import table"
 
 
 LEFTOVERS = frozenset({Action.SET_PITR, Action.SET_TTL, Action.SET_SCALING})

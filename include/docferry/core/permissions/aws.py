@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from docferry.core.estate.tags import SCRATCH
-from docferry.core.permissions.estate import destroy_statements, provision_statements
+from docferry.core.permissions.estate import destroy_statements, import_statements, provision_statements
 from docferry.core.permissions.statements import (
     LEDGER_READ,
     LEDGER_WRITE,
@@ -96,6 +96,7 @@ def _load(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     yield of_items(of, place, "BatchGetItem", "BatchWriteItem", "PutItem", "Query", *for_parts(of))
     yield of_ledger(of, place, (*LEDGER_READ, *LEDGER_WRITE))
     yield of_streams(of, place, "DescribeStream", "GetRecords", "GetShardIterator")
+    yield from import_statements(of, place)
     yield from of_metrics(of.cloudwatch)
 
 

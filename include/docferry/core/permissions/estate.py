@@ -53,6 +53,28 @@ def provision_statements(of: Resources, place: AwsAccount) -> Iterator[Statement
     yield from _around(of, place)
 
 
+def import_statements(of: Resources, place: AwsAccount) -> Iterator[Statement]:
+    """AWS reads the rows and writes the log of an import as who has begun it; and then the table is made complete."""
+    if not of.rows:
+        return
+    bucket, _, prefix = of.rows.partition("/")
+    arn = f"arn:{place.partition}:s3:::{bucket}"
+    objects = ("s3:DeleteObject", "s3:GetObject", "s3:PutObject")
+    yield Statement(sid="Rows", actions=objects, resources=(f"{arn}/{prefix}/*",))
+    yield Statement(sid="ListOfRows", actions=("s3:ListBucket",), resources=(arn,))
+    tables = of_tables(of.tables, place, ())
+    complete = ("TagResource", "UntagResource", "UpdateContinuousBackups", "UpdateTable", "UpdateTimeToLive")
+    yield Statement(sid="ImportedTables", actions=dynamodb("ImportTable", *complete), resources=tables)
+    imports = tuple(f"{one}/import/*" for one in tables)
+    yield Statement(sid="Imports", actions=dynamodb("DescribeImport"), resources=imports)
+    yield Statement(sid="ListOfImports", actions=dynamodb("ListImports"), resources=("*",))  # knows no narrower one
+    log = (
+        "logs:CreateLogGroup", "logs:CreateLogStream", "logs:DescribeLogGroups", "logs:DescribeLogStreams",
+        "logs:FilterLogEvents", "logs:PutLogEvents", "logs:PutRetentionPolicy",
+    )  # fmt: skip
+    yield Statement(sid="ImportLog", actions=log, resources=(place.arn("logs", "log-group:/aws-dynamodb/*"),))
+
+
 def destroy_statements(of: Resources, place: AwsAccount) -> Iterator[Statement]:
     """Nothing, of a file that does not say that its stack is a scratch one."""
     if not of.scratch:

@@ -48,6 +48,8 @@ class Resources:
     scratch: bool = False
     objects: str = ""
     """Bucket, prefix and migration, where parts of items are objects."""
+    rows: str = ""
+    """The same, where the rows of an import are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

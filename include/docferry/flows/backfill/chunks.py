@@ -13,6 +13,7 @@ from docferry.errors import (
     ConditionFailed,
     LeaseHeld,
     PreflightFailed,
+    Problem,
 )
 from docferry.flows.backfill.plan import chunk_count
 from docferry.flows.kernel.job import Job
@@ -68,13 +69,16 @@ class PreparedLoad:
     chunks: int
 
 
-def prepare(job: Job, collection: str) -> PreparedLoad:
+def prepare(job: Job, collection: str, *, imported: bool = False) -> PreparedLoad:
     """Claim the collection for this run, record the stream position, and cut chunks. Repeating it changes nothing.
 
     Raises: LeaseHeld if another run is at it, PreflightFailed unless MongoDB leads and the tables are the migration's,
             InvariantBroken, StoreError.
     """
     settings = job.migration.mapping(collection).settings
+    if job.migration.backfill.strategy == "import" and not imported:
+        what = "is import, which is made by `docferry backfill`, in one process"
+        raise PreflightFailed(collection, [Problem(where="backfill.strategy", what=what, suggestion="batch")])
     claim_tables(job.migration, job.ledger, lambda table: job.estate.fetch_table(table))
     header = _claim(job, settings)
     if header.complete:

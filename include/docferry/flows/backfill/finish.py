@@ -22,6 +22,7 @@ from docferry.flows.ledger.load_headers import (
 )
 from docferry.flows.ledger.times import now_ms
 
+NOTHING = Counts()
 SMALL_SHARE = 0.2
 """25 dead letters are few among thousands of documents, and half of a collection of fifty."""
 
@@ -58,8 +59,8 @@ class CollectionReport:
         }
 
 
-def finish(job: Job, collection: str) -> CollectionReport:
-    """Add up a collection's chunks and mark it complete.
+def finish(job: Job, collection: str, *, refused: Counts = NOTHING) -> CollectionReport:
+    """Add up a collection's chunks and mark it complete. `refused`: what became of documents behind their chunks.
 
     Raises: InvariantBroken if a sum is wrong or a chunk is not done; TooManyDeadLetters past the allowed share.
     """
@@ -73,7 +74,7 @@ def finish(job: Job, collection: str) -> CollectionReport:
     undone = [chunk.key for chunk in chunks if not chunk.done]
     if undone or len(chunks) != header.chunks:
         raise InvariantBroken(f"{collection}: chunks {undone} of {header.chunks} are not done")
-    total = sum((chunk.counts for chunk in chunks), Counts())
+    total = sum((chunk.counts for chunk in chunks), refused)
     total.check(collection)
     settings = job.migration.backfill
     documents = total.migrated
@@ -92,7 +93,7 @@ def finish(job: Job, collection: str) -> CollectionReport:
     try:
         return _report_of(job, headers.write(finished), already=False)
     except ConditionFailed:
-        return finish(job, collection)  # another task of this run wrote the header: look again
+        return finish(job, collection, refused=refused)  # another task of this run wrote the header: look again
 
 
 def allowed_dead(settings: BackfillSettings, read: int) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from docferry.config import Migration
 from docferry.core.estate.partitions import hottest
-from docferry.core.limits import item_write_units
+from docferry.core.limits import item_bytes, item_write_units
 from docferry.core.mapping.items import Item, is_guard
 from docferry.core.mapping.large.overflow import PACKED
 from docferry.core.mapping.raw import encode_raw
@@ -55,6 +55,7 @@ class CollectionPlan:
     state: str
     outside: int = 0
     guards: int = 0
+    stored_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +136,7 @@ def _plan_collection(job: Job, settings: CollectionSettings) -> CollectionPlan:
     mapping = job.migration.mapping(settings.name)
     documents = count_migrated(job.source, mapping, facts.documents)
     sample = sample_migrated(job.source, mapping, PLAN_SAMPLE) if documents else []
-    units = items = refused = compressed = guards = 0
+    units = items = refused = compressed = guards = stored = 0
     sampled: list[list[Item]] = []
     for raw in sample:
         try:
@@ -147,6 +148,7 @@ def _plan_collection(job: Job, settings: CollectionSettings) -> CollectionPlan:
         sampled.append(encoded)
         compressed += any(PACKED in item for item in encoded) and mapping.settings.overflow is not None
         guards += sum(map(is_guard, encoded))
+        stored += sum(map(item_bytes, encoded))
         units += sum(item_write_units(item) for item in encoded)
     scale = documents / len(sample) if sample else 0.0
     found, rate = hottest(settings, sampled), budget_of(job.migration)
@@ -158,6 +160,7 @@ def _plan_collection(job: Job, settings: CollectionSettings) -> CollectionPlan:
         outside=max(0, facts.documents - documents),
         items=round(items * scale),
         guards=round(guards * scale),
+        stored_bytes=round(stored * scale),
         write_units=round(units * scale),
         chunks=chunk_count(facts.documents, job.migration),
         unstorable_in_sample=refused,

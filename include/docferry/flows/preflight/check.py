@@ -115,7 +115,7 @@ def check_ledger(migration: Migration, ledger: Ledger, report: CheckReport, esta
     except StoreError as error:
         report.notes.append(f"it was not asked whose the tables are: {error}")
     if estate is not None:
-        _check_bucket(migration, estate, report)
+        _check_buckets(migration, estate, report)
     try:
         report.problems += changed_mappings(migration, ledger)
     except TableMissing:
@@ -124,16 +124,24 @@ def check_ledger(migration: Migration, ledger: Ledger, report: CheckReport, esta
         report.notes.append(f"the ledger was not asked by which mapping collections were loaded: {error}")
 
 
-def _check_bucket(migration: Migration, estate: Estate, report: CheckReport) -> None:
-    """Where parts of items are to be put as objects."""
-    if not any(one.overflow == "s3" for one in migration.collections):
-        return
-    bucket = migration.target.objects.removeprefix("s3://").partition("/")[0]
-    head = AwsCall(service="s3", operation="head_bucket", arguments={"Bucket": bucket}, absent=("404", "NoSuchBucket"))
-    try:
-        if estate.ask(head) is None:
-            what = f"names the bucket {bucket}, which does not exist"
-            advice = "make it, with encryption, and without public access"
-            report.problems.append(Problem(where="target.objects", what=what, suggestion=advice))
-    except StoreError as error:
-        report.problems.append(Problem(where="target.objects", what=f"the bucket {bucket} cannot be used: {error}"))
+def _check_buckets(migration: Migration, estate: Estate, report: CheckReport) -> None:
+    """Where objects are to be put."""
+    for where, url in _buckets_of(migration):
+        bucket = url.removeprefix("s3://").partition("/")[0]
+        head = AwsCall(
+            service="s3", operation="head_bucket", arguments={"Bucket": bucket}, absent=("404", "NoSuchBucket")
+        )
+        try:
+            if estate.ask(head) is None:
+                what = f"names the bucket {bucket}, which does not exist"
+                advice = "make it, with encryption, and without public access"
+                report.problems.append(Problem(where=where, what=what, suggestion=advice))
+        except StoreError as error:
+            report.problems.append(Problem(where=where, what=f"the bucket {bucket} cannot be used: {error}"))
+
+
+def _buckets_of(migration: Migration) -> Iterator[tuple[str, str]]:
+    if any(one.overflow == "s3" for one in migration.collections):
+        yield "target.objects", migration.target.objects
+    if migration.backfill.strategy == "import":
+        yield "backfill.import_to", migration.backfill.import_to

@@ -51,13 +51,19 @@ def resources_of(migration: Migration) -> Resources:
         around=around(migration.name, migration.tables, migration.target, migration.estate, final=True).all,
         scratch=migration.target.scratch,
         objects=_objects_of(migration),
+        rows=_below(migration.backfill.import_to, migration) if migration.backfill.strategy == "import" else "",
     )
 
 
 def _objects_of(migration: Migration) -> str:
     if not any(one.overflow == "s3" for one in migration.collections):
         return ""
-    return "/".join([migration.target.objects.removeprefix("s3://").strip("/"), migration.name])
+    return _below(migration.target.objects, migration)
+
+
+def _below(url: str, migration: Migration) -> str:
+    """Bucket, prefix and migration."""
+    return "/".join([url.removeprefix("s3://").strip("/"), migration.name])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,11 +9,14 @@ from functools import partial
 from typing import Any
 
 from docferry.config import Migration
+from docferry.core.estate.resources import OfTable
 from docferry.core.estate.values import (
     DesiredEstate,
     EstatePlan,
     EstateStep,
+    TableSpec,
 )
+from docferry.core.estate.wanted import Around
 from docferry.errors import (
     ControlPlaneBusy,
     EstateDrift,
@@ -29,7 +32,15 @@ from docferry.flows.provision.report import (
     ProvisionReport,
     report_applied,
 )
-from docferry.flows.provision.subjects import ResourceLook, Subject, about, plan_of, replica_subjects, table_subjects
+from docferry.flows.provision.subjects import (
+    ResourceLook,
+    Subject,
+    about,
+    awaited,
+    plan_of,
+    replica_subjects,
+    table_subjects,
+)
 from docferry.ports.flows import Estate, Ledger, Progress, StopSignal
 
 BUSY_POLLS = 10
@@ -102,9 +113,24 @@ def provision(
     """
     run = StepRun(
         estate=estate, allow_changes=allow_changes, progress=progress, stop=stop, patience=patience or Patience(),
-        ownership=ownership, waiting=desired.around.waiting,
+        ownership=ownership, waiting=(*desired.around.waiting, *_awaiting(desired, estate)),
     )  # fmt: skip
     return run.carry_out(run.patiently("reading the estate", lambda: table_subjects(desired, estate)), dry_run=dry_run)
+
+
+def _awaiting(desired: DesiredEstate, estate: Estate) -> Iterator[str]:
+    for name in sorted(awaited(desired, estate)) if desired.imported else ():
+        yield f"table {name}: is made by the import (docferry backfill), which then sets the rest of it"
+
+
+def complete_table(
+    desired: DesiredEstate, estate: Estate, spec: TableSpec, *, progress: Progress, stop: StopSignal
+) -> ProvisionReport:
+    """What an import has made becomes what the file says, without being asked: nothing else has ever used it."""
+    beside = tuple(one for one in desired.around.after if isinstance(one, OfTable) and one.name == spec.name)
+    (ledger, *_) = desired.tables
+    only = DesiredEstate(region=desired.region, tables=(ledger, spec), around=Around(after=beside))
+    return provision(only, estate, allow_changes=True, progress=progress, stop=stop)
 
 
 def add_replicas(

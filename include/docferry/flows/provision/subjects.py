@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from docferry.core.estate.dax import dax_fields, plan_dax
+from docferry.core.estate.kinds.functions import EventSourceMapping
 from docferry.core.estate.kinds.keys import describe_key
 from docferry.core.estate.replicas import check_replicable, plan_replica
 from docferry.core.estate.resource_plan import plan_resource
-from docferry.core.estate.resources import Resource, Seen
+from docferry.core.estate.resources import OfTable, Resource, Seen
 from docferry.core.estate.tables import plan_table, table_fields
 from docferry.core.estate.values import (
     DaxSpec,
@@ -71,6 +72,7 @@ def about(what: str) -> Iterator[None]:
 def table_subjects(desired: DesiredEstate, estate: Estate) -> tuple[Subject, ...]:
     """The ledger first: it says whose the rest is. DAX's prerequisites are checked here: before anything is created."""
     ours = frozenset(key.name for key in desired.around.keys)
+    desired = without_awaited(desired, awaited(desired, estate))
     ledger, *tables = [_table_subject(spec, estate, ours) for spec in desired.tables]
     keys, after = (
         [_resource_subject(one, estate) for one in some] for some in (desired.around.keys, desired.around.after)
@@ -79,6 +81,28 @@ def table_subjects(desired: DesiredEstate, estate: Estate) -> tuple[Subject, ...
         return (ledger, *keys, *tables, *after)
     estate.check_dax(desired.dax)
     return (ledger, *keys, *tables, _dax_subject(desired.dax, estate), *after)
+
+
+def awaited(desired: DesiredEstate, estate: Estate) -> frozenset[str]:
+    """The tables that an import shall make, and has not yet."""
+    return frozenset(name for name in desired.imported if estate.fetch_table(name) is None)
+
+
+def without_awaited(desired: DesiredEstate, names: frozenset[str]) -> DesiredEstate:
+    """Without these tables, and what is a part of them, or follows their streams."""
+    if not names:
+        return desired
+
+    def stays(one: Resource) -> bool:
+        table = one.name if isinstance(one, OfTable) else one.table if isinstance(one, EventSourceMapping) else ""
+        return table not in names
+
+    around = desired.around
+    return replace(
+        desired,
+        tables=tuple(one for one in desired.tables if one.name not in names),
+        around=replace(around, after=tuple(filter(stays, around.after))),
+    )
 
 
 def _with_key(spec: TableSpec, estate: Estate, ours: frozenset[str] = frozenset()) -> TableSpec:

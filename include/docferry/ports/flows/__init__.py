@@ -3,11 +3,12 @@
 Each protocol is one conversation: `Source` (MongoDB, for reading), `Fence`, `LeaderMarker` and `Clients` (who may write
 there, who leads, and who does),
 `Target` (DynamoDB's data plane), on the way back `Streams` (DynamoDB's changes) and `Sink` (MongoDB, for writing), `Ledger`,
-`Estate` (AWS's control plane), `PartObjects` (what is beside the tables), `Progress` and `StopSignal` (the caller of a flow).
+`Estate` (AWS's control plane), `PartObjects` and `ImportRows` (in S3), `Progress` and `StopSignal` (the caller of a flow).
 """
 
 from docferry.ports.flows.estate import Estate
 from docferry.ports.flows.fence import Clients, Fence
+from docferry.ports.flows.import_rows import ImportRows
 from docferry.ports.flows.journal import Journal
 from docferry.ports.flows.leader import LeaderMarker
 from docferry.ports.flows.ledger import Ledger, Record
@@ -55,6 +56,7 @@ __all__ = [
     "Grave",
     "Guard",
     "Identity",
+    "ImportRows",
     "ItemPart",
     "Journal",
     "LeaderMarker",
