@@ -99,7 +99,7 @@ docs: venv ## the pages as a site in build/docs, to be read offline; a broken li
 	@echo "build/docs/index.html"
 
 pictures: venv ## the pictures of the pages anew, by the tests that look at a real Airflow in a browser (6 minutes)
-	@DOCFERRY_PICTURES=$(CURDIR)/build/pictures $(BIN)/python -m pytest -q tests/e2e/browser
+	@DOCFERRY_PICTURES=$(CURDIR)/build/pictures $(BIN)/python -m pytest -q -m 'not cutover' tests/e2e/browser
 	@for one in docs/images/*.png; do cp build/pictures/$$(basename $$one) docs/images/; done
 
 dist: venv ## what MWAA, Astronomer and Kubernetes take, in build/dist (MIGRATIONS=include/migrations, AIRFLOW=3.3.2, PYTHON_THERE=3.11; docs/deploy.md)

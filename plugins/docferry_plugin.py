@@ -33,9 +33,9 @@ class DocferryPlugin(AirflowPlugin):
 
     @cached_property
     def operator_extra_links(self) -> list[object]:  # type: ignore[override]
-        from docferry_airflow.reports import LettersLink, ReportLink, RoomLink
+        from docferry_airflow.reports import ChunksLink, LettersLink, ReportLink, RoomLink, ValidationLink
 
-        return [ReportLink(), RoomLink(), LettersLink()]
+        return [ReportLink(), RoomLink(), LettersLink(), ChunksLink(), ValidationLink()]
 
     @cached_property
     def fastapi_apps(self) -> list[object]:  # type: ignore[override] # the API server alone asks for it

@@ -85,6 +85,24 @@ class LettersLink(RoomLink):
     section = "/letters"
 
 
+class ValidationLink(RoomLink):
+    """The button `Last report` on the page of a task that makes one, or asks for an approval of one."""
+
+    name = "Last report"
+    section = "/report"
+
+
+class ChunksLink(RoomLink):
+    """The button `Chunk ranges` on the page of a task of a collection's load."""
+
+    name = "Chunk ranges"
+    section = "/collections"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        room = super().get_link(operator, ti_key=ti_key)
+        return f"{room}/{quote(getattr(operator, 'collection', ''), safe='')}"
+
+
 def make_app() -> Any:
     """The pages, as a FastAPI application of Airflow's API server."""
     # No public name for what asks who may see a DAG: tests/airflow/analyze/test_analyze_run.py sees that it still refuses.

@@ -9,10 +9,15 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from docferry_airflow.lineage import LineageOperator, Rows
 from docferry_airflow.operators.base import MigrationOperator, Work
+from docferry_airflow.reports import ChunksLink, LettersLink, RoomLink
 
 if TYPE_CHECKING:
     from docferry.config import Migration
     from docferry.flows.backfill.plan import BackfillPlan
+
+
+OF_A_COLLECTION = (RoomLink(), LettersLink(), ChunksLink())
+"""The buttons of a task that is about one collection."""
 
 
 class PlanBackfillOperator(MigrationOperator):
@@ -68,6 +73,7 @@ class PrepareCollectionOperator(MigrationOperator):
     :param plan_only: Skip.
     """
 
+    operator_extra_links = OF_A_COLLECTION
     template_fields: Sequence[str] = ("migration_file", "collections", "plan_only")
 
     def __init__(
@@ -97,6 +103,7 @@ class LoadRangeOperator(LineageOperator):
     :param id_range: One range as PrepareCollectionOperator returns it.
     """
 
+    operator_extra_links = OF_A_COLLECTION
     template_fields: Sequence[str] = ("migration_file", "collection", "id_range")
 
     def __init__(self, *, collection: str, id_range: dict[str, Any], **kwargs: Any) -> None:
@@ -127,6 +134,8 @@ class FinishCollectionOperator(MigrationOperator):
 
     :param collection: The collection.
     """
+
+    operator_extra_links = OF_A_COLLECTION
 
     def __init__(self, *, collection: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -9,6 +9,7 @@ from docferry.errors import ValidationFailed
 
 from docferry_airflow.lineage import LineageOperator, Rows
 from docferry_airflow.operators.base import ConfirmedOperator, Work
+from docferry_airflow.reports import LettersLink, RoomLink, ValidationLink
 
 if TYPE_CHECKING:
     from docferry.config import Migration
@@ -27,6 +28,7 @@ class ValidateOperator(LineageOperator):
     """
 
     movement = "none"
+    operator_extra_links = (RoomLink(), LettersLink(), ValidationLink())
     template_fields: Sequence[str] = ("migration_file", "collections", "sample")
 
     def __init__(

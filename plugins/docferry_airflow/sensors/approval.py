@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.sdk import BaseSensorOperator, Param
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from docferry_airflow.reports import RoomLink
+from docferry_airflow.reports import RoomLink, ValidationLink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -35,7 +35,7 @@ class PhaseApprovalSensor(BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("migration_file", "phase")
-    operator_extra_links = (RoomLink(),)
+    operator_extra_links = (RoomLink(), ValidationLink())
 
     def __init__(self, *, migration_file: str, phase: str, **kwargs: Any) -> None:
         kwargs.setdefault("mode", "reschedule")

@@ -22,8 +22,9 @@ from docferry.rehearsal.independent import judge
 from docferry.rehearsal.shop import COLLECTIONS
 from docferry.sandbox import SandboxStack
 from docferry.sandbox.airflow_api import AirflowApi, TaskState
+from playwright.sync_api import expect
 from pymongo import MongoClient
-from support.airflow.control_room import pictures_directory
+from support.airflow.control_room import PAGE, open_watched, pictures_directory
 from support.airflow.grid import find_browser, look, take_pages, trigger_by_clicks
 from support.airflow.site import Site
 from support.airflow.standalone import (
@@ -136,11 +137,26 @@ def test_a_second_run_changes_nothing_and_says_so(loaded: Loaded, standalone: St
     assert loaded.api.result(BACKFILL, run_id, "report_totals")["collections"] == loaded.totals["collections"]
 
 
-def test_a_task_leads_to_its_migration_in_the_control_room_and_to_the_dead_letters_there(loaded: Loaded) -> None:
-    run = f"/api/v2/dags/{BACKFILL}/dagRuns/{quote(loaded.run_id, safe='')}"
-    links = loaded.api.get(f"{run}/taskInstances/users.finish/links")["extra_links"]
+def links_of(api: AirflowApi, dag_id: str, run_id: str, task: str) -> dict[str, str]:
+    run = f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
+    return dict(api.get(f"{run}/taskInstances/{task}/links")["extra_links"])
+
+
+def test_a_task_leads_to_its_migration_in_the_control_room_and_back(loaded: Loaded) -> None:
     room = f"{loaded.api.url}/migrations/#{DATABASE}"
-    assert links == {"Control room": room, "Dead letters": f"{room}/letters"}
+    validated = next(run for run in loaded.api.runs(VALIDATE) if run["run_type"] == "manual")
+    found = links_of(loaded.api, VALIDATE, validated["dag_run_id"], "compare_every_document")
+    assert found == {"Control room": room, "Dead letters": f"{room}/letters", "Last report": f"{room}/report"}
+    found = links_of(loaded.api, BACKFILL, loaded.run_id, "orders.finish")
+    assert found.pop("Chunk ranges") == f"{room}/collections/orders"
+    assert found == {"Control room": room, "Dead letters": f"{room}/letters"}
+    with open_watched(loaded.api, f"{PAGE}#{DATABASE}/collections/orders") as opened:
+        ranges = opened.page.get_by_role("region", name="Chunk ranges of orders, as a table")
+        expect(ranges.get_by_role("cell", name="ids before").first).to_be_visible()
+        assert opened.complaints == []
+        opened.page.get_by_role("link", name="The tasks that load them").click()
+        opened.page.wait_for_url("**/tasks/orders.load/mapped")
+        opened.page.get_by_text("ids before").first.wait_for()
 
 
 def test_grid_names_collections_and_ranges(loaded: Loaded, tmp_path: Path) -> None:
@@ -174,11 +190,10 @@ def test_a_run_of_analyze_leads_to_its_report_which_is_shown_to_those_who_may_se
     proved = standalone.api.result(ANALYZE, run_id, "prove_the_model")
     assert (proved["failed"], proved["documents"] > PLAN.users) == (0, True)
     assert [name for name in table_names(standalone.dynamodb) if "scratch" in name] == []
-    run = f"/api/v2/dags/{ANALYZE}/dagRuns/{quote(run_id, safe='')}"
-    links = standalone.api.get(f"{run}/taskInstances/read_mongodb/links")["extra_links"]
+    links = links_of(standalone.api, ANALYZE, run_id, "read_mongodb")
     page = read_page(links["Report"], standalone.api.access_token())
     assert "<h1>Analysis of standalone</h1>" in page
-    links = standalone.api.get(f"{run}/taskInstances/prove_the_model/links")["extra_links"]
+    links = links_of(standalone.api, ANALYZE, run_id, "prove_the_model")
     assert "<h1>Proof of the model standalone</h1>" in read_page(links["Report"], standalone.api.access_token())
     with pytest.raises(urllib.error.HTTPError) as refused:
         read_page(links["Report"], "")

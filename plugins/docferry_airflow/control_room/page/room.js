@@ -24,7 +24,7 @@ const drawn = new Map(); // section -> what it was drawn from: a form that is op
 // The address may name a migration, a section of its page, and a collection: #shop/letters, #shop/collections/users
 let [chosen, wanted, ranges = ""] = `${location.hash.slice(1)}/`.split("/").map(decodeURIComponent);
 let known = [], listed = 0;
-let opened = null;
+let opened = null, openedIn = null;
 
 const main = document.getElementById("room");
 const trouble = document.getElementById("trouble");
@@ -76,9 +76,10 @@ function cards(room) {
 async function open(migration, phase, kind, place, button, given = {}) {
   const dag = `${migration}.${phase}`;
   const close = () => { opened = null; place.replaceChildren(); button.focus(); };
+  openedIn?.replaceChildren();
+  [opened, openedIn] = [dag, place]; // before it is asked for: drawn anew meanwhile, the place would be gone
   try {
     const details = await ask(`${AIRFLOW}dags/${part(dag)}/details`);
-    opened = dag;
     const start = async (conf) => {
       if (details.is_paused) await ask(`${AIRFLOW}dags/${part(dag)}?update_mask=is_paused`, "PATCH", { is_paused: false });
       const run = await ask(`${AIRFLOW}dags/${part(dag)}/dagRuns`, "POST", { logical_date: null, conf });
@@ -89,6 +90,7 @@ async function open(migration, phase, kind, place, button, given = {}) {
     place.replaceChildren(startForm({ dag, params, confirm: kind === SERVES ? migration : "", start, close }));
     place.querySelector("input, select, button")?.focus();
   } catch (error) {
+    if (opened === dag) opened = null;
     place.replaceChildren(el("p", { role: "status" }, error.message));
   }
 }
