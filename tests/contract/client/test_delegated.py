@@ -94,7 +94,7 @@ def test_call_is_counted_by_its_shape_beside_dynamodb(served: Served) -> None:
     assert found == (set() if mode == "MONGO_ONLY" else counted)
 
 
-def test_names_and_references_are_served_in_every_mode(served: Served) -> None:
+def test_names_references_and_what_a_cursor_tells_apart_are_served_in_every_mode(served: Served) -> None:
     rig, db, manager = managed(served)
     empty(rig)
     answer(db, manager.orders.insert_one(order(1)))
@@ -104,6 +104,7 @@ def test_names_and_references_are_served_in_every_mode(served: Served) -> None:
         db, manager.orders.find_one({"_id": order(1)["_id"]})
     )
     assert answer(db, manager.dereference(DBRef("orders", order(7)["_id"]))) is None
+    assert answer(db, manager.orders.find({"_id": order(1)["_id"]}, sort=[("_id", 1)]).distinct("items.name")) == ["x"]
     with pytest.raises(ValueError, match="another database"):
         answer(db, manager.dereference(DBRef("orders", order(1)["_id"], "elsewhere")))
     with pytest.raises(TypeError):

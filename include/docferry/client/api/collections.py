@@ -216,6 +216,16 @@ class _Named:
         about, key = CURSOR_CALLS[method], arguments[1:]
         return self._delegated.run(self._known, method, about, lambda *_, **__: call(*key), arguments, {})
 
+    async def _distinct_found(self, key: str, found: Query, call: Callable[..., Any]) -> list[Any]:
+        """Of what a cursor would find; in which order, and how much of it, does not matter, as in pymongo."""
+        state, queries = self._delegated.read(found.session), self.queries
+        query = Query(filter=found.filter or {}, options=found.options)
+        if state.leader.dynamodb_leads:
+            return await queries.distinct(key, query)
+        queries.note(state, query, f"distinct {key}")
+        values: list[Any] = await queries.alone("distinct", call, key)
+        return values
+
     def _raw_find(self, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
         """pymongo's own cursor, which has read nothing yet."""
         if options.get("session") is not None:
@@ -263,6 +273,9 @@ class Collection(_Named):
 
     def delegate_find(self, method: str, call: Callable[..., Any], arguments: Sequence[Any]) -> Any:
         return run(self._find_asked(method, call, arguments))
+
+    def distinct_found(self, key: str, found: Query, call: Callable[..., Any]) -> list[Any]:
+        return run(self._distinct_found(key, found, call))
 
     def insert_one(self, document: Document, *more: Any, **options: Any) -> Any:
         return run(self._calls.insert_one(document, **named_options("insert_one", more, options)))
@@ -315,6 +328,9 @@ class AsyncCollection(_Named):
 
     def delegate_find(self, method: str, call: Callable[..., Any], arguments: Sequence[Any]) -> Any:
         return self._find_asked(method, call, arguments)
+
+    def distinct_found(self, key: str, found: Query, call: Callable[..., Any]) -> Coroutine[Any, Any, list[Any]]:
+        return self._distinct_found(key, found, call)
 
     async def insert_one(self, document: Document, *more: Any, **options: Any) -> Any:
         return await self._calls.insert_one(document, **named_options("insert_one", more, options))

@@ -30,6 +30,9 @@ class Searched(Protocol):
 
     queries: Queries
 
+    def distinct_found(self, key: str, found: Query, call: Callable[..., Any]) -> Any:
+        """Each value at a path of what is found; `call` is pymongo's."""
+
     def delegate_find(self, method: str, call: Callable[..., Any], arguments: Sequence[Any]) -> Any:
         """What a cursor does in MongoDB alone."""
 
@@ -150,7 +153,7 @@ class _Cursor:
         return self._raw.session
 
     def distinct(self, key: str) -> Any:
-        return self._of.delegate_find("distinct", self._raw.distinct, (self._query.filter, key))
+        return self._of.distinct_found(key, self._query, self._raw.distinct)
 
     def explain(self) -> Any:
         return self._of.delegate_find("explain", self._raw.explain, (self._query.filter,))

@@ -81,7 +81,6 @@ CLIENT_CALLS: Mapping[str, Call] = {
     "drop_database": Call(_ADMIN, writes=True),
 }
 CURSOR_CALLS: Mapping[str, Call] = {
-    "distinct": Call(_READ),
     "explain": Call("docferry's analysis says which key or index a query goes by"),
 }
 _COMPARED = "store the text as it is to be compared (in lower case, say) in a field of its own, and ask for that"
