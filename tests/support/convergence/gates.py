@@ -46,7 +46,8 @@ class Gates:
         try:
             await gate
         except asyncio.CancelledError:
-            gates.remove(gate)
+            if gate in gates:  # else it was opened while the end of this work was on its way
+                gates.remove(gate)
             raise
 
     def open_one(self) -> None:
@@ -54,7 +55,9 @@ class Gates:
             return
         frozen = not self._waiting or (bool(self._frozen) and self._random.random() < 0.03)
         gates = self._frozen if frozen else self._waiting
-        gates.pop(self._random.randrange(len(gates))).set_result(None)
+        gate = gates.pop(self._random.randrange(len(gates)))
+        if not gate.done():  # cancelled, and its work has not heard of it yet
+            gate.set_result(None)
 
 
 class GatedTarget:
