@@ -54,8 +54,11 @@ def test_code_of_the_page_runs(
 
 def run_blocks(page: str, names: dict[str, Any], rig: Rig) -> None:
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", page, re.M | re.S)
-    assert {language for language, _ in blocks} == {"python"}
-    code = "\n".join(text for _, text in blocks).replace('"include/migrations/shop.yaml"', repr(str(rig.file)))
+    assert {language for language, _ in blocks} <= {"python", "text"}
+    python = "\n".join(text for language, text in blocks if language == "python")
+    code = python.replace('"include/migrations/shop.yaml"', repr(str(rig.file)))
+        '"include/migrations/shop.yaml"', repr(str(rig.file))
+    )
     exec(compile(code, "docs/client.md", "exec"), names)
 
 

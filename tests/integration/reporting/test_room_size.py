@@ -19,7 +19,7 @@ from docferry.flows.reporting.memory import MOST_CHUNKS, RoomMemory
 from docferry.flows.reporting.room import room_of
 from docferry.ports.flows import Record
 from docferry.sandbox import SandboxStack
-from support.airflow.large_rooms import CHUNKS, COLLECTIONS, LEDGER, LOADING, add_chunks, fill_room, large_migration
+from support.airflow.large_rooms import CHUNKS, COLLECTIONS, LOADING, add_chunks, fill_room, large_migration
 from support.backfill.rig import Rig
 
 PAINT_S, UPDATE_S, LOADING_S = 1.0, 0.1, 0.2
@@ -45,7 +45,7 @@ def rigs(stack: SandboxStack, tmp_path_factory: pytest.TempPathFactory) -> Itera
     directory = tmp_path_factory.mktemp("room")
     made = []
     for name in ("first", "second", "third"):
-        migration = large_migration(directory, name)
+        migration = large_migration(directory, name, "RoomSize")
         made.append(Rig(stack.env(), Path(migration.path), migration))
     made[0].provision()
     for rig in made:
@@ -67,7 +67,11 @@ def test_a_look_asks_each_section_once_and_reads_no_chunk_of_what_is_loaded(rigs
 
 def test_no_partition_of_the_ledger_grows_past_two_thousand_items(rigs: list[Rig]) -> None:
     partitions = Counter[str]()
-    pages = rigs[0].dynamodb.get_paginator("scan").paginate(TableName=LEDGER, ProjectionExpression="PK")
+    pages = (
+        rigs[0]
+        .dynamodb.get_paginator("scan")
+        .paginate(TableName=rigs[0].migration.ledger.table, ProjectionExpression="PK")
+    )
     for page in pages:
         partitions.update(item["PK"]["S"] for item in page["Items"])
     assert sum(partitions.values()) > CHUNKS

@@ -19,16 +19,16 @@ COLLECTIONS, CHUNKS = 40, 5_000
 LOADING = "c00"
 EACH = CHUNKS // COLLECTIONS
 """Chunks of a collection."""
-LEDGER = "RoomSizeLedger"
 NOW_S = 1_780_000_200
 
 
-def large_migration(directory: Path, name: str) -> Migration:
+def large_migration(directory: Path, name: str, table: str) -> Migration:
+    """`table` is the tests' own, for all of its migrations; their ledger's name begins with it."""
     tree = {
         "migration": name,
         "source": {"database": name},
-        "tables": {"RoomSize": {}},
-        "ledger": {"table": LEDGER},
+        "tables": {table: {}},
+        "ledger": {"table": f"{table}Ledger"},
         "collections": {f"c{number:02d}": {} for number in range(COLLECTIONS)},
     }
     file = directory / f"{name}.yaml"

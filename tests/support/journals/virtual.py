@@ -142,12 +142,17 @@ def virtual_time(seed: int) -> Iterator[VirtualLoop]:
     kept = [(time, name, getattr(time, name)) for name in ("monotonic", "time", "time_ns", "sleep")]
     kept += [(uuid, "uuid4", uuid.uuid4)]
     kept += [(threading, name, getattr(threading, name)) for name in ("Thread", "Event")]
+    mine, asleep = threading.get_ident(), time.sleep  # pymongo's own threads, of clients of other tests, go on sleeping
+
+    def sleep(seconds: Any) -> None:
+        (loop.block if threading.get_ident() == mine else asleep)(seconds)
+
     LOOPS.append(loop)
     try:
         time.monotonic = lambda: 1000.0 + loop.now
         time.time = lambda: EPOCH + loop.now
         time.time_ns = lambda: int((EPOCH + loop.now) * 1e9)
-        time.sleep = loop.block  # type: ignore[assignment]
+        time.sleep = sleep
         uuid.uuid4 = lambda: uuid.UUID(int=chance.getrandbits(128))
         threading.Thread = _Thread  # type: ignore[assignment,misc]
         threading.Event = _Event  # type: ignore[assignment,misc]

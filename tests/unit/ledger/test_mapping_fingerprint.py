@@ -80,7 +80,8 @@ DECIDE_NOTHING: Mapping[type, tuple[str, ...]] = {
     CollectionSettings: ("generic", "without_kind", "scan"),
     s.ScanSettings: ("allowed", "most_read_units"),
     s.SourceSettings: ("connection", "database"),
-    s.TargetSettings: ("connection", "region", "replicas", "account"),
+    # Where tables and objects are: a part that is not found there is a finding, as a table is that is not there.
+    s.TargetSettings: ("connection", "region", "replicas", "account", "scratch", "objects"),
     s.Capacity: ("read_units", "write_units", "max_read_units", "max_write_units", "target_percent"),
     s.IndexSettings: ("key", "projection", "include"),
     # A table's keys, indexes and ttl_attribute are in each collection's settings, too, and decide there.
@@ -94,7 +95,7 @@ DECIDE_NOTHING: Mapping[type, tuple[str, ...]] = {
     s.LedgerSettings: ("table",),
     s.BackfillSettings: (
         "chunk_documents", "page_documents", "max_tasks", "budget_wcu", "dead_letter_share", "dead_letter_count", "lease_s",
-        "concurrency", "late_writes_s",
+        "concurrency", "late_writes_s", "strategy", "import_to",
     ),
     s.ValidateSettings: ("masked", "first_differences", "settle_s", "schedule", "budget_rcu"),
     s.MonitoringSettings: ("cloudwatch", "application", "every_s"),

@@ -6,12 +6,13 @@ There is no application and no mode here: the tables are scratch tables that not
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from docferry.client.context import ClientContext
 from docferry.client.membership import Membership
-from docferry.client.metrics.metered import Metered
+from docferry.client.metrics.metered import Metered, Took
 from docferry.client.reads.named import NamedReads
 from docferry.client.tally import Tally
 from docferry.client.transport.through import ThroughCalls, units_told
@@ -101,10 +102,10 @@ class _Alone:
 
     def __init__(self) -> None:
         self.tally = Tally()
+        self.waiting: deque[Took] = deque(maxlen=0)
+        """What calls took is kept by nothing."""
 
     def join(self) -> None: ...
-
-    def record(self, *_: Any, **__: Any) -> None: ...
 
 
 class _Counted(ThroughCalls):
