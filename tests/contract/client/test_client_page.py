@@ -57,8 +57,6 @@ def run_blocks(page: str, names: dict[str, Any], rig: Rig) -> None:
     assert {language for language, _ in blocks} <= {"python", "text"}
     python = "\n".join(text for language, text in blocks if language == "python")
     code = python.replace('"include/migrations/shop.yaml"', repr(str(rig.file)))
-        '"include/migrations/shop.yaml"', repr(str(rig.file))
-    )
     exec(compile(code, "docs/client.md", "exec"), names)
 
 

@@ -40,10 +40,8 @@ class Site:
 def open_site(stack: SandboxStack, directory: Path) -> Iterator[Site]:
     """Databases are filled while Airflow starts."""
     with ExitStack() as opened:
-        large = [
-            Rig(stack.env(), Path(one.path), one)
-            for one in (large_migration(directory, name, "LargeSite") for name in LARGE)
-        ]
+        files = [large_migration(directory, name, "LargeSite") for name in LARGE]
+        large = [Rig(stack.env(), Path(one.path), one) for one in files]
         shop = live_shop(stack.env(), directory)
         opened.callback(end, shop)
         standalone = write_migration(directory)
