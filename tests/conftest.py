@@ -37,6 +37,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return TogetherScheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    from support.together import FIRST
+
+    items.sort(key=lambda one: not one.nodeid.startswith(FIRST))
+
+
 @pytest.fixture(scope="session")
 def stack() -> Iterator[SandboxStack]:
     """MongoDB and AWS for the whole session: tests use databases and tables of their own."""

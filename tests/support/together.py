@@ -6,6 +6,8 @@ from xdist.scheduler import LoadFileScheduling
 
 TOGETHER = ("tests/e2e/browser/",)
 """One `airflow standalone` for all."""
+FIRST = "tests/property/cutover/test_stalls.py"
+"""A file of four minutes: the last to begin, it would be waited for."""
 
 
 class TogetherScheduling(LoadFileScheduling):  # type: ignore[misc] # not typed

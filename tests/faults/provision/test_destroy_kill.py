@@ -117,7 +117,7 @@ def left(emulator: SandboxAws, mark: str) -> Iterator[str]:
                 yield from () if state.startswith("Pending") else (key["KeyId"],)
 
 
-@pytest.mark.slow
+@pytest.mark.cutover
 def test_what_was_killed_anywhere_is_ended_by_the_next_run(
     emulator: SandboxAws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
