@@ -190,10 +190,18 @@ def test_a_collection_leads_to_the_ranges_of_its_load_and_to_what_the_last_valid
         assert room.complaints == []
 
 
+def words_of(process: psutil.Process) -> str:
+    """Its command line; empty of one that has ended meanwhile, as a task does."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
 def api_server_cpu_s(night: Night) -> float:
     """What Airflow's API server has computed so far."""
     below = psutil.Process(night.airflow.process.pid).children(recursive=True)
-    servers = [one for one in below if "api_server" in " ".join(one.cmdline())]
+    servers = [one for one in below if "api_server" in words_of(one)]
     assert servers != []
     return float(sum(sum(one.cpu_times()[:2]) for one in servers))
 
