@@ -7,7 +7,7 @@ from docferry.core.settings import Overflow
 from docferry.rehearsal.drill import RAMP, drill
 from docferry.rehearsal.large import LargeDocuments
 
-pytestmark = [pytest.mark.cutover, pytest.mark.cutover, pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.cutover, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.mark.parametrize("overflow", ["split", "s3"])
